@@ -1,0 +1,1 @@
+"""Who evaluates a target: one file per framework, each binding a case to a `Program`."""

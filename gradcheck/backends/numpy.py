@@ -1,0 +1,208 @@
+"""Functions on NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck.backends import handwritten, state
+from gradcheck.backends.calls import Binding, leaves_of, select, take_apart
+from gradcheck.backends.program import (
+    EPS,
+    F64,
+    Claim,
+    Leaf,
+    Program,
+    Unavailable,
+    from_flat,
+    layout_leaves,
+    like_layout,
+    to_flat,
+)
+from gradcheck.errors import TargetError
+from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gradcheck.targets.case import Case
+    from gradcheck.targets.signature import Inputs
+
+STEP = 1e-200  # of the complex step: no subtraction, so no round-off; small enough for any x, large enough not to underflow
+
+
+def from_numpy(array: NDArray[Any]) -> NDArray[Any]:
+    """Arrays drawn from specs are this framework's own."""
+    return array
+
+
+def default_dtype(_target: Any) -> str | None:
+    """The dtype inputs are drawn in where nothing says: no preference."""
+    return None
+
+
+def construct(case: Case, _dtype: str) -> Callable[..., Any]:
+    """Build the target from a factory.
+
+    Raises:
+        TargetError: where it raises, or returns what cannot be called.
+    """
+    made = call_user("the factory", case.fn, (), dict(case.init or {}))
+    if not callable(made):
+        raise TargetError(f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function to check")
+    return made  # type: ignore[no-any-return]
+
+
+def call_user(what: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the user's code; its exceptions become a TargetError with their frames."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        raise TargetError(f"{what} raised {one_line(error)}", user_frames(error)) from None
+
+
+def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
+    """Bind a function to its inputs.
+
+    Raises:
+        InputError: where nothing is differentiable.
+        TargetError: where the function raises at the primal, or returns no floating-point array.
+    """
+    call = take_apart(inputs)
+    places = select(call.paths, call.leaves, case.wrt, is_differentiable)
+    arrays = [np.asarray(call.leaves[i]) for i in places]
+    leaves = layout_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [str(a.dtype) for a in arrays])
+    point = np.concatenate([to_flat(a) for a in arrays])
+    before = state.snapshot()
+    args, kwargs = _arguments(Binding(call, places, leaves, (), ()), point)
+    first = call_user("the function", target, args, kwargs)
+    function = state.replayed(target, state.changed(before))
+    bound = Binding(call, places, leaves, *outputs_of(first, is_differentiable, np.asarray))
+    given: list[Any] = [point, (args, kwargs)]
+
+    def evaluate(at: F64) -> F64:
+        given[:] = [at, _arguments(bound, at)]
+        args, kwargs = given[1]
+        return _values(function(*args, **kwargs), bound)
+
+    def mutated() -> list[str]:
+        return differing(call.paths, leaves_of(_arguments(bound, given[0])), leaves_of(given[1]))
+
+    return Program(
+        framework="numpy",
+        leaves=leaves,
+        outputs=bound.outputs,
+        point=point,
+        value=_values(first, bound),
+        evaluate=evaluate,
+        eps=max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
+        claims=tuple(c for c in (_written(case, bound, first), _traced(function, bound)) if c is not None),
+        complex_step=_complex_step(function, bound),
+        mutated=mutated,
+    )
+
+
+def _values(returned: Any, bound: Binding) -> F64:
+    found = flatten(returned).leaves
+    return np.concatenate([to_flat(found[i]) for i in bound.kept])
+
+
+def _written(case: Case, bound: Binding, first: Any) -> Claim | None:
+    host = handwritten.Host(
+        bound.leaves,
+        bound.outputs,
+        max(EPS[leaf.dtype] for leaf in bound.leaves),
+        lambda at: _arguments(bound, at),
+        lambda v: _cotangent(first, bound, v),
+        lambda u: [from_flat(u[leaf.span], leaf) for leaf in bound.leaves],
+        np.asarray,
+    )
+    return handwritten.claim(case.claims, host)
+
+
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf is a floating or complex NumPy array or scalar."""
+    return isinstance(leaf, np.ndarray | np.generic) and str(leaf.dtype) in EPS
+
+
+def outputs_of(
+    returned: Any, differentiable: Callable[[Any], bool], to_numpy: Callable[[Any], NDArray[Any]]
+) -> tuple[tuple[int, ...], tuple[Leaf, ...]]:
+    """Places of the floating outputs among all leaves, and their layout.
+
+    Raises:
+        TargetError: where there is none.
+    """
+    flat = flatten(returned, "output")
+    kept = tuple(i for i, leaf in enumerate(flat.leaves) if differentiable(leaf) or isinstance(leaf, float | complex))
+    if not kept:
+        got = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in flat.leaves) or "None"
+        raise TargetError(f"the function returned {got}: expected a floating-point array, or a pytree with at least one")
+    arrays = [to_numpy(flat.leaves[i]) for i in kept]
+    return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [str(a.dtype) for a in arrays])
+
+
+def differing(paths: tuple[str, ...], before: list[Any], after: list[Any]) -> list[str]:
+    """Paths of the arrays that are no longer what they were."""
+    return [
+        path
+        for path, a, b in zip(paths, before, after, strict=True)
+        if isinstance(a, np.ndarray) and not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    ]
+
+
+def _arguments(bound: Binding, point: F64) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call's arguments at a point: new arrays throughout, so that nothing of the user's can be changed."""
+    values = [x.copy(order="K") if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
+    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+        values[i] = _placed(from_flat(point[leaf.span], leaf), bound.call.leaves[i])
+    return bound.call.rebuild(values)
+
+
+def _placed(values: NDArray[Any], template: Any) -> Any:
+    if not isinstance(template, np.ndarray):
+        return values[()].astype(template.dtype) if isinstance(template, np.generic) else values.item()
+    return like_layout(values.astype(template.dtype), template)
+
+
+def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
+    flat = flatten(returned)
+    values = list(flat.leaves)
+    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
+        values[i] = from_flat(v[leaf.span], leaf)[()]
+    return flat.rebuild(values)
+
+
+def _traced(function: Callable[..., Any], bound: Binding) -> Claim:
+    def vjp(point: F64, cotangents: F64) -> F64:
+        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
+
+        return traced.vjp(function, _arguments(bound, point), bound, cotangents)
+
+    return Claim("reverse", max(EPS[leaf.dtype] for leaf in bound.leaves), vjp, optional=True, derived=True)
+
+
+def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64] | None:
+    """Im f(x + i h u) / h. W. Squire and G. Trapp, SIAM Rev. 40 (1998), 110-112."""
+    if any(leaf.dtype != "float64" for leaf in (*bound.leaves, *bound.outputs)):
+        return None
+
+    def derivative(point: F64, tangent: F64) -> F64:
+        values = [x.copy() if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
+        for i, leaf in zip(bound.places, bound.leaves, strict=True):
+            values[i] = (point[leaf.span] + 1j * STEP * tangent[leaf.span]).reshape(leaf.shape)
+        args, kwargs = bound.call.rebuild(values)
+        try:
+            found = flatten(function(*args, **kwargs)).leaves
+            parts = [np.asarray(found[i]) for i in bound.kept]
+        except Exception as error:
+            raise Unavailable(f"the function does not take complex numbers ({one_line(error)})") from None
+        if not any(np.iscomplexobj(part) for part in parts):
+            raise Unavailable("the function drops the imaginary part")
+        return np.concatenate([np.imag(part).reshape(-1) for part in parts]) / STEP
+
+    return derivative

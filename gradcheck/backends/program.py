@@ -1,0 +1,140 @@
+"""A target bound to one draw of its inputs: all that evidence and checks may ask of it, in float64 vectors.
+
+A backend flattens the differentiable inputs into one vector x of N numbers and the differentiable outputs into one vector of
+M numbers; an entry of a complex leaf is two numbers, its real and its imaginary part. A gradient with respect to a complex
+entry a + ib is then (dL/da, dL/db), which read as a complex number is PyTorch's convention (the conjugate Wirtinger
+derivative, twice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
+EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+class Unavailable(Exception):  # noqa: N818 - not an error: a method that cannot be used on this target
+    """A method of computing derivatives does not apply to this target; the message says why."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array among the inputs or outputs, and where it lies in the flat vector."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    start: int
+
+    @property
+    def width(self) -> int:
+        """Numbers per entry: 2 for complex leaves."""
+        return 2 if self.dtype.startswith("complex") else 1
+
+    @property
+    def entries(self) -> int:
+        """How many entries the leaf has."""
+        return int(np.prod(self.shape, dtype=int))
+
+    @property
+    def span(self) -> slice:
+        """The leaf's place in the flat vector."""
+        return slice(self.start, self.start + self.entries * self.width)
+
+    def index(self, position: int) -> tuple[int, ...]:
+        """The index of the entry at a position of the flat vector."""
+        return tuple(int(i) for i in np.unravel_index((position - self.start) // self.width, self.shape))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A derivative that is to be proved, by one method.
+
+    Attributes:
+        method: 'analytic', 'reverse' or 'forward'.
+        eps: relative spacing of floats in the dtype that the claim is made in.
+        vjp: (point (N,), cotangents (C, M)) -> (C, N).
+        jvp: (point (N,), tangents (K, N)) -> (K, M).
+        twin: the same vjp computed in the precision of the evaluation, where that is higher.
+        optional: may be unavailable without that being the user's fault.
+        derived: made from the function's code by tracing; where it disagrees, the tracing is at fault.
+    """
+
+    method: str
+    eps: float
+    vjp: Callable[[F64, F64], F64] | None = None
+    jvp: Callable[[F64, F64], F64] | None = None
+    twin: Callable[[F64, F64], F64] | None = None
+    optional: bool = False
+    derived: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """A target bound to one draw of its inputs.
+
+    Attributes:
+        leaves, outputs: the differentiable inputs and outputs.
+        point: the primal, (N,).
+        value: the outputs there, (M,).
+        evaluate: (N,) -> (M,); may raise, and may return another size, off the primal.
+        eps: relative spacing of floats in the precision that `evaluate` computes in.
+        claims: what is to be proved.
+        complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
+        notes: remarks for the report.
+        mutated: paths of the arrays that the last evaluation changed in place.
+    """
+
+    framework: str
+    leaves: tuple[Leaf, ...]
+    outputs: tuple[Leaf, ...]
+    point: F64
+    value: F64
+    evaluate: Callable[[F64], F64]
+    eps: float
+    claims: tuple[Claim, ...]
+    complex_step: Callable[[F64, F64], F64] | None = None
+    notes: tuple[str, ...] = ()
+    mutated: Callable[[], list[str]] = field(default=list)
+
+
+def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
+    """Lay leaves out one after the other."""
+    leaves: list[Leaf] = []
+    start = 0
+    for path, shape, dtype in zip(paths, shapes, dtypes, strict=True):
+        leaves.append(Leaf(path, tuple(shape), dtype, start))
+        start = leaves[-1].span.stop
+    return tuple(leaves)
+
+
+def to_flat(array: Any) -> F64:
+    """One array as float64 numbers; complex entries as (real, imaginary)."""
+    array = np.asarray(array)
+    wide = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
+    return wide.reshape(-1).view(np.float64)
+
+
+def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
+    """The inverse: float64 or complex128, of the leaf's shape; a new array."""
+    kind = np.complex128 if leaf.width == 2 else np.float64
+    return np.array(numbers, dtype=np.float64).view(kind).reshape(leaf.shape)
+
+
+def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
+    """Values in the memory layout of a template; contiguous where entries of the template share memory."""
+    strides = template.strides
+    if template.size == 0 or values.strides == strides or any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1):
+        return values
+    extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + template.itemsize
+    buffer = np.zeros(-(-extent // template.itemsize), template.dtype)
+    placed = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
+    placed[...] = values
+    return placed

@@ -1,0 +1,86 @@
+"""Global state that a target may change: saved before a check, put back after it, replayed before every evaluation."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def _torch_states() -> Any:
+    torch = sys.modules["torch"]
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def _set_torch_states(states: Any) -> None:
+    torch = sys.modules["torch"]
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
+
+
+_SOURCES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "random": (random.getstate, random.setstate),
+    "numpy.random": (lambda: np.random.get_state(legacy=False), np.random.set_state),  # noqa: NPY002 - the user's global
+    "torch": (_torch_states, _set_torch_states),
+}
+
+
+def snapshot() -> dict[str, Any]:
+    """The states of every global random generator in use."""
+    return {name: get() for name, (get, _) in _SOURCES.items() if name != "torch" or "torch" in sys.modules}
+
+
+def restore(states: dict[str, Any]) -> None:
+    """Put states back."""
+    for name, state in states.items():
+        _SOURCES[name][1](state)
+
+
+def changed(before: dict[str, Any]) -> dict[str, Any]:
+    """Those of the saved states that are no longer so."""
+    now = snapshot()
+    return {name: state for name, state in before.items() if not _same(state, now[name])}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(np.array_equal(a, b))
+
+
+def replayed(function: Callable[..., Any], states: dict[str, Any]) -> Callable[..., Any]:
+    """The function with the random state put back before each call; the function itself where it draws nothing."""
+    if not states:
+        return function
+
+    def replay(*args: Any, **kwargs: Any) -> Any:
+        restore(states)
+        return function(*args, **kwargs)
+
+    return replay
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Leave random states, default dtype and grad mode as they were."""
+    states, torch = snapshot(), sys.modules.get("torch")
+    dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
+    try:
+        yield
+    finally:
+        restore(states)
+        if torch:
+            torch.set_default_dtype(dtype)
+            torch.set_grad_enabled(grad)

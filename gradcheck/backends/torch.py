@@ -1,0 +1,351 @@
+"""Functions on torch tensors, custom autograd Functions, and nn.Modules.
+
+The claim is made in the user's dtype. Differences are taken on a float64 twin (inputs, parameters and buffers in float64)
+where the target runs in float64 and its value is the same there; else in its own dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from gradcheck.backends import handwritten, state
+from gradcheck.backends.calls import Binding, select, take_apart
+from gradcheck.backends.numpy import call_user, differing, outputs_of
+from gradcheck.backends.program import EPS, F64, Claim, Leaf, Program, Unavailable, from_flat, layout_leaves, to_flat
+from gradcheck.errors import TargetError
+from gradcheck.seeds import generator
+from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.signature import Inputs
+from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.targets.case import Case
+
+WIDE = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.complex64: torch.complex128}
+TWIN_AGREES = 1e-3  # relative; a twin further off than this is another function (a branch on dtype, another random draw)
+
+
+def from_numpy(array: NDArray[Any]) -> torch.Tensor:
+    """Turn a drawn array into a tensor of the same layout."""
+    return torch.from_numpy(array)
+
+
+def default_dtype(target: Any) -> str | None:
+    """The dtype of a module's first floating parameter or buffer; None for anything else."""
+    if kind_of(target) is not Kind.MODULE:
+        return None
+    floats = [t for t in (*target.parameters(), *target.buffers()) if t.dtype.is_floating_point or t.dtype.is_complex]
+    return _name(floats[0].dtype) if floats else None
+
+
+def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable[..., Any]:
+    """Build a module from its class, or a target from a factory, with parameters drawn from the seed, in `dtype`.
+
+    Raises:
+        TargetError: where the constructor raises, or returns what cannot be called.
+    """
+    torch.manual_seed(int(generator(seed, case.name, trial, "init").integers(2**31)))
+    with _default_dtype(getattr(torch, dtype)):
+        made = call_user("the constructor", case.fn, (), dict(case.init or {}))
+    if not callable(made):
+        raise TargetError(f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function or module to check")
+    return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[attr-defined, no-any-return]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is called: a plain callable, or a module with its parameters and buffers given from outside."""
+
+    fn: Callable[..., Any]
+    parameters: tuple[str, ...]
+    frozen: dict[str, torch.Tensor]
+    argument_count: int
+
+    def __call__(self, tensors: Sequence[Any], bound: Binding, *, wide: bool) -> Any:
+        args, kwargs = bound.call.rebuild(tensors[: self.argument_count])
+        if kind_of(self.fn) is not Kind.MODULE:
+            return self.fn(*args, **kwargs)
+        held = {name: _fresh(t, wide) for name, t in self.frozen.items()}
+        given = dict(zip(self.parameters, tensors[self.argument_count :], strict=True))
+        with _attributes_restored(self.fn):
+            return torch.func.functional_call(self.fn, {**held, **given}, args, kwargs)  # type: ignore[arg-type]
+
+
+def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
+    """Bind a function, Function or module to its inputs; a module's trainable parameters are leaves `params['name']`.
+
+    Raises:
+        InputError: where nothing is differentiable.
+        TargetError: where the target raises at the primal, or returns no floating-point tensor.
+    """
+    called, call, places = _leaves(case, target, inputs)
+    tensors = [torch.as_tensor(call.leaves[i]) for i in places]
+    leaves = layout_leaves([call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [_name(t.dtype) for t in tensors])
+    point = np.concatenate([_to_flat(t) for t in tensors])
+    empty = Binding(call, places, leaves, (), ())
+    before = state.snapshot()
+    with torch.enable_grad():
+        first = call_user("the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {})
+    run = state.replayed(called, state.changed(before))
+    bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, _to_numpy)), first)
+    value = _values(first, bound)
+    wide, refusal = _twin(run, bound, point, value)
+    given: list[Any] = []
+
+    def evaluate(at: F64) -> F64:
+        given[:] = [at, _tensors(bound, at, wide=wide)]
+        with _default_dtype(torch.float64) if wide else _unchanged():
+            return _values(run(given[1], bound, wide=wide), bound)
+
+    def mutated() -> list[str]:
+        return differing(call.paths, *[[_to_numpy(t) for t in ts] for ts in (_tensors(bound, given[0], wide=wide), given[1])])
+
+    claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
+    has_twin = wide and claim_eps > EPS["float64"]
+    reverse = Claim("reverse", claim_eps, _reverse(run, bound, wide=False), twin=_reverse(run, bound, wide=True) if has_twin else None)
+    forward = Claim("forward", claim_eps, jvp=_forward(run, bound), optional=not _has_jvp(target))
+    claims = [_written(case, bound, first), *([reverse, forward] if _attached_at_all(first, bound) else [])]
+    return Program(
+        framework="torch",
+        leaves=leaves,
+        outputs=bound.outputs,
+        point=point,
+        value=evaluate(point) if wide else value,
+        evaluate=evaluate,
+        eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
+        claims=tuple(c for c in claims if c is not None),
+        notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
+        mutated=mutated,
+    )
+
+
+def _leaves(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[_Target, Any, tuple[int, ...]]:
+    """Join a module's trainable parameters to the call's leaves, and choose what to differentiate with respect to."""
+    call = take_apart(inputs)
+    trainable: dict[str, torch.Tensor] = {}
+    frozen: dict[str, torch.Tensor] = {}
+    if kind_of(target) is Kind.MODULE:
+        named = {**dict(target.named_parameters()), **dict(target.named_buffers())}  # type: ignore[attr-defined]
+        trainable = {k: t for k, t in named.items() if t.requires_grad}
+        frozen = {k: t for k, t in named.items() if not t.requires_grad}
+    paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
+    values = (*call.leaves, *trainable.values())
+    fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
+    called = _Target(fn, tuple(trainable), frozen, len(call.leaves))
+    joined = type(call)(paths, values, call.positional, call.named)
+    asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
+    if case.wrt is None and any(asked):
+        chosen = [i for i in range(len(values)) if i >= len(asked) or asked[i]]
+        return called, joined, tuple(chosen)
+    return called, joined, select(paths, values, case.wrt, is_differentiable)
+
+
+def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
+    """Leave out the outputs that carry no gradient; where none does, keep them all for a hand-written derivative."""
+    found = flatten(first).leaves
+    attached = [(i, leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
+    detached = [leaf.path for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not _attached(found[i])]
+    if not attached or not detached:
+        return bound, detached
+    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
+    kept = tuple(i for i, _ in attached)
+    return replace(bound, kept=kept, outputs=layout_leaves(list(paths), list(shapes), list(dtypes))), detached
+
+
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf is a floating or complex tensor."""
+    return isinstance(leaf, torch.Tensor) and _name(leaf.dtype) in EPS
+
+
+def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
+    """Every leaf at a point: new tensors throughout, in their own dtype or widened, so that nothing of the user's can change."""
+    values = [_fresh(x, wide) if isinstance(x, torch.Tensor) else x for x in bound.call.leaves]
+    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+        template = bound.call.leaves[i]
+        dtype = getattr(torch, leaf.dtype)
+        made = torch.from_numpy(from_flat(point[leaf.span], leaf)).to(WIDE.get(dtype, dtype) if wide else dtype)
+        if isinstance(template, torch.Tensor):
+            made = _like_layout(made.to(template.device), template)
+        values[i] = made.requires_grad_() if requires_grad else made
+    return values
+
+
+def _fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
+    copy = t.detach().clone()
+    return copy.to(WIDE.get(copy.dtype, copy.dtype)) if wide else copy
+
+
+def _like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
+    """Values in the memory layout of a template. Where entries share memory (expanded), only equal values can be laid so."""
+    if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
+        return values
+    overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
+    for d in overlapping:
+        if not torch.equal(values, values.narrow(d, 0, 1).expand_as(values)):
+            return values
+        values = values.narrow(d, 0, 1)
+    if overlapping:
+        return values.contiguous().expand(template.shape)
+    extent = sum(s * (n - 1) for s, n in zip(template.stride(), template.shape, strict=True)) + 1
+    buffer = torch.zeros(extent, dtype=values.dtype, device=values.device)
+    return buffer.as_strided(template.shape, template.stride()).copy_(values)
+
+
+def _values(returned: Any, bound: Binding) -> F64:
+    found = flatten(returned).leaves
+    return np.concatenate([_to_flat(found[i]) for i in bound.kept])
+
+
+def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
+    """Whether the target runs in float64 with the same value, and why not."""
+    dtypes = {t.dtype for t in bound.call.leaves if isinstance(t, torch.Tensor)}
+    if not dtypes & WIDE.keys():
+        return False, ""
+    try:
+        with _default_dtype(torch.float64):
+            again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
+    except Exception as error:
+        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error)[:80]})"
+    finite = np.isfinite(value) & np.isfinite(again) if again.shape == value.shape else np.zeros(1, bool)
+    scale = np.max(np.abs(value), initial=0.0, where=finite) if again.shape == value.shape else 0.0
+    if again.shape != value.shape or np.any(np.abs(again - value)[finite] > TWIN_AGREES * scale):
+        return False, "differences in its own dtype: in float64 it returns another value"
+    return True, ""
+
+
+def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+    def vjp(point: F64, cotangents: F64) -> F64:
+        tensors = _tensors(bound, point, wide=wide, requires_grad=True)
+        with torch.enable_grad(), _default_dtype(torch.float64) if wide else _unchanged():
+            found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
+            wanted = [tensors[i] for i in bound.places]
+            attached = [(found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
+            if not attached:
+                raise Unavailable("no output is connected to the inputs")
+            return np.stack([_row(attached, wanted, v, bound.leaves) for v in cotangents])
+
+    return vjp
+
+
+def _attached_at_all(returned: Any, bound: Binding) -> bool:
+    found = flatten(returned).leaves
+    return any(_attached(found[i]) for i in bound.kept)
+
+
+def _attached(output: Any) -> bool:
+    return isinstance(output, torch.Tensor) and output.requires_grad
+
+
+def _row(attached: list[tuple[Any, Leaf]], wanted: list[torch.Tensor], v: F64, leaves: tuple[Leaf, ...]) -> F64:
+    seeds = [_seed(v, leaf, out) for out, leaf in attached]
+    outputs = [out for out, _ in attached]
+    try:
+        grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
+    except Exception as error:
+        raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
+    flat = [np.zeros(leaf.entries * leaf.width) if g is None else _to_flat(g) for g, leaf in zip(grads, leaves, strict=True)]
+    return np.concatenate(flat)
+
+
+def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(from_flat(v[leaf.span], leaf)).to(output.device, output.dtype)
+
+
+def _forward(run: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64]:
+    def jvp(point: F64, tangents: F64) -> F64:
+        return np.stack([_push(run, bound, point, u) for u in tangents])
+
+    return jvp
+
+
+def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64) -> F64:
+    tensors = _tensors(bound, point)
+    try:
+        with forward_ad.dual_level():
+            for i, leaf in zip(bound.places, bound.leaves, strict=True):
+                tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))
+            found = flatten(run(tensors, bound, wide=False)).leaves
+            parts = [forward_ad.unpack_dual(found[i]).tangent if isinstance(found[i], torch.Tensor) else None for i in bound.kept]
+            flat = [np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)]
+            return np.concatenate(flat)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise Unavailable(one_line(error)[:100]) from error
+
+
+def _has_jvp(target: Any) -> bool:
+    return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
+
+
+def _written(case: Case, bound: Binding, first: Any) -> Claim | None:
+    host = handwritten.Host(
+        bound.leaves,
+        bound.outputs,
+        max(EPS[leaf.dtype] for leaf in bound.leaves),
+        lambda at: bound.call.rebuild(_tensors(bound, at)),
+        lambda v: _cotangent(first, bound, v),
+        lambda u: [
+            torch.from_numpy(from_flat(u[leaf.span], leaf)).to(getattr(torch, leaf.dtype)).reshape(leaf.shape) for leaf in bound.leaves
+        ],
+        _to_numpy,
+    )
+    return handwritten.claim(case.claims, host)
+
+
+def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
+    flat = flatten(returned)
+    values = list(flat.leaves)
+    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
+        values[i] = _seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+    return flat.rebuild(values)
+
+
+def _to_numpy(value: Any) -> NDArray[Any]:
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    host = value.detach().resolve_conj().resolve_neg().cpu()
+    return host.to(torch.float32).numpy() if host.dtype in (torch.bfloat16, torch.float16) else host.numpy()
+
+
+def _to_flat(value: Any) -> F64:
+    return to_flat(_to_numpy(value))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype.is_floating_point else torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _attributes_restored(module: Any) -> Iterator[None]:
+    """Put back what a module's forward assigns to itself or its submodules (counters, caches, the training flag)."""
+    saved = [(m, dict(m.__dict__)) for m in module.modules()]
+    try:
+        yield
+    finally:
+        for m, attributes in saved:
+            m.__dict__.clear()
+            m.__dict__.update(attributes)

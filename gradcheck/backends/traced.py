@@ -1,0 +1,77 @@
+"""The derivative of NumPy code by PyTorch: `torch.compiler.wrap_numpy` reads NumPy calls as tensor operations."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradcheck.backends.calls import Binding, leaves_of
+from gradcheck.backends.program import F64, Unavailable, from_flat, to_flat
+from gradcheck.tracebacks import one_line
+from gradcheck.trees import flatten
+
+_compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+
+
+def vjp(
+    function: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]], bound: Binding, cotangents: F64
+) -> F64:
+    """Vector-Jacobian products of a NumPy function, (C, N), by tracing it into PyTorch.
+
+    Raises:
+        Unavailable: where the code does not trace, or the traced code gives another value or no derivative.
+    """
+    values = [torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
+    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+        values[i] = torch.as_tensor(values[i]).reshape(leaf.shape).requires_grad_()
+    args, kwargs = bound.call.rebuild(values)
+    found = _run(function, args, kwargs)
+    parts = [found[i] for i in bound.kept] if len(found) > max(bound.kept) else []
+    if not parts or not all(isinstance(p, torch.Tensor) and p.requires_grad for p in parts):
+        raise Unavailable("the traced code carries no derivative; float(...) or .item() cuts it off")
+    args, kwargs = arguments
+    expected = flatten(function(*args, **kwargs)).leaves
+    for i, part in zip(bound.kept, parts, strict=True):
+        if not np.allclose(part.detach().numpy(), expected[i], rtol=1e-6, atol=0, equal_nan=True):
+            raise Unavailable("the traced code gives another value than NumPy")
+    wanted = [values[i] for i in bound.places]
+    return np.stack([_row(parts, wanted, v, bound) for v in cotangents])
+
+
+def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:
+    seeds = [
+        torch.from_numpy(from_flat(v[leaf.span], leaf)).to(part.dtype).reshape(part.shape)
+        for leaf, part in zip(bound.outputs, parts, strict=True)
+    ]
+    grads = torch.autograd.grad(parts, wanted, seeds, retain_graph=True, allow_unused=True)
+    flat = [np.zeros(leaf.entries * leaf.width) if g is None else to_flat(g.numpy()) for g, leaf in zip(grads, bound.leaves, strict=True)]
+    return np.concatenate(flat)
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    known = _compiled.get(id(function))
+    if known is None or known[0] is not function:
+        traced = torch.compile(torch.compiler.wrap_numpy(function), backend="eager", fullgraph=True, dynamic=False)
+        known = _compiled[id(function)] = (function, traced)
+    level = logging.getLogger("torch._dynamo").level
+    try:
+        logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            return flatten(known[1](*args, **kwargs)).leaves
+    except Exception as error:
+        raise Unavailable(f"PyTorch cannot trace it ({_why(error)})") from None
+    finally:
+        logging.getLogger("torch._dynamo").setLevel(level)
+
+
+def _why(error: Exception) -> str:
+    """The line of a tracing error that names the obstacle."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
+    return (explained or [one_line(error)])[0].rstrip(".")[:120]

@@ -1,0 +1,1 @@
+"""Checks: one file each, from a bound target to comparisons."""

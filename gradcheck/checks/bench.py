@@ -1,0 +1,36 @@
+"""What all comparisons of one trial share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradcheck.verdict.compare import default_rtol
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Program
+    from gradcheck.checks.claims import Rows
+    from gradcheck.checks.evaluator import Evaluator
+    from gradcheck.evidence.line import Setting
+    from gradcheck.options import Options
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all comparisons of one trial share."""
+
+    program: Program
+    evaluator: Evaluator
+    setting: Setting
+    options: Options
+    label: str
+    trial: int
+
+    def rtol(self, *rows: Rows) -> float:
+        """The relative error that matters: the user's, or the default of the dullest dtype among the methods."""
+        return self.options.rtol or default_rtol(max(r.eps for r in rows))
+
+    @property
+    def demanded(self) -> bool:
+        """Whether the user set rtol."""
+        return self.options.rtol is not None

@@ -1,0 +1,110 @@
+"""What the claims say, as matrices: one row per channel, one column per input number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Claim, Program, Unavailable
+from gradcheck.errors import TargetError
+from gradcheck.seeds import generator
+from gradcheck.verdict.compare import ROUNDING
+
+if TYPE_CHECKING:
+    from gradcheck.evidence.line import F64
+
+JITTERS = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Derivatives by one method, (C, N): row c is the gradient of channel c.
+
+    Attributes:
+        method: that computed them.
+        own: their error: rounding, and conditioning once it is measured.
+        slip: rounding alone.
+        eps: relative spacing of floats in the dtype they were computed in.
+    """
+
+    method: str
+    rows: F64
+    own: F64
+    slip: F64
+    eps: float
+    claim: Claim | None = None
+
+
+def of_claim(claim: Claim, rows: F64, eps: float | None = None) -> Rows:
+    """A claim's rows; their error is a few units in the last place until more is known."""
+    unit = claim.eps if eps is None else eps
+    slip = ROUNDING * unit * np.abs(rows)
+    return Rows(claim.method, rows, slip, slip, unit, claim)
+
+
+def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: bool = False) -> list[Rows]:
+    """Evaluate every claim that is available; a note for each that is not.
+
+    Args:
+        only_vjp: leave out claims in forward mode, which would have to be asked for every column of their Jacobian.
+
+    Raises:
+        TargetError: where a derivative of the user's own raises.
+    """
+    found = []
+    for claim in program.claims:
+        if only_vjp and claim.vjp is None:
+            continue
+        try:
+            found.append(of_claim(claim, rows_of(claim, program.point, cotangents)))
+        except Unavailable as why:
+            _remark(claim, why, notes)
+    return found
+
+
+def pushed(claim: Claim, point: F64, tangents: F64, notes: list[str]) -> F64 | None:
+    """A forward-mode claim along some tangents, (P, M); None with a note where it is not available."""
+    assert claim.jvp is not None
+    try:
+        return claim.jvp(point, tangents)
+    except Unavailable as why:
+        _remark(claim, why, notes)
+        return None
+
+
+def _remark(claim: Claim, why: Unavailable, notes: list[str]) -> None:
+    if not claim.optional:
+        raise TargetError(f"the {claim.method} derivative cannot be computed: {why}") from None
+    note = f"{claim.method} not available: {why}"
+    if note not in notes:
+        notes.append(note)
+
+
+def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
+    """Vector-Jacobian products, (C, N); a forward-mode claim is asked for every column of its Jacobian."""
+    if claim.vjp is not None:
+        return claim.vjp(point, cotangents)
+    assert claim.jvp is not None
+    columns = claim.jvp(point, np.eye(point.size))
+    return np.asarray(cotangents @ columns.T)
+
+
+def jittered(rows: Rows, point: F64, cotangents: F64, *, twin: bool = False) -> Rows:
+    """Add to the rows' error how far they move when the inputs move by one unit in the last place: their conditioning.
+
+    Three random jitters; zeros stay zero. A jitter that makes the claim non-finite is passed over.
+    """
+    assert rows.claim is not None
+    claim = replace(rows.claim, vjp=rows.claim.twin, jvp=None) if twin else rows.claim
+    spread = np.zeros(rows.rows.shape)
+    for k in range(JITTERS):
+        signs = generator(0, "jitter", rows.method, k).choice([-1.0, 1.0], point.shape)
+        try:
+            moved = rows_of(claim, point * (1 + rows.eps * signs), cotangents)
+        except (TargetError, Unavailable):
+            continue
+        with np.errstate(all="ignore"):
+            spread = np.fmax(spread, np.where(np.isfinite(moved), np.abs(moved - rows.rows), 0.0))
+    return replace(rows, own=rows.own + ROUNDING * spread)

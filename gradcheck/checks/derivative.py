@@ -1,0 +1,86 @@
+"""The heart: is the claimed derivative the derivative?
+
+Gates, then evidence, then the interval test of every claim against it, leaf by leaf and method by method. In full mode every
+partial derivative is looked at, in probe mode random directions, and the way down to an entry where those disagree.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradcheck.checks import full, gates, partials, probe
+from gradcheck.checks.bench import Bench
+from gradcheck.checks.evaluator import Evaluator, setting_for
+from gradcheck.results import Comparison, Contract, Partial, Reason
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Program
+    from gradcheck.options import Options
+
+FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
+FULL_WORK = 2**26  # ... so many numbers touched in all ...
+FULL_SECONDS = 30.0  # ... and so much predicted time
+EVALUATIONS_PER_LINE = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one trial found."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    contracts: tuple[Contract, ...] = ()
+    partials: tuple[Partial, ...] = ()
+    notes: tuple[str, ...] = ()
+    stop: Reason | None = None
+    message: str = ""
+    mode: str = ""
+    evaluations: int = 0
+
+
+def derivative(program: Program, options: Options, label: str, trial: int) -> Finding:
+    """Check every claim of a program.
+
+    Args:
+        label: names the random streams.
+
+    Raises:
+        TargetError: where a derivative of the user's own raises.
+        ClaimError: where a hand-written derivative has the wrong form.
+    """
+    evaluator = Evaluator(program)
+    gate = gates.examine(evaluator)
+    contracts = gate.contracts if options.contracts else ()
+    if gate.stop:
+        return Finding(contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count)
+    began, before = time.perf_counter(), evaluator.count
+    setting = setting_for(evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread)
+    seconds = (time.perf_counter() - began) / max(evaluator.count - before, 1)
+    mode, why = _mode(program, options, seconds)
+    notes = [*program.notes, *why]
+    bench = Bench(program, evaluator, setting, options, label, trial)
+    compared, shown = (full if mode == "full" else probe).examine(bench, notes)
+    return Finding(
+        comparisons=tuple(compared),
+        contracts=contracts,
+        partials=tuple(shown),
+        notes=tuple(notes),
+        stop=None if compared else Reason.NOTHING_CLAIMED,
+        mode=mode,
+        evaluations=evaluator.count,
+    )
+
+
+def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list[str]]:
+    n, m = program.point.size, program.value.size
+    if options.mode != "auto":
+        return options.mode, []
+    if n > FULL_ENTRIES:
+        return "probe", [f"probes: {n} input numbers are more than the {FULL_ENTRIES} that are checked one by one (--mode full does so)"]
+    if n * (n + m) * EVALUATIONS_PER_LINE > FULL_WORK:
+        return "probe", [f"probes: {n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"]
+    predicted = EVALUATIONS_PER_LINE * n * seconds
+    if predicted > FULL_SECONDS:
+        return "probe", [f"probes: one by one, {n} input numbers would take about {predicted:.0f} s (--mode full does so)"]
+    return "full", []

@@ -1,0 +1,64 @@
+"""The function as the evidence sees it: counted, and never raising."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence import noise, probes
+from gradcheck.evidence.line import F64, Phi, Setting, slack_for
+from gradcheck.seeds import generator
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Program
+
+
+class Evaluator:
+    """Evaluates a program; where the function raises or changes its output's size off the primal, all outputs are NaN."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.count = 0
+
+    def __call__(self, point: F64) -> F64:
+        """Return the outputs at a point, (M,)."""
+        self.count += 1
+        try:
+            found = self.program.evaluate(point)
+        except Exception:
+            found = np.empty(0)
+        return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
+
+    def line(self, tangent: F64) -> Phi:
+        """The line t -> f(x + t u)."""
+        return lambda t: self(self.program.point + t * tangent)
+
+    def line_of_entry(self, position: int, displacement: float) -> Phi:
+        """The line that moves a single entry."""
+
+        def phi(t: float) -> F64:
+            point = self.program.point.copy()
+            point[position] += t * displacement
+            return self(point)
+
+        return phi
+
+
+def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
+    """Measure the noise once, along a direction that moves every entry; each output is a channel.
+
+    That direction is not rounded to exact displacements: what the rounding of the inputs does to the values is noise too.
+
+    Args:
+        comparisons: how many there will be; the more, the wider the bounds.
+        label: the random stream's name.
+        spread: what repeated evaluations at the primal differ by, (M,).
+    """
+    program = evaluator.program
+    rng = generator(0, "noise", label)
+    parts = [program.point[leaf.span] for leaf in program.leaves]
+    tangent = np.concatenate([rng.standard_normal(x.shape) * probes.scale_of(x) for x in parts])
+    finest = probes.finest_step(program.eps)
+    measured = noise.measure(evaluator.line(tangent), program.value, finest, program.eps)
+    return Setting(program.value, np.maximum(measured, spread), None, finest, slack_for(comparisons))

@@ -1,0 +1,142 @@
+"""Full mode: every partial derivative by every method, pair by pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Unavailable
+from gradcheck.checks import claims, partials
+from gradcheck.checks.claims import Rows
+from gradcheck.checks.rows import comparison, output_leaf, resolution_of
+from gradcheck.checks.sheet import Compared, Sheet, look, settle
+from gradcheck.results import Comparison, Partial, Reason
+from gradcheck.seeds import generator
+from gradcheck.verdict.compare import default_rtol
+
+if TYPE_CHECKING:
+    from gradcheck.checks.bench import Bench
+
+SHOWN = 64  # partial derivatives kept for -v
+
+
+def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
+    """Compare every claim with every other method, leaf by leaf; notes say which methods were not used, and why."""
+    program = bench.program
+    channels = partials.channels_for(program, generator(0, "channels", bench.label))
+    bench = replace(bench, setting=replace(bench.setting, channels=channels))
+    rows_of = np.eye(program.value.size) if channels is None else channels
+    claimed = claims.evaluate(program, rows_of, notes)
+    if not claimed:
+        return [], []
+    sheets = [partials.sheet_for(bench.evaluator, bench.setting, leaf) for leaf in program.leaves]
+    stepped = _complex_step(bench, sheets, notes)
+    table: list[Comparison] = []
+    trusted: list[Rows] = []
+    for rows in claimed:
+        rows, compared = _against_numeric(bench, rows, sheets, rows_of)
+        if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
+            notes.append(f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off")
+            continue
+        table += [_line(bench, c, rows, "numeric") for c in compared]
+        if stepped is not None:
+            table += _against(bench, rows, stepped, sheets)
+        for other in trusted:
+            table += _against(bench, other, rows, sheets)
+        trusted.append(rows)
+    return table, _partials(bench, trusted, stepped, sheets)
+
+
+def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: F64) -> tuple[Rows, list[Compared]]:
+    """Hold a claim against the numerical derivatives; its conditioning is measured only where it does not pass at once."""
+    rtol, program = bench.rtol(rows), bench.program
+    first = [look(s, partials.along_entries(program, s.leaf, rows), rtol, demanded=bench.demanded) for s in sheets]
+    if any(np.any(c.code > 0) for c in first):
+        rows = claims.jittered(rows, program.point, cotangents)
+    found = [settle(s, partials.along_entries(program, s.leaf, rows), rtol, demanded=bench.demanded) for s in sheets]
+    return rows, [_at_ties(bench, c, rows) for c in found]
+
+
+def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
+    """Look along dense directions through a kink: entry by entry, a gradient that counts a tie twice lies inside every interval."""
+    if not np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)):
+        return c
+    dense = partials.through_kink(bench.evaluator, bench.setting, c.leaf, rows, bench.rtol(rows), bench.label)
+    wrong = np.any(dense.code == 2, axis=1, keepdims=True) & (c.seen == Reason.KINK_SUBGRADIENT)
+    seen = c.seen.copy()
+    seen[wrong] = Reason.OUTSIDE_KINK
+    return replace(c, code=np.where(wrong, 2, c.code).astype(np.int8), seen=seen)
+
+
+def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows | None:
+    """The complex step's derivatives, if central differences confirm them: abs, max, conj and comparisons break it silently."""
+    try:
+        rows = partials.complex_step(bench.program, bench.setting)
+    except Unavailable as why:
+        if bench.program.complex_step is not None:
+            notes.append(f"complex-step not available: {why}")
+        return None
+    error = claims.ROUNDING * 2.0**-52 * np.abs(rows)
+    found = Rows("complex-step", rows, error, error, 2.0**-52)
+    for sheet in sheets:
+        c = settle(sheet, partials.along_entries(bench.program, sheet.leaf, found), default_rtol(found.eps), demanded=False)
+        if np.any(c.code != 0) or np.any(c.seen == Reason.KINK_SUBGRADIENT):
+            notes.append("complex-step not used: central differences do not confirm it; abs, max, conj or comparisons break it")
+            return None
+    return found
+
+
+def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet]) -> list[Comparison]:
+    """Hold one method's derivatives against another's; at a kink they may choose different subgradients."""
+    found = []
+    for sheet in sheets:
+        rtol = bench.rtol(rows, other)
+        c = partials.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
+        kink = ~np.isnan(sheet.low)
+        c.code[kink], c.seen[kink] = 0, Reason.KINK_SUBGRADIENT
+        found.append(_line(bench, c, rows, other.method, entries=True))
+    return found
+
+
+def _line(bench: Bench, c: Compared, rows: Rows, against: str, *, entries: bool = False) -> Comparison:
+    units = np.ones(c.code.shape[1]) if entries else partials.displacements(bench.program, c.leaf)
+    return comparison(
+        c,
+        bench.program,
+        (rows.method, against),
+        bench.rtol(rows),
+        units=units,
+        channels=bench.setting.channels,
+        resolution=resolution_of(c),
+        trial=bench.trial,
+    )
+
+
+def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: list[Sheet]) -> list[Partial]:
+    program = bench.program
+    if bench.setting.channels is not None or program.point.size * program.value.size > SHOWN:
+        return []
+    shown = []
+    for sheet in sheets:
+        units = partials.displacements(program, sheet.leaf)
+        for channel in range(program.value.size):
+            out = output_leaf(program, channel)
+            for i, unit in enumerate(units):
+                values = {r.method: float(r.rows[channel, sheet.leaf.start + i]) for r in (*claimed, *([stepped] if stepped else []))}
+                values["numeric"] = float(sheet.value[channel, i] / unit)
+                scale = max(map(abs, values.values()))
+                apart = max(abs(v - values["numeric"]) for v in values.values())
+                shown.append(
+                    Partial(
+                        wrt=sheet.leaf.path,
+                        entry=sheet.leaf.index(sheet.leaf.start + i),
+                        output=out.path,
+                        output_entry=out.index(channel),
+                        values=values,
+                        bound=float(sheet.bound[channel, i] / abs(unit)),
+                        rel_err=apart / scale if scale else 0.0,
+                    )
+                )
+    return shown

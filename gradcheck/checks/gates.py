@@ -1,0 +1,68 @@
+"""What is asked of a function before its derivative: finite values, the same ones every time, inputs left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence import noise
+from gradcheck.results import Contract, Reason, Verdict
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Leaf
+    from gradcheck.checks.evaluator import Evaluator
+    from gradcheck.evidence.line import F64
+
+RANDOM = 1e-3  # relative spread of repeated evaluations from which on a function is random rather than noisy
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the gates found: contracts, the spread of repeated evaluations (M,), and a reason to stop here."""
+
+    contracts: tuple[Contract, ...]
+    spread: F64
+    stop: Reason | None
+    detail: str = ""
+
+
+def examine(evaluator: Evaluator) -> Gates:
+    """Evaluate the primal twice and look."""
+    program = evaluator.program
+    value = program.value
+    nothing = np.zeros(value.shape)
+    if program.point.size == 0 or value.size == 0:
+        which = [leaf.path for leaf in (*program.leaves, *program.outputs) if leaf.entries == 0]
+        return Gates((), nothing, Reason.EMPTY, f"{', '.join(which)} has no entry")
+    bad = [leaf for leaf in program.outputs if not np.all(np.isfinite(value[leaf.span]))]
+    if bad:
+        return Gates((), nothing, Reason.NON_FINITE, "; ".join(_where(value, leaf) for leaf in bad))
+    again = evaluator(program.point)
+    same = bool(np.array_equal(again, value))
+    spread = nothing if same else noise.spread(lambda _: evaluator(program.point), value)
+    contracts = (_deterministic(same, spread, value), _intact(program.mutated()))
+    if np.any(spread > RANDOM * np.maximum(np.abs(value), np.max(np.abs(value)))):
+        return Gates(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
+    return Gates(contracts, spread, None)
+
+
+def _where(value: F64, leaf: Leaf) -> str:
+    part = value[leaf.span]
+    first = int(np.flatnonzero(~np.isfinite(part))[0])
+    index = list(leaf.index(leaf.start + first))
+    return f"{leaf.path}{index if index else ''} is {part[first]} ({int(np.sum(~np.isfinite(part)))} of {part.size} are not finite)"
+
+
+def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
+    if same:
+        return Contract("deterministic", Verdict.PASS, "the same value on every call")
+    size = float(np.max(spread / np.maximum(np.max(np.abs(value)), 1e-300)))
+    return Contract("deterministic", Verdict.INCONCLUSIVE, f"repeated calls differ by {size:.1e} of the output, counted as noise")
+
+
+def _intact(mutated: list[str]) -> Contract:
+    if not mutated:
+        return Contract("inputs-intact", Verdict.PASS, "the inputs are left alone")
+    return Contract("inputs-intact", Verdict.FAIL, f"the function changes its input {', '.join(mutated)} in place")

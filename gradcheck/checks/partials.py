@@ -1,0 +1,97 @@
+"""Full mode: every partial derivative, by every method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Leaf, Program, Unavailable
+from gradcheck.checks.claims import Rows
+from gradcheck.checks.sheet import Along, Compared, Sheet, measure, settle, sides
+from gradcheck.evidence import probes
+from gradcheck.evidence.line import F64, Setting
+from gradcheck.seeds import generator
+from gradcheck.verdict.compare import judge
+
+if TYPE_CHECKING:
+    from gradcheck.checks.evaluator import Evaluator
+
+OWN_CHANNELS = 16  # up to so many outputs each is looked at by itself, beyond through random combinations
+COMBINATIONS = 4
+
+
+def channels_for(program: Program, rng: np.random.Generator) -> F64 | None:
+    """Combinations of outputs to differentiate, (C, M); None: each output by itself."""
+    if program.value.size <= OWN_CHANNELS:
+        return None
+    spans = [leaf.span for leaf in program.outputs]
+    return np.stack([probes.cotangent(rng, program.value, spans) for _ in range(COMBINATIONS)])
+
+
+def displacements(program: Program, leaf: Leaf) -> F64:
+    """How far each entry of a leaf moves per unit of t, (n,)."""
+    return probes.one_hot(program.point[leaf.span], program.eps)
+
+
+def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf) -> Sheet:
+    """Estimate every partial derivative of a leaf, cheaply."""
+    units = displacements(evaluator.program, leaf)
+    phis = [evaluator.line_of_entry(leaf.start + i, float(d)) for i, d in enumerate(units)]
+    return measure(leaf, phis, [setting] * len(phis), evaluator.program.eps)
+
+
+def along_entries(program: Program, leaf: Leaf, claimed: Rows) -> Along:
+    """A claim along the lines that move one entry of a leaf each."""
+    part, units = (slice(None), leaf.span), displacements(program, leaf)
+    value, size = claimed.rows[part] * units, np.abs(units)
+    return Along(value, claimed.own[part] * size, claimed.slip[part] * size, np.abs(value), many=False)
+
+
+def through_kink(evaluator: Evaluator, setting: Setting, leaf: Leaf, claimed: Rows, rtol: float, label: object) -> Compared:
+    """Hold a claim against one-sided slopes along dense directions of a leaf, which see a tie counted twice."""
+    program = evaluator.program
+    x = program.point[leaf.span]
+    tangents = [probes.dense(generator(0, "kink", label, leaf.path, k), x, program.eps) for k in range(3)]
+    phis = [evaluator.line(embedded(program, leaf, u)) for u in tangents]
+    sheet = measure(leaf, phis, [setting] * len(phis), program.eps)
+    along = np.stack(tangents, axis=1)
+    rows, size = claimed.rows[:, leaf.span], np.abs(along)
+    own, slip = claimed.own[:, leaf.span] @ size, claimed.slip[:, leaf.span] @ size
+    return settle(sheet, Along(rows @ along, own, slip, np.abs(rows) @ size, many=True), rtol, demanded=False)
+
+
+def embedded(program: Program, leaf: Leaf, u: F64) -> F64:
+    """A leaf's tangent as one of the whole input."""
+    tangent = np.zeros(program.point.size)
+    tangent[leaf.span] = u
+    return tangent
+
+
+def against_rows(leaf: Leaf, claimed: Rows, other: Rows, rtol: float, *, demanded: bool) -> Compared:
+    """Hold a claim against another method's derivatives, entry by entry; both know their rounding."""
+    part = (slice(None), leaf.span)
+    claim, value = claimed.rows[part], other.rows[part]
+    s = sides(claim, value, other.own[part], claimed.own[part], np.fmax(np.abs(claim), np.abs(value)))
+    judged = judge(s, rtol, demanded=demanded)
+    nothing = np.full(claim.shape, None, dtype=object)
+    return Compared(leaf, s, judged.code, judged.unresolved, nothing, np.zeros(claim.shape, dtype=bool))
+
+
+def complex_step(program: Program, setting: Setting) -> F64:
+    """Partial derivatives by the complex step, (C, N).
+
+    Raises:
+        Unavailable: where the function does not take complex numbers.
+    """
+    if program.complex_step is None:
+        raise Unavailable("it needs NumPy code with real float64 inputs and outputs")
+    columns = []
+    for position in range(program.point.size):
+        unit = np.zeros(program.point.size)
+        unit[position] = 1.0
+        columns.append(setting.contract(program.complex_step(program.point, unit)))
+    found = np.stack(columns, axis=1)
+    if not np.all(np.isfinite(found)):
+        raise Unavailable("it gives non-finite numbers")
+    return found

@@ -1,0 +1,230 @@
+"""Probe mode: random directions of each leaf, for problems too large for every partial derivative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Claim, Leaf, Program
+from gradcheck.checks import claims, partials
+from gradcheck.checks.claims import Rows
+from gradcheck.checks.rows import comparison, resolution_of
+from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
+from gradcheck.evidence import central, probes
+from gradcheck.evidence.line import F64, Setting
+from gradcheck.results import Comparison, Partial, Reason
+from gradcheck.seeds import generator
+from gradcheck.verdict.compare import DULLEST
+from gradcheck.verdict.localise import descend
+
+if TYPE_CHECKING:
+    from gradcheck.checks.bench import Bench
+
+DENSE, SPARSE = 3, 1
+PROBES = DENSE + SPARSE
+CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have been caught
+PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some consecutive numbers of a leaf, with probes on them: tangents (P, n), each read in the channel of its number."""
+
+    sheet: Sheet
+    tangents: F64
+
+
+def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
+    """Compare every claim with the numerical derivative along random directions, and with the other claims entry by entry."""
+    program = bench.program
+    cotangents = cotangents_for(program, bench.label)
+    bench = replace(bench, setting=replace(bench.setting, channels=cotangents))
+    reverse = claims.evaluate(program, cotangents, notes, only_vjp=True)
+    forward = [c for c in program.claims if c.vjp is None]
+    table: list[Comparison] = []
+    for leaf in program.leaves:
+        whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size)) if program.claims else None
+        for i, rows in enumerate(reverse):
+            assert whole is not None
+            table.append(_line(bench, leaf, rows, whole, cotangents))
+            table += [_against(bench, leaf, other, rows) for other in reverse[:i]]
+        for claim in forward:
+            table += _forward(bench, claim, whole, notes) if whole is not None else []
+    return table, []
+
+
+def cotangents_for(program: Program, label: object) -> F64:
+    """One random cotangent per probe, (P, M)."""
+    spans = [leaf.span for leaf in program.outputs]
+    return np.stack([probes.cotangent(generator(0, "cotangent", label, k), program.value, spans) for k in range(PROBES)])
+
+
+def probes_on(bench: Bench, leaf: Leaf, part: slice) -> Part:
+    """Estimate the derivative along random directions of a part of a leaf, cheaply.
+
+    Dense directions, and a sparse one for derivatives that dense ones would drown.
+    """
+    program = bench.program
+    x = program.point[leaf.span]
+    tangents = np.zeros((PROBES, x.size))
+    for k in range(PROBES):
+        rng = generator(0, "tangent", bench.label, leaf.path, part.start, part.stop, k)
+        tangents[k, part] = (probes.dense if k < DENSE else probes.sparse)(rng, x[part], program.eps)
+    phis = [bench.evaluator.line(partials.embedded(program, leaf, u)) for u in tangents]
+    return Part(measure(leaf, phis, [_only(bench.setting, k) for k in range(PROBES)], program.eps), tangents)
+
+
+def _only(setting: Setting, channel: int) -> Setting:
+    assert setting.channels is not None
+    return replace(setting, channels=setting.channels[channel : channel + 1])
+
+
+def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
+    """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence."""
+    fine = rows
+    if rows.claim is not None and rows.claim.twin is not None:
+        fine = claims.of_claim(rows.claim, rows.claim.twin(bench.program.point, cotangents), 2.0**-52)
+        own = _entrywise(bench, leaf, rows, fine, cotangents)
+        if np.any(own.code == 2):
+            return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
+    found = _settled(bench, fine, whole, cotangents)
+    resolution = resolution_of_probes(found, fine, whole)
+    limit = bench.options.rtol or DULLEST
+    if not np.any(found.code) and limit < resolution < np.inf:
+        found, resolution = _in_parts(bench, leaf, fine, found, resolution, limit, cotangents)
+    return _row(bench, found, rows, "numeric", resolution)
+
+
+def _entrywise(bench: Bench, leaf: Leaf, rows: Rows, fine: Rows, cotangents: F64) -> Compared:
+    rtol = bench.rtol(rows)
+    found = partials.against_rows(leaf, rows, fine, rtol, demanded=bench.demanded)
+    if np.any(found.code):
+        rows = claims.jittered(rows, bench.program.point, cotangents)
+        found = partials.against_rows(leaf, rows, fine, rtol, demanded=bench.demanded)
+    return found
+
+
+def _settled(bench: Bench, rows: Rows, part: Part, cotangents: F64) -> Compared:
+    """Judge a claim along the probes; where sums disagree, go down to an entry and judge that."""
+    rtol = bench.rtol(rows)
+    first = look(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
+    if np.any((first.code > 0) | first.doubtful):
+        rows = claims.jittered(rows, bench.program.point, cotangents, twin=rows.eps < (rows.claim.eps if rows.claim else 0))
+    found = settle(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
+    if not np.any((found.code == 2) | found.doubtful):
+        return found
+    entry = _wrong_entry(bench, rows, found)
+    return entry if entry is not None else found
+
+
+def _along(rows: Rows, part: Part) -> Along:
+    """A claim, one row per probe, along a part's probes."""
+    span = part.sheet.leaf.span
+    terms = rows.rows[:, span] * part.tangents
+    size = np.sum(np.abs(terms), axis=1)
+    slip = rows.eps * size  # one unit in the last place that all terms may share; their random rounding adds up to less
+    own = np.sqrt(np.sum((rows.own[:, span] * part.tangents) ** 2, axis=1)) + slip
+    return Along(*[a[None, :] for a in (np.sum(terms, axis=1), own, slip, size)], many=True)
+
+
+def _wrong_entry(bench: Bench, rows: Rows, found: Compared) -> Compared | None:
+    """The entry that the way down from the worst probe leads to, if its own estimate confirms that it is wrong."""
+    program, leaf = bench.program, found.leaf
+    urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
+    channel = int(np.argmax(urgency[0]))
+    x, gradient, own = program.point[leaf.span], rows.rows[channel, leaf.span], rows.own[channel, leaf.span]
+    setting = _only(bench.setting, channel)
+    step = central.step_for(setting, program.eps)
+
+    def disagreement(part: slice) -> float:
+        u = np.zeros(x.size)
+        u[part] = probes.dense(generator(0, "descent", bench.label, part.start, part.stop), x[part], program.eps)
+        slope = central.estimate(bench.evaluator.line(partials.embedded(program, leaf, u)), setting, step)
+        allowed = float(slope.bound[0]) + rows.eps * float(np.abs(gradient) @ np.abs(u)) + float(np.linalg.norm(own * u))
+        return float(np.abs(gradient @ u - slope.value[0]) / max(allowed, 1e-300))
+
+    i = descend(x.size, disagreement)
+    unit = float(partials.displacements(program, leaf)[i])
+    sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [setting], program.eps)
+    value = np.full((1, 1), gradient[i] * unit)
+    error = np.full((1, 1), own[i] * abs(unit))
+    confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), bench.rtol(rows), demanded=bench.demanded)
+    return replace(confirmed, at=(i, unit)) if confirmed.code[0, 0] == 2 else None
+
+
+def _in_parts(
+    bench: Bench, leaf: Leaf, rows: Rows, found: Compared, resolution: float, limit: float, cotangents: F64
+) -> tuple[Compared, float]:
+    """Probe parts of a leaf: an entry of a part of 1/k of the size stands out sqrt(k) times more."""
+    size = bench.program.point[leaf.span].size
+    count = min(PARTS, size, int(np.ceil((resolution / limit) ** 2)) + 1)
+    edges = np.linspace(0, size, count + 1).astype(int)
+    dullest = 0.0
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        part = probes_on(bench, leaf, slice(int(low), int(high)))
+        again = _settled(bench, rows, part, cotangents)
+        dullest = max(dullest, resolution_of_probes(again, rows, part))
+        if np.any(again.code):
+            return again, dullest
+    if dullest > limit:
+        seen = np.full(found.seen.shape, Reason.DULL, dtype=object)
+        return replace(found, code=np.ones_like(found.code), seen=seen), dullest
+    return found, dullest
+
+
+def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
+    """Relative error of a single entry of typical size that would have been caught with probability 99 %.
+
+    An entry wrong by r moves probe k by r |g_i u_i|; it is missed by k probes that all have |u_i| below t with probability
+    (0.8 t)^k, 0.8 t being the chance that a standard normal number stays below a small t.
+    """
+    threshold = (1 - CERTAINTY) ** (1 / DENSE) / 0.8
+    touched = np.any(part.tangents != 0, axis=0)
+    terms = (rows.rows[:, part.sheet.leaf.span] * part.tangents)[:DENSE, touched]
+    size = np.sqrt(np.mean(terms**2, axis=1))
+    with np.errstate(all="ignore"):
+        s = found.sides
+        if s.apart.shape[1] != PROBES:
+            return np.nan
+        seen = (s.apart + s.allowed)[0, :DENSE] / (threshold * size)
+    return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
+
+
+def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows) -> Comparison:
+    c = partials.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
+    return _row(bench, c, rows, other.method, resolution_of(c), entries=True)
+
+
+def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[Comparison]:
+    """Forward mode is asked for the same directions."""
+    program, leaf = bench.program, whole.sheet.leaf
+    tangents = np.stack([partials.embedded(program, leaf, u) for u in whole.tangents])
+    assert bench.setting.channels is not None
+    pushed = claims.pushed(claim, program.point, tangents, notes)
+    if pushed is None:
+        return []
+    terms = bench.setting.channels * pushed
+    size = np.sum(np.abs(terms), axis=1)
+    slip = claims.ROUNDING * claim.eps * size
+    along = Along(*[a[None, :] for a in (np.sum(terms, axis=1), slip, slip, size)], many=True)
+    rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps)
+    c = settle(whole.sheet, along, bench.rtol(rows), demanded=bench.demanded)
+    return [_row(bench, c, rows, "numeric", resolution_of(c))]
+
+
+def _row(bench: Bench, c: Compared, rows: Rows, against: str, resolution: float, *, entries: bool = False) -> Comparison:
+    entry, unit = c.at if c.at is not None else (None, 1.0)
+    line = comparison(
+        c,
+        bench.program,
+        (rows.method, against),
+        bench.rtol(rows),
+        units=np.full(c.code.shape[1], unit),
+        channels=bench.setting.channels,
+        resolution=resolution,
+        trial=bench.trial,
+        mode="full" if entries else "probe",
+    )
+    return line if entry is None else replace(line, worst_entry=c.leaf.index(c.leaf.start + entry))

@@ -1,0 +1,115 @@
+"""From judged arrays to the line of the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Leaf, Program
+from gradcheck.results import Comparison, Reason, Verdict
+from gradcheck.verdict.compare import VERDICTS, reason_for
+
+if TYPE_CHECKING:
+    from gradcheck.checks.sheet import Compared
+    from gradcheck.evidence.line import F64
+
+
+def relative_errors(c: Compared) -> F64:
+    """|claim - estimate| over the entry's own size, or its leaf's largest where its own is lost beside that; (C, L)."""
+    s = c.sides
+    with np.errstate(all="ignore"):
+        small = c.unresolved | (s.scale <= s.allowed)
+        scale = np.where((c.code == 0) & small, s.whole, s.scale)
+        found = np.where(s.apart == 0, 0.0, s.apart / scale)
+    return np.where(np.isnan(s.claim) & (c.code == 2), np.inf, found)
+
+
+def worst_place(c: Compared) -> tuple[int, int]:
+    """Channel and line of the entry to show: the worst verdict, and among these the largest relative error."""
+    errors = np.nan_to_num(relative_errors(c), nan=-1.0, posinf=1e300)
+    rank = np.where(c.code == np.max(c.code), errors, -2.0)
+    channel, line = np.unravel_index(int(np.argmax(rank)), rank.shape)
+    return int(channel), int(line)
+
+
+def resolution_of(c: Compared) -> float:
+    """The relative error to within which the passed entries are right; NaN where all are zero or at kinks."""
+    s = c.sides
+    with np.errstate(all="ignore"):
+        scale = np.where(c.unresolved, s.whole, s.scale)
+        found = (s.apart + s.allowed) / scale
+    counted = (c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (s.scale > s.allowed) & np.isfinite(found)
+    return float(np.max(found, where=counted, initial=0.0)) if counted.any() else float("nan")
+
+
+def comparison(
+    c: Compared,
+    program: Program,
+    methods: tuple[str, str],
+    rtol: float,
+    *,
+    units: F64,
+    channels: F64 | None,
+    resolution: float,
+    trial: int,
+    mode: str = "full",
+) -> Comparison:
+    """The line of one leaf and pair of methods.
+
+    Args:
+        units: displacement per line, (L,), by which directional derivatives become partial ones; ones for probes.
+        channels: combinations of outputs; None: each output by itself.
+    """
+    channel, line = worst_place(c)
+    place, s = (channel, line), c.sides
+    verdict = VERDICTS[int(c.code[place])]
+    per = abs(float(units[line])) or 1.0
+    sign = np.sign(float(units[line])) or 1.0
+    claimed, estimate = float(s.claim[place]) / per * sign, float(s.value[place]) / per * sign
+    apart, allowed = float(s.apart[place]) / per, float(s.allowed[place]) / per
+    seen = c.seen[place]
+    return Comparison(
+        wrt=c.leaf.path,
+        output=output_name(program, channel, channels),
+        method=methods[0],
+        against=methods[1],
+        verdict=verdict,
+        reason=_reason(c, verdict, claimed, estimate, allowed, seen),
+        claimed=claimed,
+        estimate=estimate,
+        bound=allowed,
+        abs_err=apart,
+        rel_err=float(relative_errors(c)[place]),
+        rtol=rtol,
+        resolution=resolution if verdict is Verdict.PASS else float("nan"),
+        worst_entry=c.leaf.index(c.leaf.start + line) if mode == "full" else None,
+        shape=c.leaf.shape,
+        dtype=c.leaf.dtype,
+        entries=c.leaf.entries,
+        unresolved=int(np.sum(np.any(c.unresolved, axis=0))),
+        trial=trial,
+        mode=mode,
+    )
+
+
+def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allowed: float, seen: Reason | None) -> Reason:
+    if verdict is Verdict.PASS and np.any(c.seen == Reason.KINK_SUBGRADIENT):
+        return Reason.KINK_SUBGRADIENT
+    if seen is Reason.OUTSIDE_KINK and verdict is Verdict.FAIL:
+        return seen
+    return reason_for(verdict, claimed, estimate, allowed, seen)
+
+
+def output_name(program: Program, channel: int, channels: F64 | None) -> str:
+    """The output a channel stands for, with its index; 'a combination' for a random one."""
+    if channels is not None:
+        return "combination"
+    leaf = output_leaf(program, channel)
+    index = leaf.index(channel)
+    return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path
+
+
+def output_leaf(program: Program, position: int) -> Leaf:
+    """The output that a position of the flat vector belongs to."""
+    return next(leaf for leaf in program.outputs if leaf.span.start <= position < leaf.span.stop)

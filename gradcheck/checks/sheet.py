@@ -1,0 +1,162 @@
+"""One leaf's numerical derivatives along some lines, and the claims held against them.
+
+A line moves a single entry (full mode) or many (probe mode); everything here is per line and channel, (C, L), and along the
+line: an entry's derivative times its displacement. Estimates start cheap; those that a claim disagrees with are refined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Leaf
+from gradcheck.evidence import central, ladder
+from gradcheck.evidence.line import F64, Phi, Setting, Slope
+from gradcheck.results import Reason
+from gradcheck.verdict.compare import Sides, flat_here, judge, suspicion
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Estimates along the lines of one leaf, (C, L) each; refined in place.
+
+    Attributes:
+        phis, settings: the lines, and the channels that each is read in.
+        low, high: enclose the one-sided slopes at a kink; NaN elsewhere.
+        outputs: size of the channels: what a slope is negligible beside.
+        refined: which lines have had the careful estimate, (L,).
+    """
+
+    leaf: Leaf
+    phis: Sequence[Phi]
+    settings: Sequence[Setting]
+    value: F64
+    bound: F64
+    nearby: F64
+    low: F64
+    high: F64
+    outputs: F64
+    reason: NDArray[np.object_]
+    refined: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A claim held against estimates along the lines of one leaf.
+
+    Attributes:
+        sides: claim, estimate and errors, (C, L).
+        code: 0 PASS, 1 INCONCLUSIVE, 2 FAIL, (C, L).
+        unresolved: passed only beside the leaf's larger entries.
+        seen: what the evidence remarked: a Reason or None.
+        doubtful: along many entries at once, passed although the two differ by more than their errors: a few entries
+            may be wrong by more than the sum shows.
+        at: for a single line that the way down led to: its entry and displacement.
+    """
+
+    leaf: Leaf
+    sides: Sides
+    code: NDArray[np.int8]
+    unresolved: NDArray[np.bool_]
+    seen: NDArray[np.object_]
+    doubtful: NDArray[np.bool_]
+
+
+def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
+    """Estimate the derivative along every line cheaply."""
+    channels = settings[0].contract(settings[0].base).size if settings else 0
+    shape = (channels, len(phis))
+    size = np.stack([np.abs(s.base) if s.channels is None else np.abs(s.channels) @ np.abs(s.base) for s in settings], axis=1)
+    empty = [np.full(shape, np.nan) for _ in range(5)]
+    sheet = Sheet(leaf, phis, settings, *empty, size, np.full(shape, None, dtype=object), np.zeros(len(phis), dtype=bool))
+    for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
+        _store(sheet, line, central.estimate(phi, setting, central.step_for(setting, eps)))
+    return sheet
+
+
+def _store(sheet: Sheet, line: int, slope: Slope) -> None:
+    names = ("value", "bound", "nearby", "low", "high", "reason")
+    for name in names:
+        getattr(sheet, name)[:, line] = getattr(slope, name)
+
+
+@dataclass(frozen=True)
+class Along:
+    """A claim along the lines of a sheet, (C, L).
+
+    Attributes:
+        value: its directional derivatives.
+        own: their rounding error; `slip` the part of it that is no conditioning, for the interval of a kink's slopes.
+        scale: what a relative error is relative to, at least.
+        many: whether a line moves many entries at once.
+    """
+
+    value: F64
+    own: F64
+    slip: F64
+    scale: F64
+    many: bool
+
+
+def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:
+    """Judge every line, refining estimates until each line has passed or enough are certainly wrong."""
+    while True:
+        now = look(sheet, claim, rtol, demanded=demanded)
+        open_ = np.where(now.doubtful, 1, now.code).astype(np.int8)
+        urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
+        confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
+        queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:CONFIRMED] if urgency[i] > 0]
+        if confirmed >= CONFIRMED or not queue:
+            return now
+        for line in queue:
+            _store(sheet, line, careful(sheet.phis[line], sheet.settings[line]))
+            sheet.refined[line] = True
+
+
+def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:
+    """Judge every line by the estimates as they stand."""
+    s = sides(claim.value, sheet.value, sheet.bound, claim.own, np.fmax(claim.scale, np.abs(sheet.value)), sheet.nearby)
+    if claim.many:
+        s = replace(s, whole=s.scale)
+    judged = judge(s, rtol, demanded=demanded)
+    code, seen = judged.code.copy(), sheet.reason.copy()
+    code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs)] = 0
+    kink = ~np.isnan(sheet.low)
+    reach = claim.slip + rtol * s.scale
+    inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
+    code[kink] = np.where(inside, 0, 2)[kink]
+    seen[kink] = np.where(inside, Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK)[kink]
+    doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
+    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful)
+
+
+def sides(claim: F64, value: F64, bound: F64, own: F64, scale: F64, nearby: F64 | None = None) -> Sides:
+    """Both sides of the interval test; an entry's leaf is the row it stands in."""
+    whole = np.max(np.where(np.isfinite(scale), scale, 0.0), axis=1, keepdims=True, initial=0.0)
+    around = np.zeros(scale.shape) if nearby is None else nearby
+    return Sides(claim, value, bound, own, scale, np.broadcast_to(whole, scale.shape), around)
+
+
+def careful(phi: Phi, setting: Setting) -> Slope:
+    """The ladder's estimate; at a kink, the one-sided slopes of each output for itself.
+
+    A combination of outputs may take another subgradient in each of them, so its interval is the sum of theirs.
+    """
+    slope = ladder.estimate(phi, setting)
+    if setting.channels is None or np.all(np.isnan(slope.low)):
+        return slope
+    apiece = ladder.estimate(phi, replace(setting, channels=None))
+    low = np.where(np.isnan(apiece.low), apiece.value - apiece.bound, apiece.low)
+    high = np.where(np.isnan(apiece.high), apiece.value + apiece.bound, apiece.high)
+    up, down = np.maximum(setting.channels, 0), np.minimum(setting.channels, 0)
+    kink = ~np.isnan(slope.low)
+    wide_low, wide_high = up @ low + down @ high, up @ high + down @ low
+    return replace(slope, low=np.where(kink, wide_low, np.nan), high=np.where(kink, wide_high, np.nan))

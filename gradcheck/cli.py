@@ -1,0 +1,255 @@
+"""The command line: reads what was typed, hands it to the planner and the runner, prints a report, sets the exit code.
+
+Data goes to stdout, progress and messages to stderr. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradcheck.results import RunResult
+    from gradcheck.run.plan import Request
+    from gradcheck.targets.case import Case
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Says whether a derivative is right, where it is wrong, and why, with no tolerance to tune.",
+    epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 INCONCLUSIVE under --strict; 5 nothing collected.",
+)
+
+EXIT_FAIL, EXIT_USAGE, EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+DELAY = 1.0  # seconds before progress is shown
+
+Targets = Annotated[list[str], typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
+
+
+@app.command()
+def run(
+    target: Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")] = None,
+    init: Annotated[list[str] | None, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")] = None,
+    dim: Annotated[list[str] | None, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None,
+    gradient: Annotated[str | None, typer.Option(help="module:name of a hand-written gradient (scalar output).")] = None,
+    jacobian: Annotated[str | None, typer.Option(help="module:name of a hand-written Jacobian.")] = None,
+    vjp: Annotated[str | None, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None,
+    jvp: Annotated[str | None, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None,
+    wrt: Annotated[list[str] | None, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None,
+    framework: Annotated[str | None, typer.Option(help="numpy or torch, where the code does not tell.")] = None,
+    trials: Annotated[int, typer.Option(help="How many times inputs are drawn.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+    rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of drawn inputs and constructed modules.")] = None,
+    mode: Annotated[str, typer.Option(help="auto, full (every partial derivative) or probe (random directions).")] = "auto",
+    keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Show the partial derivatives.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
+    no_contracts: Annotated[bool, typer.Option("--no-contracts", help="Do not check determinism and untouched inputs.")] = False,
+    json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
+) -> None:
+    """Check derivatives."""
+    with _messages():
+        from gradcheck.options import Options
+        from gradcheck.report import files
+        from gradcheck.report import json as as_json
+        from gradcheck.run.plan import Request, dims, plan
+        from gradcheck.run.runner import run as run_cases
+
+        written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
+        request = Request(
+            targets=target or (),
+            inputs=inputs or (),
+            init=init or (),
+            claims={kind: text for kind, text in written.items() if text},
+            wrt=wrt or (),
+            framework=framework,
+            keyword=keyword,
+        )
+        options = Options(
+            trials=trials, seed=seed, rtol=rtol, mode=mode, dtype=dtype, contracts=not no_contracts, dims=dims(dim or ())
+        )
+        with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+            cases = plan(request)
+            if not cases:
+                _nothing(request)
+            with _progress(len(cases)) as started:
+                result = run_cases(
+                    cases,
+                    options,
+                    replay=_replay(request, options, dim or []),
+                    fail_fast=fail_fast,
+                    config={"targets": list(request.targets), "strict": strict, **_chosen(options)},
+                    started=started,
+                )
+        if json == "-":
+            sys.stdout.write(as_json.render(result))
+        elif json is not None:
+            files.write(json, as_json.render(result))
+        _show(result, -1 if quiet else verbose, to_stderr=json == "-")
+    raise typer.Exit(exit_code(result, strict=strict))
+
+
+@app.command(name="list")
+def list_(target: Targets) -> None:
+    """Name the cases that a target declares."""
+    with _messages():
+        from gradcheck.run.plan import Request, plan
+
+        with redirect_stdout(sys.stderr):
+            cases = [case for text in target for case in plan(Request(targets=[text]))]
+        if not cases:
+            _nothing(Request(targets=target))
+        for case in cases:
+            sys.stdout.write(case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") + "\n")
+
+
+@app.command()
+def explain(reason: Annotated[str | None, typer.Argument(help="A reason's code, such as kink-subgradient.")] = None) -> None:
+    """Say what a reason means and what to do about it."""
+    with _messages():
+        import difflib
+
+        from gradcheck.errors import UsageError
+        from gradcheck.results import Reason
+
+        codes = [r.code for r in Reason]
+        if reason is None:
+            sys.stdout.write("".join(f"{r.code:<22}{r.message}\n" for r in Reason))
+            return
+        if reason not in codes:
+            near = difflib.get_close_matches(reason, codes, 1)
+            raise UsageError(f"no reason {reason!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(codes)}"))
+        found = Reason(reason)
+        sys.stdout.write(f"{found.code}: {found.message}.\n" + (f"{found.advice}\n" if found.advice else ""))
+
+
+def exit_code(run: RunResult, *, strict: bool) -> int:
+    """The exit code of a run."""
+    from gradcheck.results import Reason, Verdict
+
+    if run.interrupted:
+        return EXIT_INTERRUPTED
+    errors = [r for r in run.results if r.outcome is Verdict.ERROR]
+    if any(r.outcome is Verdict.FAIL for r in run.results):
+        return EXIT_FAIL
+    if errors:
+        return EXIT_USAGE if all(r.reason is Reason.BAD_INPUT for r in errors) else EXIT_ERROR
+    if strict and run.verdict is Verdict.INCONCLUSIVE:
+        return EXIT_INCONCLUSIVE
+    return 0
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Turn what goes wrong before any case runs into one message and the right exit code."""
+    from gradcheck.errors import GradcheckError, TargetError
+
+    try:
+        yield
+    except GradcheckError as error:
+        frames = f"\n{error.frames}" if isinstance(error, TargetError) and error.frames else ""
+        _stop(f"gradcheck: {error}{frames}", error.exit_code)
+    except KeyboardInterrupt:
+        _stop("gradcheck: interrupted before any case was finished", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say to it
+        raise typer.Exit(EXIT_ERROR) from None
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    sys.stderr.write(message + "\n")
+    raise typer.Exit(code)
+
+
+def _nothing(request: Request) -> NoReturn:
+    from gradcheck.targets import discover
+
+    if request.keyword:
+        _stop(f"gradcheck: no case fits -k {request.keyword!r}; `gradcheck list` names the cases", EXIT_NOTHING)
+    hints = []
+    for text in request.targets:
+        found = discover.find(text)
+        names = discover.callables_in(found.module) if found.name is None else []
+        hints += [f"    gradcheck run {text}:{name}" for name in names[:5]]
+    offer = "; declare cases with @gradcheck.case, or name a function or class:\n" + "\n".join(hints) if hints else ""
+    _stop(f"gradcheck: {', '.join(request.targets)} declares no case{offer}", EXIT_NOTHING)
+
+
+def _chosen(options: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(options).items() if name != "dims"} | {
+        "dims": {name: list(bounds) for name, bounds in options.dims.items()}
+    }
+
+
+def _replay(request: Request, options: Any, dim: list[str]) -> Callable[[Case], str]:
+    from gradcheck.run.plan import replay_command
+
+    given: list[str] = []
+    for flag, values in (("--input", request.inputs), ("--init", request.init), ("--dim", dim), ("--wrt", request.wrt)):
+        given += [word for value in values for word in (flag, value)]
+    for kind, text in request.claims.items():
+        given += [f"--{kind}", text]
+    for name, default in (("framework", None), ("rtol", None), ("dtype", None), ("mode", "auto"), ("trials", 1)):
+        value = getattr(request if name == "framework" else options, name)
+        given += [f"--{name}", str(value)] if value != default else []
+    return replay_command(options, given)
+
+
+def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
+    from gradcheck.report import terminal
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    color = stream.isatty() and not os.environ.get("NO_COLOR")
+    width = max(shutil.get_terminal_size((100, 24)).columns, 60)
+    stream.write(terminal.render(run, width=width, color=color, verbosity=verbosity))
+    stream.flush()
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Case], None]]:
+    """A bar on stderr once a run takes over a second; nothing off a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=total)
+    begun = -1
+
+    def started(case: Case) -> None:
+        nonlocal begun
+        begun += 1
+        progress.update(task, completed=begun, description=case.name)
+
+    timer = threading.Timer(DELAY, progress.start)
+    timer.start()
+    try:
+        yield started
+    finally:
+        timer.cancel()
+        timer.join()
+        progress.stop()

@@ -1,0 +1,67 @@
+"""What gradcheck raises.
+
+GradcheckError
+├── UsageError            the call cannot be understood; nothing was checked (exit code 2)
+│   ├── TargetNotFoundError   no such module, file or name
+│   ├── SpecError             an input spec does not parse or cannot be drawn
+│   └── InputError            inputs missing, superfluous, or of a form the target cannot take
+├── TargetError           the user's code raised, or broke a contract that makes checking impossible (exit code 3)
+│   └── ClaimError            a hand-written derivative has the wrong form
+└── GradientError         a derivative is wrong or could not be confirmed; also an AssertionError
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcheck.results import CheckResult
+
+
+class GradcheckError(Exception):
+    """Base of every exception gradcheck raises on purpose."""
+
+    exit_code = 3
+
+
+class UsageError(GradcheckError):
+    """The call cannot be understood: an option, a target or an input is not what it must be."""
+
+    exit_code = 2
+
+
+class TargetNotFoundError(UsageError):
+    """The module, file or name of a target does not exist; the message lists near names."""
+
+
+class SpecError(UsageError):
+    """An input spec does not parse; the message points at the place with a caret."""
+
+
+class InputError(UsageError):
+    """Inputs are missing, superfluous, or not differentiable."""
+
+
+class TargetError(GradcheckError):
+    """The user's code raised, or returned what cannot be checked.
+
+    `frames` holds the traceback of the user's own frames, ready to print; empty where nothing was raised.
+    """
+
+    def __init__(self, message: str, frames: str = "") -> None:
+        super().__init__(message)
+        self.frames = frames
+
+
+class ClaimError(TargetError):
+    """A hand-written derivative has the wrong number, shape or dtype, or is None."""
+
+
+class GradientError(GradcheckError, AssertionError):
+    """A derivative failed its check; the message is the table, `result` the whole evidence."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, result: CheckResult) -> None:
+        super().__init__(message)
+        self.result = result

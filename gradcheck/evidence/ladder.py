@@ -1,0 +1,174 @@
+"""The careful estimate: central differences at steps from coarse to fine, and the best of them by Lepskii's rule.
+
+O. V. Lepskii, On a problem of adaptive estimation in Gaussian white noise, Theory Probab. Appl. 35 (1991), 454-466: take the
+coarsest step whose interval meets the interval of every finer one. Coarse steps that agree with each other by accident
+(an oscillating function, a pole nearby) are outvoted by the fine ones, whose wide intervals are honest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence import smoothness
+from gradcheck.evidence.line import COARSEST, RATIO, Slope
+from gradcheck.results import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gradcheck.evidence.line import F64, Phi, Setting
+
+PLATEAU = 3
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Everything evaluated on the ladder, coarse to fine: steps (J,), the rest (J, C).
+
+    `right` and `left` are the channels of f(x + h u) - f(x) and f(x) - f(x - h u); `noise` that of each difference.
+    """
+
+    steps: F64
+    right: F64
+    left: F64
+    noise: F64
+
+    @property
+    def central(self) -> F64:
+        """Central differences."""
+        return (self.right + self.left) / (2 * self.steps[:, None])
+
+
+def climb(phi: Phi, setting: Setting) -> Rungs:
+    """Evaluate the function on both sides at every step from 1/4 down to the finest that is exact."""
+    count = int(np.floor(np.log(COARSEST / setting.finest) / np.log(RATIO))) + 1
+    steps = COARSEST * RATIO ** -np.arange(count, dtype=np.float64)
+    right, left = [], []
+    moved = np.zeros(setting.base.shape, dtype=bool)
+    with np.errstate(all="ignore"):
+        for h in steps:
+            plus, minus = phi(h), phi(-h)
+            right.append(setting.contract(plus - setting.base))
+            left.append(setting.contract(setting.base - minus))
+            moved |= (plus != setting.base) | (minus != setting.base)
+    noise = [setting.slack * setting.channel_noise(moved, h / COARSEST) for h in steps]
+    return Rungs(steps, np.stack(right), np.stack(left), np.stack(noise))
+
+
+def estimate(phi: Phi, setting: Setting) -> Slope:
+    """Estimate the channels' slopes with all that the ladder shows: kinks, jumps, quanta, borders of the domain."""
+    rungs = climb(phi, setting)
+
+    def frozen(c: int, step: float) -> bool:
+        """Whether the channel stands still at the coarsest point too."""
+        moved = setting.contract(phi(COARSEST + step) - phi(COARSEST))
+        return bool(moved[c] == 0)
+
+    with np.errstate(all="ignore"):
+        slopes = [_channel(rungs, c, frozen) for c in range(rungs.right.shape[1])]
+    stacked = [np.array([getattr(s, name) for s in slopes]) for name in ("value", "bound", "nearby", "low", "high")]
+    reasons = np.empty(len(slopes), dtype=object)
+    reasons[:] = [s.reason for s in slopes]
+    return Slope(*stacked, reasons)
+
+
+@dataclass(frozen=True)
+class _One:
+    value: float
+    bound: float
+    nearby: float
+    low: float = np.nan
+    high: float = np.nan
+    reason: Reason | None = None
+
+
+def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One:
+    h, right, left, noise = rungs.steps, rungs.right[:, c], rungs.left[:, c], rungs.noise[:, c]
+    finite = np.isfinite(right) & np.isfinite(left)
+    chords = np.concatenate([right / h, left / h])
+    nearby = float(np.max(np.abs(chords[np.isfinite(chords)]), initial=0.0))
+    start = _fine_run(finite)
+    if h.size - start < PLATEAU + 1:
+        return _one_sided(h, right, left, noise, nearby)
+    quantum, end = _quantum(rungs, c, frozen) if start == 0 else (0.0, h.size)
+    h, right, left, noise = (a[start:end] for a in (h, right, left, np.maximum(noise, quantum)))
+    found = _plateau(h, (right + left) / (2 * h), noise / h)
+    shape = smoothness.classify(h, right, left, noise)
+    if shape is smoothness.Shape.KINK:
+        return _at_kink(h, right, left, noise, found, nearby)
+    if found is None or shape is smoothness.Shape.JUMP:
+        finest = (right[-1] + left[-1]) / (2 * h[-1])
+        reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
+        return _One(float(finest), np.inf, nearby, reason=reason)
+    return _One(*found, nearby)
+
+
+def _fine_run(finite: NDArray[np.bool_]) -> int:
+    """Where the unbroken run of usable steps at the fine end begins."""
+    broken = np.flatnonzero(~finite)
+    return int(broken[-1]) + 1 if broken.size else 0
+
+
+def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tuple[float, int]:
+    """The quantum of a function whose values come in steps, and how many rungs, from the coarse end, still see it move.
+
+    Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move to
+    both sides alike, and the function stands still at a coarse point too. The quantum is then the noise, and the fine rungs
+    lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
+    """
+    h, right, left = rungs.steps, rungs.right[:, c], rungs.left[:, c]
+    moved = (right != 0) & (left != 0)
+    still = np.flatnonzero(~moved)
+    last = int(still[0]) if still.size else h.size
+    if last <= PLATEAU or last == h.size or np.any(moved[last + 2 :]):
+        return 0.0, h.size
+    quantum = float(np.min(np.minimum(np.abs(right), np.abs(left))[:last]))
+    uneven = np.abs(right - left)[:last] > 0.5 * np.abs(right + left)[:last] + 2 * quantum
+    if np.mean(uneven) > 0.25 or not frozen(c, float(h[min(last + 2, h.size - 1)])):
+        return 0.0, h.size
+    return 4 * quantum, last
+
+
+def _plateau(h: F64, slopes: F64, radius: F64) -> tuple[float, float] | None:
+    """Lepskii's choice among the extrapolated differences: (value, bound), None where no step will do."""
+    if h.size < PLATEAU + 1:
+        return None
+    value = (RATIO**2 * slopes[1:] - slopes[:-1]) / (RATIO**2 - 1)
+    radius = radius[1:]
+    for j in range(value.size - PLATEAU + 1):
+        apart = np.abs(value[j] - value[j + 1 :])
+        if np.all(apart <= radius[j] + radius[j + 1 :]):
+            return float(value[j]), float(radius[j] + np.max(apart[: PLATEAU - 1]))
+    return None
+
+
+def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: tuple[float, float] | None, nearby: float) -> _One:
+    """One-sided slopes by the same rule; their interval holds every valid subgradient."""
+    sides = [_plateau_one_sided(h, side, noise) for side in (left, right)]
+    if sides[0] is None or sides[1] is None:
+        return _One(float((right[-1] + left[-1]) / (2 * h[-1])), np.inf, nearby, reason=Reason.SINGULAR)
+    (a, ra), (b, rb) = sides
+    value, bound = found or ((a + b) / 2, abs(a - b) / 2)
+    return _One(value, max(bound, ra, rb), nearby, min(a - ra, b - rb), max(a + ra, b + rb), Reason.KINK_SUBGRADIENT)
+
+
+def _plateau_one_sided(h: F64, difference: F64, noise: F64) -> tuple[float, float] | None:
+    # (4 s(h) - s(4h)) / 3 cancels the term in h, and differences of that obey the same rule as central ones
+    slopes, radius = difference / h, noise / h
+    first = (RATIO * slopes[1:] - slopes[:-1]) / (RATIO - 1)
+    return _plateau(h[1:], first, 2 * radius[1:])
+
+
+def _one_sided(h: F64, right: F64, left: F64, noise: F64, nearby: float) -> _One:
+    """At the border of the domain: the side that exists."""
+    for side in (right, left):
+        start = _fine_run(np.isfinite(side))
+        if h.size - start >= PLATEAU + 2:
+            found = _plateau_one_sided(h[start:], side[start:], noise[start:])
+            return _One(*found, nearby) if found else _One(float(side[-1] / h[-1]), np.inf, nearby, reason=Reason.SINGULAR)
+    return _One(np.nan, np.inf, nearby, reason=Reason.NOT_FINITE_NEARBY)

@@ -1,0 +1,94 @@
+"""What the evidence is gathered on: a scalar line through the primal, and the slopes found there.
+
+Everything happens on phi(t) = f(x + t u). One unit of t moves each entry by about its leaf's own size, so steps need no unit.
+Derivatives are of *channels*: linear combinations of the outputs, taken in float64 outside the function, and of the
+differences of outputs rather than the outputs, so that an output that did not move adds no round-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcheck.results import Reason
+
+F64 = NDArray[np.float64]
+Phi = Callable[[float], F64]
+RATIO = 4.0
+COARSEST = 2.0**-2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all lines of one primal share.
+
+    Attributes:
+        base: outputs at the primal, (M,).
+        noise: standard deviation of each output's evaluation error, (M,).
+        channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
+        finest: the smallest step t; every multiple of it displaces the primal exactly.
+        slack: how many standard deviations of noise a bound allows for.
+    """
+
+    base: F64
+    noise: F64
+    channels: F64 | None
+    finest: float
+    slack: float
+
+    def contract(self, difference: F64) -> F64:
+        """Return the channels' share of a difference of outputs, (C,)."""
+        return difference if self.channels is None else self.channels @ difference
+
+    def channel_noise(self, moved: NDArray[np.bool_], share: float) -> F64:
+        """Noise of each channel's difference, (C,).
+
+        Args:
+            moved: which outputs moved at all along the line, (M,).
+            share: this step over the coarsest looked at. An output that stood still over the whole line has a slope of at most
+                its noise over the coarsest step, so it counts with this share of its noise only.
+        """
+        noise = np.where(moved, self.noise, share * self.noise)
+        return noise if self.channels is None else np.sqrt(self.channels**2 @ noise**2)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Derivatives of the channels along a line, (C,) each.
+
+    Attributes:
+        value: the estimate.
+        bound: of its error.
+        nearby: the steepest chord seen, |phi(t) - phi(0)| / t: the scale beside which a zero is a zero.
+        low, high: one-sided slopes at a kink, NaN elsewhere.
+        reason: why there is no better estimate, None where there is a good one.
+    """
+
+    value: F64
+    bound: F64
+    nearby: F64
+    low: F64
+    high: F64
+    reason: NDArray[np.object_]
+
+    def at(self, channel: int) -> Reason | None:
+        """The reason of one channel."""
+        found: Reason | None = self.reason[channel]
+        return found
+
+
+def smooth(value: F64, bound: F64, nearby: F64) -> Slope:
+    """A slope with nothing to remark."""
+    nothing = np.full(value.shape, np.nan)
+    return Slope(value, bound, nearby, nothing, nothing, np.full(value.shape, None, dtype=object))
+
+
+def slack_for(comparisons: int, false_alarms: float = 1e-4) -> float:
+    """How many standard deviations to allow so that all comparisons together exceed it with probability `false_alarms`.
+
+    sqrt(2 ln(2 N / alpha)), doubled because the noise itself is estimated from seven values.
+    """
+    return 2.0 * float(np.sqrt(2 * np.log(2 * max(comparisons, 1) / false_alarms)))

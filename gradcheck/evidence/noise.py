@@ -1,0 +1,79 @@
+"""How far the function's values are off: ECnoise.
+
+J. J. Moré and S. M. Wild, Estimating Computational Noise, SIAM J. Sci. Comput. 33 (2011), 1292-1314.
+"""
+
+from __future__ import annotations
+
+from math import factorial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.evidence.line import F64, Phi
+
+POINTS = 7
+COARSE = 2.0**-8
+WIDER = 2.0**10
+WIDEST = 2.0**-20
+
+
+def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
+    """Standard deviation of the evaluation error of each output, (M,), from six evaluations around the primal.
+
+    The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
+    sigma_k^2 = (k!)^2/(2k)! mean(T_k^2). The first level that agrees with the next two within a factor of 4 and changes
+    sign is taken. Outputs that stand still at this spacing although they move at a coarse step have values in steps (rounded,
+    or computed in a lower precision): they are measured again further apart. Never less than half an ulp of the output.
+
+    Args:
+        phi: the line, along a direction that moves every entry.
+        base: phi(0).
+        spacing: between the points, in t.
+        eps: relative spacing of floats in the precision the function computes in.
+    """
+    with np.errstate(all="ignore"):
+        found, still = _at_spacing(phi, base, spacing)
+        moves = still & (phi(COARSE) != base) if still.any() else still
+        while moves.any() and spacing < WIDEST:
+            spacing *= WIDER
+            again, still = _at_spacing(phi, base, spacing)
+            found = np.where(moves, again, found)
+            moves &= still
+        floor = 0.5 * eps * np.abs(base)
+    return np.maximum(np.nan_to_num(found, posinf=0.0), np.nan_to_num(floor, posinf=0.0))
+
+
+def spread(phi: Phi, base: F64, repeats: int = 4) -> F64:
+    """Half range of each output over repeated evaluations at the primal, (M,): noise of a random function."""
+    values = np.stack([base, *(phi(0.0) for _ in range(repeats))])
+    return np.asarray(np.ptp(values, axis=0))
+
+
+def _at_spacing(phi: Phi, base: F64, spacing: float) -> tuple[F64, NDArray[np.bool_]]:
+    """The noise seen at one spacing, and which outputs did not move at all."""
+    middle = POINTS // 2
+    values = np.stack([base if k == middle else phi((k - middle) * spacing) for k in range(POINTS)])
+    return _choose(*_levels(values)), np.all(values == base, axis=0)
+
+
+def _levels(values: F64) -> tuple[F64, NDArray[np.bool_]]:
+    table, levels, changes = values, [], []
+    for k in range(1, POINTS):
+        table = np.diff(table, axis=0)
+        weight = factorial(k) ** 2 / factorial(2 * k)
+        levels.append(np.sqrt(weight * np.mean(table**2, axis=0)))
+        changes.append(np.any(table[:-1] * table[1:] < 0, axis=0))
+    return np.stack(levels), np.stack(changes)
+
+
+def _choose(levels: F64, changes: NDArray[np.bool_]) -> F64:
+    chosen = np.asarray(np.median(levels[2:], axis=0))  # none qualifies: the high levels are the freest of the smooth part
+    for k in range(levels.shape[0] - 3, -1, -1):
+        window = levels[k : k + 3]
+        agree = (window.max(axis=0) <= 4 * window.min(axis=0)) & changes[k]
+        chosen = np.where(agree, levels[k], chosen)
+    return chosen

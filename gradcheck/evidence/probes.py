@@ -1,0 +1,63 @@
+"""Directions to look along: tangents that displace the primal exactly."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradcheck.evidence.line import F64
+
+
+def scale_of(x: F64) -> float:
+    """Root mean square of a leaf, 1 where it is all zero; safe against overflow."""
+    largest = float(np.max(np.abs(x), initial=0.0))
+    if largest == 0 or not math.isfinite(largest):
+        return 1.0
+    return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
+
+
+def finest_step(eps: float) -> float:
+    """The smallest step for a function computed to relative precision `eps`: 2^-40 in float64, 2^-15 in float32."""
+    return 2.0 ** round(0.77 * math.log2(eps))
+
+
+def exact(u: F64, x: F64, eps: float) -> F64:
+    """Round a tangent so that x + t u has no rounding error for any t <= 1/4 that is a multiple of the finest step.
+
+    Each entry becomes a multiple of (the spacing of floats around |x| + |u|) / (the finest step), a relative change of about
+    2^-12 in float64 and 2^-8 in float32: nothing to a random direction. What is measured is then the derivative along
+    exactly this tangent, and the primal's own rounding drops out of the error.
+    """
+    _, exponent = np.frexp(np.abs(x) + np.abs(u))
+    unit = np.ldexp(eps / finest_step(eps), exponent)
+    rounded = np.round(u / unit) * unit
+    return np.where((rounded == 0) & (u != 0), np.copysign(unit, u), rounded)
+
+
+def dense(rng: np.random.Generator, x: F64, eps: float) -> F64:
+    """A Gaussian tangent of the leaf's scale: signed, since positive directions only see totals and miss shuffles."""
+    return exact(rng.standard_normal(x.shape) * scale_of(x), x, eps)
+
+
+def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
+    """A Gaussian tangent on about the square root of the entries, so that few entries need not outweigh all others."""
+    chosen = rng.permutation(x.size)[: max(1, math.isqrt(x.size))]
+    u = np.zeros(x.shape)
+    u[chosen] = rng.standard_normal(chosen.size) * scale_of(x)
+    return exact(u, x, eps)
+
+
+def one_hot(x: F64, eps: float) -> F64:
+    """How far each entry of a leaf moves by itself per unit of t, (n,)."""
+    return exact(np.full(x.shape, scale_of(x)), x, eps)
+
+
+def cotangent(rng: np.random.Generator, value: F64, spans: list[slice]) -> F64:
+    """Gaussian, per output scaled by 1/RMS of that output, so that a large output does not hide a small one."""
+    v = rng.standard_normal(value.shape)
+    for span in spans:
+        v[span] /= scale_of(value[span])
+    return v

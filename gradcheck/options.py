@@ -1,0 +1,95 @@
+"""The choices a user can make for a check, validated once."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODES = ("auto", "full", "probe")
+DTYPES = ("float64", "float32", "complex128", "complex64")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to check.
+
+    Attributes:
+        trials: how many times inputs are drawn; at least 1.
+        seed: of all random numbers; not negative.
+        rtol: the relative error that matters, also a demand on the evidence; None: as sharp as the evidence allows.
+        mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
+        dtype: of drawn inputs and constructed modules; None: float64, or what the target says.
+        order: of the derivative; 1.
+        contracts: also check that the target is deterministic and leaves its inputs alone.
+        dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
+    """
+
+    trials: int = 1
+    seed: int = 0
+    rtol: float | None = None
+    mode: str = "auto"
+    dtype: str | None = None
+    order: int = 1
+    contracts: bool = True
+    dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every choice.
+
+        Raises:
+            UsageError: with what was got, what was expected and what to do.
+        """
+        _integer("trials", self.trials, least=1)
+        _integer("seed", self.seed, least=0)
+        if self.rtol is not None and not (isinstance(self.rtol, int | float) and 0 < self.rtol < 1):
+            raise UsageError(f"rtol={self.rtol!r}: expected a number between 0 and 1, such as 1e-6; leave it out for the sharpest check")
+        _one_of("mode", self.mode, MODES)
+        if self.dtype is not None:
+            _one_of("dtype", self.dtype, DTYPES)
+        if self.order != 1:
+            raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
+        for name, (low, high) in self.dims.items():
+            if not 0 <= low <= high:
+                raise UsageError(f"dim {name}={low}..{high}: expected 0 <= low <= high")
+
+
+def overridden(options: Options, given: Mapping[str, object]) -> Options:
+    """The same options with some of them replaced.
+
+    Raises:
+        UsageError: for an unknown name or a wrong value.
+    """
+    known = [f.name for f in fields(Options)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}=?" if near else ""
+            raise UsageError(f"unknown option {name}={given[name]!r}{hint} (options: {', '.join(known)})")
+    values: dict[str, Any] = dict(given)
+    if "dims" in values:
+        values["dims"] = {name: _range(name, size) for name, size in dict(values["dims"]).items()}
+    return replace(options, **values)
+
+
+def _range(name: str, size: object) -> tuple[int, int]:
+    low, high = size if isinstance(size, tuple) and len(size) == 2 else (size, size)
+    for bound in (low, high):
+        if not isinstance(bound, int) or isinstance(bound, bool):
+            raise UsageError(f"dims: {name}={size!r}: expected an integer or a pair (low, high) of integers")
+    return low, high
+
+
+def _integer(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name}={value!r}: expected an integer of at least {least}")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name}={value!r}: expected one of {', '.join(allowed)}")

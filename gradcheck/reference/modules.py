@@ -1,0 +1,29 @@
+"""Linear regression as PyTorch code is written: `nn.Linear` and `nn.MSELoss`."""
+
+from __future__ import annotations
+
+import torch
+
+from gradcheck.targets.case import case
+from gradcheck.targets.specs import normal
+
+
+def linear_mse_gradient(model: LinearMSE, X: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+    """dL/dW = 2/N rᵀ X, dL/db = 2/N Σ r, with r = X Wᵀ + b - y."""
+    r = X @ model.linear.weight.T + model.linear.bias - y
+    return {"weight": 2 / len(y) * r.T @ X, "bias": 2 / len(y) * r.sum(0)}
+
+
+@case(X=normal("N", 3), y=normal("N", 1), init={"features": 3}, options={"dims": {"N": (5, 8)}})
+class LinearMSE(torch.nn.Module):
+    """L = 1/N Σ (X Wᵀ + b - y)²; its parameters are leaves `params['linear.weight']` and `params['linear.bias']`."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(features, 1)
+        self.loss = torch.nn.MSELoss()
+
+    def forward(self, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the loss."""
+        value: torch.Tensor = self.loss(self.linear(X), y)
+        return value

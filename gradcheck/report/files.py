@@ -1,0 +1,36 @@
+"""Reports on disk: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from gradcheck.errors import UsageError
+
+
+def write(path: str, text: str) -> None:
+    """Write a report to a temporary file beside its place, and rename it there.
+
+    Raises:
+        UsageError: where the folder does not exist or cannot be written to.
+    """
+    place = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(place)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,207 @@
+"""The run as a table for people, readable at 80 columns."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+
+
+def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: int = NORMAL) -> str:
+    """Return the tables of all cases and a summary line.
+
+    Args:
+        verbosity: -1 the summary alone, 0 tables, 1 partial derivatives too.
+    """
+    parts: list[RenderableType] = []
+    if verbosity > QUIET:
+        for result in run.results:
+            parts += [*_case(result, verbosity), Text()]
+    return _to_string(Group(*parts, *_summary(run)), width, color)
+
+
+def to_text(result: CheckResult, width: int = 100) -> str:
+    """Return the table of one case without colour."""
+    return _to_string(Group(*_case(result, NORMAL), *_replays((result,))), width, color=False).rstrip("\n")
+
+
+def _to_string(what: RenderableType, width: int, color: bool) -> str:
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        highlight=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    console.print(what)
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
+def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
+    yield _headline(result)
+    if result.comparisons:
+        yield _table(result.comparisons)
+    for c in result.comparisons:
+        if c.verdict is not Verdict.PASS:
+            yield _indented(_explained(c))
+    for contract in result.contracts:
+        if contract.verdict is not Verdict.PASS or verbosity >= VERBOSE:
+            text = Text(f"contract {contract.name}: ").append(contract.verdict.value, STYLES[contract.verdict]).append(f" {contract.message}")
+            yield _indented(text)
+    if not result.comparisons or result.verdict is Verdict.ERROR:
+        yield from _stopped(result)
+    if verbosity >= VERBOSE and result.partials:
+        yield _partials(result.partials)
+    for note in result.notes:
+        yield _indented(Text(note, "dim"))
+    if result.expect == "fail":
+        yield _indented(Text(f"expected: {result.because}", "dim"))
+
+
+def _headline(result: CheckResult) -> Text:
+    text = Text(result.case, "bold")
+    facts = [result.framework, f"{result.mode} mode" if result.mode else "", f"{result.trials} trials" if result.trials > 1 else ""]
+    text.append(f"  {', '.join(f for f in facts if f)}  ", "dim")
+    text.append(result.verdict.value, STYLES[result.verdict])
+    if result.expect == "fail":
+        text.append(" (expected)" if result.ok else " although expect='fail': " + Reason.EXPECTED_FAIL_PASSED.advice)
+    return text
+
+
+def _table(comparisons: tuple[Comparison, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("wrt", overflow="fold", min_width=6)
+    table.add_column("shape", overflow="fold", min_width=5)
+    table.add_column("methods", no_wrap=True)
+    for name in ("rel err", "bound", "right to"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    previous = None
+    for c in comparisons:
+        fresh = c.wrt != previous
+        table.add_row(
+            Text(c.wrt if fresh else ""),
+            Text("×".join(map(str, c.shape)) or "scalar" if fresh else "", "dim"),
+            Text(f"{c.method} ~ {c.against}"),
+            Text(_number(c.rel_err)),
+            Text(_number(_relative_bound(c))),
+            Text(_number(c.resolution)),
+            _verdict(c),
+        )
+        previous = c.wrt
+    return table
+
+
+def _verdict(c: Comparison) -> Text:
+    text = Text(c.verdict.value, STYLES[c.verdict])
+    extra = {Reason.KINK_SUBGRADIENT: " kink", Reason.BOTH_ZERO: " zero"}.get(c.reason, "")
+    return text.append(extra, "dim") if c.verdict is Verdict.PASS else text
+
+
+def _relative_bound(c: Comparison) -> float:
+    """The bound in the same units as the relative error beside it."""
+    return c.bound * c.rel_err / c.abs_err if c.abs_err and math.isfinite(c.rel_err) else _over(c.bound, max(abs(c.claimed), abs(c.estimate)))
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b else math.nan
+
+
+def _explained(c: Comparison) -> Text:
+    place = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
+    along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
+    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" at {c.wrt}{place}{along}, {_of(c)}: ", "bold")
+    pad = max(len(c.method), len(c.against))
+    text.append(f"{c.reason.message}\n")
+    text.append(f"  {c.method:<{pad}}  {c.claimed: .12g}\n")
+    text.append(f"  {c.against:<{pad}}  {c.estimate: .12g} ± {c.bound:.1e}\n")
+    text.append(f"  apart by {c.abs_err:.3g}, relative {c.rel_err:.3g} (rtol {c.rtol:.0e}, trial {c.trial})")
+    return text.append(f"\n  {c.reason.advice}", "dim") if c.reason.advice else text
+
+
+def _of(c: Comparison) -> str:
+    return "a random combination of the outputs" if c.output == "combination" else c.output
+
+
+def _stopped(result: CheckResult) -> Iterator[RenderableType]:
+    message = result.message or result.reason.message
+    yield _indented(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(message))
+    if result.message and result.verdict is Verdict.INCONCLUSIVE:
+        yield _indented(Text(result.reason.message, "dim"))
+    if result.reason.advice:
+        yield _indented(Text(result.reason.advice, "dim"))
+    if result.traceback:
+        yield _indented(Text(result.traceback, "dim"), 4)
+
+
+def _partials(partials: tuple[Partial, ...]) -> Table:
+    methods = list(dict.fromkeys(m for p in partials for m in p.values if m != "numeric"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("partial derivative", overflow="fold")
+    for method in (*methods, "numeric"):
+        table.add_column(method, justify="right", no_wrap=True)
+    table.add_column("±", justify="right", no_wrap=True)
+    table.add_column("rel err", justify="right", no_wrap=True)
+    for p in partials:
+        name = f"{p.output}{_index(p.output_entry)} / {p.wrt}{_index(p.entry)}"
+        values = [Text(f"{p.values[m]:.6g}" if m in p.values else "") for m in (*methods, "numeric")]
+        table.add_row(Text(name), *values, Text(_number(p.bound)), Text(_number(p.rel_err)))
+    return table
+
+
+def _index(entry: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, entry))}]" if entry else ""
+
+
+def _indented(text: Text, by: int = 2) -> Padding:
+    return Padding(text, (0, 0, 0, by))
+
+
+def _number(x: float) -> str:
+    return "-" if math.isnan(x) else "0" if x == 0 else f"{x:.1e}"
+
+
+def _summary(run: RunResult) -> Iterator[RenderableType]:
+    counts = run.counts
+    words = [
+        (counts["pass"], "passed", "green"),
+        (counts["fail"], "failed", "bold red"),
+        (counts["inconclusive"], "inconclusive", "yellow"),
+        (counts["error"], "error" if counts["error"] == 1 else "errors", "bold red"),
+    ]
+    text = Text()
+    for count, word, style in words:
+        if count or word == "passed":
+            text.append(", " if text else "").append(f"{count} {word}", style)
+    if counts["expected_fail"]:
+        text.append(f" ({counts['expected_fail']} of them expected to fail)")
+    evaluations = sum(r.evaluations for r in run.results)
+    text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
+    yield text
+    if run.interrupted:
+        yield Text(f"interrupted: {len(run.results)} of {run.planned} cases are finished", "bold yellow")
+    yield from _replays(run.results)
+
+
+def _replays(results: tuple[CheckResult, ...]) -> Iterator[RenderableType]:
+    for result in results:
+        if not result.ok and result.replay:
+            yield Text().append("replay: ", "dim").append(result.replay)

@@ -1,0 +1,105 @@
+"""`gradcheck.check` and `gradcheck.assert_gradients`: one target, from Python."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gradcheck.errors import GradientError, UsageError
+from gradcheck.options import Options, overridden
+from gradcheck.results import CheckResult
+from gradcheck.run.one import check_case
+from gradcheck.targets.case import Case, claims, declared_on, source_of
+
+
+def check(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    gradient: Callable[..., Any] | None = None,
+    jacobian: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    wrt: str | tuple[str, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | None = None,
+    framework: str | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> CheckResult:
+    """Say whether the derivatives of a function are right, where they are wrong, and why.
+
+    Args:
+        fn: function on NumPy arrays or torch tensors, `torch.autograd.Function` subclass, `nn.Module`, or a module class or
+            factory with `init=`.
+        *inputs: arrays, tensors, pytrees of them, specs such as `gradcheck.normal(4, 3)`, or plain values. None: those of
+            the target's own `@gradcheck.case`.
+        gradient: for one real number as output: takes fn's inputs, returns one array where one input is differentiable, else a
+            tuple or a mapping by argument name; each of its input's shape. Of a real function L with respect to a complex
+            entry a + ib: dL/da + i dL/db, as in PyTorch.
+        jacobian: takes fn's inputs, returns per input an array of the output's shape followed by the input's.
+        vjp: takes a cotangent of the output's form and then fn's inputs, returns what `gradient` would.
+        jvp: takes a tangent (a tuple, where several inputs are differentiable) and then fn's inputs, returns the output's form.
+        reference: not available in this version.
+        wrt: argument names or leaf paths (`params['linear.weight']`); default: every floating or complex leaf and every
+            trainable parameter; in PyTorch, where some inputs have `requires_grad`, only these and the parameters.
+        kwargs: inputs by name.
+        init: arguments that construct the target from `fn`.
+        framework: 'numpy' or 'torch', where neither the inputs nor the code tell.
+        name: of the case; seeds derive from it.
+        **options: `trials`, `seed`, `rtol`, `mode`, `dtype`, `order`, `contracts`, `dims`: see `gradcheck.Options`.
+
+    Returns:
+        The result; `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table.
+
+    Raises:
+        UsageError: where inputs or options do not fit the target.
+    """
+    if not callable(fn):
+        raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
+    if reference is not None:
+        raise UsageError("reference=: a second implementation cannot be used in this version; give gradient=, jacobian= or vjp=")
+    file, line = source_of(fn)
+    title = name or _title(fn)
+    case = Case(
+        name=title,
+        fn=fn,
+        args=inputs,
+        kwargs=dict(kwargs or {}),
+        claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+        init=init,
+        wrt=(wrt,) if isinstance(wrt, str) else wrt,
+        framework=framework,
+        target=title,
+        file=file,
+        line=line,
+    )
+    declared = declared_on(fn)
+    if declared and not inputs and not kwargs and not case.claims:
+        if len(declared) > 1:
+            raise UsageError(f"{title} has {len(declared)} declared cases: give inputs, or run them with `gradcheck run`")
+        case = replace(declared[0], name=title, target=title, file=file, line=line)
+    chosen = overridden(Options(), options)
+    return replace(check_case(case, chosen), replay=f"gradcheck.check({title}, ..., seed={chosen.seed}, trials={chosen.trials})")
+
+
+def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> CheckResult:
+    """Like `check`, for tests: returns the result where it is ok, raises where it is not.
+
+    Raises:
+        GradientError: with the table as message, where the outcome is not PASS. It is an AssertionError.
+        UsageError: where inputs or options do not fit the target.
+    """
+    __tracebackhide__ = True
+    result = check(fn, *inputs, **arguments)
+    if not result.ok:
+        raise GradientError(f"\n{result}", result)
+    return result
+
+
+def _title(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))

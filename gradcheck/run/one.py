@@ -1,0 +1,203 @@
+"""One case from its declaration to its result: bind, check every trial, merge."""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck.backends.state import preserved
+from gradcheck.checks.derivative import Finding, derivative
+from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
+from gradcheck.options import Options, overridden
+from gradcheck.results import SEVERITY, CheckResult, Comparison, Contract, Reason, Verdict, worst
+from gradcheck.targets import framework as frameworks
+from gradcheck.targets.draws import draw_inputs, has_specs
+from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.signature import Inputs, resolve
+from gradcheck.targets.specs import Spec
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from gradcheck.targets.case import Case
+
+EVIDENCE = ("numeric", "complex-step", "reference")
+
+
+def check_case(case: Case, options: Options, command: str | None = None) -> CheckResult:
+    """Check one case; what the user's code raises becomes an ERROR, what cannot be understood is raised.
+
+    Args:
+        command: how the target was named on the command line, for messages.
+
+    Raises:
+        UsageError: where inputs or options do not fit the target.
+    """
+    began = time.perf_counter()
+    options = overridden(options, case.options)
+    blank = CheckResult(
+        case=case.name,
+        target=case.target or case.name,
+        verdict=Verdict.ERROR,
+        reason=Reason.TARGET_RAISED,
+        expect=case.expect,
+        because=case.because,
+        seed=options.seed,
+        trials=options.trials,
+        file=case.file,
+        line=case.line,
+    )
+    with preserved():
+        try:
+            found = _examined(case, options, blank, command)
+        except TargetError as error:
+            reason = Reason.BAD_CLAIM if isinstance(error, ClaimError) else Reason.TARGET_RAISED
+            found = replace(blank, reason=reason, message=str(error), traceback=error.frames)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def failed_to_start(case: Case, options: Options, error: Exception) -> CheckResult:
+    """The result of a case that could not be checked: the user's mistake, or ours."""
+    usage = isinstance(error, UsageError)
+    return CheckResult(
+        case=case.name,
+        target=case.target or case.name,
+        verdict=Verdict.ERROR,
+        reason=Reason.BAD_INPUT if usage else Reason.INTERNAL,
+        message=str(error) if usage else f"{type(error).__name__}: {error}",
+        traceback="" if usage else "".join(traceback.format_exception(error)).rstrip(),
+        expect=case.expect,
+        because=case.because,
+        seed=options.seed,
+        file=case.file,
+        line=case.line,
+    )
+
+
+def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
+    leaves = [x for value in (*case.args, *case.kwargs.values()) for x in flatten(value).leaves if not isinstance(x, Spec)]
+    name = case.framework or frameworks.infer(case.fn, leaves)
+    if name not in frameworks.FRAMEWORKS:
+        raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
+    backend = importlib.import_module(f"gradcheck.backends.{name}")
+    constructed = case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
+    dtype = options.dtype or backend.default_dtype(case.fn) or _dtype_of_specs(case) or "float64"
+    target, findings = case.fn, []
+    for trial in range(options.trials):
+        if constructed:
+            target = _constructed(backend, case, dtype, options.seed, trial)
+        inputs = resolve(target, case.args, case.kwargs, command=command)
+        drawn = draw_inputs(
+            inputs, case=case.name, trial=trial, seed=options.seed, dims=options.dims, dtype=dtype, convert=backend.from_numpy
+        )
+        findings.append(_tried(backend, case, target, drawn, options, trial))
+        if not (constructed or has_specs(inputs)) or findings[-1].stop:
+            break
+    return merged(blank, findings, name)
+
+
+def _constructed(backend: ModuleType, case: Case, dtype: str, seed: int, trial: int) -> Any:
+    missing = missing_init(case)
+    if missing:
+        flags = " ".join(f"--init {name}=..." for name in missing)
+        raise InputError(f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed: give {flags} (init= in Python)")
+    return backend.construct(case, dtype, seed, trial)
+
+
+def missing_init(case: Case) -> list[str]:
+    """Arguments that the constructor or factory needs and was not given."""
+    import inspect
+
+    try:
+        params = inspect.signature(case.fn).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    needed = [p.name for p in params if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [name for name in needed if name not in (case.init or {})]
+
+
+def _dtype_of_specs(case: Case) -> str | None:
+    specs = [x for value in (*case.args, *case.kwargs.values()) for x in flatten(value).leaves if isinstance(x, Spec)]
+    floats = [s.dtype for s in specs if s.dtype and np.dtype(s.dtype).kind == "f"]
+    return floats[0] if floats and kind_of(case.fn) is Kind.MODULE_CLASS else None
+
+
+def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options: Options, trial: int) -> Finding:
+    program = backend.bind(case, target, drawn)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
+        return derivative(program, options, f"{options.seed}/{case.name}/{trial}", trial)
+
+
+# --- from trials to one result
+
+
+def merged(blank: CheckResult, findings: list[Finding], framework: str) -> CheckResult:
+    """Join the trials: for each leaf and pair of methods, the worst."""
+    comparisons = _worst_of([c for f in findings for c in f.comparisons])
+    contracts = _contracts(findings)
+    stop = next((f for f in findings if f.stop), None)
+    verdict, reason = _verdict(comparisons, contracts, stop)
+    return replace(
+        blank,
+        verdict=verdict,
+        reason=reason,
+        comparisons=comparisons,
+        contracts=contracts,
+        partials=findings[0].partials,
+        notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
+        message=stop.message if stop else "",
+        framework=framework,
+        mode=next((f.mode for f in findings if f.mode), ""),
+        trials=len(findings),
+        evaluations=sum(f.evaluations for f in findings),
+    )
+
+
+def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
+    groups: dict[tuple[str, str, str], list[Comparison]] = {}
+    for c in comparisons:
+        groups.setdefault((c.wrt, c.method, c.against), []).append(c)
+    return tuple(_worst_comparison(group) for group in groups.values())
+
+
+def _worst_comparison(group: list[Comparison]) -> Comparison:
+    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), -c.rel_err))
+    dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
+    return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
+
+
+def _contracts(findings: list[Finding]) -> tuple[Contract, ...]:
+    found: dict[str, Contract] = {}
+    for contract in (c for f in findings for c in f.contracts):
+        known = found.get(contract.name)
+        if known is None or SEVERITY.index(contract.verdict) < SEVERITY.index(known.verdict):
+            found[contract.name] = contract
+    return tuple(found.values())
+
+
+def _verdict(comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stop: Finding | None) -> tuple[Verdict, Reason]:
+    """FAIL where anything is certainly wrong; PASS where independent evidence confirms every claim on every leaf."""
+    wrong = [c for c in comparisons if c.verdict is Verdict.FAIL]
+    if wrong:
+        return Verdict.FAIL, wrong[0].reason
+    if any(c.verdict is Verdict.FAIL for c in contracts):
+        return Verdict.FAIL, Reason.CONTRACT_BROKEN
+    if stop is not None and stop.stop is not None:
+        return Verdict.INCONCLUSIVE, stop.stop
+    claimed: dict[tuple[str, str], list[Comparison]] = {}
+    for c in comparisons:
+        if c.against in EVIDENCE:
+            claimed.setdefault((c.wrt, c.method), []).append(c)
+    open_ = [group for group in claimed.values() if all(c.verdict is not Verdict.PASS for c in group)]
+    if open_:
+        return worst(c.verdict for c in open_[0]), open_[0][0].reason
+    kinks = any(c.reason is Reason.KINK_SUBGRADIENT for c in comparisons)
+    return Verdict.PASS, Reason.KINK_SUBGRADIENT if kinks else Reason.AGREES

@@ -1,0 +1,209 @@
+"""From what a user typed to the cases to run."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradcheck.errors import InputError, UsageError
+from gradcheck.options import Options
+from gradcheck.targets import discover, spec_text
+from gradcheck.targets.case import Case, source_of
+from gradcheck.targets.framework import FRAMEWORKS, Kind, kind_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `gradcheck run` was asked for, as text.
+
+    Attributes:
+        inputs: specs, each `spec` or `name=spec`; `init`: each `name=value`.
+        claims: kind of a hand-written derivative -> module:name.
+    """
+
+    targets: Sequence[str]
+    inputs: Sequence[str] = ()
+    init: Sequence[str] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    wrt: Sequence[str] = ()
+    framework: str | None = None
+    keyword: str | None = None
+
+
+def plan(request: Request) -> list[Case]:
+    """Find the cases: those declared in a module, or a named target with the inputs given.
+
+    Raises:
+        UsageError: where a target, spec or option cannot be understood.
+        TargetError: where importing a target raises.
+    """
+    if not request.targets:
+        raise UsageError("no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen")
+    if request.framework is not None and request.framework not in FRAMEWORKS:
+        raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
+    cases = [case for text in request.targets for case in _cases(text, request)]
+    return [case for case in cases if _selected(case.name, request.keyword)]
+
+
+def _cases(text: str, request: Request) -> list[Case]:
+    found = discover.find(text)
+    overrides = _overrides(request)
+    declared = discover.declared_cases(found)
+    if found.name is None:
+        if overrides:
+            raise UsageError(f"{text!r} is a module: --input, --init, --gradient and their like need a single target, {text}:name")
+        return declared
+    if not callable(found.value):
+        discover.find_callable(text)
+    if declared:
+        return [replace(case, **_merged(case, overrides)) for case in declared]
+    file, line = source_of(found.value)
+    case = Case(name=text, fn=found.value, target=text, file=file, line=line)
+    return [_as_factory(replace(case, **_merged(case, overrides)))]
+
+
+def _overrides(request: Request) -> dict[str, Any]:
+    args, kwargs = _inputs(request.inputs)
+    found: dict[str, Any] = {
+        "args": args,
+        "kwargs": kwargs,
+        "init": _init(request.init),
+        "claims": {kind: discover.find_callable(text) for kind, text in request.claims.items()},
+        "wrt": tuple(request.wrt),
+        "framework": request.framework,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _merged(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Inputs and claims given now replace declared ones of the same place or name."""
+    merged = dict(overrides)
+    if "args" in merged:
+        merged["args"] = (*merged["args"], *case.args[len(merged["args"]) :])
+        names = [p for p in _parameter_names(case.fn)[: len(overrides["args"])] if p in case.kwargs]
+        merged["kwargs"] = {k: v for k, v in case.kwargs.items() if k not in names}
+    if "kwargs" in overrides:
+        merged["kwargs"] = {**merged.get("kwargs", case.kwargs), **overrides["kwargs"]}
+    if "init" in merged:
+        merged["init"] = {**(case.init or {}), **merged["init"]}
+    return merged
+
+
+def _parameter_names(fn: Any) -> list[str]:
+    from gradcheck.targets.signature import parameters
+
+    return [p.name for p in parameters(fn) or ()]
+
+
+def _as_factory(case: Case) -> Case:
+    """A function that takes nothing although inputs are given makes the target."""
+    if case.init is not None or kind_of(case.fn) is not Kind.FUNCTION or not (case.args or case.kwargs):
+        return case
+    try:
+        takes_nothing = not inspect.signature(case.fn).parameters
+    except (TypeError, ValueError):
+        takes_nothing = False
+    return replace(case, init={}) if takes_nothing else case
+
+
+def _inputs(texts: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for text in texts:
+        name, spec = _named(text)
+        try:
+            value = spec_text.parse(spec)
+        except UsageError as error:
+            raise type(error)(f"--input {text}: {error}") from None
+        if name is None:
+            args.append(value)
+        elif name in kwargs:
+            raise InputError(f"--input {name}= is given twice: leave one out")
+        else:
+            kwargs[name] = value
+    return tuple(args), kwargs
+
+
+def _init(texts: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for text in texts:
+        name, value = _named(text)
+        if name is None:
+            raise UsageError(f"--init {text}: expected name=value, as in --init in_features=5")
+        try:
+            found[name] = spec_text.parse(value)
+        except UsageError as error:
+            raise type(error)(f"--init {text}: {error}; a string needs quotes inside, as in --init mode=\"'mean'\"") from None
+    return found
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    name, equals, value = text.partition("=")
+    return (name.strip(), value) if equals and name.strip().isidentifier() else (None, text)
+
+
+def _selected(name: str, keyword: str | None) -> bool:
+    """Whether a case's name fits an expression of words joined by and, or, not."""
+    if not keyword:
+        return True
+    words = keyword.replace("(", " ( ").replace(")", " ) ").split()
+    parts = [w if w in ("and", "or", "not", "(", ")") else str(w.lower() in name.lower()) for w in words]
+    try:
+        return bool(_truth(" ".join(parts)))
+    except SyntaxError:
+        raise UsageError(f"-k {keyword!r}: expected words joined by and, or, not, as in 'mse and not module'") from None
+
+
+def _truth(expression: str) -> bool:
+    import ast
+
+    def value(node: ast.expr) -> bool:
+        match node:
+            case ast.Constant(value=bool() as truth):
+                return truth
+            case ast.UnaryOp(op=ast.Not()):
+                return not value(node.operand)
+            case ast.BoolOp():
+                combine = all if isinstance(node.op, ast.And) else any
+                return combine(value(v) for v in node.values)
+        raise SyntaxError
+
+    return value(ast.parse(expression, mode="eval").body)
+
+
+def dims(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Read `batch=3` and `batch=1..4`.
+
+    Raises:
+        UsageError: where a text is neither.
+    """
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        low, dots, high = value.partition("..")
+        try:
+            found[name] = (int(low), int(high if dots else low))
+        except ValueError:
+            raise UsageError(f"--dim {text}: expected name=size or name=low..high, as in --dim batch=1..4") from None
+        if not name.isidentifier():
+            raise UsageError(f"--dim {text}: expected a name before '=', as in --dim batch=1..4")
+    return found
+
+
+def replay_command(options: Options, given: Sequence[str]) -> Callable[[Case], str]:
+    """The function from a case to the command that repeats it alone.
+
+    Args:
+        given: the options of the command line that change what is checked, as typed.
+    """
+
+    def command(case: Case) -> str:
+        words = ["gradcheck", "run", case.target, *given]
+        if case.name != case.target:
+            words += ["-k", case.name.rpartition("[")[2].rstrip("]")]
+        return shlex.join([*words, "--seed", str(options.seed)])
+
+    return command

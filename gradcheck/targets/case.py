@@ -1,0 +1,142 @@
+"""A case: one target with everything that says how to check it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from gradcheck.errors import UsageError
+from gradcheck.options import Options, overridden
+
+DECLARED = "__gradcheck_cases__"
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One target and how to check it.
+
+    Attributes:
+        name: unique within a run; seeds derive from it.
+        fn: function, autograd.Function subclass, nn.Module or nn.Module class.
+        args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
+        claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
+        init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
+        wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
+        expect: 'pass' or 'fail'; `because` says why a case must fail.
+        options: overrides of the run's options.
+        target: what a user types to name it, where it has such a name.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    reference: Callable[..., Any] | None = None
+    init: Mapping[str, Any] | None = None
+    wrt: tuple[str, ...] | None = None
+    framework: str | None = None
+    expect: str = "pass"
+    because: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    target: str = ""
+    file: str | None = None
+    line: int | None = None
+
+
+def case(
+    *args: Any,
+    inputs: Mapping[str, Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    jacobian: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    init: Mapping[str, Any] | None = None,
+    wrt: str | tuple[str, ...] | None = None,
+    framework: str | None = None,
+    expect: str = "pass",
+    because: str = "",
+    name: str = "",
+    options: Mapping[str, Any] | None = None,
+    **specs: Any,
+) -> Callable[[T], T]:
+    """Declare a target beside its code: `@gradcheck.case(x=normal(4, 3), w=normal(3), gradient=mse_gradient)`.
+
+    The function or class is returned as it is; `gradcheck run module` finds the declaration. May be stacked.
+
+    Args:
+        *args: inputs by position: specs, arrays or plain values.
+        inputs: inputs by name, for names that collide with the arguments here.
+        gradient, jacobian, vjp, jvp: hand-written derivatives, as for `gradcheck.check`.
+        reference: a second implementation, trusted.
+        init: arguments that construct the target, for an nn.Module class or a factory.
+        wrt: names or leaf paths to differentiate with respect to.
+        framework: 'numpy' or 'torch', where the arrays and the code do not tell.
+        expect: 'fail' for a case that must fail; then `because` is needed.
+        because: why it must fail; shown in the report.
+        name: of this declaration, where a target has several.
+        options: overrides such as {'trials': 5, 'rtol': 1e-6}.
+        **specs: inputs by name.
+
+    Raises:
+        UsageError: for an `expect` that is not 'pass' or 'fail', or a missing `because`, or an option that does not exist.
+    """
+    if expect not in ("pass", "fail"):
+        raise UsageError(f"expect={expect!r}: expected 'pass' or 'fail'")
+    if expect == "fail" and not because:
+        raise UsageError("expect='fail' needs because='...': say why this derivative must be found wrong")
+
+    overridden(Options(), options or {})
+
+    def declare(target: T) -> T:
+        declared = Case(
+            name=name,
+            fn=target,
+            args=args,
+            kwargs={**(inputs or {}), **specs},
+            claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+            reference=reference,
+            init=init,
+            wrt=(wrt,) if isinstance(wrt, str) else wrt,
+            framework=framework,
+            expect=expect,
+            because=because,
+            options=options or {},
+        )
+        setattr(target, DECLARED, (*vars(target).get(DECLARED, ()), declared))
+        return target
+
+    return declare
+
+
+def claims(**given: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
+    """Keep the hand-written derivatives that were given.
+
+    Raises:
+        UsageError: where one is not callable.
+    """
+    kept = {kind: f for kind, f in given.items() if f is not None}
+    for kind, function in kept.items():
+        if not callable(function):
+            raise UsageError(f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}")
+    return kept
+
+
+def declared_on(target: Any) -> tuple[Case, ...]:
+    """The cases declared on a target itself (not on a base class)."""
+    found = getattr(target, "__dict__", {}).get(DECLARED, ())
+    return tuple(found)
+
+
+def source_of(target: Any) -> tuple[str | None, int | None]:
+    """File and first line of a target; None where Python does not know."""
+    try:
+        unwrapped = inspect.unwrap(target) if callable(target) else target
+        shown = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
+        return inspect.getsourcefile(shown), inspect.getsourcelines(shown)[1]
+    except (TypeError, OSError):
+        return None, None

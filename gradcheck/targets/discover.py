@@ -1,0 +1,189 @@
+"""From `module`, `module:name`, `path/file.py` or `path/file.py:name` to Python objects and declared cases."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
+from gradcheck.targets.case import Case, declared_on, source_of
+from gradcheck.tracebacks import one_line, user_frames
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a target's text leads to: a module, and the value named in it (None where no name was given)."""
+
+    text: str
+    module: ModuleType
+    name: str | None
+    value: Any
+
+
+def find(text: str) -> Found:
+    """Import what a target names.
+
+    Raises:
+        TargetNotFoundError: where file, module or name does not exist; the message lists near names.
+        TargetError: where importing it raises.
+    """
+    place, name = _split(text)
+    module = _load_file(Path(place)) if _is_path(place) else _load_module(place)
+    return Found(text, module, name, _attribute(module, name, place) if name else None)
+
+
+def find_callable(text: str) -> Any:
+    """Import a function or class by `module:name`.
+
+    Raises:
+        UsageError: where the text names no callable.
+    """
+    found = find(text)
+    if found.name is None:
+        raise UsageError(f"{text!r}: expected module:name, got a module alone{_offer(found.module, found.text)}")
+    if not callable(found.value):
+        raise UsageError(f"{text!r} is {_an(type(found.value).__name__)}: expected a function or class that can be called")
+    return found.value
+
+
+def declared_cases(found: Found) -> list[Case]:
+    """The cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
+    if found.name is not None:
+        return _named(found.text, found.value)
+    place = found.text
+    cases = []
+    for module in _with_submodules(found.module):
+        text = place if module is found.module else module.__name__
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", None) == module.__name__ and callable(value):
+                cases += _named(f"{text}:{name}", value)
+    return cases
+
+
+def callables_in(module: ModuleType) -> list[str]:
+    """Names of the public functions and classes that a module itself defines."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def _named(text: str, target: Any) -> list[Case]:
+    cases = declared_on(target)
+    file, line = source_of(target) if cases else (None, None)
+    names = [f"{text}[{c.name or i}]" if len(cases) > 1 or c.name else text for i, c in enumerate(cases)]
+    return [replace(c, name=n, target=text, file=file, line=line) for c, n in zip(cases, names, strict=True)]
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    place, colon, name = text.rpartition(":")
+    if not colon or ("\\" in name or "/" in name):
+        return text, None
+    if not place or not name:
+        raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
+    return place, name
+
+
+def _is_path(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or "\\" in place
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path()
+        raise TargetNotFoundError(f"no file {path}{_near(path.name, [p.name for p in folder.glob('*.py')])}")
+    path = path.resolve()
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        root, parts = root.parent, [root.name, *parts]
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    name = ".".join(parts)
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    if len(parts) > 1:
+        return _load_module(name)
+    name = name if loaded is None and name not in sys.stdlib_module_names else f"_target_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetNotFoundError(f"{path} cannot be imported: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _import_raised(str(path), error) from None
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise TargetNotFoundError(f"no module {name!r}{_near_module(error.name)}") from None
+        raise _import_raised(name, error) from None
+    except (Exception, SystemExit) as error:
+        raise _import_raised(name, error) from None
+
+
+def _import_raised(place: str, error: BaseException) -> TargetError:
+    advice = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        advice = f": install {error.name.split('.')[0]!r} into the environment gradcheck runs in"
+    return TargetError(f"importing {place} raised {one_line(error)}{advice}", user_frames(error))
+
+
+def _attribute(module: ModuleType, name: str, place: str) -> Any:
+    value: Any = module
+    for i, part in enumerate(name.split(".")):
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            owner = ":".join([place, ".".join(name.split(".")[:i])]).rstrip(":")
+            raise TargetNotFoundError(f"{owner} has no {part!r}{_near(part, dir(value))}") from None
+    return value
+
+
+def _with_submodules(module: ModuleType) -> list[ModuleType]:
+    paths = getattr(module, "__path__", None)
+    names = sorted(m.name for m in pkgutil.walk_packages(paths, module.__name__ + ".")) if paths else []
+    return [module, *(_load_module(n) for n in names if not n.endswith("__main__"))]
+
+
+def _near_module(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    if parent:
+        paths = getattr(sys.modules.get(parent), "__path__", None)
+        known = [m.name for m in pkgutil.iter_modules(paths)] if paths else []
+    else:
+        known = [m.name for m in pkgutil.iter_modules()]
+    return _near(last, known)
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, [k for k in known if not k.startswith("__")], 3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _offer(module: ModuleType, text: str) -> str:
+    names = callables_in(module)
+    return f"; it defines {', '.join(f'{text}:{n}' for n in names[:5])}" if names else ""
+
+
+def _an(word: str) -> str:
+    return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

@@ -1,0 +1,54 @@
+"""From specs to arrays: one draw of a case's inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.seeds import generator
+from gradcheck.targets.signature import Inputs
+from gradcheck.targets.sizes import Sizes
+from gradcheck.targets.specs import Spec, draw
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+
+def has_specs(inputs: Inputs) -> bool:
+    """Whether another draw would give other inputs."""
+    return any(isinstance(leaf, Spec) for value in (*inputs.args, *inputs.kwargs.values()) for leaf in flatten(value).leaves)
+
+
+def draw_inputs(
+    inputs: Inputs,
+    *,
+    case: str,
+    trial: int,
+    seed: int,
+    dims: Mapping[str, tuple[int, int]],
+    dtype: str,
+    convert: Callable[[NDArray[Any]], Any],
+) -> Inputs:
+    """Draw every spec; what is no spec stays as it is.
+
+    Args:
+        case: name that the seeds derive from.
+        dims: ranges of named sizes.
+        dtype: of specs that name none.
+        convert: from NumPy to the target's framework.
+    """
+    sizes = Sizes(dims, seed, case, trial)
+
+    def drawn(value: Any, root: str) -> Any:
+        flat = flatten(value, root)
+        return flat.rebuild(
+            [
+                convert(draw(leaf, generator(seed, case, trial, path), sizes, dtype)) if isinstance(leaf, Spec) else leaf
+                for path, leaf in zip(flat.paths, flat.leaves, strict=True)
+            ]
+        )
+
+    args = tuple(drawn(value, label) for value, label in zip(inputs.args, inputs.labels, strict=True))
+    return Inputs(args, {name: drawn(value, name) for name, value in inputs.kwargs.items()}, inputs.labels)

@@ -1,0 +1,148 @@
+"""Which framework a target belongs to, told without importing any."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+FRAMEWORKS = ("numpy", "torch")
+_KNOWN = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax"}
+
+
+class Kind(Enum):
+    """What sort of callable a target is."""
+
+    FUNCTION = "function"
+    MODULE = "nn.Module"
+    MODULE_CLASS = "nn.Module class"
+    AUTOGRAD_FUNCTION = "autograd.Function"
+
+
+def kind_of(target: Any) -> Kind:
+    """Tell modules and custom Functions by their base classes' names."""
+    if isinstance(target, type):
+        if _derives(target, "torch.nn.modules.module", "Module"):
+            return Kind.MODULE_CLASS
+        if _derives(target, "torch.autograd.function", "Function"):
+            return Kind.AUTOGRAD_FUNCTION
+    elif _derives(type(target), "torch.nn.modules.module", "Module"):
+        return Kind.MODULE
+    return Kind.FUNCTION
+
+
+def _derives(cls: type, module: str, name: str) -> bool:
+    return any(c.__module__ == module and c.__name__ == name for c in cls.__mro__)
+
+
+def of_arrays(leaves: Iterable[Any]) -> str | None:
+    """The framework of the arrays among some leaves; None where there is none.
+
+    Raises:
+        InputError: where arrays of two frameworks are mixed.
+    """
+    found = {_root(type(leaf).__module__) for leaf in leaves} - {None}
+    if len(found) > 1:
+        raise InputError(
+            f"inputs mix arrays of {' and '.join(sorted(map(str, found)))}: give all of them in the framework of the target"
+        )
+    return next(iter(found), None)
+
+
+def infer(target: Any, leaves: Iterable[Any]) -> str:
+    """Tell the framework: by the arrays given, else by the target's class, annotations, and the names its code uses.
+
+    Raises:
+        InputError: where neither tells, or the two contradict each other.
+    """
+    given = of_arrays(leaves)
+    own = "torch" if kind_of(target) is not Kind.FUNCTION else None
+    if given and own and given != own:
+        raise InputError(f"the target is a torch {kind_of(target).value}, but the inputs are {given} arrays: give tensors")
+    for told in (given, own):
+        if told:
+            return told
+    function = _unwrapped(target)
+    for source in (_home, _annotated, _named, _imported):
+        found = {f for f in source(function) if f}
+        if len(found) == 1:
+            return str(found.pop())
+    raise InputError(
+        f"cannot tell whether {getattr(target, '__name__', target)!r} takes NumPy arrays or torch tensors: "
+        "say --framework numpy or --framework torch (framework= in Python)"
+    )
+
+
+def _root(module: str | None) -> str | None:
+    return _KNOWN.get((module or "").split(".")[0])
+
+
+def _unwrapped(target: Any) -> Any:
+    while isinstance(target, functools.partial):
+        target = target.func
+    target = inspect.unwrap(target)
+    if not hasattr(target, "__code__") and not isinstance(target, types.BuiltinFunctionType | type) and hasattr(type(target), "__call__"):
+        code_bearer = type(target).__call__
+        return code_bearer if hasattr(code_bearer, "__code__") else target
+    return getattr(target, "__func__", target)
+
+
+def _home(function: Any) -> Iterator[str | None]:
+    yield _root(getattr(function, "__module__", None)) or _root(type(function).__module__)
+
+
+def _annotated(function: Any) -> Iterator[str | None]:
+    for annotation in annotations(function).values():
+        yield _root(getattr(getattr(annotation, "array_type", annotation), "__module__", None))
+
+
+def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """The evaluated annotations of a function; none where they cannot be evaluated."""
+    try:
+        return inspect.get_annotations(function, eval_str=True)
+    except Exception:
+        return {}
+
+
+def _named(function: Any, seen: set[int] | None = None) -> Iterator[str | None]:
+    seen = set() if seen is None else seen
+    if not hasattr(function, "__code__") or id(function) in seen:
+        return
+    seen.add(id(function))
+    names = set(_names(function.__code__))
+    values = [function.__globals__[n] for n in names if n in function.__globals__]
+    values += [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    for value in values:
+        if isinstance(value, types.ModuleType):
+            yield _root(value.__name__)
+        else:
+            yield _root(getattr(value, "__module__", None) if callable(value) else type(value).__module__)
+            if getattr(value, "__globals__", None) is function.__globals__:
+                yield from _named(value, seen)
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _imported(function: Any) -> Iterator[str | None]:
+    for value in getattr(function, "__globals__", {}).values():
+        if isinstance(value, types.ModuleType):
+            yield _root(value.__name__)

@@ -1,0 +1,71 @@
+"""Sizes of dimensions: integers, names, and sums and products of these, as in `n + 1`."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from typing import TYPE_CHECKING
+
+from gradcheck.errors import SpecError
+from gradcheck.seeds import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_RANGE = (2, 5)
+_OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def is_size(text: str) -> bool:
+    """Whether a text is a size: a name, an integer, or these joined by + - * //."""
+    try:
+        evaluate(text, lambda _: 1)
+    except SpecError:
+        return False
+    return True
+
+
+def evaluate(text: str, size_of: Callable[[str], int]) -> int:
+    """Return the size a text stands for.
+
+    Raises:
+        SpecError: where the text is no size, or the size is negative.
+    """
+    try:
+        value = _value(ast.parse(text, mode="eval").body, size_of)
+    except (SyntaxError, KeyError, ZeroDivisionError):
+        raise SpecError(f"size {text!r}: expected an integer, a name, or these joined by + - * //") from None
+    if value < 0:
+        raise SpecError(f"size {text!r} comes to {value}: expected at least 0; give the names larger sizes with --dim")
+    return value
+
+
+def _value(node: ast.expr, size_of: Callable[[str], int]) -> int:
+    match node:
+        case ast.Constant(value=bool()):
+            raise KeyError
+        case ast.Constant(value=int() as number):
+            return number
+        case ast.Name():
+            return size_of(node.id)
+        case ast.BinOp():
+            return _OPERATORS[type(node.op)](_value(node.left, size_of), _value(node.right, size_of))
+    raise KeyError
+
+
+class Sizes(dict[str, int]):
+    """Sizes of one trial by name, drawn at first use from the user's range, else from 2 to 5."""
+
+    def __init__(self, ranges: Mapping[str, tuple[int, int]], seed: int, *labels: object) -> None:
+        super().__init__()
+        self._ranges, self._seed, self._labels = ranges, seed, labels
+
+    def __missing__(self, name: str) -> int:
+        low, high = self._ranges.get(name, DEFAULT_RANGE)
+        self[name] = int(generator(self._seed, *self._labels, "dim", name).integers(low, high + 1))
+        return self[name]

@@ -1,0 +1,26 @@
+"""A user's traceback, trimmed to the frames that are theirs."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+_OURS = str(Path(__file__).parent)
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+
+
+def user_frames(error: BaseException) -> str:
+    """Format an exception with the user's frames alone; with the two innermost where none is the user's."""
+    told = traceback.TracebackException.from_exception(error)
+    foreign = [f for f in told.stack if not f.filename.startswith((_OURS, "<frozen"))]
+    own = [f for f in foreign if not f.filename.startswith(_LIBRARIES)]
+    told.stack = traceback.StackSummary.from_list(own or foreign[-2:])
+    told.__cause__ = told.__context__ = None
+    return "".join(told.format()).rstrip()
+
+
+def one_line(error: BaseException) -> str:
+    """Name an exception and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
