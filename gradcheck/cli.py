@@ -39,14 +39,20 @@ Targets = Annotated[list[str], typer.Argument(help="module, module:name, path/fi
 @app.command()
 def run(
     target: Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")] = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")] = None,
-    init: Annotated[list[str] | None, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")
+    ] = None,
+    init: Annotated[
+        list[str] | None, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")
+    ] = None,
     dim: Annotated[list[str] | None, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None,
     gradient: Annotated[str | None, typer.Option(help="module:name of a hand-written gradient (scalar output).")] = None,
     jacobian: Annotated[str | None, typer.Option(help="module:name of a hand-written Jacobian.")] = None,
     vjp: Annotated[str | None, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None,
     jvp: Annotated[str | None, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None,
-    wrt: Annotated[list[str] | None, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None,
+    wrt: Annotated[
+        list[str] | None, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")
+    ] = None,
     framework: Annotated[str | None, typer.Option(help="numpy or torch, where the code does not tell.")] = None,
     trials: Annotated[int, typer.Option(help="How many times inputs are drawn.")] = 1,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
@@ -58,7 +64,9 @@ def run(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Show the partial derivatives.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
-    no_contracts: Annotated[bool, typer.Option("--no-contracts", help="Do not check determinism and untouched inputs.")] = False,
+    no_contracts: Annotated[
+        bool, typer.Option("--no-contracts", help="Do not check determinism and untouched inputs.")
+    ] = False,
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
 ) -> None:
     """Check derivatives."""
@@ -80,7 +88,13 @@ def run(
             keyword=keyword,
         )
         options = Options(
-            trials=trials, seed=seed, rtol=rtol, mode=mode, dtype=dtype, contracts=not no_contracts, dims=dims(dim or ())
+            trials=trials,
+            seed=seed,
+            rtol=rtol,
+            mode=mode,
+            dtype=dtype,
+            contracts=not no_contracts,
+            dims=dims(dim or ()),
         )
         with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
             cases = plan(request)
@@ -118,7 +132,9 @@ def list_(target: Targets) -> None:
 
 
 @app.command()
-def explain(reason: Annotated[str | None, typer.Argument(help="A reason's code, such as kink-subgradient.")] = None) -> None:
+def explain(
+    reason: Annotated[str | None, typer.Argument(help="A reason's code, such as kink-subgradient.")] = None,
+) -> None:
     """Say what a reason means and what to do about it."""
     with _messages():
         import difflib
@@ -132,8 +148,10 @@ def explain(reason: Annotated[str | None, typer.Argument(help="A reason's code, 
             return
         if reason not in codes:
             near = difflib.get_close_matches(reason, codes, 1)
-            raise UsageError(f"no reason {reason!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(codes)}"))
-        found = Reason(reason)
+            raise UsageError(
+                f"no reason {reason!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(codes)}")
+            )
+        found = next(r for r in Reason if r.code == reason)
         sys.stdout.write(f"{found.code}: {found.message}.\n" + (f"{found.advice}\n" if found.advice else ""))
 
 
@@ -190,8 +208,11 @@ def _nothing(request: Request) -> NoReturn:
         found = discover.find(text)
         names = discover.callables_in(found.module) if found.name is None else []
         hints += [f"    gradcheck run {text}:{name}" for name in names[:5]]
-    offer = "; declare cases with @gradcheck.case, or name a function or class:\n" + "\n".join(hints) if hints else ""
-    _stop(f"gradcheck: {', '.join(request.targets)} declares no case{offer}", EXIT_NOTHING)
+    offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
+    _stop(
+        f"gradcheck: {', '.join(request.targets)} declares no case; declare one with @gradcheck.case{offer}",
+        EXIT_NOTHING,
+    )
 
 
 def _chosen(options: Any) -> dict[str, Any]:

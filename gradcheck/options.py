@@ -48,7 +48,9 @@ class Options:
         _integer("trials", self.trials, least=1)
         _integer("seed", self.seed, least=0)
         if self.rtol is not None and not (isinstance(self.rtol, int | float) and 0 < self.rtol < 1):
-            raise UsageError(f"rtol={self.rtol!r}: expected a number between 0 and 1, such as 1e-6; leave it out for the sharpest check")
+            raise UsageError(
+                f"rtol={self.rtol!r}: expected a number between 0 and 1, such as 1e-6; leave it out for the sharpest check"
+            )
         _one_of("mode", self.mode, MODES)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
@@ -79,9 +81,8 @@ def overridden(options: Options, given: Mapping[str, object]) -> Options:
 
 def _range(name: str, size: object) -> tuple[int, int]:
     low, high = size if isinstance(size, tuple) and len(size) == 2 else (size, size)
-    for bound in (low, high):
-        if not isinstance(bound, int) or isinstance(bound, bool):
-            raise UsageError(f"dims: {name}={size!r}: expected an integer or a pair (low, high) of integers")
+    if type(low) is not int or type(high) is not int:
+        raise UsageError(f"dims: {name}={size!r}: expected an integer or a pair (low, high) of integers")
     return low, high
 
 

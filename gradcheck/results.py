@@ -31,7 +31,7 @@ class Reason(Enum):
         "the function has a kink here and the claim lies between its one-sided slopes",
         "A valid subgradient. To check the smooth part alone, move the inputs off the kink.",
     )
-    DISAGREES = ("disagrees", "the claim is wrong by more than rtol and more than the evidence's own error", "")
+    DISAGREES = ("disagrees", "wrong by more than rtol and the evidence's own error", "")
     CLAIM_NOT_FINITE = (
         "claim-not-finite",
         "the claim is NaN or infinite where the function is smooth and finite",

@@ -15,7 +15,7 @@ def user_frames(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
     foreign = [f for f in told.stack if not f.filename.startswith((_OURS, "<frozen"))]
     own = [f for f in foreign if not f.filename.startswith(_LIBRARIES)]
-    told.stack = traceback.StackSummary.from_list(own or foreign[-2:])
+    told.stack = traceback.StackSummary.from_list(own or ([] if isinstance(error, SyntaxError) else foreign[-2:]))
     told.__cause__ = told.__context__ = None
     return "".join(told.format()).rstrip()
 

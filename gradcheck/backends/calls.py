@@ -50,7 +50,10 @@ def take_apart(inputs: Inputs) -> Call:
     named = {name: flatten(value, name) for name, value in inputs.kwargs.items()}
     flats = (*positional, *named.values())
     return Call(
-        tuple(p for flat in flats for p in flat.paths), tuple(x for flat in flats for x in flat.leaves), positional, named
+        tuple(p for flat in flats for p in flat.paths),
+        tuple(x for flat in flats for x in flat.leaves),
+        positional,
+        named,
     )
 
 
@@ -58,6 +61,16 @@ def leaves_of(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Any]:
     """Every leaf of some arguments, in the order of a call's paths."""
     args, kwargs = arguments
     return [x for value in (*args, *kwargs.values()) for x in flatten(value).leaves]
+
+
+def described(call: Call) -> str:
+    """The arrays of a call with their shapes and dtypes, in a few words."""
+    arrays = [
+        f"{p} {tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}"
+        for p, x in zip(call.paths, call.leaves, strict=True)
+        if hasattr(x, "shape")
+    ]
+    return ", ".join(arrays[:8]) + (f" and {len(arrays) - 8} more" if len(arrays) > 8 else "") or "no array"
 
 
 def root_of(path: str) -> str:
@@ -96,7 +109,9 @@ def select(
             raise InputError(f"wrt={name!r} names no input (there are {', '.join(dict.fromkeys(known)) or 'none'}){hint}")
         floats = [i for i in fits if differentiable(leaves[i]) or isinstance(leaves[i], float | complex)]
         if not floats:
-            raise InputError(f"wrt={name!r} is not differentiable: {_described([paths[i] for i in fits], [leaves[i] for i in fits])}")
+            raise InputError(
+                f"wrt={name!r} is not differentiable: {_described([paths[i] for i in fits], [leaves[i] for i in fits])}"
+            )
         found += floats
     return tuple(sorted(set(found)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class Host:
         cotangent: (M,) -> the outputs' structure.
         tangents: (N,) -> one array per leaf.
         to_numpy: one of the framework's arrays -> NumPy.
+        params: (N,) -> a module's parameters by name; None for functions.
     """
 
     leaves: tuple[Leaf, ...]
@@ -38,6 +40,7 @@ class Host:
     cotangent: Callable[[F64], Any]
     tangents: Callable[[F64], list[Any]]
     to_numpy: Callable[[Any], NDArray[Any]]
+    params: Callable[[F64], dict[str, Any]] | None = None
 
 
 def claim(written: Mapping[str, Callable[..., Any]], host: Host) -> Claim | None:
@@ -57,8 +60,7 @@ def _from_gradient(gradient: Callable[..., Any], host: Host) -> Callable[[F64, F
         raise ClaimError(f"gradient= is for one real number as output, got {shapes}: use jacobian= or vjp=")
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        args, kwargs = host.arguments(point)
-        returned = _called("gradient", gradient, *args, **kwargs)
+        returned = _called("gradient", gradient, host, point)
         return cotangents[:, :1] * _flat("gradient", _by_leaf(returned, host.leaves), host.leaves, host)
 
     return vjp
@@ -68,8 +70,7 @@ def _from_vjp(written: Callable[..., Any], host: Host) -> Callable[[F64, F64], F
     def vjp(point: F64, cotangents: F64) -> F64:
         rows = []
         for v in cotangents:
-            args, kwargs = host.arguments(point)
-            returned = _called("vjp", written, host.cotangent(v), *args, **kwargs)
+            returned = _called("vjp", written, host, point, host.cotangent(v))
             rows.append(_flat("vjp", _by_leaf(returned, host.leaves), host.leaves, host))
         return np.stack(rows)
 
@@ -80,9 +81,8 @@ def _from_jvp(written: Callable[..., Any], host: Host) -> Callable[[F64, F64], F
     def jvp(point: F64, tangents: F64) -> F64:
         rows = []
         for u in tangents:
-            args, kwargs = host.arguments(point)
             given = host.tangents(u)
-            returned = _called("jvp", written, given[0] if len(given) == 1 else tuple(given), *args, **kwargs)
+            returned = _called("jvp", written, host, point, given[0] if len(given) == 1 else tuple(given))
             rows.append(_flat("jvp", list(flatten(returned, none_is_leaf=True).leaves), host.outputs, host))
         return np.stack(rows)
 
@@ -94,9 +94,8 @@ def _from_jacobian(written: Callable[..., Any], host: Host) -> Callable[[F64, F6
         raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        args, kwargs = host.arguments(point)
-        blocks = _blocks(_called("jacobian", written, *args, **kwargs), host)
-        return cotangents @ np.block(blocks)
+        blocks = _blocks(_called("jacobian", written, host, point), host)
+        return np.asarray(cotangents @ np.block(blocks))
 
     return vjp
 
@@ -129,19 +128,34 @@ def _sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
     return list(items)
 
 
-def _called(kind: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _called(kind: str, function: Callable[..., Any], host: Host, point: F64, *first: Any) -> Any:
+    """Call the user's derivative; one with an argument `params` is given a module's parameters by name."""
+    args, kwargs = host.arguments(point)
+    if host.params is not None and "params" in _parameters(function):
+        kwargs = {**kwargs, "params": host.params(point)}
     try:
-        return function(*args, **kwargs)
+        return function(*first, *args, **kwargs)
     except Exception as error:
         raise TargetError(f"{kind}= raised {one_line(error)}", user_frames(error)) from None
 
 
+def _parameters(function: Callable[..., Any]) -> Sequence[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
 def _by_leaf(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
-    """The returned arrays in the leaves' order: a mapping by argument name is read by name, all else in order."""
+    """The returned arrays in the leaves' order: a mapping by argument name is read by path, all else in order."""
     roots = list(dict.fromkeys(root_of(leaf.path) for leaf in leaves))
-    if isinstance(returned, Mapping) and set(returned) == set(roots):
-        returned = [returned[root] for root in roots]
-    return list(flatten(returned, none_is_leaf=True).leaves)
+    if not isinstance(returned, Mapping) or set(returned) != set(roots):
+        return list(flatten(returned, none_is_leaf=True).leaves)
+    flats = [flatten(returned[root], root, none_is_leaf=True) for root in roots]
+    found = {path: leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
+    if found.keys() == {leaf.path for leaf in leaves}:
+        return [found[leaf.path] for leaf in leaves]
+    return list(found.values())
 
 
 def _count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
@@ -156,18 +170,24 @@ def _flat(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], host: Host) -> 
     for part, leaf in zip(parts, leaves, strict=True):
         numbers = _numbers(kind, part, leaf, host)
         if numbers.shape != leaf.shape:
-            raise ClaimError(f"{kind}= returned shape {numbers.shape} for {leaf.path}: expected {leaf.shape}, the shape of {leaf.path}")
+            raise ClaimError(
+                f"{kind}= returned shape {numbers.shape} for {leaf.path}: expected {leaf.shape}, the shape of {leaf.path}"
+            )
         pieces.append(to_flat(numbers.astype(np.complex128) if leaf.width == 2 else numbers))
     return np.concatenate(pieces)
 
 
 def _numbers(kind: str, part: Any, leaf: Leaf, host: Host) -> NDArray[Any]:
     if part is None:
-        raise ClaimError(f"{kind}= returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence")
+        raise ClaimError(
+            f"{kind}= returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence"
+        )
     try:
         numbers = np.asarray(host.to_numpy(part))
     except Exception as error:
-        raise ClaimError(f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({one_line(error)})") from None
+        raise ClaimError(
+            f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({one_line(error)})"
+        ) from None
     allowed = "ifc" if leaf.width == 2 else "if"
     if numbers.dtype.kind not in allowed:
         raise ClaimError(f"{kind}= returned dtype {numbers.dtype} for {leaf.path}: expected {leaf.dtype}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import handwritten, state
-from gradcheck.backends.calls import Binding, leaves_of, select, take_apart
+from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, take_apart
 from gradcheck.backends.program import (
     EPS,
     F64,
@@ -57,12 +57,15 @@ def construct(case: Case, _dtype: str) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return]
 
 
-def call_user(what: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the user's code; its exceptions become a TargetError with their frames."""
+def call_user(
+    what: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None = None
+) -> Any:
+    """Call the user's code; its exceptions become a TargetError with their frames, and the shapes of the inputs."""
     try:
         return function(*args, **kwargs)
     except Exception as error:
-        raise TargetError(f"{what} raised {one_line(error)}", user_frames(error)) from None
+        given = f", given {described(call)}" if call is not None else ""
+        raise TargetError(f"{what} raised {one_line(error)}{given}", user_frames(error)) from None
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
@@ -79,7 +82,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     point = np.concatenate([to_flat(a) for a in arrays])
     before = state.snapshot()
     args, kwargs = _arguments(Binding(call, places, leaves, (), ()), point)
-    first = call_user("the function", target, args, kwargs)
+    first = call_user("the function", target, args, kwargs, call)
     function = state.replayed(target, state.changed(before))
     bound = Binding(call, places, leaves, *outputs_of(first, is_differentiable, np.asarray))
     given: list[Any] = [point, (args, kwargs)]

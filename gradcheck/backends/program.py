@@ -131,7 +131,11 @@ def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
 def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
     """Values in the memory layout of a template; contiguous where entries of the template share memory."""
     strides = template.strides
-    if template.size == 0 or values.strides == strides or any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1):
+    if (
+        template.size == 0
+        or values.strides == strides
+        or any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
+    ):
         return values
     extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + template.itemsize
     buffer = np.zeros(-(-extent // template.itemsize), template.dtype)

@@ -30,7 +30,7 @@ def _set_torch_states(states: Any) -> None:
 
 _SOURCES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "random": (random.getstate, random.setstate),
-    "numpy.random": (lambda: np.random.get_state(legacy=False), np.random.set_state),  # noqa: NPY002 - the user's global
+    "numpy.random": (lambda: np.random.get_state(legacy=False), np.random.set_state),
     "torch": (_torch_states, _set_torch_states),
 }
 

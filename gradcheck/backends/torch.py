@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
     from gradcheck.targets.case import Case
 
-WIDE = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.complex64: torch.complex128}
+WIDE = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
 TWIN_AGREES = 1e-3  # relative; a twin further off than this is another function (a branch on dtype, another random draw)
 
 
@@ -58,8 +63,10 @@ def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable
     with _default_dtype(getattr(torch, dtype)):
         made = call_user("the constructor", case.fn, (), dict(case.init or {}))
     if not callable(made):
-        raise TargetError(f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function or module to check")
-    return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[attr-defined, no-any-return]
+        raise TargetError(
+            f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function or module to check"
+        )
+    return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -90,12 +97,16 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     """
     called, call, places = _leaves(case, target, inputs)
     tensors = [torch.as_tensor(call.leaves[i]) for i in places]
-    leaves = layout_leaves([call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [_name(t.dtype) for t in tensors])
+    leaves = layout_leaves(
+        [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [_name(t.dtype) for t in tensors]
+    )
     point = np.concatenate([_to_flat(t) for t in tensors])
     empty = Binding(call, places, leaves, (), ())
     before = state.snapshot()
     with torch.enable_grad():
-        first = call_user("the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {})
+        first = call_user(
+            "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, call
+        )
     run = state.replayed(called, state.changed(before))
     bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, _to_numpy)), first)
     value = _values(first, bound)
@@ -112,9 +123,14 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
 
     claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
     has_twin = wide and claim_eps > EPS["float64"]
-    reverse = Claim("reverse", claim_eps, _reverse(run, bound, wide=False), twin=_reverse(run, bound, wide=True) if has_twin else None)
+    reverse = Claim(
+        "reverse",
+        claim_eps,
+        _reverse(run, bound, wide=False),
+        twin=_reverse(run, bound, wide=True) if has_twin else None,
+    )
     forward = Claim("forward", claim_eps, jvp=_forward(run, bound), optional=not _has_jvp(target))
-    claims = [_written(case, bound, first), *([reverse, forward] if _attached_at_all(first, bound) else [])]
+    claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
     return Program(
         framework="torch",
         leaves=leaves,
@@ -168,7 +184,7 @@ def is_differentiable(leaf: Any) -> bool:
 
 
 def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
-    """Every leaf at a point: new tensors throughout, in their own dtype or widened, so that nothing of the user's can change."""
+    """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
     values = [_fresh(x, wide) if isinstance(x, torch.Tensor) else x for x in bound.call.leaves]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         template = bound.call.leaves[i]
@@ -273,20 +289,26 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64) -> F64:
     try:
         with forward_ad.dual_level():
             for i, leaf in zip(bound.places, bound.leaves, strict=True):
-                tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))
+                tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
             found = flatten(run(tensors, bound, wide=False)).leaves
-            parts = [forward_ad.unpack_dual(found[i]).tangent if isinstance(found[i], torch.Tensor) else None for i in bound.kept]
-            flat = [np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)]
+            parts = [_tangent(found[i]) for i in bound.kept]
+            flat = [
+                np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)
+            ]
             return np.concatenate(flat)
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Unavailable(one_line(error)[:100]) from error
+
+
+def _tangent(output: Any) -> torch.Tensor | None:
+    return forward_ad.unpack_dual(output).tangent if isinstance(output, torch.Tensor) else None  # type: ignore[no-untyped-call]
 
 
 def _has_jvp(target: Any) -> bool:
     return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
 
 
-def _written(case: Case, bound: Binding, first: Any) -> Claim | None:
+def _written(case: Case, bound: Binding, first: Any, called: _Target) -> Claim | None:
     host = handwritten.Host(
         bound.leaves,
         bound.outputs,
@@ -294,9 +316,14 @@ def _written(case: Case, bound: Binding, first: Any) -> Claim | None:
         lambda at: bound.call.rebuild(_tensors(bound, at)),
         lambda v: _cotangent(first, bound, v),
         lambda u: [
-            torch.from_numpy(from_flat(u[leaf.span], leaf)).to(getattr(torch, leaf.dtype)).reshape(leaf.shape) for leaf in bound.leaves
+            torch.from_numpy(from_flat(u[leaf.span], leaf)).to(getattr(torch, leaf.dtype)).reshape(leaf.shape)
+            for leaf in bound.leaves
         ],
         _to_numpy,
+        lambda at: {
+            **called.frozen,
+            **dict(zip(called.parameters, _tensors(bound, at)[called.argument_count :], strict=True)),
+        },
     )
     return handwritten.claim(case.claims, host)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -49,14 +50,22 @@ def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:
         for leaf, part in zip(bound.outputs, parts, strict=True)
     ]
     grads = torch.autograd.grad(parts, wanted, seeds, retain_graph=True, allow_unused=True)
-    flat = [np.zeros(leaf.entries * leaf.width) if g is None else to_flat(g.numpy()) for g, leaf in zip(grads, bound.leaves, strict=True)]
+    flat = [
+        np.zeros(leaf.entries * leaf.width) if g is None else to_flat(g.numpy())
+        for g, leaf in zip(grads, bound.leaves, strict=True)
+    ]
     return np.concatenate(flat)
 
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     known = _compiled.get(id(function))
     if known is None or known[0] is not function:
-        traced = torch.compile(torch.compiler.wrap_numpy(function), backend="eager", fullgraph=True, dynamic=False)
+        traced = torch.compile(
+            torch.compiler.wrap_numpy(function),  # type: ignore[no-untyped-call]
+            backend="eager",
+            fullgraph=True,
+            dynamic=False,
+        )
         known = _compiled[id(function)] = (function, traced)
     level = logging.getLogger("torch._dynamo").level
     try:
@@ -74,4 +83,4 @@ def _why(error: Exception) -> str:
     """The line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
-    return (explained or [one_line(error)])[0].rstrip(".")[:120]
+    return re.sub(r" at 0x[0-9a-f]+", "", (explained or [one_line(error)])[0]).rstrip(".")[:120]

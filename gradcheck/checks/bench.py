@@ -28,7 +28,7 @@ class Bench:
 
     def rtol(self, *rows: Rows) -> float:
         """The relative error that matters: the user's, or the default of the dullest dtype among the methods."""
-        return self.options.rtol or default_rtol(max(r.eps for r in rows))
+        return self.options.rtol or default_rtol(max(r.claim.eps if r.claim else r.eps for r in rows))
 
     @property
     def demanded(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Claim, Program, Unavailable
+from gradcheck.backends.program import Claim, Leaf, Program, Unavailable
 from gradcheck.errors import TargetError
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING
@@ -37,10 +37,17 @@ class Rows:
     claim: Claim | None = None
 
 
-def of_claim(claim: Claim, rows: F64, eps: float | None = None) -> Rows:
-    """A claim's rows; their error is a few units in the last place until more is known."""
+def of_claim(claim: Claim, rows: F64, leaves: tuple[Leaf, ...], eps: float | None = None) -> Rows:
+    """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
+
+    The latter because an entry may be the small difference of terms as large as its neighbours.
+    """
     unit = claim.eps if eps is None else eps
-    slip = ROUNDING * unit * np.abs(rows)
+    whole = np.zeros(rows.shape)
+    for leaf in leaves:
+        part = np.abs(rows[:, leaf.span])
+        whole[:, leaf.span] = np.max(np.where(np.isfinite(part), part, 0.0), axis=1, keepdims=True, initial=0.0)
+    slip = unit * (ROUNDING * np.where(np.isfinite(rows), np.abs(rows), 0.0) + ROUNDING / 2 * whole)
     return Rows(claim.method, rows, slip, slip, unit, claim)
 
 
@@ -58,7 +65,7 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: b
         if only_vjp and claim.vjp is None:
             continue
         try:
-            found.append(of_claim(claim, rows_of(claim, program.point, cotangents)))
+            found.append(of_claim(claim, rows_of(claim, program.point, cotangents), program.leaves))
         except Unavailable as why:
             _remark(claim, why, notes)
     return found

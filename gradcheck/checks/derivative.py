@@ -53,7 +53,9 @@ def derivative(program: Program, options: Options, label: str, trial: int) -> Fi
     gate = gates.examine(evaluator)
     contracts = gate.contracts if options.contracts else ()
     if gate.stop:
-        return Finding(contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count)
+        return Finding(
+            contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count
+        )
     began, before = time.perf_counter(), evaluator.count
     setting = setting_for(evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread)
     seconds = (time.perf_counter() - began) / max(evaluator.count - before, 1)
@@ -77,9 +79,13 @@ def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list
     if options.mode != "auto":
         return options.mode, []
     if n > FULL_ENTRIES:
-        return "probe", [f"probes: {n} input numbers are more than the {FULL_ENTRIES} that are checked one by one (--mode full does so)"]
+        return "probe", [
+            f"probes: {n} input numbers are more than the {FULL_ENTRIES} that are checked one by one (--mode full does so)"
+        ]
     if n * (n + m) * EVALUATIONS_PER_LINE > FULL_WORK:
-        return "probe", [f"probes: {n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"]
+        return "probe", [
+            f"probes: {n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"
+        ]
     predicted = EVALUATIONS_PER_LINE * n * seconds
     if predicted > FULL_SECONDS:
         return "probe", [f"probes: one by one, {n} input numbers would take about {predicted:.0f} s (--mode full does so)"]

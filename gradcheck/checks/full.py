@@ -14,10 +14,11 @@ from gradcheck.checks.rows import comparison, output_leaf, resolution_of
 from gradcheck.checks.sheet import Compared, Sheet, look, settle
 from gradcheck.results import Comparison, Partial, Reason
 from gradcheck.seeds import generator
-from gradcheck.verdict.compare import default_rtol
+from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
 
 if TYPE_CHECKING:
     from gradcheck.checks.bench import Bench
+    from gradcheck.evidence.line import F64
 
 SHOWN = 64  # partial derivatives kept for -v
 
@@ -38,13 +39,15 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     for rows in claimed:
         rows, compared = _against_numeric(bench, rows, sheets, rows_of)
         if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
-            notes.append(f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off")
+            notes.append(
+                f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
+            )
             continue
         table += [_line(bench, c, rows, "numeric") for c in compared]
         if stepped is not None:
-            table += _against(bench, rows, stepped, sheets)
+            table += _against(bench, rows, stepped, sheets, rows_of)
         for other in trusted:
-            table += _against(bench, other, rows, sheets)
+            table += _against(bench, other, rows, sheets, rows_of)
         trusted.append(rows)
     return table, _partials(bench, trusted, stepped, sheets)
 
@@ -60,7 +63,7 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
 
 
 def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
-    """Look along dense directions through a kink: entry by entry, a gradient that counts a tie twice lies inside every interval."""
+    """Look along dense directions through a kink, which see a gradient that counts a tie twice; single entries do not."""
     if not np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)):
         return c
     dense = partials.through_kink(bench.evaluator, bench.setting, c.leaf, rows, bench.rtol(rows), bench.label)
@@ -78,7 +81,7 @@ def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows |
         if bench.program.complex_step is not None:
             notes.append(f"complex-step not available: {why}")
         return None
-    error = claims.ROUNDING * 2.0**-52 * np.abs(rows)
+    error = ROUNDING * 2.0**-52 * np.abs(rows)
     found = Rows("complex-step", rows, error, error, 2.0**-52)
     for sheet in sheets:
         c = settle(sheet, partials.along_entries(bench.program, sheet.leaf, found), default_rtol(found.eps), demanded=False)
@@ -88,16 +91,23 @@ def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows |
     return found
 
 
-def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet]) -> list[Comparison]:
+def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotangents: F64) -> list[Comparison]:
     """Hold one method's derivatives against another's; at a kink they may choose different subgradients."""
-    found = []
-    for sheet in sheets:
-        rtol = bench.rtol(rows, other)
+    rtol = bench.rtol(rows, other)
+
+    def compare(sheet: Sheet) -> Compared:
+        units = np.abs(partials.displacements(bench.program, sheet.leaf))
         c = partials.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
+        c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units)] = 0
         kink = ~np.isnan(sheet.low)
         c.code[kink], c.seen[kink] = 0, Reason.KINK_SUBGRADIENT
-        found.append(_line(bench, c, rows, other.method, entries=True))
-    return found
+        return c
+
+    found = [compare(sheet) for sheet in sheets]
+    if any(np.any(c.code) for c in found):
+        rows, other = [claims.jittered(r, bench.program.point, cotangents) if r.claim else r for r in (rows, other)]
+        found = [compare(sheet) for sheet in sheets]
+    return [_line(bench, c, rows, other.method, entries=True) for c in found]
 
 
 def _line(bench: Bench, c: Compared, rows: Rows, against: str, *, entries: bool = False) -> Comparison:
@@ -124,7 +134,9 @@ def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: l
         for channel in range(program.value.size):
             out = output_leaf(program, channel)
             for i, unit in enumerate(units):
-                values = {r.method: float(r.rows[channel, sheet.leaf.start + i]) for r in (*claimed, *([stepped] if stepped else []))}
+                values = {
+                    r.method: float(r.rows[channel, sheet.leaf.start + i]) for r in (*claimed, *([stepped] if stepped else []))
+                }
                 values["numeric"] = float(sheet.value[channel, i] / unit)
                 scale = max(map(abs, values.values()))
                 apart = max(abs(v - values["numeric"]) for v in values.values())

@@ -52,14 +52,17 @@ def _where(value: F64, leaf: Leaf) -> str:
     part = value[leaf.span]
     first = int(np.flatnonzero(~np.isfinite(part))[0])
     index = list(leaf.index(leaf.start + first))
-    return f"{leaf.path}{index if index else ''} is {part[first]} ({int(np.sum(~np.isfinite(part)))} of {part.size} are not finite)"
+    bad = int(np.sum(~np.isfinite(part)))
+    return f"{leaf.path}{index if index else ''} is {part[first]} ({bad} of {part.size} not finite)"
 
 
 def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
     if same:
         return Contract("deterministic", Verdict.PASS, "the same value on every call")
     size = float(np.max(spread / np.maximum(np.max(np.abs(value)), 1e-300)))
-    return Contract("deterministic", Verdict.INCONCLUSIVE, f"repeated calls differ by {size:.1e} of the output, counted as noise")
+    return Contract(
+        "deterministic", Verdict.INCONCLUSIVE, f"repeated calls differ by {size:.1e} of the output, counted as noise"
+    )
 
 
 def _intact(mutated: list[str]) -> Contract:

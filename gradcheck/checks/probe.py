@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from gradcheck.evidence import central, probes
 from gradcheck.evidence.line import F64, Setting
 from gradcheck.results import Comparison, Partial, Reason
 from gradcheck.seeds import generator
-from gradcheck.verdict.compare import DULLEST
+from gradcheck.verdict.compare import DULLEST, ROUNDING
 from gradcheck.verdict.localise import descend
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) ->
     """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence."""
     fine = rows
     if rows.claim is not None and rows.claim.twin is not None:
-        fine = claims.of_claim(rows.claim, rows.claim.twin(bench.program.point, cotangents), 2.0**-52)
+        fine = claims.of_claim(rows.claim, rows.claim.twin(bench.program.point, cotangents), bench.program.leaves, 2.0**-52)
         own = _entrywise(bench, leaf, rows, fine, cotangents)
         if np.any(own.code == 2):
             return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
@@ -126,7 +127,7 @@ def _along(rows: Rows, part: Part) -> Along:
     size = np.sum(np.abs(terms), axis=1)
     slip = rows.eps * size  # one unit in the last place that all terms may share; their random rounding adds up to less
     own = np.sqrt(np.sum((rows.own[:, span] * part.tangents) ** 2, axis=1)) + slip
-    return Along(*[a[None, :] for a in (np.sum(terms, axis=1), own, slip, size)], many=True)
+    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], size[None], many=True)
 
 
 def _wrong_entry(bench: Bench, rows: Rows, found: Compared) -> Compared | None:
@@ -162,7 +163,7 @@ def _in_parts(
     count = min(PARTS, size, int(np.ceil((resolution / limit) ** 2)) + 1)
     edges = np.linspace(0, size, count + 1).astype(int)
     dullest = 0.0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         part = probes_on(bench, leaf, slice(int(low), int(high)))
         again = _settled(bench, rows, part, cotangents)
         dullest = max(dullest, resolution_of_probes(again, rows, part))
@@ -207,8 +208,8 @@ def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[
         return []
     terms = bench.setting.channels * pushed
     size = np.sum(np.abs(terms), axis=1)
-    slip = claims.ROUNDING * claim.eps * size
-    along = Along(*[a[None, :] for a in (np.sum(terms, axis=1), slip, slip, size)], many=True)
+    slip = ROUNDING * claim.eps * size
+    along = Along(np.sum(terms, axis=1)[None], slip[None], slip[None], size[None], many=True)
     rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps)
     c = settle(whole.sheet, along, bench.rtol(rows), demanded=bench.demanded)
     return [_row(bench, c, rows, "numeric", resolution_of(c))]

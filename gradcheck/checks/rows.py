@@ -11,26 +11,37 @@ from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.verdict.compare import VERDICTS, reason_for
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.checks.sheet import Compared
     from gradcheck.evidence.line import F64
 
 
 def relative_errors(c: Compared) -> F64:
-    """|claim - estimate| over the entry's own size, or its leaf's largest where its own is lost beside that; (C, L)."""
+    """|claim - estimate| over the entry's own size, or its leaf's largest where its own is lost beside that, (C, L).
+
+    Between the slopes of a kink the error is 0.
+    """
     s = c.sides
     with np.errstate(all="ignore"):
         small = c.unresolved | (s.scale <= s.allowed)
         scale = np.where((c.code == 0) & small, s.whole, s.scale)
-        found = np.where(s.apart == 0, 0.0, s.apart / scale)
+        inside = (c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)
+        found = np.where((s.apart == 0) | inside, 0.0, s.apart / scale)
     return np.where(np.isnan(s.claim) & (c.code == 2), np.inf, found)
 
 
 def worst_place(c: Compared) -> tuple[int, int]:
     """Channel and line of the entry to show: the worst verdict, and among these the largest relative error."""
     errors = np.nan_to_num(relative_errors(c), nan=-1.0, posinf=1e300)
-    rank = np.where(c.code == np.max(c.code), errors, -2.0)
+    rank = np.where(c.code == np.max(c.code), errors + 1e-300 * _counted(c), -2.0)
     channel, line = np.unravel_index(int(np.argmax(rank)), rank.shape)
     return int(channel), int(line)
+
+
+def _counted(c: Compared) -> NDArray[np.bool_]:
+    """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink."""
+    return np.asarray((c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (c.sides.scale > c.sides.allowed), dtype=bool)
 
 
 def resolution_of(c: Compared) -> float:
@@ -39,7 +50,7 @@ def resolution_of(c: Compared) -> float:
     with np.errstate(all="ignore"):
         scale = np.where(c.unresolved, s.whole, s.scale)
         found = (s.apart + s.allowed) / scale
-    counted = (c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (s.scale > s.allowed) & np.isfinite(found)
+    counted = _counted(c) & np.isfinite(found)
     return float(np.max(found, where=counted, initial=0.0)) if counted.any() else float("nan")
 
 
@@ -69,6 +80,8 @@ def comparison(
     claimed, estimate = float(s.claim[place]) / per * sign, float(s.value[place]) / per * sign
     apart, allowed = float(s.apart[place]) / per, float(s.allowed[place]) / per
     seen = c.seen[place]
+    if seen is Reason.KINK_SUBGRADIENT and verdict is Verdict.PASS:
+        apart = 0.0
     return Comparison(
         wrt=c.leaf.path,
         output=output_name(program, channel, channels),

@@ -68,6 +68,7 @@ class Compared:
     unresolved: NDArray[np.bool_]
     seen: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
+    at: tuple[int, float] | None = None
 
 
 def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
@@ -75,8 +76,9 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
     size = np.stack([np.abs(s.base) if s.channels is None else np.abs(s.channels) @ np.abs(s.base) for s in settings], axis=1)
-    empty = [np.full(shape, np.nan) for _ in range(5)]
-    sheet = Sheet(leaf, phis, settings, *empty, size, np.full(shape, None, dtype=object), np.zeros(len(phis), dtype=bool))
+    empty = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
+    reason, refined = np.full(shape, None, dtype=object), np.zeros(len(phis), dtype=bool)
+    sheet = Sheet(leaf, phis, settings, **empty, outputs=size, reason=reason, refined=refined)
     for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
         _store(sheet, line, central.estimate(phi, setting, central.step_for(setting, eps)))
     return sheet
@@ -133,7 +135,7 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     reach = claim.slip + rtol * s.scale
     inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
     code[kink] = np.where(inside, 0, 2)[kink]
-    seen[kink] = np.where(inside, Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK)[kink]
+    seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
     return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful)
 

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck.evidence.line import RATIO, Slope, smooth
 
 if TYPE_CHECKING:
-    from gradcheck.evidence.line import F64, Phi, Setting
+    from gradcheck.evidence.line import Phi, Setting
 
 CHORD = 2.0**-8
 

@@ -8,7 +8,7 @@ coarsest step whose interval meets the interval of every finer one. Coarse steps
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,11 +70,15 @@ def estimate(phi: Phi, setting: Setting) -> Slope:
         return bool(moved[c] == 0)
 
     with np.errstate(all="ignore"):
-        slopes = [_channel(rungs, c, frozen) for c in range(rungs.right.shape[1])]
-    stacked = [np.array([getattr(s, name) for s in slopes]) for name in ("value", "bound", "nearby", "low", "high")]
-    reasons = np.empty(len(slopes), dtype=object)
-    reasons[:] = [s.reason for s in slopes]
-    return Slope(*stacked, reasons)
+        found = [_channel(rungs, c, frozen) for c in range(rungs.right.shape[1])]
+
+    def column(name: str, dtype: type = np.float64) -> NDArray[Any]:
+        values: NDArray[Any] = np.empty(len(found), dtype=dtype)
+        values[:] = [getattr(one, name) for one in found]
+        return values
+
+    floats = {name: column(name) for name in ("value", "bound", "nearby", "low", "high")}
+    return Slope(**floats, reason=column("reason", object))
 
 
 @dataclass(frozen=True)
@@ -149,10 +153,10 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> tuple[float, float] | None:
 
 def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: tuple[float, float] | None, nearby: float) -> _One:
     """One-sided slopes by the same rule; their interval holds every valid subgradient."""
-    sides = [_plateau_one_sided(h, side, noise) for side in (left, right)]
-    if sides[0] is None or sides[1] is None:
+    below, above = _plateau_one_sided(h, left, noise), _plateau_one_sided(h, right, noise)
+    if below is None or above is None:
         return _One(float((right[-1] + left[-1]) / (2 * h[-1])), np.inf, nearby, reason=Reason.SINGULAR)
-    (a, ra), (b, rb) = sides
+    (a, ra), (b, rb) = below, above
     value, bound = found or ((a + b) / 2, abs(a - b) / 2)
     return _One(value, max(bound, ra, rb), nearby, min(a - ra, b - rb), max(a + ra, b + rb), Reason.KINK_SUBGRADIENT)
 

@@ -49,9 +49,10 @@ class Setting:
         Args:
             moved: which outputs moved at all along the line, (M,).
             share: this step over the coarsest looked at. An output that stood still over the whole line has a slope of at most
-                its noise over the coarsest step, so it counts with this share of its noise only.
+                its noise over the coarsest step, so it counts with this share of its noise only; one that stood still at
+                zero, where floats are densest, has none.
         """
-        noise = np.where(moved, self.noise, share * self.noise)
+        noise = np.where(moved, self.noise, np.where(self.base == 0, 0.0, share * self.noise))
         return noise if self.channels is None else np.sqrt(self.channels**2 @ noise**2)
 
 

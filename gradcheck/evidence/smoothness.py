@@ -25,10 +25,10 @@ class Shape(Enum):
 def classify(h: F64, right: F64, left: F64, noise: F64) -> Shape:
     """Tell the shape from the differences phi(h) - phi(0) and phi(0) - phi(-h), coarse to fine.
 
-    Their own difference, the second difference S, falls like h^2 where the function is smooth, like h at a kink, not at all at a jump, and like a power between 0 and 1
-    at a singularity such as that of the square root. The finest steps that still stand out of the noise decide: a kink at
-    a distance shows order 1 only at the steps that reach it, and none below. A jump is also what stays the same however fine
-    the step (at the middle of a symmetric jump S vanishes).
+    Their own difference, the second difference S, falls like h^2 where the function is smooth, like h at a kink, not at all
+    at a jump, and like a power between 0 and 1 at a singularity such as that of the square root. The finest steps that still
+    stand out of the noise decide: a kink at a distance shows order 1 only at the steps that reach it, and none below. A jump
+    is also what stays the same however fine the step (at the middle of a symmetric jump S vanishes).
     """
     if _stays(right, noise) or _stays(left, noise):
         return Shape.JUMP
@@ -38,7 +38,9 @@ def classify(h: F64, right: F64, left: F64, noise: F64) -> Shape:
     while run < h.size and clear[run]:
         run += 1
     if 0 < run < h.size and np.abs(second[run - 1]) / RATIO > 8 * noise[run]:
-        return Shape.SMOOTH  # it would still stand out one step finer, but is gone: what the coarse steps saw lies at a distance
+        return (
+            Shape.SMOOTH
+        )  # it would still stand out one step finer, but is gone: what the coarse steps saw lies at a distance
     # A smooth function's second difference sinks into the noise at steps near noise^(1/2); a kink's at noise itself.
     if run < 4:
         return Shape.SMOOTH

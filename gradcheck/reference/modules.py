@@ -8,13 +8,22 @@ from gradcheck.targets.case import case
 from gradcheck.targets.specs import normal
 
 
-def linear_mse_gradient(model: LinearMSE, X: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+def linear_mse_gradient(
+    X: torch.Tensor, y: torch.Tensor, params: dict[str, torch.Tensor]
+) -> dict[str, dict[str, torch.Tensor]]:
     """dL/dW = 2/N rᵀ X, dL/db = 2/N Σ r, with r = X Wᵀ + b - y."""
-    r = X @ model.linear.weight.T + model.linear.bias - y
-    return {"weight": 2 / len(y) * r.T @ X, "bias": 2 / len(y) * r.sum(0)}
+    r = X @ params["linear.weight"].T + params["linear.bias"] - y
+    return {"params": {"linear.weight": 2 / len(y) * r.T @ X, "linear.bias": 2 / len(y) * r.sum(0)}}
 
 
-@case(X=normal("N", 3), y=normal("N", 1), init={"features": 3}, options={"dims": {"N": (5, 8)}})
+@case(
+    X=normal("N", 3),
+    y=normal("N", 1),
+    init={"features": 3},
+    gradient=linear_mse_gradient,
+    wrt="params",
+    options={"dims": {"N": (5, 8)}},
+)
 class LinearMSE(torch.nn.Module):
     """L = 1/N Σ (X Wᵀ + b - y)²; its parameters are leaves `params['linear.weight']` and `params['linear.bias']`."""
 

@@ -8,6 +8,8 @@ the derivative of the program: the mistake is in the loss, not in either derivat
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ from gradcheck.targets.specs import normal
 F64 = NDArray[np.float64]
 
 
-def mse_gradient(X: F64, w: F64, b: F64, y: F64) -> dict[str, F64]:
+def mse_gradient(X: F64, w: F64, b: F64, y: F64) -> dict[str, Any]:
     """dL/dw = 2/N Σ r x, dL/db = 2/N Σ r, with r = x w + b - y entry by entry: right for the formula."""
     r = X[:, 0] * w + b - y[:, 0]
     return {"w": 2 / len(y) * np.sum(r * X[:, 0], keepdims=True), "b": 2 / len(y) * np.sum(r, keepdims=True)}
@@ -34,6 +36,6 @@ def mse_gradient(X: F64, w: F64, b: F64, y: F64) -> dict[str, F64]:
     expect="fail",
     because="(N,) - (N, 1) broadcasts to (N, N): the program's loss is not the mean squared error",
 )
-def broadcast_mse(X: F64, w: F64, b: F64, y: F64) -> F64:
+def broadcast_mse(X: F64, w: F64, b: F64, y: F64) -> Any:
     """Meant: L = 1/N Σ (x w + b - y)². Computed: 1/N² ΣΣ (x_i w + b - y_j)²."""
     return np.mean((X @ w + b - y) ** 2)

@@ -27,7 +27,9 @@ def write(path: str, text: str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to") from None
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to"
+        ) from None
 
 
 def _umask() -> int:

@@ -59,12 +59,15 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     yield _headline(result)
     if result.comparisons:
         yield _table(result.comparisons)
-    for c in result.comparisons:
-        if c.verdict is not Verdict.PASS:
-            yield _indented(_explained(c))
+    for wrt in dict.fromkeys(c.wrt for c in result.comparisons):
+        yield from _explained([c for c in result.comparisons if c.wrt == wrt])
     for contract in result.contracts:
         if contract.verdict is not Verdict.PASS or verbosity >= VERBOSE:
-            text = Text(f"contract {contract.name}: ").append(contract.verdict.value, STYLES[contract.verdict]).append(f" {contract.message}")
+            text = (
+                Text(f"contract {contract.name}: ")
+                .append(contract.verdict.value, STYLES[contract.verdict])
+                .append(f" {contract.message}")
+            )
             yield _indented(text)
     if not result.comparisons or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
@@ -78,7 +81,11 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
 
 def _headline(result: CheckResult) -> Text:
     text = Text(result.case, "bold")
-    facts = [result.framework, f"{result.mode} mode" if result.mode else "", f"{result.trials} trials" if result.trials > 1 else ""]
+    facts = [
+        result.framework,
+        f"{result.mode} mode" if result.mode else "",
+        f"{result.trials} trials" if result.trials > 1 else "",
+    ]
     text.append(f"  {', '.join(f for f in facts if f)}  ", "dim")
     text.append(result.verdict.value, STYLES[result.verdict])
     if result.expect == "fail":
@@ -117,28 +124,59 @@ def _verdict(c: Comparison) -> Text:
 
 
 def _relative_bound(c: Comparison) -> float:
-    """The bound in the same units as the relative error beside it."""
-    return c.bound * c.rel_err / c.abs_err if c.abs_err and math.isfinite(c.rel_err) else _over(c.bound, max(abs(c.claimed), abs(c.estimate)))
+    """The bound in the same units as the relative error beside it; NaN at a kink, where slopes have an interval."""
+    if c.reason is Reason.KINK_SUBGRADIENT and c.abs_err == 0:
+        return math.nan
+    return (
+        c.bound * c.rel_err / c.abs_err
+        if c.abs_err and math.isfinite(c.rel_err)
+        else _over(c.bound, max(abs(c.claimed), abs(c.estimate)))
+    )
 
 
 def _over(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
-def _explained(c: Comparison) -> Text:
-    place = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
+def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
+    """What is not PASS on one leaf: where, by how much, and who stands alone."""
+    groups: dict[tuple[object, ...], list[Comparison]] = {}
+    for c in of_leaf:
+        if c.verdict is not Verdict.PASS:
+            groups.setdefault((c.verdict, c.worst_entry, c.output, c.method, c.trial), []).append(c)
+    for group in groups.values():
+        yield _indented(_place(group[0]))
+        for c in group:
+            yield _indented(_values(c), 4)
+        if group[0].reason.advice:
+            yield _indented(Text(group[0].reason.advice, "dim"), 4)
+    alone = _alone(of_leaf)
+    if alone:
+        others = sorted({m for c in of_leaf for m in (c.method, c.against)} - {alone})
+        yield _indented(Text(f"{alone} stands alone: {', '.join(others)} agree with each other"), 4)
+
+
+def _place(c: Comparison) -> Text:
+    index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
     along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
-    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" at {c.wrt}{place}{along}, {_of(c)}: ", "bold")
-    pad = max(len(c.method), len(c.against))
-    text.append(f"{c.reason.message}\n")
-    text.append(f"  {c.method:<{pad}}  {c.claimed: .12g}\n")
-    text.append(f"  {c.against:<{pad}}  {c.estimate: .12g} ± {c.bound:.1e}\n")
-    text.append(f"  apart by {c.abs_err:.3g}, relative {c.rel_err:.3g} (rtol {c.rtol:.0e}, trial {c.trial})")
-    return text.append(f"\n  {c.reason.advice}", "dim") if c.reason.advice else text
+    output = "(a random combination of the outputs)" if c.output == "combination" else c.output
+    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" ∂{output} / ∂{c.wrt}{index}", "bold").append(along)
+    return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
 
 
-def _of(c: Comparison) -> str:
-    return "a random combination of the outputs" if c.output == "combination" else c.output
+def _values(c: Comparison) -> Text:
+    return Text(f"{c.method} {c.claimed:.9g}, {c.against} {c.estimate:.9g} ± {c.bound:.0e}: relative error {c.rel_err:.2g}")
+
+
+def _alone(of_leaf: list[Comparison]) -> str | None:
+    """The one method that every other contradicts, while those agree; None where there is no such."""
+    methods = {m for c in of_leaf for m in (c.method, c.against)}
+    for method in sorted(methods):
+        own = [c.verdict for c in of_leaf if method in (c.method, c.against)]
+        rest = [c.verdict for c in of_leaf if method not in (c.method, c.against)]
+        if rest and all(v is Verdict.FAIL for v in own) and all(v is Verdict.PASS for v in rest):
+            return method
+    return None
 
 
 def _stopped(result: CheckResult) -> Iterator[RenderableType]:

@@ -38,7 +38,8 @@ def check(
             the target's own `@gradcheck.case`.
         gradient: for one real number as output: takes fn's inputs, returns one array where one input is differentiable, else a
             tuple or a mapping by argument name; each of its input's shape. Of a real function L with respect to a complex
-            entry a + ib: dL/da + i dL/db, as in PyTorch.
+            entry a + ib: dL/da + i dL/db, as in PyTorch. For a module it may take `params`, the parameters by name, and return
+            {'params': {name: array}} among the rest.
         jacobian: takes fn's inputs, returns per input an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's form and then fn's inputs, returns what `gradient` would.
         jvp: takes a tangent (a tuple, where several inputs are differentiable) and then fn's inputs, returns the output's form.
@@ -60,7 +61,9 @@ def check(
     if not callable(fn):
         raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
     if reference is not None:
-        raise UsageError("reference=: a second implementation cannot be used in this version; give gradient=, jacobian= or vjp=")
+        raise UsageError(
+            "reference=: a second implementation cannot be used in this version; give gradient=, jacobian= or vjp="
+        )
     file, line = source_of(fn)
     title = name or _title(fn)
     case = Case(
@@ -82,7 +85,9 @@ def check(
             raise UsageError(f"{title} has {len(declared)} declared cases: give inputs, or run them with `gradcheck run`")
         case = replace(declared[0], name=title, target=title, file=file, line=line)
     chosen = overridden(Options(), options)
-    return replace(check_case(case, chosen), replay=f"gradcheck.check({title}, ..., seed={chosen.seed}, trials={chosen.trials})")
+    return replace(
+        check_case(case, chosen), replay=f"gradcheck.check({title}, ..., seed={chosen.seed}, trials={chosen.trials})"
+    )
 
 
 def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> CheckResult:

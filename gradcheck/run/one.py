@@ -95,7 +95,13 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
             target = _constructed(backend, case, dtype, options.seed, trial)
         inputs = resolve(target, case.args, case.kwargs, command=command)
         drawn = draw_inputs(
-            inputs, case=case.name, trial=trial, seed=options.seed, dims=options.dims, dtype=dtype, convert=backend.from_numpy
+            inputs,
+            case=case.name,
+            trial=trial,
+            seed=options.seed,
+            dims=options.dims,
+            dtype=dtype,
+            convert=backend.from_numpy,
         )
         findings.append(_tried(backend, case, target, drawn, options, trial))
         if not (constructed or has_specs(inputs)) or findings[-1].stop:
@@ -107,7 +113,9 @@ def _constructed(backend: ModuleType, case: Case, dtype: str, seed: int, trial: 
     missing = missing_init(case)
     if missing:
         flags = " ".join(f"--init {name}=..." for name in missing)
-        raise InputError(f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed: give {flags} (init= in Python)")
+        raise InputError(
+            f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed: give {flags} (init= in Python)"
+        )
     return backend.construct(case, dtype, seed, trial)
 
 
@@ -165,7 +173,9 @@ def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
     groups: dict[tuple[str, str, str], list[Comparison]] = {}
     for c in comparisons:
         groups.setdefault((c.wrt, c.method, c.against), []).append(c)
-    return tuple(_worst_comparison(group) for group in groups.values())
+    order = {wrt: i for i, wrt in enumerate(dict.fromkeys(c.wrt for c in comparisons))}
+    found = [_worst_comparison(group) for group in groups.values()]
+    return tuple(sorted(found, key=lambda c: order[c.wrt]))
 
 
 def _worst_comparison(group: list[Comparison]) -> Comparison:
@@ -183,7 +193,9 @@ def _contracts(findings: list[Finding]) -> tuple[Contract, ...]:
     return tuple(found.values())
 
 
-def _verdict(comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stop: Finding | None) -> tuple[Verdict, Reason]:
+def _verdict(
+    comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stop: Finding | None
+) -> tuple[Verdict, Reason]:
     """FAIL where anything is certainly wrong; PASS where independent evidence confirms every claim on every leaf."""
     wrong = [c for c in comparisons if c.verdict is Verdict.FAIL]
     if wrong:

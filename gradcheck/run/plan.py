@@ -41,7 +41,9 @@ def plan(request: Request) -> list[Case]:
         TargetError: where importing a target raises.
     """
     if not request.targets:
-        raise UsageError("no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen")
+        raise UsageError(
+            "no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen"
+        )
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
     cases = [case for text in request.targets for case in _cases(text, request)]
@@ -54,7 +56,9 @@ def _cases(text: str, request: Request) -> list[Case]:
     declared = discover.declared_cases(found)
     if found.name is None:
         if overrides:
-            raise UsageError(f"{text!r} is a module: --input, --init, --gradient and their like need a single target, {text}:name")
+            raise UsageError(
+                f"{text!r} is a module: --input, --init, --gradient and their like need a single target, {text}:name"
+            )
         return declared
     if not callable(found.value):
         discover.find_callable(text)

@@ -70,5 +70,5 @@ def version() -> str:
 
 def environment() -> dict[str, str]:
     """Versions that a derivative may depend on; only of what is loaded."""
-    loaded = {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules}
+    loaded: dict[str, str] = {n: str(sys.modules[n].__version__) for n in ("numpy", "torch") if n in sys.modules}
     return {"python": platform.python_version(), "platform": platform.platform(terse=True), **loaded}

@@ -122,7 +122,9 @@ def claims(**given: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
     kept = {kind: f for kind, f in given.items() if f is not None}
     for kind, function in kept.items():
         if not callable(function):
-            raise UsageError(f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}")
+            raise UsageError(
+                f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}"
+            )
     return kept
 
 

@@ -88,9 +88,10 @@ def _unwrapped(target: Any) -> Any:
     while isinstance(target, functools.partial):
         target = target.func
     target = inspect.unwrap(target)
-    if not hasattr(target, "__code__") and not isinstance(target, types.BuiltinFunctionType | type) and hasattr(type(target), "__call__"):
-        code_bearer = type(target).__call__
-        return code_bearer if hasattr(code_bearer, "__code__") else target
+    if not hasattr(target, "__code__") and not isinstance(target, type):
+        call = getattr(type(target), "__call__", None)  # noqa: B004 - the function itself is wanted, for its code
+        if hasattr(call, "__code__"):
+            return call
     return getattr(target, "__func__", target)
 
 
@@ -99,11 +100,11 @@ def _home(function: Any) -> Iterator[str | None]:
 
 
 def _annotated(function: Any) -> Iterator[str | None]:
-    for annotation in annotations(function).values():
+    for annotation in hints_of(function).values():
         yield _root(getattr(getattr(annotation, "array_type", annotation), "__module__", None))
 
 
-def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The evaluated annotations of a function; none where they cannot be evaluated."""
     try:
         return inspect.get_annotations(function, eval_str=True)

@@ -71,7 +71,7 @@ def resolve(
     if not rest:  # inputs for *args replace the declared ones as a whole
         declared, rest = _assign(params, declared_args, declared_kwargs or {})
     values = {**declared, **given}
-    hints = framework.annotations(getattr(target, "forward", target))
+    hints = framework.hints_of(getattr(target, "forward", target))
     for p in params:
         if p.name not in values and p.kind in (*POSITIONAL, p.KEYWORD_ONLY):
             values.update(_fallback(p, hints))
@@ -87,9 +87,8 @@ def _assign(
     slots = [p.name for p in params if p.kind in POSITIONAL and p.name not in kwargs]
     values, rest = dict(zip(slots, args, strict=False)), tuple(args[len(slots) :])
     if rest and not any(p.kind is p.VAR_POSITIONAL for p in params):
-        raise InputError(
-            f"{len(args)} positional inputs, but the target takes {len(slots)} ({_listed(params) or 'none'}): leave out the last {len(rest)}"
-        )
+        takes = f"{len(slots)} ({_listed(params) or 'none'})"
+        raise InputError(f"{len(args)} positional inputs, but the target takes {takes}: leave out the last {len(rest)}")
     names = [p.name for p in params if p.kind in NAMED]
     for name, value in kwargs.items():
         if name not in names and not any(p.kind is p.VAR_KEYWORD for p in params):

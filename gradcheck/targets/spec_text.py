@@ -43,7 +43,9 @@ def _value(node: ast.expr, text: str) -> Any:
             return {_key(k, node, text): _value(v, text) for k, v in zip(node.keys, node.values, strict=True)}
         case ast.Name():
             raise SpecError(_pointing(text, node.col_offset, _unknown(node.id, "a spec needs parentheses, as in normal(3)")))
-    raise SpecError(_pointing(text, node.col_offset, "expected a spec such as normal(4, 3), a number, a string, a list or a dict"))
+    raise SpecError(
+        _pointing(text, node.col_offset, "expected a spec such as normal(4, 3), a number, a string, a list or a dict")
+    )
 
 
 def _key(node: ast.expr | None, parent: ast.Dict, text: str) -> Any:
@@ -79,8 +81,10 @@ def _argument(node: ast.expr, text: str) -> Any:
 
 def _is_float_array(items: list[Any]) -> bool:
     flat = list(_numbers(items))
-    return bool(flat) and all(isinstance(x, int | float | complex) and not isinstance(x, bool) for x in flat) and any(
-        isinstance(x, float | complex) for x in flat
+    return (
+        bool(flat)
+        and all(isinstance(x, int | float | complex) and not isinstance(x, bool) for x in flat)
+        and any(isinstance(x, float | complex) for x in flat)
     )
 
 

@@ -1,8 +1,8 @@
 """Input specs: a few words that say how to draw an array, as in `normal(4, 3)`.
 
-A size is an integer, a name (`normal("batch", 3)`) or a sum or product of these; equal names get equal sizes. Every constructor takes `dtype=` (such as
-'float32') and `layout=`: 'contiguous', 'transposed', 'strided' (every second element of a larger buffer) or 'expanded'
-(stride 0 along the first axis). Values keep away from nothing on purpose.
+A size is an integer, a name (`normal("batch", 3)`) or a sum or product of these; equal names get equal sizes. Every
+constructor takes `dtype=` (such as 'float32') and `layout=`: 'contiguous', 'transposed', 'strided' (every second element of
+a larger buffer) or 'expanded' (stride 0 along the first axis). Values keep away from nothing on purpose.
 """
 
 from __future__ import annotations
@@ -177,17 +177,22 @@ CONSTRUCTORS: dict[str, Callable[..., Spec]] = {
 }  # fmt: skip
 
 
-def _bounds(kind: str, args: tuple[Any, ...], bounds: dict[str, Any], number: tuple[type, ...]) -> tuple[Any, Any, tuple[Size, ...]]:
+def _bounds(
+    kind: str, args: tuple[Any, ...], bounds: dict[str, Any], number: tuple[type, ...]
+) -> tuple[Any, Any, tuple[Size, ...]]:
     unknown = sorted(set(bounds) - {"low", "high"})
     if unknown:
         raise SpecError(f"{kind}: unknown argument {unknown[0]!r}; expected low, high, dtype or layout")
     if bounds:
         low, high, shape = bounds.get("low", 0), bounds.get("high"), _shape(args)
     else:
-        low, high, shape = (*args[:2], *(None,) * (2 - len(args[:2])), _shape(args[2:]))
+        low, high = [*args[:2], None, None][:2]
+        shape = _shape(args[2:])
     for value in (low, high):
         if not isinstance(value, number) or isinstance(value, bool):
-            raise SpecError(f"{kind}: expected {kind}(low, high, *sizes) with numbers low and high, got low={low!r}, high={high!r}")
+            raise SpecError(
+                f"{kind}: expected {kind}(low, high, *sizes) with numbers low and high, got low={low!r}, high={high!r}"
+            )
     if not low < high:
         raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected low < high (high itself is left out)")
     return low, high, shape
