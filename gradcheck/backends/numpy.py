@@ -204,6 +204,8 @@ def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64
             parts = [np.asarray(found[i]) for i in bound.kept]
         except Exception as error:
             raise Unavailable(f"the function does not take complex numbers ({one_line(error)})") from None
+        if [part.shape for part in parts] != [leaf.shape for leaf in bound.outputs]:
+            raise Unavailable("the function returns another shape for complex numbers")
         if not any(np.iscomplexobj(part) for part in parts):
             raise Unavailable("the function drops the imaginary part")
         return np.concatenate([np.imag(part).reshape(-1) for part in parts]) / STEP

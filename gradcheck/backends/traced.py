@@ -6,10 +6,12 @@ import logging
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo
 
 from gradcheck.backends.calls import Binding, leaves_of
 from gradcheck.backends.program import F64, Unavailable, from_flat, to_flat
@@ -67,16 +69,26 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
             dynamic=False,
         )
         known = _compiled[id(function)] = (function, traced)
-    level = logging.getLogger("torch._dynamo").level
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
     try:
-        logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.enable_grad():
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit():
             warnings.simplefilter("ignore")
             return flatten(known[1](*args, **kwargs)).leaves
     except Exception as error:
         raise Unavailable(f"PyTorch cannot trace it ({_why(error)})") from None
     finally:
-        logging.getLogger("torch._dynamo").setLevel(level)
+        logger.setLevel(level)
+
+
+def _without_recompile_limit() -> AbstractContextManager[Any]:
+    """Every function traced goes through the one wrapper of `wrap_numpy`, which PyTorch would stop compiling after eight."""
+    config = torch._dynamo.config
+    prefix = "recompile" if hasattr(config, "recompile_limit") else "cache_size"
+    limits: dict[str, object] = {f"{prefix}_limit": 2**16, f"accumulated_{prefix}_limit": 2**16}
+    found: AbstractContextManager[Any] = config.patch(limits)
+    return found
 
 
 def _why(error: Exception) -> str:

@@ -25,11 +25,12 @@ def finest_step(eps: float) -> float:
 
 
 def exact(u: F64, x: F64, eps: float) -> F64:
-    """Round a tangent so that x + t u has no rounding error for any t <= 1/4 that is a multiple of the finest step.
+    """Round a tangent so that x + t u has no rounding error for t <= 1/4 that are multiples of the finest step.
 
     Each entry becomes a multiple of (the spacing of floats around |x| + |u|) / (the finest step), a relative change of about
     2^-12 in float64 and 2^-8 in float32: nothing to a random direction. What is measured is then the derivative along
-    exactly this tangent, and the primal's own rounding drops out of the error.
+    exactly this tangent. Where an entry crosses a power of two on its way, its last bit may be lost all the same; the
+    measured noise allows for that.
     """
     _, exponent = np.frexp(np.abs(x) + np.abs(u))
     unit = np.ldexp(eps / finest_step(eps), exponent)

@@ -6,6 +6,7 @@ import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from gradcheck.errors import InputError, UsageError
@@ -47,7 +48,7 @@ def plan(request: Request) -> list[Case]:
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
     cases = [case for text in request.targets for case in _cases(text, request)]
-    return [case for case in cases if _selected(case.name, request.keyword)]
+    return [case for case in cases if _selected(Path(case.name).name, request.keyword)]  # a folder's name selects nothing
 
 
 def _cases(text: str, request: Request) -> list[Case]:

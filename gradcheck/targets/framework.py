@@ -48,7 +48,7 @@ def of_arrays(leaves: Iterable[Any]) -> str | None:
     Raises:
         InputError: where arrays of two frameworks are mixed.
     """
-    found = {_root(type(leaf).__module__) for leaf in leaves} - {None}
+    found = {_root(type(leaf).__module__) for leaf in leaves if hasattr(leaf, "shape")} - {None}
     if len(found) > 1:
         raise InputError(
             f"inputs mix arrays of {' and '.join(sorted(map(str, found)))}: give all of them in the framework of the target"

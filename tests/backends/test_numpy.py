@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck import ClaimError, InputError, Verdict, normal
+from gradcheck.results import Reason
+
+
+def quadratic(x):
+    return np.sum(x**2)
+
+
+def methods(result):
+    return {(c.method, c.against) for c in result.comparisons}
+
+
+def test_a_plain_numpy_function_gets_all_four_methods():
+    result = gradcheck.check(quadratic, normal(3), gradient=lambda x: 2 * x)
+    assert result.verdict is Verdict.PASS
+    assert methods(result) == {
+        ("analytic", "numeric"),
+        ("analytic", "complex-step"),
+        ("reverse", "numeric"),
+        ("reverse", "complex-step"),
+        ("analytic", "reverse"),
+    }
+
+
+def test_many_functions_are_traced_in_one_process():
+    functions = [lambda x, k=k: np.sum(np.sin(x) * k) for k in range(12)]
+    assert all(any(c.method == "reverse" for c in gradcheck.check(f, np.ones(2)).comparisons) for f in functions)
+
+
+def test_where_the_code_cannot_be_traced_the_report_says_so_and_the_check_goes_on():
+    from scipy.special import erf
+
+    result = gradcheck.check(lambda x: np.sum(erf(x)), normal(3), gradient=lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2)))
+    assert result.verdict is Verdict.PASS
+    assert any(note.startswith("reverse not available: PyTorch cannot trace it") for note in result.notes)
+
+
+def test_a_traced_derivative_that_float_cuts_off_is_not_trusted():
+    result = gradcheck.check(lambda x: np.sum(x**2) + float(np.sum(x)), normal(3), gradient=lambda x: 2 * x + 1)
+    assert result.verdict is Verdict.PASS
+    assert "reverse" not in {c.method for c in result.comparisons}
+    assert any(note.startswith("reverse not") for note in result.notes)
+
+
+def test_a_complex_step_that_abs_breaks_is_not_trusted():
+    result = gradcheck.check(lambda x: np.sum(np.abs(x) * x), normal(3), gradient=lambda x: 2 * np.abs(x))
+    assert result.verdict is Verdict.PASS
+    assert ("analytic", "complex-step") not in methods(result)
+
+
+def test_nested_inputs_and_outputs_are_leaves_by_path():
+    def layer(params, x):
+        return {"y": params["w"] @ x, "extra": (params["b"][0] * 2,)}
+
+    def vjp(v, params, x):
+        return {"w": np.outer(v["y"], x), "b": [2 * v["extra"][0]]}, params["w"].T @ v["y"]
+
+    params = {"w": np.ones((2, 3)), "b": [np.ones(2)]}
+    result = gradcheck.check(layer, params, normal(3), vjp=vjp)
+    assert result.verdict is Verdict.PASS
+    assert {c.wrt for c in result.comparisons} == {"params['w']", "params['b'][0]", "x"}
+
+
+def test_a_jacobian_a_jvp_and_a_mapping_by_name_are_understood():
+    matrix = np.arange(6.0).reshape(2, 3)
+    assert gradcheck.check(lambda x: matrix @ x, normal(3), jacobian=lambda x: matrix).ok
+    assert gradcheck.check(lambda x: matrix @ x, normal(3), jvp=lambda t, x: matrix @ t).ok
+    assert gradcheck.check(lambda a, b: a @ b, normal(3), normal(3), gradient=lambda a, b: {"b": a, "a": b}).ok
+    assert gradcheck.check(lambda a, b: a @ b, normal(3), normal(3), jvp=lambda t, a, b: t[0] @ b + a @ t[1]).ok
+    assert not gradcheck.check(lambda x: matrix @ x, normal(3), jacobian=lambda x: 2 * matrix).ok
+    assert not gradcheck.check(lambda x: matrix @ x, normal(3), jvp=lambda t, x: matrix @ t[::-1]).ok
+
+
+def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
+    def two(a, b):
+        return a * 2, np.sum(a) * b
+
+    def jacobian(a, b):
+        return (2 * np.eye(3), np.zeros((3, 2))), (np.outer(b, np.ones(3)), np.sum(a) * np.eye(2))
+
+    assert gradcheck.check(two, normal(3), normal(2), jacobian=jacobian).ok
+
+
+@pytest.mark.parametrize(
+    ("gradient", "message"),
+    [
+        (lambda x: np.zeros((3, 1)), r"shape \(3, 1\) for x: expected \(3,\)"),
+        (lambda x: np.zeros(()), r"shape \(\) for x: expected \(3,\)"),
+        (lambda x: None, "returned None for x"),
+        (lambda x: (x, x), "returned 2 arrays: expected 1, for x"),
+        (lambda x: 1j * x, "dtype complex128 for x: expected float64"),
+        (lambda x: "text", "expected float64"),
+    ],
+)
+def test_a_gradient_of_the_wrong_form_is_an_error_that_says_what_is_right(gradient, message):
+    result = gradcheck.check(quadratic, normal(3), gradient=gradient)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.BAD_CLAIM)
+    with pytest.raises(ClaimError, match=message):
+        raise ClaimError(result.message)
+
+
+def test_a_gradient_of_a_vector_output_points_to_jacobian_and_vjp():
+    result = gradcheck.check(lambda x: x * 2, normal(3), gradient=lambda x: 2 * np.ones(3))
+    assert result.reason is Reason.BAD_CLAIM
+    assert "use jacobian= or vjp=" in result.message
+
+
+def test_a_scalar_input_is_differentiated_where_there_is_no_array():
+    assert gradcheck.check(lambda x, n: x**2 * n, 3.0, 2, gradient=lambda x, n: 2.0 * x * n, framework="numpy").ok
+    assert gradcheck.check(lambda x: x**3, np.float64(2.0), gradient=lambda x: 3 * x**2).ok
+
+
+def test_integers_booleans_and_plain_values_are_left_alone():
+    def chosen(x, index, flag, power):
+        return np.sum(x[index] ** power) if flag else np.sum(x)
+
+    result = gradcheck.check(chosen, normal(4), np.array([0, 2]), True, 3, gradient=lambda x, i, f, p: _scatter(x, i, p))
+    assert result.ok
+    assert {c.wrt for c in result.comparisons} == {"x"}
+
+
+def _scatter(x, index, power):
+    g = np.zeros_like(x)
+    g[index] = power * x[index] ** (power - 1)
+    return g
+
+
+def test_wrt_chooses_leaves_by_name_and_by_path():
+    inputs = ({"a": np.ones(2), "b": np.ones(2)}, np.ones(2))
+
+    def total(p, x):
+        return np.sum(p["a"] * p["b"] * x)
+
+    assert gradcheck.check(total, *inputs, gradient=lambda p, x: p["a"] * x, wrt="p['b']").ok
+    assert gradcheck.check(total, *inputs, gradient=lambda p, x: p["a"] * p["b"], wrt="x").ok
+    with pytest.raises(InputError, match=r"wrt='y' names no input"):
+        gradcheck.check(total, *inputs, wrt="y")
+
+
+def test_nothing_differentiable_is_an_error_that_names_the_dtypes():
+    with pytest.raises(InputError, match="no differentiable input: x is int64"):
+        gradcheck.check(quadratic, np.arange(3))
+
+
+@pytest.mark.parametrize("layout", ["transposed", "strided", "expanded"])
+def test_layouts_reach_the_function(layout):
+    seen = set()
+
+    def records(x):
+        seen.add(x.strides)
+        return np.sum(x**2)
+
+    expected = {"transposed": (8, 32), "strided": (48, 16), "expanded": (0, 8)}[layout]
+    assert gradcheck.check(records, normal(4, 3, layout=layout), gradient=lambda x: 2 * x).ok
+    assert expected in seen or layout == "expanded"
+
+
+def test_the_users_arrays_and_random_state_are_as_before():
+    x = np.linspace(0, 1, 5)
+    x.flags.writeable = False
+    kept, state = x.copy(), np.random.get_state()[1].copy()
+
+    def draws(x):
+        return np.sum(x**2) * np.random.standard_normal()
+
+    result = gradcheck.check(draws, x)
+    assert result.verdict is not Verdict.ERROR
+    assert np.array_equal(x, kept)
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
+def test_a_function_that_draws_from_the_global_generator_is_replayed():
+    def noisy(x):
+        return np.sum(x * np.random.standard_normal(3))
+
+    def gradient(x):
+        return np.random.standard_normal(3)
+
+    state = np.random.get_state()
+    np.random.seed(0)
+    result = gradcheck.check(noisy, normal(3), jvp=None, gradient=None)
+    np.random.set_state(state)
+    assert result.verdict is not Verdict.FAIL
+    assert next(c.verdict for c in result.contracts if c.name == "deterministic") is Verdict.PASS

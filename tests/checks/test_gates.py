@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck import Reason, Verdict, normal
+
+
+def contracts(result):
+    return {c.name: c.verdict for c in result.contracts}
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "message"),
+    [
+        (lambda x: np.log(-np.abs(x)), Reason.NON_FINITE, r"output\[0\] is nan \(3 of 3 not finite\)"),
+        (lambda x: np.sum(x) / 0.0, Reason.NON_FINITE, "output is"),
+        (lambda x: np.sum(x) + np.random.default_rng().standard_normal(), Reason.NONDETERMINISTIC, "repeated calls differ"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_function_without_a_value_to_differentiate_is_inconclusive_with_its_reason(function, reason, message):
+    result = gradcheck.check(function, normal(3), gradient=None)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, reason)
+    assert message.replace("\\", "") in result.message
+
+
+def test_empty_inputs_are_inconclusive_and_named():
+    result = gradcheck.check(lambda x: np.sum(x), np.zeros((0, 3)))
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.EMPTY)
+    assert "x has no entry" in result.message
+
+
+def test_a_little_randomness_is_counted_as_noise():
+    rng = np.random.default_rng(0)
+    result = gradcheck.check(lambda x: np.sum(x**2) + 1e-9 * rng.standard_normal(), normal(3), gradient=lambda x: 2 * x)
+    assert result.verdict is Verdict.PASS
+    assert contracts(result)["deterministic"] is Verdict.INCONCLUSIVE
+    assert result.comparisons[0].bound > 1e-9
+
+
+def test_a_function_that_changes_its_input_breaks_a_contract_unless_contracts_are_off():
+    def changes(x):
+        x *= 2
+        return np.sum(x)
+
+    x = np.ones(3)
+    result = gradcheck.check(changes, x, gradient=lambda x: np.full(3, 2.0))
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.CONTRACT_BROKEN)
+    assert "x in place" in next(c.message for c in result.contracts if c.name == "inputs-intact")
+    assert np.array_equal(x, np.ones(3))
+    assert gradcheck.check(changes, x, gradient=lambda x: np.full(3, 2.0), contracts=False).verdict is Verdict.PASS
+
+
+def test_a_function_that_raises_off_the_primal_does_not_crash_the_check():
+    def picky(x):
+        if x[0] != 1.0:
+            raise ValueError("only at 1")
+        return np.sum(x**2)
+
+    result = gradcheck.check(picky, np.ones(2), gradient=lambda x: 2 * x)
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_function_whose_output_changes_its_size_off_the_primal_does_not_crash_the_check():
+    result = gradcheck.check(lambda x: x[x == 1.0], np.ones(3), vjp=lambda v, x: v)
+    assert result.verdict is Verdict.INCONCLUSIVE

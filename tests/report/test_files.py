@@ -1,0 +1,26 @@
+import pytest
+
+from gradcheck.errors import UsageError
+from gradcheck.report import files
+
+
+def test_a_report_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
+    place = tmp_path / "run.json"
+    place.write_text("old")
+    files.write(str(place), "new ü")
+    assert place.read_text(encoding="utf-8") == "new ü"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_that_does_not_exist_is_one_clear_error(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot write .*nowhere.*folder that exists"):
+        files.write(str(tmp_path / "nowhere" / "run.json"), "{}")
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    place = tmp_path / "run.json"
+    place.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write(str(place), "\ud800")
+    assert place.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]

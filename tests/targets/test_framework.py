@@ -1,0 +1,236 @@
+import functools
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.special
+import torch
+
+from gradcheck.errors import InputError
+from gradcheck.targets.framework import Kind, hints_of, infer, kind_of, of_arrays
+
+BOTH = "import numpy as np\nimport torch\n"
+
+
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * x
+
+
+def function(source, name="f"):
+    """Define a function in a module of its own, so that this file's imports tell nothing."""
+    namespace = {"__name__": "users_module"}
+    exec(source, namespace)
+    return namespace[name]
+
+
+# --- kinds
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        (Layer, Kind.MODULE_CLASS),
+        (torch.nn.Linear, Kind.MODULE_CLASS),
+        (Layer(), Kind.MODULE),
+        (Square, Kind.AUTOGRAD_FUNCTION),
+        (Square.apply, Kind.FUNCTION),
+        (np.sin, Kind.FUNCTION),
+        (dict, Kind.FUNCTION),
+        (lambda x: x, Kind.FUNCTION),
+    ],
+)
+def test_modules_and_custom_functions_are_told_apart(target, kind):
+    assert kind_of(target) is kind
+
+
+def test_a_class_that_is_merely_called_module_is_a_function():
+    assert kind_of(type("Module", (), {})) is Kind.FUNCTION
+
+
+# --- told by the arrays
+
+
+@pytest.mark.parametrize(
+    ("leaf", "framework"),
+    [
+        (np.ones(2), "numpy"),
+        (torch.ones(2), "torch"),
+        (torch.nn.Parameter(torch.ones(2)), "torch"),
+        (type("Array", (), {"__module__": "jaxlib.xla_extension", "shape": ()})(), "jax"),
+    ],
+)
+def test_an_array_tells_its_framework_among_plain_values(leaf, framework):
+    assert of_arrays([1, 2.0, "mean", None, leaf]) == framework
+
+
+def test_plain_values_tell_nothing():
+    assert of_arrays([1, 2.0, "mean", None, [1.0]]) is None
+
+
+def test_arguments_of_a_framework_that_are_no_arrays_tell_nothing():
+    assert of_arrays([torch.ones(2), np.random.default_rng(0), np.tanh]) == "torch"
+
+
+def test_arrays_of_two_frameworks_are_refused():
+    with pytest.raises(InputError, match="inputs mix arrays of numpy and torch: give all of them in the framework"):
+        of_arrays([np.ones(2), torch.ones(2)])
+
+
+def test_the_arrays_come_before_what_the_code_tells():
+    uses_torch = function("import torch\ndef f(x): return torch.sum(x)")
+    assert infer(uses_torch, [np.ones(2)]) == "numpy"
+
+
+# --- told by the target itself
+
+
+@pytest.mark.parametrize("target", [Layer, Layer(), Square])
+def test_torch_classes_tell_torch(target):
+    assert infer(target, []) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"), [(Layer, "nn.Module class"), (Layer(), "nn.Module"), (Square, r"autograd\.Function")]
+)
+def test_a_torch_class_with_numpy_arrays_is_refused(target, kind):
+    with pytest.raises(InputError, match=f"the target is a torch {kind}, but the inputs are numpy arrays: give tensors"):
+        infer(target, [np.ones(2)])
+
+
+@pytest.mark.parametrize(
+    ("target", "framework"),
+    [
+        (torch.nn.functional.gelu, "torch"),
+        (torch.sin, "torch"),
+        (torch.nn.functional.linear, "torch"),
+        (np.sin, "numpy"),
+        (np.linalg.norm, "numpy"),
+        (scipy.special.expit, "numpy"),
+        (scipy.optimize.rosen, "numpy"),
+    ],
+)
+def test_library_functions_tell_their_framework(target, framework):
+    assert infer(target, []) == framework
+
+
+# --- told by annotations
+
+
+@pytest.mark.parametrize(
+    ("annotation", "framework"),
+    [
+        ("torch.Tensor", "torch"),
+        ("'torch.Tensor'", "torch"),
+        ("np.ndarray", "numpy"),
+        ("npt.NDArray[np.float64]", "numpy"),
+        ("Float[torch.Tensor, 'n']", "torch"),
+        ("Float[np.ndarray, 'n']", "numpy"),
+    ],
+)
+def test_an_annotation_tells_the_framework(annotation, framework):
+    imports = BOTH + "import numpy.typing as npt\nfrom jaxtyping import Float\n"
+    assert infer(function(f"{imports}def f(x: {annotation}): return x * x"), []) == framework
+
+
+def test_the_annotation_of_the_result_tells_too():
+    assert infer(function(BOTH + "def f(x) -> torch.Tensor: return x * x"), []) == "torch"
+
+
+def test_an_annotation_that_cannot_be_evaluated_leaves_it_to_the_code():
+    broken = function(BOTH + "def f(x: 'Missing'): return np.sum(x)")
+    assert hints_of(broken) == {}
+    assert infer(broken, []) == "numpy"
+
+
+# --- told by the names the code uses
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def f(x): return np.sum(x)",
+        "def f(x): return sum(np.exp(v) for v in x)",
+        "def f(x): return (lambda v: np.exp(v))(x)",
+        "def f(x): return g(x)\ndef g(x): return np.exp(x)",
+        "def f(x): return g(x)\ndef g(x): return f(x) + h(x)\ndef h(x): return np.exp(x)",
+        "W = np.eye(2)\ndef f(x): return W @ x",
+        "from numpy import exp\ndef f(x): return exp(x)",
+        "import numpy.linalg as la\ndef f(x): return la.norm(x)",
+    ],
+)
+def test_the_names_in_the_code_tell_the_framework(body):
+    assert infer(function(BOTH + body), []) == "numpy"
+
+
+@pytest.mark.parametrize("closed_over", ["torch", "torch.exp", "torch.ones(2)", "Layer()", "lambda x: torch.exp(x)"])
+def test_the_closure_tells_the_framework(closed_over):
+    made = function(
+        f"{BOTH}class Layer(torch.nn.Linear):\n  __module__ = 'torch'\n  __init__ = object.__init__\n"
+        f"def make(value):\n  def f(x): return value\n  return f\n"
+        f"f = make({closed_over})"
+    )
+    assert infer(made, []) == "torch"
+
+
+def test_a_closure_that_is_not_filled_yet_is_passed_over():
+    source = "def make():\n  def f(x): return later(np.sum(x))\n  return f\n  later = 1\nf = make()"
+    assert infer(function(BOTH + source), []) == "numpy"
+
+
+def test_a_function_that_calls_itself_is_read_once():
+    assert infer(function(BOTH + "def f(x): return f(x - 1) + torch.sum(x)"), []) == "torch"
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        "f = functools.partial(functools.partial(g, 1), 2)",
+        "f = functools.wraps(g)(lambda *args: np.asarray(g(*args)))",
+        "class Call:\n  def __call__(self, x): return torch.exp(x)\nf = Call()",
+        "class Method:\n  def m(self, x): return torch.exp(x)\nf = Method().m",
+    ],
+)
+def test_the_function_inside_its_wrapping_tells(wrapping):
+    assert infer(function(f"{BOTH}import functools\ndef g(*args): return torch.exp(args[-1])\n{wrapping}"), []) == "torch"
+
+
+# --- told by the module's imports, or not at all
+
+
+@pytest.mark.parametrize(("imports", "framework"), [("import torch", "torch"), ("import math, numpy as np", "numpy")])
+def test_where_the_code_names_none_the_modules_imports_tell(imports, framework):
+    assert infer(function(f"{imports}\ndef f(x): return x * x"), []) == framework
+
+
+@pytest.mark.parametrize(
+    "source", ["def f(x): return x * x", BOTH + "def f(x): return x * x", BOTH + "def f(x): return np.sum(torch.exp(x))"]
+)
+def test_where_nothing_tells_or_both_are_meant_the_user_is_asked(source):
+    with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays or torch tensors: say --framework numpy"):
+        infer(function(source), [])
+
+
+def test_a_target_without_a_name_is_asked_about_too():
+    with pytest.raises(InputError, match="cannot tell whether functools.partial"):
+        infer(functools.partial(function("def f(x): return x * x")), [])
+
+
+def test_a_target_without_code_is_asked_about_too():
+    with pytest.raises(InputError, match="cannot tell whether 'sum'"):
+        infer(sum, [SimpleNamespace(), 1.0])
+
+
+def test_a_framework_is_told_without_importing_any():
+    code = "import sys, gradcheck.targets.framework as f; f.kind_of(len); f.of_arrays([1]); print({'numpy', 'torch'} & {*sys.modules})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

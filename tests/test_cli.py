@@ -1,0 +1,156 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from gradcheck.cli import app
+
+SOURCE = """
+import numpy as np
+from gradcheck import case, normal
+
+def right(x): return 2 * x
+def wrong(x): return 3 * x
+def shape(x): return np.zeros((1, 3))
+
+@case(x=normal(3), gradient=right)
+def good(x):
+    print("the user's own output")
+    return np.sum(x**2)
+
+def bad(x): return np.sum(x**2)
+def noisy(x): return np.sum(x) + np.random.default_rng().standard_normal()
+def raises(x): raise ValueError("boom") if isinstance(x, np.ndarray) else None
+def text(x): return str(np.sum(x))
+def logarithm(x): return np.sum(np.log(x))
+value = 3
+"""
+
+
+@pytest.fixture
+def mod(tmp_path):
+    path = tmp_path / "cli_target.py"
+    path.write_text(SOURCE)
+    return str(path)
+
+
+@pytest.fixture
+def cli(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    return lambda *words: CliRunner().invoke(app, [str(w) for w in words])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["{mod}"], 0, "1 passed"),
+        (["{mod}:good"], 0, "PASS"),
+        (["{mod}:bad", "--gradient", "{mod}:wrong", "--input", "normal(3)"], 1, "FAIL ∂output / ∂x["),
+        (["{mod}:noisy", "--input", "normal(3)"], 0, "nondeterministic"),
+        (["{mod}:noisy", "--input", "normal(3)", "--strict"], 4, "1 inconclusive"),
+        (["{mod}:logarithm", "--input", "normal(3)"], 0, "non-finite"),
+        (["{mod}:raises", "--input", "normal(3)"], 3, "ValueError: boom"),
+        (["{mod}:text", "--input", "normal(3)"], 3, "returned str: expected a floating-point array"),
+        (["{mod}:bad", "--gradient", "{mod}:shape", "--input", "normal(3)"], 3, "expected (3,)"),
+        (["{mod}:bad", "--input", "integers(0, 5, 3)"], 2, "no differentiable input: x is int64"),
+        (["{mod}:bad"], 2, "--input x='normal(4, 3)'"),
+        (["{mod}:bad", "--input", "normal(3)", "--input", "normal(3)"], 2, "leave out the last 1"),
+        (["{mod}:bda", "--input", "normal(3)"], 2, "did you mean bad"),
+        (["{mod}:value"], 2, "is an int: expected a function"),
+        (["{mod}:bad", "--input", "normal(3"], 2, "    normal(3\n          ^"),
+        (["{mod}:bad", "--input", "normal(3)", "--rtol", "-1"], 2, "rtol=-1.0: expected a number between 0 and 1"),
+        (["{mod}:bad", "--input", "normal(3)", "--dim", "n"], 2, "--dim n: expected name=size"),
+        (["{mod}", "-k", "nothing"], 5, "no case fits -k 'nothing'"),
+        (["nosuch.py"], 2, "no file nosuch.py"),
+        (["numppy:sin"], 2, "did you mean numpy"),
+        ([], 2, "no target"),
+    ],
+    ids=lambda v: " ".join(v).replace("{mod}", "m") if isinstance(v, list) else None,
+)
+def test_every_ending_has_its_exit_code_and_its_words(cli, mod, words, code, said):
+    result = cli("run", *[w.replace("{mod}", mod) for w in words])
+    assert said in re.sub(r"(?<=\S)\n  (?=\S)", " ", result.output)
+    assert result.exit_code == code
+    assert "Traceback" not in result.output or "boom" in said
+
+
+def test_json_on_stdout_is_data_alone(cli, mod):
+    result = cli("run", mod, "--json", "-")
+    data = json.loads(result.stdout)
+    assert data["verdict"] == "PASS"
+    assert data["counts"]["pass"] == 1
+    assert data["results"][0]["replay"] == f"gradcheck run {mod}:good --seed 0"
+    assert "1 passed" in result.stderr
+
+
+def test_json_in_a_file_is_written_beside_the_table(cli, mod, tmp_path):
+    result = cli("run", mod, "--json", tmp_path / "run.json")
+    assert json.loads((tmp_path / "run.json").read_text())["results"][0]["case"] == f"{mod}:good"
+    assert "PASS" in result.stdout
+
+
+def test_what_the_users_code_prints_goes_to_stderr(cli, mod):
+    result = cli("run", mod)
+    assert "the user's own output" not in result.stdout
+    assert "the user's own output" in result.stderr
+
+
+def test_list_names_the_cases(cli, mod):
+    assert cli("list", mod).stdout == f"{mod}:good\n"
+    listed = cli("list", "gradcheck.reference").stdout
+    assert "gradcheck.reference.regression:mse\n" in listed
+    assert "broadcast_mse  (expected to fail: " in listed
+
+
+def test_explain_says_what_a_reason_means(cli):
+    assert "one-sided slopes" in cli("explain", "kink-subgradient").stdout
+    assert cli("explain").stdout.count("\n") > 15
+    misspelt = cli("explain", "kink-subgradint")
+    assert misspelt.exit_code == 2
+    assert "did you mean kink-subgradient?" in misspelt.stderr
+
+
+def test_fail_fast_stops_at_the_first_failure(cli, tmp_path):
+    path = tmp_path / "two_failures.py"
+    path.write_text(
+        "import numpy as np\nfrom gradcheck import case, normal\n"
+        + "".join(f"@case(x=normal(2), gradient=lambda x: x)\ndef f{i}(x): return np.sum(x**2)\n" for i in range(3))
+    )
+    assert "3 failed" in cli("run", path, "-q").stdout
+    assert "1 failed" in cli("run", path, "-q", "-x").stdout
+
+
+def test_ctrl_c_shows_what_was_finished_and_exits_130(tmp_path):
+    path = tmp_path / "endless.py"
+    path.write_text(
+        "import sys\nimport numpy as np\nfrom gradcheck import case, normal\n"
+        "@case(x=normal(2), gradient=lambda x: 2 * x)\ndef done(x): return np.sum(x**2)\n"
+        "@case(x=normal(2), gradient=lambda x: 2 * x)\ndef endless(x):\n"
+        "    print('waiting', flush=True)\n    while True: np.sum(x)\n"
+    )
+    command = [sys.executable, "-m", "gradcheck", "run", str(path)]
+    done = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "100"}
+    )
+    guard = threading.Timer(60, done.kill)
+    guard.start()
+    assert done.stderr.readline() == "waiting\n"
+    done.send_signal(signal.SIGINT)
+    out, err = done.communicate()
+    guard.cancel()
+    assert "1 passed" in out
+    assert "interrupted: 1 of 2 cases are finished" in out
+    assert "Traceback" not in err
+    assert done.returncode == 130
+
+
+def test_the_help_names_the_exit_codes(cli):
+    assert "5 nothing collected" in re.sub(r"\s+", " ", cli("--help").stdout)

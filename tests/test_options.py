@@ -1,0 +1,34 @@
+import pytest
+
+from gradcheck.errors import UsageError
+from gradcheck.options import Options, overridden
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("trials", 0, "at least 1"),
+        ("trials", True, "integer"),
+        ("seed", -1, "at least 0"),
+        ("rtol", 0, "between 0 and 1"),
+        ("rtol", float("nan"), "between 0 and 1"),
+        ("mode", "slow", "auto, full, probe"),
+        ("dtype", "int64", "float64"),
+        ("order", 2, "order=1"),
+        ("dims", {"n": (3, 1)}, "low <= high"),
+        ("dims", {"n": 1.5}, "integer or a pair"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(name, value, expected):
+    with pytest.raises(UsageError, match=expected) as caught:
+        overridden(Options(), {name: value})
+    assert name.rstrip("s") in str(caught.value)
+
+
+def test_an_unknown_option_gets_the_near_name():
+    with pytest.raises(UsageError, match=r"rtoll=1e-06; did you mean rtol="):
+        overridden(Options(), {"rtoll": 1e-6})
+
+
+def test_a_size_alone_is_a_range_of_one():
+    assert overridden(Options(), {"dims": {"n": 3, "m": (1, 4)}}).dims == {"n": (3, 3), "m": (1, 4)}
