@@ -44,7 +44,7 @@ def test_dimensions_become_sizes(dims, sizes):
     assert spec_from(Float[np.ndarray, dims]) == normal(*sizes)
 
 
-@pytest.mark.parametrize("dims", ["_ _", "_ _rows", "*_ _", "#_ _"])
+@pytest.mark.parametrize("dims", ["_ _", "_ _rows", "*_ _", "?n _"])
 def test_each_anonymous_dimension_has_a_size_of_its_own(dims):
     rows, columns = spec_from(Float[np.ndarray, dims]).shape
     assert rows != columns

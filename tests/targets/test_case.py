@@ -1,6 +1,6 @@
 import dataclasses
 import functools
-import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,17 +117,19 @@ def test_derivatives_that_were_not_given_are_no_claims():
 # --- sources
 
 
-def line_of(text):
-    return next(i for i, line in enumerate(inspect.getsource(inspect.getmodule(square)).splitlines(), 1) if line == text)
-
-
 @pytest.mark.parametrize(
-    ("target", "text"), [(square, "def square(x):"), (Base, "class Base:"), (Base(), "class Base:"), (Base().__call__, None)]
+    ("target", "first_line"),
+    [
+        (square, "def square(x):"),
+        (Base, "class Base:"),
+        (Base(), "class Base:"),
+        (Base().__call__, "    def __call__(self, x):"),
+    ],
 )
-def test_the_source_is_where_the_target_is_defined(target, text):
+def test_the_source_is_where_the_target_is_defined(target, first_line):
     file, line = source_of(target)
     assert file == __file__
-    assert line == line_of(text or "    def __call__(self, x):")
+    assert Path(file).read_text().splitlines()[line - 1] == first_line
 
 
 def test_the_source_of_a_wrapped_function_is_that_of_the_function():

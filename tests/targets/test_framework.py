@@ -172,14 +172,12 @@ def test_the_names_in_the_code_tell_the_framework(body):
     assert infer(function(BOTH + body), []) == "numpy"
 
 
-@pytest.mark.parametrize("closed_over", ["torch", "torch.exp", "torch.ones(2)", "Layer()", "lambda x: torch.exp(x)"])
+@pytest.mark.parametrize(
+    "closed_over", ["torch", "torch.exp", "torch.ones(2)", "torch.nn.Identity()", "lambda x: torch.exp(x)"]
+)
 def test_the_closure_tells_the_framework(closed_over):
-    made = function(
-        f"{BOTH}class Layer(torch.nn.Linear):\n  __module__ = 'torch'\n  __init__ = object.__init__\n"
-        f"def make(value):\n  def f(x): return value\n  return f\n"
-        f"f = make({closed_over})"
-    )
-    assert infer(made, []) == "torch"
+    made = f"def make(value):\n  def f(x): return value\n  return f\nf = make({closed_over})"
+    assert infer(function(BOTH + made), []) == "torch"
 
 
 def test_a_closure_that_is_not_filled_yet_is_passed_over():
@@ -221,7 +219,7 @@ def test_where_nothing_tells_or_both_are_meant_the_user_is_asked(source):
 
 
 def test_a_target_without_a_name_is_asked_about_too():
-    with pytest.raises(InputError, match="cannot tell whether functools.partial"):
+    with pytest.raises(InputError, match=r"cannot tell whether functools\.partial"):
         infer(functools.partial(function("def f(x): return x * x")), [])
 
 
@@ -231,6 +229,7 @@ def test_a_target_without_code_is_asked_about_too():
 
 
 def test_a_framework_is_told_without_importing_any():
-    code = "import sys, gradcheck.targets.framework as f; f.kind_of(len); f.of_arrays([1]); print({'numpy', 'torch'} & {*sys.modules})"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used = "from gradcheck.targets.framework import kind_of, of_arrays; kind_of(len); of_arrays([1])"
+    shown = "import sys; print({'numpy', 'torch'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", f"{used}; {shown}"], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"

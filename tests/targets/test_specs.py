@@ -79,8 +79,8 @@ def test_every_kind_has_the_asked_dtype(kind, dtype, layout):
     assert drawn(EVERY[kind](2, 3, dtype=dtype, layout=layout)).dtype == dtype
 
 
-@given(st.sampled_from(DTYPES), st.sampled_from(DTYPES))
 @laws
+@given(st.sampled_from(DTYPES), st.sampled_from(DTYPES))
 def test_the_specs_own_dtype_comes_before_the_checks(own, checks):
     assert drawn(zeros(2, dtype=own), dtype=checks).dtype == own
     assert drawn(zeros(2), dtype=checks).dtype == checks

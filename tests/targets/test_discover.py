@@ -1,0 +1,294 @@
+import json
+import sys
+from textwrap import dedent
+
+import pytest
+
+from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
+from gradcheck.targets.discover import callables_in, declared_cases, find, find_callable
+from gradcheck.targets.specs import normal
+
+PLAIN = "def loss(x):\n    return (x * x).sum()\n"
+DECLARED = "import gradcheck\n\n@gradcheck.case(x=gradcheck.normal(3))\n" + PLAIN
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write files into the working directory, which is on the path; no module of it outlives the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def written(files):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(dedent(text))
+
+    before = set(sys.modules)
+    yield written
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+def names_of(text):
+    return [case.name for case in declared_cases(find(text))]
+
+
+# --- modules
+
+
+def test_a_module_alone_names_no_value(write):
+    write({"model.py": PLAIN})
+    found = find("model")
+    assert (found.text, found.module.__name__, found.name, found.value) == ("model", "model", None, None)
+
+
+def test_a_name_after_the_colon_is_looked_up_in_the_module(write):
+    write({"model.py": "class Model:\n    class Head:\n        def forward(self): pass\n"})
+    found = find("model:Model.Head.forward")
+    assert found.value is found.module.Model.Head.forward
+
+
+def test_a_module_in_the_working_directory_is_found_without_being_on_the_path(write, tmp_path):
+    write({"model.py": PLAIN})
+    sys.path.remove(str(tmp_path))
+    assert find("model:loss").value(2 * __import__("numpy").ones(3)) == 12
+
+
+@pytest.mark.parametrize("text", [":loss", "model:", ":", "model.py:"])
+def test_half_a_target_is_refused_with_the_forms_that_are_known(text):
+    with pytest.raises(UsageError, match=f"target '{text}': expected module, module:name, path/file.py or path/file.py:name"):
+        find(text)
+
+
+# --- files
+
+
+def test_a_file_is_found_by_its_path(write, tmp_path):
+    write({"code/model.py": PLAIN})
+    assert find("code/model.py:loss").value.__name__ == "loss"
+    assert find(str(tmp_path / "code" / "model.py")).module is find("code/model.py").module
+
+
+def test_a_file_may_import_its_neighbours(write):
+    write({"code/model.py": "from helper import two\n", "code/helper.py": "two = 2\n"})
+    assert find("code/model.py:two").value == 2
+
+
+def test_a_file_in_a_package_is_a_module_of_the_package(write):
+    write({"code/pkg/__init__.py": "", "code/pkg/a/__init__.py": "", "code/pkg/a/model.py": "from ..base import two\n"})
+    write({"code/pkg/base.py": "two = 2\n"})
+    found = find("code/pkg/a/model.py:two")
+    assert (found.module.__name__, found.value) == ("pkg.a.model", 2)
+
+
+def test_files_of_one_name_are_kept_apart(write):
+    write({"a/model.py": "where = 'a'\n", "b/model.py": "where = 'b'\n", "c/model.py": "where = 'c'\n"})
+    assert [find(f"{folder}/model.py:where").value for folder in "abca"] == ["a", "b", "c", "a"]
+
+
+def test_a_file_named_like_a_standard_module_does_not_replace_it(write):
+    write({"code/json.py": PLAIN})
+    assert find("code/json.py:loss").value.__module__ != "json"
+    assert sys.modules["json"] is json
+
+
+def test_a_file_that_could_not_be_imported_is_tried_anew(write, tmp_path):
+    write({"code/model.py": "raise ValueError('not yet')\n"})
+    with pytest.raises(TargetError, match="not yet"):
+        find("code/model.py")
+    (tmp_path / "code" / "model.py").write_text("ready = 'now it is'\n")
+    assert find("code/model.py:ready").value == "now it is"
+
+
+# --- what is not there
+
+
+def test_a_module_that_is_not_there_is_told_with_a_near_one(write):
+    write({"my_model.py": PLAIN})
+    with pytest.raises(TargetNotFoundError, match="no module 'my_modle'; did you mean my_model"):
+        find("my_modle:loss")
+
+
+def test_a_module_that_is_not_in_its_package_is_told_with_a_near_one(write):
+    write({"pkg/__init__.py": "", "pkg/layers.py": ""})
+    with pytest.raises(TargetNotFoundError, match=r"no module 'pkg\.layrs'; did you mean layers\?"):
+        find("pkg.layrs")
+
+
+def test_a_module_without_a_near_one_is_told_alone():
+    with pytest.raises(TargetNotFoundError, match="no module 'qqqqqqqq_wwww'$"):
+        find("qqqqqqqq_wwww:loss")
+
+
+def test_a_name_that_is_not_there_is_told_with_a_near_one(write):
+    write({"model.py": PLAIN})
+    with pytest.raises(TargetNotFoundError, match=r"^model has no 'losss'; did you mean loss\?"):
+        find("model:losss")
+
+
+def test_a_name_inside_a_class_is_told_with_its_owner(write):
+    write({"model.py": "class Model:\n    def forward(self): pass\n"})
+    with pytest.raises(TargetNotFoundError, match=r"model:Model has no 'forwrd'; did you mean forward\?"):
+        find("model:Model.forwrd")
+    with pytest.raises(TargetNotFoundError, match=r"model\.py:Model\.forward has no 'q'$"):
+        find("model.py:Model.forward.q")
+
+
+def test_a_file_that_is_not_there_is_told_with_a_near_one(write):
+    write({"code/model.py": PLAIN})
+    with pytest.raises(TargetNotFoundError, match=r"no file code/modle\.py; did you mean model\.py\?"):
+        find("code/modle.py:loss")
+
+
+def test_a_folder_is_no_file(write):
+    write({"code/model.py": PLAIN})
+    with pytest.raises(TargetNotFoundError, match="no file code"):
+        find("code/")
+
+
+def test_a_windows_path_is_a_path_and_its_drive_no_module():
+    with pytest.raises(TargetNotFoundError, match="no file C:"):
+        find(r"C:\code\model.py")
+
+
+def test_a_file_that_is_no_python_is_told(write):
+    write({"notes.txt": "hello"})
+    with pytest.raises(TargetNotFoundError, match=r"notes\.txt cannot be imported: expected a Python file"):
+        find("./notes.txt")
+
+
+# --- what raises
+
+
+@pytest.fixture(params=["model", "code/model.py"])
+def raising(request, write):
+    """Write a module by its text; the answer is what finding it by name, or by path, raises."""
+
+    def raised(text, helper=""):
+        folder = "code/" if "/" in request.param else ""
+        write({f"{folder}model.py": text, f"{folder}helper.py": helper})
+        with pytest.raises(TargetError) as caught:
+            find(f"{request.param}:loss")
+        return caught.value
+
+    return raised
+
+
+def test_what_an_import_raises_is_told_with_the_users_frames_alone(raising):
+    error = raising("import helper\n\nhelper.load()\n", helper="def load():\n    raise ValueError('no data\\nat all')\n")
+    assert str(error).endswith("raised ValueError: no data")
+    assert 'model.py", line 3' in error.frames
+    assert 'helper.py", line 2, in load' in error.frames
+    assert error.frames.endswith("ValueError: no data\nat all")
+    assert error.frames.count("File ") == 2
+
+
+def test_an_import_that_exits_is_told_too(raising):
+    assert "raised SystemExit: 3" in str(raising("raise SystemExit(3)\n"))
+
+
+def test_a_missing_dependency_is_told_with_what_to_install(raising):
+    error = raising("import not_there.linalg\n")
+    assert "raised ModuleNotFoundError: No module named 'not_there'" in str(error)
+    assert "install 'not_there' into the environment gradcheck runs in" in str(error)
+    assert not isinstance(error, TargetNotFoundError)
+
+
+def test_a_syntax_error_is_told_with_its_place(raising):
+    error = raising("x = 1\ndef loss(x:\n    return x\n")
+    assert "raised SyntaxError: " in str(error)
+    assert 'model.py", line 2' in error.frames
+    assert "    def loss(x:\n" in error.frames
+    assert "importlib" not in error.frames
+
+
+# --- callables
+
+
+def test_a_callable_is_found_by_its_name(write):
+    write({"model.py": PLAIN})
+    assert find_callable("model:loss") is find("model:loss").value
+
+
+def test_a_module_alone_is_no_callable_and_offers_its_own(write):
+    write({"model.py": "from math import sin\ndef loss(x): pass\nclass Model: pass\ndef _hidden(x): pass\nsize = 3\n"})
+    with pytest.raises(
+        UsageError, match=r"'model': expected module:name, got a module alone; it defines model:loss, model:Model$"
+    ):
+        find_callable("model")
+    assert callables_in(find("model").module) == ["loss", "Model"]
+
+
+@pytest.mark.parametrize(("value", "kind"), [("3", "an int"), ("'text'", "a str"), ("[]", "a list")])
+def test_a_value_that_cannot_be_called_is_told_by_its_type(write, value, kind):
+    write({"model.py": f"loss = {value}\n"})
+    with pytest.raises(UsageError, match=f"'model:loss' is {kind}: expected a function or class that can be called"):
+        find_callable("model:loss")
+
+
+# --- declared cases
+
+
+def test_a_declared_case_knows_its_name_target_and_place(write, tmp_path):
+    write({"model.py": DECLARED})
+    (case,) = declared_cases(find("model"))
+    assert (case.name, case.target, case.kwargs) == ("model:loss", "model:loss", {"x": normal(3)})
+    assert (case.file, case.line) == (str(tmp_path / "model.py"), 3)
+    assert case.fn is find("model:loss").value
+    assert declared_cases(find("model:loss")) == [case]
+
+
+def test_cases_of_a_file_are_named_by_its_path(write):
+    write({"code/model.py": DECLARED})
+    assert names_of("code/model.py") == names_of("code/model.py:loss") == ["code/model.py:loss"]
+
+
+def test_several_cases_of_a_target_are_told_apart_by_name_or_number(write):
+    write({"model.py": "import gradcheck\n@gradcheck.case(3.0)\n@gradcheck.case(2.0, name='two')\ndef loss(x): return x\n"})
+    assert names_of("model") == ["model:loss[two]", "model:loss[1]"]
+
+
+def test_a_single_case_shows_the_name_it_has(write):
+    write({"model.py": "import gradcheck\n@gradcheck.case(2.0, name='two')\ndef loss(x): return x\n"})
+    assert names_of("model") == ["model:loss[two]"]
+
+
+def test_classes_declare_cases_too(write):
+    write({"model.py": "import gradcheck\n@gradcheck.case(2.0)\nclass Model:\n    pass\nclass Derived(Model):\n    pass\n"})
+    assert names_of("model") == ["model:Model"]
+
+
+def test_cases_come_in_the_order_of_the_file_and_without_those_imported(write):
+    write({"other.py": DECLARED})
+    write(
+        {
+            "model.py": f"from other import loss as imported\n{DECLARED.replace('loss', 'zeta')}{DECLARED.replace('loss', 'alpha')}"
+        }
+    )
+    assert names_of("model") == ["model:zeta", "model:alpha"]
+
+
+@pytest.mark.parametrize("target", ["model", "model:loss", "model.py", "model:size"])
+def test_what_declares_nothing_has_no_cases(write, target):
+    write({"model.py": PLAIN + "size = 3\n"})
+    assert declared_cases(find(target)) == []
+
+
+def test_a_package_has_the_cases_of_all_its_modules_but_main(write):
+    write(
+        {
+            "pkg/__init__.py": DECLARED,
+            "pkg/b.py": DECLARED,
+            "pkg/a/__init__.py": "",
+            "pkg/a/deep.py": DECLARED,
+            "pkg/__main__.py": "raise SystemExit('the program ran')\n",
+        }
+    )
+    assert names_of("pkg") == ["pkg:loss", "pkg.a.deep:loss", "pkg.b:loss"]
+
+
+def test_a_module_of_a_package_that_raises_is_told_by_its_name(write):
+    write({"pkg/__init__.py": "", "pkg/broken.py": "raise RuntimeError('too early')\n"})
+    with pytest.raises(TargetError, match=r"importing pkg\.broken raised RuntimeError: too early"):
+        names_of("pkg")
