@@ -73,6 +73,11 @@ class Reason(Enum):
         "the function returns another value on every call, and replaying the random state did not help",
         "Draw random numbers outside the function and pass them in, or seed a generator inside it.",
     )
+    DTYPE_DEPENDENT = (
+        "dtype-dependent",
+        "the claim in its own dtype and in float64 differ, and so does the function: each may be right about its own",
+        "Look for constants that depend on the dtype, or inputs closer to a kink than the dtype can tell; check in float64.",
+    )
     METHODS_DISAGREE = (
         "methods-disagree",
         "the sources of evidence contradict each other",

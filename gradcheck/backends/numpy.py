@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gradcheck.backends.program import (
     from_flat,
     layout_leaves,
     like_layout,
+    same_function,
     to_flat,
 )
 from gradcheck.errors import TargetError
@@ -78,35 +80,65 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     call = take_apart(inputs)
     places = select(call.paths, call.leaves, case.wrt, is_differentiable)
     arrays = [np.asarray(call.leaves[i]) for i in places]
-    leaves = layout_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [str(a.dtype) for a in arrays])
+    leaves = layout_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
     before = state.snapshot()
     args, kwargs = _arguments(Binding(call, places, leaves, (), ()), point)
     first = call_user("the function", target, args, kwargs, call)
     function = state.replayed(target, state.changed(before))
     bound = Binding(call, places, leaves, *outputs_of(first, is_differentiable, np.asarray))
+    value = _values(first, bound)
+    wide, refusal = _twin(function, bound, point, value)
     given: list[Any] = [point, (args, kwargs)]
 
     def evaluate(at: F64) -> F64:
-        given[:] = [at, _arguments(bound, at)]
+        given[:] = [at, _arguments(bound, at, wide=wide)]
         args, kwargs = given[1]
         return _values(function(*args, **kwargs), bound)
 
+    def native(at: F64) -> F64:
+        args, kwargs = _arguments(bound, at)
+        return _values(function(*args, **kwargs), bound)
+
     def mutated() -> list[str]:
-        return differing(call.paths, leaves_of(_arguments(bound, given[0])), leaves_of(given[1]))
+        return differing(call.paths, leaves_of(_arguments(bound, given[0], wide=wide)), leaves_of(given[1]))
 
     return Program(
         framework="numpy",
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
-        value=_values(first, bound),
+        value=evaluate(point) if wide else value,
         evaluate=evaluate,
-        eps=max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=tuple(c for c in (_written(case, bound, first), _traced(function, bound)) if c is not None),
+        native=native if wide else None,
+        eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
+        claims=tuple(
+            c for c in (_written(case, bound, first, wide=wide), _traced(function, bound, wide=wide)) if c is not None
+        ),
         complex_step=_complex_step(function, bound),
+        notes=(refusal,) if refusal else (),
         mutated=mutated,
     )
+
+
+def _twin(function: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
+    """Whether the function computes in float64 when it is given float64, with the same value; and why not."""
+    low = max(EPS[leaf.dtype] for leaf in bound.leaves)
+    if low <= EPS["float64"]:
+        return False, ""
+    try:
+        args, kwargs = _arguments(bound, point, wide=True)
+        returned = function(*args, **kwargs)
+        again = _values(returned, bound)
+        found = flatten(returned).leaves
+        low_out = max(EPS.get(np.asarray(found[i]).dtype.name, 1.0) for i in bound.kept)
+    except Exception as error:
+        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error)[:80]})"
+    if low_out > EPS["float64"]:
+        return False, "differences in its own dtype: it returns a lower precision than it is given"
+    if not same_function(value, again, low):
+        return False, "differences in its own dtype: in float64 it returns another value"
+    return True, ""
 
 
 def _values(returned: Any, bound: Binding) -> F64:
@@ -114,22 +146,29 @@ def _values(returned: Any, bound: Binding) -> F64:
     return np.concatenate([to_flat(found[i]) for i in bound.kept])
 
 
-def _written(case: Case, bound: Binding, first: Any) -> Claim | None:
-    host = handwritten.Host(
+def _written(case: Case, bound: Binding, first: Any, *, wide: bool) -> Claim | None:
+    found = handwritten.claim(case.claims, _host(bound, first, wide=False))
+    if found is None or not wide:
+        return found
+    twin = handwritten.claim(case.claims, _host(bound, first, wide=True))
+    return replace(found, twin=twin.vjp, twin_jvp=twin.jvp) if twin is not None else found
+
+
+def _host(bound: Binding, first: Any, *, wide: bool) -> handwritten.Host:
+    return handwritten.Host(
         bound.leaves,
         bound.outputs,
         max(EPS[leaf.dtype] for leaf in bound.leaves),
-        lambda at: _arguments(bound, at),
-        lambda v: _cotangent(first, bound, v),
-        lambda u: [from_flat(u[leaf.span], leaf) for leaf in bound.leaves],
+        lambda at: _arguments(bound, at, wide=wide),
+        lambda v: _cotangent(first, bound, v, wide=wide),
+        lambda u: [_as(from_flat(u[leaf.span], leaf), leaf.dtype, wide) for leaf in bound.leaves],
         np.asarray,
     )
-    return handwritten.claim(case.claims, host)
 
 
 def is_differentiable(leaf: Any) -> bool:
     """Whether a leaf is a floating or complex NumPy array or scalar."""
-    return isinstance(leaf, np.ndarray | np.generic) and str(leaf.dtype) in EPS
+    return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.name in EPS
 
 
 def outputs_of(
@@ -146,7 +185,7 @@ def outputs_of(
         got = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in flat.leaves) or "None"
         raise TargetError(f"the function returned {got}: expected a floating-point array, or a pytree with at least one")
     arrays = [to_numpy(flat.leaves[i]) for i in kept]
-    return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [str(a.dtype) for a in arrays])
+    return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [a.dtype.name for a in arrays])
 
 
 def differing(paths: tuple[str, ...], before: list[Any], after: list[Any]) -> list[str]:
@@ -158,35 +197,45 @@ def differing(paths: tuple[str, ...], before: list[Any], after: list[Any]) -> li
     ]
 
 
-def _arguments(bound: Binding, point: F64) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(bound: Binding, point: F64, *, wide: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call's arguments at a point: new arrays throughout, so that nothing of the user's can be changed."""
-    values = [x.copy(order="K") if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
+    values = [_as(x.copy(order="K"), x.dtype, wide) if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        values[i] = _placed(from_flat(point[leaf.span], leaf), bound.call.leaves[i])
+        values[i] = _placed(from_flat(point[leaf.span], leaf), bound.call.leaves[i], wide)
     return bound.call.rebuild(values)
 
 
-def _placed(values: NDArray[Any], template: Any) -> Any:
+def _as(values: NDArray[Any], dtype: Any, wide: bool) -> NDArray[Any]:
+    """Values in a dtype, or in float64 or complex128 where it is a floating one to be widened."""
+    dtype = np.dtype(dtype)
+    widened = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}.get(dtype.kind, dtype)
+    return values.astype(widened if wide else dtype, copy=False)
+
+
+def _placed(values: NDArray[Any], template: Any, wide: bool) -> Any:
     if not isinstance(template, np.ndarray):
-        return values[()].astype(template.dtype) if isinstance(template, np.generic) else values.item()
-    return like_layout(values.astype(template.dtype), template)
+        return _as(values, template.dtype, wide)[()] if isinstance(template, np.generic) else values.item()
+    return like_layout(_as(values, template.dtype, wide), template)
 
 
-def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
+def _cotangent(returned: Any, bound: Binding, v: F64, *, wide: bool) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
     for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-        values[i] = from_flat(v[leaf.span], leaf)[()]
+        values[i] = _as(from_flat(v[leaf.span], leaf), leaf.dtype, wide)[()]
     return flat.rebuild(values)
 
 
-def _traced(function: Callable[..., Any], bound: Binding) -> Claim:
+def _traced(function: Callable[..., Any], bound: Binding, *, wide: bool) -> Claim:
+    """PyTorch's derivative of the code, in the precision of the evaluation: it is evidence as much as a claim."""
+
     def vjp(point: F64, cotangents: F64) -> F64:
         from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
 
-        return traced.vjp(function, _arguments(bound, point), bound, cotangents)
+        return traced.vjp(function, _arguments(bound, point, wide=wide), bound, cotangents)
 
-    return Claim("reverse", max(EPS[leaf.dtype] for leaf in bound.leaves), vjp, optional=True, derived=True)
+    eps = EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in bound.leaves)
+    return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
 def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64] | None:

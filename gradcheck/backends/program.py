@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
+TWIN_AGREES = 1e-3  # relative; a twin further off is another function (a branch on dtype, another random draw)
 EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -62,7 +63,7 @@ class Claim:
         eps: relative spacing of floats in the dtype that the claim is made in.
         vjp: (point (N,), cotangents (C, M)) -> (C, N).
         jvp: (point (N,), tangents (K, N)) -> (K, M).
-        twin: the same vjp computed in the precision of the evaluation, where that is higher.
+        twin: the same vjp, or `twin_jvp` the same jvp, computed in the precision of the evaluation, where that is higher.
         optional: may be unavailable without that being the user's fault.
         derived: made from the function's code by tracing; where it disagrees, the tracing is at fault.
     """
@@ -72,6 +73,7 @@ class Claim:
     vjp: Callable[[F64, F64], F64] | None = None
     jvp: Callable[[F64, F64], F64] | None = None
     twin: Callable[[F64, F64], F64] | None = None
+    twin_jvp: Callable[[F64, F64], F64] | None = None
     optional: bool = False
     derived: bool = False
 
@@ -86,6 +88,7 @@ class Program:
         value: the outputs there, (M,).
         evaluate: (N,) -> (M,); may raise, and may return another size, off the primal.
         eps: relative spacing of floats in the precision that `evaluate` computes in.
+        native: the same in the target's own dtype, where `evaluate` computes in a higher one.
         claims: what is to be proved.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report.
@@ -100,6 +103,7 @@ class Program:
     evaluate: Callable[[F64], F64]
     eps: float
     claims: tuple[Claim, ...]
+    native: Callable[[F64], F64] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
     notes: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)
@@ -128,17 +132,26 @@ def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
     return np.array(numbers, dtype=np.float64).view(kind).reshape(leaf.shape)
 
 
+def same_function(value: F64, again: F64, eps: float) -> bool:
+    """Whether a twin in float64 gave the value of the function itself, as far as a dtype of relative spacing `eps` can tell."""
+    if again.shape != value.shape:
+        return False
+    finite = np.isfinite(value) & np.isfinite(again)
+    scale = np.max(np.abs(value), initial=0.0, where=finite)
+    return not np.any(np.abs(again - value)[finite] > max(TWIN_AGREES, 8 * eps) * scale)
+
+
 def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
-    """Values in the memory layout of a template; contiguous where entries of the template share memory."""
-    strides = template.strides
-    if (
-        template.size == 0
-        or values.strides == strides
-        or any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
-    ):
+    """Values in the memory layout of a template; contiguous where entries of the template share memory.
+
+    Where the values' dtype is wider than the template's, the strides grow with it.
+    """
+    strides = tuple(s // template.itemsize * values.itemsize for s in template.strides)
+    shared = any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
+    if template.size == 0 or values.strides == strides or shared:
         return values
-    extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + template.itemsize
-    buffer = np.zeros(-(-extent // template.itemsize), template.dtype)
+    extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + values.itemsize
+    buffer = np.zeros(-(-extent // values.itemsize), values.dtype)
     placed = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
     placed[...] = values
     return placed

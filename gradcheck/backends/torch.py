@@ -18,7 +18,18 @@ from torch.autograd import forward_ad
 from gradcheck.backends import handwritten, state
 from gradcheck.backends.calls import Binding, select, take_apart
 from gradcheck.backends.numpy import call_user, differing, outputs_of
-from gradcheck.backends.program import EPS, F64, Claim, Leaf, Program, Unavailable, from_flat, layout_leaves, to_flat
+from gradcheck.backends.program import (
+    EPS,
+    F64,
+    Claim,
+    Leaf,
+    Program,
+    Unavailable,
+    from_flat,
+    layout_leaves,
+    same_function,
+    to_flat,
+)
 from gradcheck.errors import TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
@@ -37,7 +48,6 @@ WIDE = {
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
-TWIN_AGREES = 1e-3  # relative; a twin further off than this is another function (a branch on dtype, another random draw)
 
 
 def from_numpy(array: NDArray[Any]) -> torch.Tensor:
@@ -118,6 +128,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         with _default_dtype(torch.float64) if wide else _unchanged():
             return _values(run(given[1], bound, wide=wide), bound)
 
+    def native(at: F64) -> F64:
+        return _values(run(_tensors(bound, at), bound, wide=False), bound)
+
     def mutated() -> list[str]:
         return differing(call.paths, *[[_to_numpy(t) for t in ts] for ts in (_tensors(bound, given[0], wide=wide), given[1])])
 
@@ -129,7 +142,13 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         _reverse(run, bound, wide=False),
         twin=_reverse(run, bound, wide=True) if has_twin else None,
     )
-    forward = Claim("forward", claim_eps, jvp=_forward(run, bound), optional=not _has_jvp(target))
+    forward = Claim(
+        "forward",
+        claim_eps,
+        jvp=_forward(run, bound, wide=False),
+        twin_jvp=_forward(run, bound, wide=True) if has_twin else None,
+        optional=not _has_jvp(target),
+    )
     claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
     return Program(
         framework="torch",
@@ -138,6 +157,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         point=point,
         value=evaluate(point) if wide else value,
         evaluate=evaluate,
+        native=native if wide else None,
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
         notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
@@ -232,9 +252,7 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
             again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
         return False, f"differences in its own dtype: it does not run in float64 ({one_line(error)[:80]})"
-    finite = np.isfinite(value) & np.isfinite(again) if again.shape == value.shape else np.zeros(1, bool)
-    scale = np.max(np.abs(value), initial=0.0, where=finite) if again.shape == value.shape else 0.0
-    if again.shape != value.shape or np.any(np.abs(again - value)[finite] > TWIN_AGREES * scale):
+    if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
 
@@ -277,20 +295,21 @@ def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(from_flat(v[leaf.span], leaf)).to(output.device, output.dtype)
 
 
-def _forward(run: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64]:
+def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
-        return np.stack([_push(run, bound, point, u) for u in tangents])
+        with _default_dtype(torch.float64) if wide else _unchanged():
+            return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
 
     return jvp
 
 
-def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64) -> F64:
-    tensors = _tensors(bound, point)
+def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: bool) -> F64:
+    tensors = _tensors(bound, point, wide=wide)
     try:
         with forward_ad.dual_level():
             for i, leaf in zip(bound.places, bound.leaves, strict=True):
                 tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
-            found = flatten(run(tensors, bound, wide=False)).leaves
+            found = flatten(run(tensors, bound, wide=wide)).leaves
             parts = [_tangent(found[i]) for i in bound.kept]
             flat = [
                 np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)

@@ -15,7 +15,8 @@ from gradcheck.verdict.compare import ROUNDING
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-JITTERS = 3
+JITTERS = 6
+POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Rows:
         own: their error: rounding, and conditioning once it is measured.
         slip: rounding alone.
         eps: relative spacing of floats in the dtype they were computed in.
+        fine: the same computed in the precision of the evaluation, where that is higher than the claim's.
     """
 
     method: str
@@ -35,20 +37,20 @@ class Rows:
     slip: F64
     eps: float
     claim: Claim | None = None
+    fine: Rows | None = None
 
 
-def of_claim(claim: Claim, rows: F64, leaves: tuple[Leaf, ...], eps: float | None = None) -> Rows:
+def of_claim(claim: Claim, rows: F64, leaves: tuple[Leaf, ...]) -> Rows:
     """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
 
     The latter because an entry may be the small difference of terms as large as its neighbours.
     """
-    unit = claim.eps if eps is None else eps
     whole = np.zeros(rows.shape)
     for leaf in leaves:
         part = np.abs(rows[:, leaf.span])
-        whole[:, leaf.span] = np.max(np.where(np.isfinite(part), part, 0.0), axis=1, keepdims=True, initial=0.0)
-    slip = unit * (ROUNDING * np.where(np.isfinite(rows), np.abs(rows), 0.0) + ROUNDING / 2 * whole)
-    return Rows(claim.method, rows, slip, slip, unit, claim)
+        whole[:, leaf.span] = np.max(np.where(np.isfinite(part), part, 0.0), initial=0.0)
+    slip = claim.eps * ROUNDING * (np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole)
+    return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 
 
 def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: bool = False) -> list[Rows]:
@@ -65,10 +67,20 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: b
         if only_vjp and claim.vjp is None:
             continue
         try:
-            found.append(of_claim(claim, rows_of(claim, program.point, cotangents), program.leaves))
+            rows = of_claim(claim, rows_of(claim, program.point, cotangents), program.leaves)
+            twin = twin_of(claim)
+            fine = of_claim(twin, rows_of(twin, program.point, cotangents), program.leaves) if twin else None
+            found.append(replace(rows, fine=fine))
         except Unavailable as why:
             _remark(claim, why, notes)
     return found
+
+
+def twin_of(claim: Claim) -> Claim | None:
+    """The claim in the precision of the evaluation; None where its own is as high."""
+    if claim.twin is None and claim.twin_jvp is None:
+        return None
+    return replace(claim, vjp=claim.twin, jvp=claim.twin_jvp, twin=None, twin_jvp=None, eps=2.0**-52)
 
 
 def pushed(claim: Claim, point: F64, tangents: F64, notes: list[str]) -> F64 | None:
@@ -98,20 +110,25 @@ def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
     return np.asarray(cotangents @ columns.T)
 
 
-def jittered(rows: Rows, point: F64, cotangents: F64, *, twin: bool = False) -> Rows:
+def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
     """Add to the rows' error how far they move when the inputs move by one unit in the last place: their conditioning.
 
-    Three random jitters; zeros stay zero. A jitter that makes the claim non-finite is passed over.
+    Six random jitters; zeros stay zero. A jitter off which the claim does not exist, or is not finite, is passed over. In lower
+    precision rounding is so coarse that six jitters may all repeat it: there the leaf's mean movement counts for each entry.
     """
-    assert rows.claim is not None
-    claim = replace(rows.claim, vjp=rows.claim.twin, jvp=None) if twin else rows.claim
+    if rows.claim is None:
+        return rows
     spread = np.zeros(rows.rows.shape)
     for k in range(JITTERS):
-        signs = generator(0, "jitter", rows.method, k).choice([-1.0, 1.0], point.shape)
+        signs = generator(0, "jitter", rows.method, k).choice([-1.0, 1.0], program.point.shape)
         try:
-            moved = rows_of(claim, point * (1 + rows.eps * signs), cotangents)
+            moved = rows_of(rows.claim, program.point * (1 + rows.eps * signs), cotangents)
         except Exception:
-            continue  # off the primal a claim need not exist
+            continue
         with np.errstate(all="ignore"):
             spread = np.fmax(spread, np.where(np.isfinite(moved), np.abs(moved - rows.rows), 0.0))
+    if rows.eps > 2.0**-52:
+        for leaf in program.leaves:
+            pooled = POOLED * np.sqrt(np.mean(spread[:, leaf.span] ** 2, axis=1, keepdims=True))
+            spread[:, leaf.span] = np.maximum(spread[:, leaf.span], pooled / ROUNDING)
     return replace(rows, own=rows.own + ROUNDING * spread)

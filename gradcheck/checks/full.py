@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.checks import claims, partials
+from gradcheck.checks import claims, own_dtype, partials
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of
 from gradcheck.checks.sheet import Compared, Sheet, look, settle
@@ -37,7 +37,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     table: list[Comparison] = []
     trusted: list[Rows] = []
     for rows in claimed:
-        rows, compared = _against_numeric(bench, rows, sheets, rows_of)
+        compared = _against_numeric(bench, rows, sheets, rows_of)
         if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
             notes.append(
                 f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
@@ -52,14 +52,29 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     return table, _partials(bench, trusted, stepped, sheets)
 
 
-def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: F64) -> tuple[Rows, list[Compared]]:
+def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: F64) -> list[Compared]:
     """Hold a claim against the numerical derivatives; its conditioning is measured only where it does not pass at once."""
     rtol, program = bench.rtol(rows), bench.program
-    first = [look(s, partials.along_entries(program, s.leaf, rows), rtol, demanded=bench.demanded) for s in sheets]
+    fine = rows.fine or rows
+    first = [look(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
     if any(np.any(c.code > 0) for c in first):
-        rows = claims.jittered(rows, program.point, cotangents)
-    found = [settle(s, partials.along_entries(program, s.leaf, rows), rtol, demanded=bench.demanded) for s in sheets]
-    return rows, [_at_ties(bench, c, rows) for c in found]
+        fine = claims.jittered(fine, program, cotangents)
+    found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
+    found = [_at_ties(bench, c, fine) for c in found]
+    return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
+
+
+def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:
+    """The claim in its own dtype, given what the evidence says of its twin."""
+    own = own_dtype.against_twin(bench, proved.leaf, rows, cotangents)
+    units = partials.displacements(bench.program, proved.leaf)
+    per, s = np.abs(units), proved.sides
+    claim = own.sides.claim * units
+    scale = np.fmax(np.abs(claim), np.abs(s.value))
+    sides = replace(s, claim=claim, rounding=s.rounding + own.sides.allowed * per, scale=scale)
+    code = np.maximum(proved.code, np.where(proved.seen == Reason.KINK_SUBGRADIENT, proved.code, own.code)).astype(np.int8)
+    seen = np.where(own.code > proved.code, own.seen, proved.seen)
+    return replace(proved, sides=sides, code=code, seen=seen, unresolved=(proved.unresolved | own.unresolved) & (code == 0))
 
 
 def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
@@ -92,20 +107,28 @@ def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows |
 
 
 def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotangents: F64) -> list[Comparison]:
-    """Hold one method's derivatives against another's; at a kink they may choose different subgradients."""
-    rtol = bench.rtol(rows, other)
+    """Hold one method's derivatives against another's.
+
+    At a kink they may choose different subgradients. Terms as large as the outputs may have cancelled in either. Where the
+    numerical derivative cannot tell the two apart, nobody knows which is wrong: that decides nothing.
+    """
+    rtol, eps = bench.rtol(rows, other), max(rows.eps, other.eps)
+    floor = own_dtype.UNITS * eps * partials.output_slopes(bench.program, bench.setting)
+    rows, other = (replace(r, own=r.own + floor) for r in (rows, other))
 
     def compare(sheet: Sheet) -> Compared:
         units = np.abs(partials.displacements(bench.program, sheet.leaf))
         c = partials.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
-        c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units)] = 0
+        c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units, eps)] = 0
+        dull = (c.code == 2) & (sheet.bound / units > rtol * c.sides.scale) & np.isfinite(c.sides.claim)
+        c.code[dull], c.seen[dull] = 1, Reason.METHODS_DISAGREE
         kink = ~np.isnan(sheet.low)
         c.code[kink], c.seen[kink] = 0, Reason.KINK_SUBGRADIENT
         return c
 
     found = [compare(sheet) for sheet in sheets]
     if any(np.any(c.code) for c in found):
-        rows, other = [claims.jittered(r, bench.program.point, cotangents) if r.claim else r for r in (rows, other)]
+        rows, other = (claims.jittered(r, bench.program, cotangents) for r in (rows, other))
         found = [compare(sheet) for sheet in sheets]
     return [_line(bench, c, rows, other.method, entries=True) for c in found]
 

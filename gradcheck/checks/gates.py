@@ -59,7 +59,7 @@ def _where(value: F64, leaf: Leaf) -> str:
 def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
     if same:
         return Contract("deterministic", Verdict.PASS, "the same value on every call")
-    size = float(np.max(spread / np.maximum(np.max(np.abs(value)), 1e-300)))
+    size = float(np.max(spread) / max(np.max(np.abs(value)), np.max(spread)))
     return Contract(
         "deterministic", Verdict.INCONCLUSIVE, f"repeated calls differ by {size:.1e} of the output, counted as noise"
     )

@@ -34,6 +34,13 @@ def displacements(program: Program, leaf: Leaf) -> F64:
     return probes.one_hot(program.point[leaf.span], program.eps)
 
 
+def output_slopes(program: Program, setting: Setting) -> F64:
+    """The slope of a channel that changes by its whole size over the scale of a leaf, (C, N)."""
+    parts = [program.point[leaf.span] for leaf in program.leaves]
+    units = np.concatenate([np.full(x.size, probes.scale_of(x)) for x in parts])
+    return np.asarray(setting.size[:, None] / units)
+
+
 def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf) -> Sheet:
     """Estimate every partial derivative of a leaf, cheaply."""
     units = displacements(evaluator.program, leaf)
@@ -74,6 +81,7 @@ def against_rows(leaf: Leaf, claimed: Rows, other: Rows, rtol: float, *, demande
     claim, value = claimed.rows[part], other.rows[part]
     s = sides(claim, value, other.own[part], claimed.own[part], np.fmax(np.abs(claim), np.abs(value)))
     judged = judge(s, rtol, demanded=demanded)
+    judged.code[s.apart == 0] = 0  # the same number, twice
     nothing = np.full(claim.shape, None, dtype=object)
     return Compared(leaf, s, judged.code, judged.unresolved, nothing, np.zeros(claim.shape, dtype=bool))
 

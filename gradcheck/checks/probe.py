@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Leaf, Program
-from gradcheck.checks import claims, partials
+from gradcheck.checks import claims, own_dtype, partials
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, resolution_of
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
@@ -50,7 +50,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
         for i, rows in enumerate(reverse):
             assert whole is not None
             table.append(_line(bench, leaf, rows, whole, cotangents))
-            table += [_against(bench, leaf, other, rows) for other in reverse[:i]]
+            table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in forward:
             table += _forward(bench, claim, whole, notes) if whole is not None else []
     return table, []
@@ -84,39 +84,29 @@ def _only(setting: Setting, channel: int) -> Setting:
 
 def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
     """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence."""
-    fine = rows
-    if rows.claim is not None and rows.claim.twin is not None:
-        fine = claims.of_claim(rows.claim, rows.claim.twin(bench.program.point, cotangents), bench.program.leaves, 2.0**-52)
-        own = _entrywise(bench, leaf, rows, fine, cotangents)
-        if np.any(own.code == 2):
-            return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
-    found = _settled(bench, fine, whole, cotangents)
+    own = own_dtype.against_twin(bench, leaf, rows, cotangents) if rows.fine else None
+    if own is not None and np.any(own.code == 2):
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
+    fine, rtol = rows.fine or rows, bench.rtol(rows)
+    found = _settled(bench, fine, whole, rtol, cotangents)
     resolution = resolution_of_probes(found, fine, whole)
     limit = bench.options.rtol or DULLEST
     if not np.any(found.code) and limit < resolution < np.inf:
-        found, resolution = _in_parts(bench, leaf, fine, found, resolution, limit, cotangents)
+        found, resolution = _in_parts(bench, leaf, fine, found, rtol, limit, resolution, cotangents)
+    if own is not None and np.any(own.code) and not np.any(found.code):
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
     return _row(bench, found, rows, "numeric", resolution)
 
 
-def _entrywise(bench: Bench, leaf: Leaf, rows: Rows, fine: Rows, cotangents: F64) -> Compared:
-    rtol = bench.rtol(rows)
-    found = partials.against_rows(leaf, rows, fine, rtol, demanded=bench.demanded)
-    if np.any(found.code):
-        rows = claims.jittered(rows, bench.program.point, cotangents)
-        found = partials.against_rows(leaf, rows, fine, rtol, demanded=bench.demanded)
-    return found
-
-
-def _settled(bench: Bench, rows: Rows, part: Part, cotangents: F64) -> Compared:
+def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> Compared:
     """Judge a claim along the probes; where sums disagree, go down to an entry and judge that."""
-    rtol = bench.rtol(rows)
     first = look(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
     if np.any((first.code > 0) | first.doubtful):
-        rows = claims.jittered(rows, bench.program.point, cotangents, twin=rows.eps < (rows.claim.eps if rows.claim else 0))
+        rows = claims.jittered(rows, bench.program, cotangents)
     found = settle(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
     if not np.any((found.code == 2) | found.doubtful):
         return found
-    entry = _wrong_entry(bench, rows, found)
+    entry = _wrong_entry(bench, rows, found, rtol)
     return entry if entry is not None else found
 
 
@@ -130,7 +120,7 @@ def _along(rows: Rows, part: Part) -> Along:
     return Along(np.sum(terms, axis=1)[None], own[None], slip[None], size[None], many=True)
 
 
-def _wrong_entry(bench: Bench, rows: Rows, found: Compared) -> Compared | None:
+def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Compared | None:
     """The entry that the way down from the worst probe leads to, if its own estimate confirms that it is wrong."""
     program, leaf = bench.program, found.leaf
     urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
@@ -151,12 +141,12 @@ def _wrong_entry(bench: Bench, rows: Rows, found: Compared) -> Compared | None:
     sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [setting], program.eps)
     value = np.full((1, 1), gradient[i] * unit)
     error = np.full((1, 1), own[i] * abs(unit))
-    confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), bench.rtol(rows), demanded=bench.demanded)
+    confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), rtol, demanded=bench.demanded)
     return replace(confirmed, at=(i, unit)) if confirmed.code[0, 0] == 2 else None
 
 
 def _in_parts(
-    bench: Bench, leaf: Leaf, rows: Rows, found: Compared, resolution: float, limit: float, cotangents: F64
+    bench: Bench, leaf: Leaf, rows: Rows, found: Compared, rtol: float, limit: float, resolution: float, cotangents: F64
 ) -> tuple[Compared, float]:
     """Probe parts of a leaf: an entry of a part of 1/k of the size stands out sqrt(k) times more."""
     size = bench.program.point[leaf.span].size
@@ -165,7 +155,7 @@ def _in_parts(
     dullest = 0.0
     for low, high in pairwise(edges):
         part = probes_on(bench, leaf, slice(int(low), int(high)))
-        again = _settled(bench, rows, part, cotangents)
+        again = _settled(bench, rows, part, rtol, cotangents)
         dullest = max(dullest, resolution_of_probes(again, rows, part))
         if np.any(again.code):
             return again, dullest
@@ -193,26 +183,54 @@ def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
     return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
 
 
-def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows) -> Comparison:
+def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64) -> Comparison:
+    floor = own_dtype.UNITS * max(rows.eps, other.eps) * partials.output_slopes(bench.program, bench.setting)
+    rows, other = (replace(r, own=r.own + floor) for r in (rows, other))
     c = partials.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
+    if np.any(c.code):
+        rows, other = (claims.jittered(r, bench.program, cotangents) for r in (rows, other))
+        c = partials.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
     return _row(bench, c, rows, other.method, resolution_of(c), entries=True)
 
 
 def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[Comparison]:
-    """Forward mode is asked for the same directions."""
+    """Forward mode is asked for the same directions; a claim in lower precision is held against its twin there."""
     program, leaf = bench.program, whole.sheet.leaf
     tangents = np.stack([partials.embedded(program, leaf, u) for u in whole.tangents])
-    assert bench.setting.channels is not None
     pushed = claims.pushed(claim, program.point, tangents, notes)
     if pushed is None:
         return []
-    terms = bench.setting.channels * pushed
-    size = np.sum(np.abs(terms), axis=1)
-    slip = ROUNDING * claim.eps * size
-    along = Along(np.sum(terms, axis=1)[None], slip[None], slip[None], size[None], many=True)
-    rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps)
-    c = settle(whole.sheet, along, bench.rtol(rows), demanded=bench.demanded)
+    rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps, claim)
+    rtol, twin = bench.rtol(rows), claims.twin_of(claim)
+    rough = _pushed_along(bench, pushed, claim.eps, program.point, tangents, claim)
+    if twin is None or twin.jvp is None:
+        c = settle(whole.sheet, rough, rtol, demanded=bench.demanded)
+    else:
+        fine = _pushed_along(bench, twin.jvp(program.point, tangents), twin.eps, program.point, tangents, twin)
+        c = settle(whole.sheet, fine, rtol, demanded=bench.demanded)
+        apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
+        worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
+        c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
     return [_row(bench, c, rows, "numeric", resolution_of(c))]
+
+
+def _pushed_along(bench: Bench, pushed: F64, eps: float, point: F64, tangents: F64, claim: Claim) -> Along:
+    """Directional derivatives of a forward-mode claim, with their rounding and conditioning."""
+    assert bench.setting.channels is not None
+    assert claim.jvp is not None
+    terms = bench.setting.channels * pushed
+    size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
+    slip = eps * (ROUNDING * size + own_dtype.UNITS * bench.setting.size)
+    spread = np.zeros(value.shape)
+    for k in range(claims.JITTERS if eps > 2.0**-52 else 0):
+        signs = generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
+        try:
+            moved = np.sum(bench.setting.channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)
+        except Exception:
+            continue  # off the primal a claim need not exist
+        spread = np.fmax(spread, np.abs(moved - value))
+    own = slip + ROUNDING * spread
+    return Along(value[None], own[None], slip[None], size[None], many=True)
 
 
 def _row(bench: Bench, c: Compared, rows: Rows, against: str, resolution: float, *, entries: bool = False) -> Comparison:

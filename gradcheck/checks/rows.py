@@ -24,7 +24,7 @@ def relative_errors(c: Compared) -> F64:
     """
     s = c.sides
     with np.errstate(all="ignore"):
-        small = c.unresolved | (s.scale <= s.allowed)
+        small = c.unresolved | (s.size <= s.allowed)
         scale = np.where((c.code == 0) & small, s.whole, s.scale)
         inside = (c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)
         found = np.where((s.apart == 0) | inside, 0.0, s.apart / scale)
@@ -41,7 +41,7 @@ def worst_place(c: Compared) -> tuple[int, int]:
 
 def _counted(c: Compared) -> NDArray[np.bool_]:
     """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink."""
-    return np.asarray((c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (c.sides.scale > c.sides.allowed), dtype=bool)
+    return np.asarray((c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (c.sides.size > c.sides.allowed), dtype=bool)
 
 
 def resolution_of(c: Compared) -> float:

@@ -31,6 +31,7 @@ class Sheet:
     Attributes:
         phis, settings: the lines, and the channels that each is read in.
         low, high: enclose the one-sided slopes at a kink; NaN elsewhere.
+        eps: relative spacing of floats in the precision of the function.
         outputs: size of the channels: what a slope is negligible beside.
         refined: which lines have had the careful estimate, (L,).
     """
@@ -38,6 +39,7 @@ class Sheet:
     leaf: Leaf
     phis: Sequence[Phi]
     settings: Sequence[Setting]
+    eps: float
     value: F64
     bound: F64
     nearby: F64
@@ -75,10 +77,10 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     """Estimate the derivative along every line cheaply."""
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
-    size = np.stack([np.abs(s.base) if s.channels is None else np.abs(s.channels) @ np.abs(s.base) for s in settings], axis=1)
+    size = np.stack([s.size for s in settings], axis=1)
     empty = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
     reason, refined = np.full(shape, None, dtype=object), np.zeros(len(phis), dtype=bool)
-    sheet = Sheet(leaf, phis, settings, **empty, outputs=size, reason=reason, refined=refined)
+    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, refined=refined)
     for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
         _store(sheet, line, central.estimate(phi, setting, central.step_for(setting, eps)))
     return sheet
@@ -130,7 +132,7 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
         s = replace(s, whole=s.scale)
     judged = judge(s, rtol, demanded=demanded)
     code, seen = judged.code.copy(), sheet.reason.copy()
-    code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs)] = 0
+    code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs, sheet.eps)] = 0
     kink = ~np.isnan(sheet.low)
     reach = claim.slip + rtol * s.scale
     inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
@@ -141,8 +143,8 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
 
 
 def sides(claim: F64, value: F64, bound: F64, own: F64, scale: F64, nearby: F64 | None = None) -> Sides:
-    """Both sides of the interval test; an entry's leaf is the row it stands in."""
-    whole = np.max(np.where(np.isfinite(scale), scale, 0.0), axis=1, keepdims=True, initial=0.0)
+    """Both sides of the interval test, for one leaf."""
+    whole = np.max(np.where(np.isfinite(scale), scale, 0.0), initial=0.0)
     around = np.zeros(scale.shape) if nearby is None else nearby
     return Sides(claim, value, bound, own, scale, np.broadcast_to(whole, scale.shape), around)
 

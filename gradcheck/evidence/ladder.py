@@ -24,24 +24,23 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Phi, Setting
 
 PLATEAU = 3
+NOTHING = 2.0  # times the noise: what does not exceed that is nothing
+ROUND_OFF = 1e-6  # of a channel's size: noise above this is more than round-off in any precision differences are taken in
 
 
 @dataclass(frozen=True)
 class Rungs:
     """Everything evaluated on the ladder, coarse to fine: steps (J,), the rest (J, C).
 
-    `right` and `left` are the channels of f(x + h u) - f(x) and f(x) - f(x - h u); `noise` that of each difference.
+    `right` and `left` are the channels of f(x + h u) - f(x) and f(x) - f(x - h u); `noise` that of each difference; `size` (C,)
+    that of the channels themselves.
     """
 
     steps: F64
     right: F64
     left: F64
     noise: F64
-
-    @property
-    def central(self) -> F64:
-        """Central differences."""
-        return (self.right + self.left) / (2 * self.steps[:, None])
+    size: F64
 
 
 def climb(phi: Phi, setting: Setting) -> Rungs:
@@ -57,7 +56,7 @@ def climb(phi: Phi, setting: Setting) -> Rungs:
             left.append(setting.contract(setting.base - minus))
             moved |= (plus != setting.base) | (minus != setting.base)
     noise = [setting.slack * setting.channel_noise(moved, h / COARSEST) for h in steps]
-    return Rungs(steps, np.stack(right), np.stack(left), np.stack(noise))
+    return Rungs(steps, np.stack(right), np.stack(left), np.stack(noise), setting.size)
 
 
 def estimate(phi: Phi, setting: Setting) -> Slope:
@@ -98,18 +97,33 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One
     nearby = float(np.max(np.abs(chords[np.isfinite(chords)]), initial=0.0))
     start = _fine_run(finite)
     if h.size - start < PLATEAU + 1:
-        return _one_sided(h, right, left, noise, nearby)
+        return (
+            _one_sided(h, right, left, noise, nearby)
+            if start
+            else _One(_finest(h, right, left), np.inf, nearby, reason=Reason.DULL)
+        )
     quantum, end = _quantum(rungs, c, frozen) if start == 0 else (0.0, h.size)
     h, right, left, noise = (a[start:end] for a in (h, right, left, np.maximum(noise, quantum)))
+    if h.size < PLATEAU + 1 or _drowned(right, left, noise, rungs.size[c]):
+        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.DULL)
     found = _plateau(h, (right + left) / (2 * h), noise / h)
     shape = smoothness.classify(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
         return _at_kink(h, right, left, noise, found, nearby)
     if found is None or shape is smoothness.Shape.JUMP:
-        finest = (right[-1] + left[-1]) / (2 * h[-1])
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
-        return _One(float(finest), np.inf, nearby, reason=reason)
+        return _One(_finest(h, right, left), np.inf, nearby, reason=reason)
     return _One(*found, nearby)
+
+
+def _finest(h: F64, right: F64, left: F64) -> float:
+    return float((right[-1] + left[-1]) / (2 * h[-1]))
+
+
+def _drowned(right: F64, left: F64, noise: F64, size: float) -> bool:
+    """Whether nothing seen stands out of a noise that is no round-off: an oscillation too fast for every step, say."""
+    seen = np.maximum(np.abs(right), np.abs(left))
+    return bool(np.all(seen <= NOTHING * noise) and np.max(noise) > ROUND_OFF * size)
 
 
 def _fine_run(finite: NDArray[np.bool_]) -> int:
@@ -129,7 +143,7 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tupl
     moved = (right != 0) & (left != 0)
     still = np.flatnonzero(~moved)
     last = int(still[0]) if still.size else h.size
-    if last <= PLATEAU or last == h.size or np.any(moved[last + 2 :]):
+    if last == 0 or last == h.size or np.any(moved[last + 2 :]):
         return 0.0, h.size
     quantum = float(np.min(np.minimum(np.abs(right), np.abs(left))[:last]))
     uneven = np.abs(right - left)[:last] > 0.5 * np.abs(right + left)[:last] + 2 * quantum
@@ -155,7 +169,7 @@ def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: tuple[float, floa
     """One-sided slopes by the same rule; their interval holds every valid subgradient."""
     below, above = _plateau_one_sided(h, left, noise), _plateau_one_sided(h, right, noise)
     if below is None or above is None:
-        return _One(float((right[-1] + left[-1]) / (2 * h[-1])), np.inf, nearby, reason=Reason.SINGULAR)
+        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.SINGULAR)
     (a, ra), (b, rb) = below, above
     value, bound = found or ((a + b) / 2, abs(a - b) / 2)
     return _One(value, max(bound, ra, rb), nearby, min(a - ra, b - rb), max(a + ra, b + rb), Reason.KINK_SUBGRADIENT)

@@ -39,6 +39,12 @@ class Setting:
     finest: float
     slack: float
 
+    @property
+    def size(self) -> F64:
+        """Size of the channels at the primal, (C,); of a combination, its largest term: an entry need not move them all."""
+        size = np.abs(self.base)
+        return size if self.channels is None else np.max(np.abs(self.channels) * size, axis=1, initial=0.0)
+
     def contract(self, difference: F64) -> F64:
         """Return the channels' share of a difference of outputs, (C,)."""
         return difference if self.channels is None else self.channels @ difference

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Phi
 
 POINTS = 7
-COARSE = 2.0**-8
-WIDER = 2.0**10
-WIDEST = 2.0**-20
+COARSE, WIDEST = 2.0**-8, 2.0**-10
+WIDENINGS = 3
 
 
 def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
@@ -38,11 +37,14 @@ def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
     with np.errstate(all="ignore"):
         found, still = _at_spacing(phi, base, spacing)
         moves = still & (phi(COARSE) != base) if still.any() else still
-        while moves.any() and spacing < WIDEST:
-            spacing *= WIDER
+        wider = (WIDEST / spacing) ** (1 / WIDENINGS)
+        for _ in range(WIDENINGS if moves.any() else 0):
+            spacing *= wider
             again, still = _at_spacing(phi, base, spacing)
             found = np.where(moves, again, found)
             moves &= still
+            if not moves.any():
+                break
         floor = 0.5 * eps * np.abs(base)
     return np.maximum(np.nan_to_num(found, posinf=0.0), np.nan_to_num(floor, posinf=0.0))
 

@@ -10,6 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
+TINY = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
+SMALL = 1e-3  # of the leaf's RMS: below that an entry has a scale of its own
+
 
 def scale_of(x: F64) -> float:
     """Root mean square of a leaf, 1 where it is all zero; safe against overflow."""
@@ -17,6 +20,16 @@ def scale_of(x: F64) -> float:
     if largest == 0 or not math.isfinite(largest):
         return 1.0
     return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
+
+
+def scales_of(x: F64) -> F64:
+    """The displacement that suits each entry, (n,): the leaf's RMS, but an entry far smaller than that gets its own size.
+
+    A step of the leaf's scale would carry such an entry over its own poles and kinks.
+    """
+    leaf = scale_of(x)
+    size = np.abs(x)
+    return np.where((size > 0) & (size < SMALL * leaf), size, leaf)
 
 
 def finest_step(eps: float) -> float:
@@ -40,25 +53,25 @@ def exact(u: F64, x: F64, eps: float) -> F64:
 
 def dense(rng: np.random.Generator, x: F64, eps: float) -> F64:
     """A Gaussian tangent of the leaf's scale: signed, since positive directions only see totals and miss shuffles."""
-    return exact(rng.standard_normal(x.shape) * scale_of(x), x, eps)
+    return exact(rng.standard_normal(x.shape) * scales_of(x), x, eps)
 
 
 def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
     """A Gaussian tangent on about the square root of the entries, so that few entries need not outweigh all others."""
     chosen = rng.permutation(x.size)[: max(1, math.isqrt(x.size))]
     u = np.zeros(x.shape)
-    u[chosen] = rng.standard_normal(chosen.size) * scale_of(x)
+    u[chosen] = rng.standard_normal(chosen.size) * scales_of(x)[chosen]
     return exact(u, x, eps)
 
 
 def one_hot(x: F64, eps: float) -> F64:
     """How far each entry of a leaf moves by itself per unit of t, (n,)."""
-    return exact(np.full(x.shape, scale_of(x)), x, eps)
+    return exact(scales_of(x), x, eps)
 
 
 def cotangent(rng: np.random.Generator, value: F64, spans: list[slice]) -> F64:
     """Gaussian, per output scaled by 1/RMS of that output, so that a large output does not hide a small one."""
     v = rng.standard_normal(value.shape)
     for span in spans:
-        v[span] /= scale_of(value[span])
+        v[span] /= max(scale_of(value[span]), TINY)
     return v

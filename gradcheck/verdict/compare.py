@@ -13,6 +13,7 @@ F64 = NDArray[np.float64]
 DULLEST = 1e-2  # a PASS is never duller than this, relative to the derivative
 SMALL_ENTRY = 1e-3  # an entry too small to be judged by its own size must be known to this share of its leaf's largest
 ROUNDING = 4.0  # a claim may be off by this many units in the last place of its leaf's size
+UNSEEN = 64.0  # units in the last place of the outputs: a claim below that per unit of scale is lost in their last bits
 FLAT = 1e-9  # relative to the outputs: a slope below this per unit of scale is no slope, where none is seen at coarse steps
 
 RTOL = {2.0**-52: 1e-8, 2.0**-23: 1e-4, 2.0**-10: 2e-2, 2.0**-7: 1e-1}
@@ -33,7 +34,7 @@ class Sides:
         bound: of the estimate's error.
         rounding: of the claim's own error.
         scale: what a relative error is relative to.
-        whole: the largest such scale among entries of the same leaf and channel.
+        whole: the largest such scale among entries of the same leaf.
         nearby: the steepest chord of the function nearby: beside it a zero is a zero.
     """
 
@@ -49,6 +50,11 @@ class Sides:
     def apart(self) -> F64:
         """|claim - estimate|."""
         return np.abs(self.claim - self.value)
+
+    @property
+    def size(self) -> F64:
+        """The larger of |claim| and |estimate|; along many entries at once that may be far below the scale."""
+        return np.asarray(np.fmax(np.abs(self.claim), np.abs(self.value)))
 
     @property
     def allowed(self) -> F64:
@@ -81,8 +87,8 @@ def judge(s: Sides, rtol: float, *, demanded: bool) -> Judged:
         within = apart <= allowed
         own = (apart + allowed <= rtol * s.scale) | (within & (allowed <= dullest * s.scale))
         small = within & (allowed <= min(SMALL_ENTRY, dullest) * s.whole)
-        zero = within & (s.scale <= allowed) & (allowed <= min(SMALL_ENTRY, dullest) * s.nearby)
-        nothing = (apart == 0) & (allowed == 0)
+        zero = within & (s.size <= allowed) & (allowed <= min(SMALL_ENTRY, dullest) * s.nearby)
+        nothing = (apart == 0) & (s.bound == 0)
         wrong = apart - allowed > rtol * s.scale
     wrong |= ~np.isfinite(s.claim) & np.isfinite(s.value) & np.isfinite(s.bound)
     passed = own | small | zero | nothing
@@ -90,14 +96,16 @@ def judge(s: Sides, rtol: float, *, demanded: bool) -> Judged:
     return Judged(code, passed & ~own & ~nothing & ~zero)
 
 
-def flat_here(s: Sides, outputs: F64) -> NDArray[np.bool_]:
+def flat_here(s: Sides, outputs: F64, eps: float) -> NDArray[np.bool_]:
     """Entries whose derivative is zero as far as the function's values can tell: no slope stands out of the noise.
 
     Args:
         outputs: size of the outputs behind each entry, in the units of a slope per leaf scale.
+        eps: relative spacing of floats in the precision of the outputs, or of the claim where that is lower.
     """
     with np.errstate(all="ignore"):
-        return (s.apart <= s.allowed) & (s.scale <= s.allowed) & (s.allowed <= FLAT * outputs)
+        within = (s.apart <= s.allowed) & (s.size <= s.allowed) & (s.allowed <= FLAT * outputs)
+        return within & (np.abs(s.claim) <= UNSEEN * eps * outputs)
 
 
 def suspicion(s: Sides, code: NDArray[np.int8]) -> F64:

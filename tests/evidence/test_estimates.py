@@ -70,7 +70,7 @@ def test_the_ladder_encloses_the_derivative_of_a_difficult_function(name):
     phi, setting, u, _ = lines(function, x)
     slope = ladder.estimate(phi, setting)
     assert np.abs(slope.value - derivative(np.atleast_1d(x)) * u) <= slope.bound + 1e-15
-    assert slope.reason[0] is None
+    assert slope.reason[0] in (None, Reason.DULL)
 
 
 @pytest.mark.parametrize("name", ["sin", "tanh", "exp(5x)"])
