@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from gradcheck.backends.program import (
     same_function,
     to_flat,
 )
-from gradcheck.errors import TargetError
+from gradcheck.errors import InputError, TargetError
 from gradcheck.tracebacks import one_line, user_frames
 from gradcheck.trees import flatten
 
@@ -40,6 +41,11 @@ STEP = 1e-200  # of the complex step: no subtraction, so no round-off; small eno
 def from_numpy(array: NDArray[Any]) -> NDArray[Any]:
     """Arrays drawn from specs are this framework's own."""
     return array
+
+
+def kept(_target: Any) -> AbstractContextManager[None]:
+    """NumPy code holds no state that a check could not replay or copy."""
+    return nullcontext()
 
 
 def default_dtype(_target: Any) -> str | None:
@@ -78,6 +84,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         TargetError: where the function raises at the primal, or returns no floating-point array.
     """
     call = take_apart(inputs)
+    masked = [p for p, x in zip(call.paths, call.leaves, strict=True) if isinstance(x, np.ma.MaskedArray)]
+    if masked:
+        raise InputError(f"{', '.join(masked)} is a masked array: give plain arrays, and the mask as one of them")
     places = select(call.paths, call.leaves, case.wrt, is_differentiable)
     arrays = [np.asarray(call.leaves[i]) for i in places]
     leaves = layout_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])

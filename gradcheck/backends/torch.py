@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import handwritten, state
+from gradcheck.backends import handwritten, modules, state
 from gradcheck.backends.calls import Binding, select, take_apart
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.program import (
@@ -30,7 +30,7 @@ from gradcheck.backends.program import (
     same_function,
     to_flat,
 )
-from gradcheck.errors import TargetError
+from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs
@@ -48,6 +48,9 @@ WIDE = {
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
+
+
+kept = modules.kept
 
 
 def from_numpy(array: NDArray[Any]) -> torch.Tensor:
@@ -69,7 +72,7 @@ def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable
     Raises:
         TargetError: where the constructor raises, or returns what cannot be called.
     """
-    torch.manual_seed(int(generator(seed, case.name, trial, "init").integers(2**31)))
+    torch.manual_seed(int(generator(seed, case.stream, trial, "init").integers(2**31)))
     with _default_dtype(getattr(torch, dtype)):
         made = call_user("the constructor", case.fn, (), dict(case.init or {}))
     if not callable(made):
@@ -179,6 +182,9 @@ def _leaves(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[_Ta
     fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
     called = _Target(fn, tuple(trainable), frozen, len(call.leaves))
     joined = type(call)(paths, values, call.positional, call.named)
+    sparse = [p for p, v in zip(paths, values, strict=True) if isinstance(v, torch.Tensor) and v.layout is not torch.strided]
+    if sparse:
+        raise InputError(f"{', '.join(sparse)} is sparse: expected dense tensors; call .to_sparse() inside the function")
     asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
     if case.wrt is None and any(asked):
         chosen = [i for i in range(len(values)) if i >= len(asked) or asked[i]]

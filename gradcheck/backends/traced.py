@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch._dynamo
+from numpy.typing import NDArray
 
 from gradcheck.backends.calls import Binding, leaves_of
 from gradcheck.backends.program import F64, Unavailable, from_flat, to_flat
@@ -29,7 +30,7 @@ def vjp(
     Raises:
         Unavailable: where the code does not trace, or the traced code gives another value or no derivative.
     """
-    values = [torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
+    values = [_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         values[i] = torch.as_tensor(values[i]).reshape(leaf.shape).requires_grad_()
     args, kwargs = bound.call.rebuild(values)
@@ -44,6 +45,10 @@ def vjp(
             raise Unavailable("the traced code gives another value than NumPy")
     wanted = [values[i] for i in bound.places]
     return np.stack([_row(parts, wanted, v, bound) for v in cotangents])
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
 def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:

@@ -15,6 +15,7 @@ from gradcheck.verdict.compare import ROUNDING
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
+CUT_OFF = "{} not used: the traced code has another derivative; float(...) may cut it off"
 JITTERS = 6
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 

@@ -120,6 +120,7 @@ def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotange
         units = np.abs(partials.displacements(bench.program, sheet.leaf))
         c = partials.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
         c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units, eps)] = 0
+        c = own_dtype.within_last_bits(c, 2 * floor[:, sheet.leaf.span])
         dull = (c.code == 2) & (sheet.bound / units > rtol * c.sides.scale) & np.isfinite(c.sides.claim)
         c.code[dull], c.seen[dull] = 1, Reason.METHODS_DISAGREE
         kink = ~np.isnan(sheet.low)

@@ -35,10 +35,13 @@ def displacements(program: Program, leaf: Leaf) -> F64:
 
 
 def output_slopes(program: Program, setting: Setting) -> F64:
-    """The slope of a channel that changes by its whole size over the scale of a leaf, (C, N)."""
+    """The slope of a channel that changes by the size of its output over the scale of a leaf, (C, N)."""
+    size = setting.size
+    if setting.channels is None:
+        size = np.concatenate([np.full(o.entries * o.width, np.max(np.abs(setting.base[o.span]))) for o in program.outputs])
     parts = [program.point[leaf.span] for leaf in program.leaves]
     units = np.concatenate([np.full(x.size, probes.scale_of(x)) for x in parts])
-    return np.asarray(setting.size[:, None] / units)
+    return np.asarray(size[:, None] / units)
 
 
 def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf) -> Sheet:

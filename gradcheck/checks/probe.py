@@ -15,7 +15,7 @@ from gradcheck.checks.rows import comparison, resolution_of
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
 from gradcheck.evidence import central, probes
 from gradcheck.evidence.line import F64, Setting
-from gradcheck.results import Comparison, Partial, Reason
+from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import DULLEST, ROUNDING
 from gradcheck.verdict.localise import descend
@@ -45,15 +45,22 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     reverse = claims.evaluate(program, cotangents, notes, only_vjp=True)
     forward = [c for c in program.claims if c.vjp is None]
     table: list[Comparison] = []
-    for leaf in program.leaves:
-        whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size)) if program.claims else None
+    for leaf in program.leaves if program.claims else ():
+        whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
         for i, rows in enumerate(reverse):
-            assert whole is not None
             table.append(_line(bench, leaf, rows, whole, cotangents))
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in forward:
-            table += _forward(bench, claim, whole, notes) if whole is not None else []
-    return table, []
+            table += _forward(bench, claim, whole, notes)
+    return _without_cut_off(table, reverse, notes), []
+
+
+def _without_cut_off(table: list[Comparison], claimed: list[Rows], notes: list[str]) -> list[Comparison]:
+    """Leave out a traced derivative that the evidence contradicts: the tracing is at fault, not the user."""
+    derived = {r.method for r in claimed if r.claim is not None and r.claim.derived}
+    wrong = {c.method for c in table if c.method in derived and c.against == "numeric" and c.verdict is Verdict.FAIL}
+    notes += [claims.CUT_OFF.format(method) for method in sorted(wrong)]
+    return [c for c in table if not wrong & {c.method, c.against}]
 
 
 def cotangents_for(program: Program, label: object) -> F64:
@@ -152,11 +159,11 @@ def _in_parts(
     size = bench.program.point[leaf.span].size
     count = min(PARTS, size, int(np.ceil((resolution / limit) ** 2)) + 1)
     edges = np.linspace(0, size, count + 1).astype(int)
-    dullest = 0.0
+    dullest = float("nan")
     for low, high in pairwise(edges):
         part = probes_on(bench, leaf, slice(int(low), int(high)))
         again = _settled(bench, rows, part, rtol, cotangents)
-        dullest = max(dullest, resolution_of_probes(again, rows, part))
+        dullest = float(np.fmax(dullest, resolution_of_probes(again, rows, part)))
         if np.any(again.code):
             return again, dullest
     if dullest > limit:
@@ -169,16 +176,16 @@ def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
     """Relative error of a single entry of typical size that would have been caught with probability 99 %.
 
     An entry wrong by r moves probe k by r |g_i u_i|; it is missed by k probes that all have |u_i| below t with probability
-    (0.8 t)^k, 0.8 t being the chance that a standard normal number stays below a small t.
+    (0.8 t)^k, 0.8 t being the chance that a standard normal number stays below a small t. NaN where the derivative is zero.
     """
+    s = found.sides
+    if s.apart.shape[1] != PROBES or np.all(s.size <= s.allowed):
+        return float("nan")
     threshold = (1 - CERTAINTY) ** (1 / DENSE) / 0.8
     touched = np.any(part.tangents != 0, axis=0)
     terms = (rows.rows[:, part.sheet.leaf.span] * part.tangents)[:DENSE, touched]
     size = np.sqrt(np.mean(terms**2, axis=1))
     with np.errstate(all="ignore"):
-        s = found.sides
-        if s.apart.shape[1] != PROBES:
-            return np.nan
         seen = (s.apart + s.allowed)[0, :DENSE] / (threshold * size)
     return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
 
@@ -190,6 +197,7 @@ def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64)
     if np.any(c.code):
         rows, other = (claims.jittered(r, bench.program, cotangents) for r in (rows, other))
         c = partials.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
+    c = own_dtype.within_last_bits(c, 2 * floor[:, leaf.span])
     return _row(bench, c, rows, other.method, resolution_of(c), entries=True)
 
 

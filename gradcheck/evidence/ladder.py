@@ -146,6 +146,8 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tupl
     if last == 0 or last == h.size or np.any(moved[last + 2 :]):
         return 0.0, h.size
     quantum = float(np.min(np.minimum(np.abs(right), np.abs(left))[:last]))
+    if quantum <= np.max(rungs.noise[:, c]):
+        return 0.0, h.size  # round-off, nothing coarser
     uneven = np.abs(right - left)[:last] > 0.5 * np.abs(right + left)[:last] + 2 * quantum
     if np.mean(uneven) > 0.25 or not frozen(c, float(h[min(last + 2, h.size - 1)])):
         return 0.0, h.size

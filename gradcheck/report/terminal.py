@@ -120,7 +120,8 @@ def _table(comparisons: tuple[Comparison, ...]) -> Table:
 def _verdict(c: Comparison) -> Text:
     text = Text(c.verdict.value, STYLES[c.verdict])
     extra = {Reason.KINK_SUBGRADIENT: " kink", Reason.BOTH_ZERO: " zero"}.get(c.reason, "")
-    return text.append(extra, "dim") if c.verdict is Verdict.PASS else text
+    small = f" {c.unresolved} small" if c.unresolved and not extra else ""
+    return text.append(extra + small, "dim") if c.verdict is Verdict.PASS else text
 
 
 def _relative_bound(c: Comparison) -> float:

@@ -89,6 +89,14 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
     backend = importlib.import_module(f"gradcheck.backends.{name}")
     constructed = case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
     dtype = options.dtype or backend.default_dtype(case.fn) or _dtype_of_specs(case) or "float64"
+    with backend.kept(case.fn):
+        findings = _trials(backend, case, options, dtype, constructed, command)
+    return merged(blank, findings, name)
+
+
+def _trials(
+    backend: ModuleType, case: Case, options: Options, dtype: str, constructed: bool, command: str | None
+) -> list[Finding]:
     target, findings = case.fn, []
     for trial in range(options.trials):
         if constructed:
@@ -106,7 +114,7 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
         findings.append(_tried(backend, case, target, drawn, options, trial))
         if not (constructed or has_specs(inputs)) or findings[-1].stop:
             break
-    return merged(blank, findings, name)
+    return findings
 
 
 def _constructed(backend: ModuleType, case: Case, dtype: str, seed: int, trial: int) -> Any:
@@ -141,7 +149,7 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
     program = backend.bind(case, target, drawn)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        return derivative(program, options, f"{options.seed}/{case.name}/{trial}", trial)
+        return derivative(program, options, f"{options.seed}/{case.stream}/{trial}", trial)
 
 
 # --- from trials to one result

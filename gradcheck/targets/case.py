@@ -19,7 +19,7 @@ class Case:
     """One target and how to check it.
 
     Attributes:
-        name: unique within a run; seeds derive from it.
+        name: unique within a run.
         fn: function, autograd.Function subclass, nn.Module or nn.Module class.
         args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
         claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
@@ -45,6 +45,11 @@ class Case:
     target: str = ""
     file: str | None = None
     line: int | None = None
+
+    @property
+    def stream(self) -> str:
+        """What seeds derive from: the name without a folder, so that another machine draws the same."""
+        return self.name.replace("\\", "/").rpartition("/")[2]
 
 
 def case(

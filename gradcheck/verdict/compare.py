@@ -13,6 +13,7 @@ F64 = NDArray[np.float64]
 DULLEST = 1e-2  # a PASS is never duller than this, relative to the derivative
 SMALL_ENTRY = 1e-3  # an entry too small to be judged by its own size must be known to this share of its leaf's largest
 ROUNDING = 4.0  # a claim may be off by this many units in the last place of its leaf's size
+FLAT_UNITS = 1024.0  # the same in units in the last place, for lower precision
 UNSEEN = 64.0  # units in the last place of the outputs: a claim below that per unit of scale is lost in their last bits
 FLAT = 1e-9  # relative to the outputs: a slope below this per unit of scale is no slope, where none is seen at coarse steps
 
@@ -104,7 +105,7 @@ def flat_here(s: Sides, outputs: F64, eps: float) -> NDArray[np.bool_]:
         eps: relative spacing of floats in the precision of the outputs, or of the claim where that is lower.
     """
     with np.errstate(all="ignore"):
-        within = (s.apart <= s.allowed) & (s.size <= s.allowed) & (s.allowed <= FLAT * outputs)
+        within = (s.apart <= s.allowed) & (s.size <= s.allowed) & (s.allowed <= max(FLAT, FLAT_UNITS * eps) * outputs)
         return within & (np.abs(s.claim) <= UNSEEN * eps * outputs)
 
 

@@ -70,21 +70,24 @@ def test_a_file_is_found_by_its_path(write, tmp_path):
     assert find(str(tmp_path / "code" / "model.py")).module is find("code/model.py").module
 
 
-def test_a_file_may_import_its_neighbours(write):
-    write({"code/model.py": "from helper import two\n", "code/helper.py": "two = 2\n"})
+def test_a_file_may_import_its_neighbours_before_all_others(write):
+    write({"code/model.py": "from helper import two\n", "code/helper.py": "two = 2\n", "helper.py": "two = 'other'\n"})
     assert find("code/model.py:two").value == 2
 
 
 def test_a_file_in_a_package_is_a_module_of_the_package(write):
     write({"code/pkg/__init__.py": "", "code/pkg/a/__init__.py": "", "code/pkg/a/model.py": "from ..base import two\n"})
     write({"code/pkg/base.py": "two = 2\n"})
+    assert find("code/pkg/base.py").module.__name__ == "pkg.base"
     found = find("code/pkg/a/model.py:two")
     assert (found.module.__name__, found.value) == ("pkg.a.model", 2)
 
 
 def test_files_of_one_name_are_kept_apart(write):
     write({"a/model.py": "where = 'a'\n", "b/model.py": "where = 'b'\n", "c/model.py": "where = 'c'\n"})
+    first = find("a/model.py").module
     assert [find(f"{folder}/model.py:where").value for folder in "abca"] == ["a", "b", "c", "a"]
+    assert sys.modules["model"] is first
 
 
 def test_a_file_named_like_a_standard_module_does_not_replace_it(write):

@@ -149,6 +149,7 @@ def test_an_unknown_spec_names_a_near_one():
 
 def test_an_unknown_spec_without_a_near_one_lists_all():
     assert all(name in message("gadget(3)") for name in ["'gadget'", *CONSTRUCTORS])
+    assert "'my.gadget': known: normal, uniform" in message("my.gadget(3)")
 
 
 def test_a_bare_word_is_told_about_parentheses():
