@@ -52,6 +52,11 @@ class Reason(Enum):
         "the function is too noisy, at every step tried, to decide at the asked sharpness",
         "Raise rtol, evaluate in float64, or tighten a solver's tolerance inside the function.",
     )
+    QUANTISED = (
+        "quantised",
+        "the function's values come in coarse steps: between two of them its slope is zero, across many it is not",
+        "Check the function without its rounding; a zero and the smooth slope are each right in their own way.",
+    )
     JUMP = ("jump", "the function jumps here: it has no derivative", "Move the inputs away from the discontinuity.")
     SINGULAR = (
         "singular",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
-    from gradcheck.backends.program import Program
+    from gradcheck.backends.program import Leaf, Program
     from gradcheck.checks.claims import Rows
     from gradcheck.checks.evaluator import Evaluator
     from gradcheck.evidence.line import Setting
@@ -34,3 +34,8 @@ class Bench:
     def demanded(self) -> bool:
         """Whether the user set rtol."""
         return self.options.rtol is not None
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The leaves that hold an entry."""
+        return tuple(leaf for leaf in self.program.leaves if leaf.entries)

@@ -67,4 +67,5 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
         rng = generator(0, "noise", label, k)
         tangent = np.concatenate([rng.standard_normal(x.shape) * probes.scales_of(x) for x in parts])
         found = np.maximum(found, noise.measure(evaluator.line(tangent), program.value, finest, program.eps))
-    return Setting(program.value, found, None, finest, slack_for(comparisons))
+    least = 0.5 * program.eps * np.abs(program.value)
+    return Setting(program.value, found, least, None, finest, slack_for(comparisons))

@@ -32,7 +32,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     claimed = claims.evaluate(program, rows_of, notes)
     if not claimed:
         return [], []
-    sheets = [partials.sheet_for(bench.evaluator, bench.setting, leaf) for leaf in program.leaves]
+    sheets = [partials.sheet_for(bench.evaluator, bench.setting, leaf) for leaf in bench.leaves]
     stepped = _complex_step(bench, sheets, notes)
     table: list[Comparison] = []
     trusted: list[Rows] = []

@@ -42,7 +42,7 @@ def examine(evaluator: Evaluator) -> Gates:
     again = evaluator(program.point)
     same = bool(np.array_equal(again, value))
     spread = nothing if same else noise.spread(lambda _: evaluator(program.point), value)
-    contracts = (_deterministic(same, spread, value), _intact(program.mutated()))
+    contracts = (_deterministic(same, spread, value), _intact(program.mutated(), {leaf.path for leaf in program.leaves}))
     if np.any(spread > RANDOM * np.maximum(np.abs(value), np.max(np.abs(value)))):
         return Gates(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
     return Gates(contracts, spread, None)
@@ -65,7 +65,10 @@ def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
     )
 
 
-def _intact(mutated: list[str]) -> Contract:
-    if not mutated:
-        return Contract("inputs-intact", Verdict.PASS, "the inputs are left alone")
-    return Contract("inputs-intact", Verdict.FAIL, f"the function changes its input {', '.join(mutated)} in place")
+def _intact(mutated: list[str], differentiable: set[str]) -> Contract:
+    """Running statistics and other inputs that are not differentiated may be updated in place; the others may not."""
+    wrong = [path for path in mutated if path in differentiable]
+    if not wrong:
+        others = f"; {', '.join(mutated)}, not differentiated, is updated in place" if mutated else ""
+        return Contract("inputs-intact", Verdict.PASS, f"the differentiable inputs are left alone{others}")
+    return Contract("inputs-intact", Verdict.FAIL, f"the function changes its input {', '.join(wrong)} in place")

@@ -38,7 +38,9 @@ def output_slopes(program: Program, setting: Setting) -> F64:
     """The slope of a channel that changes by the size of its output over the scale of a leaf, (C, N)."""
     size = setting.size
     if setting.channels is None:
-        size = np.concatenate([np.full(o.entries * o.width, np.max(np.abs(setting.base[o.span]))) for o in program.outputs])
+        size = np.concatenate(
+            [np.full(o.entries * o.width, np.max(np.abs(setting.base[o.span]), initial=0.0)) for o in program.outputs]
+        )
     parts = [program.point[leaf.span] for leaf in program.leaves]
     units = np.concatenate([np.full(x.size, probes.scale_of(x)) for x in parts])
     return np.asarray(size[:, None] / units)

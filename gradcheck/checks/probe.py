@@ -45,7 +45,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     reverse = claims.evaluate(program, cotangents, notes, only_vjp=True)
     forward = [c for c in program.claims if c.vjp is None]
     table: list[Comparison] = []
-    for leaf in program.leaves if program.claims else ():
+    for leaf in bench.leaves if program.claims else ():
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
         for i, rows in enumerate(reverse):
             table.append(_line(bench, leaf, rows, whole, cotangents))

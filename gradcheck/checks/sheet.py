@@ -133,6 +133,7 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     judged = judge(s, rtol, demanded=demanded)
     code, seen = judged.code.copy(), sheet.reason.copy()
     code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs, sheet.eps)] = 0
+    code[(code == 2) & (seen == Reason.QUANTISED) & (s.claim == 0)] = 1
     kink = ~np.isnan(sheet.low)
     reach = claim.slip + rtol * s.scale
     inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Phi, Setting
 
 PLATEAU = 3
+FINE, FAR = 6, 100.0
+SHRINKS = 0.6  # of the last difference: a sequence of slopes that shrinks faster converges
 NOTHING = 2.0  # times the noise: what does not exceed that is nothing
+COARSE_VALUES = 1e-5  # of a channel's size: a quantum above this is rounding on purpose, or half precision inside
 ROUND_OFF = 1e-6  # of a channel's size: noise above this is more than round-off in any precision differences are taken in
 
 
@@ -55,8 +58,22 @@ def climb(phi: Phi, setting: Setting) -> Rungs:
             right.append(setting.contract(plus - setting.base))
             left.append(setting.contract(setting.base - minus))
             moved |= (plus != setting.base) | (minus != setting.base)
-    noise = [setting.slack * setting.channel_noise(moved, h / COARSEST) for h in steps]
-    return Rungs(steps, np.stack(right), np.stack(left), np.stack(noise), setting.size)
+    noise = np.stack([setting.slack * setting.channel_noise(moved, h / COARSEST) for h in steps])
+    above, below = np.stack(right), np.stack(left)
+    return Rungs(steps, above, below, _of_this_line(above, below, noise, setting), setting.size)
+
+
+def _of_this_line(right: F64, left: F64, noise: F64, setting: Setting) -> F64:
+    """The noise, unless the line itself shows far less of it.
+
+    It was measured along another direction, which may have met a jump or kink of another input. Here the second differences
+    of the finest steps, where those of the function have vanished, tell better, as long as the line moves there at all.
+    """
+    fine = slice(-FINE, None)
+    moves = np.all((right[fine] != 0) & (left[fine] != 0), axis=0)
+    seen = np.max(np.abs(right[fine] - left[fine]), axis=0)
+    own = setting.slack * np.maximum(seen, setting.combined(setting.least))
+    return np.where(moves & np.isfinite(own) & (noise > FAR * own), own, noise)
 
 
 def estimate(phi: Phi, setting: Setting) -> Slope:
@@ -113,7 +130,9 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One
     if found is None or shape is smoothness.Shape.JUMP:
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
         return _One(_finest(h, right, left), np.inf, nearby, reason=reason)
-    return _One(*found, nearby)
+    still = np.all(right[-PLATEAU:] == 0) and np.all(left[-PLATEAU:] == 0) and found[0] != 0
+    coarse = max(quantum, float(np.max(noise)) if still else 0.0) > COARSE_VALUES * rungs.size[c]
+    return _One(*found, nearby, reason=Reason.QUANTISED if coarse else None)
 
 
 def _finest(h: F64, right: F64, left: F64) -> float:
@@ -123,7 +142,7 @@ def _finest(h: F64, right: F64, left: F64) -> float:
 def _drowned(right: F64, left: F64, noise: F64, size: float) -> bool:
     """Whether nothing seen stands out of a noise that is no round-off: an oscillation too fast for every step, say."""
     seen = np.maximum(np.abs(right), np.abs(left))
-    return bool(np.all(seen <= NOTHING * noise) and np.max(noise) > ROUND_OFF * size)
+    return bool(np.any(seen > 0) and np.all(seen <= NOTHING * noise) and np.max(noise) > ROUND_OFF * size)
 
 
 def _fine_run(finite: NDArray[np.bool_]) -> int:
@@ -164,7 +183,18 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> tuple[float, float] | None:
         apart = np.abs(value[j] - value[j + 1 :])
         if np.all(apart <= radius[j] + radius[j + 1 :]):
             return float(value[j]), float(radius[j] + np.max(apart[: PLATEAU - 1]))
-    return None
+    return _converging(value, radius)
+
+
+def _converging(value: F64, radius: F64) -> tuple[float, float] | None:
+    """Slopes that still change with the step, but ever less: a derivative that exists though it is not smooth, as |x| x at 0.
+
+    They change by at most SHRINKS of the time before, so what is left to come is at most the last change over 1 - SHRINKS.
+    """
+    changes = np.abs(np.diff(value[-FINE:]))
+    if changes.size < FINE - 1 or np.any(changes[1:] > SHRINKS * changes[:-1] + radius[-FINE + 2 :]):
+        return None
+    return float(value[-1]), float(2 * changes[-1] / (1 - SHRINKS) + radius[-1])
 
 
 def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: tuple[float, float] | None, nearby: float) -> _One:

@@ -19,6 +19,7 @@ F64 = NDArray[np.float64]
 Phi = Callable[[float], F64]
 RATIO = 4.0
 COARSEST = 2.0**-2
+STILL = 1e-6  # of an output: the coarsest grid of values that an output is taken to stand still on
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Setting:
 
     Attributes:
         base: outputs at the primal, (M,).
-        noise: standard deviation of each output's evaluation error, (M,).
+        noise: standard deviation of each output's evaluation error, (M,), as measured along some direction.
+        least: what it cannot be below, (M,): half a unit in the last place.
         channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
         finest: the smallest step t; every multiple of it displaces the primal exactly.
         slack: how many standard deviations of noise a bound allows for.
@@ -35,6 +37,7 @@ class Setting:
 
     base: F64
     noise: F64
+    least: F64
     channels: F64 | None
     finest: float
     slack: float
@@ -55,10 +58,14 @@ class Setting:
         Args:
             moved: which outputs moved at all along the line, (M,).
             share: this step over the coarsest looked at. An output that stood still over the whole line has a slope of at most
-                its noise over the coarsest step, so it counts with this share of its noise only; one that stood still at
-                zero, where floats are densest, has none.
+                its noise over the coarsest step, so it counts with this share of its noise only, and of no more noise than
+                could hide while it stands still; one that stood still at zero, where floats are densest, has none.
         """
-        noise = np.where(moved, self.noise, np.where(self.base == 0, 0.0, share * self.noise))
+        hidden = np.minimum(self.noise, np.maximum(self.least, STILL * np.abs(self.base)))
+        return self.combined(np.where(moved, self.noise, np.where(self.base == 0, 0.0, share * hidden)))
+
+    def combined(self, noise: F64) -> F64:
+        """Independent noise of the outputs, (M,), as that of the channels, (C,)."""
         return noise if self.channels is None else np.sqrt(self.channels**2 @ noise**2)
 
 

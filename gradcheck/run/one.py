@@ -104,7 +104,7 @@ def _trials(
         inputs = resolve(target, case.args, case.kwargs, command=command)
         drawn = draw_inputs(
             inputs,
-            case=case.name,
+            case=case.stream,
             trial=trial,
             seed=options.seed,
             dims=options.dims,

@@ -208,7 +208,7 @@ def replay_command(options: Options, given: Sequence[str]) -> Callable[[Case], s
     def command(case: Case) -> str:
         words = ["gradcheck", "run", case.target, *given]
         if case.name != case.target:
-            words += ["-k", case.name.rpartition("[")[2].rstrip("]")]
+            words += ["-k", "[" + case.name.rpartition("[")[2]]
         return shlex.join([*words, "--seed", str(options.seed)])
 
     return command

@@ -8,7 +8,7 @@ from gradcheck.targets.sizes import is_size
 from gradcheck.targets.specs import DTYPES, Size, Spec, boolean, integers, normal
 
 
-def spec_from(annotation: Any) -> Spec | None:
+def spec_from(annotation: Any, parameter: str = "") -> Spec | None:
     """Read one annotation; None where it does not say what array is meant.
 
     `...` stands for no dimension, `*name` for one, `_` for one of a size of its own; `#` and `?` are passed over.
@@ -17,13 +17,13 @@ def spec_from(annotation: Any) -> Spec | None:
     if not isinstance(dims, str):
         return None
     names = [d for d in dtypes if isinstance(d, str)] if isinstance(dtypes, tuple | list) else []
-    shape = [size for i, token in enumerate(dims.split()) for size in _sizes(token, i)]
+    shape = [size for i, token in enumerate(dims.split()) for size in _sizes(token, f"{parameter}{i}")]
     if any(isinstance(s, str) and not is_size(s) for s in shape):
         return None
     return _of_dtype(names, shape)
 
 
-def _sizes(token: str, place: int) -> list[Size]:
+def _sizes(token: str, place: str) -> list[Size]:
     if token == "...":
         return []
     token = token.lstrip("#?*")

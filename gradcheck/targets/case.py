@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ def case(
     overridden(Options(), options or {})
 
     def declare(target: T) -> T:
+        if not hasattr(target, "__dict__"):
+            raise UsageError(f"{target!r} cannot carry a case: wrap it in a function of your own and declare that")
         declared = Case(
             name=name,
             fn=target,
@@ -142,6 +145,8 @@ def declared_on(target: Any) -> tuple[Case, ...]:
 def source_of(target: Any) -> tuple[str | None, int | None]:
     """File and first line of a target; None where Python does not know."""
     try:
+        while isinstance(target, functools.partial):
+            target = target.func
         unwrapped = inspect.unwrap(target) if callable(target) else target
         shown = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
         return inspect.getsourcefile(shown), inspect.getsourcelines(shown)[1]

@@ -60,11 +60,13 @@ def declared_cases(found: Found) -> list[Case]:
     if found.name is not None:
         return _named(found.text, found.value)
     place = found.text
-    cases = []
+    cases: list[Case] = []
+    seen: set[int] = set()
     for module in _with_submodules(found.module):
         text = place if module is found.module else module.__name__
         for name, value in vars(module).items():
-            if getattr(value, "__module__", None) == module.__name__ and callable(value):
+            if getattr(value, "__module__", None) == module.__name__ and callable(value) and id(value) not in seen:
+                seen.add(id(value))  # another name for the same target is no other case
                 cases += _named(f"{text}:{name}", value)
     return cases
 
@@ -82,10 +84,12 @@ def _named(text: str, target: Any) -> list[Case]:
     cases = declared_on(target)
     file, line = source_of(target) if cases else (None, None)
     names = [f"{text}[{c.name or i}]" if len(cases) > 1 or c.name else text for i, c in enumerate(cases)]
-    return [replace(c, name=n, target=text, file=file, line=line) for c, n in zip(cases, names, strict=True)]
+    return [replace(c, name=n, fn=target, target=text, file=file, line=line) for c, n in zip(cases, names, strict=True)]
 
 
 def _split(text: str) -> tuple[str, str | None]:
+    if not text.strip() or (text.startswith((".", ":")) and not text.startswith(("./", "../"))):
+        raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
     place, colon, name = text.rpartition(":")
     if not colon or ("\\" in name or "/" in name):
         return text, None
@@ -113,7 +117,10 @@ def _load_file(path: Path) -> ModuleType:
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
     if len(parts) > 1:
-        return _load_module(name)
+        found = _load_module(name)
+        if Path(found.__file__ or "").resolve() != path:
+            raise UsageError(f"{path} is module {name}, but that name is taken by {found.__file__}: run them one at a time")
+        return found
     name = name if loaded is None and name not in sys.stdlib_module_names else f"_target_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -153,16 +160,21 @@ def _attribute(module: ModuleType, name: str, place: str) -> Any:
     for i, part in enumerate(name.split(".")):
         try:
             value = getattr(value, part)
-        except AttributeError:
+        except Exception as error:
+            if not isinstance(error, AttributeError):
+                raise TargetError(f"reading {place}:{name} raised {one_line(error)}", user_frames(error)) from None
             owner = ":".join([place, ".".join(name.split(".")[:i])]).rstrip(":")
             raise TargetNotFoundError(f"{owner} has no {part!r}{_near(part, dir(value))}") from None
     return value
 
 
 def _with_submodules(module: ModuleType) -> list[ModuleType]:
-    paths = getattr(module, "__path__", None)
-    names = sorted(m.name for m in pkgutil.walk_packages(paths, module.__name__ + ".")) if paths else []
-    return [module, *(_load_module(n) for n in names if not n.endswith("__main__"))]
+    """The module and, of a package, every module below it; imported one by one, so that an error names its module."""
+    found = [module]
+    for info in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda m: m.name):
+        if info.name != "__main__":
+            found += _with_submodules(_load_module(f"{module.__name__}.{info.name}"))
+    return found
 
 
 def _near_module(name: str) -> str:

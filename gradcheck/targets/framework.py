@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import types
+import typing
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,10 @@ def of_arrays(leaves: Iterable[Any]) -> str | None:
     Raises:
         InputError: where arrays of two frameworks are mixed.
     """
-    found = {_root(type(leaf).__module__) for leaf in leaves if hasattr(leaf, "shape")} - {None}
+    arrays = [type(leaf) for leaf in leaves if hasattr(leaf, "shape")]
+    found = {_root(cls.__module__) for cls in arrays} - {None}
+    if len(found) > 1:  # a NumPy scalar is a plain value beside tensors
+        found = {_root(cls.__module__) for cls in arrays if cls.__module__ != "numpy" or cls.__name__ == "ndarray"} - {None}
     if len(found) > 1:
         raise InputError(
             f"inputs mix arrays of {' and '.join(sorted(map(str, found)))}: give all of them in the framework of the target"
@@ -69,7 +74,7 @@ def infer(target: Any, leaves: Iterable[Any]) -> str:
     for told in (given, own):
         if told:
             return told
-    function = _unwrapped(target)
+    function = unwrapped(target)
     for source in (_home, _annotated, _named, _imported):
         found = {f for f in source(function) if f}
         if len(found) == 1:
@@ -84,7 +89,8 @@ def _root(module: str | None) -> str | None:
     return _KNOWN.get((module or "").split(".")[0])
 
 
-def _unwrapped(target: Any) -> Any:
+def unwrapped(target: Any) -> Any:
+    """The function that bears a target's code: beneath partials, wrappers, methods and instances with `__call__`."""
     while isinstance(target, functools.partial):
         target = target.func
     target = inspect.unwrap(target)
@@ -100,8 +106,9 @@ def _home(function: Any) -> Iterator[str | None]:
 
 
 def _annotated(function: Any) -> Iterator[str | None]:
-    for annotation in hints_of(function).values():
-        yield _root(getattr(getattr(annotation, "array_type", annotation), "__module__", None))
+    for hint in hints_of(function).values():
+        for annotation in (hint, *typing.get_args(hint)):
+            yield _root(getattr(getattr(annotation, "array_type", annotation), "__module__", None))
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -117,6 +124,9 @@ def _named(function: Any, seen: set[int] | None = None) -> Iterator[str | None]:
     if not hasattr(function, "__code__") or id(function) in seen:
         return
     seen.add(id(function))
+    for instruction in dis.get_instructions(function):
+        if instruction.opname == "IMPORT_NAME":
+            yield _root(str(instruction.argval))
     names = set(_names(function.__code__))
     values = [function.__globals__[n] for n in names if n in function.__globals__]
     values += [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]

@@ -67,11 +67,10 @@ def resolve(
         positional = tuple(args) or tuple(declared_args)
         return Inputs(positional, {**(declared_kwargs or {}), **kwargs}, tuple(f"arg{i}" for i in range(len(positional))))
     given, rest = _assign(params, args, kwargs)
-    declared: dict[str, Any] = {}
-    if not rest:  # inputs for *args replace the declared ones as a whole
-        declared, rest = _assign(params, declared_args, declared_kwargs or {})
+    declared, declared_rest = _assign(params, () if rest else declared_args, declared_kwargs or {})
+    rest = rest or declared_rest  # inputs for *args replace the declared ones as a whole
     values = {**declared, **given}
-    hints = framework.hints_of(getattr(target, "forward", target))
+    hints = framework.hints_of(framework.unwrapped(getattr(target, "forward", target)))
     for p in params:
         if p.name not in values and p.kind in (*POSITIONAL, p.KEYWORD_ONLY):
             values.update(_fallback(p, hints))
@@ -104,10 +103,10 @@ def _listed(params: list[inspect.Parameter]) -> str:
 
 
 def _fallback(p: inspect.Parameter, hints: Mapping[str, Any]) -> dict[str, Any]:
-    spec = spec_from(hints.get(p.name, p.annotation))
-    if spec is not None and (p.default is p.empty or p.default is None):
+    spec = spec_from(hints.get(p.name, p.annotation), p.name)
+    is_array = p.default is not p.empty and framework.of_arrays([p.default]) is not None
+    if spec is not None and (is_array or p.default is p.empty or p.default is None):
         return {p.name: spec}
-    is_array = p.default is not p.empty and framework.of_arrays([p.default])
     return {p.name: p.default} if is_array else {}
 
 
@@ -117,7 +116,7 @@ def _missing(missing: list[inspect.Parameter], params: list[inspect.Parameter], 
     if command is None:
         call = ", ".join(f"{p.name}=gradcheck.normal(4, 3)" for p in missing)
         return f"{head}: give an array or a spec for each, as in kwargs=dict({call})"
-    flags = " ".join(f"--input {p.name}='normal(4, 3)'" for p in missing)
+    flags = " ".join("--input " + ("" if p.kind is p.POSITIONAL_ONLY else f"{p.name}=") + "'normal(4, 3)'" for p in missing)
     return f"{head}. Adapt the sizes and paste:\n    gradcheck run {command} {flags}"
 
 
@@ -125,15 +124,14 @@ def _arrange(params: list[inspect.Parameter], values: dict[str, Any], rest: tupl
     args: list[Any] = []
     labels: list[str] = []
     kwargs = dict(values)
+    last = max((i for i, p in enumerate(params) if p.kind is p.POSITIONAL_ONLY and p.name in values), default=-1)
     by_position = True
-    for p in params:
+    for i, p in enumerate(params):
         by_position &= p.kind in POSITIONAL and p.name in values
-        if p.kind in POSITIONAL and (by_position or (p.kind is p.POSITIONAL_ONLY and p.name in values) or rest):
-            if p.name not in kwargs:
-                break
-            args.append(kwargs.pop(p.name))
+        if p.kind in POSITIONAL and (by_position or i <= last or rest):
+            args.append(kwargs.pop(p.name, p.default))
             labels.append(p.name)
         if p.kind is p.VAR_POSITIONAL:
             args += rest
-            labels += [f"{p.name}[{i}]" for i in range(len(rest))]
+            labels += [f"{p.name}[{k}]" for k in range(len(rest))]
     return Inputs(tuple(args), kwargs, tuple(labels))

@@ -24,10 +24,20 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 def is_size(text: str) -> bool:
     """Whether a text is a size: a name, an integer, or these joined by + - * //."""
     try:
-        evaluate(text, lambda _: 1)
-    except SpecError:
+        return _is_form(ast.parse(text, mode="eval").body)
+    except SyntaxError:
         return False
-    return True
+
+
+def _is_form(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=bool()):
+            return False
+        case ast.Constant(value=int()) | ast.Name():
+            return True
+        case ast.BinOp():
+            return type(node.op) in _OPERATORS and _is_form(node.left) and _is_form(node.right)
+    return False
 
 
 def evaluate(text: str, size_of: Callable[[str], int]) -> int:
@@ -38,7 +48,9 @@ def evaluate(text: str, size_of: Callable[[str], int]) -> int:
     """
     try:
         value = _value(ast.parse(text, mode="eval").body, size_of)
-    except (SyntaxError, KeyError, ZeroDivisionError):
+    except ZeroDivisionError:
+        raise SpecError(f"size {text!r} divides by zero: give the names other sizes with --dim") from None
+    except (SyntaxError, KeyError):
         raise SpecError(f"size {text!r}: expected an integer, a name, or these joined by + - * //") from None
     if value < 0:
         raise SpecError(f"size {text!r} comes to {value}: expected at least 0; give the names larger sizes with --dim")

@@ -32,42 +32,66 @@ def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant():
             return node.value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() | complex() as number)):
-            return -number
+        case ast.UnaryOp() | ast.BinOp():
+            return _plain(node, text)
         case ast.Call():
             return _call(node, text)
         case ast.List() | ast.Tuple():
-            items = [_value(item, text) for item in node.elts]
-            return array(items) if _is_float_array(items) else (items if isinstance(node, ast.List) else tuple(items))
+            return _sequence(node, text)
         case ast.Dict():
             return {_key(k, node, text): _value(v, text) for k, v in zip(node.keys, node.values, strict=True)}
         case ast.Name():
-            raise SpecError(_pointing(text, node.col_offset, _unknown(node.id, "a spec needs parentheses, as in normal(3)")))
-    raise SpecError(
-        _pointing(text, node.col_offset, "expected a spec such as normal(4, 3), a number, a string, a list or a dict")
-    )
+            raise SpecError(_pointing(text, node, _unknown(node.id, "a spec needs parentheses, as in normal(3)")))
+    raise SpecError(_pointing(text, node, "expected a spec such as normal(4, 3), a number, a string, a list or a dict"))
+
+
+def _plain(node: ast.expr, text: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise SpecError(
+            _pointing(text, node, "expected a spec such as normal(4, 3), a number, a string, a list or a dict")
+        ) from None
+
+
+def _sequence(node: ast.List | ast.Tuple, text: str) -> Any:
+    """A nested list of numbers, at least one of them with a decimal point, is one array; anything else a pytree."""
+    try:
+        numbers = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        numbers = None
+    if numbers is not None and _is_float_array(numbers):
+        try:
+            return array(numbers)
+        except SpecError as error:
+            raise SpecError(_pointing(text, node, str(error))) from None
+    items = [_value(item, text) for item in node.elts]
+    return items if isinstance(node, ast.List) else tuple(items)
 
 
 def _key(node: ast.expr | None, parent: ast.Dict, text: str) -> Any:
-    if not isinstance(node, ast.Constant):
-        raise SpecError(_pointing(text, (node or parent).col_offset, "expected a string or number as key"))
-    return node.value
+    try:
+        return ast.literal_eval(node or parent.keys)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        raise SpecError(_pointing(text, node or parent, "expected a string or number as key")) from None
 
 
 def _call(node: ast.Call, text: str) -> Any:
     name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
     if name not in CONSTRUCTORS:
-        raise SpecError(_pointing(text, node.col_offset, _unknown(name, f"known: {', '.join(CONSTRUCTORS)}")))
+        raise SpecError(_pointing(text, node, _unknown(name, f"known: {', '.join(CONSTRUCTORS)}")))
     args = [_argument(a, text) for a in node.args]
     kwargs = {}
     for keyword in node.keywords:
         if keyword.arg is None:
-            raise SpecError(_pointing(text, keyword.col_offset, "** cannot be used here"))
+            raise SpecError(_pointing(text, keyword, "** cannot be used here"))
+        if keyword.arg in kwargs:
+            raise SpecError(_pointing(text, keyword, f"{keyword.arg}= is given twice"))
         kwargs[keyword.arg] = _argument(keyword.value, text)
     try:
         return CONSTRUCTORS[name](*args, **kwargs)
-    except (TypeError, SpecError) as error:
-        raise SpecError(_pointing(text, node.col_offset, str(error))) from None
+    except (TypeError, OverflowError, SpecError) as error:
+        raise SpecError(_pointing(text, node, str(error))) from None
 
 
 def _argument(node: ast.expr, text: str) -> Any:
@@ -75,8 +99,8 @@ def _argument(node: ast.expr, text: str) -> Any:
         return ast.unparse(node)
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise SpecError(_pointing(text, node.col_offset, "expected a number, a name or a literal list")) from None
+    except (ValueError, TypeError):
+        raise SpecError(_pointing(text, node, "expected a number, a name or a literal list")) from None
 
 
 def _is_float_array(items: list[Any]) -> bool:
@@ -98,5 +122,9 @@ def _unknown(name: str, otherwise: str) -> str:
     return f"unknown spec {name!r}; did you mean {near[0]}(...)?" if near and near[0] != name else f"{name!r}: {otherwise}"
 
 
-def _pointing(text: str, column: int, message: str) -> str:
-    return f"{message}\n    {text}\n    {' ' * max(column, 0)}^"
+def _pointing(text: str, place: ast.AST | int, message: str) -> str:
+    """The message, the line it is about, and a caret under the place (a node, or a column)."""
+    row = getattr(place, "lineno", 1) - 1
+    line = text.splitlines()[row] if text else ""
+    column = place if isinstance(place, int) else len(line.encode()[: getattr(place, "col_offset", 0)].decode(errors="ignore"))
+    return f"{message}\n    {line}\n    {' ' * max(column, 0)}^"

@@ -7,6 +7,7 @@ a larger buffer) or 'expanded' (stride 0 along the first axis). Values keep away
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,17 +69,25 @@ class Spec:
 
     def __str__(self) -> str:
         """Return the text that parses to this spec again."""
-        parts = [str(s) for s in self.shape]
-        parts += [f"{k}={v!r}" for k, v in self.params]
-        parts += [f"dtype={self.dtype!r}"] if self.dtype else []
+        literal = self.kind == "array"
+        parts = [] if literal else [str(s) for s in self.shape]
+        parts += [repr(v) if literal else f"{k}={v!r}" for k, v in self.params]
+        parts += [f"dtype={self.dtype!r}"] if self.dtype and self.kind != "boolean" else []
         parts += [f"layout={self.layout!r}"] if self.layout != "contiguous" else []
         return f"{self.kind}({', '.join(parts)})"
 
 
 def _shape(sizes: tuple[Any, ...]) -> tuple[Size, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        return tuple(sizes[0])
-    return sizes
+        sizes = tuple(sizes[0])
+    return tuple(_size(s) for s in sizes)
+
+
+def _size(size: Any) -> Any:
+    """A size in its one form: an integer, or a text with the spaces that Python would write."""
+    if isinstance(size, str) and sizes.is_size(size):
+        return int(size) if size.strip().isdigit() else ast.unparse(ast.parse(size.strip(), mode="eval"))
+    return int(size) if isinstance(size, np.integer) else size
 
 
 def normal(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
@@ -130,12 +139,14 @@ def orthogonal(*shape: Any, dtype: str | None = None, layout: str = "contiguous"
 
 def triangular(*shape: Any, upper: bool = False, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Lower (or upper) triangular normal matrices with a diagonal of at least 1/2 in size."""
+    if not isinstance(upper, bool):
+        raise SpecError(f"triangular: upper={upper!r}: expected True or False")
     return Spec("triangular", _shape(shape), (("upper", upper),) if upper else (), dtype, layout)
 
 
 def sparse(*shape: Any, density: float = 0.1, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Normal entries, each kept with probability `density` and exactly 0 otherwise (a dense array)."""
-    if not 0 <= density <= 1:
+    if not isinstance(density, int | float) or not 0 <= density <= 1:
         raise SpecError(f"sparse: density={density!r}: expected a number from 0 to 1")
     return Spec("sparse", _shape(shape), (("density", density),), dtype, layout)
 
@@ -161,11 +172,17 @@ def array(value: Any, dtype: str | None = None, layout: str = "contiguous") -> S
         found = np.asarray(value)
     except ValueError as error:
         raise SpecError(f"array({value!r}): expected nested lists of equal lengths ({error})") from None
-    if found.dtype.kind not in "bifc":
+    if found.dtype.kind not in "biufc":
         raise SpecError(f"array({value!r}): expected numbers, got dtype {found.dtype}")
-    if dtype is None and found.dtype.kind in "bi":
+    if dtype is None and found.dtype.kind in "biu":
         dtype = "bool" if found.dtype.kind == "b" else "int64"
-    return Spec("array", found.shape, (("value", found.tolist()),), dtype, layout)
+    if dtype is None and found.dtype.kind == "c":
+        dtype = "complex128"
+    return Spec("array", found.shape, (("value", _frozen(found.tolist())),), dtype, layout)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 CONSTRUCTORS: dict[str, Callable[..., Spec]] = {
@@ -193,6 +210,8 @@ def _bounds(
             raise SpecError(
                 f"{kind}: expected {kind}(low, high, *sizes) with numbers low and high, got low={low!r}, high={high!r}"
             )
+    if low in (-np.inf, np.inf) or high in (-np.inf, np.inf):
+        raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected finite numbers")
     if not low < high:
         raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected low < high (high itself is left out)")
     return low, high, shape
@@ -209,11 +228,19 @@ def draw(spec: Spec, rng: np.random.Generator, named: Mapping[str, int], dtype: 
     """
     shape = tuple(sizes.evaluate(s, named.__getitem__) if isinstance(s, str) else s for s in spec.shape)
     wanted = np.dtype(spec.dtype or dtype)
-    sample = _SAMPLERS[spec.kind]
-    values = sample(rng, shape, **dict(spec.params))
+    try:
+        values = _SAMPLERS[spec.kind](rng, shape, **dict(spec.params))
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise SpecError(f"{spec} with shape {shape} cannot be drawn: {error}") from None
     if wanted.kind == "c" and spec.kind in ("normal", "sparse", "triangular"):
-        values = values + 1j * sample(rng, shape, **dict(spec.params)) * (values != 0)
-    return laid_out(values.astype(wanted), spec.layout)
+        values = values + 1j * rng.standard_normal(values.shape) * (values != 0)
+    with np.errstate(over="ignore"):
+        cast = values.astype(wanted) if values.dtype.kind != "c" or wanted.kind == "c" else values.real.astype(wanted)
+    if spec.kind in ("integers", "array") and wanted.kind not in "fc" and not np.array_equal(cast, values):
+        raise SpecError(f"{spec}: its values do not fit into dtype {wanted}")
+    if values.dtype.kind == "c" and wanted.kind != "c":
+        raise SpecError(f"{spec}: its values are complex, dtype {wanted} is not")
+    return laid_out(cast, spec.layout)
 
 
 def laid_out(values: NDArray[Any], layout: str) -> NDArray[Any]:

@@ -113,4 +113,4 @@ def test_sizes_of_names_are_read():
 def test_the_replay_command_names_the_case_and_the_seed(mod):
     small = plan(Request([f"{mod}:cube"]))[1]
     command = replay_command(Options(seed=5), ["--input", "normal(4, 3)"])(small)
-    assert command == f"gradcheck run {mod}:cube --input 'normal(4, 3)' -k small --seed 5"
+    assert command == f"gradcheck run {mod}:cube --input 'normal(4, 3)' -k '[small]' --seed 5"
