@@ -121,8 +121,9 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One
         )
     quantum, end = _quantum(rungs, c, frozen) if start == 0 else (0.0, h.size)
     h, right, left, noise = (a[start:end] for a in (h, right, left, np.maximum(noise, quantum)))
+    coarse = quantum > COARSE_VALUES * rungs.size[c]
     if h.size < PLATEAU + 1 or _drowned(right, left, noise, rungs.size[c]):
-        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.DULL)
+        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.QUANTISED if coarse else Reason.DULL)
     found = _plateau(h, (right + left) / (2 * h), noise / h)
     shape = smoothness.classify(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
@@ -131,7 +132,7 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
         return _One(_finest(h, right, left), np.inf, nearby, reason=reason)
     still = np.all(right[-PLATEAU:] == 0) and np.all(left[-PLATEAU:] == 0) and found[0] != 0
-    coarse = max(quantum, float(np.max(noise)) if still else 0.0) > COARSE_VALUES * rungs.size[c]
+    coarse |= bool(still and np.max(noise) > COARSE_VALUES * rungs.size[c])
     return _One(*found, nearby, reason=Reason.QUANTISED if coarse else None)
 
 
@@ -154,21 +155,21 @@ def _fine_run(finite: NDArray[np.bool_]) -> int:
 def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tuple[float, int]:
     """The quantum of a function whose values come in steps, and how many rungs, from the coarse end, still see it move.
 
-    Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move to
-    both sides alike, and the function stands still at a coarse point too. The quantum is then the noise, and the fine rungs
+    Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move,
+    and the function stands still at a coarse point too. The quantum is then the noise, and the fine rungs
     lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
     """
     h, right, left = rungs.steps, rungs.right[:, c], rungs.left[:, c]
-    moved = (right != 0) & (left != 0)
+    moved = (right != 0) | (left != 0)
     still = np.flatnonzero(~moved)
     last = int(still[0]) if still.size else h.size
     if last == 0 or last == h.size or np.any(moved[last + 2 :]):
         return 0.0, h.size
-    quantum = float(np.min(np.minimum(np.abs(right), np.abs(left))[:last]))
+    steps = np.concatenate([np.abs(right[:last]), np.abs(left[:last])])
+    quantum = float(np.min(steps[steps > 0]))
     if quantum <= np.max(rungs.noise[:, c]):
         return 0.0, h.size  # round-off, nothing coarser
-    uneven = np.abs(right - left)[:last] > 0.5 * np.abs(right + left)[:last] + 2 * quantum
-    if np.mean(uneven) > 0.25 or not frozen(c, float(h[min(last + 2, h.size - 1)])):
+    if not frozen(c, float(h[min(last + 2, h.size - 1)])):
         return 0.0, h.size
     return 4 * quantum, last
 
