@@ -1,0 +1,4 @@
+import os
+
+# Two workers on two cores: threads of one would wait for those of the other. Set before PyTorch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
