@@ -111,9 +111,9 @@ def run(
                 )
         if json == "-":
             sys.stdout.write(as_json.render(result))
-        elif json is not None:
-            files.write(json, as_json.render(result))
         _show(result, -1 if quiet else verbose, to_stderr=json == "-")
+        if json not in (None, "-"):
+            files.write(str(json), as_json.render(result))
     raise typer.Exit(exit_code(result, strict=strict))
 
 
@@ -234,6 +234,7 @@ def _replay(request: Request, options: Any, dim: list[str]) -> Callable[[Case], 
     for name, default in (("framework", None), ("rtol", None), ("dtype", None), ("mode", "auto"), ("trials", 1)):
         value = getattr(request if name == "framework" else options, name)
         given += [f"--{name}", str(value)] if value != default else []
+    given += [] if options.contracts else ["--no-contracts"]
     return replay_command(options, given)
 
 

@@ -139,7 +139,7 @@ class Comparison:
 
     Attributes:
         wrt: path of the leaf the derivative is taken with respect to.
-        output: path of the output, with its entry where one is meant; 'probe' for a random combination of outputs.
+        output: path of the output, with its entry where one is meant; 'combination' for a random combination of outputs.
         claimed, estimate: derivatives by `method` and by `against` at the worst entry (or along the worst probe).
         bound: error bound of both together; the true difference lies within abs_err ± bound.
         rel_err: abs_err over the larger of claim and estimate.
@@ -209,8 +209,8 @@ class CheckResult:
 
     @property
     def outcome(self) -> Verdict:
-        """The verdict a run counts: an expected FAIL counts as PASS, its absence as FAIL."""
-        if self.expect != "fail" or self.verdict is Verdict.ERROR:
+        """The verdict a run counts: an expected FAIL counts as PASS, a PASS in its place as FAIL."""
+        if self.expect != "fail" or self.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE):
             return self.verdict
         return Verdict.PASS if self.verdict is Verdict.FAIL else Verdict.FAIL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
+import textwrap
 import traceback
 from pathlib import Path
 
@@ -20,7 +21,12 @@ def user_frames(error: BaseException) -> str:
     return "".join(told.format()).rstrip()
 
 
-def one_line(error: BaseException) -> str:
-    """Name an exception and the first line of its message."""
+def one_line(error: BaseException, width: int = 1000) -> str:
+    """Name an exception and the first line of its message, cut at a word where it is longer than `width`."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return shortened(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
+
+
+def shortened(text: str, width: int) -> str:
+    """A text cut at a word where it is longer than `width`."""
+    return textwrap.shorten(text, width, placeholder=" …")

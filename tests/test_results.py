@@ -81,7 +81,7 @@ def test_json_has_the_keys_that_others_read():
     [
         (Verdict.FAIL, "fail", Verdict.PASS),
         (Verdict.PASS, "fail", Verdict.FAIL),
-        (Verdict.INCONCLUSIVE, "fail", Verdict.FAIL),
+        (Verdict.INCONCLUSIVE, "fail", Verdict.INCONCLUSIVE),
         (Verdict.ERROR, "fail", Verdict.ERROR),
         (Verdict.FAIL, "pass", Verdict.FAIL),
     ],

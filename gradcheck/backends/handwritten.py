@@ -149,8 +149,13 @@ def _parameters(function: Callable[..., Any]) -> Sequence[str]:
 def _by_leaf(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
     """The returned arrays in the leaves' order: a mapping by argument name is read by path, all else in order."""
     roots = list(dict.fromkeys(root_of(leaf.path) for leaf in leaves))
-    if not isinstance(returned, Mapping) or set(returned) != set(roots):
+    if not isinstance(returned, Mapping):
         return list(flatten(returned, none_is_leaf=True).leaves)
+    if set(returned) != set(roots):
+        if len(roots) == 1 and leaves[0].path != roots[0]:  # the only input is a tree itself, and this is its form
+            return list(flatten(returned, none_is_leaf=True).leaves)
+        got, expected = ", ".join(map(str, returned)), ", ".join(roots)
+        raise ClaimError(f"a mapping with the keys {got} was returned: expected the differentiable inputs, {expected}")
     flats = [flatten(returned[root], root, none_is_leaf=True) for root in roots]
     found = {path: leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
     if found.keys() == {leaf.path for leaf in leaves}:

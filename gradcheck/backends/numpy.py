@@ -142,7 +142,7 @@ def _twin(function: Callable[..., Any], bound: Binding, point: F64, value: F64) 
         found = flatten(returned).leaves
         low_out = max(EPS.get(np.asarray(found[i]).dtype.name, 1.0) for i in bound.kept)
     except Exception as error:
-        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error)[:80]})"
+        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
     if low_out > EPS["float64"]:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
     if not same_function(value, again, low):

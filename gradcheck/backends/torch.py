@@ -257,7 +257,7 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
         with _default_dtype(torch.float64):
             again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
-        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error)[:80]})"
+        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
     if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
@@ -322,7 +322,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             ]
             return np.concatenate(flat)
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        raise Unavailable(one_line(error)[:100]) from error
+        raise Unavailable(one_line(error, 120)) from error
 
 
 def _tangent(output: Any) -> torch.Tensor | None:

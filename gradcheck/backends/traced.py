@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gradcheck.backends.calls import Binding, leaves_of
 from gradcheck.backends.program import F64, Unavailable, from_flat, to_flat
-from gradcheck.tracebacks import one_line
+from gradcheck.tracebacks import one_line, shortened
 from gradcheck.trees import flatten
 
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
@@ -100,4 +100,4 @@ def _why(error: Exception) -> str:
     """The line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
-    return re.sub(r" at 0x[0-9a-f]+", "", (explained or [one_line(error)])[0]).rstrip(".")[:120]
+    return shortened(re.sub(r" at 0x[0-9a-f]+", "", (explained or [one_line(error)])[0]), 140).rstrip(".")

@@ -23,15 +23,16 @@ class Evaluator:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.count = 0
+        self.count = 1  # the primal itself
+        self.raised: Exception | None = None
 
     def __call__(self, point: F64) -> F64:
         """Return the outputs at a point, (M,)."""
         self.count += 1
         try:
             found = self.program.evaluate(point)
-        except Exception:
-            found = np.empty(0)
+        except Exception as error:
+            self.raised, found = error, np.empty(0)
         return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
 
     def line(self, tangent: F64) -> Phi:

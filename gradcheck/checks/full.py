@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
-from gradcheck.checks import claims, own_dtype, partials
+from gradcheck.backends.program import Leaf, Unavailable
+from gradcheck.checks import claims, culprit, own_dtype, partials
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of
 from gradcheck.checks.sheet import Compared, Sheet, look, settle
@@ -43,13 +43,13 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
                 f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
             )
             continue
-        table += [_line(bench, c, rows, "numeric") for c in compared]
+        table += [culprit.named(bench, _line(bench, c, rows, "numeric"), c.leaf, rows) for c in compared]
         if stepped is not None:
             table += _against(bench, rows, stepped, sheets, rows_of)
         for other in trusted:
             table += _against(bench, other, rows, sheets, rows_of)
         trusted.append(rows)
-    return table, _partials(bench, trusted, stepped, sheets)
+    return table, _partials(bench, trusted, stepped, sheets, notes)
 
 
 def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: F64) -> list[Compared]:
@@ -148,9 +148,15 @@ def _line(bench: Bench, c: Compared, rows: Rows, against: str, *, entries: bool 
     )
 
 
-def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: list[Sheet]) -> list[Partial]:
+def _part(leaf: Leaf, place: int) -> str:
+    """Which part of a complex entry a number is."""
+    return "" if leaf.width == 1 else (".real", ".imag")[place % 2]
+
+
+def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: list[Sheet], notes: list[str]) -> list[Partial]:
     program = bench.program
     if bench.setting.channels is not None or program.point.size * program.value.size > SHOWN:
+        notes.append(f"more than {SHOWN} partial derivatives: -v does not list them")
         return []
     shown = []
     for sheet in sheets:
@@ -166,9 +172,9 @@ def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: l
                 apart = max(abs(v - values["numeric"]) for v in values.values())
                 shown.append(
                     Partial(
-                        wrt=sheet.leaf.path,
+                        wrt=sheet.leaf.path + _part(sheet.leaf, i),
                         entry=sheet.leaf.index(sheet.leaf.start + i),
-                        output=out.path,
+                        output=out.path + _part(out, channel - out.start),
                         output_entry=out.index(channel),
                         values=values,
                         bound=float(sheet.bound[channel, i] / abs(unit)),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.errors import TargetError
 from gradcheck.evidence import noise
 from gradcheck.results import Contract, Reason, Verdict
+from gradcheck.tracebacks import one_line, user_frames
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Leaf
@@ -29,7 +31,11 @@ class Gates:
 
 
 def examine(evaluator: Evaluator) -> Gates:
-    """Evaluate the primal twice and look."""
+    """Evaluate the primal twice and look.
+
+    Raises:
+        TargetError: where the function raises on its second call.
+    """
     program = evaluator.program
     value = program.value
     nothing = np.zeros(value.shape)
@@ -40,6 +46,13 @@ def examine(evaluator: Evaluator) -> Gates:
     if bad:
         return Gates((), nothing, Reason.NON_FINITE, "; ".join(_where(value, leaf) for leaf in bad))
     again = evaluator(program.point)
+    if evaluator.raised is not None:
+        error = evaluator.raised
+        raise TargetError(f"the function raised on its second call: {one_line(error)}", user_frames(error))
+    if not np.all(np.isfinite(again)):
+        return Gates(
+            (), nothing, Reason.NONDETERMINISTIC, "the second call returned another shape, or values that are not finite"
+        )
     same = bool(np.array_equal(again, value))
     spread = nothing if same else noise.spread(lambda _: evaluator(program.point), value)
     contracts = (_deterministic(same, spread, value), _intact(program.mutated(), {leaf.path for leaf in program.leaves}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Leaf, Program
-from gradcheck.checks import claims, own_dtype, partials
+from gradcheck.checks import claims, culprit, own_dtype, partials
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, resolution_of
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
@@ -48,7 +48,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     for leaf in bench.leaves if program.claims else ():
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
         for i, rows in enumerate(reverse):
-            table.append(_line(bench, leaf, rows, whole, cotangents))
+            table.append(culprit.named(bench, _line(bench, leaf, rows, whole, cotangents), leaf, rows))
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in forward:
             table += _forward(bench, claim, whole, notes)
@@ -64,7 +64,9 @@ def _without_cut_off(table: list[Comparison], claimed: list[Rows], notes: list[s
 
 
 def cotangents_for(program: Program, label: object) -> F64:
-    """One random cotangent per probe, (P, M)."""
+    """One random cotangent per probe, (P, M); of a single output number simply 1."""
+    if program.value.size == 1:
+        return np.ones((PROBES, 1))
     spans = [leaf.span for leaf in program.outputs]
     return np.stack([probes.cotangent(generator(0, "cotangent", label, k), program.value, spans) for k in range(PROBES)])
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 def relative_errors(c: Compared) -> F64:
     """|claim - estimate| over the entry's own size, or its leaf's largest where its own is lost beside that, (C, L).
 
-    Between the slopes of a kink the error is 0.
+    Between the slopes of a kink the error is 0; of a derivative that is zero to within its bound it has no meaning: NaN.
     """
     s = c.sides
     with np.errstate(all="ignore"):
-        small = c.unresolved | (s.size <= s.allowed)
-        scale = np.where((c.code == 0) & small, s.whole, s.scale)
+        zero = (c.code == 0) & (s.size <= s.allowed) & (s.apart > 0)
+        scale = np.where((c.code == 0) & c.unresolved, s.whole, s.scale)
         inside = (c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)
         found = np.where((s.apart == 0) | inside, 0.0, s.apart / scale)
+    found = np.where(zero & ~c.unresolved, np.nan, found)
     return np.where(np.isnan(s.claim) & (c.code == 2), np.inf, found)
 
 
@@ -100,7 +101,7 @@ def comparison(
         shape=c.leaf.shape,
         dtype=c.leaf.dtype,
         entries=c.leaf.entries,
-        unresolved=int(np.sum(np.any(c.unresolved, axis=0))),
+        unresolved=int(np.sum(np.any(c.unresolved & (s.size > s.allowed), axis=0))),
         trial=trial,
         mode=mode,
     )
@@ -115,9 +116,10 @@ def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allo
 
 
 def output_name(program: Program, channel: int, channels: F64 | None) -> str:
-    """The output a channel stands for, with its index; 'a combination' for a random one."""
-    if channels is not None:
+    """The output a channel stands for, with its index; 'combination' for a random one."""
+    if channels is not None and program.value.size > 1:
         return "combination"
+    channel = 0 if program.value.size == 1 else channel
     leaf = output_leaf(program, channel)
     index = leaf.index(channel)
     return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path

@@ -73,7 +73,7 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield from _stopped(result)
     if verbosity >= VERBOSE and result.partials:
         yield _partials(result.partials)
-    for note in result.notes:
+    for note in result.notes if verbosity >= VERBOSE else [n for n in result.notes if "-v does not" not in n]:
         yield _indented(Text(note, "dim"))
     if result.expect == "fail":
         yield _indented(Text(f"expected: {result.because}", "dim"))
@@ -89,7 +89,8 @@ def _headline(result: CheckResult) -> Text:
     text.append(f"  {', '.join(f for f in facts if f)}  ", "dim")
     text.append(result.verdict.value, STYLES[result.verdict])
     if result.expect == "fail":
-        text.append(" (expected)" if result.ok else " although expect='fail': " + Reason.EXPECTED_FAIL_PASSED.advice)
+        told = {Verdict.FAIL: " (expected)", Verdict.PASS: " although expect='fail': " + Reason.EXPECTED_FAIL_PASSED.advice}
+        text.append(told.get(result.verdict, " (expected to fail)"))
     return text
 
 
@@ -126,7 +127,7 @@ def _verdict(c: Comparison) -> Text:
 
 def _relative_bound(c: Comparison) -> float:
     """The bound in the same units as the relative error beside it; NaN at a kink, where slopes have an interval."""
-    if c.reason is Reason.KINK_SUBGRADIENT and c.abs_err == 0:
+    if math.isnan(c.rel_err) or (c.reason is Reason.KINK_SUBGRADIENT and c.abs_err == 0):
         return math.nan
     return (
         c.bound * c.rel_err / c.abs_err

@@ -64,6 +64,10 @@ def check(
         raise UsageError(
             "reference=: a second implementation cannot be used in this version; give gradient=, jacobian= or vjp="
         )
+    if wrt is not None and not isinstance(wrt, str) and not (isinstance(wrt, tuple | list) and wrt):
+        raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise UsageError(f"kwargs={kwargs!r}: expected inputs by name, as in kwargs=dict(x=gradcheck.normal(3))")
     file, line = source_of(fn)
     title = name or _title(fn)
     case = Case(
@@ -73,7 +77,7 @@ def check(
         kwargs=dict(kwargs or {}),
         claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
         init=init,
-        wrt=(wrt,) if isinstance(wrt, str) else wrt,
+        wrt=(wrt,) if isinstance(wrt, str) else wrt and tuple(wrt),
         framework=framework,
         target=title,
         file=file,
@@ -85,9 +89,8 @@ def check(
             raise UsageError(f"{title} has {len(declared)} declared cases: give inputs, or run them with `gradcheck run`")
         case = replace(declared[0], name=title, target=title, file=file, line=line)
     chosen = overridden(Options(), options)
-    return replace(
-        check_case(case, chosen), replay=f"gradcheck.check({title}, ..., seed={chosen.seed}, trials={chosen.trials})"
-    )
+    told = ", ".join(f"{option}={value!r}" for option, value in {"seed": chosen.seed, **options}.items())
+    return replace(check_case(case, chosen, alone=True), replay=f"the same call with {told}")
 
 
 def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> CheckResult:

@@ -17,9 +17,9 @@ from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import SEVERITY, CheckResult, Comparison, Contract, Reason, Verdict, worst
 from gradcheck.targets import framework as frameworks
-from gradcheck.targets.draws import draw_inputs, has_specs
+from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
 from gradcheck.targets.framework import Kind, kind_of
-from gradcheck.targets.signature import Inputs, resolve
+from gradcheck.targets.signature import Inputs, annotated, defaults_of, resolve
 from gradcheck.targets.specs import Spec
 from gradcheck.trees import flatten
 
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
     from gradcheck.targets.case import Case
 
-EVIDENCE = ("numeric", "complex-step", "reference")
+EVIDENCE = ("numeric", "complex-step")
 
 
-def check_case(case: Case, options: Options, command: str | None = None) -> CheckResult:
+def check_case(case: Case, options: Options, command: str | None = None, *, alone: bool = False) -> CheckResult:
     """Check one case; what the user's code raises becomes an ERROR, what cannot be understood is raised.
 
     Args:
         command: how the target was named on the command line, for messages.
+        alone: whether no other case is run with the same options: then a size that nothing here names is a mistake.
 
     Raises:
         UsageError: where inputs or options do not fit the target.
@@ -56,11 +57,21 @@ def check_case(case: Case, options: Options, command: str | None = None) -> Chec
     )
     with preserved():
         try:
+            if alone:
+                _refuse_unknown_sizes(case, options)
             found = _examined(case, options, blank, command)
         except TargetError as error:
             reason = Reason.BAD_CLAIM if isinstance(error, ClaimError) else Reason.TARGET_RAISED
             found = replace(blank, reason=reason, message=str(error), traceback=error.frames)
     return replace(found, seconds=time.perf_counter() - began)
+
+
+def _refuse_unknown_sizes(case: Case, options: Options) -> None:
+    names = named_sizes([*case.values, *annotated(case.fn)])
+    unknown = sorted(set(options.dims) - names)
+    if unknown:
+        known = ", ".join(sorted(names)) or "none"
+        raise InputError(f"dim {unknown[0]}: no input has a size of that name (there are: {known})")
 
 
 def failed_to_start(case: Case, options: Options, error: Exception) -> CheckResult:
@@ -82,7 +93,7 @@ def failed_to_start(case: Case, options: Options, error: Exception) -> CheckResu
 
 
 def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
-    leaves = [x for value in (*case.args, *case.kwargs.values()) for x in flatten(value).leaves if not isinstance(x, Spec)]
+    leaves = [x for value in (*case.values, *defaults_of(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
     name = case.framework or frameworks.infer(case.fn, leaves)
     if name not in frameworks.FRAMEWORKS:
         raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
@@ -101,7 +112,7 @@ def _trials(
     for trial in range(options.trials):
         if constructed:
             target = _constructed(backend, case, dtype, options.seed, trial)
-        inputs = resolve(target, case.args, case.kwargs, command=command)
+        inputs = resolve(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)
         drawn = draw_inputs(
             inputs,
             case=case.stream,
@@ -140,7 +151,7 @@ def missing_init(case: Case) -> list[str]:
 
 
 def _dtype_of_specs(case: Case) -> str | None:
-    specs = [x for value in (*case.args, *case.kwargs.values()) for x in flatten(value).leaves if isinstance(x, Spec)]
+    specs = [x for value in case.values for x in flatten(value).leaves if isinstance(x, Spec)]
     floats = [s.dtype for s in specs if s.dtype and np.dtype(s.dtype).kind == "f"]
     return floats[0] if floats and kind_of(case.fn) is Kind.MODULE_CLASS else None
 
@@ -187,7 +198,7 @@ def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
 
 
 def _worst_comparison(group: list[Comparison]) -> Comparison:
-    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), -c.rel_err))
+    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), -c.rel_err))
     dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
     return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
 

@@ -12,7 +12,7 @@ from typing import Any
 from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.targets import discover, spec_text
-from gradcheck.targets.case import Case, source_of
+from gradcheck.targets.case import Case, claims, source_of
 from gradcheck.targets.framework import FRAMEWORKS, Kind, kind_of
 
 
@@ -76,7 +76,7 @@ def _overrides(request: Request) -> dict[str, Any]:
         "args": args,
         "kwargs": kwargs,
         "init": _init(request.init),
-        "claims": {kind: discover.find_callable(text) for kind, text in request.claims.items()},
+        "claims": claims(**{kind: discover.find_callable(text) for kind, text in request.claims.items()}),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
@@ -84,23 +84,14 @@ def _overrides(request: Request) -> dict[str, Any]:
 
 
 def _merged(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Inputs and claims given now replace declared ones of the same place or name."""
+    """What is given now; declared inputs stand behind it and fill what it leaves open."""
     merged = dict(overrides)
-    if "args" in merged:
-        merged["args"] = (*merged["args"], *case.args[len(merged["args"]) :])
-        names = [p for p in _parameter_names(case.fn)[: len(overrides["args"])] if p in case.kwargs]
-        merged["kwargs"] = {k: v for k, v in case.kwargs.items() if k not in names}
-    if "kwargs" in overrides:
-        merged["kwargs"] = {**merged.get("kwargs", case.kwargs), **overrides["kwargs"]}
+    if "args" in merged or "kwargs" in merged:
+        inputs = {"args": merged.get("args", ()), "kwargs": merged.get("kwargs", {})}
+        merged |= inputs | {"declared_args": case.args, "declared_kwargs": case.kwargs}
     if "init" in merged:
         merged["init"] = {**(case.init or {}), **merged["init"]}
     return merged
-
-
-def _parameter_names(fn: Any) -> list[str]:
-    from gradcheck.targets.signature import parameters
-
-    return [p.name for p in parameters(fn) or ()]
 
 
 def _as_factory(case: Case) -> Case:

@@ -42,7 +42,7 @@ def run(
     for case in cases:
         started(case)
         try:
-            result = check_case(case, options, case.target)
+            result = check_case(case, options, case.target, alone=len(cases) == 1)
         except KeyboardInterrupt:
             interrupted = True
             break

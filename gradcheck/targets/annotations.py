@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 from gradcheck.targets.sizes import is_size
@@ -13,6 +14,10 @@ def spec_from(annotation: Any, parameter: str = "") -> Spec | None:
 
     `...` stands for no dimension, `*name` for one, `_` for one of a size of its own; `#` and `?` are passed over.
     """
+    for choice in typing.get_args(annotation):  # of an optional annotation, the one that says what array is meant
+        found = spec_from(choice, parameter)
+        if found is not None:
+            return found
     dims, dtypes = getattr(annotation, "dim_str", None), getattr(annotation, "dtypes", None)
     if not isinstance(dims, str):
         return None

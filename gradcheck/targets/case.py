@@ -23,6 +23,7 @@ class Case:
         name: unique within a run.
         fn: function, autograd.Function subclass, nn.Module or nn.Module class.
         args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
+        declared_args, declared_kwargs: the same as declared, where others are given now: they fill what those leave open.
         claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
@@ -35,8 +36,9 @@ class Case:
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    declared_args: tuple[Any, ...] = ()
+    declared_kwargs: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    reference: Callable[..., Any] | None = None
     init: Mapping[str, Any] | None = None
     wrt: tuple[str, ...] | None = None
     framework: str | None = None
@@ -46,6 +48,11 @@ class Case:
     target: str = ""
     file: str | None = None
     line: int | None = None
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """All inputs given and declared."""
+        return (*self.args, *self.kwargs.values(), *self.declared_args, *self.declared_kwargs.values())
 
     @property
     def stream(self) -> str:
@@ -60,7 +67,6 @@ def case(
     jacobian: Callable[..., Any] | None = None,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
-    reference: Callable[..., Any] | None = None,
     init: Mapping[str, Any] | None = None,
     wrt: str | tuple[str, ...] | None = None,
     framework: str | None = None,
@@ -78,7 +84,6 @@ def case(
         *args: inputs by position: specs, arrays or plain values.
         inputs: inputs by name, for names that collide with the arguments here.
         gradient, jacobian, vjp, jvp: hand-written derivatives, as for `gradcheck.check`.
-        reference: a second implementation, trusted.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
         framework: 'numpy' or 'torch', where the arrays and the code do not tell.
@@ -107,7 +112,6 @@ def case(
             args=args,
             kwargs={**(inputs or {}), **specs},
             claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
-            reference=reference,
             init=init,
             wrt=(wrt,) if isinstance(wrt, str) else wrt,
             framework=framework,
@@ -125,9 +129,11 @@ def claims(**given: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
     """Keep the hand-written derivatives that were given.
 
     Raises:
-        UsageError: where one is not callable.
+        UsageError: where one is not callable, or more than one is given.
     """
     kept = {kind: f for kind, f in given.items() if f is not None}
+    if len(kept) > 1:
+        raise UsageError(f"{' and '.join(f'{kind}=' for kind in kept)} given: one hand-written derivative is checked at a time")
     for kind, function in kept.items():
         if not callable(function):
             raise UsageError(

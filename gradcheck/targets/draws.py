@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.seeds import generator
 from gradcheck.targets.signature import Inputs
-from gradcheck.targets.sizes import Sizes
+from gradcheck.targets.sizes import Sizes, names_in
 from gradcheck.targets.specs import Spec, draw
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 def has_specs(inputs: Inputs) -> bool:
     """Whether another draw would give other inputs."""
     return any(isinstance(leaf, Spec) for value in (*inputs.args, *inputs.kwargs.values()) for leaf in flatten(value).leaves)
+
+
+def named_sizes(values: Iterable[Any]) -> set[str]:
+    """The names among the sizes of some specs."""
+    specs = [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]
+    return {name for spec in specs for size in spec.shape if isinstance(size, str) for name in names_in(size)}
 
 
 def draw_inputs(

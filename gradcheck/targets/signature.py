@@ -14,6 +14,8 @@ from gradcheck.targets.annotations import spec_from
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gradcheck.targets.specs import Spec
+
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -43,6 +45,18 @@ def parameters(target: Any) -> list[inspect.Parameter] | None:
     return found
 
 
+def defaults_of(target: Any) -> list[Any]:
+    """Default values of the target's parameters, which may be arrays."""
+    return [p.default for p in parameters(target) or () if p.default is not p.empty]
+
+
+def annotated(target: Any) -> list[Spec]:
+    """The specs that the target's annotations stand for."""
+    hints = framework.hints_of(framework.unwrapped(getattr(target, "forward", target)))
+    found = [spec_from(hint, name) for name, hint in hints.items()]
+    return [spec for spec in found if spec is not None]
+
+
 def resolve(
     target: Any,
     args: Sequence[Any],
@@ -65,6 +79,8 @@ def resolve(
     params = parameters(target)
     if params is None:
         positional = tuple(args) or tuple(declared_args)
+        if not positional:
+            raise InputError(_unreadable(command))
         return Inputs(positional, {**(declared_kwargs or {}), **kwargs}, tuple(f"arg{i}" for i in range(len(positional))))
     given, rest = _assign(params, args, kwargs)
     declared, declared_rest = _assign(params, () if rest else declared_args, declared_kwargs or {})
@@ -75,6 +91,8 @@ def resolve(
         if p.name not in values and p.kind in (*POSITIONAL, p.KEYWORD_ONLY):
             values.update(_fallback(p, hints))
     missing = [p for p in params if p.name not in values and p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
+    if not missing and not values and not rest and framework.kind_of(target) is framework.Kind.FUNCTION:
+        missing = [p for p in params if p.kind in (*POSITIONAL, p.KEYWORD_ONLY)][:1]
     if missing:
         raise InputError(_missing(missing, params, command))
     return _arrange(params, values, rest)
@@ -108,6 +126,11 @@ def _fallback(p: inspect.Parameter, hints: Mapping[str, Any]) -> dict[str, Any]:
     if spec is not None and (is_array or p.default is p.empty or p.default is None):
         return {p.name: spec}
     return {p.name: p.default} if is_array else {}
+
+
+def _unreadable(command: str | None) -> str:
+    head = "no input, and the parameters of this built-in function cannot be read: give its inputs by position"
+    return f"{head}, as in\n    gradcheck run {command} --input 'normal(4, 3)'" if command else head
 
 
 def _missing(missing: list[inspect.Parameter], params: list[inspect.Parameter], command: str | None) -> str:

@@ -40,6 +40,11 @@ def _is_form(node: ast.expr) -> bool:
     return False
 
 
+def names_in(text: str) -> set[str]:
+    """The names in a size."""
+    return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
+
+
 def evaluate(text: str, size_of: Callable[[str], int]) -> int:
     """Return the size a text stands for.
 

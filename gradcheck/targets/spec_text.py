@@ -19,6 +19,8 @@ def parse(text: str) -> Any:
     Raises:
         SpecError: with a caret under the place that cannot be read.
     """
+    if not text.strip():
+        raise SpecError("empty: expected a spec such as normal(4, 3)")
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:

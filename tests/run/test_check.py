@@ -135,3 +135,77 @@ def test_what_the_target_raises_is_an_error_with_its_own_frames():
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
     assert "broken inside" in result.message
     assert result.traceback.count("File") == 1
+
+
+def test_two_hand_written_derivatives_at_once_are_refused():
+    with pytest.raises(UsageError, match="gradient= and vjp= given"):
+        gradcheck.check(quadratic, np.ones(2), gradient=lambda x: 2 * x, vjp=lambda v, x: 2 * v * x)
+
+
+def test_a_gradient_mapping_with_other_names_is_not_guessed():
+    result = gradcheck.check(lambda a, b: a @ b, np.ones(2), np.ones(2), gradient=lambda a, b: {"da": b, "db": a})
+    assert result.reason is Reason.BAD_CLAIM
+    assert "keys da, db was returned: expected the differentiable inputs, a, b" in result.message
+
+
+def test_a_function_that_raises_on_its_second_call_is_the_targets_error():
+    calls = []
+
+    def once(x):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("only once")
+        return np.sum(x**2)
+
+    result = gradcheck.check(once, np.ones(2), gradient=lambda x: 2 * x)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
+    assert "second call: RuntimeError: only once" in result.message
+
+
+@pytest.mark.parametrize("wrt", [(), 3])
+def test_a_wrt_that_names_nothing_is_refused(wrt):
+    with pytest.raises(UsageError, match="expected an argument name"):
+        gradcheck.check(quadratic, np.ones(2), wrt=wrt)
+
+
+def test_a_misspelt_size_is_refused_with_the_names_there_are():
+    with pytest.raises(UsageError, match=r"dim m: no input has a size of that name \(there are: n\)"):
+        gradcheck.check(quadratic, normal("n"), dims={"m": 3})
+
+
+@pytest.mark.parametrize("size", [20, 5_000])
+def test_a_wrong_entry_is_shown_as_the_partial_derivative_of_one_output(size):
+    result = gradcheck.check(lambda x: x**2, np.ones(size), vjp=lambda v, x: 3 * x * v)
+    found = result.comparisons[0]
+    assert (found.claimed, found.estimate) == (pytest.approx(3.0), pytest.approx(2.0))
+    assert found.output == f"output[{found.worst_entry[0]}]"
+
+
+def test_a_single_output_is_never_called_a_combination():
+    result = gradcheck.check(lambda x: np.mean(1e-3 * x), np.ones(5000), gradient=np.zeros_like)
+    assert result.comparisons[0].output == "output"
+    assert result.comparisons[0].estimate == pytest.approx(2e-7)
+
+
+def test_a_default_array_is_an_input_and_tells_the_framework():
+    ones = np.ones(3)
+    namespace = {"ones": ones}
+    exec("def f(x=ones):\n    return (x * x).sum()", namespace)
+    assert gradcheck.check(namespace["f"], gradient=lambda x: 2 * x).ok
+
+
+def test_the_readmes_first_check_fails_as_the_readme_shows(tmp_path):
+    from pathlib import Path
+
+    from gradcheck.options import Options
+    from gradcheck.run.one import check_case
+    from gradcheck.run.plan import Request, plan
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (tmp_path / "mine.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    (case,) = plan(Request([str(tmp_path / "mine.py")]))
+    table = readme.split("```text\n")[1].split("```")[0]
+    shown = [line for line in str(check_case(case, Options())).splitlines() if " ~ " in line]
+    assert [(line.split()[-5:-3], line.split()[-1]) for line in shown] == [
+        (line.split()[-5:-3], line.split()[-1]) for line in table.splitlines() if " ~ " in line
+    ]

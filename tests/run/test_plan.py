@@ -67,9 +67,8 @@ def test_a_keyword_that_cannot_be_read_is_an_error(mod, keyword):
 
 def test_inputs_given_now_replace_declared_ones(mod):
     by_place, by_name = (plan(Request([f"{mod}:square"], inputs=[text]))[0] for text in ("normal(7)", "x=normal(7)"))
-    assert by_place.args == (normal(7),)
-    assert by_place.kwargs == {}
-    assert by_name.kwargs == {"x": normal(7)}
+    assert (by_place.args, by_name.kwargs) == ((normal(7),), {"x": normal(7)})
+    assert by_place.declared_kwargs == by_name.declared_kwargs == {"x": normal(3)}
 
 
 def test_a_function_that_takes_nothing_although_inputs_are_given_is_a_factory(mod):

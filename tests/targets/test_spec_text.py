@@ -129,7 +129,6 @@ def test_white_space_around_a_spec_is_passed_over():
         ("[normal(3)", "[normal(3)"),
         ("normal(3, 4]", "]"),
         ("normal(3) normal(4)", "normal(4)"),
-        ("", ""),
     ],
 )
 def test_the_caret_stands_under_what_cannot_be_read(text, place):
@@ -140,7 +139,7 @@ def test_the_caret_stands_under_what_cannot_be_read(text, place):
 @given(st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_whatever_is_typed_is_read_or_refused_with_a_caret(text):
     refused = refusal(text)
-    assert refused is None or refused.rstrip().endswith("^")
+    assert refused is None or refused.rstrip().endswith("^") or (not text.strip() and refused.startswith("empty: expected"))
 
 
 def test_an_unknown_spec_names_a_near_one():

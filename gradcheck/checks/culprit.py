@@ -1,0 +1,61 @@
+"""From a wrong combination of outputs to a wrong output: the partial derivative that a reader can check by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.checks import claims, partials
+from gradcheck.checks.rows import output_name
+from gradcheck.evidence import ladder
+from gradcheck.results import Comparison, Verdict
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Leaf
+    from gradcheck.checks.bench import Bench
+    from gradcheck.checks.claims import Rows
+
+ASKED = 8  # outputs whose claim is asked for: those that move most
+
+
+def named(bench: Bench, line: Comparison, leaf: Leaf, rows: Rows) -> Comparison:
+    """The same FAIL at a single output, where one of the outputs that the entry moves most shows it; else as it was.
+
+    A random combination decides a verdict as well, but its number means nothing to a reader.
+    """
+    if line.verdict is not Verdict.FAIL or line.output != "combination" or line.worst_entry is None or rows.claim is None:
+        return line
+    program = bench.program
+    place = leaf.start + int(np.ravel_multi_index(line.worst_entry, leaf.shape)) * leaf.width
+    unit = float(partials.displacements(program, leaf)[place - leaf.start])
+    slope = ladder.estimate(bench.evaluator.line_of_entry(place, unit), replace(bench.setting, channels=None))
+    value, bound = slope.value / unit, slope.bound / abs(unit)
+    asked = np.argsort(-np.abs(np.nan_to_num(value)), kind="stable")[:ASKED]
+    cotangents = _units(program.value.size, asked)
+    claimed = claims.rows_of(rows.claim, program.point, cotangents)[:, place]
+    with np.errstate(all="ignore"):
+        excess = np.nan_to_num(np.abs(claimed - value[asked]) - bound[asked], nan=np.inf)
+    best = int(np.argmax(excess))
+    output = int(asked[best])
+    apart, scale = abs(claimed[best] - value[output]), max(abs(claimed[best]), abs(value[output]))
+    if not excess[best] > line.rtol * scale:
+        return line
+    return replace(
+        line,
+        output=output_name(program, output, None),
+        claimed=float(claimed[best]),
+        estimate=float(value[output]),
+        bound=float(bound[output]),
+        abs_err=float(apart),
+        rel_err=float(apart / scale),
+    )
+
+
+def _units(
+    size: int, places: np.ndarray[tuple[int, ...], np.dtype[np.intp]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    units = np.zeros((places.size, size))
+    units[np.arange(places.size), places] = 1.0
+    return units
