@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.checks import claims, partials
 from gradcheck.checks.rows import output_name
-from gradcheck.evidence import ladder
+from gradcheck.evidence import central, ladder
 from gradcheck.results import Comparison, Verdict
 
 if TYPE_CHECKING:
@@ -30,24 +30,25 @@ def named(bench: Bench, line: Comparison, leaf: Leaf, rows: Rows) -> Comparison:
     program = bench.program
     place = leaf.start + int(np.ravel_multi_index(line.worst_entry, leaf.shape)) * leaf.width
     unit = float(partials.displacements(program, leaf)[place - leaf.start])
-    slope = ladder.estimate(bench.evaluator.line_of_entry(place, unit), replace(bench.setting, channels=None))
-    value, bound = slope.value / unit, slope.bound / abs(unit)
-    asked = np.argsort(-np.abs(np.nan_to_num(value)), kind="stable")[:ASKED]
+    phi, step = bench.evaluator.line_of_entry(place, unit), central.step_for(bench.setting, program.eps)
+    every = central.estimate(phi, replace(bench.setting, channels=None), step).value
+    asked = np.argsort(-np.abs(np.nan_to_num(every)), kind="stable")[:ASKED]
     cotangents = _units(program.value.size, asked)
+    slope = ladder.estimate(phi, replace(bench.setting, channels=cotangents))
+    value, bound = slope.value / unit, slope.bound / abs(unit)
     claimed = claims.rows_of(rows.claim, program.point, cotangents)[:, place]
     with np.errstate(all="ignore"):
-        excess = np.nan_to_num(np.abs(claimed - value[asked]) - bound[asked], nan=np.inf)
+        excess = np.nan_to_num(np.abs(claimed - value) - bound, nan=np.inf)
     best = int(np.argmax(excess))
-    output = int(asked[best])
-    apart, scale = abs(claimed[best] - value[output]), max(abs(claimed[best]), abs(value[output]))
+    apart, scale = abs(claimed[best] - value[best]), max(abs(claimed[best]), abs(value[best]))
     if not excess[best] > line.rtol * scale:
         return line
     return replace(
         line,
-        output=output_name(program, output, None),
+        output=output_name(program, int(asked[best]), None),
         claimed=float(claimed[best]),
-        estimate=float(value[output]),
-        bound=float(bound[output]),
+        estimate=float(value[best]),
+        bound=float(bound[best]),
         abs_err=float(apart),
         rel_err=float(apart / scale),
     )
