@@ -317,10 +317,14 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
                 tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
             found = flatten(run(tensors, bound, wide=wide)).leaves
             parts = [_tangent(found[i]) for i in bound.kept]
+            if all(part is None for part in parts):
+                raise Unavailable("no tangent comes out: an operator inside drops it")
             flat = [
                 np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)
             ]
             return np.concatenate(flat)
+    except Unavailable:
+        raise
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Unavailable(one_line(error, 120)) from error
 
