@@ -38,7 +38,7 @@ EXPLAINED = {
     "nn.functional.max_unpool": "a sample with repeated indices: the last write wins in the value, the derivative goes to all",
     "nn.functional.hardsigmoid": "the float64 derivative is the float32 number nearest to 1/6: wrong by 3e-8",
     "nn.functional.linear_cross_entropy": "forward mode returns zero tangents where reverse mode and differences agree",
-    "as_strided_scatter": "backward gives its gradient to the overwritten entries and none to those that are kept: the other way round",
+    "as_strided_scatter": "backward gives the gradient to the overwritten entries, none to those that are kept",
     "as_strided": "defined by the storage of the sample, which a copy does not share",
     "sparse.": "sparse inputs are refused with a message",
     "special.ndtr": "the value underflows to exactly 0, the derivative (1e-16) does not",

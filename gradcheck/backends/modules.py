@@ -97,3 +97,15 @@ def _refill(value: Any, contents: Any) -> None:
         refill = lambda: (value.clear(), value.update(contents))  # noqa: E731
     if refill is not None:
         refill()
+
+
+@contextmanager
+def attributes_restored(module: Any) -> Iterator[None]:
+    """Put back what a module's forward assigns to itself or its submodules (counters, caches, the training flag)."""
+    saved = [(m, dict(m.__dict__)) for m in module.modules()]
+    try:
+        yield
+    finally:
+        for m, attributes in saved:
+            m.__dict__.clear()
+            m.__dict__.update(attributes)

@@ -6,8 +6,7 @@ where the target runs in float64 and its value is the same there; else in its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends import handwritten, modules, state
 from gradcheck.backends.calls import Binding, select, take_apart
+from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.program import (
     EPS,
@@ -28,8 +28,8 @@ from gradcheck.backends.program import (
     from_flat,
     layout_leaves,
     same_function,
-    to_flat,
 )
+from gradcheck.backends.tensors import WIDE, default_of, flat_of, fresh, like_layout, name_of, to_numpy, wide_default
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
@@ -41,13 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.targets.case import Case
-
-WIDE = {
-    torch.float32: torch.float64,
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.complex64: torch.complex128,
-}
 
 
 kept = modules.kept
@@ -63,7 +56,7 @@ def default_dtype(target: Any) -> str | None:
     if kind_of(target) is not Kind.MODULE:
         return None
     floats = [t for t in (*target.parameters(), *target.buffers()) if t.dtype.is_floating_point or t.dtype.is_complex]
-    return _name(floats[0].dtype) if floats else None
+    return name_of(floats[0].dtype) if floats else None
 
 
 def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable[..., Any]:
@@ -73,7 +66,7 @@ def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable
         TargetError: where the constructor raises, or returns what cannot be called.
     """
     torch.manual_seed(int(generator(seed, case.stream, trial, "init").integers(2**31)))
-    with _default_dtype(getattr(torch, dtype)):
+    with default_of(getattr(torch, dtype)):
         made = call_user("the constructor", case.fn, (), dict(case.init or {}))
     if not callable(made):
         raise TargetError(
@@ -95,9 +88,9 @@ class _Target:
         args, kwargs = bound.call.rebuild(tensors[: self.argument_count])
         if kind_of(self.fn) is not Kind.MODULE:
             return self.fn(*args, **kwargs)
-        held = {name: _fresh(t, wide) for name, t in self.frozen.items()}
+        held = {name: fresh(t, wide) for name, t in self.frozen.items()}
         given = dict(zip(self.parameters, tensors[self.argument_count :], strict=True))
-        with _attributes_restored(self.fn):
+        with attributes_restored(self.fn):
             return torch.func.functional_call(self.fn, {**held, **given}, args, kwargs)  # type: ignore[arg-type]
 
 
@@ -111,9 +104,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     called, call, places = _leaves(case, target, inputs)
     tensors = [torch.as_tensor(call.leaves[i]) for i in places]
     leaves = layout_leaves(
-        [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [_name(t.dtype) for t in tensors]
+        [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [name_of(t.dtype) for t in tensors]
     )
-    point = np.concatenate([_to_flat(t) for t in tensors])
+    point = np.concatenate([flat_of(t) for t in tensors])
     empty = Binding(call, places, leaves, (), ())
     before = state.snapshot()
     with torch.enable_grad():
@@ -121,21 +114,21 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, call
         )
     run = state.replayed(called, state.changed(before))
-    bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, _to_numpy)), first)
+    bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)
     value = _values(first, bound)
     wide, refusal = _twin(run, bound, point, value)
     given: list[Any] = []
 
     def evaluate(at: F64) -> F64:
         given[:] = [at, _tensors(bound, at, wide=wide)]
-        with _default_dtype(torch.float64) if wide else _unchanged():
+        with wide_default(wide):
             return _values(run(given[1], bound, wide=wide), bound)
 
     def native(at: F64) -> F64:
         return _values(run(_tensors(bound, at), bound, wide=False), bound)
 
     def mutated() -> list[str]:
-        return differing(call.paths, *[[_to_numpy(t) for t in ts] for ts in (_tensors(bound, given[0], wide=wide), given[1])])
+        return differing(call.paths, *[[to_numpy(t) for t in ts] for ts in (_tensors(bound, given[0], wide=wide), given[1])])
 
     claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
     has_twin = wide and claim_eps > EPS["float64"]
@@ -206,46 +199,25 @@ def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
 
 def is_differentiable(leaf: Any) -> bool:
     """Whether a leaf is a floating or complex tensor."""
-    return isinstance(leaf, torch.Tensor) and _name(leaf.dtype) in EPS
+    return isinstance(leaf, torch.Tensor) and name_of(leaf.dtype) in EPS
 
 
 def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
     """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
-    values = [_fresh(x, wide) if isinstance(x, torch.Tensor) else x for x in bound.call.leaves]
+    values = [fresh(x, wide) if isinstance(x, torch.Tensor) else x for x in bound.call.leaves]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         template = bound.call.leaves[i]
         dtype = getattr(torch, leaf.dtype)
         made = torch.from_numpy(from_flat(point[leaf.span], leaf)).to(WIDE.get(dtype, dtype) if wide else dtype)
         if isinstance(template, torch.Tensor):
-            made = _like_layout(made.to(template.device), template)
+            made = like_layout(made.to(template.device), template)
         values[i] = made.requires_grad_() if requires_grad else made
     return values
 
 
-def _fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
-    copy = t.detach().clone()
-    return copy.to(WIDE.get(copy.dtype, copy.dtype)) if wide else copy
-
-
-def _like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
-    """Values in the memory layout of a template. Where entries share memory (expanded), only equal values can be laid so."""
-    if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
-        return values
-    overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
-    for d in overlapping:
-        if not torch.equal(values, values.narrow(d, 0, 1).expand_as(values)):
-            return values
-        values = values.narrow(d, 0, 1)
-    if overlapping:
-        return values.contiguous().expand(template.shape)
-    extent = sum(s * (n - 1) for s, n in zip(template.stride(), template.shape, strict=True)) + 1
-    buffer = torch.zeros(extent, dtype=values.dtype, device=values.device)
-    return buffer.as_strided(template.shape, template.stride()).copy_(values)
-
-
 def _values(returned: Any, bound: Binding) -> F64:
     found = flatten(returned).leaves
-    return np.concatenate([_to_flat(found[i]) for i in bound.kept])
+    return np.concatenate([flat_of(found[i]) for i in bound.kept])
 
 
 def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
@@ -254,7 +226,7 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
     if not dtypes & WIDE.keys():
         return False, ""
     try:
-        with _default_dtype(torch.float64):
+        with default_of(torch.float64):
             again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
         return False, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
@@ -266,7 +238,7 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
 def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
     def vjp(point: F64, cotangents: F64) -> F64:
         tensors = _tensors(bound, point, wide=wide, requires_grad=True)
-        with torch.enable_grad(), _default_dtype(torch.float64) if wide else _unchanged():
+        with torch.enable_grad(), wide_default(wide):
             found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
             wanted = [tensors[i] for i in bound.places]
             attached = [(found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
@@ -293,7 +265,7 @@ def _row(attached: list[tuple[Any, Leaf]], wanted: list[torch.Tensor], v: F64, l
         grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
-    flat = [np.zeros(leaf.entries * leaf.width) if g is None else _to_flat(g) for g, leaf in zip(grads, leaves, strict=True)]
+    flat = [np.zeros(leaf.entries * leaf.width) if g is None else flat_of(g) for g, leaf in zip(grads, leaves, strict=True)]
     return np.concatenate(flat)
 
 
@@ -303,7 +275,7 @@ def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:
 
 def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
-        with _default_dtype(torch.float64) if wide else _unchanged():
+        with wide_default(wide):
             return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
 
     return jvp
@@ -320,7 +292,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")
             flat = [
-                np.zeros(o.entries * o.width) if p is None else _to_flat(p) for p, o in zip(parts, bound.outputs, strict=True)
+                np.zeros(o.entries * o.width) if p is None else flat_of(p) for p, o in zip(parts, bound.outputs, strict=True)
             ]
             return np.concatenate(flat)
     except Unavailable:
@@ -348,7 +320,7 @@ def _written(case: Case, bound: Binding, first: Any, called: _Target) -> Claim |
             torch.from_numpy(from_flat(u[leaf.span], leaf)).to(getattr(torch, leaf.dtype)).reshape(leaf.shape)
             for leaf in bound.leaves
         ],
-        _to_numpy,
+        to_numpy,
         lambda at: {
             **called.frozen,
             **dict(zip(called.parameters, _tensors(bound, at)[called.argument_count :], strict=True)),
@@ -363,45 +335,3 @@ def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
     for i, leaf in zip(bound.kept, bound.outputs, strict=True):
         values[i] = _seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
     return flat.rebuild(values)
-
-
-def _to_numpy(value: Any) -> NDArray[Any]:
-    if not isinstance(value, torch.Tensor):
-        return np.asarray(value)
-    host = value.detach().resolve_conj().resolve_neg().cpu()
-    return host.to(torch.float32).numpy() if host.dtype in (torch.bfloat16, torch.float16) else host.numpy()
-
-
-def _to_flat(value: Any) -> F64:
-    return to_flat(_to_numpy(value))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype if dtype.is_floating_point else torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _attributes_restored(module: Any) -> Iterator[None]:
-    """Put back what a module's forward assigns to itself or its submodules (counters, caches, the training flag)."""
-    saved = [(m, dict(m.__dict__)) for m in module.modules()]
-    try:
-        yield
-    finally:
-        for m, attributes in saved:
-            m.__dict__.clear()
-            m.__dict__.update(attributes)

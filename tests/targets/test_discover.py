@@ -1,6 +1,5 @@
 import json
 import sys
-from textwrap import dedent
 
 import pytest
 
@@ -10,24 +9,6 @@ from gradcheck.targets.specs import normal
 
 PLAIN = "def loss(x):\n    return (x * x).sum()\n"
 DECLARED = "import gradcheck\n\n@gradcheck.case(x=gradcheck.normal(3))\n" + PLAIN
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write files into the working directory, which is on the path; no module of it outlives the test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def written(files):
-        for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(dedent(text))
-
-    before = set(sys.modules)
-    yield written
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
 
 
 def names_of(text):

@@ -1,7 +1,6 @@
 """Inputs at the edge of what is understood: each is read rightly, or refused with one clear error."""
 
 import functools
-from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -17,19 +16,6 @@ from gradcheck.targets.signature import resolve
 from gradcheck.targets.sizes import Sizes
 from gradcheck.targets.spec_text import parse
 from gradcheck.targets.specs import array, boolean, draw, integers, normal, one_hot, sparse, triangular, uniform
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def written(files):
-        for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(dedent(text))
-
-    return written
 
 
 def drawn(spec, dims=None):

@@ -1,0 +1,81 @@
+"""Tensors in and out: copies, memory layouts, dtypes, and float64 numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gradcheck.backends.program import F64, to_flat
+
+WIDE = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+
+
+def fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
+    """A detached copy, in its own dtype or widened to float64 or complex128."""
+    copy = t.detach().clone()
+    return copy.to(WIDE.get(copy.dtype, copy.dtype)) if wide else copy
+
+
+def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
+    """Values in the memory layout of a template. Where entries share memory (expanded), only equal values can be laid so."""
+    if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
+        return values
+    overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
+    for d in overlapping:
+        if not torch.equal(values, values.narrow(d, 0, 1).expand_as(values)):
+            return values
+        values = values.narrow(d, 0, 1)
+    if overlapping:
+        return values.contiguous().expand(template.shape)
+    extent = sum(s * (n - 1) for s, n in zip(template.stride(), template.shape, strict=True)) + 1
+    buffer = torch.zeros(extent, dtype=values.dtype, device=values.device)
+    return buffer.as_strided(template.shape, template.stride()).copy_(values)
+
+
+def to_numpy(value: Any) -> NDArray[Any]:
+    """A tensor or number as a NumPy array on the host; half precision as float32, which holds it exactly."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    host = value.detach().resolve_conj().resolve_neg().cpu()
+    return host.to(torch.float32).numpy() if host.dtype in (torch.bfloat16, torch.float16) else host.numpy()
+
+
+def flat_of(value: Any) -> F64:
+    """A tensor or number as float64 numbers."""
+    return to_flat(to_numpy(value))
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A dtype's name, such as 'float32'."""
+    return str(dtype).removeprefix("torch.")
+
+
+@contextmanager
+def default_of(dtype: torch.dtype) -> Iterator[None]:
+    """Make a dtype the default for a while; float64 where it is no real floating one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype.is_floating_point else torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def wide_default(wide: bool) -> Iterator[None]:
+    """Make float64 the default dtype for a while, if asked for: what a twin creates inside must be as wide as its inputs."""
+    if not wide:
+        yield
+        return
+    with default_of(torch.float64):
+        yield
