@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DENSE, SPARSE = 3, 1
 PROBES = DENSE + SPARSE
 CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have been caught
+DESCENTS = 4  # ways down to a wrong entry that are tried
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
 
 
@@ -130,17 +131,28 @@ def _along(rows: Rows, part: Part) -> Along:
 
 
 def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Compared | None:
-    """The entry that the way down from the worst probe leads to, if its own estimate confirms that it is wrong."""
-    program, leaf = bench.program, found.leaf
+    """The entry that a way down from the worst probe leads to, if its own estimate confirms that it is wrong.
+
+    A small disagreement can be lost on the way; then other random directions are tried.
+    """
     urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
     channel = int(np.argmax(urgency[0]))
+    for attempt in range(DESCENTS):
+        entry = _down(bench, rows, found.leaf, channel, rtol, attempt)
+        if entry is not None:
+            return entry
+    return None
+
+
+def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attempt: int) -> Compared | None:
+    program = bench.program
     x, gradient, own = program.point[leaf.span], rows.rows[channel, leaf.span], rows.own[channel, leaf.span]
     setting = _only(bench.setting, channel)
     step = central.step_for(setting, program.eps)
 
     def disagreement(part: slice) -> float:
         u = np.zeros(x.size)
-        u[part] = probes.dense(generator(0, "descent", bench.label, part.start, part.stop), x[part], program.eps)
+        u[part] = probes.dense(generator(0, "descent", bench.label, part.start, part.stop, attempt), x[part], program.eps)
         slope = central.estimate(bench.evaluator.line(partials.embedded(program, leaf, u)), setting, step)
         allowed = float(slope.bound[0]) + rows.eps * float(np.abs(gradient) @ np.abs(u)) + float(np.linalg.norm(own * u))
         return float(np.abs(gradient @ u - slope.value[0]) / max(allowed, 1e-300))
@@ -148,8 +160,7 @@ def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Comp
     i = descend(x.size, disagreement)
     unit = float(partials.displacements(program, leaf)[i])
     sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [setting], program.eps)
-    value = np.full((1, 1), gradient[i] * unit)
-    error = np.full((1, 1), own[i] * abs(unit))
+    value, error = np.full((1, 1), gradient[i] * unit), np.full((1, 1), own[i] * abs(unit))
     confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), rtol, demanded=bench.demanded)
     return replace(confirmed, at=(i, unit)) if confirmed.code[0, 0] == 2 else None
 

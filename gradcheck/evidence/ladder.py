@@ -80,10 +80,11 @@ def estimate(phi: Phi, setting: Setting) -> Slope:
     """Estimate the channels' slopes with all that the ladder shows: kinks, jumps, quanta, borders of the domain."""
     rungs = climb(phi, setting)
 
-    def frozen(c: int, step: float) -> bool:
-        """Whether the channel stands still at the coarsest point too."""
-        moved = setting.contract(phi(COARSEST + step) - phi(COARSEST))
-        return bool(moved[c] == 0)
+    def frozen(c: int, place: float, step: float) -> bool:
+        """Whether the channel stands still at a distance too, on either side."""
+        right = setting.contract(phi(place + step) - phi(place))
+        left = setting.contract(phi(-place - step) - phi(-place))
+        return bool(right[c] == 0 and left[c] == 0)
 
     with np.errstate(all="ignore"):
         found = [_channel(rungs, c, frozen) for c in range(rungs.right.shape[1])]
@@ -107,7 +108,7 @@ class _One:
     reason: Reason | None = None
 
 
-def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> _One:
+def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) -> _One:
     h, right, left, noise = rungs.steps, rungs.right[:, c], rungs.left[:, c], rungs.noise[:, c]
     finite = np.isfinite(right) & np.isfinite(left)
     chords = np.concatenate([right / h, left / h])
@@ -152,11 +153,11 @@ def _fine_run(finite: NDArray[np.bool_]) -> int:
     return int(broken[-1]) + 1 if broken.size else 0
 
 
-def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tuple[float, int]:
+def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) -> tuple[float, int]:
     """The quantum of a function whose values come in steps, and how many rungs, from the coarse end, still see it move.
 
     Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move,
-    and the function stands still at a coarse point too. The quantum is then the noise, and the fine rungs
+    and the function stands still wherever they lead. The quantum is then the noise, and the fine rungs
     lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
     """
     h, right, left = rungs.steps, rungs.right[:, c], rungs.left[:, c]
@@ -169,7 +170,8 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float], bool]) -> tupl
     quantum = float(np.min(steps[steps > 0]))
     if quantum <= np.max(rungs.noise[:, c]):
         return 0.0, h.size  # round-off, nothing coarser
-    if not frozen(c, float(h[min(last + 2, h.size - 1)])):
+    step = float(h[min(last + 2, h.size - 1)])
+    if not all(frozen(c, float(place), step) for place in h[:last]):
         return 0.0, h.size
     return 4 * quantum, last
 

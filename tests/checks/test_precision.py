@@ -67,6 +67,15 @@ def test_a_logarithm_of_mixed_scales_passes():
     assert gradcheck.check(lambda x: np.sum(np.log(x)), x, gradient=lambda x: 1 / x).verdict is Verdict.PASS
 
 
+def test_labels_that_the_code_compares_with_are_not_jittered():
+    labels, x = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64), normal(3, dtype=torch.float64)
+
+    def hinge(x, y):
+        return torch.where(y == 1, x, torch.relu(1 - x))
+
+    assert gradcheck.check(hinge, x.requires_grad_(), labels).verdict is Verdict.PASS
+
+
 def test_an_oscillation_too_fast_for_every_step_decides_nothing():
     x = np.array([1e13, 1.0, -2.0, 0.5])
     assert gradcheck.check(lambda x: np.sum(np.sin(x)), x, gradient=np.cos).verdict is Verdict.INCONCLUSIVE

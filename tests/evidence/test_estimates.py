@@ -28,6 +28,7 @@ HARD = {
     "a kink at distance 1e-3": (lambda x: np.abs(x - 1), np.ones_like, 1 + 1e-3),
     "x log x": (lambda x: x * np.log(np.maximum(x, 0)), lambda x: np.log(x) + 1, 1e-3),
     "relu off its kink": (lambda x: np.maximum(x, 0), np.zeros_like, -1e-2),
+    "hardtanh beyond both its kinks": (lambda x: np.clip(x, -0.1, 0.1) * 1.0, np.zeros_like, 0.15),
     "round": (np.round, np.zeros_like, 1.3),
     "values rounded to 1e-6": (lambda x: np.round(np.sin(x), 6), np.cos, 1.0),
     "float32 inside": (lambda x: np.sin(x.astype(np.float32)).astype(np.float64), np.cos, 1.0),
