@@ -42,6 +42,8 @@ EXPLAINED = {
     "as_strided": "defined by the storage of the sample, which a copy does not share",
     "sparse.": "sparse inputs are refused with a message",
     "special.ndtr": "the value underflows to exactly 0, the derivative (1e-16) does not",
+    "nn.functional.cosine_embedding_loss": "the labels are differentiated too, and the loss jumps with them",
+    "nn.functional.hinge_embedding_loss": "the labels are differentiated too, and the loss jumps with them",
     "__rpow__": "the value itself is NaN",
     "bernoulli": "a random sample whose derivative is defined as zero",
     "div": "rounded quotients: piecewise constant, the claimed zero could not be told from coarse steps",

@@ -114,8 +114,9 @@ def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
 def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
     """Add to the rows' error how far they move when the inputs move by one unit in the last place: their conditioning.
 
-    Six random jitters; whole numbers stay as they are, since they may be labels that the code compares with. A jitter off which the claim does not exist, or is not finite, is passed over. In lower
-    precision rounding is so coarse that six jitters may all repeat it: there the leaf's mean movement counts for each entry.
+    Six random jitters; whole numbers stay as they are, since they may be labels that the code compares with. A jitter off
+    which the claim does not exist, or is not finite, is passed over. In lower precision rounding is so coarse that six
+    jitters may all repeat it: there the leaf's mean movement counts for each entry.
     """
     if rows.claim is None:
         return rows
