@@ -46,6 +46,7 @@ EXPLAINED = {
     "nn.functional.hinge_embedding_loss": "the labels are differentiated too, and the loss jumps with them",
     "cholesky_inverse": "with upper=True forward mode is off (5e-6 relative here); reverse mode and differences agree",
     "max_pool2d_with_indices_backward": "piecewise constant in that input: zero is right between two changes of the maximum",
+    "logcumsumexp": "in float32 reverse mode loses the digits of entries near 1e-6; forward mode and differences agree",
     "__rpow__": "the value itself is NaN",
     "bernoulli": "a random sample whose derivative is defined as zero",
     "div": "rounded quotients: piecewise constant, the claimed zero could not be told from coarse steps",
