@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from gradcheck.verdict.compare import ROUNDING
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-CUT_OFF = "{} not used: the traced code has another derivative; float(...) may cut it off"
+CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
 JITTERS = 6
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 
@@ -30,6 +30,7 @@ class Rows:
         slip: rounding alone.
         eps: relative spacing of floats in the dtype they were computed in.
         fine: the same computed in the precision of the evaluation, where that is higher than the claim's.
+        conditioning: how far they move under jitter, (C, N), once that was measured; shared by all copies.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Rows:
     eps: float
     claim: Claim | None = None
     fine: Rows | None = None
+    conditioning: list[F64] = field(default_factory=list)
 
 
 def of_claim(claim: Claim, rows: F64, leaves: tuple[Leaf, ...]) -> Rows:
@@ -120,12 +122,18 @@ def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
     """
     if rows.claim is None:
         return rows
+    if not rows.conditioning:
+        rows.conditioning.append(_spread(rows, rows.claim, program, cotangents))
+    return replace(rows, own=rows.own + ROUNDING * rows.conditioning[0])
+
+
+def _spread(rows: Rows, claim: Claim, program: Program, cotangents: F64) -> F64:
     spread = np.zeros(rows.rows.shape)
     for k in range(JITTERS):
         signs = generator(0, "jitter", rows.method, k).choice([-1.0, 1.0], program.point.shape)
         signs[program.point == np.round(program.point)] = 0.0
         try:
-            moved = rows_of(rows.claim, program.point * (1 + rows.eps * signs), cotangents)
+            moved = rows_of(claim, program.point * (1 + rows.eps * signs), cotangents)
         except Exception:
             continue
         with np.errstate(all="ignore"):
@@ -134,4 +142,4 @@ def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
         for leaf in program.leaves:
             pooled = POOLED * np.sqrt(np.mean(spread[:, leaf.span] ** 2, axis=1, keepdims=True))
             spread[:, leaf.span] = np.maximum(spread[:, leaf.span], pooled / ROUNDING)
-    return replace(rows, own=rows.own + ROUNDING * spread)
+    return spread

@@ -39,9 +39,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     for rows in claimed:
         compared = _against_numeric(bench, rows, sheets, rows_of)
         if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
-            notes.append(
-                f"{rows.method} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
-            )
+            notes.append(claims.CUT_OFF.format(rows.method))
             continue
         table += [culprit.named(bench, _line(bench, c, rows, "numeric"), c.leaf, rows) for c in compared]
         if stepped is not None:

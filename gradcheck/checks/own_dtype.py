@@ -33,16 +33,16 @@ def against_twin(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64) -> Compa
     both are right about different functions, and the comparison is INCONCLUSIVE.
     """
     assert rows.fine is not None
-    rough = _with_floor(bench, rows)
+    floor = UNITS * rows.eps * partials.output_slopes(bench.program, bench.setting)
+    rough = replace(rows, own=rows.own + floor)
     rtol = bench.rtol(rows)
     found = partials.against_rows(leaf, rough, rows.fine, rtol, demanded=bench.demanded)
     if np.any(found.code):
-        rough = _with_floor(bench, claims.jittered(rows, bench.program, cotangents))
+        rough = claims.jittered(rough, bench.program, cotangents)
         fine = claims.jittered(rows.fine, bench.program, cotangents)
         found = partials.against_rows(leaf, rough, fine, rtol, demanded=bench.demanded)
     # the twin is proved: a difference within the last bits of the outputs is all that this dtype can show
-    floor = UNITS * rows.eps * partials.output_slopes(bench.program, bench.setting)[:, leaf.span]
-    found = within_last_bits(found, floor)
+    found = within_last_bits(found, floor[:, leaf.span])
     if np.any(found.code == 2) and not _wrong_in_own_dtype(bench, leaf, rough, found, rtol):
         seen = found.seen.copy()
         seen[found.code == 2] = Reason.DTYPE_DEPENDENT
@@ -54,11 +54,6 @@ def within_last_bits(c: Compared, floor: F64) -> Compared:
     """Let entries pass whose difference is lost in the last bits of the outputs; both sides are proved elsewhere."""
     lost = (c.code == 1) & (c.sides.apart <= c.sides.allowed) & (c.sides.allowed <= SPARE * floor)
     return replace(c, code=np.where(lost, 0, c.code).astype(np.int8), unresolved=c.unresolved | lost)
-
-
-def _with_floor(bench: Bench, rows: Rows) -> Rows:
-    floor = UNITS * rows.eps * partials.output_slopes(bench.program, bench.setting)
-    return replace(rows, own=rows.own + floor)
 
 
 def _wrong_in_own_dtype(bench: Bench, leaf: Leaf, rows: Rows, found: Compared, rtol: float) -> bool:
