@@ -61,7 +61,12 @@ def run(
     mode: Annotated[str, typer.Option(help="auto, full (every partial derivative) or probe (random directions).")] = "auto",
     keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Show the partial derivatives.")] = 0,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="-v: also partial derivatives, contracts, self-test; -vv: every step too."
+        ),
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
     no_contracts: Annotated[
@@ -94,6 +99,7 @@ def run(
             mode=mode,
             dtype=dtype,
             contracts=not no_contracts,
+            stories=verbose > 1,
             dims=dims(dim or ()),
         )
         with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours

@@ -88,6 +88,11 @@ class Reason(Enum):
         "the sources of evidence contradict each other",
         "Run with -v and look at the partial derivatives; a noisy function can cause this.",
     )
+    BLIND = (
+        "blind",
+        "a claim spoilt on purpose passed as well: the evidence cannot see this kind of fault here",
+        "Move the inputs, or give more of them, so that the fault makes a difference; --seed draws others.",
+    )
     NOTHING_CLAIMED = (
         "nothing-claimed",
         "no output carries a derivative: every one is detached, or no method could compute one",
@@ -134,6 +139,64 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """How a numerical derivative was found: what was seen at every step, and what was made of it.
+
+    Attributes:
+        value, bound: the derivative and what its error is at most; infinite where the evidence does not tell.
+        noise: of a difference of the function's values, as the bounds allow for it.
+        smoothness: 'smooth', 'kink', 'jump', 'singular' or 'one-sided'; '' where too little was seen.
+        kink_distance: of the nearest kink along the line, in units of the input; 0 at one, NaN where none was seen.
+        one_sided: the lowest and highest slope at a kink, NaN elsewhere.
+        steps: tried, from coarse to fine, in units of the input (along a random direction: in units of its length).
+        differences: central differences at these steps, one-sided ones at the border of the domain; NaN outside it.
+        bounds: what noise may do to each of them.
+        plateau: the coarsest and finest of the steps that the value rests on; None where no step would do.
+    """
+
+    value: float
+    bound: float
+    noise: float
+    smoothness: str
+    kink_distance: float
+    one_sided: tuple[float, float]
+    steps: tuple[float, ...]
+    differences: tuple[float, ...]
+    bounds: tuple[float, ...]
+    plateau: tuple[float, float] | None
+
+    def per(self, unit: float) -> Estimate:
+        """The same where one unit of t is a displacement `unit` of the input."""
+        length = abs(unit)
+        low, high = sorted(slope / unit for slope in self.one_sided)
+        return Estimate(
+            value=self.value / unit,
+            bound=self.bound / length,
+            noise=self.noise,
+            smoothness=self.smoothness,
+            kink_distance=self.kink_distance * length,
+            one_sided=(low, high),
+            steps=tuple(h * length for h in self.steps),
+            differences=tuple(d / unit for d in self.differences),
+            bounds=tuple(b / length for b in self.bounds),
+            plateau=self.plateau and (self.plateau[0] * length, self.plateau[1] * length),
+        )
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Claims spoilt on purpose and held against the same evidence: each must fail.
+
+    Attributes:
+        tried: the kinds of fault that make a difference here.
+        slipped: those of them that passed.
+    """
+
+    tried: tuple[str, ...]
+    slipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One leaf, one pair of methods: the claim held against an independent estimate, at its worst entry.
 
@@ -144,9 +207,12 @@ class Comparison:
         bound: error bound of both together; the true difference lies within abs_err ± bound.
         rel_err: abs_err over the larger of claim and estimate.
         rtol: the relative error from which on a claim is a FAIL.
-        resolution: for a PASS, "right to within this" relative error over the leaf.
+        resolution: for a PASS, the smallest relative error of a single entry that would have been caught.
+        certainty: the probability with which it would have been: 1 where every entry was looked at.
         worst_entry: index in the leaf; None where a probe could not be narrowed down to an entry.
         unresolved: entries too small beside the leaf's others to be judged by their own size.
+        self_test: of a PASS against numerical evidence, what became of faults planted in the claim.
+        story: how the estimate at the worst entry was found, where steps were tried one by one.
     """
 
     wrt: str
@@ -170,6 +236,9 @@ class Comparison:
     unresolved: int = 0
     trial: int = 0
     mode: str = "full"
+    certainty: float = 1.0
+    self_test: SelfTest | None = None
+    story: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def named(bench: Bench, line: Comparison, leaf: Leaf, rows: Rows) -> Comparison:
         estimate=float(value[best]),
         bound=float(bound[best]),
         abs_err=float(apart),
+        story=slope.story[best].per(unit),
         rel_err=float(apart / scale),
     )
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf, Unavailable
-from gradcheck.checks import claims, culprit, own_dtype, partials
+from gradcheck.checks import claims, culprit, own_dtype, partials, self_test
 from gradcheck.checks.claims import Rows
-from gradcheck.checks.rows import comparison, output_leaf, resolution_of
-from gradcheck.checks.sheet import Compared, Sheet, look, settle
+from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
+from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
 from gradcheck.results import Comparison, Partial, Reason
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
@@ -41,7 +41,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
         if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
             notes.append(claims.CUT_OFF.format(rows.method))
             continue
-        table += [culprit.named(bench, _line(bench, c, rows, "numeric"), c.leaf, rows) for c in compared]
+        table += [_against_evidence(bench, rows, sheet, c) for sheet, c in zip(sheets, compared, strict=True)]
         if stepped is not None:
             table += _against(bench, rows, stepped, sheets, rows_of)
         for other in trusted:
@@ -60,6 +60,24 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
     found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
     found = [_at_ties(bench, c, fine) for c in found]
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
+
+
+def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Comparison:
+    """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst entry."""
+    line = culprit.named(bench, _line(bench, c, rows, "numeric"), c.leaf, rows)
+    fine, units = rows.fine or rows, partials.displacements(bench.program, c.leaf)
+    gradient, size = fine.rows[:, c.leaf.span], np.abs(units)
+    own, slip = fine.own[:, c.leaf.span] * size, fine.slip[:, c.leaf.span] * size
+
+    def along(spoilt: F64) -> Along:
+        return Along(spoilt * units, own, slip, np.abs(spoilt * units), many=False)
+
+    rng = generator(0, "faults", bench.label, c.leaf.path)
+    something = float(np.max(sheet.outputs / size, initial=0.0)) or 1.0
+    error = self_test.error_at_entries(sheet, c, units, gradient)
+    shape = (*c.leaf.shape, c.leaf.width)
+    line = self_test.scored(line, sheet, gradient, along, error, rng, shape=shape, something=something)
+    return told(line, c, sheet, units) if bench.options.stories else line
 
 
 def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:

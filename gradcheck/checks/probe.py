@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Leaf, Program
-from gradcheck.checks import claims, culprit, own_dtype, partials
+from gradcheck.checks import claims, culprit, own_dtype, partials, self_test
 from gradcheck.checks.claims import Rows
-from gradcheck.checks.rows import comparison, resolution_of
+from gradcheck.checks.rows import comparison, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
 from gradcheck.evidence import central, probes
 from gradcheck.evidence.line import F64, Setting
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DENSE, SPARSE = 3, 1
 PROBES = DENSE + SPARSE
 CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have been caught
+MISSED = (1 - CERTAINTY) ** (
+    1 / DENSE
+) / 0.8  # all dense probes move the entry by less than this times its scale: 1 % of the time
 DESCENTS = 4  # ways down to a wrong entry that are tried
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
 
@@ -36,6 +39,7 @@ class Part:
 
     sheet: Sheet
     tangents: F64
+    place: slice
 
 
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
@@ -49,7 +53,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     for leaf in bench.leaves if program.claims else ():
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
         for i, rows in enumerate(reverse):
-            table.append(culprit.named(bench, _line(bench, leaf, rows, whole, cotangents), leaf, rows))
+            table.append(_against_evidence(bench, leaf, rows, whole, cotangents))
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in forward:
             table += _forward(bench, claim, whole, notes)
@@ -84,7 +88,7 @@ def probes_on(bench: Bench, leaf: Leaf, part: slice) -> Part:
         rng = generator(0, "tangent", bench.label, leaf.path, part.start, part.stop, k)
         tangents[k, part] = (probes.dense if k < DENSE else probes.sparse)(rng, x[part], program.eps)
     phis = [bench.evaluator.line(partials.embedded(program, leaf, u)) for u in tangents]
-    return Part(measure(leaf, phis, [_only(bench.setting, k) for k in range(PROBES)], program.eps), tangents)
+    return Part(measure(leaf, phis, [_only(bench.setting, k) for k in range(PROBES)], program.eps), tangents, part)
 
 
 def _only(setting: Setting, channel: int) -> Setting:
@@ -92,20 +96,49 @@ def _only(setting: Setting, channel: int) -> Setting:
     return replace(setting, channels=setting.channels[channel : channel + 1])
 
 
-def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
-    """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence."""
+def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
+    """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst probe."""
+    line, found, part = _line(bench, leaf, rows, whole, cotangents)
+    line = _scored(bench, culprit.named(bench, line, leaf, rows), rows.fine or rows, part)
+    ask = bench.options.stories and line.mode == "probe"
+    return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
+
+
+def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Comparison:
+    """The score of the self-test, on the part of a leaf that was looked at least sharply."""
+    leaf = part.sheet.leaf
+    gradient, tangents = rows.rows[:, leaf.span][:, part.place], part.tangents[:, part.place]
+    claim = _along(rows, part)
+
+    def along(spoilt: F64) -> Along:
+        return replace(claim, value=np.sum(spoilt * tangents, axis=1)[None])
+
+    scales = probes.scales_of(bench.program.point[leaf.span][part.place])
+    nothing = float(np.max(np.fmax(part.sheet.nearby, part.sheet.outputs))) if np.isnan(line.resolution) else 0.0
+    error = self_test.error_along_probes(scales, gradient, nothing)
+    shape = (*leaf.shape, leaf.width) if part.place == slice(0, leaf.entries * leaf.width) else (-1, 1)
+    rng = generator(0, "faults", bench.label, leaf.path)
+    something = nothing / float(np.min(scales)) or 1.0
+    return self_test.scored(line, part.sheet, gradient, along, error, rng, shape=shape, something=something)
+
+
+def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Part]:
+    """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence.
+
+    With it the judgement behind it, and the part of the leaf that was looked at least sharply.
+    """
     own = own_dtype.against_twin(bench, leaf, rows, cotangents) if rows.fine else None
     if own is not None and np.any(own.code == 2):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
-    fine, rtol = rows.fine or rows, bench.rtol(rows)
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, whole
+    fine, rtol, part = rows.fine or rows, bench.rtol(rows), whole
     found = _settled(bench, fine, whole, rtol, cotangents)
     resolution = resolution_of_probes(found, fine, whole)
     limit = bench.options.rtol or DULLEST
     if not np.any(found.code) and limit < resolution < np.inf:
-        found, resolution = _in_parts(bench, leaf, fine, found, rtol, limit, resolution, cotangents)
+        found, resolution, part = _in_parts(bench, leaf, fine, found, rtol, limit, resolution, cotangents)
     if own is not None and np.any(own.code) and not np.any(found.code):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True)
-    return _row(bench, found, rows, "numeric", resolution)
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, part
+    return _row(bench, found, rows, "numeric", resolution), found, part
 
 
 def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> Compared:
@@ -167,22 +200,25 @@ def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attem
 
 def _in_parts(
     bench: Bench, leaf: Leaf, rows: Rows, found: Compared, rtol: float, limit: float, resolution: float, cotangents: F64
-) -> tuple[Compared, float]:
+) -> tuple[Compared, float, Part]:
     """Probe parts of a leaf: an entry of a part of 1/k of the size stands out sqrt(k) times more."""
     size = bench.program.point[leaf.span].size
     count = min(PARTS, size, int(np.ceil((resolution / limit) ** 2)) + 1)
     edges = np.linspace(0, size, count + 1).astype(int)
-    dullest = float("nan")
+    dullest, dull = -np.inf, None
     for low, high in pairwise(edges):
         part = probes_on(bench, leaf, slice(int(low), int(high)))
         again = _settled(bench, rows, part, rtol, cotangents)
-        dullest = float(np.fmax(dullest, resolution_of_probes(again, rows, part)))
+        sharp = resolution_of_probes(again, rows, part)
+        if dull is None or sharp > dullest:
+            dullest, dull = sharp, part
         if np.any(again.code):
-            return again, dullest
+            return again, dullest, part
+    assert dull is not None
     if dullest > limit:
         seen = np.full(found.seen.shape, Reason.DULL, dtype=object)
-        return replace(found, code=np.ones_like(found.code), seen=seen), dullest
-    return found, dullest
+        found = replace(found, code=np.ones_like(found.code), seen=seen)
+    return found, dullest, dull
 
 
 def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
@@ -194,12 +230,11 @@ def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
     s = found.sides
     if s.apart.shape[1] != PROBES or np.all(s.size <= s.allowed):
         return float("nan")
-    threshold = (1 - CERTAINTY) ** (1 / DENSE) / 0.8
     touched = np.any(part.tangents != 0, axis=0)
     terms = (rows.rows[:, part.sheet.leaf.span] * part.tangents)[:DENSE, touched]
     size = np.sqrt(np.mean(terms**2, axis=1))
     with np.errstate(all="ignore"):
-        seen = (s.apart + s.allowed)[0, :DENSE] / (threshold * size)
+        seen = (s.apart + s.allowed)[0, :DENSE] / (MISSED * size)
     return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
 
 
@@ -232,7 +267,33 @@ def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[
         apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
         worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
         c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
-    return [_row(bench, c, rows, "numeric", resolution_of(c))]
+    line = _row(bench, c, rows, "numeric", _resolution_of_sums(c, leaf.entries))
+    return [_scored_sums(bench, line, whole, rough if twin is None else fine)]
+
+
+def _resolution_of_sums(found: Compared, entries: int) -> float:
+    """The same for a claim of which only sums over entries are known: these are sqrt(entries) times the typical term."""
+    s = found.sides
+    if np.all(s.size <= s.allowed):
+        return float("nan")
+    typical = np.sqrt(np.mean(s.size[0, :DENSE] ** 2) / entries)
+    return float(np.max((s.apart + s.allowed)[0, :DENSE]) / (MISSED * typical))
+
+
+def _scored_sums(bench: Bench, line: Comparison, whole: Part, claim: Along) -> Comparison:
+    """The score of the faults that sums over entries can show; of a derivative that is zero there is none."""
+    if np.isnan(line.resolution):
+        return line
+
+    def along(spoilt: F64) -> Along:
+        return replace(claim, value=spoilt.T)
+
+    def error(spoilt: F64) -> F64:
+        typical = np.sqrt(np.mean(claim.value**2))
+        return np.asarray(np.abs(spoilt - claim.value.T) / typical)
+
+    rng = generator(0, "faults", bench.label, line.wrt)
+    return self_test.scored(line, whole.sheet, claim.value.T, along, error, rng, shape=(1,))
 
 
 def _pushed_along(bench: Bench, pushed: F64, eps: float, point: F64, tangents: F64, claim: Claim) -> Along:
@@ -266,5 +327,6 @@ def _row(bench: Bench, c: Compared, rows: Rows, against: str, resolution: float,
         resolution=resolution,
         trial=bench.trial,
         mode="full" if entries else "probe",
+        certainty=1.0 if entries else CERTAINTY,
     )
     return line if entry is None else replace(line, worst_entry=c.leaf.index(c.leaf.start + entry))

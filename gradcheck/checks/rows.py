@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.backends.program import Leaf, Program
+from gradcheck.checks.sheet import careful
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.verdict.compare import VERDICTS, reason_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.checks.sheet import Compared
+    from gradcheck.checks.sheet import Compared, Sheet
     from gradcheck.evidence.line import F64
 
 
@@ -66,10 +68,12 @@ def comparison(
     resolution: float,
     trial: int,
     mode: str = "full",
+    certainty: float = 1.0,
 ) -> Comparison:
     """The line of one leaf and pair of methods.
 
     Args:
+        certainty: with which an error of the size of the resolution would have been caught.
         units: displacement per line, (L,), by which directional derivatives become partial ones; ones for probes.
         channels: combinations of outputs; None: each output by itself.
     """
@@ -81,6 +85,7 @@ def comparison(
     claimed, estimate = float(s.claim[place]) / per * sign, float(s.value[place]) / per * sign
     apart, allowed = float(s.apart[place]) / per, float(s.allowed[place]) / per
     seen = c.seen[place]
+    story = None if c.story is None else c.story[place]
     if seen is Reason.KINK_SUBGRADIENT and verdict is Verdict.PASS:
         apart = 0.0
     return Comparison(
@@ -104,7 +109,18 @@ def comparison(
         unresolved=int(np.sum(np.any(c.unresolved & (s.size > s.allowed), axis=0))),
         trial=trial,
         mode=mode,
+        certainty=certainty,
+        story=story and story.per(float(units[line]) or 1.0),
     )
+
+
+def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:
+    """The same with the story of the estimate at its worst entry, where steps were not tried one by one before."""
+    if line.story is not None:
+        return line
+    channel, place = worst_place(c)
+    story = careful(sheet.phis[place], sheet.settings[place]).story[channel]
+    return replace(line, story=story.per(float(units[place]) or 1.0))
 
 
 def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allowed: float, seen: Reason | None) -> Reason:

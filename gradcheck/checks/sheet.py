@@ -33,6 +33,7 @@ class Sheet:
         low, high: enclose the one-sided slopes at a kink; NaN elsewhere.
         eps: relative spacing of floats in the precision of the function.
         outputs: size of the channels: what a slope is negligible beside.
+        story: how each careful estimate was found, None of the others.
         refined: which lines have had the careful estimate, (L,).
     """
 
@@ -47,6 +48,7 @@ class Sheet:
     high: F64
     outputs: F64
     reason: NDArray[np.object_]
+    story: NDArray[np.object_]
     refined: NDArray[np.bool_]
 
 
@@ -61,6 +63,7 @@ class Compared:
         seen: what the evidence remarked: a Reason or None.
         doubtful: along many entries at once, passed although the two differ by more than their errors: a few entries
             may be wrong by more than the sum shows.
+        story: of the careful estimates.
         at: for a single line that the way down led to: its entry and displacement.
     """
 
@@ -70,6 +73,7 @@ class Compared:
     unresolved: NDArray[np.bool_]
     seen: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
+    story: NDArray[np.object_] | None = None
     at: tuple[int, float] | None = None
 
 
@@ -79,15 +83,16 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     shape = (channels, len(phis))
     size = np.stack([s.size for s in settings], axis=1)
     empty = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
-    reason, refined = np.full(shape, None, dtype=object), np.zeros(len(phis), dtype=bool)
-    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, refined=refined)
+    reason, story = (np.full(shape, None, dtype=object) for _ in range(2))
+    refined = np.zeros(len(phis), dtype=bool)
+    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, refined=refined)
     for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
         _store(sheet, line, central.estimate(phi, setting, central.step_for(setting, eps)))
     return sheet
 
 
 def _store(sheet: Sheet, line: int, slope: Slope) -> None:
-    names = ("value", "bound", "nearby", "low", "high", "reason")
+    names = ("value", "bound", "nearby", "low", "high", "reason", "story")
     for name in names:
         getattr(sheet, name)[:, line] = getattr(slope, name)
 
@@ -140,7 +145,7 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     code[kink] = np.where(inside, 0, 2)[kink]
     seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
-    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful)
+    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
 
 
 def sides(claim: F64, value: F64, bound: F64, own: F64, scale: F64, nearby: F64 | None = None) -> Sides:

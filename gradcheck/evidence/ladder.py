@@ -7,14 +7,14 @@ coarsest step whose interval meets the interval of every finer one. Coarse steps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcheck.evidence import smoothness
 from gradcheck.evidence.line import COARSEST, RATIO, Slope
-from gradcheck.results import Reason
+from gradcheck.results import Estimate, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,17 +96,52 @@ def estimate(phi: Phi, setting: Setting) -> Slope:
         return values
 
     floats = {name: column(name) for name in ("value", "bound", "nearby", "low", "high")}
-    return Slope(**floats, reason=column("reason", object))
+    story: NDArray[Any] = np.empty(len(found), dtype=object)
+    story[:] = [_told(rungs, c, one) for c, one in enumerate(found)]
+    return Slope(**floats, reason=column("reason", object), story=story)
 
 
 @dataclass(frozen=True)
 class _One:
+    """What was made of one channel's rungs; `steps` are those that the value rests on."""
+
     value: float
     bound: float
     nearby: float
     low: float = np.nan
     high: float = np.nan
     reason: Reason | None = None
+    steps: tuple[float, float] | None = None
+    shape: str = ""
+    kink: float = np.nan
+
+
+@dataclass(frozen=True)
+class _Plateau:
+    """A value that several steps agree on, its bound, and the coarsest and finest of these steps."""
+
+    value: float
+    bound: float
+    steps: tuple[float, float]
+
+
+def _told(rungs: Rungs, c: int, one: _One) -> Estimate:
+    """The story of one channel, in units of t."""
+    right, left, h = rungs.right[:, c], rungs.left[:, c], rungs.steps
+    with np.errstate(all="ignore"):
+        sides = np.where(np.isfinite(left), np.where(np.isfinite(right), (right + left) / (2 * h), left / h), right / h)
+    return Estimate(
+        value=one.value,
+        bound=one.bound,
+        noise=float(rungs.noise[-1, c]),
+        smoothness=one.shape,
+        kink_distance=one.kink,
+        one_sided=(one.low, one.high),
+        steps=tuple(map(float, h)),
+        differences=tuple(map(float, sides)),
+        bounds=tuple(map(float, rungs.noise[:, c] / h)),
+        plateau=one.steps,
+    )
 
 
 def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) -> _One:
@@ -132,10 +167,20 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
         return _at_kink(h, right, left, noise, found, nearby)
     if found is None or shape is smoothness.Shape.JUMP:
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
-        return _One(_finest(h, right, left), np.inf, nearby, reason=reason)
-    still = np.all(right[-PLATEAU:] == 0) and np.all(left[-PLATEAU:] == 0) and found[0] != 0
+        return _One(_finest(h, right, left), np.inf, nearby, reason=reason, shape=shape.value)
+    still = np.all(right[-PLATEAU:] == 0) and np.all(left[-PLATEAU:] == 0) and found.value != 0
     coarse |= bool(still and np.max(noise) > COARSE_VALUES * rungs.size[c])
-    return _One(*found, nearby, reason=Reason.QUANTISED if coarse else None)
+    return _smooth(
+        found,
+        nearby,
+        reason=Reason.QUANTISED if coarse else None,
+        shape=shape.value,
+        kink=smoothness.distance_to_kink(h, right, left, noise),
+    )
+
+
+def _smooth(found: _Plateau, nearby: float, **more: Any) -> _One:
+    return _One(found.value, found.bound, nearby, steps=found.steps, **more)
 
 
 def _finest(h: F64, right: F64, left: F64) -> float:
@@ -177,8 +222,8 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     return 4 * quantum, last
 
 
-def _plateau(h: F64, slopes: F64, radius: F64) -> tuple[float, float] | None:
-    """Lepskii's choice among the extrapolated differences: (value, bound), None where no step will do."""
+def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
+    """Lepskii's choice among the extrapolated differences; None where no step will do."""
     if h.size < PLATEAU + 1:
         return None
     value = (RATIO**2 * slopes[1:] - slopes[:-1]) / (RATIO**2 - 1)
@@ -186,11 +231,12 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> tuple[float, float] | None:
     for j in range(value.size - PLATEAU + 1):
         apart = np.abs(value[j] - value[j + 1 :])
         if np.all(apart <= radius[j] + radius[j + 1 :]):
-            return float(value[j]), float(radius[j] + np.max(apart[: PLATEAU - 1]))
-    return _converging(value, radius)
+            bound = float(radius[j] + np.max(apart[: PLATEAU - 1]))
+            return _Plateau(float(value[j]), bound, (float(h[j + 1]), float(h[j + PLATEAU])))
+    return _converging(h, value, radius)
 
 
-def _converging(value: F64, radius: F64) -> tuple[float, float] | None:
+def _converging(h: F64, value: F64, radius: F64) -> _Plateau | None:
     """Slopes that still change with the step, but ever less: a derivative that exists though it is not smooth, as |x| x at 0.
 
     They change by at most SHRINKS of the time before, so what is left to come is at most the last change over 1 - SHRINKS.
@@ -198,20 +244,24 @@ def _converging(value: F64, radius: F64) -> tuple[float, float] | None:
     changes = np.abs(np.diff(value[-FINE:]))
     if changes.size < FINE - 1 or np.any(changes[1:] > SHRINKS * changes[:-1] + radius[-FINE + 2 :]):
         return None
-    return float(value[-1]), float(2 * changes[-1] / (1 - SHRINKS) + radius[-1])
+    bound = float(2 * changes[-1] / (1 - SHRINKS) + radius[-1])
+    return _Plateau(float(value[-1]), bound, (float(h[-2]), float(h[-1])))
 
 
-def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: tuple[float, float] | None, nearby: float) -> _One:
+def _at_kink(h: F64, right: F64, left: F64, noise: F64, found: _Plateau | None, nearby: float) -> _One:
     """One-sided slopes by the same rule; their interval holds every valid subgradient."""
     below, above = _plateau_one_sided(h, left, noise), _plateau_one_sided(h, right, noise)
+    kink = smoothness.Shape.KINK.value
     if below is None or above is None:
-        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.SINGULAR)
-    (a, ra), (b, rb) = below, above
-    value, bound = found or ((a + b) / 2, abs(a - b) / 2)
-    return _One(value, max(bound, ra, rb), nearby, min(a - ra, b - rb), max(a + ra, b + rb), Reason.KINK_SUBGRADIENT)
+        return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.SINGULAR, shape=kink)
+    a, b = below, above
+    middle = found or _Plateau((a.value + b.value) / 2, abs(a.value - b.value) / 2, b.steps)
+    middle = replace(middle, bound=max(middle.bound, a.bound, b.bound))
+    low, high = min(a.value - a.bound, b.value - b.bound), max(a.value + a.bound, b.value + b.bound)
+    return _smooth(middle, nearby, low=low, high=high, reason=Reason.KINK_SUBGRADIENT, shape=kink, kink=0.0)
 
 
-def _plateau_one_sided(h: F64, difference: F64, noise: F64) -> tuple[float, float] | None:
+def _plateau_one_sided(h: F64, difference: F64, noise: F64) -> _Plateau | None:
     # (4 s(h) - s(4h)) / 3 cancels the term in h, and differences of that obey the same rule as central ones
     slopes, radius = difference / h, noise / h
     first = (RATIO * slopes[1:] - slopes[:-1]) / (RATIO - 1)
@@ -224,5 +274,8 @@ def _one_sided(h: F64, right: F64, left: F64, noise: F64, nearby: float) -> _One
         start = _fine_run(np.isfinite(side))
         if h.size - start >= PLATEAU + 2:
             found = _plateau_one_sided(h[start:], side[start:], noise[start:])
-            return _One(*found, nearby) if found else _One(float(side[-1] / h[-1]), np.inf, nearby, reason=Reason.SINGULAR)
+            if found:
+                return _smooth(found, nearby, shape="one-sided")
+            singular = smoothness.Shape.SINGULAR.value
+            return _One(float(side[-1] / h[-1]), np.inf, nearby, reason=Reason.SINGULAR, shape=singular)
     return _One(np.nan, np.inf, nearby, reason=Reason.NOT_FINITE_NEARBY)

@@ -79,6 +79,7 @@ class Slope:
         nearby: the steepest chord seen, |phi(t) - phi(0)| / t: the scale beside which a zero is a zero.
         low, high: one-sided slopes at a kink, NaN elsewhere.
         reason: why there is no better estimate, None where there is a good one.
+        story: how each was found, an Estimate in units of t; None of a cheap estimate.
     """
 
     value: F64
@@ -87,6 +88,7 @@ class Slope:
     low: F64
     high: F64
     reason: NDArray[np.object_]
+    story: NDArray[np.object_]
 
     def at(self, channel: int) -> Reason | None:
         """The reason of one channel."""
@@ -96,8 +98,8 @@ class Slope:
 
 def smooth(value: F64, bound: F64, nearby: F64) -> Slope:
     """A slope with nothing to remark."""
-    nothing = np.full(value.shape, np.nan)
-    return Slope(value, bound, nearby, nothing, nothing, np.full(value.shape, None, dtype=object))
+    nothing, none = np.full(value.shape, np.nan), np.full(value.shape, None, dtype=object)
+    return Slope(value, bound, nearby, nothing, nothing, none, none)
 
 
 def slack_for(comparisons: int, false_alarms: float = 1e-4) -> float:

@@ -58,3 +58,19 @@ def _stays(difference: F64, noise: F64) -> bool:
     """Whether a difference no longer changes as the step falls, over the four finest steps."""
     tail = difference[-4:]
     return bool(tail.size == 4 and np.all(np.abs(tail) > noise[-4:]) and np.ptp(tail) <= 0.01 * np.abs(tail[-1]))
+
+
+def distance_to_kink(h: F64, right: F64, left: F64, noise: F64) -> float:
+    """How far along the line the nearest kink lies, on either side; NaN where none is seen.
+
+    Beyond a kink at distance d the second difference is the change of slope times (h - d), before it there is none: it drops
+    out of sight within one step, and the last two steps that see it give d.
+    """
+    second = np.abs(right - left)
+    clear = second > 4 * noise
+    run = int(np.argmin(clear)) if not clear.all() else h.size
+    if run < 2 or run == h.size or second[run - 1] / RATIO**2 <= 8 * noise[run]:
+        return float("nan")
+    (a, b), (far, near) = h[run - 2 : run], second[run - 2 : run]
+    meets = (a * near - b * far) / (near - far) if near != far else b
+    return float(min(max(meets, h[run]), b))

@@ -12,20 +12,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradcheck.report import story
 from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
-QUIET, NORMAL, VERBOSE = -1, 0, 1
+QUIET, NORMAL, VERBOSE, STORIES = -1, 0, 1, 2
 
 
 def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: int = NORMAL) -> str:
     """Return the tables of all cases and a summary line.
 
     Args:
-        verbosity: -1 the summary alone, 0 tables, 1 partial derivatives too.
+        verbosity: -1 the summary alone, 0 tables, 1 partial derivatives and the self-test too, 2 every step of the estimates.
     """
     parts: list[RenderableType] = []
     if verbosity > QUIET:
@@ -71,12 +72,20 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
             yield _indented(text)
     if not result.comparisons or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
-    if verbosity >= VERBOSE and result.partials:
-        yield _partials(result.partials)
+    yield from _details(result, verbosity)
     for note in result.notes if verbosity >= VERBOSE else [n for n in result.notes if "-v does not" not in n]:
         yield _indented(Text(note, "dim"))
     if result.expect == "fail":
         yield _indented(Text(f"expected: {result.because}", "dim"))
+
+
+def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
+    if verbosity >= VERBOSE:
+        yield from _self_test(result.comparisons)
+        if result.partials:
+            yield _partials(result.partials)
+    if verbosity >= STORIES:
+        yield from _stories(result.comparisons)
 
 
 def _headline(result: CheckResult) -> Text:
@@ -150,6 +159,8 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
         yield _indented(_place(group[0]))
         for c in group:
             yield _indented(_values(c), 4)
+        if group[0].self_test and group[0].self_test.slipped:
+            yield _indented(Text(f"slipped through: {', '.join(group[0].self_test.slipped)}"), 4)
         if group[0].reason.advice:
             yield _indented(Text(group[0].reason.advice, "dim"), 4)
     alone = _alone(of_leaf)
@@ -159,11 +170,15 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
 
 
 def _place(c: Comparison) -> Text:
+    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" {_derivative(c)}", "bold")
+    return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
+
+
+def _derivative(c: Comparison) -> str:
     index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
     along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
     output = "(a random combination of the outputs)" if c.output == "combination" else c.output
-    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" ∂{output} / ∂{c.wrt}{index}", "bold").append(along)
-    return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
+    return f"∂{output} / ∂{c.wrt}{index}{along}"
 
 
 def _values(c: Comparison) -> Text:
@@ -192,6 +207,25 @@ def _stopped(result: CheckResult) -> Iterator[RenderableType]:
         yield _indented(Text(result.traceback, "dim"), 4)
 
 
+def _self_test(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:
+    scores = [c.self_test for c in comparisons if c.self_test is not None]
+    tried, slipped = sum(len(s.tried) for s in scores), sum(len(s.slipped) for s in scores)
+    if tried:
+        kinds = ", ".join(dict.fromkeys(name for s in scores for name in s.tried))
+        yield _indented(Text(f"self-test: {tried - slipped} of {tried} planted faults caught ({kinds})"))
+
+
+def _stories(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:
+    """One story for each estimate: claims held against the same estimate share it."""
+    told: set[tuple[object, ...]] = set()
+    for c in comparisons:
+        if c.story is None or (c.wrt, c.output, c.worst_entry, c.story.steps) in told:
+            continue
+        told.add((c.wrt, c.output, c.worst_entry, c.story.steps))
+        yield _indented(Text(f"{_derivative(c)}: ", "bold").append(story.sentence(c.story), "not bold"))
+        yield _indented(story.table(c, c.story), 4)
+
+
 def _partials(partials: tuple[Partial, ...]) -> Table:
     methods = list(dict.fromkeys(m for p in partials for m in p.values if m != "numeric"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
@@ -211,7 +245,7 @@ def _index(entry: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, entry))}]" if entry else ""
 
 
-def _indented(text: Text, by: int = 2) -> Padding:
+def _indented(text: RenderableType, by: int = 2) -> Padding:
     return Padding(text, (0, 0, 0, by))
 
 

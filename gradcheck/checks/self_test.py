@@ -1,0 +1,97 @@
+"""Is the evidence blind? The claim that passed is spoilt on purpose and held against the same estimates: it must fail.
+
+It costs no evaluation. What a fault must be to count is taken from what the PASS states of itself: `MARGIN` times the stated
+resolution, or the relative error that matters where that is larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.checks.sheet import look
+from gradcheck.results import Comparison, Reason, SelfTest, Verdict
+from gradcheck.verdict.faults import planted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.checks.sheet import Along, Compared, Sheet
+    from gradcheck.evidence.line import F64
+
+MARGIN = 10.0
+OF_NOTHING = 1e-2  # of the slopes nearby and the outputs: what an entry that passed as zero may not be taken for
+EXACT = 1e-6  # relative: a fault that should be just large enough is
+
+
+def scored(
+    line: Comparison,
+    sheet: Sheet,
+    gradient: F64,
+    along: Callable[[F64], Along],
+    error: Callable[[F64], F64],
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, ...],
+    something: float = 1.0,
+) -> Comparison:
+    """The same PASS with the score of its self-test; INCONCLUSIVE, with the faults' names, where one slips through.
+
+    Args:
+        gradient: the claim, (C, n).
+        along: a gradient along the sheet's lines.
+        error: how large the fault in a spoilt gradient is, in terms of the resolution that the PASS states.
+        shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
+        something: an entry that is not zero, for a gradient that is.
+    """
+    if line.verdict is not Verdict.PASS:
+        return line
+    size = OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
+    if not size < 1:
+        return line
+    tried, slipped = [], []
+    for name, spoilt in planted(gradient.reshape(len(gradient), *shape), size, something, rng):
+        spoilt = spoilt.reshape(gradient.shape)
+        if not np.any(error(spoilt) >= size * (1 - EXACT)):
+            continue
+        tried.append(name)
+        judged = look(sheet, along(spoilt), line.rtol, demanded=False)
+        if not np.any((judged.code == 2) | judged.doubtful):
+            slipped.append(name)
+    found = replace(line, self_test=SelfTest(tuple(tried), tuple(slipped)))
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else found
+
+
+def error_at_entries(sheet: Sheet, passed: Compared, units: F64, gradient: F64) -> Callable[[F64], F64]:
+    """Errors relative to what each entry was judged by, (C, n); where the claim lies at a kink it proves nothing: 0."""
+    s = passed.sides
+    kink = passed.seen == Reason.KINK_SUBGRADIENT
+    zero = s.size <= s.allowed
+    nothing = OF_NOTHING * np.max(np.maximum(s.nearby, sheet.outputs), initial=0.0)
+
+    def error(spoilt: F64) -> F64:
+        apart = np.abs((spoilt - gradient) * units)
+        own = np.maximum(np.abs(gradient * units), np.abs(spoilt * units))
+        scale = np.where(passed.unresolved | zero, s.whole, own)
+        with np.errstate(all="ignore"):
+            found = np.where(zero & (apart <= nothing), 0.0, apart / scale)
+        return np.where(kink | (apart == 0), 0.0, found)
+
+    return error
+
+
+def error_along_probes(scales: F64, gradient: F64, nothing: float) -> Callable[[F64], F64]:
+    """The single entry of typical size whose error would move a probe as much, (C,).
+
+    Args:
+        nothing: what a gradient that passed as zero is small beside; 0 for one that did not.
+    """
+    typical = np.maximum(np.sqrt(np.mean((gradient * scales) ** 2, axis=1)), nothing)
+
+    def error(spoilt: F64) -> F64:
+        size = np.sqrt(np.sum(((spoilt - gradient) * scales) ** 2, axis=1))
+        return np.asarray(np.where(typical > 0, size / np.where(typical > 0, typical, 1.0), 0.0))
+
+    return error
