@@ -30,8 +30,8 @@ def named(bench: Bench, line: Comparison, leaf: Leaf, rows: Rows) -> Comparison:
     program = bench.program
     place = leaf.start + int(np.ravel_multi_index(line.worst_entry, leaf.shape)) * leaf.width
     unit = float(partials.displacements(program, leaf)[place - leaf.start])
-    phi, step = bench.evaluator.line_of_entry(place, unit), central.step_for(bench.setting, program.eps)
-    every = central.estimate(phi, replace(bench.setting, channels=None), step).value
+    phi, steps = bench.evaluator.line_of_entry(place, unit), central.steps_for(bench.setting, program.eps)
+    every = central.estimate(phi, replace(bench.setting, channels=None), steps).value
     asked = np.argsort(-np.abs(np.nan_to_num(every)), kind="stable")[:ASKED]
     cotangents = _units(program.value.size, asked)
     slope = ladder.estimate(phi, replace(bench.setting, channels=cotangents))

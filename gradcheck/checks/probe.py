@@ -181,12 +181,12 @@ def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attem
     program = bench.program
     x, gradient, own = program.point[leaf.span], rows.rows[channel, leaf.span], rows.own[channel, leaf.span]
     setting = _only(bench.setting, channel)
-    step = central.step_for(setting, program.eps)
+    steps = central.steps_for(setting, program.eps)
 
     def disagreement(part: slice) -> float:
         u = np.zeros(x.size)
         u[part] = probes.dense(generator(0, "descent", bench.label, part.start, part.stop, attempt), x[part], program.eps)
-        slope = central.estimate(bench.evaluator.line(partials.embedded(program, leaf, u)), setting, step)
+        slope = central.estimate(bench.evaluator.line(partials.embedded(program, leaf, u)), setting, steps)
         allowed = float(slope.bound[0]) + rows.eps * float(np.abs(gradient) @ np.abs(u)) + float(np.linalg.norm(own * u))
         return float(np.abs(gradient @ u - slope.value[0]) / max(allowed, 1e-300))
 

@@ -34,6 +34,7 @@ class Sheet:
         eps: relative spacing of floats in the precision of the function.
         outputs: size of the channels: what a slope is negligible beside.
         story: how each careful estimate was found, None of the others.
+        rough: not smooth as far as a cheap estimate can tell.
         refined: which lines have had the careful estimate, (L,).
     """
 
@@ -49,6 +50,7 @@ class Sheet:
     outputs: F64
     reason: NDArray[np.object_]
     story: NDArray[np.object_]
+    rough: NDArray[np.bool_]
     refined: NDArray[np.bool_]
 
 
@@ -84,15 +86,15 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     size = np.stack([s.size for s in settings], axis=1)
     empty = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
     reason, story = (np.full(shape, None, dtype=object) for _ in range(2))
-    refined = np.zeros(len(phis), dtype=bool)
-    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, refined=refined)
+    rough, refined = np.zeros(shape, dtype=bool), np.zeros(len(phis), dtype=bool)
+    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
     for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
-        _store(sheet, line, central.estimate(phi, setting, central.step_for(setting, eps)))
+        _store(sheet, line, central.estimate(phi, setting, central.steps_for(setting, eps)))
     return sheet
 
 
 def _store(sheet: Sheet, line: int, slope: Slope) -> None:
-    names = ("value", "bound", "nearby", "low", "high", "reason", "story")
+    names = ("value", "bound", "nearby", "low", "high", "reason", "story", "rough")
     for name in names:
         getattr(sheet, name)[:, line] = getattr(slope, name)
 
@@ -119,7 +121,7 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compar
     """Judge every line, refining estimates until each line has passed or enough are certainly wrong."""
     while True:
         now = look(sheet, claim, rtol, demanded=demanded)
-        open_ = np.where(now.doubtful, 1, now.code).astype(np.int8)
+        open_ = np.where(now.doubtful | sheet.rough, np.maximum(now.code, 1), now.code).astype(np.int8)
         urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
         confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:CONFIRMED] if urgency[i] > 0]

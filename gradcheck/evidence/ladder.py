@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PLATEAU = 3
 FINE, FAR = 6, 100.0
+ONE_STEP = 2  # rungs: a function that moves at the coarsest of them only is flat here, whatever it does further off
 MOSTLY = 0.6  # of the places looked at; a step of the values may fall between any two
 SHRINKS = 0.6  # of the last difference: a sequence of slopes that shrinks faster converges
 NOTHING = 2.0  # times the noise: what does not exceed that is nothing
@@ -98,7 +99,7 @@ def estimate(phi: Phi, setting: Setting) -> Slope:
     floats = {name: column(name) for name in ("value", "bound", "nearby", "low", "high")}
     story: NDArray[Any] = np.empty(len(found), dtype=object)
     story[:] = [_told(rungs, c, one) for c, one in enumerate(found)]
-    return Slope(**floats, reason=column("reason", object), story=story)
+    return Slope(**floats, reason=column("reason", object), story=story, rough=np.zeros(len(found), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def _fine_run(finite: NDArray[np.bool_]) -> int:
 def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) -> tuple[float, int]:
     """The quantum of a function whose values come in steps, and how many rungs, from the coarse end, still see it move.
 
+    Values that change at the very coarsest steps only come in steps as long as the input is large: between them it is flat.
     Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move,
     and the function stands still at most of the places they lead to. The quantum is then the noise, and the fine rungs
     lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
@@ -210,7 +212,7 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     moved = (right != 0) | (left != 0)
     still = np.flatnonzero(~moved)
     last = int(still[0]) if still.size else h.size
-    if last == 0 or last == h.size or np.any(moved[last + 2 :]):
+    if last <= ONE_STEP or last == h.size or np.any(moved[last + 2 :]):
         return 0.0, h.size
     steps = np.concatenate([np.abs(right[:last]), np.abs(left[:last])])
     quantum = float(np.min(steps[steps > 0]))

@@ -80,6 +80,7 @@ class Slope:
         low, high: one-sided slopes at a kink, NaN elsewhere.
         reason: why there is no better estimate, None where there is a good one.
         story: how each was found, an Estimate in units of t; None of a cheap estimate.
+        rough: whether a cheap estimate saw something that is not smooth.
     """
 
     value: F64
@@ -89,6 +90,7 @@ class Slope:
     high: F64
     reason: NDArray[np.object_]
     story: NDArray[np.object_]
+    rough: NDArray[np.bool_]
 
     def at(self, channel: int) -> Reason | None:
         """The reason of one channel."""
@@ -96,10 +98,10 @@ class Slope:
         return found
 
 
-def smooth(value: F64, bound: F64, nearby: F64) -> Slope:
+def smooth(value: F64, bound: F64, nearby: F64, rough: NDArray[np.bool_]) -> Slope:
     """A slope with nothing to remark."""
     nothing, none = np.full(value.shape, np.nan), np.full(value.shape, None, dtype=object)
-    return Slope(value, bound, nearby, nothing, nothing, none, none)
+    return Slope(value, bound, nearby, nothing, nothing, none, none, rough)
 
 
 def slack_for(comparisons: int, false_alarms: float = 1e-4) -> float:

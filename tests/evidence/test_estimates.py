@@ -61,7 +61,7 @@ def test_the_true_error_of_a_smooth_derivative_lies_inside_the_bound(name, dtype
     x = np.float64(dtype(x))
     phi, setting, u, eps = lines(function, x, dtype)
     true = derivative(np.atleast_1d(x)) * u
-    for slope in (central.estimate(phi, setting, central.step_for(setting, eps)), ladder.estimate(phi, setting)):
+    for slope in (central.estimate(phi, setting, central.steps_for(setting, eps)), ladder.estimate(phi, setting)):
         assert np.abs(slope.value - true) <= slope.bound + 4 * 2.0**-52 * np.abs(true)
 
 
