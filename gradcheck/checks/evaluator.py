@@ -50,6 +50,12 @@ class Evaluator:
         return phi
 
 
+def every_entry(program: Program, rng: np.random.Generator) -> F64:
+    """A tangent that moves every entry by about its scale."""
+    parts = [program.point[leaf.span] for leaf in program.leaves]
+    return np.concatenate([rng.standard_normal(x.shape) * probes.scales_of(x) for x in parts])
+
+
 def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
     """Measure the noise once, along directions that move every entry; each output is a channel.
 
@@ -61,12 +67,10 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
         spread: what repeated evaluations at the primal differ by, (M,).
     """
     program = evaluator.program
-    parts = [program.point[leaf.span] for leaf in program.leaves]
     finest = probes.finest_step(program.eps)
     found = spread
     for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
-        rng = generator(0, "noise", label, k)
-        tangent = np.concatenate([rng.standard_normal(x.shape) * probes.scales_of(x) for x in parts])
-        found = np.maximum(found, noise.measure(evaluator.line(tangent), program.value, finest, program.eps))
+        line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
+        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps))
     least = 0.5 * program.eps * np.abs(program.value)
     return Setting(program.value, found, least, None, finest, slack_for(comparisons))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcheck.backends.program import Leaf
-from gradcheck.evidence import central, ladder
+from gradcheck.evidence import central, hidden, ladder
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
 from gradcheck.results import Reason
 from gradcheck.verdict.compare import Sides, flat_here, judge, suspicion
@@ -84,7 +84,7 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
     size = np.stack([s.size for s in settings], axis=1)
-    empty = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
+    empty: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
     reason, story = (np.full(shape, None, dtype=object) for _ in range(2))
     rough, refined = np.zeros(shape, dtype=bool), np.zeros(len(phis), dtype=bool)
     sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
@@ -128,8 +128,35 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compar
         if confirmed >= CONFIRMED or not queue:
             return now
         for line in queue:
-            _store(sheet, line, careful(sheet.phis[line], sheet.settings[line]))
-            sheet.refined[line] = True
+            _refine(sheet, line)
+        wrong = look(sheet, claim, rtol, demanded=demanded)
+        for line in queue:
+            _beware_of_rounding(sheet, line, wrong)
+
+
+def _refine(sheet: Sheet, line: int) -> None:
+    _store(sheet, line, careful(sheet.phis[line], sheet.settings[line]))
+    sheet.refined[line] = True
+
+
+def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
+    """Before a claim is called wrong: is the slope at fine steps that of the function, or is there rounding hidden inside?
+
+    And where no steps agree: perhaps there is more noise than was measured at fine steps.
+    """
+    phi, setting, apart = sheet.phis[line], sheet.settings[line], now.sides.apart[:, line]
+    wrong = (now.code[:, line] == 2) & np.isnan(sheet.low[:, line]) & np.isfinite(apart)
+    unexplained = (sheet.reason[:, line] == Reason.DULL) | (sheet.reason[:, line] == None)  # noqa: E711 - elementwise
+    dull = (now.code[:, line] == 1) & unexplained
+    if setting.hidden or not np.any(wrong | dull):
+        return
+    if not np.any(dull) and not hidden.explains(phi, setting, np.where(wrong, apart, np.inf)):
+        return
+    found = hidden.rounding(phi, setting)
+    if found is not None:
+        setting.hidden.append(found)
+        for known in np.flatnonzero(sheet.refined):
+            _refine(sheet, int(known))
 
 
 def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:

@@ -27,7 +27,7 @@ def steps_for(setting: Setting, eps: float) -> tuple[float, ...]:
     (3 noise / |phi'''|)^(1/3), taking |phi'''| for the size of the largest output.
     """
     largest = float(np.max(np.abs(setting.base), initial=0.0))
-    noise = (np.max(setting.noise, initial=0.0), np.min(setting.noise, initial=np.inf))
+    noise = (np.max(setting.deviation, initial=0.0), np.min(setting.deviation, initial=np.inf))
     loud, quiet = (max(_step(float(n) / largest if largest > 0 else eps, eps), setting.finest) for n in noise)
     return (loud, quiet) if loud >= APART * quiet else (loud,)
 

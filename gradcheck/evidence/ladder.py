@@ -74,7 +74,7 @@ def _of_this_line(right: F64, left: F64, noise: F64, setting: Setting) -> F64:
     fine = slice(-FINE, None)
     moves = np.all((right[fine] != 0) & (left[fine] != 0), axis=0)
     seen = np.max(np.abs(right[fine] - left[fine]), axis=0)
-    own = setting.slack * np.maximum(seen, setting.combined(setting.least))
+    own = setting.slack * np.maximum(seen, setting.combined(setting.floor))
     return np.where(moves & np.isfinite(own) & (noise > FAR * own), own, noise)
 
 

@@ -8,7 +8,7 @@ differences of outputs rather than the outputs, so that an output that did not m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Setting:
         channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
         finest: the smallest step t; every multiple of it displaces the primal exactly.
         slack: how many standard deviations of noise a bound allows for.
+        hidden: more noise, (M,), that shows at coarse steps only, once it was found; shared by all lines of the primal.
     """
 
     base: F64
@@ -41,6 +42,17 @@ class Setting:
     channels: F64 | None
     finest: float
     slack: float
+    hidden: list[F64] = field(default_factory=list)
+
+    @property
+    def deviation(self) -> F64:
+        """The noise as far as it is known by now, (M,)."""
+        return self.noise if not self.hidden else np.maximum(self.noise, self.hidden[-1])
+
+    @property
+    def floor(self) -> F64:
+        """What no line can be seen to be without, (M,): hidden noise does not show at fine steps."""
+        return self.least if not self.hidden else np.maximum(self.least, self.hidden[-1])
 
     @property
     def size(self) -> F64:
@@ -61,8 +73,9 @@ class Setting:
                 its noise over the coarsest step, so it counts with this share of its noise only, and of no more noise than
                 could hide while it stands still; one that stood still at zero, where floats are densest, has none.
         """
-        hidden = np.minimum(self.noise, np.maximum(self.least, STILL * np.abs(self.base)))
-        return self.combined(np.where(moved, self.noise, np.where(self.base == 0, 0.0, share * hidden)))
+        noise = self.deviation
+        unseen = np.minimum(noise, np.maximum(self.floor, STILL * np.abs(self.base)))
+        return self.combined(np.where(moved, noise, np.where(self.base == 0, 0.0, share * unseen)))
 
     def combined(self, noise: F64) -> F64:
         """Independent noise of the outputs, (M,), as that of the channels, (C,)."""

@@ -49,6 +49,15 @@ def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
     return np.maximum(np.nan_to_num(found, posinf=0.0), np.nan_to_num(floor, posinf=0.0))
 
 
+def like_rounding(phi: Phi, base: F64, spacing: float) -> F64:
+    """The noise of each output at one spacing, (M,): what the higher differences agree on, as those of smooth ones do not."""
+    middle = POINTS // 2
+    levels, _ = _levels(np.stack([base if k == middle else phi((k - middle) * spacing) for k in range(POINTS)]))
+    windows = [levels[k : k + 3] for k in range(2, levels.shape[0] - 2)]
+    agree = np.any([(w.max(axis=0) <= 4 * w.min(axis=0)) for w in windows], axis=0)
+    return np.where(agree, np.median(levels[2:], axis=0), 0.0)
+
+
 def spread(phi: Phi, base: F64, repeats: int = 4) -> F64:
     """Half range of each output over repeated evaluations at the primal, (M,): noise of a random function."""
     values = np.stack([base, *(phi(0.0) for _ in range(repeats))])

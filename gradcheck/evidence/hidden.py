@@ -1,0 +1,56 @@
+"""Rounding that hides inside a function: float32 in the middle of float64 code, values rounded on the way.
+
+At fine steps such a part stands still while the others move: the slope seen there is smooth, stable, and not the derivative.
+What gives it away is that the slopes do not add up to the changes: of a continuous function the integral of the slope over a
+stretch is the change over it (the fundamental theorem of calculus), here the change holds jumps that no slope shows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence import noise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.evidence.line import F64, Phi, Setting
+
+REACH = 2.0**-4  # on either side
+LOCAL = 2.0**8  # times the finest step: for the slopes along the way
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
+SHARE = 0.3  # of a disagreement: what the jumps must explain of it
+SPACINGS = tuple(2.0**k for k in (-28, -24, -20, -16, -12, -8, -6))  # at which the jumps are looked for
+MORE = 100.0  # times the noise known before
+LOWER = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}  # their noise, relative to the values
+
+
+def name_of(relative: float, eps: float) -> str:
+    """The precision below `eps` that noise of this size, relative to the values, looks like; '' where it looks like none."""
+    return next((name for name, (low, high) in LOWER.items() if low <= relative < high and low > 64 * eps), "")
+
+
+def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
+    """Whether jumps explain a disagreement with the slope seen at fine steps, (C,): the slopes do not add up to the changes."""
+    with np.errstate(all="ignore"):
+        missing = np.minimum(*(np.abs(_missing(phi, setting, side)) for side in (1.0, -1.0)))
+        return bool(np.any(missing >= SHARE * np.abs(disagreement)))
+
+
+def rounding(phi: Phi, setting: Setting) -> F64 | None:
+    """The noise of hidden rounding, (M,), seen at coarser steps; None where it is no more."""
+    with np.errstate(all="ignore"):
+        found = np.max([noise.like_rounding(phi, setting.base, s) for s in SPACINGS], axis=0)
+        more = setting.combined(found) > MORE * setting.combined(setting.deviation)
+    return found if np.any(more) else None
+
+
+def _missing(phi: Phi, setting: Setting, side: float) -> F64:
+    """The mean slope over the stretch on one side, less the mean of the slopes along it, (C,)."""
+    h = LOCAL * setting.finest
+    places = side * REACH * (NODES + 1) / 2
+    slopes: NDArray[np.float64] = np.stack([setting.contract(phi(t + h) - phi(t - h)) / (2 * h) for t in places])
+    change = setting.contract(phi(side * REACH) - setting.base) / (side * REACH)
+    return np.asarray(change - (WEIGHTS / 2) @ slopes)
