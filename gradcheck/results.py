@@ -42,6 +42,21 @@ class Reason(Enum):
         "the function has a kink here and the claim lies outside its one-sided slopes",
         "At a tie the gradient may be shared out, but its parts must add up to one slope.",
     )
+    BESIDE_KINK = (
+        "beside-kink",
+        "at the kink the claim lies between the one-sided slopes, but beside it, where the function is smooth, it is wrong",
+        "The claim and the estimate shown are those beside the kink, a thousandth of the inputs' size away.",
+    )
+    TIE = (
+        "tie",
+        "the function is not differentiable here, though along each input it is; the claim is right beside this point",
+        "Break the ties between the inputs: at them every convention is as good as the next.",
+    )
+    STRAIGHT_THROUGH = (
+        "straight-through",
+        "the function is constant around the inputs, as rounding or a sign is, but the claim is not zero",
+        "If a straight-through estimator is meant, declare it: straight_through=True, or --straight-through.",
+    )
     EXPECTED_FAIL_PASSED = (
         "expected-fail-passed",
         "declared with expect='fail', but nothing wrong was found",

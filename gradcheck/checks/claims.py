@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Claim, Leaf, Program, Unavailable
+from gradcheck.backends.program import Claim, Program, Unavailable
 from gradcheck.errors import TargetError
+from gradcheck.evidence import probes
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING
 
@@ -43,15 +44,19 @@ class Rows:
     conditioning: list[F64] = field(default_factory=list)
 
 
-def of_claim(claim: Claim, rows: F64, leaves: tuple[Leaf, ...]) -> Rows:
+def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
     """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
 
-    The latter because an entry may be the small difference of terms as large as its neighbours.
+    The latter because an entry may be the small difference of terms as large as its neighbours: as large as they are, or as
+    the changes are that they make, where inputs differ much in size.
     """
     whole = np.zeros(rows.shape)
-    for leaf in leaves:
-        part = np.abs(rows[:, leaf.span])
-        whole[:, leaf.span] = np.max(np.where(np.isfinite(part), part, 0.0), initial=0.0)
+    for leaf in program.leaves:
+        part, scales = np.abs(rows[:, leaf.span]), probes.scales_of(program.point[leaf.span])
+        part = np.where(np.isfinite(part), part, 0.0)
+        with np.errstate(over="ignore"):
+            changes = np.max(part * scales, initial=0.0) / scales
+        whole[:, leaf.span] = np.minimum(np.max(part, initial=0.0), changes)
     slip = claim.eps * ROUNDING * (np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole)
     return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 
@@ -70,9 +75,9 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: b
         if only_vjp and claim.vjp is None:
             continue
         try:
-            rows = of_claim(claim, rows_of(claim, program.point, cotangents), program.leaves)
+            rows = of_claim(claim, rows_of(claim, program.point, cotangents), program)
             twin = twin_of(claim)
-            fine = of_claim(twin, rows_of(twin, program.point, cotangents), program.leaves) if twin else None
+            fine = of_claim(twin, rows_of(twin, program.point, cotangents), program) if twin else None
             found.append(replace(rows, fine=fine))
         except Unavailable as why:
             _remark(claim, why, notes)

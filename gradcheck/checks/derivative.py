@@ -86,7 +86,9 @@ def _demotion(bench: Bench, compared: list[Comparison]) -> list[str]:
     program, setting = bench.program, bench.setting
     dull = [c.resolution > DULL * default_rtol(program.eps) or c.reason is Reason.DULL for c in compared]
     if any(dull) and not setting.hidden:
-        found = rounding.rounding(bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label))), setting)
+        found = rounding.rounding(
+            bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label))), setting, more=1.0
+        )
         setting.hidden.extend([] if found is None else [found])
     sizes = [np.linalg.norm(setting.base[o.span]) for o in program.outputs]
     noises = [np.linalg.norm(setting.deviation[o.span]) for o in program.outputs]

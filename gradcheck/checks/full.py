@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf, Unavailable
-from gradcheck.checks import claims, culprit, own_dtype, partials, self_test
+from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
@@ -58,7 +58,7 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
     if any(np.any(c.code > 0) for c in first):
         fine = claims.jittered(fine, program, cotangents)
     found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
-    found = [_at_ties(bench, c, fine) for c in found]
+    found = [_not_smooth(bench, c, fine, cotangents) for c in found]
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
 
 
@@ -78,6 +78,11 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     shape = (*c.leaf.shape, c.leaf.width)
     line = self_test.scored(line, sheet, gradient, along, error, rng, shape=shape, something=something)
     return told(line, c, sheet, units) if bench.options.stories else line
+
+
+def _not_smooth(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
+    """Second thoughts where the function is not differentiable: along dense directions, and a little beside."""
+    return beside.ties(bench, beside.kinks(bench, _at_ties(bench, c, rows), rows, cotangents), rows, cotangents)
 
 
 def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:

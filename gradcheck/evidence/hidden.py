@@ -22,7 +22,8 @@ REACH = 2.0**-4  # on either side
 LOCAL = 2.0**8  # times the finest step: for the slopes along the way
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
 SHARE = 0.3  # of a disagreement: what the jumps must explain of it
-SPACINGS = tuple(2.0**k for k in (-28, -24, -20, -16, -12, -8, -6))  # at which the jumps are looked for
+SPACINGS = 2.0 ** np.arange(-28, -4, 2)  # at which the jumps are looked for
+SAME = 8.0  # noise of rounding is the same within that factor at three spacings; what a kink or a curve leaves grows with them
 MORE = 100.0  # times the noise known before
 LOWER = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}  # their noise, relative to the values
 
@@ -39,11 +40,14 @@ def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
         return bool(np.any(missing >= SHARE * np.abs(disagreement)))
 
 
-def rounding(phi: Phi, setting: Setting) -> F64 | None:
+def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
     """The noise of hidden rounding, (M,), seen at coarser steps; None where it is no more."""
     with np.errstate(all="ignore"):
-        found = np.max([noise.like_rounding(phi, setting.base, s) for s in SPACINGS], axis=0)
-        more = setting.combined(found) > MORE * setting.combined(setting.deviation)
+        levels = np.stack([noise.like_rounding(phi, setting.base, float(s)) for s in SPACINGS])
+        windows = np.lib.stride_tricks.sliding_window_view(levels, 3, axis=0)
+        same = np.max(windows, axis=-1) <= SAME * np.min(windows, axis=-1)
+        found = np.max(np.where(same, np.max(windows, axis=-1), 0.0), axis=0)
+        more = setting.combined(found) > more * setting.combined(setting.deviation)
     return found if np.any(more) else None
 
 
