@@ -72,6 +72,9 @@ def run(
     no_contracts: Annotated[
         bool, typer.Option("--no-contracts", help="Do not check determinism and untouched inputs.")
     ] = False,
+    straight_through: Annotated[
+        bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
+    ] = False,
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
 ) -> None:
     """Check derivatives."""
@@ -99,6 +102,7 @@ def run(
             mode=mode,
             dtype=dtype,
             contracts=not no_contracts,
+            straight_through=straight_through,
             stories=verbose > 1,
             dims=dims(dim or ()),
         )
@@ -241,6 +245,7 @@ def _replay(request: Request, options: Any, dim: list[str]) -> Callable[[Case], 
         value = getattr(request if name == "framework" else options, name)
         given += [f"--{name}", str(value)] if value != default else []
     given += [] if options.contracts else ["--no-contracts"]
+    given += ["--straight-through"] if options.straight_through else []
     return replay_command(options, given)
 
 

@@ -27,6 +27,7 @@ class Options:
         dtype: of drawn inputs and constructed modules; None: float64, or what the target says.
         order: of the derivative; 1.
         contracts: also check that the target is deterministic and leaves its inputs alone.
+        straight_through: let claims pass where the function is constant around the inputs, as rounding is.
         stories: also tell how the estimate at each worst entry was found, step by step; about 40 evaluations each.
         dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
     """
@@ -38,6 +39,7 @@ class Options:
     dtype: str | None = None
     order: int = 1
     contracts: bool = True
+    straight_through: bool = False
     stories: bool = False
     dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 

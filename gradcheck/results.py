@@ -45,7 +45,7 @@ class Reason(Enum):
     BESIDE_KINK = (
         "beside-kink",
         "at the kink the claim lies between the one-sided slopes, but beside it, where the function is smooth, it is wrong",
-        "The claim and the estimate shown are those beside the kink, a thousandth of the inputs' size away.",
+        "The claim and the estimate shown are those beside the kink. Check the code there: move the inputs off the kink.",
     )
     TIE = (
         "tie",
@@ -200,7 +200,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Claims spoilt on purpose and held against the same evidence: each must fail.
+    """Claims spoilt on purpose and held against the same evidence: none may pass.
 
     Attributes:
         tried: the kinds of fault that make a difference here.

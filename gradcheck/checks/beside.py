@@ -26,52 +26,62 @@ if TYPE_CHECKING:
     from gradcheck.checks.claims import Rows
     from gradcheck.evidence.line import F64
 
-AWAY = 2.0**-10  # of an entry's scale: far enough for many steps that are finer still
+AWAY = 2.0**-8  # of an entry's scale: far enough for many steps that are finer still, and for it to keep that scale
 LOOKED_AT = 16  # entries at kinks that are looked at from beside
 TWICE = 2  # points at which a claim must be wrong, or right, for that to count
-SAMPLES = 8  # points around a tie whose gradients say what a subgradient may be
+SAMPLES = 16  # points around a tie whose gradients say what a subgradient may be
 DIRECTIONS = 3  # in which they are compared
 WITHIN = 1e-6  # of the spread of these gradients
 
 
 def kinks(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """Look at entries that passed at a kink from beside it; FAIL where the claim is wrong there, at both points tried."""
+    """Look at entries that passed at a kink from beside it; INCONCLUSIVE where the claim is wrong there, at both points tried.
+
+    It may be a valid subgradient where it was asked for, but hardly by the right code.
+    """
     passed = np.flatnonzero(np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0), axis=0))
     if not passed.size or rows.claim is None:
         return c
     places = passed[:LOOKED_AT]
-    wrong = [_judged(bench, c.leaf, rows, cotangents, places, _beside(bench, c.leaf, places, k)) for k in range(TWICE)]
-    both = np.all([w is not None and np.any(w.code == 2) for w in wrong])
-    if not both or wrong[-1] is None:
+    wrong = [_judged(bench, c.leaf, rows, cotangents, places, beside(bench, c.leaf, places, k)) for k in range(TWICE)]
+    last = wrong[-1]
+    if last is None or not all(w is not None and np.any(w.code == 2) for w in wrong):
         return c
-    return _with(bench, c, places, wrong[-1])
+    return _with(bench, c, places, last)
 
 
 def ties(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """Before a claim is called wrong: is the function differentiable here at all?
-
-    Where its slopes along two directions do not add up, the claim must be right beside this point, and along some directions
-    lie between the gradients found around it.
-    """
+    """Before a claim is called wrong: is the function differentiable here at all?"""
     wrong = (c.code == 2) & np.isfinite(c.sides.claim) & (c.seen != Reason.OUTSIDE_KINK)
-    if not np.any(wrong) or rows.claim is None or np.any(c.seen == Reason.BESIDE_KINK):
+    if not np.any(wrong) or rows.claim is None:
         return c
     urgency = np.where(wrong, c.sides.apart / np.maximum(c.sides.allowed, 1e-300), 0.0)
     places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:TWICE]
-    if not _do_not_add_up(bench, c.leaf, int(places[0])):
+    again = tie_at(bench, c.leaf, rows, cotangents, places)
+    if again is None:
         return c
-    everywhere = np.arange(c.code.shape[1])
-    points = [_beside(bench, c.leaf, everywhere, k) for k in range(SAMPLES)]
-    judged = [_judged(bench, c.leaf, rows, cotangents, places, point) for point in points[:TWICE]]
-    if any(j is None or np.any(j.code == 2) for j in judged):
-        return c
-    again = _between(bench, c.leaf, rows, cotangents, points)[:, None]
     seen = c.seen.copy()
-    seen[wrong & (again < 2)], seen[wrong & (again == 2)] = Reason.TIE, Reason.OUTSIDE_KINK
-    return replace(c, code=np.where(wrong, again, c.code).astype(np.int8), seen=seen)
+    seen[wrong & (again[:, None] < 2)], seen[wrong & (again[:, None] == 2)] = Reason.TIE, Reason.OUTSIDE_KINK
+    return replace(c, code=np.where(wrong, again[:, None], c.code).astype(np.int8), seen=seen)
 
 
-def _beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
+def tie_at(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp]) -> NDArray[np.int8] | None:
+    """Judge a claim at a tie, channel by channel, (C,); None where there is none, or the claim is wrong beside it too.
+
+    At a tie the slopes along two directions do not add up. The claim must be right beside this point, and along some directions
+    lie between those found around it.
+    """
+    if not _do_not_add_up(bench, leaf, int(places[0])):
+        return None
+    everywhere = np.arange(leaf.entries * leaf.width)
+    points = [beside(bench, leaf, everywhere, k) for k in range(SAMPLES)]
+    judged = [_judged(bench, leaf, rows, cotangents, places, point) for point in points[:TWICE]]
+    if any(j is None or np.any(j.code == 2) for j in judged):
+        return None
+    return _between(bench, leaf, rows, cotangents, points)
+
+
+def beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
     """A point a little away in some entries of a leaf."""
     point, x = bench.program.point.copy(), bench.program.point[leaf.span]
     rng = generator(0, "beside", bench.label, leaf.path, k)
@@ -80,41 +90,43 @@ def _beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
     return point
 
 
-def _judged(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp], point: F64) -> Compared | None:
-    """The claim at another point, held against estimates there; None where the function or the claim does not exist there."""
+def moved(bench: Bench, rows: Rows, cotangents: F64, point: F64) -> tuple[Bench, Rows] | None:
+    """The bench and the claim at another point; None where the function or the claim does not exist there."""
     assert rows.claim is not None
     try:
         value = bench.program.evaluate(point)
-        moved = claims.of_claim(rows.claim, claims.rows_of(rows.claim, point, cotangents), bench.program)
+        program = replace(bench.program, point=point, value=value)
+        found = claims.of_claim(rows.claim, claims.rows_of(rows.claim, point, cotangents), program)
     except Exception:
         return None
     if value.shape != bench.program.value.shape or not np.all(np.isfinite(value)):
         return None
-    program = replace(bench.program, point=point, value=value)
-    moved = claims.jittered(moved, program, cotangents)
-    evaluator = Evaluator(program)
-    units = partials.displacements(program, leaf)[places]
-    phis = [evaluator.line_of_entry(leaf.start + int(i), float(d)) for i, d in zip(places, units, strict=True)]
-    sheet = measure(leaf, phis, [replace(bench.setting, base=value)] * len(phis), program.eps)
-    at = leaf.start + places
-    size = np.abs(units)
-    along = Along(
-        moved.rows[:, at] * units,
-        moved.own[:, at] * size,
-        moved.slip[:, at] * size,
-        np.abs(moved.rows[:, at]) * size,
-        many=False,
-    )
-    found = settle(sheet, along, bench.rtol(rows), demanded=bench.demanded)
-    bench.evaluator.count += evaluator.count
-    return found
+    there = replace(bench, program=program, evaluator=Evaluator(program), setting=replace(bench.setting, base=value))
+    return there, claims.jittered(found, program, cotangents)
+
+
+def _judged(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp], point: F64) -> Compared | None:
+    """Entries of the claim at another point, held against estimates there, as partial derivatives."""
+    found = moved(bench, rows, cotangents, point)
+    if found is None:
+        return None
+    there, claim = found
+    units, at = partials.displacements(there.program, leaf)[places], leaf.start + places
+    phis = [there.evaluator.line_of_entry(int(i), float(d)) for i, d in zip(at, units, strict=True)]
+    sheet = measure(leaf, phis, [there.setting] * len(phis), there.program.eps)
+    along, size = claim.rows[:, at] * units, np.abs(units)
+    side = Along(along, claim.own[:, at] * size, claim.slip[:, at] * size, np.abs(along), many=False)
+    judged = settle(sheet, side, bench.rtol(rows), demanded=bench.demanded)
+    bench.evaluator.count += there.evaluator.count
+    per = {name: getattr(judged.sides, name) / size for name in ("claim", "value", "bound", "rounding", "scale")}
+    return replace(judged, sides=replace(judged.sides, **per))
 
 
 def _with(bench: Bench, c: Compared, places: NDArray[np.intp], other: Compared) -> Compared:
-    """The same with the entries replaced that are wrong beside the kink."""
+    """The same with the entries replaced that are wrong beside the kink, which decides nothing at it."""
     code, seen, bad = c.code.copy(), c.seen.copy(), other.code == 2
     channels, at = np.nonzero(bad)
-    code[channels, places[at]], seen[channels, places[at]] = 2, Reason.BESIDE_KINK
+    code[channels, places[at]], seen[channels, places[at]] = 1, Reason.BESIDE_KINK
     units = np.abs(partials.displacements(bench.program, c.leaf))[places]  # the other's lines are in units of one
     columns = {}
     for name in ("claim", "value", "bound", "rounding", "scale"):
@@ -125,18 +137,24 @@ def _with(bench: Bench, c: Compared, places: NDArray[np.intp], other: Compared) 
 
 
 def _do_not_add_up(bench: Bench, leaf: Leaf, place: int) -> bool:
-    """Whether the slope along the sum of two directions, an entry's and a random one, is not the sum of their slopes."""
+    """Whether slopes along an entry's direction, either way, and along a random one do not add up to that along their sum.
+
+    The random one moves the entries that equal it, where there are any: these it may be tied with.
+    """
     program, x = bench.program, bench.program.point[leaf.span]
-    one = np.zeros(x.size)
+    one, tied = np.zeros(x.size), x == x[place]
     one[place] = 4 * partials.displacements(program, leaf)[place]
     for k in range(DIRECTIONS):
         other = probes.dense(generator(0, "adds up", bench.label, leaf.path, k), x, program.eps)
-        lines = [bench.evaluator.line(partials.embedded(program, leaf, u)) for u in (one, other, one + other)]
-        a, b, both = (careful(phi, bench.setting) for phi in lines)
-        with np.errstate(all="ignore"):
-            apart = np.abs(a.value + b.value - both.value) - (a.bound + b.bound + both.bound)
-        if np.any(apart > WITHIN * (np.abs(a.value) + np.abs(b.value) + np.abs(both.value))):
-            return True
+        if np.sum(tied) > 1:
+            other[~tied] = 0.0
+        for u in (one, -one):
+            lines = [bench.evaluator.line(partials.embedded(program, leaf, w)) for w in (u, other, u + other)]
+            a, b, both = (careful(phi, bench.setting) for phi in lines)
+            with np.errstate(all="ignore"):
+                apart = np.abs(a.value + b.value - both.value) - (a.bound + b.bound + both.bound)
+            if np.any(apart > WITHIN * (np.abs(a.value) + np.abs(b.value) + np.abs(both.value))):
+                return True
     return False
 
 

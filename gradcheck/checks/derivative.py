@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks import full, gates, partials, probe
+from gradcheck.checks import full, gates, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, every_entry, setting_for
 from gradcheck.evidence import hidden as rounding
@@ -72,7 +72,7 @@ def derivative(program: Program, options: Options, label: str, trial: int) -> Fi
     notes += _demotion(bench, compared)
     return Finding(
         comparisons=tuple(compared),
-        contracts=contracts,
+        contracts=(*contracts, *(linear.examine(bench) if options.contracts else ())),
         partials=tuple(shown),
         notes=tuple(notes),
         stop=None if compared else Reason.NOTHING_CLAIMED,

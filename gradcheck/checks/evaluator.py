@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 PRECISE = 2.0**-52
+FEW = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
 DIRECTIONS = 3  # along which noise is measured in lower precision, where it varies more from one direction to another
 
 
@@ -68,9 +69,8 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
     """
     program = evaluator.program
     finest = probes.finest_step(program.eps)
-    found = spread
+    found, spacings = spread, len(noise.SPACINGS) if program.point.size <= FEW else 1
     for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
         line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
-        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps))
-    least = 0.5 * program.eps * np.abs(program.value)
-    return Setting(program.value, found, least, None, finest, slack_for(comparisons))
+        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps, spacings=spacings))
+    return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons))

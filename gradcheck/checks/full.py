@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf, Unavailable
-from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test
+from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
@@ -38,7 +38,7 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     trusted: list[Rows] = []
     for rows in claimed:
         compared = _against_numeric(bench, rows, sheets, rows_of)
-        if rows.claim is not None and rows.claim.derived and any(np.any(c.code == 2) for c in compared):
+        if rows.claim is not None and rows.claim.derived and any(np.any(c.code >= (1 if trusted else 2)) for c in compared):
             notes.append(claims.CUT_OFF.format(rows.method))
             continue
         table += [_against_evidence(bench, rows, sheet, c) for sheet, c in zip(sheets, compared, strict=True)]
@@ -58,7 +58,7 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
     if any(np.any(c.code > 0) for c in first):
         fine = claims.jittered(fine, program, cotangents)
     found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
-    found = [_not_smooth(bench, c, fine, cotangents) for c in found]
+    found = [_not_smooth(bench, s, c, fine, cotangents) for s, c in zip(sheets, found, strict=True)]
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
 
 
@@ -80,9 +80,11 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     return told(line, c, sheet, units) if bench.options.stories else line
 
 
-def _not_smooth(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """Second thoughts where the function is not differentiable: along dense directions, and a little beside."""
-    return beside.ties(bench, beside.kinks(bench, _at_ties(bench, c, rows), rows, cotangents), rows, cotangents)
+def _not_smooth(bench: Bench, sheet: Sheet, c: Compared, rows: Rows, cotangents: F64) -> Compared:
+    """Second thoughts where the function is not differentiable: along dense directions, a little beside, and further off."""
+    c = beside.kinks(bench, _at_ties(bench, c, rows), rows, cotangents)
+    c = beside.ties(bench, c, rows, cotangents)
+    return straight.through(sheet, c, declared=bench.options.straight_through)
 
 
 def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:

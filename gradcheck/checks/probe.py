@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Leaf, Program
-from gradcheck.checks import claims, culprit, own_dtype, partials, self_test
+from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, resolution_of, told
-from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, settle
+from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, refine, settle
 from gradcheck.evidence import central, probes
 from gradcheck.evidence.line import F64, Setting
 from gradcheck.results import Comparison, Partial, Reason, Verdict
@@ -29,6 +29,8 @@ CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have
 MISSED = (1 - CERTAINTY) ** (
     1 / DENSE
 ) / 0.8  # all dense probes move the entry by less than this times its scale: 1 % of the time
+ADJUSTED = (Reason.KINK_SUBGRADIENT, Reason.TIE)  # a PASS that is not by central differences at the inputs alone
+SUM = 6.0  # times the root sum of squares of its terms: what a sum of random signs hardly ever exceeds
 DESCENTS = 4  # ways down to a wrong entry that are tried
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
 
@@ -52,11 +54,13 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     table: list[Comparison] = []
     for leaf in bench.leaves if program.claims else ():
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
+        proved: list[tuple[Comparison, Rows]] = []
         for i, rows in enumerate(reverse):
             table.append(_against_evidence(bench, leaf, rows, whole, cotangents))
+            proved.append((table[-1], rows))
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in forward:
-            table += _forward(bench, claim, whole, notes)
+            table += _forward(bench, claim, whole, proved, notes)
     return _without_cut_off(table, reverse, notes), []
 
 
@@ -98,8 +102,8 @@ def _only(setting: Setting, channel: int) -> Setting:
 
 def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
     """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst probe."""
-    line, found, part = _line(bench, leaf, rows, whole, cotangents)
-    line = _scored(bench, culprit.named(bench, line, leaf, rows), rows.fine or rows, part)
+    line, found, fine, part = _line(bench, leaf, rows, whole, cotangents)
+    line = _scored(bench, culprit.named(bench, line, leaf, rows), fine, part)
     ask = bench.options.stories and line.mode == "probe"
     return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
 
@@ -122,45 +126,100 @@ def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Compariso
     return self_test.scored(line, part.sheet, gradient, along, error, rng, shape=shape, something=something)
 
 
-def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Part]:
+def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Rows, Part]:
     """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence.
 
-    With it the judgement behind it, and the part of the leaf that was looked at least sharply.
+    With it the judgement behind it, and the claim and the part of the leaf that were looked at least sharply.
     """
     own = own_dtype.against_twin(bench, leaf, rows, cotangents) if rows.fine else None
     if own is not None and np.any(own.code == 2):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, whole
-    fine, rtol, part = rows.fine or rows, bench.rtol(rows), whole
-    found = _settled(bench, fine, whole, rtol, cotangents)
-    resolution = resolution_of_probes(found, fine, whole)
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, rows, whole
+    fine, rtol = rows.fine or rows, bench.rtol(rows)
+    found, fine, part = _settled(bench, fine, whole, rtol, cotangents)
+    resolution = resolution_of_probes(found, fine, part)
     limit = bench.options.rtol or DULLEST
     if not np.any(found.code) and limit < resolution < np.inf:
-        found, resolution, part = _in_parts(bench, leaf, fine, found, rtol, limit, resolution, cotangents)
+        found, fine, part = _in_parts(bench, found, fine, part, rtol, limit, cotangents)
+        resolution = resolution_of_probes(found, fine, part)
     if own is not None and np.any(own.code) and not np.any(found.code):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, part
-    return _row(bench, found, rows, "numeric", resolution), found, part
+        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, fine, part
+    return _row(bench, found, rows, "numeric", resolution), found, fine, part
 
 
-def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> Compared:
-    """Judge a claim along the probes; where sums disagree, go down to an entry and judge that."""
+def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> tuple[Compared, Rows, Part]:
+    """Judge a claim along the probes; where sums disagree, go down to an entry and judge that.
+
+    With the judgement the claim and the probes that it rests on: at a kink those beside it.
+    """
     first = look(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
     if np.any((first.code > 0) | first.doubtful):
         rows = claims.jittered(rows, bench.program, cotangents)
     found = settle(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
     if not np.any((found.code == 2) | found.doubtful):
-        return found
+        return _beside_kinks(bench, rows, found, part, cotangents)
     entry = _wrong_entry(bench, rows, found, rtol)
-    return entry if entry is not None else found
+    return _unless_tied(bench, rows, found if entry is None else entry, cotangents), rows, part
+
+
+def _beside_kinks(bench: Bench, rows: Rows, found: Compared, part: Part, cotangents: F64) -> tuple[Compared, Rows, Part]:
+    """Where a claim passed at kinks, look beside them: INCONCLUSIVE where it is wrong at both points tried.
+
+    Where it is right there, that is what the PASS rests on: between the slopes at many kinks there is much room.
+    """
+    leaf, last = found.leaf, (found, rows, part)
+    if not np.any((found.seen == Reason.KINK_SUBGRADIENT) & (found.code == 0)):
+        return last
+    for k in range(beside.TWICE):
+        point = beside.beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)
+        moved = beside.moved(bench, rows, cotangents, point)
+        if moved is None:
+            return found, rows, part
+        there, claim = moved
+        probed = probes_on(there, leaf, part.place)
+        again = settle(probed.sheet, _along(claim, probed), bench.rtol(rows), demanded=bench.demanded)
+        bench.evaluator.count += there.evaluator.count
+        wrong, seen = bool(np.any(again.code == 2)), again.seen.copy()
+        seen[again.code == np.max(again.code)] = Reason.BESIDE_KINK if wrong else Reason.KINK_SUBGRADIENT
+        last = replace(again, seen=seen, code=np.minimum(again.code, 1).astype(np.int8)), claim, probed
+        if not wrong:
+            return (found, rows, part) if np.any(again.code) else last
+    return last
+
+
+def _unless_tied(bench: Bench, rows: Rows, wrong: Compared, cotangents: F64) -> Compared:
+    """What is wrong, unless the function is not differentiable here and the claim one of its subgradients."""
+    bad = (wrong.code == 2) & np.isfinite(wrong.sides.claim) & (wrong.seen != Reason.STRAIGHT_THROUGH)
+    if not np.any(bad):
+        return wrong
+    x = bench.program.point[wrong.leaf.span]
+    place = wrong.at[0] if wrong.at is not None else _most_tied(x)
+    tied = beside.tie_at(bench, wrong.leaf, rows, cotangents, np.array([place]))
+    if tied is None or np.max(tied) == 2:
+        return wrong
+    seen = wrong.seen.copy()
+    seen[bad] = Reason.TIE
+    return replace(wrong, code=np.where(bad, np.max(tied), wrong.code).astype(np.int8), seen=seen)
+
+
+def _most_tied(x: F64) -> int:
+    """An entry that equals the most others."""
+    _, first, counts = np.unique(x, return_index=True, return_counts=True)
+    return int(first[np.argmax(counts)])
 
 
 def _along(rows: Rows, part: Part) -> Along:
-    """A claim, one row per probe, along a part's probes."""
+    """A claim, one row per probe, along a part's probes.
+
+    What matters of a sum is relative to SUM times its root sum of squares: a tangent's signs are independent of the errors of
+    a claim, so errors within rtol of each entry add up to more with a probability of 2 exp(-SUM^2 / 2) (Hoeffding).
+    """
     span = part.sheet.leaf.span
     terms = rows.rows[:, span] * part.tangents
     size = np.sum(np.abs(terms), axis=1)
+    scale = np.minimum(size, SUM * np.linalg.norm(terms, axis=1))
     slip = rows.eps * size  # one unit in the last place that all terms may share; their random rounding adds up to less
     own = np.sqrt(np.sum((rows.own[:, span] * part.tangents) ** 2, axis=1)) + slip
-    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], size[None], many=True)
+    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], scale[None], many=True)
 
 
 def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Compared | None:
@@ -195,30 +254,41 @@ def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attem
     sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [setting], program.eps)
     value, error = np.full((1, 1), gradient[i] * unit), np.full((1, 1), own[i] * abs(unit))
     confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), rtol, demanded=bench.demanded)
-    return replace(confirmed, at=(i, unit)) if confirmed.code[0, 0] == 2 else None
+    if confirmed.code[0, 0] != 2:
+        return None
+    return replace(straight.through(sheet, confirmed, declared=bench.options.straight_through), at=(i, unit))
 
 
 def _in_parts(
-    bench: Bench, leaf: Leaf, rows: Rows, found: Compared, rtol: float, limit: float, resolution: float, cotangents: F64
-) -> tuple[Compared, float, Part]:
-    """Probe parts of a leaf: an entry of a part of 1/k of the size stands out sqrt(k) times more."""
-    size = bench.program.point[leaf.span].size
-    count = min(PARTS, size, int(np.ceil((resolution / limit) ** 2)) + 1)
-    edges = np.linspace(0, size, count + 1).astype(int)
-    dullest, dull = -np.inf, None
-    for low, high in pairwise(edges):
-        part = probes_on(bench, leaf, slice(int(low), int(high)))
-        again = _settled(bench, rows, part, rtol, cotangents)
-        sharp = resolution_of_probes(again, rows, part)
-        if dull is None or sharp > dullest:
-            dullest, dull = sharp, part
-        if np.any(again.code):
-            return again, dullest, part
-    assert dull is not None
+    bench: Bench, found: Compared, rows: Rows, whole: Part, rtol: float, limit: float, cotangents: F64
+) -> tuple[Compared, Rows, Part]:
+    """Look again where the probes were too dull: with care, then part by part.
+
+    An entry of a part of 1/k of the size stands out sqrt(k) times more. What is left to be dull decides nothing. Returned is
+    the part that was looked at least sharply, or that shows something.
+    """
+    size = whole.tangents.shape[1]
+    for line in np.flatnonzero(~whole.sheet.refined):
+        refine(whole.sheet, int(line))
+    found = look(whole.sheet, _along(rows, whole), rtol, demanded=bench.demanded)
+    dullest, last = resolution_of_probes(found, rows, whole), (found, rows, whole)
+    evidence = resolution_of_probes(replace(found, sides=replace(found.sides, claim=found.sides.value)), rows, whole)
+    if np.any(found.code) or dullest <= limit:
+        return last
+    if evidence > limit:  # else it is the claim that differs, not the evidence that is dull
+        count = min(PARTS, size, int(np.ceil((evidence / limit) ** 2)) + 1)
+        dullest = -np.inf
+        for low, high in pairwise(np.linspace(0, size, count + 1).astype(int)):
+            again = _settled(bench, rows, probes_on(bench, found.leaf, slice(int(low), int(high))), rtol, cotangents)
+            sharp = resolution_of_probes(*again)
+            if sharp > dullest or dullest == -np.inf:
+                dullest, last = sharp, again
+            if np.any(again[0].code):
+                return again
     if dullest > limit:
-        seen = np.full(found.seen.shape, Reason.DULL, dtype=object)
-        found = replace(found, code=np.ones_like(found.code), seen=seen)
-    return found, dullest, dull
+        seen = np.full(last[0].seen.shape, Reason.DULL, dtype=object)
+        last = (replace(last[0], code=np.ones_like(last[0].code), seen=seen), *last[1:])
+    return last
 
 
 def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
@@ -249,8 +319,14 @@ def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64)
     return _row(bench, c, rows, other.method, resolution_of(c), entries=True)
 
 
-def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[Comparison]:
-    """Forward mode is asked for the same directions; a claim in lower precision is held against its twin there."""
+def _forward(
+    bench: Bench, claim: Claim, whole: Part, proved: list[tuple[Comparison, Rows]], notes: list[str]
+) -> list[Comparison]:
+    """Forward mode is asked for the same directions; a claim in lower precision is held against its twin there.
+
+    Where it says the same as a claim in reverse mode that passed, it is as good as that one (the adjoint test): sharper than
+    the evidence on large leaves, and at ties and kinks.
+    """
     program, leaf = bench.program, whole.sheet.leaf
     tangents = np.stack([partials.embedded(program, leaf, u) for u in whole.tangents])
     pushed = claims.pushed(claim, program.point, tangents, notes)
@@ -261,14 +337,34 @@ def _forward(bench: Bench, claim: Claim, whole: Part, notes: list[str]) -> list[
     rough = _pushed_along(bench, pushed, claim.eps, program.point, tangents, claim)
     if twin is None or twin.jvp is None:
         c = settle(whole.sheet, rough, rtol, demanded=bench.demanded)
+        resolution = _resolution_of_sums(c, leaf.entries)
     else:
         fine = _pushed_along(bench, twin.jvp(program.point, tangents), twin.eps, program.point, tangents, twin)
         c = settle(whole.sheet, fine, rtol, demanded=bench.demanded)
+        resolution = _resolution_of_sums(c, leaf.entries)
         apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
         worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
         c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
-    line = _row(bench, c, rows, "numeric", _resolution_of_sums(c, leaf.entries))
-    return [_scored_sums(bench, line, whole, rough if twin is None else fine)]
+    for line, reverse in proved:
+        same = _adjoint(c, _along(reverse, whole), leaf.entries)
+        if line.verdict is Verdict.PASS and same < (bench.options.rtol or DULLEST):
+            seen = np.full(c.seen.shape, line.reason if line.reason in ADJUSTED else None, dtype=object)
+            c = replace(c, code=np.zeros_like(c.code), seen=seen)
+            resolution = float(np.fmin(resolution, np.fmax(line.resolution, same)))
+    if not np.any(c.code) and resolution > (bench.options.rtol or DULLEST):
+        c = replace(c, code=np.ones_like(c.code), seen=np.full(c.seen.shape, Reason.DULL, dtype=object))
+    line = _row(bench, c, rows, "numeric", resolution)
+    kinks = np.any(np.isin(c.seen.astype(str), tuple(map(str, ADJUSTED))))  # there a spoilt claim may pass as well
+    return [line if kinks else _scored_sums(bench, line, whole, rough if twin is None else fine)]
+
+
+def _adjoint(c: Compared, reverse: Along, entries: int) -> float:
+    """How far a claim in forward mode is at most off that in reverse mode, relative to a typical entry."""
+    s = c.sides
+    with np.errstate(all="ignore"):
+        typical = np.sqrt(np.mean(reverse.value[0, :DENSE] ** 2) / entries)
+        apart = np.abs(s.claim - reverse.value) + s.rounding + reverse.own
+        return float(np.max(apart[0, :DENSE]) / (MISSED * typical))
 
 
 def _resolution_of_sums(found: Compared, entries: int) -> float:

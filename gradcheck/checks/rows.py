@@ -126,9 +126,10 @@ def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:
 def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allowed: float, seen: Reason | None) -> Reason:
     if verdict is Verdict.PASS and np.any(c.seen == Reason.KINK_SUBGRADIENT):
         return Reason.KINK_SUBGRADIENT
-    if verdict is Verdict.PASS and np.any(c.seen == Reason.TIE):
-        return Reason.TIE
-    if seen in (Reason.OUTSIDE_KINK, Reason.BESIDE_KINK, Reason.STRAIGHT_THROUGH) and verdict is Verdict.FAIL:
+    for told in (Reason.TIE, Reason.STRAIGHT_THROUGH):  # of all entries, not only of the one shown
+        if verdict is Verdict.PASS and np.any(c.seen == told):
+            return told
+    if seen in (Reason.OUTSIDE_KINK, Reason.STRAIGHT_THROUGH) and verdict is Verdict.FAIL:
         return seen
     return reason_for(verdict, claimed, estimate, allowed, seen)
 

@@ -1,4 +1,4 @@
-"""Is the evidence blind? The claim that passed is spoilt on purpose and held against the same estimates: it must fail.
+"""Is the evidence blind? The claim that passed is spoilt on purpose and held against the same estimates: it must not pass.
 
 It costs no evaluation. What a fault must be to count is taken from what the PASS states of itself: `MARGIN` times the stated
 resolution, or the relative error that matters where that is larger.
@@ -58,7 +58,7 @@ def scored(
             continue
         tried.append(name)
         judged = look(sheet, along(spoilt), line.rtol, demanded=False)
-        if not np.any((judged.code == 2) | judged.doubtful):
+        if not np.any((judged.code > 0) | judged.doubtful):
             slipped.append(name)
     found = replace(line, self_test=SelfTest(tuple(tried), tuple(slipped)))
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else found

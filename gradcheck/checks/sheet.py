@@ -21,6 +21,7 @@ from gradcheck.verdict.compare import Sides, flat_here, judge, suspicion
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
 CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
 
 
@@ -121,20 +122,29 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compar
     """Judge every line, refining estimates until each line has passed or enough are certainly wrong."""
     while True:
         now = look(sheet, claim, rtol, demanded=demanded)
-        open_ = np.where(now.doubtful | sheet.rough, np.maximum(now.code, 1), now.code).astype(np.int8)
+        rough = now.doubtful | sheet.rough | (_dull(now, rtol) if not (demanded or claim.many) else False)
+        open_ = np.where(rough, np.maximum(now.code, 1), now.code).astype(np.int8)
         urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
         confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:CONFIRMED] if urgency[i] > 0]
         if confirmed >= CONFIRMED or not queue:
             return now
         for line in queue:
-            _refine(sheet, line)
+            refine(sheet, line)
         wrong = look(sheet, claim, rtol, demanded=demanded)
         for line in queue:
             _beware_of_rounding(sheet, line, wrong)
 
 
-def _refine(sheet: Sheet, line: int) -> None:
+def _dull(now: Compared, rtol: float) -> NDArray[np.bool_]:
+    """Entries that passed by a cheap estimate much duller than the error that matters: a careful one may be sharper."""
+    s = now.sides
+    found = (now.code == 0) & ~now.unresolved & (s.size > s.allowed) & (s.allowed > SHARP * rtol * s.scale)
+    return np.asarray(found)
+
+
+def refine(sheet: Sheet, line: int) -> None:
+    """Make the estimates along one line again, with care."""
     _store(sheet, line, careful(sheet.phis[line], sheet.settings[line]))
     sheet.refined[line] = True
 
@@ -156,7 +166,9 @@ def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
     if found is not None:
         setting.hidden.append(found)
         for known in np.flatnonzero(sheet.refined):
-            _refine(sheet, int(known))
+            refine(sheet, int(known))
+    elif not np.any(dull):  # it jumps all the time, in no way that is known: nothing tells its slope
+        sheet.bound[wrong, line], sheet.reason[wrong, line] = np.inf, Reason.QUANTISED
 
 
 def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHORD = 2.0**-8
 APART = 8.0  # steps that differ by less serve each other's outputs well enough
+DEVIATION = 0.76  # of D4 per noise / step: sqrt((16/15)^2 + (1/60)^2) / sqrt(2)
 CLEAR = 4.0  # times the noise: a second difference beyond that is seen
 SMOOTH = 7.0  # a second difference that grows by less from one step to four times that is no h^2, which grows by 16
 
@@ -56,14 +57,16 @@ def _at(phi: Phi, setting: Setting, step: float) -> Slope:
     """
     coarse = max(CHORD, RATIO * step)
     with np.errstate(all="ignore"):
-        sides = [phi(t) - setting.base for t in (step, -step, RATIO * step, -RATIO * step)]
+        near = [phi(step), phi(-step)]
+        sides = [value - setting.base for value in (*near, phi(RATIO * step), phi(-RATIO * step))]
         chord = phi(coarse) - setting.base
         moved = np.any([side != 0 for side in (*sides, chord)], axis=0)
-        noise = setting.slack * setting.channel_noise(moved, step / coarse)
+        noise = setting.channel_noise(moved, step / coarse)
+        noise = setting.slack * np.fmax(noise, setting.combined(setting.rounding(np.fmax(*map(np.abs, near)))))
         right, left, far_right, far_left = (setting.contract(side) for side in sides)
         slope = (right - left) / (2 * step)
         value = (RATIO**2 * slope - (far_right - far_left) / (2 * RATIO * step)) / (RATIO**2 - 1)
-        bound = np.abs(value - slope) + noise / step
+        bound = np.abs(value - slope) + DEVIATION * noise / step
         nearby = np.maximum(np.abs(setting.contract(chord)) / coarse, np.abs(slope))
         rough = _rough(right + left, far_right + far_left, noise)
     return smooth(value, bound, nearby, rough)

@@ -37,6 +37,7 @@ def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
     """Whether jumps explain a disagreement with the slope seen at fine steps, (C,): the slopes do not add up to the changes."""
     with np.errstate(all="ignore"):
         missing = np.minimum(*(np.abs(_missing(phi, setting, side)) for side in (1.0, -1.0)))
+        missing -= setting.slack * setting.combined(setting.deviation) / (LOCAL * setting.finest)
         return bool(np.any(missing >= SHARE * np.abs(disagreement)))
 
 
@@ -47,8 +48,8 @@ def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
         windows = np.lib.stride_tricks.sliding_window_view(levels, 3, axis=0)
         same = np.max(windows, axis=-1) <= SAME * np.min(windows, axis=-1)
         found = np.max(np.where(same, np.max(windows, axis=-1), 0.0), axis=0)
-        more = setting.combined(found) > more * setting.combined(setting.deviation)
-    return found if np.any(more) else None
+        clear = setting.combined(found) > more * setting.combined(setting.deviation)
+    return found if np.any(clear) else None
 
 
 def _missing(phi: Phi, setting: Setting, side: float) -> F64:

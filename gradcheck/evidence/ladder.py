@@ -27,6 +27,7 @@ PLATEAU = 3
 FINE, FAR = 6, 100.0
 ONE_STEP = 2  # rungs: a function that moves at the coarsest of them only is flat here, whatever it does further off
 MOSTLY = 0.6  # of the places looked at; a step of the values may fall between any two
+SLOWEST = 0.8  # of the difference before, in the bound of a plateau
 SHRINKS = 0.6  # of the last difference: a sequence of slopes that shrinks faster converges
 NOTHING = 2.0  # times the noise: what does not exceed that is nothing
 COARSE_VALUES = 1e-5  # of a channel's size: a quantum above this is rounding on purpose, or half precision inside
@@ -52,7 +53,7 @@ def climb(phi: Phi, setting: Setting) -> Rungs:
     """Evaluate the function on both sides at every step from 1/4 down to the finest that is exact."""
     count = int(np.floor(np.log(COARSEST / setting.finest) / np.log(RATIO))) + 1
     steps = COARSEST * RATIO ** -np.arange(count, dtype=np.float64)
-    right, left = [], []
+    right, left, rounding = [], [], []
     moved = np.zeros(setting.base.shape, dtype=bool)
     with np.errstate(all="ignore"):
         for h in steps:
@@ -60,7 +61,9 @@ def climb(phi: Phi, setting: Setting) -> Rungs:
             right.append(setting.contract(plus - setting.base))
             left.append(setting.contract(setting.base - minus))
             moved |= (plus != setting.base) | (minus != setting.base)
-    noise = np.stack([setting.slack * setting.channel_noise(moved, h / COARSEST) for h in steps])
+            rounding.append(setting.combined(setting.rounding(np.fmax(np.abs(plus), np.abs(minus)))))
+    noise = np.stack([setting.channel_noise(moved, h / COARSEST) for h in steps])
+    noise = setting.slack * np.fmax(noise, np.where(np.isfinite(rounding), rounding, 0.0))
     above, below = np.stack(right), np.stack(left)
     return Rungs(steps, above, below, _of_this_line(above, below, noise, setting), setting.size)
 
@@ -69,11 +72,14 @@ def _of_this_line(right: F64, left: F64, noise: F64, setting: Setting) -> F64:
     """The noise, unless the line itself shows far less of it.
 
     It was measured along another direction, which may have met a jump or kink of another input. Here the second differences
-    of the finest steps, where those of the function have vanished, tell better, as long as the line moves there at all.
+    of the finest steps, where those of the function have vanished, tell better, as long as the line moves there at all; and
+    the differences from one step to the next, since symmetric steps may hide the rounding.
     """
     fine = slice(-FINE, None)
     moves = np.all((right[fine] != 0) & (left[fine] != 0), axis=0)
     seen = np.max(np.abs(right[fine] - left[fine]), axis=0)
+    for side in (right[fine], left[fine]):
+        seen = np.maximum(seen, np.max(np.abs(side[:-1] - RATIO * side[1:]), axis=0) / RATIO)
     own = setting.slack * np.maximum(seen, setting.combined(setting.floor))
     return np.where(moves & np.isfinite(own) & (noise > FAR * own), own, noise)
 
@@ -169,6 +175,8 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     if found is None or shape is smoothness.Shape.JUMP:
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
         return _One(_finest(h, right, left), np.inf, nearby, reason=reason, shape=shape.value)
+    if quantum == 0 and _two_slopes(h, right, left, noise):
+        return _at_kink(h, right, left, noise, found, nearby)
     still = np.all(right[-PLATEAU:] == 0) and np.all(left[-PLATEAU:] == 0) and found.value != 0
     coarse |= bool(still and np.max(noise) > COARSE_VALUES * rungs.size[c])
     return _smooth(
@@ -233,9 +241,23 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
     for j in range(value.size - PLATEAU + 1):
         apart = np.abs(value[j] - value[j + 1 :])
         if np.all(apart <= radius[j] + radius[j + 1 :]):
-            bound = float(radius[j] + np.max(apart[: PLATEAU - 1]))
+            bound = float(radius[j] + max(np.max(apart[: PLATEAU - 1]), _still_to_come(value[j : j + PLATEAU])))
             return _Plateau(float(value[j]), bound, (float(h[j + 1]), float(h[j + PLATEAU])))
     return _converging(h, value, radius)
+
+
+def _still_to_come(value: F64) -> float:
+    """What is left of changes that go one way and shrink by less than they should: the rest of their geometric series."""
+    first, second = np.diff(value)
+    if first * second <= 0:
+        return 0.0
+    return float(abs(first) / (1 - min(second / first, SLOWEST)))
+
+
+def _two_slopes(h: F64, right: F64, left: F64, noise: F64) -> bool:
+    """Whether the slopes on the two sides differ by more than their bounds: a kink too small beside the curvature to see."""
+    below, above = _plateau_one_sided(h, left, noise), _plateau_one_sided(h, right, noise)
+    return below is not None and above is not None and abs(below.value - above.value) > below.bound + above.bound
 
 
 def _converging(h: F64, value: F64, radius: F64) -> _Plateau | None:

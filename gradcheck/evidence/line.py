@@ -29,7 +29,7 @@ class Setting:
     Attributes:
         base: outputs at the primal, (M,).
         noise: standard deviation of each output's evaluation error, (M,), as measured along some direction.
-        least: what it cannot be below, (M,): half a unit in the last place.
+        eps: relative spacing of floats in the precision the function computes in.
         channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
         finest: the smallest step t; every multiple of it displaces the primal exactly.
         slack: how many standard deviations of noise a bound allows for.
@@ -38,7 +38,7 @@ class Setting:
 
     base: F64
     noise: F64
-    least: F64
+    eps: float
     channels: F64 | None
     finest: float
     slack: float
@@ -52,7 +52,12 @@ class Setting:
     @property
     def floor(self) -> F64:
         """What no line can be seen to be without, (M,): hidden noise does not show at fine steps."""
-        return self.least if not self.hidden else np.maximum(self.least, self.hidden[-1])
+        least = self.rounding(self.base)
+        return least if not self.hidden else np.maximum(least, self.hidden[-1])
+
+    def rounding(self, values: F64) -> F64:
+        """Half a unit in the last place of some outputs, (M,)."""
+        return np.asarray(0.5 * self.eps * np.abs(values))
 
     @property
     def size(self) -> F64:

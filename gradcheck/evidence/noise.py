@@ -18,25 +18,35 @@ if TYPE_CHECKING:
 POINTS = 7
 COARSE, WIDEST = 2.0**-8, 2.0**-10
 WIDENINGS = 3
+SPACINGS = ((0.875, 1.17), (1.0, 1.0), (0.75, 1.37))  # (power, factor) of the one given: wider, and no power of two
 
 
-def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
-    """Standard deviation of the evaluation error of each output, (M,), from six evaluations around the primal.
+def measure(phi: Phi, base: F64, spacing: float, eps: float, *, spacings: int = len(SPACINGS)) -> F64:
+    """Standard deviation of the evaluation error of each output, (M,), from twelve evaluations a spacing.
 
     The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
     sigma_k^2 = (k!)^2/(2k)! mean(T_k^2). The first level that agrees with the next two within a factor of 4 and changes
-    sign is taken. Outputs that stand still at this spacing although they move at a coarse step have values in steps (rounded,
-    or computed in a lower precision): they are measured again further apart. Never less than half an ulp of the output.
+    sign is taken; of the two sides of the primal the quieter one, since a kink or a jump lies on one of them. The spacing is
+    made odd: at a power of two the points may all lie on the grid of the values, and show no rounding at all. Other spacings
+    count where they show noise clearly. Outputs that stand still at these spacings, here and at a distance, although they
+    move at a coarse step, have values in steps (rounded, or computed in a lower precision): they are measured again further
+    apart. Never less than half an ulp of the output.
 
     Args:
         phi: the line, along a direction that moves every entry.
         base: phi(0).
         spacing: between the points, in t.
         eps: relative spacing of floats in the precision the function computes in.
+        spacings: at how many to look; few inputs can be on the grid of the values at one of them by accident, many cannot.
     """
+    (power, factor), *others = SPACINGS[:spacings]
+    finest, spacing = spacing, factor * spacing**power
     with np.errstate(all="ignore"):
         found, still = _at_spacing(phi, base, spacing)
-        moves = still & (phi(COARSE) != base) if still.any() else still
+        for power, factor in others:
+            clearer, stands = _at_spacing(phi, base, factor * finest**power, clear=True)
+            found, still = np.fmax(found, clearer), still & stands
+        moves = _in_steps(phi, base, still, spacing) if still.any() else still
         wider = (WIDEST / spacing) ** (1 / WIDENINGS)
         for _ in range(WIDENINGS if moves.any() else 0):
             spacing *= wider
@@ -47,6 +57,14 @@ def measure(phi: Phi, base: F64, spacing: float, eps: float) -> F64:
                 break
         floor = 0.5 * eps * np.abs(base)
     return np.maximum(np.nan_to_num(found, posinf=0.0), np.nan_to_num(floor, posinf=0.0))
+
+
+def _in_steps(phi: Phi, base: F64, still: NDArray[np.bool_], spacing: float) -> NDArray[np.bool_]:
+    """Outputs that stand still at most places though they move from one to another; a flat branch beside a kink does not."""
+    places = (COARSE, -COARSE, COARSE / 8, -COARSE / 8)
+    values = [phi(place) for place in places]
+    stands = np.sum([phi(p + POINTS / 2 * spacing) == v for p, v in zip(places, values, strict=True)], axis=0)
+    return np.asarray(still & (stands >= len(places) - 1) & ((values[0] != base) | (values[1] != base)))
 
 
 def like_rounding(phi: Phi, base: F64, spacing: float) -> F64:
@@ -64,11 +82,15 @@ def spread(phi: Phi, base: F64, repeats: int = 4) -> F64:
     return np.asarray(np.ptp(values, axis=0))
 
 
-def _at_spacing(phi: Phi, base: F64, spacing: float) -> tuple[F64, NDArray[np.bool_]]:
-    """The noise seen at one spacing, and which outputs did not move at all."""
-    middle = POINTS // 2
-    values = np.stack([base if k == middle else phi((k - middle) * spacing) for k in range(POINTS)])
-    return _choose(*_levels(values)), np.all(values == base, axis=0)
+def _at_spacing(phi: Phi, base: F64, spacing: float, *, clear: bool = False) -> tuple[F64, NDArray[np.bool_]]:
+    """The noise seen at one spacing on the quieter side, and which outputs did not move at all.
+
+    Args:
+        clear: 0 where no levels agree, instead of the likeliest.
+    """
+    sides = [np.stack([base, *(phi(k * step) for k in range(1, POINTS))]) for step in (spacing, -spacing)]
+    found = [_choose(*_levels(values), clear=clear) for values in sides]
+    return np.fmin(*found), np.all([np.all(values == base, axis=0) for values in sides], axis=0)
 
 
 def _levels(values: F64) -> tuple[F64, NDArray[np.bool_]]:
@@ -81,8 +103,9 @@ def _levels(values: F64) -> tuple[F64, NDArray[np.bool_]]:
     return np.stack(levels), np.stack(changes)
 
 
-def _choose(levels: F64, changes: NDArray[np.bool_]) -> F64:
-    chosen = np.asarray(np.median(levels[2:], axis=0))  # none qualifies: the high levels are the freest of the smooth part
+def _choose(levels: F64, changes: NDArray[np.bool_], *, clear: bool) -> F64:
+    likeliest = np.median(levels[2:], axis=0)  # none qualifies: the high levels are the freest of the smooth part
+    chosen = np.zeros(likeliest.shape) if clear else likeliest
     for k in range(levels.shape[0] - 3, -1, -1):
         window = levels[k : k + 3]
         agree = (window.max(axis=0) <= 4 * window.min(axis=0)) & changes[k]

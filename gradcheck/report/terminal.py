@@ -129,7 +129,12 @@ def _table(comparisons: tuple[Comparison, ...]) -> Table:
 
 def _verdict(c: Comparison) -> Text:
     text = Text(c.verdict.value, STYLES[c.verdict])
-    extra = {Reason.KINK_SUBGRADIENT: " kink", Reason.BOTH_ZERO: " zero"}.get(c.reason, "")
+    extra = {
+        Reason.KINK_SUBGRADIENT: " kink",
+        Reason.BOTH_ZERO: " zero",
+        Reason.TIE: " tie",
+        Reason.STRAIGHT_THROUGH: " declared",
+    }.get(c.reason, "")
     small = f" {c.unresolved} small" if c.unresolved and not extra else ""
     return text.append(extra + small, "dim") if c.verdict is Verdict.PASS else text
 

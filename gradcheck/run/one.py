@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 EVIDENCE = ("numeric", "complex-step")
+REMARKABLE = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)  # ways to pass that a reader wants to hear of
 
 
 def check_case(case: Case, options: Options, command: str | None = None, *, alone: bool = False) -> CheckResult:
@@ -230,5 +231,5 @@ def _verdict(
     open_ = [group for group in claimed.values() if all(c.verdict is not Verdict.PASS for c in group)]
     if open_:
         return worst(c.verdict for c in open_[0]), open_[0][0].reason
-    kinks = any(c.reason is Reason.KINK_SUBGRADIENT for c in comparisons)
-    return Verdict.PASS, Reason.KINK_SUBGRADIENT if kinks else Reason.AGREES
+    seen = {c.reason for c in comparisons if c.verdict is Verdict.PASS}
+    return Verdict.PASS, next((reason for reason in REMARKABLE if reason in seen), Reason.AGREES)

@@ -49,7 +49,7 @@ def lines(function, x, dtype=np.float64):
     jolt = np.random.default_rng(1).standard_normal(x.shape) * probes.scale_of(x)
     finest = probes.finest_step(eps)
     measured = noise.measure(along(jolt), base, finest, eps)
-    return along(tangent), Setting(base, measured, 0.5 * eps * np.abs(base), None, finest, slack_for(100)), tangent, eps
+    return along(tangent), Setting(base, measured, eps, None, finest, slack_for(100)), tangent, eps
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -48,7 +48,7 @@ def test_an_rtol_that_the_evidence_cannot_meet_is_inconclusive():
 
     assert gradcheck.check(rounded, normal(3), gradient=np.cos, wrt="x").ok
     strict = gradcheck.check(rounded, normal(3), gradient=np.cos, rtol=1e-9)
-    assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.DULL)
+    assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.QUANTISED)
 
 
 def test_trials_draw_anew_and_the_worst_is_shown():
