@@ -1,6 +1,6 @@
 """Study: does a right gradient ever fail? PyTorch's own operator database through gradcheck, beside PyTorch's gradcheck.
 
-    python reports/false_alarms.py            # writes reports/false_alarms.md; about ten minutes on two cores
+    python reports/false_alarms.py            # writes reports/false_alarms.md; about twenty minutes on two cores
 
 The database ships with PyTorch (`torch.testing._internal.common_methods_invocations.op_db`; it needs `expecttest`).
 """
@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import platform
+import multiprocessing
 import statistics
 import sys
 import time
 import warnings
 from collections import Counter
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+import page
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
 import gradcheck
 from gradcheck import CheckResult, Reason, Verdict
 
-LARGEST = 300  # numbers in the tensors of a sample
-CHOSEN = 2  # samples of an operator, spread over those there are
+LARGEST = 300  # numbers in the tensors of a sample: every such sample goes through gradcheck
+CHOSEN = 2  # samples of an operator, spread over those there are, that go through PyTorch's checkers too
+PROCESSES = 2
 
 # What was found out about the operators that do not pass.
 EXPLAINED = {
@@ -62,15 +63,19 @@ class Sample:
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    chosen: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """What became of a sample."""
 
-    sample: Sample
+    name: str
+    number: int
+    chosen: bool
     outcome: str
     seconds: float
+    reason: str = ""
     detail: str = ""
 
 
@@ -81,8 +86,8 @@ def samples(dtype: torch.dtype) -> list[Sample]:
         if not op.supports_autograd or dtype not in op.supported_backward_dtypes("cpu"):
             continue
         small = [s for s in op.sample_inputs("cpu", dtype, requires_grad=True) if size(s) <= LARGEST]
-        places = {round(i * (len(small) - 1) / max(CHOSEN - 1, 1)) for i in range(CHOSEN)} if small else set()
-        found += [sample_of(op, small[i], i) for i in sorted(places)]
+        chosen = {round(i * (len(small) - 1) / max(CHOSEN - 1, 1)) for i in range(CHOSEN)}
+        found += [sample_of(op, sample, i, chosen=i in chosen) for i, sample in enumerate(small)]
     return found
 
 
@@ -92,14 +97,14 @@ def size(sample: Any) -> int:
     return sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
-def sample_of(op: Any, sample: Any, number: int) -> Sample:
+def sample_of(op: Any, sample: Any, number: int, *, chosen: bool) -> Sample:
     """The operator as a function of a sample's inputs, wrapped as PyTorch's own tests wrap it."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
         return sample.output_process_fn_grad(op.gradcheck_wrapper(op.op, *args, **kwargs))
 
     name = f"{op.name} {op.variant_test_name}".strip()
-    return Sample(name, number, function, (sample.input, *sample.args), sample.kwargs)
+    return Sample(name, number, function, (sample.input, *sample.args), sample.kwargs, chosen)
 
 
 def ours(sample: Sample) -> Row:
@@ -109,12 +114,27 @@ def ours(sample: Sample) -> Row:
         result = gradcheck.check(
             sample.function, *sample.args, kwargs=sample.kwargs, framework="torch", name=f"{sample.name} {sample.number}"
         )
-        outcome, detail = outcome_of(result), detail_of(result)
+        outcome, reason, detail = outcome_of(result), result.reason.code, detail_of(result)
     except gradcheck.UsageError as error:
-        outcome, detail = "refused", str(error)
+        outcome, reason, detail = "refused", "", str(error)
     except Exception as error:
-        outcome, detail = "crash", f"{type(error).__name__}: {error}"
-    return Row(sample, outcome, time.perf_counter() - began, detail)
+        outcome, reason, detail = "crash", "", f"{type(error).__name__}: {error}"
+    return Row(sample.name, sample.number, sample.chosen, outcome, time.perf_counter() - began, reason, detail)
+
+
+SAMPLES: list[Sample] = []  # what the forked workers inherit: functions cannot be sent
+
+
+def through_gradcheck(wanted: list[Sample]) -> list[Row]:
+    """Check samples on a few processes, each with one thread."""
+    SAMPLES[:] = wanted
+    with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
+        return pool.map(_nth, range(len(wanted)), chunksize=20)
+
+
+def _nth(i: int) -> Row:
+    warnings.simplefilter("ignore")
+    return ours(SAMPLES[i])
 
 
 def outcome_of(result: CheckResult) -> str:
@@ -142,27 +162,43 @@ def theirs(sample: Sample, *, fast: bool) -> Row:
         outcome = "pass" if passed else "fail"
     except Exception as error:
         outcome = f"raises {type(error).__name__}"
-    return Row(sample, outcome, time.perf_counter() - began)
+    return Row(sample.name, sample.number, sample.chosen, outcome, time.perf_counter() - began)
 
 
-def table(title: str, rows: list[Row]) -> list[str]:
+def table(title: str, rows: list[Row]) -> tuple[str, ...]:
     """Counts and times of one checker."""
     counts = Counter(row.outcome.split()[0] for row in rows)
     spent, median = sum(r.seconds for r in rows), statistics.median(r.seconds for r in rows)
     told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    return [f"| {title} | {len(rows)} | {told} | {spent:.0f} s | {1e3 * median:.0f} ms |"]
+    return title, str(len(rows)), told, f"{spent:.0f} s", f"{1e3 * median:.0f} ms"
 
 
 def findings(title: str, rows: list[Row]) -> list[str]:
-    """What did not pass, one line each, with what is known about it."""
-    lines = ["", f"## Not passed, {title}", "", "| operator | sample | verdict | seen | explanation |", "|---|---|---|---|---|"]
+    """What did not pass, a line for each operator and outcome, with what is known about it."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row.outcome in ("PASS", "empty"):
-            continue
-        known = next((text for name, text in EXPLAINED.items() if row.sample.name.startswith(name)), "not looked into yet")
-        seen = row.detail.replace("|", "\\|").replace("\n", " ")[:160]
-        lines.append(f"| `{row.sample.name}` | {row.sample.number} | {row.outcome} | {seen} | {known} |")
-    return lines
+        if row.outcome not in ("PASS", "empty"):
+            groups.setdefault((row.name, row.outcome, row.reason), []).append(row)
+    cells = [
+        (f"`{name}`", len(found), found[0].number, f"{outcome} {reason}".strip(), seen(found[0]), known(name))
+        for (name, outcome, reason), found in groups.items()
+    ]
+    return [
+        "",
+        f"## Not passed, {title}",
+        "",
+        *page.table(("operator", "samples", "first", "verdict", "seen", "explanation"), cells),
+    ]
+
+
+def seen(row: Row) -> str:
+    """What the first of them showed, in one line."""
+    return row.detail.replace("\n", " ")[:140]
+
+
+def known(name: str) -> str:
+    """What was found out about an operator that does not pass."""
+    return next((text for start, text in EXPLAINED.items() if name.startswith(start)), "not looked into yet")
 
 
 def main() -> None:
@@ -172,30 +208,30 @@ def main() -> None:
     parser.add_argument("--out", default=str(Path(__file__).with_suffix(".md")))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     wide, narrow = ([s for s in samples(d) if arguments.only in s.name] for d in (torch.float64, torch.float32))
+    checked = {"float64": through_gradcheck(wide), "float32": through_gradcheck(narrow)}
+    some = {"float64": [s for s in wide if s.chosen], "float32": [s for s in narrow if s.chosen]}
     runs = {
-        "gradcheck, float64": [ours(s) for s in wide],
-        "gradcheck, float32": [ours(s) for s in narrow],
-        "torch.autograd.gradcheck, fast, float64": [theirs(s, fast=True) for s in wide],
-        "torch.autograd.gradcheck, slow, float64": [theirs(s, fast=False) for s in wide],
-        "torch.autograd.gradcheck, slow, float32": [theirs(s, fast=False) for s in narrow],
+        **{f"gradcheck, {dtype}": rows for dtype, rows in checked.items()},
+        **{f"gradcheck, {dtype}, {CHOSEN} samples each": [r for r in rows if r.chosen] for dtype, rows in checked.items()},
+        "torch.autograd.gradcheck, fast, float64": [theirs(s, fast=True) for s in some["float64"]],
+        "torch.autograd.gradcheck, slow, float64": [theirs(s, fast=False) for s in some["float64"]],
+        "torch.autograd.gradcheck, slow, float32": [theirs(s, fast=False) for s in some["float32"]],
     }
     lines = [
-        "# False alarms: PyTorch's operators",
+        *page.heading("False alarms: PyTorch's operators", __file__, ("torch", "numpy")),
+        f"Every operator of PyTorch's database with a derivative on the CPU, every sample of it of up to {LARGEST} numbers,",
+        f"through gradcheck; {CHOSEN} samples of each operator through PyTorch's own checkers, in the same run. Each checker",
+        "at its defaults. `empty` samples hold no entry. PyTorch's own tests pass each operator a tolerance and switches of its",
+        "own; here it gets none, as gradcheck gets none. Times are of one process with one thread.",
         "",
-        f"`python reports/false_alarms.py`, {date.today()}, Python {platform.python_version()}, torch {torch.__version__}.",
-        f"Every operator of PyTorch's database with a derivative on the CPU, {CHOSEN} samples each of up to {LARGEST} numbers,",
-        "each checker at its defaults, in one run on one machine. `empty` samples hold no entry. PyTorch's own tests pass each",
-        "operator a tolerance and switches of its own; here it gets none, as gradcheck gets none.",
-        "",
-        "| checker | samples | outcomes | time | median |",
-        "|---|---|---|---|---|",
-        *(line for title, rows in runs.items() for line in table(title, rows)),
-        *(line for title, rows in runs.items() if title.startswith("gradcheck") for line in findings(title, rows)),
+        *page.table(("checker", "samples", "outcomes", "time", "median"), [table(title, rows) for title, rows in runs.items()]),
+        *(line for dtype, rows in checked.items() for line in findings(dtype, rows)),
     ]
-    Path(arguments.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sys.stdout.write("\n".join(lines[8:15]) + "\n")
+    page.write(lines, Path(arguments.out))
+    sys.stdout.write("\n".join(lines[9:18]) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ derivative, twice).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class Leaf:
     @property
     def entries(self) -> int:
         """How many entries the leaf has."""
-        return int(np.prod(self.shape, dtype=int))
+        return math.prod(self.shape)
 
     @property
     def span(self) -> slice:
