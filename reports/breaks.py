@@ -132,7 +132,10 @@ def hold(at: Break) -> list[Held]:
 
 
 def unseen(h: Held) -> bool:
-    """Whether float64 cannot show the break: nearer than the finest step, or what it changes is lost in the last bits."""
+    """Whether float64 cannot show the break: nearer than the finest step, or what it changes is lost in the last bits.
+
+    In those of the values over the whole distance, or in those of the slopes, where two of them cancel to nothing.
+    """
     at = h.at
     if at.gap == 0:
         return False
@@ -141,7 +144,8 @@ def unseen(h: Held) -> bool:
         return at.gap < finest
     apart = min((abs(h.value - r) for r in at.right.values()), default=math.inf)
     size = abs(float(at.function.value(at.x, at.x - at.c)))
-    return apart * at.gap < UNSEEN * EPS * size
+    slopes = max(abs(float(side(at.x, at.x - at.c))) for side in (at.function.left, at.function.right))
+    return apart * at.gap < UNSEEN * EPS * size or apart < EPS * slopes
 
 
 def band(gap: float) -> int:

@@ -25,7 +25,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 import gradcheck
 from gradcheck import CheckResult, Reason, Verdict
 
-LARGEST = 300  # numbers in the tensors of a sample: every such sample goes through gradcheck
+LARGEST = 100  # numbers in the tensors of a sample: every such sample goes through gradcheck
 CHOSEN = 2  # samples of an operator, spread over those there are, that go through PyTorch's checkers too
 PROCESSES = 2
 
@@ -224,8 +224,8 @@ def main() -> None:
         *page.heading("False alarms: PyTorch's operators", __file__, ("torch", "numpy")),
         f"Every operator of PyTorch's database with a derivative on the CPU, every sample of it of up to {LARGEST} numbers,",
         f"through gradcheck; {CHOSEN} samples of each operator through PyTorch's own checkers, in the same run. Each checker",
-        "at its defaults. `empty` samples hold no entry. PyTorch's own tests pass each operator a tolerance and switches of its",
-        "own; here it gets none, as gradcheck gets none. Times are of one process with one thread.",
+        "at its defaults. `empty` samples hold no entry. PyTorch's own tests pass each operator a tolerance and switches of",
+        "its own; here it gets none, as gradcheck gets none. Times are of one process with one thread.",
         "",
         *page.table(("checker", "samples", "outcomes", "time", "median"), [table(title, rows) for title, rows in runs.items()]),
         *(line for dtype, rows in checked.items() for line in findings(dtype, rows)),

@@ -28,6 +28,8 @@ def bad(x): return np.sum(x**2)
 def noisy(x): return np.sum(x) + np.random.default_rng().standard_normal()
 def raises(x): raise ValueError("boom") if isinstance(x, np.ndarray) else None
 def text(x): return str(np.sum(x))
+def steps(x): return np.sum(np.round(x))
+def one(x): return np.ones(3)
 def logarithm(x): return np.sum(np.log(-np.abs(x)))
 value = 3
 """
@@ -57,6 +59,9 @@ def cli(monkeypatch):
         (["{mod}:noisy", "--input", "normal(3)"], 0, "nondeterministic"),
         (["{mod}:noisy", "--input", "normal(3)", "--strict"], 4, "1 inconclusive"),
         (["{mod}:logarithm", "--input", "normal(3)"], 0, "non-finite"),
+        (["{mod}:steps", "--gradient", "{mod}:one", "--input", "[0.3, -1.8, 2.2]"], 1, "straight_through=True"),
+        (["{mod}:good", "-v"], 0, "planted faults caught (zeroed, sign flipped, "),
+        (["{mod}:good", "-vv"], 0, "agree on "),
         (["{mod}:raises", "--input", "normal(3)"], 3, "ValueError: boom"),
         (["{mod}:text", "--input", "normal(3)"], 3, "returned str: expected a floating-point array"),
         (["{mod}:bad", "--gradient", "{mod}:shape", "--input", "normal(3)"], 3, "expected (3,)"),
@@ -89,6 +94,29 @@ def test_json_on_stdout_is_data_alone(cli, mod):
     assert data["counts"]["pass"] == 1
     assert data["results"][0]["replay"] == f"gradcheck run {mod}:good --seed 0"
     assert "1 passed" in result.stderr
+
+
+def test_stories_are_told_where_they_are_asked_for(cli, mod):
+    def stories(*words):
+        comparisons = json.loads(cli("run", f"{mod}:good", "--json", "-", *words).stdout)["results"][0]["comparisons"]
+        return [c["story"] for c in comparisons if c["against"] == "numeric"]
+
+    assert all(stories("-vv"))
+    assert not any(stories())
+
+
+def test_a_straight_through_estimator_can_be_declared(cli, tmp_path):
+    path = tmp_path / "straight.py"
+    path.write_text(
+        "import torch\nclass Round(torch.autograd.Function):\n"
+        "    @staticmethod\n    def forward(ctx, x): return torch.round(x)\n"
+        "    @staticmethod\n    def backward(ctx, g): return g\n"
+    )
+    words = ("run", f"{path}:Round", "--input", "[0.3, -1.8, 2.2]", "--framework", "torch")
+    assert cli(*words).exit_code == 1
+    declared = cli(*words, "--straight-through")
+    assert "PASS declared" in declared.output
+    assert declared.exit_code == 0
 
 
 def test_json_in_a_file_is_written_beside_the_table(cli, mod, tmp_path):

@@ -28,36 +28,34 @@ if TYPE_CHECKING:
 
 AWAY = 2.0**-8  # of an entry's scale: far enough for many steps that are finer still, and for it to keep that scale
 LOOKED_AT = 16  # entries at kinks that are looked at from beside
-TWICE = 2  # points at which a claim must be wrong, or right, for that to count
+TWICE = 2  # points, on either side, at which a claim must be right
 SAMPLES = 16  # points around a tie whose gradients say what a subgradient may be
 DIRECTIONS = 3  # in which they are compared
 WITHIN = 1e-6  # of the spread of these gradients
 
 
 def kinks(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """Look at entries that passed at a kink from beside it; INCONCLUSIVE where the claim is wrong there, at both points tried.
+    """Look at entries that passed at a kink from beside it; INCONCLUSIVE where the claim is wrong there, on either side.
 
     It may be a valid subgradient where it was asked for, but hardly by the right code.
     """
     passed = np.flatnonzero(np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0), axis=0))
     if not passed.size or rows.claim is None:
         return c
-    places = passed[:LOOKED_AT]
+    places = passed[np.linspace(0, passed.size - 1, min(LOOKED_AT, passed.size)).astype(int)]
     wrong = [_judged(bench, c.leaf, rows, cotangents, places, beside(bench, c.leaf, places, k)) for k in range(TWICE)]
-    last = wrong[-1]
-    if last is None or not all(w is not None and np.any(w.code == 2) for w in wrong):
-        return c
-    return _with(bench, c, places, last)
+    first = next((w for w in wrong if w is not None and np.any(w.code == 2)), None)
+    return c if first is None else _with(bench, c, places, first)
 
 
 def ties(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
     """Before a claim is called wrong: is the function differentiable here at all?"""
-    wrong = (c.code == 2) & np.isfinite(c.sides.claim) & (c.seen != Reason.OUTSIDE_KINK)
+    wrong = (c.code == 2) & np.isfinite(c.sides.claim)
     if not np.any(wrong) or rows.claim is None:
         return c
     urgency = np.where(wrong, c.sides.apart / np.maximum(c.sides.allowed, 1e-300), 0.0)
     places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:TWICE]
-    again = tie_at(bench, c.leaf, rows, cotangents, places)
+    again = tie_at(bench, c.leaf, rows, cotangents, places, known=bool(np.any(c.seen[wrong] == Reason.OUTSIDE_KINK)))
     if again is None:
         return c
     seen = c.seen.copy()
@@ -65,27 +63,30 @@ def ties(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
     return replace(c, code=np.where(wrong, again[:, None], c.code).astype(np.int8), seen=seen)
 
 
-def tie_at(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp]) -> NDArray[np.int8] | None:
+def tie_at(
+    bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp], *, known: bool
+) -> NDArray[np.int8] | None:
     """Judge a claim at a tie, channel by channel, (C,); None where there is none, or the claim is wrong beside it too.
 
-    At a tie the slopes along two directions do not add up. The claim must be right beside this point, and along some directions
-    lie between those found around it.
+    At a tie the slopes along two directions do not add up, if it is not known for a kink already. The claim must be right
+    beside this point, and along some directions lie between those found around it; at a known kink without a doubt.
     """
-    if not _do_not_add_up(bench, leaf, int(places[0])):
+    if not known and not _do_not_add_up(bench, leaf, int(places[0])):
         return None
     everywhere = np.arange(leaf.entries * leaf.width)
     points = [beside(bench, leaf, everywhere, k) for k in range(SAMPLES)]
     judged = [_judged(bench, leaf, rows, cotangents, places, point) for point in points[:TWICE]]
     if any(j is None or np.any(j.code == 2) for j in judged):
         return None
-    return _between(bench, leaf, rows, cotangents, points)
+    found = _between(bench, leaf, rows, cotangents, points)
+    return np.where(found == 1, 2, found).astype(np.int8) if known else found
 
 
 def beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
-    """A point a little away in some entries of a leaf."""
+    """A point a little away in some entries of a leaf; those of an even number and the next lie opposite each other."""
     point, x = bench.program.point.copy(), bench.program.point[leaf.span]
-    rng = generator(0, "beside", bench.label, leaf.path, k)
-    jitter = rng.choice([-1.0, 1.0], places.size) * rng.uniform(0.5, 1.0, places.size)
+    rng = generator(0, "beside", bench.label, leaf.path, k // 2)
+    jitter = (-1.0) ** k * rng.choice([-1.0, 1.0], places.size) * rng.uniform(0.5, 1.0, places.size)
     point[leaf.start + places] += AWAY * probes.scales_of(x)[places] * jitter
     return point
 

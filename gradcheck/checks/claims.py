@@ -55,8 +55,8 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
         part, scales = np.abs(rows[:, leaf.span]), probes.scales_of(program.point[leaf.span])
         part = np.where(np.isfinite(part), part, 0.0)
         with np.errstate(over="ignore"):
-            changes = np.max(part * scales, initial=0.0) / scales
-        whole[:, leaf.span] = np.minimum(np.max(part, initial=0.0), changes)
+            changes = np.max(part * scales, axis=1, keepdims=True, initial=0.0) / scales
+        whole[:, leaf.span] = np.minimum(np.max(part, axis=1, keepdims=True, initial=0.0), changes)
     slip = claim.eps * ROUNDING * (np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole)
     return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 

@@ -28,6 +28,7 @@ FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
 FULL_WORK = 2**26  # ... so many numbers touched in all ...
 FULL_SECONDS = 30.0  # ... and so much predicted time
 EVALUATIONS_PER_LINE = 5
+EXPLICABLE = (Reason.DULL, Reason.QUANTISED)
 DULL = 100.0  # times the relative error that matters: what is duller wants an explanation
 
 
@@ -84,14 +85,15 @@ def derivative(program: Program, options: Options, label: str, trial: int) -> Fi
 def _demotion(bench: Bench, compared: list[Comparison]) -> list[str]:
     """Name the precision that the function seems to compute in somewhere inside, where it is lower than that of its inputs."""
     program, setting = bench.program, bench.setting
-    dull = [c.resolution > DULL * default_rtol(program.eps) or c.reason is Reason.DULL for c in compared]
-    if any(dull) and not setting.hidden:
-        found = rounding.rounding(
-            bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label))), setting, more=1.0
-        )
-        setting.hidden.extend([] if found is None else [found])
+    dull = [c.resolution > DULL * default_rtol(program.eps) or c.reason in EXPLICABLE for c in compared]
+    if not any(dull):
+        return []
+    line = bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label)))
+    found = rounding.rounding(line, setting, more=0.0)
+    if found is None:
+        return []
     sizes = [np.linalg.norm(setting.base[o.span]) for o in program.outputs]
-    noises = [np.linalg.norm(setting.deviation[o.span]) for o in program.outputs]
+    noises = [np.linalg.norm(found[o.span]) for o in program.outputs]
     relative = max((float(n / s) for n, s in zip(noises, sizes, strict=True) if s > 0), default=0.0)
     name = rounding.name_of(relative, program.eps)
     told = f"{name} inside: the values carry noise of {relative:.0e} of their size; the inputs are more precise"

@@ -12,7 +12,7 @@ from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
-from gradcheck.results import Comparison, Partial, Reason
+from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
 
@@ -26,7 +26,7 @@ SHOWN = 64  # partial derivatives kept for -v
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
     """Compare every claim with every other method, leaf by leaf; notes say which methods were not used, and why."""
     program = bench.program
-    channels = partials.channels_for(program, generator(0, "channels", bench.label))
+    channels = partials.channels_for(bench.evaluator, bench.label)
     bench = replace(bench, setting=replace(bench.setting, channels=channels))
     rows_of = np.eye(program.value.size) if channels is None else channels
     claimed = claims.evaluate(program, rows_of, notes)
@@ -77,7 +77,8 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     error = self_test.error_at_entries(sheet, c, units, gradient)
     shape = (*c.leaf.shape, c.leaf.width)
     line = self_test.scored(line, sheet, gradient, along, error, rng, shape=shape, something=something)
-    return told(line, c, sheet, units) if bench.options.stories else line
+    ask = bench.options.stories or line.verdict is Verdict.FAIL
+    return told(line, c, sheet, units) if ask else line
 
 
 def _not_smooth(bench: Bench, sheet: Sheet, c: Compared, rows: Rows, cotangents: F64) -> Compared:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradcheck.backends.program import Leaf, Program, Unavailable
 from gradcheck.checks.claims import Rows
+from gradcheck.checks.outputs import outlook
 from gradcheck.checks.sheet import Along, Compared, Sheet, measure, settle, sides
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64, Setting
@@ -21,12 +22,20 @@ OWN_CHANNELS = 16  # up to so many outputs each is looked at by itself, beyond t
 COMBINATIONS = 4
 
 
-def channels_for(program: Program, rng: np.random.Generator) -> F64 | None:
-    """Combinations of outputs to differentiate, (C, M); None: each output by itself."""
-    if program.value.size <= OWN_CHANNELS:
+def channels_for(evaluator: Evaluator, label: str) -> F64 | None:
+    """Combinations of outputs to differentiate, (C, M); None: each output by itself.
+
+    Outputs that are not finite on both sides of the primal are looked at by themselves, as many as there is room for.
+    """
+    size = evaluator.program.value.size
+    if size <= OWN_CHANNELS:
         return None
-    spans = [leaf.span for leaf in program.outputs]
-    return np.stack([probes.cotangent(rng, program.value, spans) for _ in range(COMBINATIONS)])
+    found, rng = outlook(evaluator, label), generator(0, "channels", label)
+    combinations = [found.cotangent(rng) for _ in range(COMBINATIONS)]
+    lost = np.flatnonzero(found.lost)[: OWN_CHANNELS - COMBINATIONS]
+    alone = np.zeros((lost.size, size))
+    alone[np.arange(lost.size), lost] = 1.0
+    return np.vstack([*combinations, *alone])
 
 
 def displacements(program: Program, leaf: Leaf) -> F64:
@@ -65,6 +74,7 @@ def through_kink(evaluator: Evaluator, setting: Setting, leaf: Leaf, claimed: Ro
     program = evaluator.program
     x = program.point[leaf.span]
     tangents = [probes.dense(generator(0, "kink", label, leaf.path, k), x, program.eps) for k in range(3)]
+    tangents.append(probes.one_hot(x, program.eps))  # all entries alike: a tie stays one, and counts once
     phis = [evaluator.line(embedded(program, leaf, u)) for u in tangents]
     sheet = measure(leaf, phis, [setting] * len(phis), program.eps)
     along = np.stack(tangents, axis=1)

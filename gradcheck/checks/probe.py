@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Claim, Leaf, Program
-from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test, straight
+from gradcheck.backends.program import Leaf
+from gradcheck.checks import beside, claims, culprit, forward, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
-from gradcheck.checks.rows import comparison, resolution_of, told
-from gradcheck.checks.sheet import Along, Compared, Sheet, look, measure, refine, settle
+from gradcheck.checks.outputs import outlook
+from gradcheck.checks.part import PROBES, Part, along, only, probes_on, resolution_of_probes, row
+from gradcheck.checks.rows import output_name, resolution_of, told
+from gradcheck.checks.sheet import Along, Compared, look, measure, refine, settle
 from gradcheck.evidence import central, probes
-from gradcheck.evidence.line import F64, Setting
+from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import generator
-from gradcheck.verdict.compare import DULLEST, ROUNDING
+from gradcheck.verdict.compare import DULLEST
 from gradcheck.verdict.localise import descend
 
 if TYPE_CHECKING:
     from gradcheck.checks.bench import Bench
 
-DENSE, SPARSE = 3, 1
-PROBES = DENSE + SPARSE
-CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have been caught
-MISSED = (1 - CERTAINTY) ** (
-    1 / DENSE
-) / 0.8  # all dense probes move the entry by less than this times its scale: 1 % of the time
-ADJUSTED = (Reason.KINK_SUBGRADIENT, Reason.TIE)  # a PASS that is not by central differences at the inputs alone
-SUM = 6.0  # times the root sum of squares of its terms: what a sum of random signs hardly ever exceeds
 DESCENTS = 4  # ways down to a wrong entry that are tried
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some consecutive numbers of a leaf, with probes on them: tangents (P, n), each read in the channel of its number."""
-
-    sheet: Sheet
-    tangents: F64
-    place: slice
 
 
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
     """Compare every claim with the numerical derivative along random directions, and with the other claims entry by entry."""
     program = bench.program
-    cotangents = cotangents_for(program, bench.label)
+    cotangents = cotangents_for(bench, notes)
     bench = replace(bench, setting=replace(bench.setting, channels=cotangents))
     reverse = claims.evaluate(program, cotangents, notes, only_vjp=True)
-    forward = [c for c in program.claims if c.vjp is None]
+    pushed = [c for c in program.claims if c.vjp is None]
     table: list[Comparison] = []
     for leaf in bench.leaves if program.claims else ():
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
@@ -59,8 +44,8 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
             table.append(_against_evidence(bench, leaf, rows, whole, cotangents))
             proved.append((table[-1], rows))
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
-        for claim in forward:
-            table += _forward(bench, claim, whole, proved, notes)
+        for claim in pushed:
+            table += forward.examine(bench, claim, whole, proved, notes)
     return _without_cut_off(table, reverse, notes), []
 
 
@@ -72,32 +57,15 @@ def _without_cut_off(table: list[Comparison], claimed: list[Rows], notes: list[s
     return [c for c in table if not wrong & {c.method, c.against}]
 
 
-def cotangents_for(program: Program, label: object) -> F64:
+def cotangents_for(bench: Bench, notes: list[str]) -> F64:
     """One random cotangent per probe, (P, M); of a single output number simply 1."""
-    if program.value.size == 1:
+    if bench.program.value.size == 1:
         return np.ones((PROBES, 1))
-    spans = [leaf.span for leaf in program.outputs]
-    return np.stack([probes.cotangent(generator(0, "cotangent", label, k), program.value, spans) for k in range(PROBES)])
-
-
-def probes_on(bench: Bench, leaf: Leaf, part: slice) -> Part:
-    """Estimate the derivative along random directions of a part of a leaf, cheaply.
-
-    Dense directions, and a sparse one for derivatives that dense ones would drown.
-    """
-    program = bench.program
-    x = program.point[leaf.span]
-    tangents = np.zeros((PROBES, x.size))
-    for k in range(PROBES):
-        rng = generator(0, "tangent", bench.label, leaf.path, part.start, part.stop, k)
-        tangents[k, part] = (probes.dense if k < DENSE else probes.sparse)(rng, x[part], program.eps)
-    phis = [bench.evaluator.line(partials.embedded(program, leaf, u)) for u in tangents]
-    return Part(measure(leaf, phis, [_only(bench.setting, k) for k in range(PROBES)], program.eps), tangents, part)
-
-
-def _only(setting: Setting, channel: int) -> Setting:
-    assert setting.channels is not None
-    return replace(setting, channels=setting.channels[channel : channel + 1])
+    found = outlook(bench.evaluator, bench.label)
+    if found.lost.any():
+        first = output_name(bench.program, int(np.argmax(found.lost)), None)
+        notes.append(f"{found.lost.sum()} outputs are not finite nearby and not compared; the first is {first}")
+    return np.stack([found.cotangent(generator(0, "cotangent", bench.label, k)) for k in range(PROBES)])
 
 
 def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
@@ -112,9 +80,9 @@ def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Compariso
     """The score of the self-test, on the part of a leaf that was looked at least sharply."""
     leaf = part.sheet.leaf
     gradient, tangents = rows.rows[:, leaf.span][:, part.place], part.tangents[:, part.place]
-    claim = _along(rows, part)
+    claim = along(rows, part)
 
-    def along(spoilt: F64) -> Along:
+    def spoilt_along(spoilt: F64) -> Along:
         return replace(claim, value=np.sum(spoilt * tangents, axis=1)[None])
 
     scales = probes.scales_of(bench.program.point[leaf.span][part.place])
@@ -123,7 +91,7 @@ def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Compariso
     shape = (*leaf.shape, leaf.width) if part.place == slice(0, leaf.entries * leaf.width) else (-1, 1)
     rng = generator(0, "faults", bench.label, leaf.path)
     something = nothing / float(np.min(scales)) or 1.0
-    return self_test.scored(line, part.sheet, gradient, along, error, rng, shape=shape, something=something)
+    return self_test.scored(line, part.sheet, gradient, spoilt_along, error, rng, shape=shape, something=something)
 
 
 def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Rows, Part]:
@@ -133,7 +101,7 @@ def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) ->
     """
     own = own_dtype.against_twin(bench, leaf, rows, cotangents) if rows.fine else None
     if own is not None and np.any(own.code == 2):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, rows, whole
+        return row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, rows, whole
     fine, rtol = rows.fine or rows, bench.rtol(rows)
     found, fine, part = _settled(bench, fine, whole, rtol, cotangents)
     resolution = resolution_of_probes(found, fine, part)
@@ -142,8 +110,8 @@ def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) ->
         found, fine, part = _in_parts(bench, found, fine, part, rtol, limit, cotangents)
         resolution = resolution_of_probes(found, fine, part)
     if own is not None and np.any(own.code) and not np.any(found.code):
-        return _row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, fine, part
-    return _row(bench, found, rows, "numeric", resolution), found, fine, part
+        return row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, fine, part
+    return row(bench, found, rows, "numeric", resolution), found, fine, part
 
 
 def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> tuple[Compared, Rows, Part]:
@@ -151,10 +119,10 @@ def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64)
 
     With the judgement the claim and the probes that it rests on: at a kink those beside it.
     """
-    first = look(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
+    first = look(part.sheet, along(rows, part), rtol, demanded=bench.demanded)
     if np.any((first.code > 0) | first.doubtful):
         rows = claims.jittered(rows, bench.program, cotangents)
-    found = settle(part.sheet, _along(rows, part), rtol, demanded=bench.demanded)
+    found = settle(part.sheet, along(rows, part), rtol, demanded=bench.demanded)
     if not np.any((found.code == 2) | found.doubtful):
         return _beside_kinks(bench, rows, found, part, cotangents)
     entry = _wrong_entry(bench, rows, found, rtol)
@@ -162,13 +130,16 @@ def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64)
 
 
 def _beside_kinks(bench: Bench, rows: Rows, found: Compared, part: Part, cotangents: F64) -> tuple[Compared, Rows, Part]:
-    """Where a claim passed at kinks, look beside them: INCONCLUSIVE where it is wrong at both points tried.
+    """Where a claim passed at kinks, look beside them: INCONCLUSIVE where it is wrong on either side.
 
     Where it is right there, that is what the PASS rests on: between the slopes at many kinks there is much room.
     """
     leaf, last = found.leaf, (found, rows, part)
     if not np.any((found.seen == Reason.KINK_SUBGRADIENT) & (found.code == 0)):
         return last
+    dense = partials.through_kink(bench.evaluator, bench.setting, leaf, rows, bench.rtol(rows), bench.label)
+    if np.any(dense.code == 2):
+        return dense, rows, part
     for k in range(beside.TWICE):
         point = beside.beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)
         moved = beside.moved(bench, rows, cotangents, point)
@@ -176,14 +147,14 @@ def _beside_kinks(bench: Bench, rows: Rows, found: Compared, part: Part, cotange
             return found, rows, part
         there, claim = moved
         probed = probes_on(there, leaf, part.place)
-        again = settle(probed.sheet, _along(claim, probed), bench.rtol(rows), demanded=bench.demanded)
+        again = settle(probed.sheet, along(claim, probed), bench.rtol(rows), demanded=bench.demanded)
         bench.evaluator.count += there.evaluator.count
         wrong, seen = bool(np.any(again.code == 2)), again.seen.copy()
         seen[again.code == np.max(again.code)] = Reason.BESIDE_KINK if wrong else Reason.KINK_SUBGRADIENT
         last = replace(again, seen=seen, code=np.minimum(again.code, 1).astype(np.int8)), claim, probed
-        if not wrong:
-            return (found, rows, part) if np.any(again.code) else last
-    return last
+        if wrong:
+            return last
+    return (found, rows, part) if np.any(last[0].code) else last
 
 
 def _unless_tied(bench: Bench, rows: Rows, wrong: Compared, cotangents: F64) -> Compared:
@@ -193,7 +164,8 @@ def _unless_tied(bench: Bench, rows: Rows, wrong: Compared, cotangents: F64) -> 
         return wrong
     x = bench.program.point[wrong.leaf.span]
     place = wrong.at[0] if wrong.at is not None else _most_tied(x)
-    tied = beside.tie_at(bench, wrong.leaf, rows, cotangents, np.array([place]))
+    known = bool(np.any(wrong.seen[bad] == Reason.OUTSIDE_KINK))
+    tied = beside.tie_at(bench, wrong.leaf, rows, cotangents, np.array([place]), known=known)
     if tied is None or np.max(tied) == 2:
         return wrong
     seen = wrong.seen.copy()
@@ -205,21 +177,6 @@ def _most_tied(x: F64) -> int:
     """An entry that equals the most others."""
     _, first, counts = np.unique(x, return_index=True, return_counts=True)
     return int(first[np.argmax(counts)])
-
-
-def _along(rows: Rows, part: Part) -> Along:
-    """A claim, one row per probe, along a part's probes.
-
-    What matters of a sum is relative to SUM times its root sum of squares: a tangent's signs are independent of the errors of
-    a claim, so errors within rtol of each entry add up to more with a probability of 2 exp(-SUM^2 / 2) (Hoeffding).
-    """
-    span = part.sheet.leaf.span
-    terms = rows.rows[:, span] * part.tangents
-    size = np.sum(np.abs(terms), axis=1)
-    scale = np.minimum(size, SUM * np.linalg.norm(terms, axis=1))
-    slip = rows.eps * size  # one unit in the last place that all terms may share; their random rounding adds up to less
-    own = np.sqrt(np.sum((rows.own[:, span] * part.tangents) ** 2, axis=1)) + slip
-    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], scale[None], many=True)
 
 
 def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Compared | None:
@@ -239,7 +196,7 @@ def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Comp
 def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attempt: int) -> Compared | None:
     program = bench.program
     x, gradient, own = program.point[leaf.span], rows.rows[channel, leaf.span], rows.own[channel, leaf.span]
-    setting = _only(bench.setting, channel)
+    setting = only(bench.setting, channel)
     steps = central.steps_for(setting, program.eps)
 
     def disagreement(part: slice) -> float:
@@ -270,8 +227,8 @@ def _in_parts(
     size = whole.tangents.shape[1]
     for line in np.flatnonzero(~whole.sheet.refined):
         refine(whole.sheet, int(line))
-    found = look(whole.sheet, _along(rows, whole), rtol, demanded=bench.demanded)
-    dullest, last = resolution_of_probes(found, rows, whole), (found, rows, whole)
+    last = found, rows, whole = _settled(bench, rows, whole, rtol, cotangents)
+    dullest = resolution_of_probes(*last)
     evidence = resolution_of_probes(replace(found, sides=replace(found.sides, claim=found.sides.value)), rows, whole)
     if np.any(found.code) or dullest <= limit:
         return last
@@ -291,23 +248,6 @@ def _in_parts(
     return last
 
 
-def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
-    """Relative error of a single entry of typical size that would have been caught with probability 99 %.
-
-    An entry wrong by r moves probe k by r |g_i u_i|; it is missed by k probes that all have |u_i| below t with probability
-    (0.8 t)^k, 0.8 t being the chance that a standard normal number stays below a small t. NaN where the derivative is zero.
-    """
-    s = found.sides
-    if s.apart.shape[1] != PROBES or np.all(s.size <= s.allowed):
-        return float("nan")
-    touched = np.any(part.tangents != 0, axis=0)
-    terms = (rows.rows[:, part.sheet.leaf.span] * part.tangents)[:DENSE, touched]
-    size = np.sqrt(np.mean(terms**2, axis=1))
-    with np.errstate(all="ignore"):
-        seen = (s.apart + s.allowed)[0, :DENSE] / (MISSED * size)
-    return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
-
-
 def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64) -> Comparison:
     floor = own_dtype.UNITS * max(rows.eps, other.eps) * partials.output_slopes(bench.program, bench.setting)
     rows, other = (replace(r, own=r.own + floor) for r in (rows, other))
@@ -316,113 +256,4 @@ def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64)
         rows, other = (claims.jittered(r, bench.program, cotangents) for r in (rows, other))
         c = partials.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
     c = own_dtype.within_last_bits(c, 2 * floor[:, leaf.span])
-    return _row(bench, c, rows, other.method, resolution_of(c), entries=True)
-
-
-def _forward(
-    bench: Bench, claim: Claim, whole: Part, proved: list[tuple[Comparison, Rows]], notes: list[str]
-) -> list[Comparison]:
-    """Forward mode is asked for the same directions; a claim in lower precision is held against its twin there.
-
-    Where it says the same as a claim in reverse mode that passed, it is as good as that one (the adjoint test): sharper than
-    the evidence on large leaves, and at ties and kinks.
-    """
-    program, leaf = bench.program, whole.sheet.leaf
-    tangents = np.stack([partials.embedded(program, leaf, u) for u in whole.tangents])
-    pushed = claims.pushed(claim, program.point, tangents, notes)
-    if pushed is None:
-        return []
-    rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps, claim)
-    rtol, twin = bench.rtol(rows), claims.twin_of(claim)
-    rough = _pushed_along(bench, pushed, claim.eps, program.point, tangents, claim)
-    if twin is None or twin.jvp is None:
-        c = settle(whole.sheet, rough, rtol, demanded=bench.demanded)
-        resolution = _resolution_of_sums(c, leaf.entries)
-    else:
-        fine = _pushed_along(bench, twin.jvp(program.point, tangents), twin.eps, program.point, tangents, twin)
-        c = settle(whole.sheet, fine, rtol, demanded=bench.demanded)
-        resolution = _resolution_of_sums(c, leaf.entries)
-        apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
-        worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
-        c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
-    for line, reverse in proved:
-        same = _adjoint(c, _along(reverse, whole), leaf.entries)
-        if line.verdict is Verdict.PASS and same < (bench.options.rtol or DULLEST):
-            seen = np.full(c.seen.shape, line.reason if line.reason in ADJUSTED else None, dtype=object)
-            c = replace(c, code=np.zeros_like(c.code), seen=seen)
-            resolution = float(np.fmin(resolution, np.fmax(line.resolution, same)))
-    if not np.any(c.code) and resolution > (bench.options.rtol or DULLEST):
-        c = replace(c, code=np.ones_like(c.code), seen=np.full(c.seen.shape, Reason.DULL, dtype=object))
-    line = _row(bench, c, rows, "numeric", resolution)
-    kinks = np.any(np.isin(c.seen.astype(str), tuple(map(str, ADJUSTED))))  # there a spoilt claim may pass as well
-    return [line if kinks else _scored_sums(bench, line, whole, rough if twin is None else fine)]
-
-
-def _adjoint(c: Compared, reverse: Along, entries: int) -> float:
-    """How far a claim in forward mode is at most off that in reverse mode, relative to a typical entry."""
-    s = c.sides
-    with np.errstate(all="ignore"):
-        typical = np.sqrt(np.mean(reverse.value[0, :DENSE] ** 2) / entries)
-        apart = np.abs(s.claim - reverse.value) + s.rounding + reverse.own
-        return float(np.max(apart[0, :DENSE]) / (MISSED * typical))
-
-
-def _resolution_of_sums(found: Compared, entries: int) -> float:
-    """The same for a claim of which only sums over entries are known: these are sqrt(entries) times the typical term."""
-    s = found.sides
-    if np.all(s.size <= s.allowed):
-        return float("nan")
-    typical = np.sqrt(np.mean(s.size[0, :DENSE] ** 2) / entries)
-    return float(np.max((s.apart + s.allowed)[0, :DENSE]) / (MISSED * typical))
-
-
-def _scored_sums(bench: Bench, line: Comparison, whole: Part, claim: Along) -> Comparison:
-    """The score of the faults that sums over entries can show; of a derivative that is zero there is none."""
-    if np.isnan(line.resolution):
-        return line
-
-    def along(spoilt: F64) -> Along:
-        return replace(claim, value=spoilt.T)
-
-    def error(spoilt: F64) -> F64:
-        typical = np.sqrt(np.mean(claim.value**2))
-        return np.asarray(np.abs(spoilt - claim.value.T) / typical)
-
-    rng = generator(0, "faults", bench.label, line.wrt)
-    return self_test.scored(line, whole.sheet, claim.value.T, along, error, rng, shape=(1,))
-
-
-def _pushed_along(bench: Bench, pushed: F64, eps: float, point: F64, tangents: F64, claim: Claim) -> Along:
-    """Directional derivatives of a forward-mode claim, with their rounding and conditioning."""
-    assert bench.setting.channels is not None
-    assert claim.jvp is not None
-    terms = bench.setting.channels * pushed
-    size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
-    slip = eps * (ROUNDING * size + own_dtype.UNITS * bench.setting.size)
-    spread = np.zeros(value.shape)
-    for k in range(claims.JITTERS if eps > 2.0**-52 else 0):
-        signs = generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
-        try:
-            moved = np.sum(bench.setting.channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)
-        except Exception:
-            continue  # off the primal a claim need not exist
-        spread = np.fmax(spread, np.abs(moved - value))
-    own = slip + ROUNDING * spread
-    return Along(value[None], own[None], slip[None], size[None], many=True)
-
-
-def _row(bench: Bench, c: Compared, rows: Rows, against: str, resolution: float, *, entries: bool = False) -> Comparison:
-    entry, unit = c.at if c.at is not None else (None, 1.0)
-    line = comparison(
-        c,
-        bench.program,
-        (rows.method, against),
-        bench.rtol(rows),
-        units=np.full(c.code.shape[1], unit),
-        channels=bench.setting.channels,
-        resolution=resolution,
-        trial=bench.trial,
-        mode="full" if entries else "probe",
-        certainty=1.0 if entries else CERTAINTY,
-    )
-    return line if entry is None else replace(line, worst_entry=c.leaf.index(c.leaf.start + entry))
+    return row(bench, c, rows, other.method, resolution_of(c), entries=True)

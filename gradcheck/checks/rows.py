@@ -135,10 +135,12 @@ def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allo
 
 
 def output_name(program: Program, channel: int, channels: F64 | None) -> str:
-    """The output a channel stands for, with its index; 'combination' for a random one."""
-    if channels is not None and program.value.size > 1:
-        return "combination"
-    channel = 0 if program.value.size == 1 else channel
+    """The output a channel stands for, with its index; 'combination' for several."""
+    if channels is not None:
+        members = np.flatnonzero(channels[channel])
+        if members.size > 1:
+            return "combination"
+        channel = int(members[0]) if members.size else 0
     leaf = output_leaf(program, channel)
     index = leaf.index(channel)
     return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path

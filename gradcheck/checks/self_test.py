@@ -46,8 +46,8 @@ def scored(
         shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
         something: an entry that is not zero, for a gradient that is.
     """
-    if line.verdict is not Verdict.PASS:
-        return line
+    if line.verdict is not Verdict.PASS or line.reason is Reason.STRAIGHT_THROUGH:
+        return line  # of what is declared not to be a derivative, any claim would do
     size = OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
     if not size < 1:
         return line
@@ -73,7 +73,7 @@ def error_at_entries(sheet: Sheet, passed: Compared, units: F64, gradient: F64) 
 
     def error(spoilt: F64) -> F64:
         apart = np.abs((spoilt - gradient) * units)
-        own = np.maximum(np.abs(gradient * units), np.abs(spoilt * units))
+        own = np.abs(np.where(gradient == 0, spoilt, gradient) * units)
         scale = np.where(passed.unresolved | zero, s.whole, own)
         with np.errstate(all="ignore"):
             found = np.where(zero & (apart <= nothing), 0.0, apart / scale)

@@ -158,13 +158,13 @@ def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
     wrong = (now.code[:, line] == 2) & np.isnan(sheet.low[:, line]) & np.isfinite(apart)
     unexplained = (sheet.reason[:, line] == Reason.DULL) | (sheet.reason[:, line] == None)  # noqa: E711 - elementwise
     dull = (now.code[:, line] == 1) & unexplained
-    if setting.hidden or not np.any(wrong | dull):
+    if not np.any(wrong | dull):
         return
     if not np.any(dull) and not hidden.explains(phi, setting, np.where(wrong, apart, np.inf)):
         return
     found = hidden.rounding(phi, setting)
     if found is not None:
-        setting.hidden.append(found)
+        setting.hidden[:] = [np.maximum(setting.deviation, found)]  # of the outputs that this line moves, beside those before
         for known in np.flatnonzero(sheet.refined):
             refine(sheet, int(known))
     elif not np.any(dull):  # it jumps all the time, in no way that is known: nothing tells its slope
@@ -173,7 +173,8 @@ def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
 
 def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:
     """Judge every line by the estimates as they stand."""
-    s = sides(claim.value, sheet.value, sheet.bound, claim.own, np.fmax(claim.scale, np.abs(sheet.value)), sheet.nearby)
+    own = np.fmax(claim.own, sheet.eps * sheet.nearby)  # terms as steep as the slopes nearby may have cancelled in the claim
+    s = sides(claim.value, sheet.value, sheet.bound, own, np.fmax(claim.scale, np.abs(sheet.value)), sheet.nearby)
     if claim.many:
         s = replace(s, whole=s.scale)
     judged = judge(s, rtol, demanded=demanded)
@@ -204,9 +205,7 @@ def careful(phi: Phi, setting: Setting) -> Slope:
     slope = ladder.estimate(phi, setting)
     if setting.channels is None or np.all(np.isnan(slope.low)):
         return slope
-    apiece = ladder.estimate(phi, replace(setting, channels=None))
-    low = np.where(np.isnan(apiece.low), apiece.value - apiece.bound, apiece.low)
-    high = np.where(np.isnan(apiece.high), apiece.value + apiece.bound, apiece.high)
+    low, high = ladder.sides(phi, setting)
     up, down = np.maximum(setting.channels, 0), np.minimum(setting.channels, 0)
     kink = ~np.isnan(slope.low)
     wide_low, wide_high = up @ low + down @ high, up @ high + down @ low

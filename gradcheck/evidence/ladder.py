@@ -27,6 +27,8 @@ PLATEAU = 3
 FINE, FAR = 6, 100.0
 ONE_STEP = 2  # rungs: a function that moves at the coarsest of them only is flat here, whatever it does further off
 MOSTLY = 0.6  # of the places looked at; a step of the values may fall between any two
+BALANCE = 0.46  # of the logarithm of eps: a step at which one-sided differences balance noise and curvature
+GROWS = 1.2  # from step to step: a slope that does so at every one is infinite at the primal
 SLOWEST = 0.8  # of the difference before, in the bound of a plateau
 SHRINKS = 0.6  # of the last difference: a sequence of slopes that shrinks faster converges
 NOTHING = 2.0  # times the noise: what does not exceed that is nothing
@@ -172,6 +174,8 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     shape = smoothness.classify(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
         return _at_kink(h, right, left, noise, found, nearby)
+    if _diverges(h, right, noise) or _diverges(h, left, noise):
+        found, shape = None, smoothness.Shape.SINGULAR
     if found is None or shape is smoothness.Shape.JUMP:
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)
         return _One(_finest(h, right, left), np.inf, nearby, reason=reason, shape=shape.value)
@@ -224,7 +228,7 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
         return 0.0, h.size
     steps = np.concatenate([np.abs(right[:last]), np.abs(left[:last])])
     quantum = float(np.min(steps[steps > 0]))
-    if quantum <= np.max(rungs.noise[:, c]):
+    if quantum <= np.max(rungs.noise[last:, c]):
         return 0.0, h.size  # round-off, nothing coarser
     step = float(h[min(last + 2, h.size - 1)])
     if np.mean([frozen(c, float(place), step) for place in h[:last]]) <= MOSTLY:
@@ -240,10 +244,23 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
     radius = radius[1:]
     for j in range(value.size - PLATEAU + 1):
         apart = np.abs(value[j] - value[j + 1 :])
-        if np.all(apart <= radius[j] + radius[j + 1 :]):
+        if np.all(apart <= radius[j] + radius[j + 1 :]) and not _too_slow(value[j : j + PLATEAU], radius[j + PLATEAU - 1]):
             bound = float(radius[j] + max(np.max(apart[: PLATEAU - 1]), _still_to_come(value[j : j + PLATEAU])))
             return _Plateau(float(value[j]), bound, (float(h[j + 1]), float(h[j + PLATEAU])))
     return _converging(h, value, radius)
+
+
+def _diverges(h: F64, side: F64, noise: F64) -> bool:
+    """Whether the slope on one side grows at every step until the noise drowns it, though both sides may cancel: a cusp."""
+    clear = np.abs(side) > 4 * noise
+    slopes = np.abs(side / h)[clear][-FINE:]
+    return bool(slopes.size == FINE and np.all(slopes[1:] > GROWS * slopes[:-1]))
+
+
+def _too_slow(value: F64, radius: float) -> bool:
+    """Whether values still change, one way, and hardly less from step to step: what is left to come has no bound."""
+    first, second = np.diff(value)
+    return bool(first * second > 0 and abs(second) > max(SLOWEST * abs(first), radius))
 
 
 def _still_to_come(value: F64) -> float:
@@ -297,9 +314,28 @@ def _one_sided(h: F64, right: F64, left: F64, noise: F64, nearby: float) -> _One
     for side in (right, left):
         start = _fine_run(np.isfinite(side))
         if h.size - start >= PLATEAU + 2:
-            found = _plateau_one_sided(h[start:], side[start:], noise[start:])
+            diverges = _diverges(h[start:], side[start:], noise[start:])
+            found = None if diverges else _plateau_one_sided(h[start:], side[start:], noise[start:])
             if found:
                 return _smooth(found, nearby, shape="one-sided")
             singular = smoothness.Shape.SINGULAR.value
             return _One(float(side[-1] / h[-1]), np.inf, nearby, reason=Reason.SINGULAR, shape=singular)
     return _One(np.nan, np.inf, nearby, reason=Reason.NOT_FINITE_NEARBY)
+
+
+def sides(phi: Phi, setting: Setting) -> tuple[F64, F64]:
+    """An interval around the one-sided slopes of every output at the primal, (M,) each, from four evaluations.
+
+    Extrapolated from two steps; many outputs at once, where a ladder for each would be too dear.
+    """
+    h = 2.0 ** round(BALANCE * np.log2(setting.eps))
+    noise = setting.slack * np.fmax(setting.deviation, setting.rounding(setting.base))
+    slopes, errors = [], []
+    with np.errstate(all="ignore"):
+        for side in (1.0, -1.0):
+            near, far = ((phi(side * t) - setting.base) / (side * t) for t in (h, RATIO * h))
+            moved = (near != 0) | (far != 0)
+            slopes.append((RATIO * near - far) / (RATIO - 1))
+            errors.append(np.abs(slopes[-1] - near) + np.where(moved, 2 * noise / h, 0.0))
+    low = np.minimum(slopes[0] - errors[0], slopes[1] - errors[1])
+    return low, np.maximum(slopes[0] + errors[0], slopes[1] + errors[1])

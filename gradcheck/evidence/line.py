@@ -67,7 +67,12 @@ class Setting:
 
     def contract(self, difference: F64) -> F64:
         """Return the channels' share of a difference of outputs, (C,)."""
-        return difference if self.channels is None else self.channels @ difference
+        if self.channels is None:
+            return difference
+        if np.all(np.isfinite(difference)):
+            return self.channels @ difference
+        terms = np.where(self.channels == 0, 0.0, self.channels * difference)  # outputs that do not count may be anything
+        return np.asarray(np.sum(terms, axis=1))
 
     def channel_noise(self, moved: NDArray[np.bool_], share: float) -> F64:
         """Noise of each channel's difference, (C,).

@@ -67,11 +67,3 @@ def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
 def one_hot(x: F64, eps: float) -> F64:
     """How far each entry of a leaf moves by itself per unit of t, (n,)."""
     return exact(scales_of(x), x, eps)
-
-
-def cotangent(rng: np.random.Generator, value: F64, spans: list[slice]) -> F64:
-    """Gaussian, per output scaled by 1/RMS of that output, so that a large output does not hide a small one."""
-    v = rng.standard_normal(value.shape)
-    for span in spans:
-        v[span] /= max(scale_of(value[span]), TINY)
-    return v

@@ -1,0 +1,82 @@
+"""Claims at ties and kinks, where wrong code may look right: what counts is the claim beside them."""
+
+import pytest
+import torch
+from torch.nn.functional import max_pool1d
+
+import gradcheck
+from gradcheck import Reason, Verdict
+
+TIED = {
+    "sort": lambda x: (torch.sort(x).values * torch.arange(1.0, len(x) + 1, dtype=x.dtype)).sum(),
+    "topk": lambda x: (torch.topk(x, 2).values * torch.tensor([1.0, 3.0], dtype=x.dtype)).sum(),
+    "median": lambda x: torch.median(x),
+    "amax": lambda x: torch.amax(x, 0),
+    "cummax": lambda x: (torch.cummax(x, 0).values * torch.arange(1.0, len(x) + 1, dtype=x.dtype)).sum(),
+    "max_pool": lambda x: max_pool1d(x[None], 3, 1).sum(),
+}
+
+
+def tied(ways):
+    """That many equal entries in the middle of five to seven."""
+    return torch.tensor([0.3, *[1.25] * ways, 2.0] if ways != 2 else [0.3, 1.25, 1.25, 2.0, -1.0], dtype=torch.float64)
+
+
+def largest(ways):
+    return torch.tensor([0.3, *[1.25] * ways, -1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("point", [tied, largest])
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize(
+    ("name", "ways"), [(name, ways) for name in TIED for ways in (2, 3, 5) if ways == 2 or name not in ("topk", "median")]
+)
+def test_pytorchs_conventions_pass_at_ties(name, ways, mode, point):
+    result = gradcheck.check(TIED[name], point(ways), mode=mode, name=name)
+    assert result.verdict is Verdict.PASS, str(result)
+
+
+def relu_with(gradient):
+    class Relu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.clamp(min=0)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * gradient(x)
+
+    return Relu
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("claim", [0.0, 0.5, 1.0])
+def test_a_convention_at_the_kink_of_relu_passes_where_it_is_right_elsewhere(claim, mode):
+    relu = relu_with(lambda x: torch.where(x == 0, claim, (x > 0).to(x.dtype)))
+    x = torch.tensor([0.0, 1.0, -1.0, 0.0], dtype=torch.float64)
+    result = gradcheck.check(relu, x, mode=mode)
+    assert (result.verdict, result.reason) == (Verdict.PASS, Reason.KINK_SUBGRADIENT), str(result)
+
+
+@pytest.mark.parametrize("size", [1, 4, 30])
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_a_slope_that_is_wrong_beside_the_kink_does_not_pass_at_it(mode, size):
+    relu = relu_with(lambda x: torch.full_like(x, 0.3))
+    result = gradcheck.check(relu, torch.zeros(size, dtype=torch.float64), mode=mode)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.BESIDE_KINK), str(result)
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("name", ["abs", "relu", "hardtanh", "hinge"])
+def test_pytorchs_conventions_pass_at_kinks(name, mode):
+    functions = {
+        "abs": torch.abs,
+        "relu": torch.relu,
+        "hardtanh": lambda x: torch.nn.functional.hardtanh(x, 0.0, 1.0),
+        "hinge": lambda x: torch.relu(1 - x).sum(),
+    }
+    x = torch.tensor([0.0, 1.0, -1.0, 0.25], dtype=torch.float64)
+    result = gradcheck.check(functions[name], x, mode=mode)
+    assert (result.verdict, result.reason) == (Verdict.PASS, Reason.KINK_SUBGRADIENT), str(result)

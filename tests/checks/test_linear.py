@@ -1,0 +1,75 @@
+"""A vjp is linear in its cotangent: backwards that are not break a contract, right ones keep it."""
+
+import pytest
+import torch
+from torch.nn.functional import layer_norm
+
+import gradcheck
+from gradcheck import Verdict, normal
+
+
+def layer(function, backward):
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return function(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return backward(g, x)
+
+    return Layer
+
+
+NOT_LINEAR = {
+    "ignored": lambda g, x: 2 * x,
+    "its sign alone": lambda g, x: 2 * x * g.sign(),
+}
+
+
+def linear(result):
+    return next((c for c in result.contracts if c.name == "linear-vjp"), None)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("size", [1, 6, 2000])
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_a_backward_that_is_not_linear_in_what_it_is_given_fails(name, size, dtype):
+    result = gradcheck.check(layer(lambda x: (x**2).sum(), NOT_LINEAR[name]), normal(size), dtype=dtype)
+    assert result.verdict is Verdict.FAIL, str(result)
+    assert linear(result).verdict is Verdict.FAIL
+    assert "not linear in its cotangent" in linear(result).message
+
+
+def test_a_backward_that_uses_the_size_of_each_cotangent_fails_for_many_outputs():
+    result = gradcheck.check(layer(lambda x: x**2, lambda g, x: 2 * x * g.abs()), normal(30))
+    assert result.verdict is Verdict.FAIL
+
+
+def test_without_contracts_nothing_is_said_of_it():
+    result = gradcheck.check(layer(lambda x: (x**2).sum(), NOT_LINEAR["ignored"]), normal(6), contracts=False)
+    assert linear(result) is None
+
+
+RIGHT = {
+    "a square": layer(lambda x: (x**2).sum(), lambda g, x: 2 * x * g),
+    "the sum of a layer norm": lambda x: layer_norm(x, (x.shape[-1],)).sum(),
+    "the sum of a softmax": lambda x: torch.softmax(x, -1).sum(),
+    "logcumsumexp": lambda x: torch.logcumsumexp(x, 0),
+    "a cast inside": lambda x: torch.tanh(x.float()),
+    "nothing used": lambda x: (x * 0).sum(),
+    "relu": torch.relu,
+    "norm": torch.linalg.vector_norm,
+    "a determinant": lambda x: torch.linalg.det(x[:4].outer(x[:4]) + torch.eye(4, dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("size", [6, 2000])
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_backward_keeps_the_contract(name, size, dtype):
+    result = gradcheck.check(RIGHT[name], normal(size), framework="torch", name=name, dtype=dtype)
+    assert linear(result).verdict is Verdict.PASS
+    assert result.verdict is not Verdict.FAIL, str(result)

@@ -1,0 +1,92 @@
+"""Straight-through estimators: a claim that is not zero where the function stands still is named, and passes where declared."""
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheck
+from gradcheck import Reason, Verdict, normal
+
+AWAY = np.array([0.3, -1.8, 2.2])  # from every step
+STEPS = {"round": torch.round, "sign": torch.sign, "a step": lambda x: (x > 0).to(x.dtype)}
+
+
+def through(step, gradient=lambda g: g):
+    class Through(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return step(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            return gradient(g)
+
+    return Through
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_straight_through_estimator_fails_by_its_name_and_passes_where_it_is_declared(name, dtype):
+    layer, x = through(STEPS[name]), torch.from_numpy(AWAY)
+    found = gradcheck.check(layer, x, dtype=dtype)
+    assert (found.verdict, found.reason) == (Verdict.FAIL, Reason.STRAIGHT_THROUGH), str(found)
+    declared = gradcheck.check(layer, x, dtype=dtype, straight_through=True)
+    assert (declared.verdict, declared.reason) == (Verdict.PASS, Reason.STRAIGHT_THROUGH), str(declared)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_zero_of_a_step_passes_without_a_declaration(name):
+    result = gradcheck.check(through(STEPS[name], torch.zeros_like), torch.from_numpy(AWAY))
+    assert result.verdict is Verdict.PASS, str(result)
+
+
+@pytest.mark.parametrize("size", [50, 2000])
+@pytest.mark.parametrize("name", STEPS)
+def test_among_many_inputs_close_to_steps_an_estimator_does_not_pass_unless_declared(name, size):
+    assert gradcheck.check(through(STEPS[name]), normal(size)).verdict is not Verdict.PASS
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("size", [4, 2000])
+def test_a_claim_for_an_input_that_is_not_used_is_plainly_wrong(size, declared):
+    result = gradcheck.check(
+        lambda x, y: np.sum(x**2),
+        normal(size),
+        normal(size),
+        gradient=lambda x, y: (2 * x, np.ones_like(y)),
+        straight_through=declared,
+    )
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DISAGREES), str(result)
+    assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"y"}
+
+
+@pytest.mark.parametrize(
+    ("function", "mode"),
+    [
+        (torch.tanh, "full"),
+        (torch.tanh, "probe"),
+        (torch.relu, "full"),
+        (lambda x: torch.round(x) + x, "full"),
+        (lambda x: torch.round(x) + x, "probe"),
+    ],
+)
+def test_declared_or_not_a_wrong_gradient_of_what_is_not_constant_fails(function, mode):
+    layer = through(function, lambda g: 3 * g)
+    result = gradcheck.check(layer, torch.from_numpy(AWAY), straight_through=True, mode=mode)
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DISAGREES), str(result)
+
+
+def test_a_declared_estimator_does_not_hide_a_wrong_entry_beside_it():
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            ctx.save_for_backward(x, w)
+            return torch.round(x) * w
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            return g * w, g * torch.round(x) * 1.01
+
+    result = gradcheck.check(Both, torch.from_numpy(AWAY), normal(3), straight_through=True)
+    assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"w"}
