@@ -131,9 +131,8 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compar
             return now
         for line in queue:
             refine(sheet, line)
-        wrong = look(sheet, claim, rtol, demanded=demanded)
         for line in queue:
-            _beware_of_rounding(sheet, line, wrong)
+            _beware_of_rounding(sheet, line, look(sheet, claim, rtol, demanded=demanded))
 
 
 def _dull(now: Compared, rtol: float) -> NDArray[np.bool_]:

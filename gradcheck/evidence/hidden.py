@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-REACHES = (0.0625, 0.0537, 0.0441)  # on either side
+REACHES = (0.0625, 0.0537, 0.0441, 0.0037, 0.00046)  # on either side
 LOCAL = 2.0**8  # times the finest step: for the slopes along the way
 FEW, MANY = 4, 6  # places along the way: the two must agree on what is missing
 UNITS = 8.0  # times half a unit in the last place: what rounding may do to a local slope
 SHARE = 0.3  # of a disagreement: what the jumps must explain of it
 SPACINGS = 2.0 ** np.arange(-28, -4, 2)  # at which the jumps are looked for
+SAFE = 2.0  # the few jumps that are seen say little of their size
 SAME = 8.0  # noise of rounding is the same within that factor at three spacings; what a kink or a curve leaves grows with them
 MORE = 3.0  # times the noise known before: some of it may have been seen already
 LOWER = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}  # their noise, relative to the values
@@ -56,7 +57,7 @@ def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
         levels = np.stack([noise.like_rounding(phi, setting.base, float(s)) for s in SPACINGS])
         windows = np.lib.stride_tricks.sliding_window_view(levels, 3, axis=0)
         same = np.max(windows, axis=-1) <= SAME * np.min(windows, axis=-1)
-        found = np.max(np.where(same, np.max(windows, axis=-1), 0.0), axis=0)
+        found = SAFE * np.max(np.where(same, np.max(windows, axis=-1), 0.0), axis=0)
         clear = setting.combined(found) > more * setting.combined(setting.deviation)
     return found if np.any(clear) else None
 

@@ -92,7 +92,7 @@ def judge(s: Sides, rtol: float, *, demanded: bool) -> Judged:
         nothing = (apart == 0) & (s.bound == 0)
         wrong = apart - allowed > rtol * s.scale
     wrong |= ~np.isfinite(s.claim) & np.isfinite(s.value) & np.isfinite(s.bound)
-    passed = own | small | zero | nothing
+    passed = (own | small | zero | nothing) & np.isfinite(s.claim) & np.isfinite(allowed)
     code = np.where(wrong, 2, np.where(passed, 0, 1)).astype(np.int8)
     return Judged(code, passed & ~own & ~nothing & ~zero)
 

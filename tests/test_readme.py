@@ -1,0 +1,17 @@
+import re
+from pathlib import Path
+
+from gradcheck.options import Options
+from gradcheck.run.plan import Request, plan
+from gradcheck.run.runner import run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_table_of_what_to_expect_is_what_a_run_finds():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## What to expect", 1)[1].split("\n## ", 1)[0]
+    told = dict(re.findall(r"^\| `(\w+)`[^|]*\| (\w+ \| [\w-]+) \|$", section, flags=re.M))
+    cases = plan(Request(targets=[str(ROOT / "reports" / "expect.py")]))
+    found = run(cases, Options(), replay=lambda _: "")
+    assert told == {r.case.split(":")[-1]: f"{r.verdict.value} | {r.reason.code}" for r in found.results}
