@@ -7,7 +7,6 @@ The cases are in reports/known.py. The other tools are numdifftools, scipy.diffe
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 from breaks import BROKEN, Held, break_tables, breaks, dull, hold, unseen
 from estimates import METHODS, OURS, PEERS, Row, ours, theirs
 from known import BORDERED, NOISES, SMOOTH, bordered_cases, smooth_cases
-from page import chart, heading, table, write
+from page import arguments, chart, heading, table, write
 
 from gradcheck import Verdict
 from gradcheck.verdict.compare import UNSEEN
@@ -356,17 +355,14 @@ BREAKS_READING = (
 
 def main() -> None:
     """Run the study and write its page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", default="", help="cases whose 'condition: function' contains this")
-    parser.add_argument("--out", default=str(Path(__file__).with_suffix(".md")))
-    arguments = parser.parse_args()
+    only, out = arguments(__doc__ or "", __file__, "cases whose 'condition: function' contains this")
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     began = time.perf_counter()
-    rows = list(looked_at(arguments.only))
-    points = [at for at in breaks(np.random.default_rng(SEED)) if arguments.only in f"break: {at.function.name}"]
+    rows = list(looked_at(only))
+    points = [at for at in breaks(np.random.default_rng(SEED)) if only in f"break: {at.function.name}"]
     held = [h for at in points for h in hold(at)]
-    write(text(rows, held, Path(arguments.out)), Path(arguments.out))
+    write(text(rows, held, out), out)
     sys.stdout.write("\n".join([*asks(rows, held), f"{time.perf_counter() - began:.0f} s"]) + "\n")
 
 

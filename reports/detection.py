@@ -7,7 +7,6 @@ It needs JAX and Matplotlib.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -315,16 +314,13 @@ def report(outcomes: Sequence[Outcome], seconds: float, folder: Path) -> list[st
 
 def main() -> None:
     """Run the study and write its page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", default="", help="functions whose name contains this")
-    parser.add_argument("--out", default=str(Path(__file__).with_suffix(".md")))
-    arguments = parser.parse_args()
+    only, out = page.arguments(__doc__ or "", __file__, "functions whose name contains this")
     warnings.simplefilter("ignore")
     mpl.use("svg")
     torch.set_num_threads(1)
-    began, out = time.process_time(), Path(arguments.out)
+    began = time.process_time()
     outcomes: list[Outcome] = []
-    for problem in problems(arguments.only):
+    for problem in problems(only):
         outcomes += study(problem)
         sys.stderr.write(f"{time.process_time() - began:6.0f} s  {problem.name}\n")
     lines = report(outcomes, time.process_time() - began, out.parent)

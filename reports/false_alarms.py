@@ -7,7 +7,6 @@ The database ships with PyTorch (`torch.testing._internal.common_methods_invocat
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import multiprocessing
 import statistics
@@ -15,7 +14,6 @@ import sys
 import time
 import warnings
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import page
@@ -203,14 +201,11 @@ def known(name: str) -> str:
 
 def main() -> None:
     """Run the study and write its page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", default="", help="operators whose name contains this")
-    parser.add_argument("--out", default=str(Path(__file__).with_suffix(".md")))
-    arguments = parser.parse_args()
+    only, out = page.arguments(__doc__ or "", __file__, "operators whose name contains this")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    wide, narrow = ([s for s in samples(d) if arguments.only in s.name] for d in (torch.float64, torch.float32))
+    wide, narrow = ([s for s in samples(d) if only in s.name] for d in (torch.float64, torch.float32))
     checked = {"float64": through_gradcheck(wide), "float32": through_gradcheck(narrow)}
     some = {"float64": [s for s in wide if s.chosen], "float32": [s for s in narrow if s.chosen]}
     runs = {
@@ -230,7 +225,7 @@ def main() -> None:
         *page.table(("checker", "samples", "outcomes", "time", "median"), [table(title, rows) for title, rows in runs.items()]),
         *(line for dtype, rows in checked.items() for line in findings(dtype, rows)),
     ]
-    page.write(lines, Path(arguments.out))
+    page.write(lines, out)
     sys.stdout.write("\n".join(lines[9:18]) + "\n")
 
 

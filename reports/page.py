@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 from datetime import date
 from importlib.metadata import version
@@ -19,6 +20,15 @@ def heading(title: str, script: str, packages: Sequence[str]) -> list[str]:
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     made = f"`python reports/{Path(script).name}`, {date.today()}, Python {platform.python_version()}, {versions}."
     return [f"# {title}", "", made, ""]
+
+
+def arguments(doc: str, script: str, only: str) -> tuple[str, Path]:
+    """Read the command line of a study: what its cases' names must contain (`only` says whose), and where the page goes."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--only", default="", help=only)
+    parser.add_argument("--out", default=str(Path(script).with_suffix(".md")))
+    given = parser.parse_args()
+    return given.only, Path(given.out)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

@@ -31,6 +31,7 @@ LOOKED_AT = 16  # entries at kinks that are looked at from beside
 TWICE = 2  # points, on either side, at which a claim must be right
 SAMPLES = 16  # points around a tie whose gradients say what a subgradient may be
 DIRECTIONS = 3  # in which they are compared
+COLUMNS = ("claim", "value", "bound", "rounding", "scale")  # of the sides: what is in units of a line
 WITHIN = 1e-6  # of the spread of these gradients
 
 
@@ -119,7 +120,7 @@ def _judged(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArr
     side = Along(along, claim.own[:, at] * size, claim.slip[:, at] * size, np.abs(along), many=False)
     judged = settle(sheet, side, bench.rtol(rows), demanded=bench.demanded)
     bench.evaluator.count += there.evaluator.count
-    per = {name: getattr(judged.sides, name) / size for name in ("claim", "value", "bound", "rounding", "scale")}
+    per = {name: getattr(judged.sides, name) / size for name in COLUMNS}
     return replace(judged, sides=replace(judged.sides, **per))
 
 
@@ -130,7 +131,7 @@ def _with(bench: Bench, c: Compared, places: NDArray[np.intp], other: Compared) 
     code[channels, places[at]], seen[channels, places[at]] = 1, Reason.BESIDE_KINK
     units = np.abs(partials.displacements(bench.program, c.leaf))[places]  # the other's lines are in units of one
     columns = {}
-    for name in ("claim", "value", "bound", "rounding", "scale"):
+    for name in COLUMNS:
         column = np.array(np.broadcast_to(getattr(c.sides, name), c.code.shape))
         column[channels, places[at]] = (getattr(other.sides, name) * units)[bad]
         columns[name] = column

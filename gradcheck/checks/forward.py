@@ -50,7 +50,7 @@ def examine(
         worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
         c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
     own = row(bench, c, rows, "numeric", resolution)
-    if not np.any(c.code) and not np.any(np.isin(c.seen.astype(str), tuple(map(str, ADJUSTED)))):
+    if not np.any(c.code) and not any(seen in ADJUSTED for seen in c.seen.flat):
         own = _scored_sums(bench, own, whole, rough if twin is None else fine)
     for line, reverse in proved:
         same = _adjoint(c, along(reverse, whole), leaf.entries)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
-from gradcheck.checks import partials
-from gradcheck.checks.claims import jittered as of_rounding
-from gradcheck.checks.claims import of_claim
+from gradcheck.checks import claims, partials
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import TargetError
 from gradcheck.results import Contract, Verdict
@@ -32,8 +30,8 @@ def examine(bench: Bench) -> list[Contract]:
     """
     found, program = outlook(bench.evaluator, bench.label), bench.program
     cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
-    claims = [claim for claim in program.claims if claim.vjp is not None and not claim.derived]
-    contracts = [_judged(bench, claim, cotangents) for claim in claims]
+    asked = [claim for claim in program.claims if claim.vjp is not None and not claim.derived]
+    contracts = [_judged(bench, claim, cotangents) for claim in asked]
     return [contract for contract in contracts if contract is not None]
 
 
@@ -57,7 +55,7 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64) -> Contract | None:
         gross, last = GROSS * np.max(size[leaf.span], initial=0.0), UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
         excess = np.nan_to_num(apart[leaf.span], nan=0.0, posinf=0.0) - gross - last
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
-            moved = of_rounding(of_claim(claim, rows, program), program, cotangents)
+            moved = claims.jittered(claims.of_claim(claim, rows, program), program, cotangents)
             excess -= UNITS * np.max(weights @ moved.own[:, leaf.span], initial=0.0)
         if np.any(excess > 0):
             place = leaf.start + int(np.argmax(excess))

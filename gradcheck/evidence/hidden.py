@@ -42,13 +42,22 @@ def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
     """
     # what was measured along other lines may be the hidden part itself: here the last bits must do
     allowed = UNITS * setting.combined(setting.rounding(setting.base)) / (LOCAL * setting.finest)
+    share = SHARE * np.abs(disagreement)
     with np.errstate(all="ignore"):
-        for reach in REACHES:
-            found = np.stack([_missing(phi, setting, side * reach, count) for side in (1, -1) for count in (FEW, MANY)])
-            missing = np.min(np.abs(found), axis=0) - np.max(np.abs(found[::2] - found[1::2]), axis=0) - allowed
-            if np.any(missing >= SHARE * np.abs(disagreement)):
-                return True
-    return False
+        return any(_missing_everywhere(phi, setting, reach, share + allowed) for reach in REACHES)
+
+
+def _missing_everywhere(phi: Phi, setting: Setting, reach: float, least: F64) -> bool:
+    """Whether some channel's slopes miss at least that much, (C,), on both sides, and as much by few places as by many."""
+    smallest, apart = np.full(least.shape, np.inf), np.zeros(least.shape)
+    for side in (reach, -reach):
+        by_few = _missing(phi, setting, side, FEW)
+        if not np.any(np.minimum(smallest, np.abs(by_few)) >= least):
+            return False  # nothing that follows can make up for it
+        by_many = _missing(phi, setting, side, MANY)
+        smallest = np.min([smallest, np.abs(by_few), np.abs(by_many)], axis=0)
+        apart = np.maximum(apart, np.abs(by_few - by_many))
+    return bool(np.any(smallest - apart >= least))
 
 
 def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
