@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
 from gradcheck.targets.specs import normal
 
@@ -43,25 +44,13 @@ def half_mse(X: F64, w: F64, b: F64, y: F64) -> Any:
     return np.sum((X @ w + b - y) ** 2) / (2 * len(y))
 
 
-def torch_mse_gradient(X: torch.Tensor, w: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-    """dL/dw = 2/N Xᵀ r, dL/db = 2/N Σ r, with r = X w + b - y."""
-    r = X @ w + b - y
-    return {"w": 2 / len(y) * X.T @ r, "b": 2 / len(y) * torch.sum(r)}
-
-
-@case(**INPUTS, gradient=torch_mse_gradient, wrt=("w", "b"), options=OPTIONS)
+@twin_of(mse)
 def torch_mse(X: torch.Tensor, w: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """L = 1/N Σ (X w + b - y)²."""
     return torch.mean((X @ w + b - y) ** 2)
 
 
-def torch_half_mse_gradient(X: torch.Tensor, w: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-    """dL/dw = 1/m Xᵀ r, dL/db = 1/m Σ r."""
-    r = X @ w + b - y
-    return {"w": X.T @ r / len(y), "b": torch.sum(r) / len(y)}
-
-
-@case(**INPUTS, gradient=torch_half_mse_gradient, wrt=("w", "b"), options=OPTIONS)
+@twin_of(half_mse)
 def torch_half_mse(X: torch.Tensor, w: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """L = 1/(2m) Σ (X w + b - y)²."""
     return torch.sum((X @ w + b - y) ** 2) / (2 * len(y))
