@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gradcheck.results import RunResult
     from gradcheck.run.plan import Request
@@ -75,6 +75,15 @@ def run(
     straight_through: Annotated[
         bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
     ] = False,
+    checks: Annotated[
+        str | None, typer.Option(help="Further checks, with commas: differential, descent, laws, sensitivity.")
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="module:name of a step(parameters, gradients, learning_rate), or torch.optim:Adam.")
+    ] = None,
+    partner: Annotated[
+        list[str] | None, typer.Option(help="module:name of a function of the same inputs, for the laws. Repeatable.")
+    ] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
 ) -> None:
     """Check derivatives."""
@@ -84,6 +93,7 @@ def run(
         from gradcheck.report import json as as_json
         from gradcheck.run.plan import Request, dims, plan
         from gradcheck.run.runner import run as run_cases
+        from gradcheck.targets.discover import find_callable
 
         written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
         request = Request(
@@ -104,8 +114,17 @@ def run(
             contracts=not no_contracts,
             straight_through=straight_through,
             stories=verbose > 1,
+            checks=tuple(name.strip() for name in checks.split(",")) if checks else (),
+            optimizer=find_callable(optimizer) if optimizer else None,
+            partners=tuple(find_callable(text) for text in partner or ()),
             dims=dims(dim or ()),
         )
+        typed = {
+            "--dim": dim or (),
+            "--checks": (checks,),
+            "--optimizer": (optimizer,),
+            "--partner": partner or (),
+        }
         with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
             cases = plan(request)
             if not cases:
@@ -114,7 +133,7 @@ def run(
                 result = run_cases(
                     cases,
                     options,
-                    replay=_replay(request, options, dim or []),
+                    replay=_replay(request, options, typed),
                     fail_fast=fail_fast,
                     config={"targets": list(request.targets), "strict": strict, **_chosen(options)},
                     started=started,
@@ -228,17 +247,21 @@ def _nothing(request: Request) -> NoReturn:
 def _chosen(options: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {name: value for name, value in asdict(options).items() if name != "dims"} | {
-        "dims": {name: list(bounds) for name, bounds in options.dims.items()}
-    }
+    named = {"optimizer": options.optimizer and _name(options.optimizer), "partners": [_name(p) for p in options.partners]}
+    dims = {"dims": {name: list(bounds) for name, bounds in options.dims.items()}}
+    return {**asdict(options), **named, **dims}
 
 
-def _replay(request: Request, options: Any, dim: list[str]) -> Callable[[Case], str]:
+def _name(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', function)}"
+
+
+def _replay(request: Request, options: Any, typed: Mapping[str, Sequence[str | None]]) -> Callable[[Case], str]:
     from gradcheck.run.plan import replay_command
 
     given: list[str] = []
-    for flag, values in (("--input", request.inputs), ("--init", request.init), ("--dim", dim), ("--wrt", request.wrt)):
-        given += [word for value in values for word in (flag, value)]
+    for flag, values in (("--input", request.inputs), ("--init", request.init), ("--wrt", request.wrt), *typed.items()):
+        given += [word for value in values if value for word in (flag, value)]
     for kind, text in request.claims.items():
         given += [f"--{kind}", text]
     for name, default in (("framework", None), ("rtol", None), ("dtype", None), ("mode", "auto"), ("trials", 1)):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MODES = ("auto", "full", "probe")
+CHECKS = ("differential", "descent", "laws", "sensitivity")
 DTYPES = ("float64", "float32", "complex128", "complex64")
 
 
@@ -28,6 +29,12 @@ class Options:
         order: of the derivative; 1.
         contracts: also check that the target is deterministic and leaves its inputs alone.
         straight_through: let claims pass where the function is constant around the inputs, as rounding is.
+        checks: further ones beside the derivative's own, of 'differential', 'descent', 'laws' and 'sensitivity'.
+        optimizer: whose step `descent` takes: `optimizer(parameters, gradients, learning_rate)` returns new parameters,
+            all of them one array where one input is differentiable, else a tuple; or a `torch.optim.Optimizer` class.
+            None: gradient descent.
+        partners: functions of the same inputs, and with outputs of the same shapes, that `laws` combines the target with;
+            none: the target itself at three quarters of its inputs.
         stories: also tell how the estimate at each worst entry was found, step by step; about 40 evaluations each.
         dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
     """
@@ -41,6 +48,9 @@ class Options:
     contracts: bool = True
     straight_through: bool = False
     stories: bool = False
+    checks: tuple[str, ...] = ()
+    optimizer: Callable[..., Any] | None = None
+    partners: tuple[Callable[..., Any], ...] = ()
     dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,6 +68,13 @@ class Options:
         _one_of("mode", self.mode, MODES)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
+        if isinstance(self.checks, str):
+            raise UsageError(f"checks={self.checks!r}: expected a tuple of names, as in checks=({self.checks!r},)")
+        for name in self.checks:
+            _one_of("checks", name, CHECKS)
+        for name, function in (("optimizer", self.optimizer), *(("partners", p) for p in self.partners)):
+            if function is not None and not callable(function):
+                raise UsageError(f"{name}={function!r}: expected a function, got {type(function).__name__}")
         if self.order != 1:
             raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
         for name, (low, high) in self.dims.items():

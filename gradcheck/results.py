@@ -113,6 +113,26 @@ class Reason(Enum):
         "no output carries a derivative: every one is detached, or no method could compute one",
         "Give a hand-written gradient=, or look for .detach(), .item(), no_grad() or float() in the function.",
     )
+    LAW_BROKEN = (
+        "law-broken",
+        "the claims contradict a rule of differentiation",
+        "A backward must use the gradient it is given, and keep nothing from one call to the next outside its context.",
+    )
+    UPHILL = (
+        "uphill",
+        "the optimiser's step raises the value, however small the learning rate",
+        "A step must go against the gradient: look for a sign, or a state that does not belong to these parameters.",
+    )
+    NO_FIRST_ORDER = (
+        "no-first-order",
+        "the optimiser's step does not shrink with the learning rate, so that the gradient predicts nothing",
+        "The step must tend to zero with the learning rate; look for a fixed step, or clipping by a constant.",
+    )
+    NOT_SCALAR = (
+        "not-scalar",
+        "descent is of one real number, and the output is another thing",
+        "Return a loss: the mean or the sum of the outputs.",
+    )
     EMPTY = ("empty", "the inputs hold no entry: there is no derivative to check", "Use sizes of at least 1.")
     CONTRACT_BROKEN = (
         "contract-broken",
@@ -266,6 +286,37 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One line of a further check's table: a label, the numbers under the columns' names, and a remark."""
+
+    label: str
+    values: tuple[float, ...]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class CheckTable:
+    """What a further check found: a table, and the conclusion in words.
+
+    Attributes:
+        check: 'differential', 'descent', 'laws' or 'sensitivity'.
+        method: of the claim that was looked at.
+        columns: the label's name, and one for each number of a row.
+        bars: whether the last column is a share, to be drawn as bars.
+    """
+
+    check: str
+    method: str
+    verdict: Verdict
+    reason: Reason
+    conclusion: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    bars: bool = False
+    trial: int = 0
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """Everything found out about one case."""
 
@@ -275,6 +326,7 @@ class CheckResult:
     reason: Reason
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
     notes: tuple[str, ...] = ()
     message: str = ""

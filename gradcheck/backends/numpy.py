@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends import handwritten, state
+from gradcheck.backends import handwritten, state, steps
 from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, take_apart
 from gradcheck.backends.program import (
     EPS,
     F64,
     Claim,
     Leaf,
+    Member,
     Program,
     Unavailable,
     from_flat,
@@ -28,13 +29,14 @@ from gradcheck.tracebacks import one_line, user_frames
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
+COLUMNS = 256  # inputs up to which a combination is differentiated by the complex step, one input at a time
 STEP = 1e-200  # of the complex step: no subtraction, so no round-off; small enough for any x, large enough not to underflow
 
 
@@ -114,6 +116,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
 
     return Program(
         framework="numpy",
+        name=case.name,
+        fn=target,
+        composed=_composed(function, bound),
+        stepped=steps.stepped(leaves, np.asarray, np.asarray),
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
@@ -253,19 +259,57 @@ def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64
         return None
 
     def derivative(point: F64, tangent: F64) -> F64:
-        values = [x.copy() if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
-        for i, leaf in zip(bound.places, bound.leaves, strict=True):
-            values[i] = (point[leaf.span] + 1j * STEP * tangent[leaf.span]).reshape(leaf.shape)
-        args, kwargs = bound.call.rebuild(values)
-        try:
-            found = flatten(function(*args, **kwargs)).leaves
-            parts = [np.asarray(found[i]) for i in bound.kept]
-        except Exception as error:
-            raise Unavailable(f"the function does not take complex numbers ({one_line(error)})") from None
-        if [part.shape for part in parts] != [leaf.shape for leaf in bound.outputs]:
-            raise Unavailable("the function returns another shape for complex numbers")
-        if not any(np.iscomplexobj(part) for part in parts):
-            raise Unavailable("the function drops the imaginary part")
+        parts = _complex_outputs(function, bound, point, tangent)
         return np.concatenate([np.imag(part).reshape(-1) for part in parts]) / STEP
 
     return derivative
+
+
+def _complex_outputs(function: Callable[..., Any], bound: Binding, point: F64, tangent: F64) -> list[NDArray[Any]]:
+    """The outputs at x + i h u.
+
+    Raises:
+        Unavailable: where the function does not take complex numbers, or drops the imaginary part.
+    """
+    values = [x.copy() if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
+    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+        values[i] = (point[leaf.span] + 1j * STEP * tangent[leaf.span]).reshape(leaf.shape)
+    args, kwargs = bound.call.rebuild(values)
+    try:
+        found = flatten(function(*args, **kwargs)).leaves
+        parts = [np.asarray(found[i]) for i in bound.kept]
+    except Exception as error:
+        raise Unavailable(f"the function does not take complex numbers ({one_line(error)})") from None
+    if [part.shape for part in parts] != [leaf.shape for leaf in bound.outputs]:
+        raise Unavailable("the function returns another shape for complex numbers")
+    if not any(np.iscomplexobj(part) for part in parts):
+        raise Unavailable("the function drops the imaginary part")
+    return parts
+
+
+def _composed(function: Callable[..., Any], bound: Binding) -> Callable[[F64, Sequence[Member], Callable[..., Any], F64], F64]:
+    """The derivative of a combination: by PyTorch where the functions can be traced, else by the complex step."""
+
+    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64) -> F64:
+        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
+
+        try:
+            return traced.composed(function, _arguments(bound, at), bound, members, combine, cotangent)
+        except Unavailable:
+            if at.size > COLUMNS or _complex_step(function, bound) is None:
+                raise
+        return np.asarray([cotangent @ _pushed(function, bound, at, u, members, combine) for u in np.eye(at.size)])
+
+    return composed
+
+
+def _pushed(
+    function: Callable[..., Any], bound: Binding, at: F64, u: F64, members: Sequence[Member], combine: Callable[..., Any]
+) -> F64:
+    """A combination's derivative along a tangent by the complex step, (M,)."""
+    outputs = []
+    for member, scales in members:
+        wide = np.concatenate([np.full(leaf.entries, s) for leaf, s in zip(bound.leaves, scales, strict=True)])
+        outputs.append(_complex_outputs(member or function, bound, at * wide, u * wide))
+    totals = [np.imag(combine(*parts)).reshape(-1) for parts in zip(*outputs, strict=True)]
+    return np.concatenate(totals) / STEP

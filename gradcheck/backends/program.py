@@ -9,7 +9,7 @@ derivative, twice).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ F64 = NDArray[np.float64]
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
 TWIN_AGREES = 1e-3  # relative; a twin further off is another function (a branch on dtype, another random draw)
 EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+Member = tuple[Callable[..., Any] | None, tuple[float, ...]]  # of a combination: a function, and a factor for each leaf
 
 
 class Unavailable(Exception):  # noqa: N818 - not an error: a method that cannot be used on this target
@@ -91,6 +94,11 @@ class Program:
         eps: relative spacing of floats in the precision that `evaluate` computes in.
         native: the same in the target's own dtype, where `evaluate` computes in a higher one.
         claims: what is to be proved.
+        name: of the target, for messages; `fn`: what the backend calls.
+        composed: (point, members, combine, cotangent (M,)) -> (N,): automatic differentiation of a combination of functions
+            of the same inputs. A member is (function, one factor for each leaf); None stands for the target. `combine` makes
+            one output of as many as there are members. Raises Unavailable.
+        stepped: (optimizer, point, gradient (N,), learning rate) -> (N,): where a step of an optimiser leads.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report.
         mutated: paths of the arrays that the last evaluation changed in place.
@@ -105,6 +113,10 @@ class Program:
     eps: float
     claims: tuple[Claim, ...]
     native: Callable[[F64], F64] | None = None
+    name: str = ""
+    fn: Callable[..., Any] | None = None
+    composed: Callable[[F64, Sequence[Member], Callable[..., Any], F64], F64] | None = None
+    stepped: Callable[[Callable[..., Any], F64, F64, float], F64] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
     notes: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)

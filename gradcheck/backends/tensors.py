@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradcheck.backends.program import F64, to_flat
+from gradcheck.backends.program import F64, Leaf, to_flat
+from gradcheck.errors import TargetError
+from gradcheck.tracebacks import one_line, user_frames
 
 WIDE = {
     torch.float32: torch.float64,
@@ -79,3 +81,17 @@ def wide_default(wide: bool) -> Iterator[None]:
         return
     with default_of(torch.float64):
         yield
+
+
+def gradients(outputs: list[Any], wanted: list[torch.Tensor], seeds: list[torch.Tensor], leaves: Sequence[Leaf]) -> F64:
+    """One vector-Jacobian product by PyTorch, (N,); zero where an input has no part in the outputs.
+
+    Raises:
+        TargetError: where the backward pass raises.
+    """
+    try:
+        grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
+    except Exception as error:
+        raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
+    flat = [np.zeros(leaf.entries * leaf.width) if g is None else flat_of(g) for g, leaf in zip(grads, leaves, strict=True)]
+    return np.concatenate(flat)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import handwritten, modules, state
+from gradcheck.backends import combined, handwritten, modules, state, steps
 from gradcheck.backends.calls import Binding, select, take_apart
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
@@ -23,18 +23,19 @@ from gradcheck.backends.program import (
     F64,
     Claim,
     Leaf,
+    Member,
     Program,
     Unavailable,
     from_flat,
     layout_leaves,
     same_function,
 )
-from gradcheck.backends.tensors import WIDE, default_of, flat_of, fresh, like_layout, name_of, to_numpy, wide_default
+from gradcheck.backends.tensors import WIDE, default_of, flat_of, fresh, gradients, like_layout, name_of, to_numpy, wide_default
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import one_line
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -146,8 +147,23 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         optional=not _has_jvp(target),
     )
     claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
+
+    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64) -> F64:
+        def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
+            if function is None:
+                return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
+            args, kwargs = bound.call.rebuild(values[: called.argument_count])
+            return flatten(function(*args, **kwargs)).leaves  # type: ignore[return-value]
+
+        with torch.enable_grad():
+            return combined.vjp(call, _tensors(bound, at, requires_grad=True), bound, members, combine, cotangent)
+
     return Program(
         framework="torch",
+        name=case.name,
+        fn=called.fn,
+        composed=composed,
+        stepped=steps.stepped(leaves, torch.from_numpy, to_numpy),
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
@@ -259,14 +275,7 @@ def _attached(output: Any) -> bool:
 
 
 def _row(attached: list[tuple[Any, Leaf]], wanted: list[torch.Tensor], v: F64, leaves: tuple[Leaf, ...]) -> F64:
-    seeds = [_seed(v, leaf, out) for out, leaf in attached]
-    outputs = [out for out, _ in attached]
-    try:
-        grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
-    except Exception as error:
-        raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
-    flat = [np.zeros(leaf.entries * leaf.width) if g is None else flat_of(g) for g, leaf in zip(grads, leaves, strict=True)]
-    return np.concatenate(flat)
+    return gradients([out for out, _ in attached], wanted, [_seed(v, leaf, out) for out, leaf in attached], leaves)
 
 
 def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 import torch._dynamo
 from numpy.typing import NDArray
 
+from gradcheck.backends import combined
 from gradcheck.backends.calls import Binding, leaves_of
-from gradcheck.backends.program import F64, Unavailable, from_flat, to_flat
+from gradcheck.backends.program import F64, Member, Unavailable, from_flat
+from gradcheck.backends.tensors import gradients
 from gradcheck.tracebacks import one_line, shortened
 from gradcheck.trees import flatten
 
@@ -30,9 +32,7 @@ def vjp(
     Raises:
         Unavailable: where the code does not trace, or the traced code gives another value or no derivative.
     """
-    values = [_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
-    for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        values[i] = torch.as_tensor(values[i]).reshape(leaf.shape).requires_grad_()
+    values = _values(arguments, bound)
     args, kwargs = bound.call.rebuild(values)
     found = _run(function, args, kwargs)
     parts = [found[i] for i in bound.kept] if len(found) > max(bound.kept) else []
@@ -47,6 +47,35 @@ def vjp(
     return np.stack([_row(parts, wanted, v, bound) for v in cotangents])
 
 
+def composed(
+    function: Callable[..., Any],
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    bound: Binding,
+    members: Sequence[Member],
+    combine: Callable[..., Any],
+    cotangent: F64,
+) -> F64:
+    """The vector-Jacobian product of a combination of NumPy functions, (N,), by tracing each into PyTorch.
+
+    Raises:
+        Unavailable: where one of them does not trace.
+    """
+
+    def call(member: Callable[..., Any] | None, values: list[Any]) -> Sequence[Any]:
+        args, kwargs = bound.call.rebuild(values)
+        return _run(member or function, args, kwargs)
+
+    return combined.vjp(call, _values(arguments, bound), bound, members, combine, cotangent)
+
+
+def _values(arguments: tuple[tuple[Any, ...], dict[str, Any]], bound: Binding) -> list[Any]:
+    """Every leaf of the arguments as a tensor, the differentiable ones with a gradient asked for."""
+    values = [_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
+    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+        values[i] = torch.as_tensor(values[i]).reshape(leaf.shape).requires_grad_()
+    return values
+
+
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
@@ -56,12 +85,7 @@ def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:
         torch.from_numpy(from_flat(v[leaf.span], leaf)).to(part.dtype).reshape(part.shape)
         for leaf, part in zip(bound.outputs, parts, strict=True)
     ]
-    grads = torch.autograd.grad(parts, wanted, seeds, retain_graph=True, allow_unused=True)
-    flat = [
-        np.zeros(leaf.entries * leaf.width) if g is None else to_flat(g.numpy())
-        for g, leaf in zip(grads, bound.leaves, strict=True)
-    ]
-    return np.concatenate(flat)
+    return gradients(parts, wanted, seeds, bound.leaves)
 
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -28,7 +28,11 @@ class Bench:
 
     def rtol(self, *rows: Rows) -> float:
         """The relative error that matters: the user's, or the default of the dullest dtype among the methods."""
-        return self.options.rtol or default_rtol(max(r.claim.eps if r.claim else r.eps for r in rows))
+        return self.rtol_of(max(r.claim.eps if r.claim else r.eps for r in rows))
+
+    def rtol_of(self, eps: float) -> float:
+        """The same for claims in a dtype of relative spacing `eps`."""
+        return self.options.rtol or default_rtol(eps)
 
     @property
     def demanded(self) -> bool:

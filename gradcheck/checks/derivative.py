@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks import full, gates, linear, partials, probe
+from gradcheck.checks import full, further, gates, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, every_entry, setting_for
 from gradcheck.evidence import hidden as rounding
-from gradcheck.results import Comparison, Contract, Partial, Reason
+from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradcheck.backends.program import Program
     from gradcheck.options import Options
 
@@ -38,6 +40,7 @@ class Finding:
 
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
     notes: tuple[str, ...] = ()
     stop: Reason | None = None
@@ -46,11 +49,12 @@ class Finding:
     evaluations: int = 0
 
 
-def derivative(program: Program, options: Options, label: str, trial: int) -> Finding:
-    """Check every claim of a program.
+def derivative(program: Program, options: Options, label: str, trial: int, partners: Sequence[Program] = ()) -> Finding:
+    """Check every claim of a program, and whatever else was asked for.
 
     Args:
         label: names the random streams.
+        partners: functions of the same inputs that the laws of differentiation are held with.
 
     Raises:
         TargetError: where a derivative of the user's own raises.
@@ -74,6 +78,7 @@ def derivative(program: Program, options: Options, label: str, trial: int) -> Fi
     return Finding(
         comparisons=tuple(compared),
         contracts=(*contracts, *(linear.examine(bench) if options.contracts else ())),
+        checks=further.examine(bench, partners) if compared else (),
         partials=tuple(shown),
         notes=tuple(notes),
         stop=None if compared else Reason.NOTHING_CLAIMED,

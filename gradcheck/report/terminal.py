@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import story
+from gradcheck.report import further, story
 from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
             yield _indented(text)
     if not result.comparisons or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
+    for check in result.checks:
+        yield from further.blocks(check, STYLES[check.verdict])
     yield from _details(result, verbosity)
     for note in result.notes if verbosity >= VERBOSE else [n for n in result.notes if "-v does not" not in n]:
         yield _indented(Text(note, "dim"))

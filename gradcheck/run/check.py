@@ -50,7 +50,8 @@ def check(
         init: arguments that construct the target from `fn`.
         framework: 'numpy' or 'torch', where neither the inputs nor the code tell.
         name: of the case; seeds derive from it.
-        **options: `trials`, `seed`, `rtol`, `mode`, `dtype`, `order`, `contracts`, `dims`: see `gradcheck.Options`.
+        **options: `trials`, `seed`, `rtol`, `mode`, `dtype`, `checks`, `optimizer`, `partners`, `dims` and the others of
+            `gradcheck.Options`.
 
     Returns:
         The result; `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table.

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.state import preserved
+from gradcheck.checks import sensitivity
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
-from gradcheck.results import SEVERITY, CheckResult, Comparison, Contract, Reason, Verdict, worst
+from gradcheck.results import SEVERITY, CheckResult, CheckTable, Comparison, Contract, Reason, Verdict, worst
 from gradcheck.targets import framework as frameworks
+from gradcheck.targets.case import declared_on
 from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs, annotated, defaults_of, resolve
@@ -26,6 +28,7 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from gradcheck.backends.program import Program
     from gradcheck.targets.case import Case
 
 EVIDENCE = ("numeric", "complex-step")
@@ -159,9 +162,19 @@ def _dtype_of_specs(case: Case) -> str | None:
 
 def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options: Options, trial: int) -> Finding:
     program = backend.bind(case, target, drawn)
+    partners = [_partner(backend, case, function, drawn) for function in options.partners if "laws" in options.checks]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        return derivative(program, options, f"{options.seed}/{case.stream}/{trial}", trial)
+        return derivative(program, options, f"{options.seed}/{case.stream}/{trial}", trial, partners)
+
+
+def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs) -> Program:
+    """A function of the same inputs, with the derivative by hand that it was declared with."""
+    declared = declared_on(function)
+    name = str(getattr(function, "__qualname__", function))
+    asked = replace(case, name=name, fn=function, wrt=None, claims=declared[0].claims if declared else {})
+    program: Program = backend.bind(asked, function, drawn)
+    return program
 
 
 # --- from trials to one result
@@ -171,14 +184,18 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
     """Join the trials: for each leaf and pair of methods, the worst."""
     comparisons = _worst_of([c for f in findings for c in f.comparisons])
     contracts = _contracts(findings)
+    checks = _tables([t for f in findings for t in f.checks])
     stop = next((f for f in findings if f.stop), None)
     verdict, reason = _verdict(comparisons, contracts, stop)
+    if checks and verdict is not Verdict.ERROR:
+        verdict, reason = min([(verdict, reason), *((t.verdict, t.reason) for t in checks)], key=lambda v: SEVERITY.index(v[0]))
     return replace(
         blank,
         verdict=verdict,
         reason=reason,
         comparisons=comparisons,
         contracts=contracts,
+        checks=checks,
         partials=findings[0].partials,
         notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
         message=stop.message if stop else "",
@@ -202,6 +219,17 @@ def _worst_comparison(group: list[Comparison]) -> Comparison:
     found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), -c.rel_err))
     dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
     return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
+
+
+def _tables(tables: list[CheckTable]) -> tuple[CheckTable, ...]:
+    """Of each further check the worst trial; sensitivities are averaged."""
+    groups: dict[str, list[CheckTable]] = {}
+    for table in tables:
+        groups.setdefault(table.check, []).append(table)
+    return tuple(
+        sensitivity.merged(group) if check == "sensitivity" else min(group, key=lambda t: SEVERITY.index(t.verdict))
+        for check, group in groups.items()
+    )
 
 
 def _contracts(findings: list[Finding]) -> tuple[Contract, ...]:

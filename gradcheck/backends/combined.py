@@ -1,0 +1,50 @@
+"""Automatic differentiation, by PyTorch, of a combination of functions of the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from gradcheck.backends.calls import Binding
+from gradcheck.backends.program import F64, Member, Unavailable, from_flat
+from gradcheck.backends.tensors import gradients
+
+
+def vjp(
+    call: Callable[[Callable[..., Any] | None, list[Any]], Sequence[Any]],
+    values: list[Any],
+    bound: Binding,
+    members: Sequence[Member],
+    combine: Callable[..., Any],
+    cotangent: F64,
+) -> F64:
+    """The vector-Jacobian product of the combination, (N,).
+
+    Args:
+        call: (function, every leaf of the inputs) -> every leaf of what it returns; None stands for the target.
+        values: every leaf of the inputs, the differentiable ones as tensors that require a gradient.
+
+    Raises:
+        Unavailable: where an output carries no derivative.
+    """
+    outputs = []
+    for function, scales in members:
+        given = list(values)
+        for i, scale in zip(bound.places, scales, strict=True):
+            given[i] = values[i] if scale == 1 else values[i] * scale
+        found = call(function, given)
+        outputs.append([found[i] for i in bound.kept])
+    totals = [combine(*parts) for parts in zip(*outputs, strict=True)]
+    attached = [(t, leaf) for t, leaf in zip(totals, bound.outputs, strict=True) if _carries(t)]
+    if not attached:
+        raise Unavailable("the combination carries no derivative")
+    seeds = [
+        torch.from_numpy(from_flat(cotangent[leaf.span], leaf)).to(t.device, t.dtype).reshape(t.shape) for t, leaf in attached
+    ]
+    return gradients([t for t, _ in attached], [values[i] for i in bound.places], seeds, bound.leaves)
+
+
+def _carries(output: Any) -> bool:
+    return isinstance(output, torch.Tensor) and output.requires_grad

@@ -1,0 +1,107 @@
+"""One claim along one direction that moves every input at once, held against the evidence along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.program import Leaf
+from gradcheck.checks import claims
+from gradcheck.checks.outputs import outlook
+from gradcheck.checks.part import SUM
+from gradcheck.checks.sheet import Along, measure, settle
+from gradcheck.results import CheckTable, Reason, Verdict
+from gradcheck.seeds import generator
+from gradcheck.verdict.compare import VERDICTS, reason_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.backends.program import Claim
+    from gradcheck.checks.bench import Bench
+    from gradcheck.checks.claims import Rows
+    from gradcheck.evidence.line import F64
+
+ORDER = ("analytic", "reverse", "forward")  # what is looked at first: what the user wrote
+
+
+@dataclass(frozen=True)
+class Directional:
+    """A claim along a direction, and what the evidence says of it.
+
+    Attributes:
+        claimed, estimate, bound: derivatives along the direction.
+        change: t -> phi(t) - phi(0), in float64.
+        noise: of such a change, as the bounds allow for it.
+    """
+
+    claimed: float
+    estimate: float
+    bound: float
+    verdict: Verdict
+    reason: Reason
+    change: Callable[[float], float]
+    noise: float
+
+
+def chief(bench: Bench) -> Claim | None:
+    """The claim that further checks look at: what was written by hand, else automatic differentiation."""
+    found = sorted(bench.program.claims, key=lambda c: ORDER.index(c.method))
+    return found[0] if found else None
+
+
+def combination(bench: Bench) -> F64:
+    """The combination of the outputs that is looked at, (1, M): the output itself where there is only one number."""
+    if bench.program.value.size == 1:
+        return np.ones((1, 1))
+    return outlook(bench.evaluator, bench.label).cotangent(generator(0, "combination", bench.label))[None]
+
+
+def gradient(bench: Bench, claim: Claim, cotangents: F64) -> Rows:
+    """The claim as rows, in the precision of the evaluation.
+
+    Raises:
+        Unavailable: where it cannot be had.
+    """
+    asked = claims.twin_of(claim) or claim
+    return claims.of_claim(asked, claims.rows_of(asked, bench.program.point, cotangents), bench.program)
+
+
+def without_claim(check: str, why: str, bench: Bench) -> CheckTable:
+    """What a check says where there is nothing to look at."""
+    return CheckTable(check, "", Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, why, trial=bench.trial)
+
+
+def along(bench: Bench, rows: Rows, cotangents: F64, tangent: F64) -> Directional:
+    """Hold the first of some rows against the evidence along a direction."""
+    program = bench.program
+    everything = Leaf("inputs", program.point.shape, "float64", 0)
+    setting = replace(bench.setting, channels=cotangents)
+    phi = bench.evaluator.line(tangent)
+    sheet = measure(everything, [phi], [setting], program.eps)
+    first = settle(sheet, _sum(rows, tangent), bench.rtol(rows), demanded=bench.demanded)
+    if first.code[0, 0] or first.doubtful[0, 0]:
+        moved = claims.jittered(rows, program, cotangents)
+        first = settle(sheet, _sum(moved, tangent), bench.rtol(rows), demanded=bench.demanded)
+    s, code, seen = first.sides, int(first.code[0, 0]), first.seen[0, 0]
+    claimed, estimate, allowed = float(s.claim[0, 0]), float(s.value[0, 0]), float(s.allowed[0, 0])
+    verdict, reason = VERDICTS[code], reason_for(VERDICTS[code], claimed, estimate, allowed, seen)
+    if seen in (Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK):  # no linear map is the differential of a kink
+        verdict, reason = (verdict if verdict is Verdict.FAIL else Verdict.INCONCLUSIVE), seen
+
+    def change(t: float) -> float:
+        return float(setting.contract(phi(t) - program.value)[0])
+
+    noise = setting.slack * float(setting.combined(np.maximum(setting.deviation, setting.rounding(program.value)))[0])
+    return Directional(claimed, estimate, allowed, verdict, reason, change, noise)
+
+
+def _sum(rows: Rows, tangent: F64) -> Along:
+    terms = rows.rows[:1] * tangent
+    size = np.sum(np.abs(terms), axis=1)
+    scale = np.minimum(size, SUM * np.linalg.norm(terms, axis=1))
+    slip = rows.eps * size
+    own = np.sqrt(np.sum((rows.own[:1] * tangent) ** 2, axis=1)) + slip
+    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], scale[None], many=True)
