@@ -10,15 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gradcheck.checks import full, further, gates, linear, partials, probe
+from gradcheck.checks import demotion, full, further, gates, linear, partials, probe
 from gradcheck.checks.bench import Bench
-from gradcheck.checks.evaluator import Evaluator, every_entry, setting_for
-from gradcheck.evidence import hidden as rounding
+from gradcheck.checks.evaluator import Evaluator, setting_for
 from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason
-from gradcheck.seeds import generator
-from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +25,6 @@ FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
 FULL_WORK = 2**26  # ... so many numbers touched in all ...
 FULL_SECONDS = 30.0  # ... and so much predicted time
 EVALUATIONS_PER_LINE = 5
-EXPLICABLE = (Reason.DULL, Reason.QUANTISED)
-DULL = 100.0  # times the relative error that matters: what is duller wants an explanation
 
 
 @dataclass(frozen=True)
@@ -74,35 +67,17 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     notes = [*program.notes, *why]
     bench = Bench(program, evaluator, setting, options, label, trial)
     compared, shown = (full if mode == "full" else probe).examine(bench, notes)
-    notes += _demotion(bench, compared)
+    notes += demotion.remarks(bench, compared)
     return Finding(
         comparisons=tuple(compared),
         contracts=(*contracts, *(linear.examine(bench) if options.contracts else ())),
-        checks=further.examine(bench, partners) if compared else (),
+        checks=further.examine(bench, partners, compared) if compared else (),
         partials=tuple(shown),
         notes=tuple(notes),
         stop=None if compared else Reason.NOTHING_CLAIMED,
         mode=mode,
         evaluations=evaluator.count,
     )
-
-
-def _demotion(bench: Bench, compared: list[Comparison]) -> list[str]:
-    """Name the precision that the function seems to compute in somewhere inside, where it is lower than that of its inputs."""
-    program, setting = bench.program, bench.setting
-    dull = [c.resolution > DULL * default_rtol(program.eps) or c.reason in EXPLICABLE for c in compared]
-    if not any(dull):
-        return []
-    line = bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label)))
-    found = rounding.rounding(line, setting, more=0.0)
-    if found is None:
-        return []
-    sizes = [np.linalg.norm(setting.base[o.span]) for o in program.outputs]
-    noises = [np.linalg.norm(found[o.span]) for o in program.outputs]
-    relative = max((float(n / s) for n, s in zip(noises, sizes, strict=True) if s > 0), default=0.0)
-    name = rounding.name_of(relative, program.eps)
-    told = f"{name} inside: the values carry noise of {relative:.0e} of their size; the inputs are more precise"
-    return [told] if name else []
 
 
 def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list[str]]:

@@ -62,7 +62,7 @@ def examine(bench: Bench) -> list[CheckTable]:
     small = step(unit * 10.0 ** -(DECADES // 2))
     size = float(np.linalg.norm(small))
     u = small * (np.linalg.norm(_scales(bench)) / size)  # the ladder's unit is a displacement of the inputs' own size
-    found = directional.along(bench, rows, cotangents, u)
+    found = directional.along(bench, claim, rows, cotangents, u)
     return [_table(bench, claim.method, found, g, step, unit)]
 
 

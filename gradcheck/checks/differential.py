@@ -42,7 +42,7 @@ def examine(bench: Bench) -> list[CheckTable]:
         return [directional.without_claim("differential", f"{claim.method}: {why}", bench)]
     tables = []
     for k in range(DISPLACEMENTS):
-        found = directional.along(bench, rows, cotangents, _displacement(bench, k))
+        found = directional.along(bench, claim, rows, cotangents, _displacement(bench, k))
         tables.append(_table(bench, claim.method, found))
     return [min(tables, key=lambda t: SEVERITY.index(t.verdict))]
 
@@ -80,6 +80,8 @@ def _words(found: Directional, rows: list[Row]) -> str:
             return (
                 f"df = {found.claimed:.6g}: no remainder stands out of the rounding, so the function is linear along this line"
             )
+        if plain < FIRST:
+            return f"df = {found.claimed:.6g}: {seen}, but what is left over is less than the error that matters"
         return f"df = {found.claimed:.6g}: {seen} until rounding drowns it, so the claim is the differential"
     if found.verdict is Verdict.FAIL and found.reason is not Reason.OUTSIDE_KINK:
         left = abs(found.claimed - found.estimate)

@@ -74,17 +74,17 @@ def without_claim(check: str, why: str, bench: Bench) -> CheckTable:
     return CheckTable(check, "", Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, why, trial=bench.trial)
 
 
-def along(bench: Bench, rows: Rows, cotangents: F64, tangent: F64) -> Directional:
-    """Hold the first of some rows against the evidence along a direction."""
-    program = bench.program
+def along(bench: Bench, claim: Claim, rows: Rows, cotangents: F64, tangent: F64) -> Directional:
+    """Hold a claim's rows, one of them, against the evidence along a direction."""
+    program, rtol = bench.program, bench.rtol_of(claim.eps)
     everything = Leaf("inputs", program.point.shape, "float64", 0)
     setting = replace(bench.setting, channels=cotangents)
     phi = bench.evaluator.line(tangent)
     sheet = measure(everything, [phi], [setting], program.eps)
-    first = settle(sheet, _sum(rows, tangent), bench.rtol(rows), demanded=bench.demanded)
+    first = settle(sheet, _sum(rows, tangent), rtol, demanded=bench.demanded)
     if first.code[0, 0] or first.doubtful[0, 0]:
         moved = claims.jittered(rows, program, cotangents)
-        first = settle(sheet, _sum(moved, tangent), bench.rtol(rows), demanded=bench.demanded)
+        first = settle(sheet, _sum(moved, tangent), rtol, demanded=bench.demanded)
     s, code, seen = first.sides, int(first.code[0, 0]), first.seen[0, 0]
     claimed, estimate, allowed = float(s.claim[0, 0]), float(s.value[0, 0]), float(s.allowed[0, 0])
     verdict, reason = VERDICTS[code], reason_for(VERDICTS[code], claimed, estimate, allowed, seen)

@@ -137,14 +137,14 @@ def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotange
     numerical derivative cannot tell the two apart, nobody knows which is wrong: that decides nothing.
     """
     rtol, eps = bench.rtol(rows, other), max(rows.eps, other.eps)
-    floor = own_dtype.UNITS * eps * partials.output_slopes(bench.program, bench.setting)
-    rows, other = (replace(r, own=r.own + floor) for r in (rows, other))
+    floors = [own_dtype.UNITS * r.eps * partials.output_slopes(bench.program, bench.setting) for r in (rows, other)]
+    rows, other = (replace(r, own=r.own + floor) for r, floor in zip((rows, other), floors, strict=True))
 
     def compare(sheet: Sheet) -> Compared:
         units = np.abs(partials.displacements(bench.program, sheet.leaf))
         c = partials.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
         c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units, eps)] = 0
-        c = own_dtype.within_last_bits(c, 2 * floor[:, sheet.leaf.span])
+        c = own_dtype.within_last_bits(c, (floors[0] + floors[1])[:, sheet.leaf.span])
         dull = (c.code == 2) & (sheet.bound / units > rtol * c.sides.scale) & np.isfinite(c.sides.claim)
         c.code[dull], c.seen[dull] = 1, Reason.METHODS_DISAGREE
         kink = ~np.isnan(sheet.low)

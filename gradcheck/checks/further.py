@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradcheck.checks import descent, differential, laws, sensitivity
+from gradcheck.checks import demotion, descent, differential, laws, sensitivity
+from gradcheck.results import CheckTable, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradcheck.backends.program import Program
     from gradcheck.checks.bench import Bench
-    from gradcheck.results import CheckTable
+    from gradcheck.results import Comparison
 
 CHECKS: dict[str, Callable[[Bench], list[CheckTable]]] = {
     "differential": differential.examine,
@@ -20,9 +22,25 @@ CHECKS: dict[str, Callable[[Bench], list[CheckTable]]] = {
 }
 
 
-def examine(bench: Bench, partners: Sequence[Program]) -> tuple[CheckTable, ...]:
-    """Make the checks that were asked for, in the order they were named."""
+BY_DIFFERENCES = ("differential", "descent")
+
+
+def examine(bench: Bench, partners: Sequence[Program], compared: list[Comparison]) -> tuple[CheckTable, ...]:
+    """Make the checks that were asked for, in the order they were named.
+
+    Args:
+        compared: what the evidence says of the derivative. Where it cannot decide, it cannot decide along one direction either.
+    """
     found: list[CheckTable] = []
     for name in dict.fromkeys(bench.options.checks):
         found += laws.examine(bench, partners) if name == "laws" else CHECKS[name](bench)
-    return tuple(found)
+    undecided = next((c for c in compared if c.verdict is Verdict.INCONCLUSIVE), None)
+    return tuple(_tempered(table, undecided) if undecided else table for table in found)
+
+
+def _tempered(table: CheckTable, undecided: Comparison) -> CheckTable:
+    rounded = table.check == "laws" and undecided.reason in demotion.EXPLICABLE
+    if table.verdict is not Verdict.FAIL or not (rounded or table.check in BY_DIFFERENCES):
+        return table
+    words = f"the evidence cannot decide: {undecided.reason.message}"
+    return replace(table, verdict=Verdict.INCONCLUSIVE, reason=undecided.reason, conclusion=words)

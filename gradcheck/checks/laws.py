@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
-from gradcheck.checks import claims, directional
+from gradcheck.checks import claims, demotion, directional
+from gradcheck.checks.evaluator import PRECISE
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import probes
@@ -170,9 +171,11 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     apart, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    allowed, whole = UNITS * eps * _largest(bench, size), _largest(bench, scale)
+    smallest = float(np.finfo(np.float32 if eps > PRECISE else np.float64).smallest_subnormal)
+    allowed = UNITS * (eps * _largest(bench, size) + smallest)
+    whole = _largest(bench, scale)
     if np.any(apart > allowed):
-        allowed = allowed + UNITS * _spread(program.point, law, left, eps)
+        allowed = allowed + UNITS * (_spread(program.point, law, left, eps) + demotion.noise(bench) * _largest(bench, size))
     excess = np.nan_to_num(apart - allowed - bench.rtol_of(eps) * scale, nan=np.inf)
     broken = bool(np.any(excess > 0))
     with np.errstate(all="ignore"):

@@ -26,6 +26,7 @@ from gradcheck.targets.specs import Spec
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from gradcheck.backends.program import Program
@@ -61,8 +62,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     )
     with preserved():
         try:
-            if alone:
-                _refuse_unknown_sizes(case, options)
+            _refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.options).dims)
             found = _examined(case, options, blank, command)
         except TargetError as error:
             reason = Reason.BAD_CLAIM if isinstance(error, ClaimError) else Reason.TARGET_RAISED
@@ -70,9 +70,9 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     return replace(found, seconds=time.perf_counter() - began)
 
 
-def _refuse_unknown_sizes(case: Case, options: Options) -> None:
+def _refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
     names = named_sizes([*case.values, *annotated(case.fn)])
-    unknown = sorted(set(options.dims) - names)
+    unknown = sorted(set(dims) - names)
     if unknown:
         known = ", ".join(sorted(names)) or "none"
         raise InputError(f"dim {unknown[0]}: no input has a size of that name (there are: {known})")
