@@ -45,10 +45,11 @@ def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
 
 
 def to_numpy(value: Any) -> NDArray[Any]:
-    """A tensor or number as a NumPy array on the host; half precision as float32, which holds it exactly."""
+    """A tensor or number as a NumPy array on the host; half precision as float32, which holds it exactly; sparse as dense."""
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
-    host = value.detach().resolve_conj().resolve_neg().cpu()
+    dense = value if value.layout is torch.strided else value.to_dense()
+    host = dense.detach().resolve_conj().resolve_neg().cpu()
     return host.to(torch.float32).numpy() if host.dtype in (torch.bfloat16, torch.float16) else host.numpy()
 
 

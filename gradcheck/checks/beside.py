@@ -174,7 +174,8 @@ def _between(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, points: list
     around = np.stack([claims.rows_of(rows.claim, p, cotangents)[:, leaf.span] @ along for p in points])
     low, high = np.min(around, axis=0), np.max(around, axis=0)
     claim = rows.rows[:, leaf.span] @ along
-    reach = WITHIN * (np.abs(low) + np.abs(high)) + rows.own[:, leaf.span] @ np.abs(along)
+    # its rounding alone: jitter around a kink takes its jump for conditioning
+    reach = WITHIN * (np.abs(low) + np.abs(high)) + rows.slip[:, leaf.span] @ np.abs(along)
     outside = np.maximum(low - claim, claim - high)
     code = np.where(outside <= reach, 0, np.where(outside <= reach + (high - low), 1, 2))
     return np.asarray(np.max(code, axis=1), dtype=np.int8)

@@ -32,6 +32,11 @@ def noise(bench: Bench) -> float:
     return max((float(n / s) for n, s in zip(noises, sizes, strict=True) if s > 0), default=0.0)
 
 
+def explicable(compared: list[Comparison]) -> bool:
+    """Whether rounding inside would explain that the evidence could not decide."""
+    return any(c.reason in EXPLICABLE for c in compared)
+
+
 def remarks(bench: Bench, compared: list[Comparison]) -> list[str]:
     """Name the precision where the evidence was dull."""
     dull = [c.resolution > DULL * default_rtol(bench.program.eps) or c.reason in EXPLICABLE for c in compared]

@@ -70,7 +70,7 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     notes += demotion.remarks(bench, compared)
     return Finding(
         comparisons=tuple(compared),
-        contracts=(*contracts, *(linear.examine(bench) if options.contracts else ())),
+        contracts=(*contracts, *(linear.examine(bench, coarse=demotion.explicable(compared)) if options.contracts else ())),
         checks=further.examine(bench, partners, compared) if compared else (),
         partials=tuple(shown),
         notes=tuple(notes),

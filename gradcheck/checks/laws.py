@@ -22,7 +22,7 @@ import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
 from gradcheck.checks import claims, demotion, directional
-from gradcheck.checks.evaluator import PRECISE
+from gradcheck.checks.linear import smallest
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import probes
@@ -171,8 +171,7 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     apart, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    smallest = float(np.finfo(np.float32 if eps > PRECISE else np.float64).smallest_subnormal)
-    allowed = UNITS * (eps * _largest(bench, size) + smallest)
+    allowed = UNITS * (eps * _largest(bench, size) + smallest(eps))
     whole = _largest(bench, scale)
     if np.any(apart > allowed):
         allowed = allowed + UNITS * (_spread(program.point, law, left, eps) + demotion.noise(bench) * _largest(bench, size))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
-from gradcheck.checks import claims, partials
+from gradcheck.checks import claims, demotion, partials
+from gradcheck.checks.evaluator import PRECISE
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import TargetError
 from gradcheck.results import Contract, Verdict
@@ -20,48 +21,61 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 UNITS = 64.0  # in the last place of the slopes that the outputs' size makes likely
-GROSS = 3e-2  # of the leaf's largest term: less may be rounding, and values are compared elsewhere
+GROSS = 3e-2  # of the leaf's largest term: more is no rounding of any precision
 
 
-def examine(bench: Bench) -> list[Contract]:
-    """Hold each claimed vjp of a random combination of two cotangents against the combination of their vjps.
+def examine(bench: Bench, *, coarse: bool) -> list[Contract]:
+    """Hold each claimed vjp of a random combination of two cotangents against the combination of their vjps, and its opposite.
 
     No differences are taken: nothing but rounding stands between the two.
+
+    Args:
+        coarse: whether the function's values come in steps that the evidence was lost in: then lower precision is inside.
     """
     found, program = outlook(bench.evaluator, bench.label), bench.program
     cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
     asked = [claim for claim in program.claims if claim.vjp is not None and not claim.derived]
-    contracts = [_judged(bench, claim, cotangents) for claim in asked]
+    contracts = [_judged(bench, claim, cotangents, coarse=coarse) for claim in asked]
     return [contract for contract in contracts if contract is not None]
 
 
-def _judged(bench: Bench, claim: Claim, cotangents: F64) -> Contract | None:
+def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Contract | None:
     assert claim.vjp is not None
     program = bench.program
     weights = generator(0, "linear", bench.label).uniform(0.5, 2.0, len(cotangents))
     try:
         together = weights @ cotangents
-        *apiece, opposite, summed = claim.vjp(program.point, np.vstack([cotangents, -together, together]))
+        unit = 2.0 ** -np.round(np.log2(np.sqrt(np.mean(together**2))))  # of about size 1 a backward is asked in its daily work
+        *apiece, opposite, summed = claim.vjp(program.point, np.vstack([cotangents, -unit * together, together]))
     except (Unavailable, TargetError):
         return None  # told elsewhere
     rows = np.stack(apiece)
     terms = weights[:, None] * rows
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
+    opposite = opposite / unit
     apart = np.maximum(np.abs(summed - terms.sum(axis=0)), np.abs(summed + opposite))
     size = np.abs(terms).sum(axis=0)
     setting = replace(bench.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     slopes = partials.output_slopes(program, setting)[0]  # terms as large as the outputs may cancel in a derivative
     for leaf in bench.leaves:
-        gross, last = GROSS * np.max(size[leaf.span], initial=0.0), UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
-        excess = np.nan_to_num(apart[leaf.span], nan=0.0, posinf=0.0) - gross - last
+        largest = np.max(size[leaf.span], initial=0.0)
+        last = UNITS * (eps * np.max(slopes[leaf.span], initial=largest) + smallest(eps) * max(1.0, 1 / unit))
+        excess = np.nan_to_num(apart[leaf.span], nan=0.0, posinf=0.0) - last
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
             moved = claims.jittered(claims.of_claim(claim, rows, program), program, cotangents)
             excess -= UNITS * np.max(weights @ moved.own[:, leaf.span], initial=0.0)
-        if np.any(excess > 0):
+        if np.any(excess > 0):  # or computes in lower precision inside
+            excess -= (GROSS if coarse else min(GROSS, UNITS * demotion.noise(bench))) * largest
+        if np.any(excess > bench.rtol_of(eps) * largest):
             place = leaf.start + int(np.argmax(excess))
             values = summed[place], terms[:, place].sum(), -opposite[place]
             return Contract("linear-vjp", Verdict.FAIL, _told(claim, leaf.path, leaf.index(place), values))
     return Contract("linear-vjp", Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
+
+
+def smallest(eps: float) -> float:
+    """The spacing of the smallest numbers in a dtype of relative spacing `eps`."""
+    return float(np.finfo(np.float32 if eps > PRECISE else np.float64).smallest_subnormal)
 
 
 def _told(claim: Claim, path: str, index: tuple[int, ...], values: tuple[float, float, float]) -> str:

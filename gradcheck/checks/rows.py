@@ -30,7 +30,7 @@ def relative_errors(c: Compared) -> F64:
         scale = np.where((c.code == 0) & c.unresolved, s.whole, s.scale)
         inside = (c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)
         found = np.where((s.apart == 0) | inside, 0.0, s.apart / scale)
-    found = np.where(zero & ~c.unresolved, np.nan, found)
+    found = np.where(zero & ~c.unresolved & ~inside, np.nan, found)
     return np.where(np.isnan(s.claim) & (c.code == 2), np.inf, found)
 
 

@@ -9,25 +9,29 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from gradcheck.targets.case import DECLARED, declared_on
+from gradcheck.targets.case import DECLARED, Case, declared_on
 from gradcheck.trees import tree_map
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 def twin_of(model: Callable[..., Any]) -> Callable[[T], T]:
-    """Declare a function of tensors as twin of a declared model: same inputs, same options, and its hand-written derivative.
+    """Declare a function of tensors as twin of a model: its cases, each with its inputs, options and hand-written derivative.
 
     PyTorch's own derivative of the twin, differences of the twin, and the derivative by hand must then all agree.
     """
-    (declared,) = declared_on(model)
+    first, *others = declared_on(model)
 
     def declare(function: T) -> T:
-        claims = {kind: _of_tensors(written) for kind, written in declared.claims.items()}
-        setattr(function, DECLARED, (replace(declared, fn=function, claims=claims),))
+        setattr(function, DECLARED, tuple(_twin(declared, function) for declared in (first, *others)))
         return function
 
     return declare
+
+
+def _twin(declared: Case, function: Callable[..., Any]) -> Case:
+    claims = {kind: _of_tensors(written) for kind, written in declared.claims.items()}
+    return replace(declared, fn=function, claims=claims)
 
 
 def _of_tensors(written: Callable[..., Any]) -> Callable[..., Any]:

@@ -177,3 +177,10 @@ def test_a_module_class_is_built_anew_from_the_seed_in_the_asked_dtype():
 def test_a_factory_makes_the_target():
     result = gradcheck.check(lambda width: torch.nn.Linear(3, width), normal(2, 3), init={"width": 2}, framework="torch")
     assert result.verdict is Verdict.PASS
+
+
+def test_a_gradient_that_comes_as_a_sparse_tensor_is_read():
+    layer = torch.nn.Embedding(9, 3, sparse=True).double()
+    result = gradcheck.check(layer, torch.tensor([[0, 4], [4, 2]]))
+    assert result.ok, str(result)
+    assert "reverse" in {c.method for c in result.comparisons}

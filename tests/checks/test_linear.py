@@ -43,6 +43,14 @@ def test_a_backward_that_is_not_linear_in_what_it_is_given_fails(name, size, dty
     assert "not linear in its cotangent" in linear(result).message
 
 
+@pytest.mark.parametrize("share", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+def test_a_cotangent_ignored_in_a_small_part_is_seen_at_the_size_that_backwards_are_asked_for(share, scale):
+    mostly = layer(lambda x: scale * x.mean(), lambda g, x: scale / x.numel() * ((1 - share) * g + share) * torch.ones_like(x))
+    result = gradcheck.check(mostly, normal(50))
+    assert linear(result).verdict is Verdict.FAIL
+
+
 def test_a_backward_that_uses_the_size_of_each_cotangent_fails_for_many_outputs():
     result = gradcheck.check(layer(lambda x: x**2, lambda g, x: 2 * x * g.abs()), normal(30))
     assert result.verdict is Verdict.FAIL

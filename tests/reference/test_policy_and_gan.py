@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from planted import SIZES, checked, drawn
 
-import gradcheck
 from gradcheck import Verdict
 from gradcheck.reference import policy_and_gan
 from gradcheck.reference.policy_and_gan import (
@@ -13,24 +13,8 @@ from gradcheck.reference.policy_and_gan import (
     policy,
     sigmoid,
 )
-from gradcheck.targets.case import declared_on
-from gradcheck.targets.specs import draw
 
 MODELS = ["expected_reward", "discriminator_loss", "generator_loss"]
-SIZES = {"N": 5, "M": 6}
-
-
-def drawn(model, seed=0):
-    rng = np.random.default_rng(seed)
-    (case,) = declared_on(getattr(policy_and_gan, model))
-    return {name: draw(spec, rng, SIZES, "float64") for name, spec in case.kwargs.items()}
-
-
-def check_against(model, wrong):
-    (case,) = declared_on(getattr(policy_and_gan, model))
-    (kind,) = case.claims
-    dims = {name: SIZES[name] for name in case.options["dims"]}
-    return gradcheck.check(getattr(policy_and_gan, model), kwargs=case.kwargs, wrt=case.wrt, dims=dims, **{kind: wrong})
 
 
 def policy_gradient(theta, X, R, p, weight=None, score=None, states=None):
@@ -85,7 +69,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{model}: {fault}" for model, fault, _ in FAULTS])
 def test_a_planted_fault_is_caught(model, fault, wrong):
-    assert check_against(model, wrong).verdict is Verdict.FAIL
+    assert checked(getattr(policy_and_gan, model), wrong).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("factor", [2, -1])
@@ -103,14 +87,14 @@ def test_a_fault_of_one_leaf_is_blamed_on_it_alone(model, gradient, leaf, factor
         d = gradient(*i)
         return {**d, leaf: factor * d[leaf]}
 
-    result = check_against(model, wrong)
+    result = checked(getattr(policy_and_gan, model), wrong)
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {leaf}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_twin_computes_the_same_value(model):
     for seed in range(3):
-        i = drawn(model, seed)
+        i = drawn(getattr(policy_and_gan, model), seed)
         value = getattr(policy_and_gan, f"torch_{model}")(**{name: torch.from_numpy(np.asarray(x)) for name, x in i.items()})
         assert value.item() == pytest.approx(getattr(policy_and_gan, model)(**i), rel=1e-12)
 
@@ -119,29 +103,29 @@ def test_the_twin_computes_the_same_value(model):
 
 
 def test_the_probabilities_of_a_state_s_actions_sum_to_one():
-    i = drawn("expected_reward")
+    i = drawn(policy_and_gan.expected_reward)
     np.testing.assert_allclose(policy(i["theta"], i["X"]).sum(1), 1, rtol=1e-14)
 
 
 def test_a_baseline_changes_nothing_on_average():
-    i = drawn("expected_reward")
+    i = drawn(policy_and_gan.expected_reward)
     g, baseline = expected_reward_gradient(**i), np.random.default_rng(1).standard_normal(SIZES["N"])
     np.testing.assert_allclose(expected_reward_gradient(**i, baseline=baseline), g, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(expected_reward_gradient(**i, baseline=7.0), g, rtol=1e-10, atol=1e-14)
 
 
 def test_a_reward_that_is_the_same_for_all_actions_gives_no_gradient():
-    i = drawn("expected_reward")
+    i = drawn(policy_and_gan.expected_reward)
     i["R"] = np.repeat(i["R"][:, :1], 4, axis=1)
     np.testing.assert_allclose(expected_reward_gradient(**i), 0, atol=1e-15)
 
 
 def test_the_score_function_s_surrogate_in_pytorch_has_the_same_gradient():
-    theta, X, R, p = (torch.from_numpy(x) for x in drawn("expected_reward").values())
+    theta, X, R, p = (torch.from_numpy(x) for x in drawn(policy_and_gan.expected_reward).values())
     log_pi = torch.log_softmax(X @ theta.requires_grad_(), dim=1)
     surrogate = (p[:, None] * log_pi.exp().detach() * R * log_pi).sum()
     (expected,) = torch.autograd.grad(surrogate, theta)
-    np.testing.assert_allclose(expected_reward_gradient(**drawn("expected_reward")), expected.numpy(), rtol=1e-10)
+    np.testing.assert_allclose(expected_reward_gradient(**drawn(policy_and_gan.expected_reward)), expected.numpy(), rtol=1e-10)
 
 
 def test_following_the_policy_gradient_finds_the_best_action_of_a_bandit():
@@ -156,14 +140,14 @@ def test_following_the_policy_gradient_finds_the_best_action_of_a_bandit():
 
 
 def test_a_discriminator_that_guesses_loses_two_log_two_and_its_generator_log_two():
-    i = {**drawn("discriminator_loss"), "w": np.zeros(3), "b": np.zeros(())}
+    i = {**drawn(policy_and_gan.discriminator_loss), "w": np.zeros(3), "b": np.zeros(())}
     assert policy_and_gan.discriminator_loss(**i) == pytest.approx(2 * np.log(2), rel=1e-14)
     del i["x"]
     assert policy_and_gan.generator_loss(**i) == pytest.approx(np.log(2), rel=1e-14)
 
 
 def test_a_step_of_each_player_lowers_its_own_loss():
-    i = drawn("discriminator_loss")
+    i = drawn(policy_and_gan.discriminator_loss)
     d = discriminator_loss_gradient(**i)
     moved = {**i, "w": i["w"] - 0.01 * d["w"], "b": i["b"] - 0.01 * d["b"]}
     assert policy_and_gan.discriminator_loss(**moved) < policy_and_gan.discriminator_loss(**i)
