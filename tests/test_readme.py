@@ -15,3 +15,12 @@ def test_the_table_of_what_to_expect_is_what_a_run_finds():
     cases = plan(Request(targets=[str(ROOT / "reports" / "expect.py")]))
     found = run(cases, Options(), replay=lambda _: "")
     assert told == {r.case.split(":")[-1]: f"{r.verdict.value} | {r.reason.code}" for r in found.results}
+
+
+def test_the_table_of_models_names_every_reference_model():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## The textbook, checked", 1)[1].split("\n### ", 1)[0]
+    told = {name for row in re.findall(r"^\|[^|]*\|(.*)\|$", section, flags=re.M) for name in re.findall(r"`(\w+)`", row)}
+    names = {c.target.rpartition(":")[2] for c in plan(Request(targets=["gradcheck.reference"]))}
+    assert told == {name for name in names if not name.startswith("torch_")}
+    assert f"{len(plan(Request(targets=['gradcheck.reference'], keyword='not torch_'))) - 1} cases" in section
