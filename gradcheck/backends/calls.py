@@ -63,6 +63,12 @@ def leaves_of(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Any]:
     return [x for value in (*args, *kwargs.values()) for x in flatten(value).leaves]
 
 
+def shapes_of(call: Call, outputs: Sequence[Leaf]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The shapes of all arrays of a call, with their paths."""
+    arrays = [(p, tuple(x.shape)) for p, x in zip(call.paths, call.leaves, strict=True) if hasattr(x, "shape")]
+    return (*arrays, *((leaf.path, leaf.shape) for leaf in outputs))
+
+
 def described(call: Call) -> str:
     """The arrays of a call with their shapes and dtypes, in a few words."""
     arrays = [

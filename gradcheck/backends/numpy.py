@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import handwritten, state, steps
-from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, take_apart
+from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, shapes_of, take_apart
 from gradcheck.backends.program import (
     EPS,
     F64,
@@ -116,6 +116,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
 
     return Program(
         framework="numpy",
+        shapes=shapes_of(call, bound.outputs),
         name=case.name,
         fn=target,
         composed=_composed(function, bound),

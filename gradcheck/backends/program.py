@@ -94,6 +94,7 @@ class Program:
         eps: relative spacing of floats in the precision that `evaluate` computes in.
         native: the same in the target's own dtype, where `evaluate` computes in a higher one.
         claims: what is to be proved.
+        shapes: of every array among the inputs and outputs, with its path.
         name: of the target, for messages; `fn`: what the backend calls.
         composed: (point, members, combine, cotangent (M,)) -> (N,): automatic differentiation of a combination of functions
             of the same inputs. A member is (function, one factor for each leaf); None stands for the target. `combine` makes
@@ -113,6 +114,7 @@ class Program:
     eps: float
     claims: tuple[Claim, ...]
     native: Callable[[F64], F64] | None = None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     name: str = ""
     fn: Callable[..., Any] | None = None
     composed: Callable[[F64, Sequence[Member], Callable[..., Any], F64], F64] | None = None

@@ -15,7 +15,7 @@ import torch
 from torch.autograd import forward_ad
 
 from gradcheck.backends import combined, handwritten, modules, state, steps
-from gradcheck.backends.calls import Binding, select, take_apart
+from gradcheck.backends.calls import Binding, select, shapes_of, take_apart
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.program import (
@@ -160,6 +160,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
 
     return Program(
         framework="torch",
+        shapes=shapes_of(call, bound.outputs),
         name=case.name,
         fn=called.fn,
         composed=composed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf, Unavailable
-from gradcheck.checks import beside, claims, culprit, own_dtype, partials, self_test, straight
+from gradcheck.checks import beside, claims, culprit, diagnosis, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
@@ -72,6 +72,8 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     def along(spoilt: F64) -> Along:
         return Along(spoilt * units, own, slip, np.abs(spoilt * units), many=False)
 
+    true = sheet.value / units
+    line = diagnosis.named(bench, line, sheet, gradient, along, true=true, wrong=c.code == 2)
     rng = generator(0, "faults", bench.label, c.leaf.path)
     something = float(np.max(sheet.outputs / size, initial=0.0)) or 1.0
     error = self_test.error_at_entries(sheet, c, units, gradient)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcheck.checks import demotion, descent, differential, laws, sensitivity
-from gradcheck.results import CheckTable, Verdict
+from gradcheck.results import CheckTable, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[[Bench], list[CheckTable]]] = {
 }
 
 
+CHOSEN = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 BY_DIFFERENCES = ("differential", "descent")
 
 
@@ -34,13 +35,14 @@ def examine(bench: Bench, partners: Sequence[Program], compared: list[Comparison
     found: list[CheckTable] = []
     for name in dict.fromkeys(bench.options.checks):
         found += laws.examine(bench, partners) if name == "laws" else CHECKS[name](bench)
-    undecided = next((c for c in compared if c.verdict is Verdict.INCONCLUSIVE), None)
+    undecided = next((c for c in compared if c.verdict is Verdict.INCONCLUSIVE or c.reason in CHOSEN), None)
     return tuple(_tempered(table, undecided) if undecided else table for table in found)
 
 
 def _tempered(table: CheckTable, undecided: Comparison) -> CheckTable:
-    rounded = table.check == "laws" and undecided.reason in demotion.EXPLICABLE
+    """A FAIL as INCONCLUSIVE where the evidence could not decide, or each method may choose its own subgradient."""
+    rounded = table.check == "laws" and undecided.reason in (*demotion.EXPLICABLE, *CHOSEN)
     if table.verdict is not Verdict.FAIL or not (rounded or table.check in BY_DIFFERENCES):
         return table
-    words = f"the evidence cannot decide: {undecided.reason.message}"
+    words = f"nothing can be decided here: {undecided.reason.message}"
     return replace(table, verdict=Verdict.INCONCLUSIVE, reason=undecided.reason, conclusion=words)

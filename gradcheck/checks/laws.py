@@ -60,9 +60,14 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Law:
-    """One equation: `left` must be the sum of `terms`; of a point, (N,) -> (n,) and (K, n)."""
+    """One equation: `left` must be the sum of `terms`; of a point, (N,) -> (n,) and (K, n).
+
+    Attributes:
+        size: of the largest output that it is about: terms as large as that may cancel in a derivative.
+    """
 
     name: str
+    size: float
     left: Callable[[F64], F64]
     terms: Callable[[F64], list[F64]]
 
@@ -107,7 +112,7 @@ def _laws(bench: Bench, claim: Claim, partners: Sequence[Program]) -> Iterator[_
     if real:
         yield _chain(bench, f, v)
     if claim.vjp is not None:
-        yield _of_vjp(f, v, w)
+        yield _of_vjp(bench, f, v, w)
     pushes = [c for c in bench.program.claims if c.jvp is not None]
     if claim.vjp is not None and (pushes or bench.program.complex_step is not None):
         yield _adjoint(bench, f, pushes[0] if pushes else None, v)
@@ -117,25 +122,30 @@ def _linearity(bench: Bench, f: _Member, g: _Member, v: F64, name: str) -> _Law:
     def combined(x: F64) -> F64:
         return _composed(bench, x, (f, g), lambda a, b: 2 * a - 3 * b, v)
 
-    return _Law(f"linearity{name}", combined, lambda x: [f.vjp(x, 2 * v), g.vjp(x, -3 * v)])
+    x = bench.program.point
+    size = _size(v * (2 * np.abs(f.value(x)) + 3 * np.abs(g.value(x))))
+    return _Law(f"linearity{name}", size, combined, lambda x: [f.vjp(x, 2 * v), g.vjp(x, -3 * v)])
 
 
 def _product(bench: Bench, f: _Member, g: _Member, v: F64, name: str) -> _Law:
     def combined(x: F64) -> F64:
         return _composed(bench, x, (f, g), lambda a, b: a * b, v)
 
-    return _Law(f"product rule{name}", combined, lambda x: [f.vjp(x, v * g.value(x)), g.vjp(x, v * f.value(x))])
+    size = _size(v * f.value(bench.program.point) * g.value(bench.program.point))
+    return _Law(f"product rule{name}", size, combined, lambda x: [f.vjp(x, v * g.value(x)), g.vjp(x, v * f.value(x))])
 
 
 def _chain(bench: Bench, f: _Member, v: F64) -> _Law:
     def combined(x: F64) -> F64:
         return _composed(bench, x, (f,), lambda a: a * a, v)
 
-    return _Law("chain rule", combined, lambda x: [f.vjp(x, 2 * v * f.value(x))])
+    size = _size(2 * v * f.value(bench.program.point) ** 2)
+    return _Law("chain rule", size, combined, lambda x: [f.vjp(x, 2 * v * f.value(x))])
 
 
-def _of_vjp(f: _Member, v: F64, w: F64) -> _Law:
-    return _Law("vjp is linear", lambda x: f.vjp(x, 2 * v - 3 * w), lambda x: [2 * f.vjp(x, v), -3 * f.vjp(x, w)])
+def _of_vjp(bench: Bench, f: _Member, v: F64, w: F64) -> _Law:
+    size = _size((2 * np.abs(v) + 3 * np.abs(w)) * f.value(bench.program.point))
+    return _Law("vjp is linear", size, lambda x: f.vjp(x, 2 * v - 3 * w), lambda x: [2 * f.vjp(x, v), -3 * f.vjp(x, w)])
 
 
 def _adjoint(bench: Bench, f: _Member, forward: Claim | None, v: F64) -> _Law:
@@ -152,7 +162,11 @@ def _adjoint(bench: Bench, f: _Member, forward: Claim | None, v: F64) -> _Law:
             along = program.complex_step(x, u)
         return np.asarray([v @ along])
 
-    return _Law("adjoint test", pushed, lambda x: list((f.vjp(x, v) * u)[:, None]))
+    return _Law("adjoint test", _size(v * f.value(program.point)), pushed, lambda x: list((f.vjp(x, v) * u)[:, None]))
+
+
+def _size(outputs: F64) -> float:
+    return float(np.max(np.abs(outputs), initial=0.0, where=np.isfinite(outputs)))
 
 
 def _composed(bench: Bench, x: F64, members: tuple[_Member, ...], combine: Callable[..., Any], v: F64) -> F64:
@@ -171,7 +185,7 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     apart, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    allowed = UNITS * (eps * _largest(bench, size) + smallest(eps))
+    allowed = UNITS * (eps * np.maximum(_largest(bench, size), law.size / _scales(bench, size)) + smallest(eps))
     whole = _largest(bench, scale)
     if np.any(apart > allowed):
         allowed = allowed + UNITS * (_spread(program.point, law, left, eps) + demotion.noise(bench) * _largest(bench, size))
@@ -183,6 +197,15 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
         beside = scale[place] if broken else whole[place]
         values = left[place], right[place], apart[place] / beside if apart[place] else 0.0, allowed[place] / beside
     return Row(law.name, tuple(map(float, values)), Verdict.FAIL.value if broken else ""), ""
+
+
+def _scales(bench: Bench, sizes: F64) -> F64:
+    """The size of each entry's leaf; of one number along a tangent 1."""
+    if sizes.size == 1:
+        return np.ones(1)
+    return np.concatenate(
+        [np.full(o.entries * o.width, probes.scale_of(bench.program.point[o.span])) for o in bench.program.leaves]
+    )
 
 
 def _largest(bench: Bench, sizes: F64) -> F64:

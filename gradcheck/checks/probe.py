@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf
-from gradcheck.checks import beside, claims, culprit, forward, own_dtype, partials, self_test, straight
+from gradcheck.checks import beside, claims, culprit, diagnosis, forward, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.outputs import outlook
 from gradcheck.checks.part import PROBES, Part, along, only, probes_on, resolution_of_probes, row
@@ -23,6 +23,8 @@ from gradcheck.verdict.compare import DULLEST
 from gradcheck.verdict.localise import descend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradcheck.checks.bench import Bench
 
 DESCENTS = 4  # ways down to a wrong entry that are tried
@@ -72,18 +74,24 @@ def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotange
     """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst probe."""
     line, found, fine, part = _line(bench, leaf, rows, whole, cotangents)
     line = _scored(bench, culprit.named(bench, line, leaf, rows), fine, part)
+    if line.verdict is Verdict.FAIL:
+        gradient = fine.rows[:, leaf.span]
+        line = diagnosis.named(bench, line, whole.sheet, gradient, spoilt_along(along(fine, whole), whole))
     ask = bench.options.stories and line.mode == "probe"
     return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
+
+
+def spoilt_along(claim: Along, part: Part) -> Callable[[F64], Along]:
+    """From other gradients, one row a probe, to what they are along the probes; with the errors of the claim."""
+    tangents = part.tangents[:, part.place]
+    return lambda spoilt: replace(claim, value=np.sum(spoilt * tangents, axis=1)[None])
 
 
 def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Comparison:
     """The score of the self-test, on the part of a leaf that was looked at least sharply."""
     leaf = part.sheet.leaf
-    gradient, tangents = rows.rows[:, leaf.span][:, part.place], part.tangents[:, part.place]
-    claim = along(rows, part)
-
-    def spoilt_along(spoilt: F64) -> Along:
-        return replace(claim, value=np.sum(spoilt * tangents, axis=1)[None])
+    gradient = rows.rows[:, leaf.span][:, part.place]
+    along_part = spoilt_along(along(rows, part), part)
 
     scales = probes.scales_of(bench.program.point[leaf.span][part.place])
     nothing = float(np.max(np.fmax(part.sheet.nearby, part.sheet.outputs))) if np.isnan(line.resolution) else 0.0
@@ -91,7 +99,7 @@ def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Compariso
     shape = (*leaf.shape, leaf.width) if part.place == slice(0, leaf.entries * leaf.width) else (-1, 1)
     rng = generator(0, "faults", bench.label, leaf.path)
     something = nothing / float(np.min(scales)) or 1.0
-    return self_test.scored(line, part.sheet, gradient, spoilt_along, error, rng, shape=shape, something=something)
+    return self_test.scored(line, part.sheet, gradient, along_part, error, rng, shape=shape, something=something)
 
 
 def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Rows, Part]:

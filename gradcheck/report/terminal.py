@@ -166,6 +166,8 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
         yield _indented(_place(group[0]))
         for c in group:
             yield _indented(_values(c), 4)
+        for told in dict.fromkeys(c.diagnosis for c in group if c.diagnosis):
+            yield _indented(Text(told), 4)
         if group[0].self_test and group[0].self_test.slipped:
             yield _indented(Text(f"slipped through: {', '.join(group[0].self_test.slipped)}"), 4)
         if group[0].reason.advice:

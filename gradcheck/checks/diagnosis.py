@@ -1,0 +1,88 @@
+"""From a FAIL to the likely cause: the claim, and repairs of it, held against the same evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.checks.sheet import look
+from gradcheck.results import Comparison, Reason, Verdict
+from gradcheck.verdict.diagnose import Facts, diagnose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gradcheck.checks.bench import Bench
+    from gradcheck.checks.sheet import Along, Sheet
+    from gradcheck.evidence.line import F64
+
+SHARPEST = 1e-6  # relative: a constant is fitted to numbers none of which counts for more than it would with such an error
+
+
+def named(
+    bench: Bench,
+    line: Comparison,
+    sheet: Sheet,
+    claim: F64,
+    along: Callable[[F64], Along],
+    *,
+    true: F64 | None = None,
+    wrong: NDArray[np.bool_] | None = None,
+) -> Comparison:
+    """The same FAIL with a diagnosis, where one fits.
+
+    Args:
+        sheet: the estimates that the claim disagrees with.
+        claim: (C, n), and `along` a claim along the sheet's lines.
+        true: the partial derivatives, (C, n), where every one was estimated; `wrong` which of them the claim misses.
+    """
+    if line.verdict is not Verdict.FAIL or line.reason is not Reason.DISAGREES or not np.all(np.isfinite(claim)):
+        return line
+    usable = np.isfinite(sheet.bound) & np.isfinite(sheet.value) & np.isnan(sheet.low)
+    if not np.any(usable):
+        return line
+
+    def holds(candidate: F64) -> bool:
+        judged = look(sheet, along(candidate), line.rtol, demanded=False)
+        return not np.any(judged.code == 2) and not np.any(judged.doubtful) and bool(np.any(judged.code == 0))
+
+    def fit(candidate: F64, offset: F64) -> tuple[float, int]:
+        told, start = along(candidate).value, along(offset).value
+        counts = usable & (told != 0)
+        error = sheet.bound + SHARPEST * np.abs(sheet.value) + np.finfo(np.float64).tiny
+        weight = np.where(counts, 1 / np.where(counts, error, 1.0) ** 2, 0.0)
+        size = float(np.sum(weight * told**2))
+        rest = np.where(counts, sheet.value - start, 0.0)
+        return (float(np.sum(weight * told * rest)) / size if size > 0 else 0.0), int(np.sum(counts))
+
+    leaf = sheet.leaf
+    with np.errstate(all="ignore"):
+        found = diagnose(
+            Facts(
+                claim=claim,
+                x=bench.program.point[leaf.span],
+                shape=leaf.shape,
+                width=leaf.width,
+                sizes=_sizes(bench),
+                holds=holds,
+                fit=fit,
+                true=true,
+                wrong=wrong,
+            )
+        )
+    return line if found is None else replace(line, diagnosis=f"{found.kind.code}: {found.line}")
+
+
+def _sizes(bench: Bench) -> dict[int, str]:
+    """What each size is the size of, among all arrays of the call."""
+    found: dict[int, str] = {}
+    for path, shape in bench.program.shapes:
+        for axis, size in enumerate(shape):
+            found.setdefault(size, f"the size of {path} along axis {axis}" if len(shape) > 1 else f"the size of {path}")
+    for path, shape in bench.program.shapes:
+        found.setdefault(int(np.prod(shape)), f"the number of entries of {path}")
+    return found

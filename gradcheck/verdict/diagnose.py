@@ -1,0 +1,338 @@
+"""What a wrong gradient looks like: the change that would make it right, found by trying, and named.
+
+A hypothesis is a repair: the claim with its sign turned, divided by a constant, transposed. A repair that the same evidence
+would let pass names the fault. Each is tried in turn, simple ones first; where none passes, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+SAME = 1e-4  # relative: a fitted factor so near a number that has a name is that number
+PLAIN = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
+HINTS = {"2": "did the loss mean 1/(2N)?", "1/2": "is the 2 of a square missing?"}
+MANY = 8  # entries of which one that is wrong is hardly the largest by chance
+LEAST = 3  # entries that a fitted constant must explain before it is more than a coincidence
+
+
+class Diagnosis(Enum):
+    """A kind of fault: a code, what it means, the usual mend, and a small example of it."""
+
+    ZERO = (
+        "zero",
+        "the claim is zero where the derivative is not",
+        "look for .detach(), a forgotten return value, or a gradient buffer that is never written",
+        "backward: return torch.zeros_like(x)",
+    )
+    SIGN = (
+        "sign",
+        "the sign is turned",
+        "look for a residual taken the wrong way round, y - f in place of f - y",
+        "r = y - X @ w; gradient = 2 * X.T @ r / N",
+    )
+    CONJUGATED = (
+        "conjugated",
+        "the claim is the conjugate of what it should be",
+        "PyTorch's convention is dL/da + i dL/db: conjugate the local derivative, not the cotangent",
+        "backward of z*z: return g * 2 * z, where g * (2 * z).conj() is meant",
+    )
+    FACTOR = (
+        "factor",
+        "the claim is a constant times the derivative",
+        "look for a mean in the forward and a sum in the backward, or a square's 2",
+        "loss = mean(r**2), gradient = 2 * X.T @ r",
+    )
+    TRANSPOSED = (
+        "transposed",
+        "the claim is transposed",
+        "swap the factors of the outer product, or their axes",
+        "y = x @ W.T with W of shape (3, 3); backward: return np.outer(x, g)",
+    )
+    FLIPPED = (
+        "flipped",
+        "the claim's entries are in reverse order along an axis",
+        "a correlation's gradient needs the flipped kernel, a convolution's does not",
+        "return g[::-1]",
+    )
+    ROLLED = (
+        "rolled",
+        "the claim's entries are shifted along an axis",
+        "look for an index that is off by one",
+        "y = x[1:] - x[:-1]; backward: return np.append(g, 0) - np.append(g[1:], [0, 0])",
+    )
+    PERMUTED = (
+        "permuted",
+        "the claim holds the right numbers in other places",
+        "look for a sort, a permutation or a reshape that the backward does not undo",
+        "y = x[order]; backward: return g[order], where g[inverse] is meant",
+    )
+    SUMMED = (
+        "summed",
+        "the claim is the sum of the derivative over an axis, repeated along it",
+        "sum over the axes that were broadcast, and over no other",
+        "return np.broadcast_to(g.sum(0), x.shape)",
+    )
+    TERM = (
+        "missing-term",
+        "a term is missing, or one too many",
+        "differentiate every place where the input occurs: a penalty, a skip connection, a normaliser",
+        "loss = mse + lam * w @ w, gradient without 2 * lam * w",
+    )
+    SPECIAL = (
+        "special-values",
+        "the claim is wrong at special values only",
+        "look at comparisons, clamps, masks and borders in the backward",
+        "relu: return g * (x >= 0), where x > 0 is meant",
+    )
+    SLICE = (
+        "slice",
+        "the claim is wrong in one slice only",
+        "look at what the backward does with the first or last index, and at its padding",
+        "for t in range(T - 1, 0, -1): ..., where t = 0 is forgotten",
+    )
+    OUTPUTS = (
+        "outputs",
+        "the claim is zero for some of the outputs",
+        "each output adds its share: sum over the batch, and use every cotangent",
+        "return g[0] * x, where (g * x).sum(0) is meant",
+    )
+
+    def __new__(cls, code: str, message: str, mend: str, example: str) -> Diagnosis:
+        """Make the code the member's value."""
+        member = object.__new__(cls)
+        member._value_ = code
+        return member
+
+    def __init__(self, code: str, message: str, mend: str, example: str) -> None:
+        self.code = code
+        self.message = message
+        self.mend = mend
+        self.example = example
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a wrong claim on one leaf of n numbers, for C combinations of the outputs.
+
+    Attributes:
+        claim: (C, n).
+        x: the leaf itself, (n,).
+        shape: of the leaf; `width`: numbers an entry, 2 where it is complex.
+        sizes: size of an axis -> what it is the size of: a wrong factor may be one of them.
+        holds: whether the evidence would let another claim, (C, n), pass.
+        fit: (candidate, offset) -> the c for which offset + c candidate is nearest the evidence, and how many numbers told.
+        true: the estimates, (C, n), where every entry was looked at; `wrong` which of them the claim misses.
+    """
+
+    claim: F64
+    x: F64
+    shape: tuple[int, ...]
+    width: int
+    sizes: Mapping[int, str]
+    holds: Callable[[F64], bool]
+    fit: Callable[[F64, F64], tuple[float, int]]
+    true: F64 | None = None
+    wrong: NDArray[np.bool_] | None = None
+
+    @property
+    def shaped(self) -> F64:
+        """The claim, (C, *shape, width)."""
+        return self.claim.reshape(len(self.claim), *self.shape, self.width)
+
+    @property
+    def everywhere(self) -> str:
+        """All entries, in words."""
+        n = self.claim.shape[1] // self.width
+        return f"all {n} entries" if n > 1 else "the only entry"
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """A fault by name, and one line that says what was seen and what to look for."""
+
+    kind: Diagnosis
+    line: str
+
+
+def diagnose(facts: Facts) -> Diagnosed | None:
+    """Name the fault; None where no repair makes the claim right."""
+    for hypothesis in (_zero, _sign, _conjugated, _factor, _moved, _term, _summed, _in_part):
+        found = next(iter(hypothesis(facts)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _said(kind: Diagnosis, seen: str, mend: str = "") -> Diagnosed:
+    return Diagnosed(kind, f"{seen}; {mend or kind.mend}")
+
+
+def _zero(facts: Facts) -> Iterator[Diagnosed]:
+    if not np.any(facts.claim):
+        yield _said(Diagnosis.ZERO, f"claimed = 0 on {facts.everywhere}")
+
+
+def _sign(facts: Facts) -> Iterator[Diagnosed]:
+    if facts.holds(-facts.claim):
+        yield _said(Diagnosis.SIGN, f"claimed = -1 x true on {facts.everywhere}: the sign is turned")
+
+
+def _conjugated(facts: Facts) -> Iterator[Diagnosed]:
+    if facts.width == 2 and facts.holds((facts.shaped * np.array([1.0, -1.0])).reshape(facts.claim.shape)):
+        yield _said(Diagnosis.CONJUGATED, f"claimed = conjugate of true on {facts.everywhere}")
+
+
+def _factor(facts: Facts) -> Iterator[Diagnosed]:
+    inverse, numbers = facts.fit(facts.claim, np.zeros_like(facts.claim))
+    if inverse == 0 or not np.isfinite(inverse):
+        return
+    factor, name = _named(1 / inverse, facts.sizes)
+    if (name or numbers >= LEAST) and facts.holds(facts.claim / factor):
+        told = f"a factor {name}" if name else "a constant factor"
+        yield _said(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {told}", HINTS.get(name, ""))
+
+
+def _named(factor: float, sizes: Mapping[int, str]) -> tuple[float, str]:
+    """A factor, exactly, and in words, where it is a small number or made of the size of an axis; '' where it is neither."""
+    sign = -1.0 if factor < 0 else 1.0
+    minus = "-" if factor < 0 else ""
+    for value, text in PLAIN.items():
+        if abs(abs(factor) / value - 1) < SAME:
+            return sign * value, minus + text
+    for kind in (_plainly, _with_a_two, _otherwise):
+        for n, what in sizes.items():
+            for value, text in kind(n) if n > 1 else ():
+                if abs(abs(factor) / value - 1) < SAME:
+                    return sign * value, f"{minus}{text}, with {n} {what}"
+    return factor, ""
+
+
+def _plainly(n: int) -> Sequence[tuple[float, str]]:
+    """A sum in place of a mean, or the other way round."""
+    return ((float(n), f"{n}"), (1 / n, f"1/{n}"))
+
+
+def _with_a_two(n: int) -> Sequence[tuple[float, str]]:
+    return ((2.0 * n, f"2·{n}"), (n / 2, f"{n}/2"), (2 / n, f"2/{n}"), (1 / (2 * n), f"1/(2·{n})"))
+
+
+def _otherwise(n: int) -> Sequence[tuple[float, str]]:
+    """A standard deviation in place of a variance, biased in place of unbiased."""
+    return ((n**0.5, f"√{n}"), (n**-0.5, f"1/√{n}"), (n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"))
+
+
+def _moved(facts: Facts) -> Iterator[Diagnosed]:
+    """The right numbers in the wrong places."""
+    g, same = facts.shaped, facts.claim.shape
+    axes = range(1, 1 + len(facts.shape))
+    for a, b in combinations(axes, 2):
+        if facts.holds(np.swapaxes(g, a, b).reshape(same)):
+            yield _said(Diagnosis.TRANSPOSED, f"claimed = true with the axes {a - 1} and {b - 1} swapped")
+    for axis in axes:
+        if facts.holds(np.flip(g, axis).reshape(same)):
+            yield _said(Diagnosis.FLIPPED, f"claimed = true in reverse order along axis {axis - 1}")
+        for shift in (1, -1):
+            if facts.holds(np.roll(g, -shift, axis).reshape(same)):
+                yield _said(Diagnosis.ROLLED, f"claimed = true shifted by {shift} along axis {axis - 1}")
+    if facts.true is not None and same[1] >= LEAST and facts.holds(_sorted_like(facts.claim, facts.true)):
+        yield _said(Diagnosis.PERMUTED, f"claimed = true in another order, on {facts.everywhere}")
+
+
+def _sorted_like(claim: F64, true: F64) -> F64:
+    """The claim's numbers, of each output, in the order of the true ones."""
+    found = np.empty_like(claim)
+    for row, numbers, target in zip(found, claim, true, strict=True):
+        row[np.argsort(target, kind="stable")] = np.sort(numbers)
+    return found
+
+
+def _term(facts: Facts) -> Iterator[Diagnosed]:
+    """Something proportional to the input, to its sign, or a constant is missing."""
+    if facts.width == 2:
+        return
+    for name, term in (("the input", facts.x), ("the sign of the input", np.sign(facts.x)), ("1", np.ones_like(facts.x))):
+        candidate = np.broadcast_to(term, facts.claim.shape)
+        c, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
+        if numbers >= LEAST and c != 0 and np.isfinite(c) and facts.holds(facts.claim + c * candidate):
+            yield _said(Diagnosis.TERM, f"true - claimed = {c:.4g} x {name} on {facts.everywhere}")
+
+
+def _summed(facts: Facts) -> Iterator[Diagnosed]:
+    if facts.true is None:
+        return
+    true = facts.true.reshape(facts.shaped.shape)
+    axes = tuple(range(1, 1 + len(facts.shape)))
+    for which in [*((a,) for a in axes), *([axes] if len(axes) > 1 else [])]:
+        count = int(np.prod([true.shape[a] for a in which]))
+        over = f"axis {which[0] - 1}" if len(which) == 1 else "every axis"
+        for name, reduced in (
+            ("sum", np.sum(true, axis=which, keepdims=True)),
+            ("mean", np.mean(true, axis=which, keepdims=True)),
+        ):
+            if count > 1 and _equal(facts.shaped, np.broadcast_to(reduced, true.shape)):
+                yield _said(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, the same all along it")
+
+
+def _equal(a: F64, b: F64) -> bool:
+    """Whether two arrays are the same as far as a diagnosis goes: one that fits everywhere to 1e-4 is no coincidence."""
+    return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.max(np.abs(a), initial=0.0))))
+
+
+def _in_part(facts: Facts) -> Iterator[Diagnosed]:
+    """Wrong on some entries alone, or for some outputs alone."""
+    if facts.true is None or facts.wrong is None:
+        return
+    silent = np.all(facts.claim == 0, axis=1) & np.any(facts.wrong, axis=1)
+    if np.any(silent) and not np.any(facts.wrong[~silent]):
+        yield _said(Diagnosis.OUTPUTS, f"claimed = 0 for {int(np.sum(silent))} of {silent.size} outputs, right for the others")
+        return
+    wrong = np.any(facts.wrong, axis=0)
+    if facts.width == 2 or np.all(wrong):
+        return
+    relation, count = _relation(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
+    few = min(int(np.sum(wrong)), int(np.sum(~wrong)))
+    for where, mask, least in _special(facts.x):
+        if few >= least and np.array_equal(mask, wrong):
+            yield _said(Diagnosis.SPECIAL, f"{relation} on {count}, those where the input is {where}")
+    for axis, index in enumerate(np.indices(facts.shape).reshape(len(facts.shape), -1)):
+        hit = np.unique(index[wrong])
+        lonely = len(facts.shape) == 1 and hit[0] not in (0, facts.shape[0] - 1)  # an entry like any other
+        if hit.size == 1 and not lonely and np.array_equal(index == hit[0], wrong):
+            yield _said(Diagnosis.SLICE, f"{relation} on {count}, all those with index {hit[0]} along axis {axis}")
+    if relation == "claimed = 0":
+        yield _said(Diagnosis.ZERO, f"{relation} on {count}")
+    elif relation.startswith("claimed = ") and np.sum(wrong) > 1:
+        yield _said(Diagnosis.FACTOR, f"{relation} on {count}")
+
+
+def _relation(facts: Facts, wrong: NDArray[np.bool_]) -> str:
+    """How the claim relates to the truth on the wrong entries."""
+    assert facts.true is not None
+    claim, true = facts.claim[:, wrong], facts.true[:, wrong]
+    if not np.any(claim):
+        return "claimed = 0"
+    c = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
+    return f"claimed = {c:.4g} x true" if c and _equal(claim, c * true) else "claimed is wrong"
+
+
+def _special(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+    """Kinds of inputs, and of how many entries both inside and outside there must be for it to be no coincidence."""
+    yield "0", x == 0, 1
+    values, counts = np.unique(x, return_counts=True)
+    yield "equal to another", np.isin(x, values[counts > 1]), 2
+    yield "the largest", x == np.max(x), 1 if x.size >= MANY else MANY
+    yield "the smallest", x == np.min(x), 1 if x.size >= MANY else MANY
+    yield "negative", x < 0, LEAST
+    yield "positive", x > 0, LEAST
+    yield "0 or negative", x <= 0, LEAST
+    yield "0 or positive", x >= 0, LEAST
+    yield "larger than 1 in size", np.abs(x) > 1, LEAST
+    yield "smaller than 1 in size", np.abs(x) < 1, LEAST
+    yield "a whole number", x == np.round(x), LEAST

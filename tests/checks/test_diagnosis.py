@@ -1,0 +1,191 @@
+"""Faults planted in right gradients are named by their kind, and by no other."""
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheck
+from gradcheck import Verdict, array, normal, positive
+from gradcheck.verdict.diagnose import Diagnosis
+
+RNG = np.random.default_rng(7)
+X, Y = RNG.standard_normal((6, 4)), RNG.standard_normal(6)
+SQUARE, ZEROS = RNG.standard_normal((4, 4)), np.array([0.0, 1.5, 0.0, -0.7, 2.0, -1.1])
+
+
+def mse(w):
+    return np.mean((X @ w - Y) ** 2) + 0.05 * np.sum(w**2)
+
+
+def mse_gradient(w):
+    return 2 * X.T @ (X @ w - Y) / len(Y) + 0.1 * w
+
+
+def bilinear(W):
+    return np.sum(np.sin(W) * SQUARE)
+
+
+def bilinear_gradient(W):
+    return np.cos(W) * SQUARE
+
+
+def cubes(x):
+    return np.sum(x**3 + x)
+
+
+def cubes_gradient(x):
+    return 3 * x**2 + 1
+
+
+def parts(x):
+    return x**2
+
+
+FUNCTIONS = {
+    "mse": (mse, mse_gradient, normal(4)),
+    "bilinear": (bilinear, bilinear_gradient, normal(4, 4)),
+    "cubes": (cubes, cubes_gradient, normal(9)),
+    "signs": (cubes, cubes_gradient, array([1.5, -0.2, 0.8, -1.1, 2.2, -0.6, -1.9, 0.4])),
+    "zeros": (cubes, cubes_gradient, array(ZEROS.tolist())),
+}
+
+
+def first_row(g, x):
+    g = g.copy()
+    g[0] = 0
+    return g
+
+
+FAULTS = [
+    ("zero", "mse", lambda g, x: 0 * g),
+    ("zero", "bilinear", lambda g, x: 0 * g),
+    ("zero", "cubes", lambda g, x: 0 * g),
+    ("sign", "mse", lambda g, x: -g),
+    ("sign", "bilinear", lambda g, x: -g),
+    ("sign", "cubes", lambda g, x: -g),
+    ("factor", "mse", lambda g, x: 2 * g),
+    ("factor", "mse", lambda g, x: 6 * g),
+    ("factor", "bilinear", lambda g, x: g / 16),
+    ("factor", "cubes", lambda g, x: 1.37 * g),
+    ("factor", "cubes", lambda g, x: -3 * g),
+    ("transposed", "bilinear", lambda g, x: g.T),
+    ("flipped", "mse", lambda g, x: g[::-1]),
+    ("flipped", "bilinear", lambda g, x: g[:, ::-1]),
+    ("flipped", "cubes", lambda g, x: g[::-1]),
+    ("rolled", "mse", lambda g, x: np.roll(g, 1)),
+    ("rolled", "bilinear", lambda g, x: np.roll(g, -1, 0)),
+    ("rolled", "cubes", lambda g, x: np.roll(g, -1)),
+    ("permuted", "mse", lambda g, x: g[[1, 0, 3, 2]]),
+    ("permuted", "bilinear", lambda g, x: g[[2, 0, 1, 3]]),
+    ("permuted", "cubes", lambda g, x: np.sort(g)),
+    ("summed", "mse", lambda g, x: np.full_like(g, g.sum())),
+    ("summed", "bilinear", lambda g, x: np.broadcast_to(g.sum(0), g.shape)),
+    ("summed", "bilinear", lambda g, x: np.broadcast_to(g.mean(1, keepdims=True), g.shape)),
+    ("missing-term", "mse", lambda g, x: g - 0.1 * x),
+    ("missing-term", "cubes", lambda g, x: g - 1),
+    ("missing-term", "bilinear", lambda g, x: g + 0.2 * np.sign(x)),
+    ("special-values", "zeros", lambda g, x: g * (x != 0)),
+    ("special-values", "signs", lambda g, x: g * np.where(x < 0, 0.5, 1)),
+    ("special-values", "cubes", lambda g, x: np.where(x == x.max(), 0, g)),
+    ("slice", "bilinear", first_row),
+    ("slice", "bilinear", lambda g, x: g * np.array([1, 1, 2, 1])),
+    ("slice", "bilinear", lambda g, x: g * np.array([1, 1, 1, 0])[:, None]),
+    (None, "mse", lambda g, x: g**2),
+    (None, "bilinear", lambda g, x: np.tanh(g)),
+    (None, "cubes", lambda g, x: g * (1 + x**2)),
+]  # fmt: skip
+
+
+def diagnoses(result):
+    return {
+        c.diagnosis.partition(":")[0] if c.diagnosis else None
+        for c in result.comparisons
+        if c.against == "numeric" and c.verdict is Verdict.FAIL
+    }
+
+
+@pytest.mark.parametrize(("kind", "name", "spoil"), FAULTS, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(FAULTS)])
+def test_a_planted_fault_is_named(kind, name, spoil):
+    function, gradient, spec = FUNCTIONS[name]
+    result = gradcheck.check(function, spec, gradient=lambda x: spoil(gradient(x), x), framework="numpy", seed=3)
+    assert diagnoses(result) == {kind}
+
+
+WHOLE = [f for f in FAULTS if f[0] in ("zero", "sign", "factor", "transposed", "flipped", "rolled", "missing-term")]
+
+
+@pytest.mark.parametrize(("kind", "name", "spoil"), WHOLE, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(WHOLE)])
+def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, spoil):
+    function, gradient, spec = FUNCTIONS[name]
+    result = gradcheck.check(function, spec, gradient=lambda x: spoil(gradient(x), x), framework="numpy", seed=3, mode="probe")
+    assert diagnoses(result) == {kind}
+
+
+@pytest.mark.parametrize("wrong", [lambda g, z: g * (2 * z), lambda g, z: (g * 2 * z) * 1, lambda g, z: 2 * g * z])
+def test_a_gradient_that_is_conjugated_is_named(wrong):
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return (z**2).real.sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            return wrong(g, ctx.saved_tensors[0])
+
+    assert diagnoses(gradcheck.check(Square, normal(4, dtype="complex128"))) == {"conjugated"}
+
+
+@pytest.mark.parametrize("kept", [[0], [1, 2], [3]])
+def test_outputs_that_are_forgotten_are_named(kept):
+    mask = np.isin(np.arange(4), kept)
+    result = gradcheck.check(
+        lambda x: np.outer([1, 2, 3, 4], x).sum(1),
+        normal(3),
+        vjp=lambda v, x: np.full(3, (v * mask) @ [1, 2, 3, 4]),
+        framework="numpy",
+    )
+    assert diagnoses(result) == {"outputs"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (2, "a factor 2; did the loss mean 1/(2N)?"),
+        (0.5, "a factor 1/2"),
+        (6, "6 the size of X along axis 0"),
+        (1 / 6, "a factor 1/6"),
+    ],
+)
+def test_a_factor_is_told_with_where_it_may_come_from(factor, words):
+    result = gradcheck.check(
+        lambda w, X: np.mean((X @ w) ** 2),
+        normal(4),
+        normal(6, 4),
+        gradient=lambda w, X: factor * 2 * X.T @ (X @ w) / len(X),
+        wrt="w",
+        framework="numpy",
+    )
+    assert any(words in (c.diagnosis or "") for c in result.comparisons), [c.diagnosis for c in result.comparisons]
+    assert words in str(result).replace("\n    ", " ")
+
+
+def test_of_a_right_gradient_nothing_is_said():
+    result = gradcheck.check(mse, normal(4), gradient=mse_gradient, framework="numpy")
+    assert all(c.diagnosis is None for c in result.comparisons)
+
+
+def test_every_diagnosis_has_a_mend_and_an_example():
+    assert all(d.message and d.mend and d.example for d in Diagnosis)
+
+
+def test_float32_claims_are_diagnosed_by_their_twin():
+    result = gradcheck.check(
+        mse, normal(4), gradient=lambda w: (2 * mse_gradient(w)).astype(w.dtype), framework="numpy", dtype="float32"
+    )
+    assert diagnoses(result) == {"factor"}
+
+
+def test_positive_inputs_do_not_make_every_entry_special():
+    result = gradcheck.check(cubes, positive(9), gradient=lambda x: cubes_gradient(x) * (np.arange(9) != 4), framework="numpy")
+    assert diagnoses(result) == {"zero"}
