@@ -162,26 +162,32 @@ def list_(target: Targets) -> None:
 
 @app.command()
 def explain(
-    reason: Annotated[str | None, typer.Argument(help="A reason's code, such as kink-subgradient.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A reason or diagnosis, such as kink-subgradient or factor.")] = None,
 ) -> None:
-    """Say what a reason means and what to do about it."""
+    """Say what a reason or a diagnosis means and what to do about it."""
     with _messages():
         import difflib
 
         from gradcheck.errors import UsageError
         from gradcheck.results import Reason
+        from gradcheck.verdict.diagnose import Diagnosis
 
-        codes = [r.code for r in Reason]
-        if reason is None:
-            sys.stdout.write("".join(f"{r.code:<22}{r.message}\n" for r in Reason))
+        known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
+        if name is None:
+            for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
+                sys.stdout.write(f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
             return
-        if reason not in codes:
-            near = difflib.get_close_matches(reason, codes, 1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
             raise UsageError(
-                f"no reason {reason!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(codes)}")
+                f"no reason or diagnosis {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
             )
-        found = next(r for r in Reason if r.code == reason)
-        sys.stdout.write(f"{found.code}: {found.message}.\n" + (f"{found.advice}\n" if found.advice else ""))
+        found = known[name]
+        sys.stdout.write(f"{found.code}: {found.message}.\n")
+        if isinstance(found, Diagnosis):
+            sys.stdout.write(f"What to do: {found.mend}.\nFor example:\n    {found.example}\n")
+        elif found.advice:
+            sys.stdout.write(f"{found.advice}\n")
 
 
 def exit_code(run: RunResult, *, strict: bool) -> int:

@@ -232,6 +232,33 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
+class WrongEntry:
+    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part."""
+
+    entry: tuple[int, ...]
+    claimed: float
+    estimate: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where in a leaf a claim is wrong.
+
+    Attributes:
+        entries: wrong ones, at most 8, those that are off by most first.
+        count: how many there are; None where that is not known.
+        examined: share of the leaf's entries that this rests on.
+        sampled: how many entries taken at random were looked at, and how many of them are wrong.
+    """
+
+    entries: tuple[WrongEntry, ...]
+    count: int | None
+    examined: float
+    sampled: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One leaf, one pair of methods: the claim held against an independent estimate, at its worst entry.
 
@@ -247,6 +274,7 @@ class Comparison:
         worst_entry: index in the leaf; None where a probe could not be narrowed down to an entry.
         unresolved: entries too small beside the leaf's others to be judged by their own size.
         self_test: of a PASS against numerical evidence, what became of faults planted in the claim.
+        where: of a FAIL, which entries are wrong.
         story: how the estimate at the worst entry was found, where steps were tried one by one.
     """
 
@@ -274,6 +302,7 @@ class Comparison:
     certainty: float = 1.0
     self_test: SelfTest | None = None
     story: Estimate | None = None
+    where: Whereabouts | None = None
 
 
 @dataclass(frozen=True)

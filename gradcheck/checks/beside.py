@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcheck.checks import claims, partials
 from gradcheck.checks.evaluator import Evaluator
-from gradcheck.checks.sheet import Along, Compared, careful, measure, settle
+from gradcheck.checks.sheet import Along, Compared, measure, settle
 from gradcheck.evidence import probes
 from gradcheck.results import Reason
 from gradcheck.seeds import generator
@@ -32,6 +32,9 @@ TWICE = 2  # points, on either side, at which a claim must be right
 SAMPLES = 16  # points around a tie whose gradients say what a subgradient may be
 DIRECTIONS = 3  # in which they are compared
 COLUMNS = ("claim", "value", "bound", "rounding", "scale")  # of the sides: what is in units of a line
+STEPS = 2.0 ** -np.arange(10, 23, 4)  # at which changes are added up
+SLOWLY = 0.5  # of a change's share from one step to the next, a sixteenth: of a smooth function it is 1/16
+SUMS = 4.0  # values that a sum of changes is made of
 WITHIN = 1e-6  # of the spread of these gradients
 
 
@@ -139,9 +142,10 @@ def _with(bench: Bench, c: Compared, places: NDArray[np.intp], other: Compared) 
 
 
 def _do_not_add_up(bench: Bench, leaf: Leaf, place: int) -> bool:
-    """Whether slopes along an entry's direction, either way, and along a random one do not add up to that along their sum.
+    """Whether changes along an entry's direction, either way, and along a random one do not add up to that along their sum.
 
-    The random one moves the entries that equal it, where there are any: these it may be tied with.
+    The random one moves the entries that equal it, where there are any: these it may be tied with. Of a differentiable function
+    what is missing falls with the square of the step, else with the step itself.
     """
     program, x = bench.program, bench.program.point[leaf.span]
     one, tied = np.zeros(x.size), x == x[place]
@@ -150,14 +154,25 @@ def _do_not_add_up(bench: Bench, leaf: Leaf, place: int) -> bool:
         other = probes.dense(generator(0, "adds up", bench.label, leaf.path, k), x, program.eps)
         if np.sum(tied) > 1:
             other[~tied] = 0.0
-        for u in (one, -one):
-            lines = [bench.evaluator.line(partials.embedded(program, leaf, w)) for w in (u, other, u + other)]
-            a, b, both = (careful(phi, bench.setting) for phi in lines)
-            with np.errstate(all="ignore"):
-                apart = np.abs(a.value + b.value - both.value) - (a.bound + b.bound + both.bound)
-            if np.any(apart > WITHIN * (np.abs(a.value) + np.abs(b.value) + np.abs(both.value))):
-                return True
+        if any(_falls_with_the_step(bench, leaf, u, other) for u in (one, -one)):
+            return True
     return False
+
+
+def _falls_with_the_step(bench: Bench, leaf: Leaf, u: F64, w: F64) -> bool:
+    """Whether what is missing of additivity, at the finest steps where it shows, shrinks no faster than they do."""
+    setting, lines = bench.setting, [bench.evaluator.line(partials.embedded(bench.program, leaf, v)) for v in (u, w, u + w)]
+    noise = SUMS * setting.slack * setting.combined(np.maximum(setting.deviation, setting.rounding(setting.base)))
+    missing, size = [], []
+    with np.errstate(all="ignore"):
+        for t in STEPS:
+            a, b, both = (setting.contract(phi(t) - setting.base) for phi in lines)
+            missing.append(np.where(np.abs(both - a - b) > noise, np.abs(both - a - b), np.nan) / t)
+            size.append((np.abs(a) + np.abs(b) + np.abs(both)) / t)
+    ratio = np.array(missing[1:]) / np.array(missing[:-1])
+    clear = np.array(missing[1:]) > WITHIN * np.array(size[1:])
+    finest = np.array([np.flatnonzero(~np.isnan(column))[-1:] for column in ratio.T], dtype=object)
+    return any(at.size and clear[at[0], c] and ratio[at[0], c] > SLOWLY for c, at in enumerate(finest))
 
 
 def _between(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, points: list[F64]) -> NDArray[np.int8]:

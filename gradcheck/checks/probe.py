@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Leaf
-from gradcheck.checks import beside, claims, culprit, diagnosis, forward, own_dtype, partials, self_test, straight
+from gradcheck.checks import beside, claims, culprit, diagnosis, forward, localise, own_dtype, partials, self_test
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.outputs import outlook
-from gradcheck.checks.part import PROBES, Part, along, only, probes_on, resolution_of_probes, row
+from gradcheck.checks.part import PROBES, Part, along, probes_on, resolution_of_probes, row
 from gradcheck.checks.rows import output_name, resolution_of, told
-from gradcheck.checks.sheet import Along, Compared, look, measure, refine, settle
-from gradcheck.evidence import central, probes
+from gradcheck.checks.sheet import Along, Compared, look, refine, settle
+from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import DULLEST
-from gradcheck.verdict.localise import descend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradcheck.checks.bench import Bench
 
-DESCENTS = 4  # ways down to a wrong entry that are tried
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
 
 
@@ -133,7 +131,7 @@ def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64)
     found = settle(part.sheet, along(rows, part), rtol, demanded=bench.demanded)
     if not np.any((found.code == 2) | found.doubtful):
         return _beside_kinks(bench, rows, found, part, cotangents)
-    entry = _wrong_entry(bench, rows, found, rtol)
+    entry = localise.wrong_entries(bench, rows, part, found, rtol)
     return _unless_tied(bench, rows, found if entry is None else entry, cotangents), rows, part
 
 
@@ -185,43 +183,6 @@ def _most_tied(x: F64) -> int:
     """An entry that equals the most others."""
     _, first, counts = np.unique(x, return_index=True, return_counts=True)
     return int(first[np.argmax(counts)])
-
-
-def _wrong_entry(bench: Bench, rows: Rows, found: Compared, rtol: float) -> Compared | None:
-    """The entry that a way down from the worst probe leads to, if its own estimate confirms that it is wrong.
-
-    A small disagreement can be lost on the way; then other random directions are tried.
-    """
-    urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
-    channel = int(np.argmax(urgency[0]))
-    for attempt in range(DESCENTS):
-        entry = _down(bench, rows, found.leaf, channel, rtol, attempt)
-        if entry is not None:
-            return entry
-    return None
-
-
-def _down(bench: Bench, rows: Rows, leaf: Leaf, channel: int, rtol: float, attempt: int) -> Compared | None:
-    program = bench.program
-    x, gradient, own = program.point[leaf.span], rows.rows[channel, leaf.span], rows.own[channel, leaf.span]
-    setting = only(bench.setting, channel)
-    steps = central.steps_for(setting, program.eps)
-
-    def disagreement(part: slice) -> float:
-        u = np.zeros(x.size)
-        u[part] = probes.dense(generator(0, "descent", bench.label, part.start, part.stop, attempt), x[part], program.eps)
-        slope = central.estimate(bench.evaluator.line(partials.embedded(program, leaf, u)), setting, steps)
-        allowed = float(slope.bound[0]) + rows.eps * float(np.abs(gradient) @ np.abs(u)) + float(np.linalg.norm(own * u))
-        return float(np.abs(gradient @ u - slope.value[0]) / max(allowed, 1e-300))
-
-    i = descend(x.size, disagreement)
-    unit = float(partials.displacements(program, leaf)[i])
-    sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [setting], program.eps)
-    value, error = np.full((1, 1), gradient[i] * unit), np.full((1, 1), own[i] * abs(unit))
-    confirmed = settle(sheet, Along(value, error, error, np.abs(value), many=False), rtol, demanded=bench.demanded)
-    if confirmed.code[0, 0] != 2:
-        return None
-    return replace(straight.through(sheet, confirmed, declared=bench.options.straight_through), at=(i, unit))
 
 
 def _in_parts(

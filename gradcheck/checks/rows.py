@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.backends.program import Leaf, Program
 from gradcheck.checks.sheet import careful
-from gradcheck.results import Comparison, Reason, Verdict
+from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
 from gradcheck.verdict.compare import VERDICTS, reason_for
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from gradcheck.checks.sheet import Compared, Sheet
     from gradcheck.evidence.line import F64
+
+
+LISTED = 8  # wrong entries
 
 
 def relative_errors(c: Compared) -> F64:
@@ -111,7 +114,23 @@ def comparison(
         mode=mode,
         certainty=certainty,
         story=story and story.per(float(units[line]) or 1.0),
+        where=c.where or (_where(c, units) if mode == "full" and verdict is Verdict.FAIL else None),
     )
+
+
+def _where(c: Compared, units: F64) -> Whereabouts:
+    """The wrong entries, where all were looked at: those that are off by most first, each at its worst channel."""
+    s, wrong = c.sides, c.code == 2
+    with np.errstate(all="ignore"):
+        off = np.where(wrong, np.nan_to_num(s.apart / np.abs(units), nan=np.inf), -1.0)
+    places = np.flatnonzero(np.any(wrong, axis=0))
+    places = places[np.argsort(-np.max(off[:, places], axis=0), kind="stable")]
+    entries = []
+    for i in places[:LISTED]:
+        at, unit = (int(np.argmax(off[:, i])), i), float(units[i]) or 1.0
+        values = s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)
+        entries.append(WrongEntry(c.leaf.index(c.leaf.start + int(i)), *map(float, values)))
+    return Whereabouts(tuple(entries), len(places), 1.0)
 
 
 def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:

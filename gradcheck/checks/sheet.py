@@ -7,7 +7,7 @@ line: an entry's derivative times its displacement. Estimates start cheap; those
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from gradcheck.backends.program import Leaf
 from gradcheck.evidence import central, hidden, ladder
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
-from gradcheck.results import Reason
+from gradcheck.results import Reason, Whereabouts
 from gradcheck.verdict.compare import Sides, flat_here, judge, suspicion
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Compared:
         doubtful: along many entries at once, passed although the two differ by more than their errors: a few entries
             may be wrong by more than the sum shows.
         story: of the careful estimates.
+        where: the wrong entries, where they were looked for one by one.
         at: for a single line that the way down led to: its entry and displacement.
     """
 
@@ -78,6 +79,14 @@ class Compared:
     doubtful: NDArray[np.bool_]
     story: NDArray[np.object_] | None = None
     at: tuple[int, float] | None = None
+    where: Whereabouts | None = None
+
+    def only(self, channel: int) -> Compared:
+        """The same for one channel."""
+        one = slice(channel, channel + 1)
+        sides = Sides(**{f.name: getattr(self.sides, f.name)[one] for f in fields(Sides)})
+        own = {name: getattr(self, name)[one] for name in ("code", "unresolved", "seen", "doubtful")}
+        return replace(self, sides=sides, story=None if self.story is None else self.story[one], **own)
 
 
 def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
@@ -118,20 +127,25 @@ class Along:
     many: bool
 
 
-def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:
-    """Judge every line, refining estimates until each line has passed or enough are certainly wrong."""
+def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool, hidden_too: bool = True) -> Compared:
+    """Judge every line, refining estimates until each line has passed or enough are certainly wrong.
+
+    Args:
+        hidden_too: look for rounding hidden inside before a claim is called wrong; not where that was done for others like it.
+    """
+    enough = 1 if claim.many else CONFIRMED
     while True:
         now = look(sheet, claim, rtol, demanded=demanded)
         rough = now.doubtful | sheet.rough | (_dull(now, rtol) if not (demanded or claim.many) else False)
         open_ = np.where(rough, np.maximum(now.code, 1), now.code).astype(np.int8)
         urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
         confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
-        queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:CONFIRMED] if urgency[i] > 0]
-        if confirmed >= CONFIRMED or not queue:
+        queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
+        if confirmed >= enough or not queue:
             return now
         for line in queue:
             refine(sheet, line)
-        for line in queue:
+        for line in queue if hidden_too else ():
             _beware_of_rounding(sheet, line, look(sheet, claim, rtol, demanded=demanded))
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report import further, story
-from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict
+from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict, Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +166,8 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
         yield _indented(_place(group[0]))
         for c in group:
             yield _indented(_values(c), 4)
+        if group[0].where is not None:
+            yield _indented(Text(_whereabouts(group[0], group[0].where)), 4)
         for told in dict.fromkeys(c.diagnosis for c in group if c.diagnosis):
             yield _indented(Text(told), 4)
         if group[0].self_test and group[0].self_test.slipped:
@@ -181,6 +183,19 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
 def _place(c: Comparison) -> Text:
     text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" {_derivative(c)}", "bold")
     return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
+
+
+def _whereabouts(c: Comparison, where: Whereabouts) -> str:
+    """How many entries are wrong, and which."""
+    named = ", ".join(f"{_index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}" for w in where.entries)
+    total = f"{c.entries:,} {'entry' if c.entries == 1 else 'entries'}"
+    if where.count == c.entries:
+        return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
+    if where.count is not None:
+        more = f" and {where.count - len(where.entries)} more" if where.count > len(where.entries) else ""
+        return f"{where.count} of {total} {'is' if where.count == 1 else 'are'} wrong: {named}{more}"
+    looked, wrong = where.sampled
+    return f"of {total} at least {len(where.entries)} wrong: {named}; of {looked} others taken at random {wrong} are wrong"
 
 
 def _derivative(c: Comparison) -> str:

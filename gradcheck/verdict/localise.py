@@ -9,15 +9,20 @@ if TYPE_CHECKING:
 
 
 def descend(size: int, disagreement: Callable[[slice], float]) -> int:
-    """Halve the entries, keeping the half that disagrees more, down to one; about 2 log2(size) questions.
+    """Halve the entries, keeping the half that disagrees more, down to one; about log2(size) questions.
+
+    The disagreement of a claim with the evidence is linear in the direction, so that of the right half is what is left of
+    the whole.
 
     Args:
         size: number of entries.
-        disagreement: of the claim with the evidence along a random direction of some entries, in units of their error.
+        disagreement: of the claim with the evidence along a random direction, kept on some entries and zero elsewhere.
     """
     low, high = 0, size
+    whole = disagreement(slice(low, high))
     while high - low > 1:
         middle = (low + high) // 2
-        left, right = slice(low, middle), slice(middle, high)
-        low, high = (low, middle) if disagreement(left) >= disagreement(right) else (middle, high)
+        left = disagreement(slice(low, middle))
+        right = whole - left
+        low, high, whole = (low, middle, left) if abs(left) >= abs(right) else (middle, high, right)
     return low

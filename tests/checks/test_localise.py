@@ -1,0 +1,91 @@
+"""Wrong entries of large leaves are found one by one, with what they should be, within a budget."""
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheck
+from gradcheck import Verdict, normal
+
+
+def layer(bad, factor=1.01):
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            found = g * torch.cos(x)
+            found.view(-1)[bad] *= factor
+            return found
+
+    return Layer
+
+
+def numeric(result):
+    return next(c for c in result.comparisons if c.against == "numeric")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(3000,), (50, 40)])
+@pytest.mark.parametrize("bad", [[0], [7, 8], [3, 900, 1999], [0, 500, 501, 502, 1500]])
+def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
+    result = gradcheck.check(layer(bad), normal(*shape), dtype=dtype, mode="probe")
+    where = numeric(result).where
+    assert result.verdict is Verdict.FAIL
+    assert {int(np.ravel_multi_index(w.entry, shape)) for w in where.entries} == set(bad)
+    assert (where.count, where.examined) == (len(bad), 1.0)
+    assert all(w.claimed / w.estimate == pytest.approx(1.01, rel=1e-3) for w in where.entries)
+    assert f"{len(bad)} of {np.prod(shape):,} entries" in str(result)
+
+
+def test_three_of_200000_entries_are_named_within_600_evaluations():
+    result = gradcheck.check(layer([4, 100_000, 199_999]), normal(200_000))
+    assert {w.entry for w in numeric(result).where.entries} == {(4,), (100_000,), (199_999,)}
+    assert result.evaluations <= 600
+
+
+def test_where_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
+    result = gradcheck.check(layer(slice(None)), normal(3000))
+    where = numeric(result).where
+    assert len(where.entries) == 1
+    assert where.count is None
+    assert where.sampled == (8, 8)
+    assert "of 8 others taken at random 8 are wrong" in str(result).replace("\n    ", " ")
+    assert result.evaluations <= 600
+
+
+def test_of_more_wrong_entries_than_are_looked_for_some_are_named_and_it_is_said():
+    result = gradcheck.check(layer(list(range(0, 3000, 100))), normal(3000))
+    where = numeric(result).where
+    assert len(where.entries) == 8
+    assert where.count is None
+    assert 0 < where.examined < 1
+
+
+def test_in_full_mode_all_wrong_entries_are_counted_and_the_largest_errors_listed_first():
+    x = np.arange(1.0, 13.0)
+    spoilt = np.where(x % 2 == 0, 1.5, 1.0)
+    result = gradcheck.check(lambda x: np.sum(x**2), x, gradient=lambda x: 2 * x * spoilt, framework="numpy")
+    where = numeric(result).where
+    assert where.count == 6
+    assert [w.entry for w in where.entries] == [(11,), (9,), (7,), (5,), (3,), (1,)]
+
+
+def test_several_leaves_are_each_told_where_they_are_wrong():
+    def gradient(x, y):
+        g, h = y.copy(), x.copy()
+        g[5] *= 2
+        h[700] = 0
+        return g, h
+
+    result = gradcheck.check(lambda x, y: np.sum(x * y), normal(2000), normal(2000), gradient=gradient, framework="numpy")
+    found = {
+        c.wrt: [w.entry for w in c.where.entries]
+        for c in result.comparisons
+        if c.method == "analytic" and c.against == "numeric"
+    }
+    assert found == {"x": [(5,)], "y": [(700,)]}
