@@ -10,13 +10,14 @@ import shutil
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from gradcheck.options import Options
     from gradcheck.results import RunResult
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case
@@ -59,6 +60,14 @@ def run(
     rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of drawn inputs and constructed modules.")] = None,
     mode: Annotated[str, typer.Option(help="auto, full (every partial derivative) or probe (random directions).")] = "auto",
+    budget: Annotated[
+        str | None, typer.Option(help="What a trial may take before random directions do: 30s, 5min. Default: 30s.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="What a trial may hold besides the target: 500MB, 4GiB. Default: 2GiB.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over.")] = 1,
+    timeout: Annotated[str | None, typer.Option(help="What a case may take before it is ended: 90s, 5min.")] = None,
     keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
     verbose: Annotated[
@@ -91,18 +100,18 @@ def run(
         from gradcheck.options import Options
         from gradcheck.report import files
         from gradcheck.report import json as as_json
-        from gradcheck.run.plan import Request, dims, plan
-        from gradcheck.run.runner import run as run_cases
-        from gradcheck.targets.discover import find_callable
+        from gradcheck.run.plan import Request, bytes_of, dims, seconds
 
         written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
         request = Request(
-            targets=target or (),
-            inputs=inputs or (),
-            init=init or (),
-            claims={kind: text for kind, text in written.items() if text},
-            wrt=wrt or (),
+            targets=tuple(target or ()),
+            inputs=tuple(inputs or ()),
+            init=tuple(init or ()),
+            claims=tuple((kind, text) for kind, text in written.items() if text),
+            wrt=tuple(wrt or ()),
             framework=framework,
+            optimizer=optimizer,
+            partners=tuple(partner or ()),
             keyword=keyword,
         )
         options = Options(
@@ -111,39 +120,53 @@ def run(
             rtol=rtol,
             mode=mode,
             dtype=dtype,
+            budget=seconds(budget) if budget else None,
+            memory=bytes_of(memory) if memory else None,
             contracts=not no_contracts,
             straight_through=straight_through,
             stories=verbose > 1,
             checks=tuple(name.strip() for name in checks.split(",")) if checks else (),
-            optimizer=find_callable(optimizer) if optimizer else None,
-            partners=tuple(find_callable(text) for text in partner or ()),
             dims=dims(dim or ()),
         )
-        typed = {
-            "--dim": dim or (),
-            "--checks": (checks,),
-            "--optimizer": (optimizer,),
-            "--partner": partner or (),
-        }
-        with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
-            cases = plan(request)
-            if not cases:
-                _nothing(request)
-            with _progress(len(cases)) as started:
-                result = run_cases(
-                    cases,
-                    options,
-                    replay=_replay(request, options, typed),
-                    fail_fast=fail_fast,
-                    config={"targets": list(request.targets), "strict": strict, **_chosen(options)},
-                    started=started,
-                )
+        limits = Limits(jobs, seconds(timeout) if timeout else None, fail_fast, strict)
+        result = _carried_out(request, options, limits, dim or [])
         if json == "-":
             sys.stdout.write(as_json.render(result))
         _show(result, -1 if quiet else verbose, to_stderr=json == "-")
         if json not in (None, "-"):
             files.write(str(json), as_json.render(result))
     raise typer.Exit(exit_code(result, strict=strict))
+
+
+class Limits(NamedTuple):
+    """How a run is carried out: processes, seconds a case may take, and what ends or fails it."""
+
+    jobs: int
+    timeout: float | None
+    fail_fast: bool
+    strict: bool
+
+
+def _carried_out(request: Request, options: Options, limits: Limits, dim: list[str]) -> RunResult:
+    from gradcheck.run.plan import plan
+    from gradcheck.run.runner import run as run_cases
+
+    with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+        cases = plan(request)
+        if not cases:
+            _nothing(request)
+        with _progress(len(cases)) as started:
+            return run_cases(
+                cases,
+                options,
+                replay=_replay(request, options, dim),
+                request=request,
+                jobs=limits.jobs,
+                timeout=limits.timeout,
+                fail_fast=limits.fail_fast,
+                config={"targets": list(request.targets), "strict": limits.strict, **_chosen(request, options)},
+                started=started,
+            )
 
 
 @app.command(name="list")
@@ -250,29 +273,32 @@ def _nothing(request: Request) -> NoReturn:
     )
 
 
-def _chosen(options: Any) -> dict[str, Any]:
+def _chosen(request: Request, options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
-    named = {"optimizer": options.optimizer and _name(options.optimizer), "partners": [_name(p) for p in options.partners]}
-    dims = {"dims": {name: list(bounds) for name, bounds in options.dims.items()}}
-    return {**asdict(options), **named, **dims}
+    named = {"optimizer": request.optimizer, "partners": list(request.partners)}
+    return {**asdict(options), **named, "dims": {name: list(bounds) for name, bounds in options.dims.items()}}
 
 
-def _name(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', function)}"
-
-
-def _replay(request: Request, options: Any, typed: Mapping[str, Sequence[str | None]]) -> Callable[[Case], str]:
+def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[[Case], str]:
     from gradcheck.run.plan import replay_command
 
     given: list[str] = []
-    for flag, values in (("--input", request.inputs), ("--init", request.init), ("--wrt", request.wrt), *typed.items()):
-        given += [word for value in values if value for word in (flag, value)]
-    for kind, text in request.claims.items():
+    lists = {
+        "--input": request.inputs,
+        "--init": request.init,
+        "--wrt": request.wrt,
+        "--dim": dim,
+        "--partner": request.partners,
+    }
+    for flag, values in lists.items():
+        given += [word for value in values for word in (flag, value)]
+    for kind, text in request.claims:
         given += [f"--{kind}", text]
-    for name, default in (("framework", None), ("rtol", None), ("dtype", None), ("mode", "auto"), ("trials", 1)):
-        value = getattr(request if name == "framework" else options, name)
-        given += [f"--{name}", str(value)] if value != default else []
+    single = {name: getattr(options, name) for name in ("rtol", "dtype", "mode", "trials")}
+    single |= {"framework": request.framework, "checks": ",".join(options.checks) or None, "optimizer": request.optimizer}
+    defaults = {"mode": "auto", "trials": 1}
+    given += [word for name, value in single.items() if value != defaults.get(name) for word in (f"--{name}", str(value))]
     given += [] if options.contracts else ["--no-contracts"]
     given += ["--straight-through"] if options.straight_through else []
     return replay_command(options, given)

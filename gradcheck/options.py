@@ -27,6 +27,9 @@ class Options:
         mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
         dtype: of drawn inputs and constructed modules; None: float64, or what the target says.
         order: of the derivative; 1.
+        budget: seconds that a trial may take in full mode, as predicted, before probes do; None: 30. Where it was set, a
+            trial whose probes cannot keep it either is not made.
+        memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
         contracts: also check that the target is deterministic and leaves its inputs alone.
         straight_through: let claims pass where the function is constant around the inputs, as rounding is.
         checks: further ones beside the derivative's own, of 'differential', 'descent', 'laws' and 'sensitivity'.
@@ -45,6 +48,8 @@ class Options:
     mode: str = "auto"
     dtype: str | None = None
     order: int = 1
+    budget: float | None = None
+    memory: float | None = None
     contracts: bool = True
     straight_through: bool = False
     stories: bool = False
@@ -66,15 +71,11 @@ class Options:
                 f"rtol={self.rtol!r}: expected a number between 0 and 1, such as 1e-6; leave it out for the sharpest check"
             )
         _one_of("mode", self.mode, MODES)
+        _amount("budget", self.budget, "seconds")
+        _amount("memory", self.memory, "bytes")
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
-        if isinstance(self.checks, str):
-            raise UsageError(f"checks={self.checks!r}: expected a tuple of names, as in checks=({self.checks!r},)")
-        for name in self.checks:
-            _one_of("checks", name, CHECKS)
-        for name, function in (("optimizer", self.optimizer), *(("partners", p) for p in self.partners)):
-            if function is not None and not callable(function):
-                raise UsageError(f"{name}={function!r}: expected a function, got {type(function).__name__}")
+        _further(self.checks, self.optimizer, self.partners)
         if self.order != 1:
             raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
         for name, (low, high) in self.dims.items():
@@ -107,6 +108,35 @@ def _range(name: str, size: object) -> tuple[int, int]:
     return low, high
 
 
+def _amount(name: str, value: object, unit: str) -> None:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise UsageError(f"{name}={value!r}: expected a number of {unit}, more than 0")
+
+
+def _further(checks: object, optimizer: object, partners: object) -> None:
+    """The further checks, and the functions they are made with."""
+    for name, value in (("checks", checks), ("partners", partners)):
+        if not isinstance(value, tuple | list):
+            raise UsageError(f"{name}={value!r}: expected a tuple, as in {name}=(..., )")
+    assert isinstance(checks, tuple | list)
+    assert isinstance(partners, tuple | list)
+    for check in checks:
+        _one_of("checks", check, CHECKS)
+    for name, function in (("optimizer", optimizer), *(("partners", p) for p in partners)):
+        if function is not None and not callable(function):
+            kind = type(function).__name__
+            raise UsageError(
+                f"{name}= is {_an(kind)}: expected a function, or the class of a torch optimiser rather than one made"
+            )
+    for name, value, check in (("optimizer", optimizer, "descent"), ("partners", partners, "laws")):
+        if value and check not in checks:
+            raise UsageError(f"{name}= is for the check {check!r}: ask for it with checks=({check!r},), --checks {check}")
+
+
+def _an(word: str) -> str:
+    return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"
+
+
 def _integer(name: str, value: object, *, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UsageError(f"{name}={value!r}: expected an integer of at least {least}")
@@ -114,4 +144,6 @@ def _integer(name: str, value: object, *, least: int) -> None:
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+        near = difflib.get_close_matches(str(value), allowed, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{name}={value!r}: expected one of {', '.join(allowed)}{hint}")

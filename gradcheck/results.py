@@ -141,6 +141,17 @@ class Reason(Enum):
     )
     BAD_INPUT = ("bad-input", "the inputs or options do not fit the target", "")
     TARGET_RAISED = ("target-raised", "the target itself raised", "")
+    TIMEOUT = ("timeout", "the case took longer than it may", "Raise --timeout, or give it smaller inputs.")
+    WORKER_DIED = (
+        "worker-died",
+        "the process that checked this case died",
+        "Run the case alone, without -j, to see what it writes; give it smaller inputs if memory ran out.",
+    )
+    OVER_BUDGET = (
+        "over-budget",
+        "the budget does not allow even for a few random directions",
+        "Raise --budget, or give smaller inputs.",
+    )
     BAD_CLAIM = (
         "bad-claim",
         "the hand-written derivative has the wrong form",

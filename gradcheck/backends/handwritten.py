@@ -50,7 +50,7 @@ def claim(written: Mapping[str, Callable[..., Any]], host: Host) -> Claim | None
     jvp = _from_jvp(written["jvp"], host) if "jvp" in written else None
     if not vjps and jvp is None:
         return None
-    return Claim("analytic", host.eps, vjps[0] if vjps else None, jvp)
+    return Claim("analytic", host.eps, vjps[0] if vjps else None, jvp, linear="vjp" not in written)
 
 
 def _from_gradient(gradient: Callable[..., Any], host: Host) -> Callable[[F64, F64], F64]:

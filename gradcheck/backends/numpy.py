@@ -14,6 +14,7 @@ from gradcheck.backends.program import (
     EPS,
     F64,
     Claim,
+    Composed,
     Leaf,
     Member,
     Program,
@@ -118,7 +119,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         framework="numpy",
         shapes=shapes_of(call, bound.outputs),
         name=case.name,
-        fn=target,
+        fn=function,
         composed=_composed(function, bound),
         stepped=steps.stepped(leaves, np.asarray, np.asarray),
         leaves=leaves,
@@ -288,16 +289,18 @@ def _complex_outputs(function: Callable[..., Any], bound: Binding, point: F64, t
     return parts
 
 
-def _composed(function: Callable[..., Any], bound: Binding) -> Callable[[F64, Sequence[Member], Callable[..., Any], F64], F64]:
+def _composed(function: Callable[..., Any], bound: Binding) -> Composed:
     """The derivative of a combination: by PyTorch where the functions can be traced, else by the complex step."""
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64) -> F64:
+    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
         from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
 
         try:
+            if "reverse" not in used:
+                raise Unavailable("neither the traced code nor the complex step gives the function's derivative")
             return traced.composed(function, _arguments(bound, at), bound, members, combine, cotangent)
         except Unavailable:
-            if at.size > COLUMNS or _complex_step(function, bound) is None:
+            if at.size > COLUMNS or "complex-step" not in used or _complex_step(function, bound) is None:
                 raise
         return np.asarray([cotangent @ _pushed(function, bound, at, u, members, combine) for u in np.eye(at.size)])
 

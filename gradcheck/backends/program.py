@@ -23,6 +23,7 @@ EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 Member = tuple[Callable[..., Any] | None, tuple[float, ...]]  # of a combination: a function, and a factor for each leaf
+Composed = Callable[[F64, Sequence[Member], Callable[..., Any], F64, frozenset[str]], F64]
 
 
 class Unavailable(Exception):  # noqa: N818 - not an error: a method that cannot be used on this target
@@ -69,6 +70,7 @@ class Claim:
         jvp: (point (N,), tangents (K, N)) -> (K, M).
         twin: the same vjp, or `twin_jvp` the same jvp, computed in the precision of the evaluation, where that is higher.
         optional: may be unavailable without that being the user's fault.
+        linear: its vjp is linear in the cotangent by construction, being made of a gradient or a Jacobian.
         derived: made from the function's code by tracing; where it disagrees, the tracing is at fault.
     """
 
@@ -79,6 +81,7 @@ class Claim:
     twin: Callable[[F64, F64], F64] | None = None
     twin_jvp: Callable[[F64, F64], F64] | None = None
     optional: bool = False
+    linear: bool = False
     derived: bool = False
 
 
@@ -96,9 +99,9 @@ class Program:
         claims: what is to be proved.
         shapes: of every array among the inputs and outputs, with its path.
         name: of the target, for messages; `fn`: what the backend calls.
-        composed: (point, members, combine, cotangent (M,)) -> (N,): automatic differentiation of a combination of functions
-            of the same inputs. A member is (function, one factor for each leaf); None stands for the target. `combine` makes
-            one output of as many as there are members. Raises Unavailable.
+        composed: (point, members, combine, cotangent (M,), methods that may be used) -> (N,): automatic differentiation of a
+            combination of functions of the same inputs. A member is (function, one factor for each leaf); None stands for the
+            target. `combine` makes one output of as many as there are members. Raises Unavailable.
         stepped: (optimizer, point, gradient (N,), learning rate) -> (N,): where a step of an optimiser leads.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report.
@@ -117,7 +120,7 @@ class Program:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     name: str = ""
     fn: Callable[..., Any] | None = None
-    composed: Callable[[F64, Sequence[Member], Callable[..., Any], F64], F64] | None = None
+    composed: Composed | None = None
     stepped: Callable[[Callable[..., Any], F64, F64, float], F64] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
     notes: tuple[str, ...] = ()

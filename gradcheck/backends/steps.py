@@ -34,7 +34,10 @@ def stepped(
                 found = optimizer(parameters, gradients, rate)
         except Exception as error:
             raise TargetError(f"the optimizer raised {one_line(error)}", user_frames(error)) from None
-        parts = [found] if len(leaves) == 1 and not isinstance(found, list | tuple) else list(found)
+        if len(leaves) > 1 and not isinstance(found, list | tuple):
+            got = type(found).__name__
+            raise TargetError(f"the optimizer returned {got}: expected a tuple of the {len(leaves)} new parameters")
+        parts = list(found) if isinstance(found, list | tuple) else [found]
         shapes = [np.shape(to_numpy(p)) for p in parts]
         if shapes != [o.shape for o in leaves]:
             raise TargetError(

@@ -114,7 +114,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         first = call_user(
             "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, call
         )
-    run = state.replayed(called, state.changed(before))
+    drawn = state.changed(before)
+    run = state.replayed(called, drawn)
     bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)
     value = _values(first, bound)
     wide, refusal = _twin(run, bound, point, value)
@@ -148,7 +149,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     )
     claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64) -> F64:
+    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
         def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
             if function is None:
                 return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
@@ -162,7 +163,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         framework="torch",
         shapes=shapes_of(call, bound.outputs),
         name=case.name,
-        fn=called.fn,
+        fn=state.replayed(called.fn, drawn),
         composed=composed,
         stepped=steps.stepped(leaves, torch.from_numpy, to_numpy),
         leaves=leaves,

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
 FULL_WORK = 2**26  # ... so many numbers touched in all ...
 FULL_SECONDS = 30.0  # ... and so much predicted time
+FULL_MEMORY = 2.0 * 2**30  # bytes
 EVALUATIONS_PER_LINE = 5
+EVALUATIONS_OF_PROBES = 20  # of a leaf
+NUMBERS = 40  # held for each entry and channel: what the sheets and claims of it are made of
+ROWS = 16  # channels at most
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     began, before = time.perf_counter(), evaluator.count
     setting = setting_for(evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread)
     seconds = (time.perf_counter() - began) / max(evaluator.count - before, 1)
+    dear = _too_dear(program, options, seconds)
+    if dear:
+        return Finding(
+            contracts=contracts, notes=program.notes, stop=Reason.OVER_BUDGET, message=dear, evaluations=evaluator.count
+        )
     mode, why = _mode(program, options, seconds)
     notes = [*program.notes, *why]
     bench = Bench(program, evaluator, setting, options, label, trial)
@@ -81,6 +90,7 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
 
 
 def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list[str]]:
+    """Full mode or probes, and why not full."""
     n, m = program.point.size, program.value.size
     if options.mode != "auto":
         return options.mode, []
@@ -88,11 +98,21 @@ def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list
         return "probe", [
             f"probes: {n} input numbers are more than the {FULL_ENTRIES} that are checked one by one (--mode full does so)"
         ]
+    held, predicted = NUMBERS * 8 * n * min(m, ROWS), EVALUATIONS_PER_LINE * n * seconds
     if n * (n + m) * EVALUATIONS_PER_LINE > FULL_WORK:
-        return "probe", [
-            f"probes: {n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"
-        ]
-    predicted = EVALUATIONS_PER_LINE * n * seconds
-    if predicted > FULL_SECONDS:
-        return "probe", [f"probes: one by one, {n} input numbers would take about {predicted:.0f} s (--mode full does so)"]
-    return "full", []
+        why = f"{n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"
+    elif held > (options.memory or FULL_MEMORY):
+        why = f"one by one, {n} input and {m} output numbers would take {held / 2**20:.0f} MiB (--memory allows more)"
+    elif predicted > (options.budget or FULL_SECONDS):
+        why = f"one by one, {n} input numbers would take about {predicted:.0f} s (--budget allows more, --mode full does so)"
+    else:
+        return "full", []
+    return "probe", [f"probes: {why}"]
+
+
+def _too_dear(program: Program, options: Options, seconds: float) -> str:
+    """Why even probes would take more than the user allows; '' where they do not."""
+    predicted = EVALUATIONS_OF_PROBES * len(program.leaves) * seconds
+    if options.budget is None or predicted <= options.budget:
+        return ""
+    return f"random directions would take about {predicted:.2g} s, and --budget is {options.budget:g} s"

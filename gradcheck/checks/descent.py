@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     Change = Callable[[float], float]
 
 COLUMNS = ("learning rate", "predicted", "measured", "ratio")
-DECADES = 9
+DECADES = 9  # shown at least
+MOST = 24
 CLEAR = 100.0  # times the noise: a change smaller than that tells no ratio
 TENTH = (0.05, 0.2)  # a step at a tenth of the learning rate is about a tenth as long, if the optimiser has a first order
 HALVINGS = 40
+NEAR = 0.1  # of 1: a ratio further off does not yet tend to it
 LARGEST = 2.0**20  # times the learning rate that moves the parameters by their own size
 JUMPS = 1e-3  # of the largest fall: what is left between two learning rates that are all but equal is a jump
 
@@ -76,7 +78,11 @@ def _scales(bench: Bench) -> F64:
 
 def _unit(bench: Bench, g: F64) -> float:
     """The power of ten next to the learning rate at which gradient descent moves the inputs by their own size."""
-    return float(10.0 ** round(math.log10(np.linalg.norm(_scales(bench)) / np.linalg.norm(g))))
+    with np.errstate(all="ignore"):
+        scales = _scales(bench)
+        large, steep = np.max(scales), np.max(np.abs(g))  # taken out, so that no square leaves the range
+        power = math.log10(large / steep * np.linalg.norm(scales / large) / np.linalg.norm(g / steep))
+    return float(10.0 ** np.clip(round(power), -300, 300))
 
 
 def _step(bench: Bench, g: F64) -> Step:
@@ -107,26 +113,34 @@ def _without_first_order(bench: Bench, method: str, step: Step, unit: float) -> 
 
 
 def _table(bench: Bench, method: str, found: Directional, g: F64, step: Step, unit: float) -> CheckTable:
-    measured = _measured(bench, step)
-    rows = []
-    for decade in range(DECADES):
+    measured = _measured(bench)
+    rows: list[Row] = []
+    for decade in range(MOST):
+        if decade >= DECADES and not _still_too_large(found, rows[-1]):
+            break
         rate = unit * 10.0**-decade
-        predicted, change = float(g @ step(rate)), measured(rate)
+        moved = step(rate)  # once: an optimiser may keep a state
+        predicted, change = float(g @ moved), measured(moved)
         clear = abs(change) > CLEAR * found.noise
         remark = "not finite" if not math.isfinite(change) else "rounding" if not clear else "rises" if change > 0 else ""
         rows.append(Row(f"{rate:.0e}", (predicted, change, change / predicted if clear and predicted else math.nan), remark))
     verdict, reason, words = _judged(found, rows)
     if verdict is Verdict.PASS:
-        words += "; " + _up_to(measured, unit, found.noise)
+        words += "; " + _up_to(lambda rate: measured(step(rate)), unit, found.noise)
     return CheckTable("descent", method, verdict, reason, words, COLUMNS, tuple(rows), trial=bench.trial)
 
 
-def _measured(bench: Bench, step: Step) -> Change:
+def _still_too_large(found: Directional, last: Row) -> bool:
+    """Whether no learning rate so far was small enough for the ratio to come near 1."""
+    return found.verdict is Verdict.PASS and last.remark != "rounding" and not abs(last.values[2] - 1) <= NEAR
+
+
+def _measured(bench: Bench) -> Callable[[F64], float]:
     program = bench.program
 
-    def change(rate: float) -> float:
+    def change(moved: F64) -> float:
         with np.errstate(all="ignore"):
-            return float((bench.evaluator(program.point + step(rate)) - program.value)[0])
+            return float((bench.evaluator(program.point + moved) - program.value)[0])
 
     return change
 
@@ -138,17 +152,24 @@ def _judged(found: Directional, rows: list[Row]) -> tuple[Verdict, Reason, str]:
         return found.verdict, found.reason, words
     if found.verdict is Verdict.INCONCLUSIVE:
         return found.verdict, found.reason, found.reason.message
+    if found.claimed == 0:
+        return Verdict.INCONCLUSIVE, Reason.NO_FIRST_ORDER, "the step is across the gradient: to first order it changes nothing"
     if found.claimed > 0:
         return Verdict.FAIL, Reason.UPHILL, Reason.UPHILL.message
-    told = [(row.label, row.values[2]) for row in rows if not math.isnan(row.values[2])]
+    told = [(row.label, row.values[2]) for row in rows if math.isfinite(row.values[2])]
     label, ratio = min(told, key=lambda pair: abs(pair[1] - 1), default=("", math.nan))
-    seen = f"the ratio tends to 1 ({ratio:.6f} at {label})" if told else "every change drowns in the rounding"
+    if not told:
+        seen = "every change drowns in the rounding"
+    elif abs(ratio - 1) > NEAR:
+        seen = f"the slope along the step is the predicted one; no learning rate is small enough for the ratio: {ratio:.4g}"
+    else:
+        seen = f"the ratio tends to 1 ({ratio:.6f} at {label})"
     return found.verdict, found.reason, seen
 
 
 def _up_to(measured: Change, unit: float, noise: float) -> str:
     """The learning rate up to which the value falls, found by doubling and then by bisection."""
-    low = next((r for r in (unit * 2.0**-k for k in range(40)) if measured(r) < -CLEAR * noise), None)
+    low = next((r for r in (unit * 2.0**-k for k in range(80, -1, -1)) if measured(r) < -CLEAR * noise), None)
     if low is None:
         return "at no learning rate tried does the value fall by more than the rounding"
     high, most = low, 0.0

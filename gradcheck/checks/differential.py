@@ -63,7 +63,8 @@ def _table(bench: Bench, method: str, found: Directional) -> CheckTable:
         with np.errstate(all="ignore"):
             forth, back = found.change(h), found.change(-h)
         now = abs(forth - h * found.claimed), abs(forth - back - 2 * h * found.claimed)
-        clear = [r > CLEAR * found.noise for r in now]
+        own = h * found.bound  # the claim's and the evidence's own error: a remainder of that size tells no order either
+        clear = [r > CLEAR * found.noise + k * own for k, r in enumerate(now, 1)]
         orders = [math.log10(b / r) if c and b > 0 else math.nan for b, r, c in zip(before, now, clear, strict=True)]
         rows.append(Row(f"1e-{decade}", (now[0], orders[0], now[1], orders[1]), "" if clear[0] else ROUNDING))
         before = now

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcheck.checks import demotion, descent, differential, laws, sensitivity
+from gradcheck.errors import TargetError
 from gradcheck.results import CheckTable, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ CHECKS: dict[str, Callable[[Bench], list[CheckTable]]] = {
     "descent": descent.examine,
     "sensitivity": sensitivity.examine,
 }
-
-
-CHOSEN = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 BY_DIFFERENCES = ("differential", "descent")
+CHOICES = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)
 
 
 def examine(bench: Bench, partners: Sequence[Program], compared: list[Comparison]) -> tuple[CheckTable, ...]:
@@ -34,14 +33,29 @@ def examine(bench: Bench, partners: Sequence[Program], compared: list[Comparison
     """
     found: list[CheckTable] = []
     for name in dict.fromkeys(bench.options.checks):
-        found += laws.examine(bench, partners) if name == "laws" else CHECKS[name](bench)
-    undecided = next((c for c in compared if c.verdict is Verdict.INCONCLUSIVE or c.reason in CHOSEN), None)
+        try:
+            found += laws.examine(bench, partners, _used(compared)) if name == "laws" else CHECKS[name](bench)
+        except TargetError as error:  # of an optimiser or a partner: what else was found out stands
+            found.append(CheckTable(name, "", Verdict.ERROR, Reason.TARGET_RAISED, str(error), trial=bench.trial))
+    undecided = _undecided(compared)
     return tuple(_tempered(table, undecided) if undecided else table for table in found)
+
+
+def _used(compared: Sequence[Comparison]) -> frozenset[str]:
+    """The methods that the evidence did not set aside: derived ones (tracing, the complex step) may be wrong themselves."""
+    return frozenset(name for c in compared for name in (c.method, c.against))
+
+
+def _undecided(compared: Sequence[Comparison]) -> Comparison | None:
+    """What keeps the evidence from deciding, unless a claim is wrong: an open verdict, a choice among subgradients."""
+    if any(c.verdict is Verdict.FAIL for c in compared):
+        return None
+    return next((c for c in compared if c.verdict is Verdict.INCONCLUSIVE or c.reason in CHOICES), None)
 
 
 def _tempered(table: CheckTable, undecided: Comparison) -> CheckTable:
     """A FAIL as INCONCLUSIVE where the evidence could not decide, or each method may choose its own subgradient."""
-    rounded = table.check == "laws" and undecided.reason in (*demotion.EXPLICABLE, *CHOSEN)
+    rounded = table.check == "laws" and undecided.reason in (*demotion.EXPLICABLE, *CHOICES)
     if table.verdict is not Verdict.FAIL or not (rounded or table.check in BY_DIFFERENCES):
         return table
     words = f"nothing can be decided here: {undecided.reason.message}"

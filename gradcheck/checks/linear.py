@@ -34,7 +34,7 @@ def examine(bench: Bench, *, coarse: bool) -> list[Contract]:
     """
     found, program = outlook(bench.evaluator, bench.label), bench.program
     cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
-    asked = [claim for claim in program.claims if claim.vjp is not None and not claim.derived]
+    asked = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
     contracts = [_judged(bench, claim, cotangents, coarse=coarse) for claim in asked]
     return [contract for contract in contracts if contract is not None]
 

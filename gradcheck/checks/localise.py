@@ -61,19 +61,19 @@ def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: f
         rest = _without(rest, leaf, one)
         left = look(part.sheet, along(rest, part), rtol, demanded=bench.demanded)
         if not np.any((left.code == 2) | left.doubtful):
-            return _located(known, 1.0, sampled)
+            return _located(known, 1.0, sampled, complete=True)
         if len(known) == 1:
             sampled = _sample(bench, rows, leaf, channel, one.place, rtol)
             if 2 * sampled[1] >= sampled[0]:
                 break
-    return _located(known, (len(known) + sampled[0]) / (leaf.entries * leaf.width), sampled)
+    return _located(known, (len(known) + sampled[0]) / (leaf.entries * leaf.width), sampled, complete=False)
 
 
-def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int]) -> Compared | None:
+def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int], *, complete: bool) -> Compared | None:
     if not known:
         return None
     found = sorted(known.values(), key=lambda one: -abs(one.entry.claimed - one.entry.estimate))
-    where = Whereabouts(tuple(one.entry for one in found), len(found) if share == 1 else None, share, sampled)
+    where = Whereabouts(tuple(one.entry for one in found), len(found) if complete else None, share, sampled)
     return replace(found[0].judged, where=where)
 
 

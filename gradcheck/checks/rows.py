@@ -47,7 +47,8 @@ def worst_place(c: Compared) -> tuple[int, int]:
 
 def _counted(c: Compared) -> NDArray[np.bool_]:
     """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink."""
-    return np.asarray((c.code == 0) & (c.seen != Reason.KINK_SUBGRADIENT) & (c.sides.size > c.sides.allowed), dtype=bool)
+    kinky = (c.seen == Reason.KINK_SUBGRADIENT) | (c.seen == Reason.TIE)
+    return np.asarray((c.code == 0) & ~kinky & (c.sides.size > c.sides.allowed), dtype=bool)
 
 
 def resolution_of(c: Compared) -> float:

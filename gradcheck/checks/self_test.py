@@ -46,8 +46,8 @@ def scored(
         shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
         something: an entry that is not zero, for a gradient that is.
     """
-    if line.verdict is not Verdict.PASS or line.reason is Reason.STRAIGHT_THROUGH:
-        return line  # of what is declared not to be a derivative, any claim would do
+    if line.verdict is not Verdict.PASS or line.reason in (Reason.STRAIGHT_THROUGH, Reason.TIE):
+        return line  # what is declared not to be a derivative may be anything, and a tie was judged by other estimates
     size = OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
     if not size < 1:
         return line

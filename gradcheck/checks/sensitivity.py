@@ -37,7 +37,12 @@ def examine(bench: Bench) -> list[CheckTable]:
         rows = np.abs(directional.gradient(bench, claim, _cotangents(bench)).rows)
     except Unavailable as why:
         return [directional.without_claim("sensitivity", f"{claim.method}: {why}", bench)]
-    per_entry = np.sqrt(np.sum(rows**2, axis=0) / (1 if bench.program.value.size <= FEW else len(rows)))
+    if not np.all(np.isfinite(rows)):
+        words, reason = "the claim is not finite: there is nothing to rank", Reason.CLAIM_NOT_FINITE
+        return [CheckTable("sensitivity", claim.method, Verdict.INCONCLUSIVE, reason, words, trial=bench.trial)]
+    largest = np.max(rows, axis=0)  # taken out, so that no square underflows: dead is what is exactly zero
+    shares = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
+    per_entry = largest * np.sqrt(np.sum(shares**2, axis=0) / (1 if bench.program.value.size <= FEW else len(rows)))
     found = [row for leaf in bench.leaves for row in _of_leaf(leaf, per_entry[leaf.span], bench.program.point[leaf.span])]
     return [ranked(claim.method, found, bench.trial)]
 
@@ -85,7 +90,8 @@ def _of_leaf(leaf: Leaf, slopes: F64, x: F64) -> Iterator[Row]:
 
 
 def _sized(slopes: F64, x: F64) -> float:
-    return float(np.linalg.norm(slopes)) * probes.scale_of(x)
+    largest = float(np.max(slopes, initial=0.0))
+    return largest * float(np.linalg.norm(slopes / largest)) * probes.scale_of(x) if largest else 0.0
 
 
 def _words(rows: Iterable[Row], trials: int) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
+WIDE = 2.0**-6  # of an entry's scale: values that stand still there come in steps by themselves, as of an arg-max
 CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
 
 
@@ -193,7 +194,8 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     judged = judge(s, rtol, demanded=demanded)
     code, seen = judged.code.copy(), sheet.reason.copy()
     code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs, sheet.eps)] = 0
-    code[(code == 2) & (seen == Reason.QUANTISED) & (s.claim == 0)] = 1
+    zero = (seen == Reason.QUANTISED) & (s.claim == 0)
+    code[zero] = np.where(_stands_still(sheet.story[zero]), 0, np.minimum(code[zero], 1))
     kink = ~np.isnan(sheet.low)
     reach = claim.slip + rtol * s.scale
     inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
@@ -201,6 +203,12 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
     return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
+
+
+def _stands_still(stories: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Whether the function stands exactly still as far around as no rounding of any precision reaches: then zero is right."""
+    moved = [[h for h, d in zip(story.steps, story.differences, strict=True) if d != 0] for story in stories]
+    return np.array([min(steps, default=0.0) >= WIDE for steps in moved], dtype=bool)
 
 
 def sides(claim: F64, value: F64, bound: F64, own: F64, scale: F64, nearby: F64 | None = None) -> Sides:

@@ -6,6 +6,7 @@ import importlib
 import time
 import traceback
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,9 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
     backend = importlib.import_module(f"gradcheck.backends.{name}")
     constructed = case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
     dtype = options.dtype or backend.default_dtype(case.fn) or _dtype_of_specs(case) or "float64"
-    with backend.kept(case.fn):
+    with ExitStack() as stack:
+        for function in (case.fn, *options.partners):
+            stack.enter_context(backend.kept(function))
         findings = _trials(backend, case, options, dtype, constructed, command)
     return merged(blank, findings, name)
 
@@ -162,17 +165,18 @@ def _dtype_of_specs(case: Case) -> str | None:
 
 def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options: Options, trial: int) -> Finding:
     program = backend.bind(case, target, drawn)
-    partners = [_partner(backend, case, function, drawn) for function in options.partners if "laws" in options.checks]
+    wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
+    partners = [_partner(backend, case, function, drawn, wrt) for function in options.partners if "laws" in options.checks]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
         return derivative(program, options, f"{options.seed}/{case.stream}/{trial}", trial, partners)
 
 
-def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs) -> Program:
+def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
     """A function of the same inputs, with the derivative by hand that it was declared with."""
     declared = declared_on(function)
     name = str(getattr(function, "__qualname__", function))
-    asked = replace(case, name=name, fn=function, wrt=None, claims=declared[0].claims if declared else {})
+    asked = replace(case, name=name, fn=function, wrt=wrt, claims=declared[0].claims if declared else {})
     program: Program = backend.bind(asked, function, drawn)
     return program
 

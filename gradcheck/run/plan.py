@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,18 @@ class Request:
 
     Attributes:
         inputs: specs, each `spec` or `name=spec`; `init`: each `name=value`.
-        claims: kind of a hand-written derivative -> module:name.
+        claims: (kind, module:name) of each hand-written derivative.
+        optimizer, partners: module:name, for the further checks.
     """
 
     targets: Sequence[str]
     inputs: Sequence[str] = ()
     init: Sequence[str] = ()
-    claims: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[tuple[str, str]] = ()
     wrt: Sequence[str] = ()
     framework: str | None = None
+    optimizer: str | None = None
+    partners: Sequence[str] = ()
     keyword: str | None = None
 
 
@@ -47,8 +50,19 @@ def plan(request: Request) -> list[Case]:
         )
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
-    cases = [case for text in request.targets for case in _cases(text, request)]
+    chosen = _functions(request)
+    cases = [replace(case, options={**case.options, **chosen}) for text in request.targets for case in _cases(text, request)]
     return [case for case in cases if _selected(Path(case.name).name, request.keyword)]  # a folder's name selects nothing
+
+
+def _functions(request: Request) -> dict[str, Any]:
+    """The functions that the further checks are made with."""
+    found: dict[str, Any] = {}
+    if request.optimizer:
+        found["optimizer"] = discover.find_callable(request.optimizer)
+    if request.partners:
+        found["partners"] = tuple(discover.find_callable(text) for text in request.partners)
+    return found
 
 
 def _cases(text: str, request: Request) -> list[Case]:
@@ -76,7 +90,7 @@ def _overrides(request: Request) -> dict[str, Any]:
         "args": args,
         "kwargs": kwargs,
         "init": _init(request.init),
-        "claims": claims(**{kind: discover.find_callable(text) for kind, text in request.claims.items()}),
+        "claims": claims(**{kind: discover.find_callable(text) for kind, text in request.claims}),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
@@ -187,6 +201,41 @@ def dims(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
         if not name.isidentifier():
             raise UsageError(f"--dim {text}: expected a name before '=', as in --dim batch=1..4")
     return found
+
+
+def seconds(text: str) -> float:
+    """Read a duration: `30`, `30s`, `5min`, `1h`.
+
+    Raises:
+        UsageError: where it is none.
+    """
+    return _quantity(
+        text, {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "m": 60.0, "h": 3600.0}, "a duration such as 30s or 5min"
+    )
+
+
+def bytes_of(text: str) -> float:
+    """Read an amount of memory: `500MB`, `4GiB`.
+
+    Raises:
+        UsageError: where it is none.
+    """
+    decimal = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+    return _quantity(
+        text, {"": 1.0, **decimal, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}, "an amount such as 500MB or 4GiB"
+    )
+
+
+def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:
+    number = text.strip().rstrip("".join({*"".join(units)}))
+    unit = text.strip()[len(number) :]
+    try:
+        value = float(number) * units[unit.strip()]
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r}: expected {expected}") from None
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{text!r}: expected {expected}, more than 0")
+    return value
 
 
 def replay_command(options: Options, given: Sequence[str]) -> Callable[[Case], str]:

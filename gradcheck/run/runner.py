@@ -1,4 +1,4 @@
-"""Run cases one after the other and gather what they found."""
+"""Run cases, one after the other or over several processes, and gather what they found."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
+from gradcheck.run import parallel
 from gradcheck.run.one import check_case, failed_to_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gradcheck.options import Options
+    from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case
 
 
@@ -24,6 +26,9 @@ def run(
     options: Options,
     *,
     replay: Callable[[Case], str],
+    request: Request | None = None,
+    jobs: int = 1,
+    timeout: float | None = None,
     fail_fast: bool = False,
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
@@ -32,35 +37,47 @@ def run(
 
     Args:
         replay: the command that repeats a case.
+        request: what the cases were planned from; needed for several processes and for a timeout.
+        jobs: processes; seeds, order and results do not depend on it.
+        timeout: seconds that a case may take.
         fail_fast: stop at the first outcome that is FAIL or ERROR.
         config: what the user chose, for the record.
         started: told of each case as it begins.
     """
     began = time.perf_counter()
-    results: list[CheckResult] = []
+    found: dict[int, CheckResult] = {}
     interrupted = False
-    for case in cases:
-        started(case)
-        try:
-            result = check_case(case, options, case.target, alone=len(cases) == 1)
-        except KeyboardInterrupt:
-            interrupted = True
-            break
-        except Exception as error:
-            result = failed_to_start(case, options, error)
-        results.append(replace(result, replay=replay(case)))
-        if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
-            break
+    apart = request is not None and (jobs > 1 or timeout is not None)
+    try:
+        for number, result in (
+            parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started)
+            if apart and request is not None
+            else _one_by_one(cases, options, started)
+        ):
+            found[number] = replace(result, replay=replay(cases[number]))
+            if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
+                break
+    except KeyboardInterrupt:
+        interrupted = True
     return RunResult(
         gradcheck_version=version(),
         environment=environment(),
         seed=options.seed,
         config=config or {},
-        results=tuple(results),
+        results=tuple(found[number] for number in sorted(found)),
         seconds=time.perf_counter() - began,
         interrupted=interrupted,
         planned=len(cases),
     )
+
+
+def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case], None]) -> Iterator[tuple[int, CheckResult]]:
+    for number, case in enumerate(cases):
+        started(case)
+        try:
+            yield number, check_case(case, options, case.target, alone=len(cases) == 1)
+        except Exception as error:
+            yield number, failed_to_start(case, options, error)
 
 
 def version() -> str:

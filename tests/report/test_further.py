@@ -70,4 +70,4 @@ def test_a_misspelt_choice_is_a_usage_error(words, message):
 
 def test_the_replay_command_repeats_the_checks():
     done = run("torch:sin", "--input", "normal(3)", "--checks", "descent,laws", "--partner", "torch:cos")
-    assert "--checks descent,laws --partner torch:cos" in done.stdout
+    assert "--partner torch:cos --checks descent,laws" in done.stdout

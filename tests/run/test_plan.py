@@ -2,7 +2,7 @@ import pytest
 
 from gradcheck.errors import InputError, SpecError, UsageError
 from gradcheck.options import Options
-from gradcheck.run.plan import Request, dims, plan, replay_command
+from gradcheck.run.plan import Request, bytes_of, dims, plan, replay_command, seconds
 from gradcheck.targets.specs import normal
 
 SOURCE = """
@@ -83,8 +83,8 @@ def test_a_function_that_takes_nothing_although_inputs_are_given_is_a_factory(mo
         ({"inputs": ["x=normal(3)", "x=normal(4)"]}, InputError, "given twice"),
         ({"init": ["3"]}, UsageError, "expected name=value"),
         ({"framework": "tf"}, UsageError, "numpy, torch"),
-        ({"claims": {"gradient": "numpy"}}, UsageError, "expected module:name"),
-        ({"claims": {"gradient": "numpy:pi"}}, UsageError, "is a float"),
+        ({"claims": [("gradient", "numpy")]}, UsageError, "expected module:name"),
+        ({"claims": [("gradient", "numpy:pi")]}, UsageError, "is a float"),
     ],
 )
 def test_what_cannot_be_understood_is_an_error(mod, kwargs, error, message):
@@ -100,6 +100,23 @@ def test_inputs_for_a_whole_module_are_an_error(mod):
 def test_no_target_is_an_error_that_shows_one():
     with pytest.raises(UsageError, match="as in gradcheck run"):
         plan(Request([]))
+
+
+@pytest.mark.parametrize(("text", "value"), [("30", 30), ("30s", 30), ("5min", 300), ("1.5h", 5400), ("200ms", 0.2)])
+def test_durations_are_read(text, value):
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1000", 1000), ("500MB", 5e8), ("4GiB", 2**32), ("2 KiB", 2048)])
+def test_amounts_of_memory_are_read(text, value):
+    assert bytes_of(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "s", "-3s", "0", "5 parsecs", "nan", "inf"])
+def test_what_is_no_quantity_is_an_error(text):
+    for read in (seconds, bytes_of):
+        with pytest.raises(UsageError, match="expected a"):
+            read(text)
 
 
 def test_sizes_of_names_are_read():

@@ -1,0 +1,130 @@
+"""Cases over several processes. One that dies or hangs costs its case alone.
+
+Nothing of the user's is sent to a worker: it plans the same request again and takes the case by its number.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gradcheck.results import CheckResult, Reason
+from gradcheck.run.one import check_case, failed_to_start
+from gradcheck.run.plan import Request, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from loky import ProcessPoolExecutor
+
+    from gradcheck.options import Options
+    from gradcheck.targets.case import Case
+
+DIED = "the process of this case ended without an answer (killed, perhaps for its memory, or crashed)"
+
+
+def results(
+    cases: Sequence[Case],
+    options: Options,
+    request: Request,
+    *,
+    jobs: int,
+    timeout: float | None = None,
+    started: Callable[[Case], None] = lambda _: None,
+) -> Iterator[tuple[int, CheckResult]]:
+    """Check every case; yield its number and result as they come.
+
+    Args:
+        request: what the cases were planned from.
+        jobs: processes at a time.
+        timeout: seconds that a case may take; None: as long as it likes.
+    """
+    waiting, suspects = deque(range(len(cases))), deque[int]()
+    while waiting or suspects:
+        alone = bool(suspects)  # what ran when a process died is run again, one by one, to see which of them it was
+        queue, width = (suspects, 1) if alone else (waiting, jobs)
+        executor = _executor(width)
+        try:
+            for number, outcome in _until_one_dies(executor, queue, cases, options, request, width, timeout, started):
+                if isinstance(outcome, CheckResult):
+                    yield number, outcome
+                elif outcome is Reason.TIMEOUT:
+                    yield number, _lost(cases[number], options, outcome, f"it took longer than {timeout:g} s")
+                elif outcome is Reason.WORKER_DIED and alone:
+                    yield number, _lost(cases[number], options, outcome, DIED)
+                else:
+                    (suspects if outcome is Reason.WORKER_DIED else waiting).append(number)
+        finally:
+            executor.shutdown(wait=True, kill_workers=True)
+
+
+def _until_one_dies(
+    executor: ProcessPoolExecutor,
+    queue: deque[int],
+    cases: Sequence[Case],
+    options: Options,
+    request: Request,
+    width: int,
+    timeout: float | None,
+    started: Callable[[Case], None],
+) -> Iterator[tuple[int, CheckResult | Reason | None]]:
+    """Numbers with a result; after a death or a timeout, which end it, a reason, and None for what is to be run again."""
+    running: dict[Future[CheckResult], tuple[int, float]] = {}
+    while queue or running:
+        while queue and len(running) < width:
+            number = queue.popleft()
+            started(cases[number])
+            job = executor.submit(_checked, request, number, options, len(cases) == 1)
+            running[job] = number, time.monotonic()
+        deadline = None if timeout is None else max(min(t for _, t in running.values()) + timeout - time.monotonic(), 0.0)
+        done, _ = wait(running, timeout=deadline, return_when=FIRST_COMPLETED)
+        if any(job.exception() is not None for job in done):
+            yield from (
+                (number, Reason.WORKER_DIED if job.exception() else job.result()) for job, (number, _) in _ended(running)
+            )
+            return
+        for job in done:
+            yield running.pop(job)[0], job.result()
+        overdue = [j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout]
+        if overdue:
+            yield from ((number, Reason.TIMEOUT if job in overdue else None) for job, (number, _) in running.items())
+            return
+
+
+def _ended(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:
+    """The jobs of an executor that is broken: each has a result, or the error that broke it."""
+    wait(running)
+    return list(running.items())
+
+
+def _executor(jobs: int) -> ProcessPoolExecutor:
+    from loky import ProcessPoolExecutor
+
+    threads = str(max((os.cpu_count() or 1) // jobs, 1))
+    return ProcessPoolExecutor(max_workers=jobs, env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)})
+
+
+def _lost(case: Case, options: Options, reason: Reason, message: str) -> CheckResult:
+    return replace(failed_to_start(case, options, RuntimeError()), reason=reason, message=message, traceback="")
+
+
+def _checked(request: Request, number: int, options: Options, alone: bool) -> CheckResult:
+    """What a worker does; what the user's code prints goes to stderr."""
+    with redirect_stdout(sys.stderr):
+        case = _planned(request)[number]
+        try:
+            return check_case(case, options, case.target, alone=alone)
+        except Exception as error:
+            return failed_to_start(case, options, error)
+
+
+@functools.lru_cache(maxsize=1)
+def _planned(request: Request) -> list[Case]:
+    return plan(request)

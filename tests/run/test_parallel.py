@@ -1,0 +1,91 @@
+"""Cases over processes: the same results in the same order, and a case that dies or hangs costs itself alone."""
+
+import json
+import textwrap
+
+import pytest
+from typer.testing import CliRunner
+
+from gradcheck.cli import app
+
+SOURCE = """
+    import os, sys, time
+    import numpy as np
+    from gradcheck import case, normal
+
+    @case(x=normal(3), gradient=lambda x: 2 * x)
+    def square(x):
+        print("said by the user's code")
+        return np.sum(x**2)
+
+    @case(x=normal(3), gradient=lambda x: 2 * x**2)
+    def cube(x):
+        return np.sum(x**3)
+
+    @case(x=normal(3), gradient=np.cos)
+    def sine(x):
+        return np.sum(np.sin(x))
+"""
+DYING = """
+    @case(x=normal(3), gradient=np.cos)
+    def dying(x):
+        os._exit(1)
+"""
+HANGING = """
+    @case(x=normal(3), gradient=np.cos)
+    def hanging(x):
+        while True:
+            pass
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(source, *words):
+        path = tmp_path / "cases_in_parallel.py"
+        path.write_text(textwrap.dedent(SOURCE) + textwrap.dedent(source))
+        done = CliRunner().invoke(app, ["run", str(path), "--json", "-", *words])
+        results = json.loads(done.stdout)["results"]
+        return done, {r["case"].rpartition(":")[2]: r for r in results}
+
+    return run
+
+
+def told(results):
+    return {name: {k: r[k] for k in ("verdict", "reason", "comparisons", "evaluations")} for name, r in results.items()}
+
+
+def test_results_and_their_order_do_not_depend_on_the_number_of_processes(run):
+    alone, one = run("", "--seed", "5")
+    together, two = run("", "--seed", "5", "-j", "2")
+    assert told(one) == told(two)
+    assert list(one) == list(two)
+    assert alone.exit_code == together.exit_code == 1
+
+
+def test_a_process_that_dies_costs_its_case_alone(run):
+    done, results = run(DYING, "-j", "2")
+    assert {name: r["reason"] for name, r in results.items()} == {
+        "square": "agrees",
+        "cube": "disagrees",
+        "sine": "agrees",
+        "dying": "worker-died",
+    }
+    assert results["dying"]["verdict"] == "ERROR"
+    assert done.exit_code == 1
+
+
+def test_a_case_over_its_timeout_is_ended(run):
+    done, results = run(HANGING, "--timeout", "2s", "-k", "hanging")
+    assert {name: r["reason"] for name, r in results.items()} == {"hanging": "timeout"}
+    assert "it took longer than 2 s" in results["hanging"]["message"]
+    assert done.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--timeout", "soon"], "expected a duration"), (["-j", "0"], "Invalid value for")]
+)
+def test_limits_that_cannot_be_understood_are_usage_errors(words, message):
+    done = CliRunner().invoke(app, ["run", "torch:sin", "--input", "normal(3)", *words])
+    assert done.exit_code == 2
+    assert message in done.stderr
