@@ -196,7 +196,14 @@ def _factor(facts: Facts) -> Iterator[Diagnosed]:
     factor, name = _named(1 / inverse, facts.sizes)
     if (name or numbers >= LEAST) and facts.holds(facts.claim / factor):
         told = f"a factor {name}" if name else "a constant factor"
-        yield _said(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {told}", HINTS.get(name, ""))
+        yield _said(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {told}", _hint(factor, name))
+
+
+def _hint(factor: float, name: str) -> str:
+    """What a factor is usually due to; '' where it says nothing."""
+    if ", with " not in name:
+        return HINTS.get(name, "")
+    return "is the 1/N of a mean forgotten?" if abs(factor) > 1 else "is a mean taken where the loss has a sum, or taken twice?"
 
 
 def _named(factor: float, sizes: Mapping[int, str]) -> tuple[float, str]:
