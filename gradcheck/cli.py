@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
@@ -32,7 +31,6 @@ app = typer.Typer(
 )
 
 EXIT_FAIL, EXIT_USAGE, EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
-DELAY = 1.0  # seconds before progress is shown
 
 Targets = Annotated[list[str], typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
 
@@ -297,6 +295,7 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
         given += [f"--{kind}", text]
     single = {name: getattr(options, name) for name in ("rtol", "dtype", "mode", "trials")}
     single |= {"framework": request.framework, "checks": ",".join(options.checks) or None, "optimizer": request.optimizer}
+    single |= {"budget": options.budget and f"{options.budget:g}s", "memory": options.memory and f"{options.memory:.0f}B"}
     defaults = {"mode": "auto", "trials": 1}
     given += [word for name, value in single.items() if value != defaults.get(name) for word in (f"--{name}", str(value))]
     given += [] if options.contracts else ["--no-contracts"]
@@ -316,28 +315,11 @@ def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[Case], None]]:
-    """A bar on stderr once a run takes over a second; nothing off a terminal."""
+    """A bar on stderr; nothing off a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from gradcheck.report import bar
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task("", total=total)
-    begun = -1
-
-    def started(case: Case) -> None:
-        nonlocal begun
-        begun += 1
-        progress.update(task, completed=begun, description=case.name)
-
-    timer = threading.Timer(DELAY, progress.start)
-    timer.start()
-    try:
-        yield started
-    finally:
-        timer.cancel()
-        timer.join()
-        progress.stop()
+    with bar.shown(total) as started:
+        yield lambda case: started(case.name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck import listening
 from gradcheck.backends.program import Leaf
 from gradcheck.evidence import central, hidden, ladder
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
@@ -100,6 +101,7 @@ def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: f
     rough, refined = np.zeros(shape, dtype=bool), np.zeros(len(phis), dtype=bool)
     sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
     for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
+        listening.tell(leaf.path, line, len(phis))
         _store(sheet, line, central.estimate(phi, setting, central.steps_for(setting, eps)))
     return sheet
 
