@@ -60,7 +60,7 @@ def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: f
         known[one.place] = one
         rest = _without(rest, leaf, one)
         left = look(part.sheet, along(rest, part), rtol, demanded=bench.demanded)
-        if not np.any((left.code == 2) | left.doubtful):
+        if not np.any(left.code) and not np.any(left.doubtful):
             return _located(known, 1.0, sampled, complete=True)
         if len(known) == 1:
             sampled = _sample(bench, rows, leaf, channel, one.place, rtol)

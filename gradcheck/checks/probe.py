@@ -17,12 +17,14 @@ from gradcheck.checks.rows import output_name, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, look, refine, settle
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
-from gradcheck.results import Comparison, Partial, Reason, Verdict
+from gradcheck.results import Comparison, Partial, Reason, Verdict, Whereabouts
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import DULLEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from gradcheck.checks.bench import Bench
 
@@ -74,9 +76,23 @@ def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotange
     line = _scored(bench, culprit.named(bench, line, leaf, rows), fine, part)
     if line.verdict is Verdict.FAIL:
         gradient = fine.rows[:, leaf.span]
-        line = diagnosis.named(bench, line, whole.sheet, gradient, spoilt_along(along(fine, whole), whole))
+        true, wrong = _with_all_mended(gradient, leaf, line.where)
+        along_whole = spoilt_along(along(fine, whole), whole)
+        line = diagnosis.named(bench, line, whole.sheet, gradient, along_whole, true=true, wrong=wrong)
     ask = bench.options.stories and line.mode == "probe"
     return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
+
+
+def _with_all_mended(gradient: F64, leaf: Leaf, where: Whereabouts | None) -> tuple[F64, NDArray[np.bool_]] | tuple[None, None]:
+    """The gradient with its wrong entries as they should be, and which these are; None where not all are known."""
+    if where is None or where.count is None or leaf.width == 2:
+        return None, None
+    true, wrong = gradient.copy(), np.zeros(gradient.shape, dtype=bool)
+    for entry in where.entries:
+        i = int(np.ravel_multi_index(entry.entry, leaf.shape)) if leaf.shape else 0
+        wrong[:, i] = True
+        true[:, i] = true[:, i] * (entry.estimate / entry.claimed) if entry.claimed else entry.estimate
+    return true, wrong
 
 
 def spoilt_along(claim: Along, part: Part) -> Callable[[F64], Along]:

@@ -42,6 +42,22 @@ def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
     assert f"{len(bad)} of {np.prod(shape):,} entries" in str(result)
 
 
+@pytest.mark.parametrize(
+    ("bad", "factor", "words"),
+    [([3, 900, 1999], 1.01, "factor: claimed = 1.01 x true on 3 of 3000"), ([7, 8], 0.0, "zero: claimed = 0 on 2 of 3000")],
+)
+def test_a_few_wrong_entries_are_diagnosed_too(bad, factor, words):
+    result = gradcheck.check(layer(bad, factor), normal(3000))
+    assert words in (numeric(result).diagnosis or "")
+
+
+def test_entries_that_are_wrong_where_the_input_is_special_are_told_so():
+    x = torch.randn(3000, generator=torch.manual_seed(0), dtype=torch.float64)
+    x[[5, 700, 2999]] = 0.0
+    result = gradcheck.check(layer(x == 0, 0.5), x)
+    assert "special-values: claimed = 0.5 x true on 3 of 3000 entries, those where the input is 0" in numeric(result).diagnosis
+
+
 def test_three_of_200000_entries_are_named_within_600_evaluations():
     result = gradcheck.check(layer([4, 100_000, 199_999]), normal(200_000))
     assert {w.entry for w in numeric(result).where.entries} == {(4,), (100_000,), (199_999,)}
