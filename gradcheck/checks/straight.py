@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.checks.sheet import Compared, Sheet
+    from gradcheck.evidence.line import F64
 
 HERE = (2.0**-13, -(2.0**-13), 2.0**-17, -(2.0**-17), 2.0**-20, -(2.0**-20))  # where it must not
+UNITS = 16.0  # in the last place of the slopes further off
 FURTHER = (1.0, -1.0, 4.0, -4.0, 16.0, -16.0)  # scales of the inputs at which the function must have changed
 
 
@@ -33,17 +35,25 @@ def through(sheet: Sheet, c: Compared, *, declared: bool) -> Compared:
         return c
     found = lines if declared else lines[:1]  # to name it, one will do
     code, seen = c.code.copy(), c.seen.copy()
-    chosen = np.zeros(flat.shape, dtype=bool)
+    chosen, nothing = np.zeros(flat.shape, dtype=bool), np.zeros(flat.shape, dtype=bool)
     for line in found:
-        chosen[:, line] = flat[:, line] & _constant_but_only_here(sheet, int(line))
+        still, steepest = _around(sheet, int(line))
+        chosen[:, line] = flat[:, line] & still & (steepest > 0)
+        nothing[:, line] = chosen[:, line] & (np.abs(c.sides.claim[:, line]) <= UNITS * sheet.eps * steepest)
     seen[chosen] = Reason.STRAIGHT_THROUGH
     code[chosen] = 0 if declared else 2
-    return replace(c, code=code, seen=seen)
+    code[nothing], seen[nothing] = 0, None
+    rounding = np.where(nothing, np.maximum(c.sides.rounding, np.abs(c.sides.claim)), c.sides.rounding)
+    return replace(c, code=code, seen=seen, sides=replace(c.sides, rounding=rounding))
 
 
-def _constant_but_only_here(sheet: Sheet, line: int) -> NDArray[np.bool_]:
-    """Channels, (C,), that stand still around the inputs, and do not further off."""
+def _around(sheet: Sheet, line: int) -> tuple[NDArray[np.bool_], F64]:
+    """Which channels stand still around the inputs, (C,), and the steepest chord of each further off.
+
+    A claim in the last place of such slopes is what cancellation leaves of a zero, not a choice.
+    """
     phi, setting = sheet.phis[line], sheet.settings[line]
     with np.errstate(all="ignore"):
-        near, far = ([setting.contract(phi(t) - setting.base) != 0 for t in places] for places in (HERE, FURTHER))
-    return np.asarray(~np.any(near, axis=0) & np.any(far, axis=0))
+        near = [setting.contract(phi(t) - setting.base) != 0 for t in HERE]
+        far = [np.nan_to_num(np.abs(setting.contract(phi(t) - setting.base)) / abs(t), posinf=0.0) for t in FURTHER]
+    return ~np.any(near, axis=0), np.max(far, axis=0)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-REACHES = (0.0625, 0.0537, 0.0441, 0.0037, 0.00046)  # on either side
-LOCAL = 2.0**8  # times the finest step: for the slopes along the way
+# How far on either side, and the step of the slopes along the way, in units of the finest: larger ones tell smaller slopes,
+# smaller ones seldom meet a jump.
+ATTEMPTS = ((0.0625, 2.0**8), (0.0537, 2.0**5), (0.0441, 2.0**8), (0.0037, 2.0**5), (0.00046, 2.0**8))
 FEW, MANY = 4, 6  # places along the way: the two must agree on what is missing
 UNITS = 8.0  # times half a unit in the last place: what rounding may do to a local slope
 SHARE = 0.3  # of a disagreement: what the jumps must explain of it
@@ -41,20 +42,20 @@ def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
     A jump that falls into one of the local slopes spoils the sum; so there are several attempts.
     """
     # what was measured along other lines may be the hidden part itself: here the last bits must do
-    allowed = UNITS * setting.combined(setting.rounding(setting.base)) / (LOCAL * setting.finest)
+    last = UNITS * setting.combined(setting.rounding(setting.base)) / setting.finest
     share = SHARE * np.abs(disagreement)
     with np.errstate(all="ignore"):
-        return any(_missing_everywhere(phi, setting, reach, share + allowed) for reach in REACHES)
+        return any(_missing_everywhere(phi, setting, reach, local, share + last / local) for reach, local in ATTEMPTS)
 
 
-def _missing_everywhere(phi: Phi, setting: Setting, reach: float, least: F64) -> bool:
+def _missing_everywhere(phi: Phi, setting: Setting, reach: float, local: float, least: F64) -> bool:
     """Whether some channel's slopes miss at least that much, (C,), on both sides, and as much by few places as by many."""
     smallest, apart = np.full(least.shape, np.inf), np.zeros(least.shape)
     for side in (reach, -reach):
-        by_few = _missing(phi, setting, side, FEW)
+        by_few = _missing(phi, setting, side, FEW, local)
         if not np.any(np.minimum(smallest, np.abs(by_few)) >= least):
             return False  # nothing that follows can make up for it
-        by_many = _missing(phi, setting, side, MANY)
+        by_many = _missing(phi, setting, side, MANY, local)
         smallest = np.min([smallest, np.abs(by_few), np.abs(by_many)], axis=0)
         apart = np.maximum(apart, np.abs(by_few - by_many))
     return bool(np.any(smallest - apart >= least))
@@ -71,9 +72,9 @@ def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
     return found if np.any(clear) else None
 
 
-def _missing(phi: Phi, setting: Setting, reach: float, count: int) -> F64:
+def _missing(phi: Phi, setting: Setting, reach: float, count: int, local: float) -> F64:
     """The mean slope over the stretch on one side, less the mean of the slopes along it, (C,)."""
-    h = LOCAL * setting.finest
+    h = local * setting.finest
     nodes, weights = np.polynomial.legendre.leggauss(count)
     places = reach * (nodes + 1) / 2
     slopes: NDArray[np.float64] = np.stack([setting.contract(phi(t + h) - phi(t - h)) / (2 * h) for t in places])
