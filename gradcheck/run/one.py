@@ -192,7 +192,10 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
     stop = next((f for f in findings if f.stop), None)
     verdict, reason = _verdict(comparisons, contracts, stop)
     if checks and verdict is not Verdict.ERROR:
-        verdict, reason = min([(verdict, reason), *((t.verdict, t.reason) for t in checks)], key=lambda v: SEVERITY.index(v[0]))
+        told = [
+            (t.verdict, t.reason) for t in checks if t.reason is not Reason.NOT_SCALAR
+        ]  # what does not apply decides nothing
+        verdict, reason = min([(verdict, reason), *told], key=lambda v: SEVERITY.index(v[0]))
     return replace(
         blank,
         verdict=verdict,

@@ -95,6 +95,7 @@ def test_several_outputs_have_no_descent():
     table = table_of(torch.sin, normal(4))
     assert (table.verdict, table.reason) == (Verdict.INCONCLUSIVE, Reason.NOT_SCALAR)
     assert "shape (4,)" in table.conclusion
+    assert gradcheck.check(torch.sin, normal(4), checks=("descent",)).ok
 
 
 def test_at_a_stationary_point_there_is_no_step():
