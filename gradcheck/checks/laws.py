@@ -199,7 +199,7 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
         place = int(np.argmax(excess if broken else relative + LAST * np.nan_to_num(scale / whole)))
         beside = scale[place] if broken else whole[place]
         coarse = "too coarse to tell" if allowed[place] > COARSE * beside > 0 else ""
-        values = left[place], right[place], apart[place] / beside if apart[place] else 0.0, allowed[place] / beside
+        values = left[place], right[place], apart[place] / beside if apart[place] else 0.0, allowed[place] / (beside or np.nan)
     return Row(law.name, tuple(map(float, values)), Verdict.FAIL.value if broken else coarse), ""
 
 
