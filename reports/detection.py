@@ -1,6 +1,6 @@
 """Study: is a wrong gradient caught? Faults of many kinds and sizes, planted in the gradients of functions and layers.
 
-    python reports/detection.py            # writes reports/detection.md and its charts; about ten minutes on one core
+    python reports/detection.py            # writes reports/detection.md and its charts; about half an hour on one core
 
 It needs JAX and Matplotlib.
 """

@@ -1,6 +1,6 @@
 """Study: does a right gradient ever fail? PyTorch's own operator database through gradcheck, beside PyTorch's gradcheck.
 
-    python reports/false_alarms.py            # writes reports/false_alarms.md; about twenty minutes on two cores
+    python reports/false_alarms.py            # writes reports/false_alarms.md; about half an hour on two cores
 
 The database ships with PyTorch (`torch.testing._internal.common_methods_invocations.op_db`; it needs `expecttest`).
 """

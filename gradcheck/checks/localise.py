@@ -73,7 +73,9 @@ def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int], *
     if not known:
         return None
     found = sorted(known.values(), key=lambda one: -abs(one.entry.claimed - one.entry.estimate))
-    where = Whereabouts(tuple(one.entry for one in found), len(found) if complete else None, share, sampled)
+    entries = {one.entry.entry: one.entry for one in reversed(found)}  # of a complex entry the part that is off by more
+    named = tuple(reversed(entries.values()))
+    where = Whereabouts(named, len(named) if complete else None, share, sampled)
     return replace(found[0].judged, where=where)
 
 

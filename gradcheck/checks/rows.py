@@ -126,6 +126,8 @@ def _where(c: Compared, units: F64) -> Whereabouts:
         off = np.where(wrong, np.nan_to_num(s.apart / np.abs(units), nan=np.inf), -1.0)
     places = np.flatnonzero(np.any(wrong, axis=0))
     places = places[np.argsort(-np.max(off[:, places], axis=0), kind="stable")]
+    _, first = np.unique(places // c.leaf.width, return_index=True)  # of a complex entry the part that is off by more
+    places = places[np.sort(first)]
     entries = []
     for i in places[:LISTED]:
         at, unit = (int(np.argmax(off[:, i])), i), float(units[i]) or 1.0

@@ -105,3 +105,24 @@ def test_several_leaves_are_each_told_where_they_are_wrong():
         if c.method == "analytic" and c.against == "numeric"
     }
     assert found == {"x": [(5,)], "y": [(700,)]}
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_complex_entries_count_once(mode):
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return z**2
+
+        @staticmethod
+        def backward(ctx, g):
+            (z,) = ctx.saved_tensors
+            found = g * (2 * z).conj()
+            found[[1, 6]] *= 1.5
+            return found
+
+    result = gradcheck.check(Square, normal(40, dtype="complex128"), mode=mode)
+    where = numeric(result).where
+    assert {w.entry for w in where.entries} == {(1,), (6,)}
+    assert where.count == 2
