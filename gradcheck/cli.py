@@ -65,7 +65,9 @@ def run(
         str | None, typer.Option(help="What a trial may hold besides the target: 500MB, 4GiB. Default: 2GiB.")
     ] = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over.")] = 1,
-    timeout: Annotated[str | None, typer.Option(help="What a case may take before it is ended: 90s, 5min.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")
+    ] = None,
     keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
     verbose: Annotated[

@@ -108,7 +108,8 @@ def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
     if not np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)):
         return c
     dense = partials.through_kink(bench.evaluator, bench.setting, c.leaf, rows, bench.rtol(rows), bench.label)
-    wrong = np.any(dense.code == 2, axis=1, keepdims=True) & (c.seen == Reason.KINK_SUBGRADIENT)
+    clean = ~np.any(c.code == 2, axis=1, keepdims=True)  # else it may be the other entries that the directions show
+    wrong = clean & np.any(dense.code == 2, axis=1, keepdims=True) & (c.seen == Reason.KINK_SUBGRADIENT)
     seen = c.seen.copy()
     seen[wrong] = Reason.OUTSIDE_KINK
     return replace(c, code=np.where(wrong, 2, c.code).astype(np.int8), seen=seen)

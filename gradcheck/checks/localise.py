@@ -61,7 +61,9 @@ def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: f
         rest = _without(rest, leaf, one)
         left = look(part.sheet, along(rest, part), rtol, demanded=bench.demanded)
         if not np.any(left.code) and not np.any(left.doubtful):
-            return _located(known, 1.0, sampled, complete=True)
+            whole = part.place == slice(0, leaf.entries * leaf.width)
+            share = (part.place.stop - part.place.start) / (leaf.entries * leaf.width)
+            return _located(known, share, sampled, complete=whole)
         if len(known) == 1:
             sampled = _sample(bench, rows, leaf, channel, one.place, rtol)
             if 2 * sampled[1] >= sampled[0]:
@@ -73,10 +75,13 @@ def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int], *
     if not known:
         return None
     found = sorted(known.values(), key=lambda one: -abs(one.entry.claimed - one.entry.estimate))
-    entries = {one.entry.entry: one.entry for one in reversed(found)}  # of a complex entry the part that is off by more
+    wrong = [one for one in found if one.judged.code[0, 0] == 2]
+    if not wrong:  # declared straight-through: no more than that is known of the others
+        return found[0].judged
+    entries = {one.entry.entry: one.entry for one in reversed(wrong)}  # of a complex entry the part that is off by more
     named = tuple(reversed(entries.values()))
     where = Whereabouts(named, len(named) if complete else None, share, sampled)
-    return replace(found[0].judged, where=where)
+    return replace(wrong[0].judged, where=where)
 
 
 def _slopes(bench: Bench, leaf: Leaf, channel: int) -> Slopes:
@@ -110,7 +115,10 @@ def _next(
     bench: Bench, rows: Rows, leaf: Leaf, channel: int, slopes: Slopes, rtol: float, attempt: int, *, first: bool
 ) -> _Found | None:
     """The entry that a way down leads to, if its own estimate confirms that it is wrong."""
-    gradient, u = rows.rows[channel, leaf.span], _tangent(bench, leaf, attempt)
+    gradient = rows.rows[channel, leaf.span]
+    if not np.all(np.isfinite(gradient)):  # of a sum with a NaN no half can be told from the other
+        return _confirmed(bench, rows, leaf, channel, int(np.argmin(np.isfinite(gradient))), rtol, first=first)
+    u = _tangent(bench, leaf, attempt)
 
     def disagreement(part: slice) -> float:
         return float(gradient[part] @ u[part]) - slopes(part.start, part.stop, attempt)
@@ -155,12 +163,13 @@ def _sample(bench: Bench, rows: Rows, leaf: Leaf, channel: int, known: int, rtol
     """Of some other entries, how many are wrong, cheaply."""
     size, setting = leaf.entries * leaf.width, only(bench.setting, channel)
     step = central.steps_for(setting, bench.program.eps)[-1]
-    chosen = generator(0, "sample", bench.label, leaf.path).permutation(size)[: SAMPLED + 1]
-    chosen = chosen[chosen != known][:SAMPLED]
+    chosen = generator(0, "sample", bench.label, leaf.path).permutation(size)[: SAMPLED + leaf.width]
+    chosen = chosen[chosen // leaf.width != known // leaf.width][:SAMPLED]
     units = partials.displacements(bench.program, leaf)[chosen]
     wrong = 0
     for i, unit in zip(chosen, units, strict=True):
         phi = bench.evaluator.line_of_entry(leaf.start + int(i), float(unit))
-        claim, slope = float(rows.rows[channel, leaf.start + i] * unit), _difference(phi, setting, step)
-        wrong += abs(claim - slope) > max(rtol, GROSS) * max(abs(claim), abs(slope))
+        claim, found = float(rows.rows[channel, leaf.start + i] * unit), central.estimate(phi, setting, (step,))
+        slope, bound = float(found.value[0]), float(found.bound[0])
+        wrong += abs(claim - slope) - bound > max(rtol, GROSS) * max(abs(claim), abs(slope))
     return len(chosen), wrong

@@ -192,7 +192,7 @@ def _unless_tied(bench: Bench, rows: Rows, wrong: Compared, cotangents: F64) -> 
         return wrong
     seen = wrong.seen.copy()
     seen[bad] = Reason.TIE
-    return replace(wrong, code=np.where(bad, np.max(tied), wrong.code).astype(np.int8), seen=seen)
+    return replace(wrong, code=np.where(bad, np.max(tied), wrong.code).astype(np.int8), seen=seen, where=None)
 
 
 def _most_tied(x: F64) -> int:

@@ -145,7 +145,8 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool, hidden_to
         confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
         if confirmed >= enough or not queue:
-            return now
+            unsure = (now.code == 2) & sheet.rough & ~sheet.refined  # a kink, perhaps: nobody looked
+            return replace(now, code=np.where(unsure, 1, now.code).astype(np.int8))
         for line in queue:
             refine(sheet, line)
         for line in queue if hidden_too else ():

@@ -187,15 +187,19 @@ def _place(c: Comparison) -> Text:
 
 def _whereabouts(c: Comparison, where: Whereabouts) -> str:
     """How many entries are wrong, and which."""
-    named = ", ".join(f"{_index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}" for w in where.entries)
+    same = any(w.claimed == c.claimed for w in where.entries)  # else the line above is about one output, these about several
+    values = [f" {w.claimed:.6g} for {w.estimate:.6g}" if same else "" for w in where.entries]
+    named = ", ".join(f"{_index(w.entry)}{value}" for w, value in zip(where.entries, values, strict=True))
+    listed = len(where.entries)
     total = f"{c.entries:,} {'entry' if c.entries == 1 else 'entries'}"
     if where.count == c.entries:
         return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
     if where.count is not None:
-        more = f" and {where.count - len(where.entries)} more" if where.count > len(where.entries) else ""
+        more = f" and {where.count - listed} more" if where.count > listed else ""
         return f"{where.count} of {total} {'is' if where.count == 1 else 'are'} wrong: {named}{more}"
     looked, wrong = where.sampled
-    return f"of {total} at least {len(where.entries)} wrong: {named}; of {looked} others taken at random {wrong} are wrong"
+    others = f"; of {looked} others taken at random {wrong} are wrong" if looked else ""
+    return f"of {total} at least {listed} wrong: {named}{others}"
 
 
 def _derivative(c: Comparison) -> str:

@@ -79,7 +79,7 @@ def _refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> No
         raise InputError(f"dim {unknown[0]}: no input has a size of that name (there are: {known})")
 
 
-def failed_to_start(case: Case, options: Options, error: Exception) -> CheckResult:
+def failed_to_start(case: Case, options: Options, error: BaseException) -> CheckResult:
     """The result of a case that could not be checked: the user's mistake, or ours."""
     usage = isinstance(error, UsageError)
     return CheckResult(

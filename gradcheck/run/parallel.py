@@ -10,11 +10,12 @@ import os
 import sys
 import time
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
 from gradcheck.run.one import check_case, failed_to_start
 from gradcheck.run.plan import Request, plan
@@ -49,7 +50,7 @@ def results(
     waiting, suspects = deque(range(len(cases))), deque[int]()
     while waiting or suspects:
         alone = bool(suspects)  # what ran when a process died is run again, one by one, to see which of them it was
-        queue, width = (suspects, 1) if alone else (waiting, jobs)
+        queue, width = (suspects, 1) if alone else (waiting, min(jobs, len(waiting)))
         executor = _executor(width)
         try:
             for number, outcome in _until_one_dies(executor, queue, cases, options, request, width, timeout, started):
@@ -57,7 +58,9 @@ def results(
                     yield number, outcome
                 elif outcome is Reason.TIMEOUT:
                     yield number, _lost(cases[number], options, outcome, f"it took longer than {timeout:g} s")
-                elif outcome is Reason.WORKER_DIED and alone:
+                elif isinstance(outcome, BaseException):
+                    yield number, failed_to_start(cases[number], options, outcome)
+                elif outcome is Reason.WORKER_DIED and width == 1:
                     yield number, _lost(cases[number], options, outcome, DIED)
                 else:
                     (suspects if outcome is Reason.WORKER_DIED else waiting).append(number)
@@ -74,28 +77,43 @@ def _until_one_dies(
     width: int,
     timeout: float | None,
     started: Callable[[Case], None],
-) -> Iterator[tuple[int, CheckResult | Reason | None]]:
-    """Numbers with a result; after a death or a timeout, which end it, a reason, and None for what is to be run again."""
+) -> Iterator[tuple[int, CheckResult | BaseException | Reason | None]]:
+    """Numbers with a result, or what the worker raised.
+
+    A death or a timeout ends it: then with a reason, and None for what is to be run again.
+    """
     running: dict[Future[CheckResult], tuple[int, float]] = {}
     while queue or running:
         while queue and len(running) < width:
             number = queue.popleft()
+            try:
+                job = executor.submit(_checked, request, number, cases[number].name, options, len(cases) == 1)
+            except BrokenExecutor:  # a process died just now: those that ran will say so
+                queue.appendleft(number)
+                break
             started(cases[number])
-            job = executor.submit(_checked, request, number, options, len(cases) == 1)
             running[job] = number, time.monotonic()
+        if not running:
+            return
         deadline = None if timeout is None else max(min(t for _, t in running.values()) + timeout - time.monotonic(), 0.0)
         done, _ = wait(running, timeout=deadline, return_when=FIRST_COMPLETED)
-        if any(job.exception() is not None for job in done):
-            yield from (
-                (number, Reason.WORKER_DIED if job.exception() else job.result()) for job, (number, _) in _ended(running)
-            )
+        if any(isinstance(job.exception(), BrokenExecutor) for job in done):
+            yield from ((number, _outcome(job)) for job, (number, _) in _ended(running))
             return
         for job in done:
-            yield running.pop(job)[0], job.result()
+            yield running.pop(job)[0], _outcome(job)
         overdue = [j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout]
         if overdue:
             yield from ((number, Reason.TIMEOUT if job in overdue else None) for job, (number, _) in running.items())
             return
+
+
+def _outcome(job: Future[CheckResult]) -> CheckResult | BaseException | Reason:
+    """A result, what the worker raised, or that it died."""
+    error = job.exception()
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return job.result() if error is None else Reason.WORKER_DIED if isinstance(error, BrokenExecutor) else error
 
 
 def _ended(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:
@@ -115,14 +133,22 @@ def _lost(case: Case, options: Options, reason: Reason, message: str) -> CheckRe
     return replace(failed_to_start(case, options, RuntimeError()), reason=reason, message=message, traceback="")
 
 
-def _checked(request: Request, number: int, options: Options, alone: bool) -> CheckResult:
+def _checked(request: Request, number: int, name: str, options: Options, alone: bool) -> CheckResult:
     """What a worker does; what the user's code prints goes to stderr."""
     with redirect_stdout(sys.stderr):
-        case = _planned(request)[number]
+        case = _found(_planned(request), number, name)
         try:
             return check_case(case, options, case.target, alone=alone)
         except Exception as error:
             return failed_to_start(case, options, error)
+
+
+def _found(cases: list[Case], number: int, name: str) -> Case:
+    """The case of that name, wherever planning put it here: a set of names has another order in each process."""
+    for case in (*cases[number : number + 1], *cases):
+        if case.name == name:
+            return case
+    raise UsageError(f"{name} is not among the cases that another process finds; declare the same ones each time")
 
 
 @functools.lru_cache(maxsize=1)

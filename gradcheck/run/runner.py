@@ -76,7 +76,7 @@ def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case
         started(case)
         try:
             yield number, check_case(case, options, case.target, alone=len(cases) == 1)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield number, failed_to_start(case, options, error)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 SAME = 1e-4  # relative: a fitted factor so near a number that has a name is that number
+NEARER = 1e-2  # of the error that a diagnosis explains: more it may not leave over
 PLAIN = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
 HINTS = {"2": "did the loss mean 1/(2N)?", "1/2": "is the 2 of a square missing?"}
 MANY = 8  # entries of which one that is wrong is hardly the largest by chance
@@ -264,7 +265,7 @@ def _term(facts: Facts) -> Iterator[Diagnosed]:
     """Something proportional to the input, to its sign, or a constant is missing."""
     if facts.width == 2:
         return
-    for name, term in (("the input", facts.x), ("the sign of the input", np.sign(facts.x)), ("1", np.ones_like(facts.x))):
+    for name, term in (("the input", facts.x), ("1", np.ones_like(facts.x)), ("the sign of the input", np.sign(facts.x))):
         candidate = np.broadcast_to(term, facts.claim.shape)
         c, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
         if numbers >= LEAST and c != 0 and np.isfinite(c) and facts.holds(facts.claim + c * candidate):
@@ -283,13 +284,15 @@ def _summed(facts: Facts) -> Iterator[Diagnosed]:
             ("sum", np.sum(true, axis=which, keepdims=True)),
             ("mean", np.mean(true, axis=which, keepdims=True)),
         ):
-            if count > 1 and _equal(facts.shaped, np.broadcast_to(reduced, true.shape)):
+            if count > 1 and _explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
                 yield _said(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, the same all along it")
 
 
-def _equal(a: F64, b: F64) -> bool:
-    """Whether two arrays are the same as far as a diagnosis goes: one that fits everywhere to 1e-4 is no coincidence."""
-    return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.max(np.abs(a), initial=0.0))))
+def _explains(claim: F64, told: F64, true: F64) -> bool:
+    """Whether a claim is what a diagnosis says: to 1e-4 everywhere, and far nearer to it than to the truth."""
+    off = float(np.max(np.abs(claim - told), initial=0.0))
+    close = off <= SAME * float(np.max(np.abs(claim), initial=0.0))
+    return close and off <= NEARER * float(np.max(np.abs(claim - true), initial=0.0))
 
 
 def _in_part(facts: Facts) -> Iterator[Diagnosed]:
@@ -326,7 +329,8 @@ def _relation(facts: Facts, wrong: NDArray[np.bool_]) -> str:
     if not np.any(claim):
         return "claimed = 0"
     c = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
-    return f"claimed = {c:.4g} x true" if c and _equal(claim, c * true) else "claimed is wrong"
+    digits = 4 if abs(c - 1) > SAME else 8
+    return f"claimed = {c:.{digits}g} x true" if c and _explains(claim, c * true, true) else "claimed is wrong"
 
 
 def _special(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:

@@ -126,3 +126,45 @@ def test_complex_entries_count_once(mode):
     where = numeric(result).where
     assert {w.entry for w in where.entries} == {(1,), (6,)}
     assert where.count == 2
+
+
+def test_a_claim_that_is_not_finite_is_located():
+    def gradient(x):
+        g = np.cos(x)
+        g[100] = np.nan
+        return g
+
+    result = gradcheck.check(lambda x: np.sum(np.sin(x)), normal(3000), gradient=gradient, framework="numpy")
+    assert numeric(result).worst_entry == (100,)
+
+
+def test_right_entries_lost_in_rounding_are_not_taken_for_wrong_ones():
+    weights = np.where(np.arange(3000) % 2, 1.0, 1e-9)
+
+    def gradient(x):
+        g = 2 * weights * x
+        g[[3, 901]] *= 1.5
+        return g
+
+    result = gradcheck.check(lambda x: np.sum(weights * x**2), normal(3000), gradient=gradient, framework="numpy")
+    assert {w.entry for w in numeric(result).where.entries} == {(3,), (901,)}
+
+
+def test_kinks_beside_wrong_entries_are_not_called_wrong():
+    x = torch.cat([torch.zeros(10), torch.arange(1.0, 11.0)]).double()
+
+    class Relu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.relu(x).sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            found = g * (x > 0)
+            found[10:16] *= 3
+            return found
+
+    where = numeric(gradcheck.check(Relu, x)).where
+    assert where.count == 6
