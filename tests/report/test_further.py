@@ -69,5 +69,6 @@ def test_a_misspelt_choice_is_a_usage_error(words, message):
 
 
 def test_the_replay_command_repeats_the_checks():
-    done = run("torch:sin", "--input", "normal(3)", "--checks", "descent,laws", "--partner", "torch:cos")
-    assert "--partner torch:cos --checks descent,laws" in done.stdout
+    words = ["--input", "normal(3)", "--checks", "descent,laws", "--partner", "torch:cos", "--json", "-"]
+    replay = json.loads(run("torch:sin", *words).stdout)["results"][0]["replay"]
+    assert "--partner torch:cos --checks descent,laws" in replay
