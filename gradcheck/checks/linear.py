@@ -52,15 +52,16 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
     rows = np.stack(apiece)
     terms = weights[:, None] * rows
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
-    opposite = opposite / unit
-    apart = np.maximum(np.abs(summed - terms.sum(axis=0)), np.abs(summed + opposite))
+    opposite = opposite / unit  # a power of two: all rounding is the same, whatever cancels
+    apart, scaled = np.abs(summed - terms.sum(axis=0)), np.abs(summed + opposite)
     size = np.abs(terms).sum(axis=0)
     setting = replace(bench.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     slopes = partials.output_slopes(program, setting)[0]  # terms as large as the outputs may cancel in a derivative
     for leaf in bench.leaves:
         largest = np.max(size[leaf.span], initial=0.0)
-        last = UNITS * (eps * np.max(slopes[leaf.span], initial=largest) + smallest(eps) * max(1.0, 1 / unit))
-        excess = np.nan_to_num(apart[leaf.span], nan=0.0, posinf=0.0) - last
+        least = UNITS * (eps * largest + smallest(eps) * max(1.0, 1 / unit))
+        last = least + UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
+        excess = np.maximum(_finite(apart[leaf.span]) - last, _finite(scaled[leaf.span]) - least)
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
             moved = claims.jittered(claims.of_claim(claim, rows, program), program, cotangents)
             excess -= UNITS * np.max(weights @ moved.own[:, leaf.span], initial=0.0)
@@ -71,6 +72,10 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
             values = summed[place], terms[:, place].sum(), -opposite[place]
             return Contract("linear-vjp", Verdict.FAIL, _told(claim, leaf.path, leaf.index(place), values))
     return Contract("linear-vjp", Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
+
+
+def _finite(apart: F64) -> F64:
+    return np.nan_to_num(apart, nan=0.0, posinf=0.0)
 
 
 def smallest(eps: float) -> float:

@@ -51,6 +51,14 @@ def test_a_cotangent_ignored_in_a_small_part_is_seen_at_the_size_that_backwards_
     assert linear(result).verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_cotangent_ignored_in_a_part_is_seen_beside_outputs_far_larger_than_the_slopes(dtype):
+    share = 1e-3
+    mostly = layer(lambda x: x.square().mean(), lambda g, x: 2 * x / x.numel() * ((1 - share) * g + share))
+    result = gradcheck.check(mostly, normal(20_000), dtype=dtype)
+    assert linear(result).verdict is Verdict.FAIL
+
+
 def test_a_backward_that_uses_the_size_of_each_cotangent_fails_for_many_outputs():
     result = gradcheck.check(layer(lambda x: x**2, lambda g, x: 2 * x * g.abs()), normal(30))
     assert result.verdict is Verdict.FAIL
