@@ -22,6 +22,7 @@ from gradcheck.backends.program import (
     EPS,
     F64,
     Claim,
+    Composed,
     Leaf,
     Member,
     Program,
@@ -149,22 +150,12 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     )
     claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
-        def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
-            if function is None:
-                return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
-            args, kwargs = bound.call.rebuild(values[: called.argument_count])
-            return flatten(function(*args, **kwargs)).leaves  # type: ignore[return-value]
-
-        with torch.enable_grad():
-            return combined.vjp(call, _tensors(bound, at, requires_grad=True), bound, members, combine, cotangent)
-
     return Program(
         framework="torch",
         shapes=shapes_of(call, bound.outputs),
         name=case.name,
         fn=state.replayed(called.fn, drawn),
-        composed=composed,
+        composed=_composed(run, called, bound),
         stepped=steps.stepped(leaves, torch.from_numpy, to_numpy),
         leaves=leaves,
         outputs=bound.outputs,
@@ -177,6 +168,22 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
         mutated=mutated,
     )
+
+
+def _composed(run: Callable[..., Any], called: _Target, bound: Binding) -> Composed:
+    """The derivative of a combination, by PyTorch."""
+
+    def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
+        if function is None:
+            return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
+        args, kwargs = bound.call.rebuild(values[: called.argument_count])
+        return flatten(function(*args, **kwargs)).leaves  # type: ignore[return-value]
+
+    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
+        with torch.enable_grad():
+            return combined.vjp(call, _tensors(bound, at, requires_grad=True), bound, members, combine, cotangent)
+
+    return composed
 
 
 def _leaves(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[_Target, Any, tuple[int, ...]]:
@@ -308,7 +315,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             return np.concatenate(flat)
     except Unavailable:
         raise
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         raise Unavailable(one_line(error, 120)) from error
 
 

@@ -14,6 +14,8 @@ from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gradcheck.evidence.line import F64
 
 CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
@@ -132,13 +134,19 @@ def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
     return replace(rows, own=rows.own + ROUNDING * rows.conditioning[0])
 
 
+def points_around(point: F64, eps: float, name: str, count: int) -> Iterator[F64]:
+    """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream."""
+    for k in range(count):
+        signs = generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
+        signs[point == np.round(point)] = 0.0
+        yield point * (1 + eps * signs)
+
+
 def _spread(rows: Rows, claim: Claim, program: Program, cotangents: F64) -> F64:
     spread = np.zeros(rows.rows.shape)
-    for k in range(JITTERS):
-        signs = generator(0, "jitter", rows.method, k).choice([-1.0, 1.0], program.point.shape)
-        signs[program.point == np.round(program.point)] = 0.0
+    for at in points_around(program.point, rows.eps, rows.method, JITTERS):
         try:
-            moved = rows_of(claim, program.point * (1 + rows.eps * signs), cotangents)
+            moved = rows_of(claim, at, cotangents)
         except Exception:
             continue
         with np.errstate(all="ignore"):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
 from gradcheck.checks import directional
 from gradcheck.evidence import probes
 from gradcheck.results import CheckTable, Reason, Row, Verdict
@@ -19,6 +18,7 @@ from gradcheck.results import CheckTable, Reason, Row, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradcheck.backends.program import Claim
     from gradcheck.checks.bench import Bench
     from gradcheck.checks.directional import Directional
     from gradcheck.evidence.line import F64
@@ -37,35 +37,34 @@ LARGEST = 2.0**20  # times the learning rate that moves the parameters by their 
 JUMPS = 1e-3  # of the largest fall: what is left between two learning rates that are all but equal is a jump
 
 
-def examine(bench: Bench) -> list[CheckTable]:
-    """Take steps of every size."""
-    program, claim = bench.program, directional.chief(bench)
-    if claim is None:
-        return [directional.without_claim("descent", Reason.NOTHING_CLAIMED.message, bench)]
+def examine(bench: Bench, claim: Claim) -> CheckTable:
+    """Take steps of every size.
+
+    Raises:
+        Unavailable: where the claim cannot be had.
+    """
+    program = bench.program
     if program.value.size != 1:
         shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in program.outputs)
-        return [_told(bench, claim.method, Reason.NOT_SCALAR, f"{Reason.NOT_SCALAR.message}: {shapes}")]
+        return _told(bench, claim.method, Reason.NOT_SCALAR, f"{Reason.NOT_SCALAR.message}: {shapes}")
     cotangents = np.ones((1, 1))
-    try:
-        rows = directional.gradient(bench, claim, cotangents)
-    except Unavailable as why:
-        return [directional.without_claim("descent", f"{claim.method}: {why}", bench)]
+    rows = directional.gradient(bench, claim, cotangents)
     g = rows.rows[0]
     if not np.all(np.isfinite(g)):
-        return [_told(bench, claim.method, Reason.CLAIM_NOT_FINITE, "the gradient is not finite: there is no step to take")]
+        return _told(bench, claim.method, Reason.CLAIM_NOT_FINITE, "the gradient is not finite: there is no step to take")
     if not np.any(g):
         words = "the gradient is exactly zero: gradient descent stands still here"
-        return [CheckTable("descent", claim.method, Verdict.PASS, Reason.BOTH_ZERO, words, trial=bench.trial)]
+        return _told(bench, claim.method, Reason.BOTH_ZERO, words, Verdict.PASS)
     unit = _unit(bench, g)
     step = _step(bench, g)
     problem = _without_first_order(bench, claim.method, step, unit)
     if problem is not None:
-        return [problem]
+        return problem
     small = step(unit * 10.0 ** -(DECADES // 2))
     size = float(np.linalg.norm(small))
     u = small * (np.linalg.norm(_scales(bench)) / size)  # the ladder's unit is a displacement of the inputs' own size
     found = directional.along(bench, claim, rows, cotangents, u)
-    return [_table(bench, claim.method, found, g, step, unit)]
+    return _table(bench, claim.method, found, g, step, unit)
 
 
 def _told(bench: Bench, method: str, reason: Reason, words: str, verdict: Verdict = Verdict.INCONCLUSIVE) -> CheckTable:
@@ -175,14 +174,14 @@ def _up_to(measured: Change, unit: float, noise: float) -> str:
     high, most = low, 0.0
     while (change := measured(high)) < 0 and high < LARGEST * unit:
         low, high, most = high, 2 * high, max(most, -change)
-    if measured(high) < 0:
+    if change < 0:
         return f"it falls at every learning rate tried, up to {high:.1e}"
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if measured(middle) < 0 else (low, middle)
-    after = measured(high)
+    before, after = measured(low), measured(high)
     if not math.isfinite(after):
         return f"the value falls for learning rates up to {low:.4g}, beyond which it is not finite"
-    jump = after - measured(low) > max(JUMPS * most, CLEAR * noise)
-    tail = f", where it jumps by {after - measured(low):.3g}" if jump else ""
+    jump = after - before > max(JUMPS * most, CLEAR * noise)
+    tail = f", where it jumps by {after - before:.3g}" if jump else ""
     return f"the value falls for learning rates up to {low:.4g}{tail}"

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
 from gradcheck.checks import directional
-from gradcheck.evidence import probes
 from gradcheck.results import SEVERITY, CheckTable, Reason, Row, Verdict
-from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
+    from gradcheck.backends.program import Claim
     from gradcheck.checks.bench import Bench
     from gradcheck.checks.directional import Directional
-    from gradcheck.evidence.line import F64
 
 DISPLACEMENTS = 3
 DECADES = range(1, 9)  # steps of 1e-1 to 1e-8 of the inputs' size
@@ -30,30 +27,19 @@ FIRST = 1.5  # an order below that is 1: what is left over is as large as the st
 ROUNDING = "rounding"
 
 
-def examine(bench: Bench) -> list[CheckTable]:
-    """Look along some displacements; the table is that of the worst."""
-    claim = directional.chief(bench)
-    if claim is None:
-        return [directional.without_claim("differential", Reason.NOTHING_CLAIMED.message, bench)]
+def examine(bench: Bench, claim: Claim) -> CheckTable:
+    """Look along some displacements; the table is that of the worst.
+
+    Raises:
+        Unavailable: where the claim cannot be had.
+    """
     cotangents = directional.combination(bench)
-    try:
-        rows = directional.gradient(bench, claim, cotangents)
-    except Unavailable as why:
-        return [directional.without_claim("differential", f"{claim.method}: {why}", bench)]
+    rows = directional.gradient(bench, claim, cotangents)
     tables = []
     for k in range(DISPLACEMENTS):
-        found = directional.along(bench, claim, rows, cotangents, _displacement(bench, k))
+        found = directional.along(bench, claim, rows, cotangents, directional.displacement(bench, "displacement", k))
         tables.append(_table(bench, claim.method, found))
-    return [min(tables, key=lambda t: SEVERITY.index(t.verdict))]
-
-
-def _displacement(bench: Bench, k: int) -> F64:
-    program = bench.program
-    parts = [
-        probes.dense(generator(0, "displacement", bench.label, leaf.path, k), program.point[leaf.span], program.eps)
-        for leaf in program.leaves
-    ]
-    return np.concatenate(parts)
+    return min(tables, key=lambda t: SEVERITY.index(t.verdict))
 
 
 def _table(bench: Bench, method: str, found: Directional) -> CheckTable:

@@ -10,16 +10,17 @@ import numpy as np
 from gradcheck.backends.program import Leaf
 from gradcheck.checks import claims
 from gradcheck.checks.outputs import outlook
-from gradcheck.checks.part import SUM
-from gradcheck.checks.sheet import Along, measure, settle
-from gradcheck.results import CheckTable, Reason, Verdict
+from gradcheck.checks.part import along_tangents
+from gradcheck.checks.sheet import measure, settle
+from gradcheck.evidence import probes
+from gradcheck.results import Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import VERDICTS, reason_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradcheck.backends.program import Claim
+    from gradcheck.backends.program import Claim, Program
     from gradcheck.checks.bench import Bench
     from gradcheck.checks.claims import Rows
     from gradcheck.evidence.line import F64
@@ -46,10 +47,17 @@ class Directional:
     noise: float
 
 
-def chief(bench: Bench) -> Claim | None:
+def chief(program: Program) -> Claim | None:
     """The claim that further checks look at: what was written by hand, else automatic differentiation."""
-    found = sorted(bench.program.claims, key=lambda c: ORDER.index(c.method))
-    return found[0] if found else None
+    return min(program.claims, key=lambda c: ORDER.index(c.method), default=None)
+
+
+def displacement(bench: Bench, name: str, *more: object) -> F64:
+    """A random tangent that moves every leaf at once; `name` and what follows name its random stream."""
+    program = bench.program
+    streams = [generator(0, name, bench.label, leaf.path, *more) for leaf in program.leaves]
+    parts = [probes.dense(rng, program.point[o.span], program.eps) for rng, o in zip(streams, program.leaves, strict=True)]
+    return np.concatenate(parts)
 
 
 def combination(bench: Bench) -> F64:
@@ -69,11 +77,6 @@ def gradient(bench: Bench, claim: Claim, cotangents: F64) -> Rows:
     return claims.of_claim(asked, claims.rows_of(asked, bench.program.point, cotangents), bench.program)
 
 
-def without_claim(check: str, why: str, bench: Bench) -> CheckTable:
-    """What a check says where there is nothing to look at."""
-    return CheckTable(check, "", Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, why, trial=bench.trial)
-
-
 def along(bench: Bench, claim: Claim, rows: Rows, cotangents: F64, tangent: F64) -> Directional:
     """Hold a claim's rows, one of them, against the evidence along a direction."""
     program, rtol = bench.program, bench.rtol_of(claim.eps)
@@ -81,10 +84,10 @@ def along(bench: Bench, claim: Claim, rows: Rows, cotangents: F64, tangent: F64)
     setting = replace(bench.setting, channels=cotangents)
     phi = bench.evaluator.line(tangent)
     sheet = measure(everything, [phi], [setting], program.eps)
-    first = settle(sheet, _sum(rows, tangent), rtol, demanded=bench.demanded)
+    first = settle(sheet, along_tangents(rows, everything.span, tangent[None]), rtol, demanded=bench.demanded)
     if first.code[0, 0] or first.doubtful[0, 0]:
         moved = claims.jittered(rows, program, cotangents)
-        first = settle(sheet, _sum(moved, tangent), rtol, demanded=bench.demanded)
+        first = settle(sheet, along_tangents(moved, everything.span, tangent[None]), rtol, demanded=bench.demanded)
     s, code, seen = first.sides, int(first.code[0, 0]), first.seen[0, 0]
     claimed, estimate, allowed = float(s.claim[0, 0]), float(s.value[0, 0]), float(s.allowed[0, 0])
     verdict, reason = VERDICTS[code], reason_for(VERDICTS[code], claimed, estimate, allowed, seen)
@@ -96,12 +99,3 @@ def along(bench: Bench, claim: Claim, rows: Rows, cotangents: F64, tangent: F64)
 
     noise = setting.slack * float(setting.combined(np.maximum(setting.deviation, setting.rounding(program.value)))[0])
     return Directional(claimed, estimate, allowed, verdict, reason, change, noise)
-
-
-def _sum(rows: Rows, tangent: F64) -> Along:
-    terms = rows.rows[:1] * tangent
-    size = np.sum(np.abs(terms), axis=1)
-    scale = np.minimum(size, SUM * np.linalg.norm(terms, axis=1))
-    slip = rows.eps * size
-    own = np.sqrt(np.sum((rows.own[:1] * tangent) ** 2, axis=1)) + slip
-    return Along(np.sum(terms, axis=1)[None], own[None], slip[None], scale[None], many=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradcheck.checks import demotion, descent, differential, laws, sensitivity
+from gradcheck.backends.program import Unavailable
+from gradcheck.checks import demotion, descent, differential, directional, laws, sensitivity
 from gradcheck.errors import TargetError
 from gradcheck.results import CheckTable, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradcheck.backends.program import Program
+    from gradcheck.backends.program import Claim, Program
     from gradcheck.checks.bench import Bench
     from gradcheck.results import Comparison
 
-CHECKS: dict[str, Callable[[Bench], list[CheckTable]]] = {
+CHECKS: dict[str, Callable[[Bench, Claim], CheckTable]] = {
     "differential": differential.examine,
     "descent": descent.examine,
     "sensitivity": sensitivity.examine,
@@ -31,14 +32,23 @@ def examine(bench: Bench, partners: Sequence[Program], compared: list[Comparison
     Args:
         compared: what the evidence says of the derivative. Where it cannot decide, it cannot decide along one direction either.
     """
-    found: list[CheckTable] = []
-    for name in dict.fromkeys(bench.options.checks):
-        try:
-            found += laws.examine(bench, partners, _used(compared)) if name == "laws" else CHECKS[name](bench)
-        except TargetError as error:  # of an optimiser or a partner: what else was found out stands
-            found.append(CheckTable(name, "", Verdict.ERROR, Reason.TARGET_RAISED, str(error), trial=bench.trial))
+    found = [_made(bench, name, partners, _used(compared)) for name in dict.fromkeys(bench.options.checks)]
     undecided = _undecided(compared)
     return tuple(_tempered(table, undecided) if undecided else table for table in found)
+
+
+def _made(bench: Bench, name: str, partners: Sequence[Program], used: frozenset[str]) -> CheckTable:
+    """One check of the chief claim; what keeps it from being made costs it alone."""
+    claim = directional.chief(bench.program)
+    verdict, reason, words = Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, Reason.NOTHING_CLAIMED.message
+    if claim is not None:
+        try:
+            return laws.examine(bench, claim, partners, used) if name == "laws" else CHECKS[name](bench, claim)
+        except Unavailable as why:
+            words = f"{claim.method}: {why}"
+        except TargetError as error:  # of an optimiser or a partner: what else was found out stands
+            verdict, reason, words = Verdict.ERROR, Reason.TARGET_RAISED, str(error)
+    return CheckTable(name, "", verdict, reason, words, trial=bench.trial)
 
 
 def _used(compared: Sequence[Comparison]) -> frozenset[str]:

@@ -73,11 +73,8 @@ class _Law:
     terms: Callable[[F64], list[F64]]
 
 
-def examine(bench: Bench, partners: Sequence[Program], used: frozenset[str]) -> list[CheckTable]:
+def examine(bench: Bench, claim: Claim, partners: Sequence[Program], used: frozenset[str]) -> CheckTable:
     """Hold every law, with every partner."""
-    claim = directional.chief(bench)
-    if claim is None:
-        return [directional.without_claim("laws", Reason.NOTHING_CLAIMED.message, bench)]
     held_rows = [_held(bench, claim, law) for law in _laws(bench, claim, partners, used)]
     rows, missing = [row for row, _ in held_rows], _missing(held_rows)
     broken = [row.label for row in rows if row.remark == Verdict.FAIL.value]
@@ -89,7 +86,7 @@ def examine(bench: Bench, partners: Sequence[Program], used: frozenset[str]) -> 
         verdict, reason = Verdict.PASS, Reason.AGREES
     else:
         verdict, reason, words = Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, missing
-    return [CheckTable("laws", claim.method, verdict, reason, words, COLUMNS, tuple(rows), trial=bench.trial)]
+    return CheckTable("laws", claim.method, verdict, reason, words, COLUMNS, tuple(rows), trial=bench.trial)
 
 
 def _missing(rows: list[tuple[Row, str]]) -> str:
@@ -150,10 +147,7 @@ def _of_vjp(bench: Bench, f: _Member, v: F64, w: F64) -> _Law:
 
 
 def _adjoint(bench: Bench, f: _Member, forward: Claim | None, v: F64) -> _Law:
-    program = bench.program
-    u = np.concatenate(
-        [probes.dense(generator(0, "adjoint", bench.label, o.path), program.point[o.span], program.eps) for o in program.leaves]
-    )
+    program, u = bench.program, directional.displacement(bench, "adjoint")
 
     def pushed(x: F64) -> F64:
         if forward is not None and forward.jvp is not None:
@@ -191,7 +185,7 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
     allowed = UNITS * (eps * np.maximum(_largest(bench, size), law.size / _scales(bench, size)) + smallest(eps))
     whole = _largest(bench, scale)
     if np.any(apart > allowed):
-        allowed = allowed + UNITS * (_spread(program.point, law, left, eps) + demotion.noise(bench) * _largest(bench, size))
+        allowed = allowed + UNITS * (_spread(program.point, law, eps) + demotion.noise(bench) * _largest(bench, size))
     excess = np.nan_to_num(apart - allowed - bench.rtol_of(eps) * scale, nan=np.inf)
     broken = bool(np.any(excess > 0))
     with np.errstate(all="ignore"):
@@ -222,15 +216,13 @@ def _largest(bench: Bench, sizes: F64) -> F64:
     return found
 
 
-def _spread(point: F64, law: _Law, here: F64, eps: float) -> F64:
-    """How far the two sides move apart when the inputs move by one unit in the last place."""
+def _spread(point: F64, law: _Law, eps: float) -> F64:
+    """How far the rule's side moves when the inputs move by one unit in the last place."""
+    here = np.sum(law.terms(point), axis=0)
     spread = np.zeros(here.shape)
-    for k in range(JITTERS):
-        signs = generator(0, "jitter", law.name, k).choice([-1.0, 1.0], point.shape)
-        signs[point == np.round(point)] = 0.0
-        at = point * (1 + eps * signs)
+    for at in claims.points_around(point, eps, law.name, JITTERS):
         try:
-            moved = np.sum(law.terms(at), axis=0) - np.sum(law.terms(point), axis=0)
+            moved = np.sum(law.terms(at), axis=0) - here
         except (Unavailable, TargetError):
             continue
         spread = np.fmax(spread, np.abs(moved))
@@ -281,9 +273,9 @@ def _partner(program: Program, partner: Program) -> _Member:
     if strange:
         raise InputError(f"partner {partner.name} has the inputs {', '.join(strange)}: expected those of the target")
     places = np.concatenate([np.arange(own[o.path].span.start, own[o.path].span.stop) for o in partner.leaves])
-    if not partner.claims:
+    claim = directional.chief(partner)
+    if claim is None:
         raise InputError(f"partner {partner.name} carries no derivative: every output is detached or constant")
-    claim = min(partner.claims, key=lambda c: directional.ORDER.index(c.method))
     value = partner.native or partner.evaluate
 
     def vjp(x: F64, v: F64) -> F64:

@@ -58,17 +58,21 @@ def only(setting: Setting, channel: int) -> Setting:
 
 
 def along(rows: Rows, part: Part) -> Along:
-    """A claim, one row per probe, along a part's probes.
+    """A claim, one row per probe, along a part's probes."""
+    return along_tangents(rows, part.sheet.leaf.span, part.tangents)
+
+
+def along_tangents(rows: Rows, span: slice, tangents: F64) -> Along:
+    """A claim's numbers in a span, one row per tangent, along tangents (P, n).
 
     What matters of a sum is relative to SUM times its root sum of squares: a tangent's signs are independent of the errors of
     a claim, so errors within rtol of each entry add up to more with a probability of 2 exp(-SUM^2 / 2) (Hoeffding).
     """
-    span = part.sheet.leaf.span
-    terms = rows.rows[:, span] * part.tangents
+    terms = rows.rows[:, span] * tangents
     size = np.sum(np.abs(terms), axis=1)
     scale = np.minimum(size, SUM * np.linalg.norm(terms, axis=1))
     slip = rows.eps * size  # one unit in the last place that all terms may share; their random rounding adds up to less
-    own = np.sqrt(np.sum((rows.own[:, span] * part.tangents) ** 2, axis=1)) + slip
+    own = np.sqrt(np.sum((rows.own[:, span] * tangents) ** 2, axis=1)) + slip
     return Along(np.sum(terms, axis=1)[None], own[None], slip[None], scale[None], many=True)
 
 

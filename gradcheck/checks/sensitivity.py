@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
 from gradcheck.checks import directional
 from gradcheck.evidence import probes
 from gradcheck.results import CheckTable, Reason, Row, Verdict
@@ -18,7 +17,7 @@ from gradcheck.seeds import generator
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gradcheck.backends.program import Leaf
+    from gradcheck.backends.program import Claim, Leaf
     from gradcheck.checks.bench import Bench
     from gradcheck.evidence.line import F64
 
@@ -28,23 +27,21 @@ COLUMNS = ("input", "|df/dx| size", "share")
 DEAD = "dead"
 
 
-def examine(bench: Bench) -> list[CheckTable]:
-    """Rank the inputs by what the claim says of them."""
-    claim = directional.chief(bench)
-    if claim is None:
-        return [directional.without_claim("sensitivity", Reason.NOTHING_CLAIMED.message, bench)]
-    try:
-        rows = np.abs(directional.gradient(bench, claim, _cotangents(bench)).rows)
-    except Unavailable as why:
-        return [directional.without_claim("sensitivity", f"{claim.method}: {why}", bench)]
+def examine(bench: Bench, claim: Claim) -> CheckTable:
+    """Rank the inputs by what the claim says of them.
+
+    Raises:
+        Unavailable: where the claim cannot be had.
+    """
+    rows = np.abs(directional.gradient(bench, claim, _cotangents(bench)).rows)
     if not np.all(np.isfinite(rows)):
         words, reason = "the claim is not finite: there is nothing to rank", Reason.CLAIM_NOT_FINITE
-        return [CheckTable("sensitivity", claim.method, Verdict.INCONCLUSIVE, reason, words, trial=bench.trial)]
+        return CheckTable("sensitivity", claim.method, Verdict.INCONCLUSIVE, reason, words, trial=bench.trial)
     largest = np.max(rows, axis=0)  # taken out, so that no square underflows: dead is what is exactly zero
     shares = np.divide(rows, largest, out=np.zeros(rows.shape), where=largest > 0)
     per_entry = largest * np.sqrt(np.sum(shares**2, axis=0) / (1 if bench.program.value.size <= FEW else len(rows)))
     found = [row for leaf in bench.leaves for row in _of_leaf(leaf, per_entry[leaf.span], bench.program.point[leaf.span])]
-    return [ranked(claim.method, found, bench.trial)]
+    return ranked(claim.method, found, bench.trial)
 
 
 def merged(tables: list[CheckTable]) -> CheckTable:
