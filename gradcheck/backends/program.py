@@ -95,6 +95,8 @@ class Program:
         value: the outputs there, (M,).
         evaluate: (N,) -> (M,); may raise, and may return another size, off the primal.
         eps: relative spacing of floats in the precision that `evaluate` computes in.
+        along: from a tangent to t -> outputs at point + t tangent, one array a leaf that is to be used at once: the same as
+            `evaluate`, without the copies. None where a backend has no such way.
         native: the same in the target's own dtype, where `evaluate` computes in a higher one.
         claims: what is to be proved.
         shapes: of every array among the inputs and outputs, with its path.
@@ -116,6 +118,7 @@ class Program:
     evaluate: Callable[[F64], F64]
     eps: float
     claims: tuple[Claim, ...]
+    along: Callable[[F64], Callable[[float], list[F64]]] | None = None
     native: Callable[[F64], F64] | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     name: str = ""

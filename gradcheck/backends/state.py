@@ -55,7 +55,9 @@ def changed(before: dict[str, Any]) -> dict[str, Any]:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
+    if isinstance(a, tuple):  # of plain numbers
+        return bool(a == b)
+    if isinstance(a, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(np.array_equal(a, b))
 

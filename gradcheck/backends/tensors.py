@@ -84,8 +84,14 @@ def wide_default(wide: bool) -> Iterator[None]:
         yield
 
 
-def gradients(outputs: list[Any], wanted: list[torch.Tensor], seeds: list[torch.Tensor], leaves: Sequence[Leaf]) -> F64:
-    """One vector-Jacobian product by PyTorch, (N,); zero where an input has no part in the outputs.
+def gradients(
+    outputs: list[Any],
+    wanted: list[torch.Tensor],
+    seeds: list[torch.Tensor],
+    leaves: Sequence[Leaf],
+    into: F64 | None = None,
+) -> F64:
+    """One vector-Jacobian product by PyTorch, (N,), written `into` an array if given; zero where an input has no part.
 
     Raises:
         TargetError: where the backward pass raises.
@@ -94,5 +100,7 @@ def gradients(outputs: list[Any], wanted: list[torch.Tensor], seeds: list[torch.
         grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
-    flat = [np.zeros(leaf.entries * leaf.width) if g is None else flat_of(g) for g, leaf in zip(grads, leaves, strict=True)]
-    return np.concatenate(flat)
+    row = np.empty(leaves[-1].span.stop) if into is None else into
+    for g, leaf in zip(grads, leaves, strict=True):
+        row[leaf.span] = 0.0 if g is None else flat_of(g)
+    return row

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import combined, handwritten, modules, state, steps
+from gradcheck.backends import combined, handwritten, lines, modules, state, steps
 from gradcheck.backends.calls import Binding, select, shapes_of, take_apart
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
@@ -119,7 +119,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     run = state.replayed(called, drawn)
     bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)
     value = _values(first, bound)
-    wide, refusal = _twin(run, bound, point, value)
+    again, refusal = _twin(run, bound, point, value)
+    wide = again is not None
     given: list[Any] = []
 
     def evaluate(at: F64) -> F64:
@@ -131,7 +132,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         return _values(run(_tensors(bound, at), bound, wide=False), bound)
 
     def mutated() -> list[str]:
-        return differing(call.paths, *[[to_numpy(t) for t in ts] for ts in (_tensors(bound, given[0], wide=wide), given[1])])
+        at, seen = given
+        given.clear()  # as large as the inputs
+        return differing(call.paths, *[[to_numpy(t) for t in ts] for ts in (_tensors(bound, at, wide=wide), seen)])
 
     claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
     has_twin = wide and claim_eps > EPS["float64"]
@@ -160,8 +163,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
-        value=evaluate(point) if wide else value,
+        value=value if again is None else again,
         evaluate=evaluate,
+        along=lines.lines(run, bound, point, wide=wide),
         native=native if wide else None,
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
@@ -229,7 +233,8 @@ def is_differentiable(leaf: Any) -> bool:
 
 def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
     """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
-    values = [fresh(x, wide) if isinstance(x, torch.Tensor) else x for x in bound.call.leaves]
+    moved = set(bound.places)
+    values = [fresh(x, wide) if isinstance(x, torch.Tensor) and i not in moved else x for i, x in enumerate(bound.call.leaves)]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         template = bound.call.leaves[i]
         dtype = getattr(torch, leaf.dtype)
@@ -245,19 +250,19 @@ def _values(returned: Any, bound: Binding) -> F64:
     return np.concatenate([flat_of(found[i]) for i in bound.kept])
 
 
-def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
-    """Whether the target runs in float64 with the same value, and why not."""
+def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[F64 | None, str]:
+    """The target's value in float64 where it runs there and is the same; else None, and why not."""
     dtypes = {t.dtype for t in bound.call.leaves if isinstance(t, torch.Tensor)}
     if not dtypes & WIDE.keys():
-        return False, ""
+        return None, ""
     try:
         with default_of(torch.float64):
             again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
-        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
+        return None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
     if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
-        return False, "differences in its own dtype: in float64 it returns another value"
-    return True, ""
+        return None, "differences in its own dtype: in float64 it returns another value"
+    return again, ""
 
 
 def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
@@ -269,7 +274,11 @@ def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable
             attached = [(found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
             if not attached:
                 raise Unavailable("no output is connected to the inputs")
-            return np.stack([_row(attached, wanted, v, bound.leaves) for v in cotangents])
+            rows = np.empty((len(cotangents), point.size))
+            outs = [out for out, _ in attached]
+            for row, v in zip(rows, cotangents, strict=True):
+                gradients(outs, wanted, [_seed(v, leaf, out) for out, leaf in attached], bound.leaves, row)
+            return rows
 
     return vjp
 
@@ -281,10 +290,6 @@ def _attached_at_all(returned: Any, bound: Binding) -> bool:
 
 def _attached(output: Any) -> bool:
     return isinstance(output, torch.Tensor) and output.requires_grad
-
-
-def _row(attached: list[tuple[Any, Leaf]], wanted: list[torch.Tensor], v: F64, leaves: tuple[Leaf, ...]) -> F64:
-    return gradients([out for out, _ in attached], wanted, [_seed(v, leaf, out) for out, leaf in attached], leaves)
 
 
 def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:

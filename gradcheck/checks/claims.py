@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,17 +12,19 @@ import numpy as np
 from gradcheck.backends.program import Claim, Program, Unavailable
 from gradcheck.errors import TargetError
 from gradcheck.evidence import probes
+from gradcheck.evidence.line import F64
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradcheck.evidence.line import F64
-
 CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
 JITTERS = 6
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
+
+
+Columns = Callable[[Claim, "Rows"], F64]
 
 
 @dataclass(frozen=True)
@@ -63,27 +67,34 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
     return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 
 
-def evaluate(program: Program, cotangents: F64, notes: list[str], *, only_vjp: bool = False) -> list[Rows]:
+def evaluate(program: Program, cotangents: F64, notes: list[str], columns: Columns | None = None) -> list[Rows]:
     """Evaluate every claim that is available; a note for each that is not.
 
     Args:
-        only_vjp: leave out claims in forward mode, which would have to be asked for every column of their Jacobian.
+        columns: how to ask a claim in forward mode, beside another claim; None: such claims are left out.
 
     Raises:
         TargetError: where a derivative of the user's own raises.
     """
-    found = []
-    for claim in program.claims:
-        if only_vjp and claim.vjp is None:
-            continue
-        try:
-            rows = of_claim(claim, rows_of(claim, program.point, cotangents), program)
-            twin = twin_of(claim)
-            fine = of_claim(twin, rows_of(twin, program.point, cotangents), program) if twin else None
+    found: list[Rows] = []
+    for claim, twin in asked(program, only_vjp=columns is None):
+        with remarked(claim, notes):
+            known = found[0] if found else None
+            rows = _rows(claim, program, cotangents, columns, known)
+            fine = _rows(twin, program, cotangents, columns, known and known.fine) if twin else None
             found.append(replace(rows, fine=fine))
-        except Unavailable as why:
-            _remark(claim, why, notes)
     return found
+
+
+def _rows(claim: Claim, program: Program, cotangents: F64, columns: Columns | None, known: Rows | None) -> Rows:
+    if claim.vjp is None and columns and known:
+        return of_claim(claim, columns(claim, known), program)
+    return of_claim(claim, rows_of(claim, program.point, cotangents), program)
+
+
+def asked(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | None]]:
+    """The claims to be proved, each with its twin."""
+    return ((claim, twin_of(claim)) for claim in program.claims if claim.vjp is not None or not only_vjp)
 
 
 def twin_of(claim: Claim) -> Claim | None:
@@ -96,19 +107,26 @@ def twin_of(claim: Claim) -> Claim | None:
 def pushed(claim: Claim, point: F64, tangents: F64, notes: list[str]) -> F64 | None:
     """A forward-mode claim along some tangents, (P, M); None with a note where it is not available."""
     assert claim.jvp is not None
-    try:
+    with remarked(claim, notes):
         return claim.jvp(point, tangents)
+    return None
+
+
+@contextmanager
+def remarked(claim: Claim, notes: list[str]) -> Iterator[None]:
+    """Note that a claim is not available, where it may be.
+
+    Raises:
+        TargetError: where that is the user's fault.
+    """
+    try:
+        yield
     except Unavailable as why:
-        _remark(claim, why, notes)
-        return None
-
-
-def _remark(claim: Claim, why: Unavailable, notes: list[str]) -> None:
-    if not claim.optional:
-        raise TargetError(f"the {claim.method} derivative cannot be computed: {why}") from None
-    note = f"{claim.method} not available: {why}"
-    if note not in notes:
-        notes.append(note)
+        if not claim.optional:
+            raise TargetError(f"the {claim.method} derivative cannot be computed: {why}") from None
+        note = f"{claim.method} not available: {why}"
+        if note not in notes:
+            notes.append(note)
 
 
 def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:

@@ -6,13 +6,13 @@ partial derivative is looked at, in probe mode random directions, and the way do
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradcheck.checks import demotion, full, further, gates, linear, partials, probe
+from gradcheck.checks import demotion, full, further, gates, joint, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
+from gradcheck.evidence import brief
 from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FULL_WORK = 2**26  # ... so many numbers touched in all ...
 FULL_SECONDS = 30.0  # ... and so much predicted time
 FULL_MEMORY = 2.0 * 2**30  # bytes
 EVALUATIONS_PER_LINE = 5
-EVALUATIONS_OF_PROBES = 20  # of a leaf
+TURNED = 2**16  # input numbers from which on the evidence must do for the vjp's linearity: its cotangent is random
 NUMBERS = 40  # held for each entry and channel: what the sheets and claims of it are made of
 ROWS = 16  # channels at most
 
@@ -64,22 +64,34 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         return Finding(
             contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count
         )
-    began, before = time.perf_counter(), evaluator.count
-    setting = setting_for(evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread)
-    seconds = (time.perf_counter() - began) / max(evaluator.count - before, 1)
-    dear = _too_dear(program, options, seconds)
+    mode, notes = _mode(program, options, evaluator.seconds)
+    dear = _too_dear(options, evaluator.seconds)
     if dear:
         return Finding(
             contracts=contracts, notes=program.notes, stop=Reason.OVER_BUDGET, message=dear, evaluations=evaluator.count
         )
-    mode, why = _mode(program, options, seconds)
-    notes = [*program.notes, *why]
+    notes = [*program.notes, *notes]
+    briefly = mode == "probe" and not (options.checks or options.stories)
+    first = joint.examine(evaluator, options, label, trial, notes) if briefly else None
+    confirmed = first is not None and len(first.rows) == sum(leaf.entries > 0 for leaf in program.leaves)
+    if first is not None and confirmed:
+        setting = first.setting
+    else:
+        setting = setting_for(
+            evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread
+        )
     bench = Bench(program, evaluator, setting, options, label, trial)
-    compared, shown = (full if mode == "full" else probe).examine(bench, notes)
-    notes += demotion.remarks(bench, compared)
+    if mode == "full":
+        compared, shown = full.examine(bench, notes)
+    else:
+        compared, shown = probe.examine(bench, notes, first.rows if first else {})
+    notes += [] if confirmed else demotion.remarks(bench, compared)
+    coarse = demotion.explicable(compared)
+    if options.contracts and not (confirmed and program.point.size > TURNED):
+        contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=first.seen if first else None))
     return Finding(
         comparisons=tuple(compared),
-        contracts=(*contracts, *(linear.examine(bench, coarse=demotion.explicable(compared)) if options.contracts else ())),
+        contracts=contracts,
         checks=further.examine(bench, partners, compared) if compared else (),
         partials=tuple(shown),
         notes=tuple(notes),
@@ -110,9 +122,9 @@ def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list
     return "probe", [f"probes: {why}"]
 
 
-def _too_dear(program: Program, options: Options, seconds: float) -> str:
-    """Why even probes would take more than the user allows; '' where they do not."""
-    predicted = EVALUATIONS_OF_PROBES * len(program.leaves) * seconds
+def _too_dear(options: Options, seconds: float) -> str:
+    """Why even two random directions would take more than the user allows; '' where they do not."""
+    predicted = brief.EVALUATIONS * seconds
     if options.budget is None or predicted <= options.budget:
         return ""
     return f"random directions would take about {predicted:.2g} s, and --budget is {options.budget:g} s"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,25 +22,53 @@ DIRECTIONS = 3  # along which noise is measured in lower precision, where it var
 
 
 class Evaluator:
-    """Evaluates a program; where the function raises or changes its output's size off the primal, all outputs are NaN."""
+    """Evaluates a program; where the function raises or changes its output's size off the primal, all outputs are NaN.
+
+    `count` is of its calls, `seconds` the time that the last of them took.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.count = 1  # the primal itself
         self.raised: Exception | None = None
+        self.seconds = 0.0
 
     def __call__(self, point: F64) -> F64:
         """Return the outputs at a point, (M,)."""
         self.count += 1
+        began = time.perf_counter()
         try:
             found = self.program.evaluate(point)
         except Exception as error:
             self.raised, found = error, np.empty(0)
+        self.seconds = time.perf_counter() - began
         return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
 
     def line(self, tangent: F64) -> Phi:
         """The line t -> f(x + t u)."""
         return lambda t: self(self.program.point + t * tangent)
+
+    def barely(self, tangent: F64) -> Phi:
+        """The same line, evaluated as barely as the backend can; what it returns is to be used before the next call."""
+        program = self.program
+        along = program.along or (lambda u: lambda t: [program.evaluate(program.point + t * u)])
+        values = along(tangent)
+
+        def phi(t: float) -> F64:
+            self.count += 1
+            try:
+                found = values(t)
+            except Exception as error:
+                self.raised, found = error, []
+            if sum(part.size for part in found) != program.value.size:
+                return np.full(program.value.shape, np.nan)
+            return found[0] if len(found) == 1 else np.concatenate(found)
+
+        return phi
+
+    def lines_of_entries(self, start: int, displacements: F64) -> Sequence[Phi]:
+        """The lines that move a single entry each, made when they are asked for."""
+        return _Lines(self, start, displacements)
 
     def line_of_entry(self, position: int, displacement: float) -> Phi:
         """The line that moves a single entry."""
@@ -49,6 +79,17 @@ class Evaluator:
             return self(point)
 
         return phi
+
+
+class _Lines(Sequence[Phi]):
+    def __init__(self, evaluator: Evaluator, start: int, displacements: F64) -> None:
+        self.evaluator, self.start, self.displacements = evaluator, start, displacements
+
+    def __len__(self) -> int:
+        return int(self.displacements.size)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.evaluator.line_of_entry(self.start + i, float(self.displacements[i]))
 
 
 def every_entry(program: Program, rng: np.random.Generator) -> F64:

@@ -96,7 +96,8 @@ def _scored_sums(bench: Bench, line: Comparison, whole: Part, claim: Along) -> C
         return np.asarray(np.abs(spoilt - claim.value.T) / typical)
 
     rng = generator(0, "faults", bench.label, line.wrt)
-    return self_test.scored(line, whole.sheet, claim.value.T, spoilt_along, error, rng, shape=(1,))
+    slips = self_test.slips_through(whole.sheet, spoilt_along, line.rtol)
+    return self_test.scored(line, claim.value.T, slips, error, rng, shape=(1,))
 
 
 def _pushed_along(bench: Bench, pushed: F64, eps: float, point: F64, tangents: F64, claim: Claim) -> Along:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Leaf, Unavailable
-from gradcheck.checks import beside, claims, culprit, diagnosis, own_dtype, partials, self_test, straight
+from gradcheck.backends.program import Claim, Leaf, Unavailable
+from gradcheck.checks import beside, claims, culprit, diagnosis, groups, own_dtype, partials, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
@@ -29,10 +29,15 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
     channels = partials.channels_for(bench.evaluator, bench.label)
     bench = replace(bench, setting=replace(bench.setting, channels=channels))
     rows_of = np.eye(program.value.size) if channels is None else channels
-    claimed = claims.evaluate(program, rows_of, notes)
+
+    def columns(claim: Claim, like: Rows) -> F64:
+        return groups.columns(claim, program, rows_of, like, bench.label)
+
+    claimed = claims.evaluate(program, rows_of, notes, columns)
     if not claimed:
         return [], []
-    sheets = [partials.sheet_for(bench.evaluator, bench.setting, leaf) for leaf in bench.leaves]
+    first = claimed[0].fine or claimed[0]
+    sheets = [groups.sheet_for(bench.evaluator, bench.setting, leaf, first, bench.label) for leaf in bench.leaves]
     stepped = _complex_step(bench, sheets, notes)
     table: list[Comparison] = []
     trusted: list[Rows] = []
@@ -78,7 +83,9 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     something = float(np.max(sheet.outputs / size, initial=0.0)) or 1.0
     error = self_test.error_at_entries(sheet, c, units, gradient)
     shape = (*c.leaf.shape, c.leaf.width)
-    line = self_test.scored(line, sheet, gradient, along, error, rng, shape=shape, something=something)
+    line = self_test.scored(
+        line, gradient, self_test.slips_through(sheet, along, line.rtol), error, rng, shape=shape, something=something
+    )
     ask = bench.options.stories or line.verdict is Verdict.FAIL
     return told(line, c, sheet, units) if ask else line
 

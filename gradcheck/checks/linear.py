@@ -18,21 +18,23 @@ from gradcheck.seeds import generator
 if TYPE_CHECKING:
     from gradcheck.backends.program import Claim
     from gradcheck.checks.bench import Bench
+    from gradcheck.checks.outputs import Outlook
     from gradcheck.evidence.line import F64
 
 UNITS = 64.0  # in the last place of the slopes that the outputs' size makes likely
 GROSS = 3e-2  # of the leaf's largest term: more is no rounding of any precision
 
 
-def examine(bench: Bench, *, coarse: bool) -> list[Contract]:
+def examine(bench: Bench, *, coarse: bool, seen: Outlook | None = None) -> list[Contract]:
     """Hold each claimed vjp of a random combination of two cotangents against the combination of their vjps, and its opposite.
 
     No differences are taken: nothing but rounding stands between the two.
 
     Args:
         coarse: whether the function's values come in steps that the evidence was lost in: then lower precision is inside.
+        seen: what the outputs look like nearby, where that is known.
     """
-    found, program = outlook(bench.evaluator, bench.label), bench.program
+    found, program = seen or outlook(bench.evaluator, bench.label), bench.program
     cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
     asked = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
     contracts = [_judged(bench, claim, cotangents, coarse=coarse) for claim in asked]

@@ -9,7 +9,7 @@ import numpy as np
 from gradcheck.backends.program import Leaf, Program, Unavailable
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.outputs import outlook
-from gradcheck.checks.sheet import Along, Compared, Sheet, measure, settle, sides
+from gradcheck.checks.sheet import Along, Compared, measure, settle, sides
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64, Setting
 from gradcheck.seeds import generator
@@ -53,13 +53,6 @@ def output_slopes(program: Program, setting: Setting) -> F64:
     parts = [program.point[leaf.span] for leaf in program.leaves]
     units = np.concatenate([np.full(x.size, probes.scale_of(x)) for x in parts])
     return np.asarray(size[:, None] / units)
-
-
-def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf) -> Sheet:
-    """Estimate every partial derivative of a leaf, cheaply."""
-    units = displacements(evaluator.program, leaf)
-    phis = [evaluator.line_of_entry(leaf.start + i, float(d)) for i, d in enumerate(units)]
-    return measure(leaf, phis, [setting] * len(phis), evaluator.program.eps)
 
 
 def along_entries(program: Program, leaf: Leaf, claimed: Rows) -> Along:

@@ -28,9 +28,8 @@ EXACT = 1e-6  # relative: a fault that should be just large enough is
 
 def scored(
     line: Comparison,
-    sheet: Sheet,
     gradient: F64,
-    along: Callable[[F64], Along],
+    slips: Callable[[F64], bool],
     error: Callable[[F64], F64],
     rng: np.random.Generator,
     *,
@@ -41,7 +40,7 @@ def scored(
 
     Args:
         gradient: the claim, (C, n).
-        along: a gradient along the sheet's lines.
+        slips: whether a gradient passes, held against the same evidence.
         error: how large the fault in a spoilt gradient is, in terms of the resolution that the PASS states.
         shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
         something: an entry that is not zero, for a gradient that is.
@@ -57,11 +56,20 @@ def scored(
         if not np.any(error(spoilt) >= size * (1 - EXACT)):
             continue
         tried.append(name)
-        judged = look(sheet, along(spoilt), line.rtol, demanded=False)
-        if not np.any((judged.code > 0) | judged.doubtful):
+        if slips(spoilt):
             slipped.append(name)
     found = replace(line, self_test=SelfTest(tuple(tried), tuple(slipped)))
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else found
+
+
+def slips_through(sheet: Sheet, along: Callable[[F64], Along], rtol: float) -> Callable[[F64], bool]:
+    """Whether a gradient passes against a sheet's estimates; `along` gives it along the sheet's lines."""
+
+    def slips(spoilt: F64) -> bool:
+        judged = look(sheet, along(spoilt), rtol, demanded=False)
+        return not np.any((judged.code > 0) | judged.doubtful)
+
+    return slips
 
 
 def error_at_entries(sheet: Sheet, passed: Compared, units: F64, gradient: F64) -> Callable[[F64], F64]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
 WIDE = 2.0**-6  # of an entry's scale: values that stand still there come in steps by themselves, as of an arg-max
+MANY = 64  # lines: of more, an entry that is known well beside its leaf's largest is known well enough
 CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
 
 
@@ -93,17 +94,29 @@ class Compared:
 
 def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
     """Estimate the derivative along every line cheaply."""
+    sheet = blank(leaf, phis, settings, eps)
+    for line in range(len(phis)):
+        estimate(sheet, line, line, len(phis))
+    return sheet
+
+
+def blank(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
+    """A sheet with nothing on it."""
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
-    size = np.stack([s.size for s in settings], axis=1)
+    sizes = {id(s): s.size for s in settings}
+    size = np.stack([sizes[id(s)] for s in settings], axis=1)
     empty: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
     reason, story = (np.full(shape, None, dtype=object) for _ in range(2))
     rough, refined = np.zeros(shape, dtype=bool), np.zeros(len(phis), dtype=bool)
-    sheet = Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
-    for line, (phi, setting) in enumerate(zip(phis, settings, strict=True)):
-        listening.tell(leaf.path, line, len(phis))
-        _store(sheet, line, central.estimate(phi, setting, central.steps_for(setting, eps)))
-    return sheet
+    return Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
+
+
+def estimate(sheet: Sheet, line: int, done: int, total: int) -> None:
+    """Estimate the derivative along one line cheaply; `done` of `total` are there already."""
+    listening.tell(sheet.leaf.path, done, total)
+    setting = sheet.settings[line]
+    _store(sheet, line, central.estimate(sheet.phis[line], setting, central.steps_for(setting, sheet.eps)))
 
 
 def _store(sheet: Sheet, line: int, slope: Slope) -> None:
@@ -205,7 +218,13 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     code[kink] = np.where(inside, 0, 2)[kink]
     seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
-    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
+    unresolved = judged.unresolved | (_beside_others(s, rtol) if len(sheet.phis) > MANY and not demanded else False)
+    return Compared(sheet.leaf, s, code, unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
+
+
+def _beside_others(s: Sides, rtol: float) -> NDArray[np.bool_]:
+    """Entries known to the error that matters beside their leaf's largest, though not beside themselves."""
+    return np.asarray((s.size > s.allowed) & (s.allowed > SHARP * rtol * s.scale) & (s.allowed <= rtol * s.whole))
 
 
 def _stands_still(stories: NDArray[np.object_]) -> NDArray[np.bool_]:

@@ -29,12 +29,13 @@ def steps_for(setting: Setting, eps: float) -> tuple[float, ...]:
     """
     largest = float(np.max(np.abs(setting.base), initial=0.0))
     noise = (np.max(setting.deviation, initial=0.0), np.min(setting.deviation, initial=np.inf))
-    loud, quiet = (max(_step(float(n) / largest if largest > 0 else eps, eps), setting.finest) for n in noise)
+    loud, quiet = (max(step_for(float(n) / largest if largest > 0 else eps, eps), setting.finest) for n in noise)
     return (loud, quiet) if loud >= APART * quiet else (loud,)
 
 
-def _step(relative: float, eps: float) -> float:
-    return float(2.0 ** round(math.log2((3 * min(max(relative, eps), 1e-4)) ** (1 / 3))))
+def step_for(relative: float, eps: float, power: float = 1 / 3) -> float:
+    """The power of two nearest to (3 noise)^power, for noise relative to the function's values."""
+    return float(2.0 ** round(power * math.log2(3 * min(max(relative, eps), 1e-4))))
 
 
 def estimate(phi: Phi, setting: Setting, steps: tuple[float, ...]) -> Slope:
@@ -68,10 +69,11 @@ def _at(phi: Phi, setting: Setting, step: float) -> Slope:
         value = (RATIO**2 * slope - (far_right - far_left) / (2 * RATIO * step)) / (RATIO**2 - 1)
         bound = np.abs(value - slope) + DEVIATION * noise / step
         nearby = np.maximum(np.abs(setting.contract(chord)) / coarse, np.abs(slope))
-        rough = _rough(right + left, far_right + far_left, noise)
+        rough = rough_of(right + left, far_right + far_left, noise)
     return smooth(value, bound, nearby, rough)
 
 
-def _rough(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
+def rough_of(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
+    """Where second differences at a step and at four times that stand out of the noise, but do not fall like h^2."""
     seen = (np.abs(near) > CLEAR * noise) & (np.abs(far) > CLEAR * noise)
     return np.asarray(seen & (np.abs(far) < SMOOTH * np.abs(near)))

@@ -10,15 +10,20 @@ import numpy as np
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
+MODERATE = 1e-100  # nothing between this and its inverse over- or underflows when squared
 TINY = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
+LEAST = 0.5  # of its scale: how far an even tangent moves each entry, at least
+PIECE = 2**16  # numbers that are worked on at a time: they stay in the cache
 SMALL = 1e-3  # of the leaf's RMS: below that an entry has a scale of its own
 
 
 def scale_of(x: F64) -> float:
     """Root mean square of a leaf, 1 where it is all zero; safe against overflow."""
-    largest = float(np.max(np.abs(x), initial=0.0))
+    largest = max(float(np.max(x, initial=0.0)), -float(np.min(x, initial=0.0)))
     if largest == 0 or not math.isfinite(largest):
         return 1.0
+    if x.size > PIECE and MODERATE < largest < 1 / MODERATE:  # without a copy
+        return math.sqrt(float(np.dot(x, x)) / x.size)
     return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
 
 
@@ -62,6 +67,23 @@ def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
     u = np.zeros(x.shape)
     u[chosen] = rng.standard_normal(chosen.size) * scales_of(x)[chosen]
     return exact(u, x, eps)
+
+
+def even(rng: np.random.Generator, x: F64, out: F64) -> None:
+    """A tangent on which every entry counts: random signs, magnitudes between LEAST and 3/2 of its scale; written to `out`.
+
+    A single wrong entry moves every such probe by at least LEAST of its error, where a Gaussian one may all but leave it out;
+    and as there, errors of several entries do not cancel but by rare chance. Made piece by piece, as it may be large.
+    """
+    leaf = scale_of(x)
+    for low in range(0, x.size, PIECE):
+        piece = slice(low, low + PIECE)
+        u = rng.random(out[piece].size, dtype=np.float32)
+        u -= np.float32(0.5)
+        out[piece] = 2 * u + np.copysign(np.float32(LEAST), u)
+        size = np.abs(x[piece])
+        small = (size < SMALL * leaf) & (size > 0)
+        out[piece] *= np.where(small, size, leaf) if small.any() else leaf
 
 
 def one_hot(x: F64, eps: float) -> F64:

@@ -154,7 +154,12 @@ def source_of(target: Any) -> tuple[str | None, int | None]:
         while isinstance(target, functools.partial):
             target = target.func
         unwrapped = inspect.unwrap(target) if callable(target) else target
-        shown = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
-        return inspect.getsourcefile(shown), inspect.getsourcelines(shown)[1]
+        shown: Any = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
+        return _place_of(shown)
     except (TypeError, OSError):
         return None, None
+
+
+@functools.lru_cache(maxsize=64)  # to find a class, its file is parsed
+def _place_of(shown: Any) -> tuple[str | None, int | None]:
+    return inspect.getsourcefile(shown), inspect.findsource(shown)[1] + 1

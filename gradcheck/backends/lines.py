@@ -1,0 +1,65 @@
+"""A torch target along one line, as bare as it can be: one buffer that moves, and tensors that look into it.
+
+Nothing is built or copied from one evaluation to the next, so a large problem costs little more than its forward passes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends.program import EPS
+from gradcheck.backends.tensors import WIDE, flat_of, fresh, name_of, wide_default
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.backends.calls import Binding
+    from gradcheck.backends.program import F64, Leaf
+
+
+def lines(
+    run: Callable[..., Any], bound: Binding, point: F64, *, wide: bool
+) -> Callable[[F64], Callable[[float], list[F64]]] | None:
+    """From a tangent to the line t -> outputs at point + t tangent, one array a leaf; None where leaves need copies.
+
+    What a line returns may be the function's own memory: it is to be used before the next call.
+    """
+    templates = [bound.call.leaves[i] for i in bound.places]
+    if not all(_fits(t, leaf, wide) for t, leaf in zip(templates, bound.leaves, strict=True)):
+        return None
+    moving = dict(zip(bound.places, bound.leaves, strict=True))
+
+    def along(tangent: F64) -> Callable[[float], list[F64]]:
+        start, direction = torch.from_numpy(point), torch.from_numpy(tangent)
+        at = torch.empty_like(start)
+        views = {i: _view(at, leaf) for i, leaf in moving.items()}
+
+        def values(t: float) -> list[F64]:
+            torch.add(start, direction, alpha=t, out=at)
+            given = [
+                views[i] if i in views else fresh(x, wide) if isinstance(x, torch.Tensor) else x
+                for i, x in enumerate(bound.call.leaves)
+            ]
+            with wide_default(wide):
+                found = flatten(run(given, bound, wide=wide)).leaves
+            return [flat_of(found[i]) for i in bound.kept]
+
+        return values
+
+    return along
+
+
+def _fits(template: Any, leaf: Leaf, wide: bool) -> bool:
+    """Whether a leaf can be a view of float64 numbers that lie one after the other."""
+    if not isinstance(template, torch.Tensor):
+        return EPS[leaf.dtype] == EPS["float64"]
+    dtype = WIDE.get(template.dtype, template.dtype) if wide else template.dtype
+    return template.device.type == "cpu" and template.is_contiguous() and EPS[name_of(dtype)] == EPS["float64"]
+
+
+def _view(at: torch.Tensor, leaf: Leaf) -> torch.Tensor:
+    numbers = at[leaf.span]
+    return torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)

@@ -1,0 +1,84 @@
+"""The briefest estimate: four or six evaluations a line, from which the noise is read too. It confirms, and can do no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence.central import DEVIATION, rough_of, step_for
+from gradcheck.evidence.line import RATIO
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.evidence.line import F64
+
+TWO, THREE = 2, 3  # steps, each RATIO times the one before
+EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and a plain one
+POWERS = {TWO: 1 / 3, THREE: 1 / 5}  # of the noise: where it balances what is left of the truncation
+KEPT = {  # noise of what is left of the second differences, in that of one evaluation
+    TWO: math.sqrt(2 * (1 + RATIO**-4) + 4 * (1 - RATIO**-2) ** 2),
+    THREE: math.sqrt(2 * (1 + (RATIO**-2 + RATIO**-4) ** 2 + RATIO**-12) + 4 * (1 - RATIO**-2 - RATIO**-4 + RATIO**-6) ** 2),
+}
+
+
+Floor = Callable[[float], "F64"]
+
+
+@dataclass(frozen=True)
+class Brief:
+    """Slopes of some channels along a line, (C,), bounds of their errors, the noise of one evaluation, and which are rough."""
+
+    value: F64
+    bound: F64
+    noise: F64
+    rough: NDArray[np.bool_]
+
+
+def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
+    """Slopes from three steps; from two, which reach less far, where something in their reach is not smooth."""
+    found = _estimate(phi, THREE, relative, eps, floor, slack)
+    return plain(phi, relative, eps, floor, slack) if np.any(found.rough) else found
+
+
+def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
+    """Slopes from two steps.
+
+    Args:
+        phi: t -> the channels of f(x + t u) - f(x), (C,).
+        relative: noise of an evaluation, relative to the values.
+        eps: relative spacing of floats in the precision of the function.
+        floor: noise of each channel, (C,), at least; of the finest step over the coarsest, asked once all is evaluated.
+        slack: how many standard deviations of noise a bound allows for.
+    """
+    return _estimate(phi, TWO, relative, eps, floor, slack)
+
+
+def _estimate(phi: Callable[[float], F64], steps: int, relative: float, eps: float, floor: Floor, slack: float) -> Brief:
+    """Slopes from differences at two or three steps h, 4h, 16h.
+
+    With D and S the central and the second differences at each, D4 = (16 D - D') / 15 is free of the h^2 term. The bound is
+    |D4 - D|, all of that term, or of three steps |D4 - D4'|, all of the h^4 term; plus the noise. What is left of the second
+    differences once curvature is taken out, S - S' / 16 and of three steps its h^4 term as well, is noise, or a kink.
+    """
+    balance = step_for(relative, eps, POWERS[steps])
+    h = [balance * RATIO ** (k + TWO - steps) for k in range(steps)]
+    with np.errstate(all="ignore"):
+        sides = [(phi(t), phi(-t)) for t in h]
+        slopes = [(right - left) / (2 * t) for (right, left), t in zip(sides, h, strict=True)]
+        second = [right + left for right, left in sides]
+        better = [(RATIO**2 * a - b) / (RATIO**2 - 1) for a, b in pairwise(slopes)]
+        left = [a - b / RATIO**2 for a, b in pairwise(second)]
+        other = slopes[0] if steps == TWO else better[1]
+        rest = left[0] if steps == TWO else left[0] - left[1] / RATIO**4
+        noise = np.maximum(floor(h[0] / h[-1]), np.abs(rest) / KEPT[steps])
+        bound = np.abs(better[0] - other) + DEVIATION * slack * noise / h[0]
+        rough = ~np.isfinite(bound)
+        for a, b in pairwise(second):
+            rough |= rough_of(a, b, slack * noise)
+    return Brief(better[0], bound, noise, rough)
