@@ -133,7 +133,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     rows = {}
     for i, leaf in enumerate(leaves):
         found = [_row(program, one, sums, leaf, i, options, (label, trial), cotangent) for one in held]
-        typical = math.sqrt(sums.square[0, i] / (leaf.entries * leaf.width)) / TYPICAL
+        typical = math.sqrt(np.mean(sums.square[:, i]) / (leaf.entries * leaf.width)) / TYPICAL
         tangents = np.stack([line[i] for line in shown])
         found = [
             _scored(found[0], held[0], leaf, gradient[blocks[i]], tangents, typical, label),
