@@ -87,12 +87,18 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part."""
+    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part.
+
+    Attributes:
+        claimed, estimate: its derivatives by the two methods, of the `output`; bound: of both together.
+        output: path of the output, with its entry; 'combination' for a random combination of outputs.
+    """
 
     entry: tuple[int, ...]
     claimed: float
     estimate: float
     bound: float
+    output: str = ""
 
 
 @dataclass(frozen=True)

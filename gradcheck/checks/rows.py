@@ -115,11 +115,11 @@ def comparison(
         mode=mode,
         certainty=certainty,
         story=story and story.per(float(units[line]) or 1.0),
-        where=c.where or (_where(c, units) if mode == "full" and verdict is Verdict.FAIL else None),
+        where=c.where or (_where(c, program, units, channels) if mode == "full" and verdict is Verdict.FAIL else None),
     )
 
 
-def _where(c: Compared, units: F64) -> Whereabouts:
+def _where(c: Compared, program: Program, units: F64, channels: F64 | None) -> Whereabouts:
     """The wrong entries, where all were looked at: those that are off by most first, each at its worst channel."""
     s, wrong = c.sides, c.code == 2
     with np.errstate(all="ignore"):
@@ -131,8 +131,9 @@ def _where(c: Compared, units: F64) -> Whereabouts:
     entries = []
     for i in places[:LISTED]:
         at, unit = (int(np.argmax(off[:, i])), i), float(units[i]) or 1.0
-        values = s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)
-        entries.append(WrongEntry(c.leaf.index(c.leaf.start + int(i)), *map(float, values)))
+        claimed, estimate, bound = map(float, (s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)))
+        index, output = c.leaf.index(c.leaf.start + int(i)), output_name(program, at[0], channels)
+        entries.append(WrongEntry(index, claimed, estimate, bound, output))
     return Whereabouts(tuple(entries), len(places), 1.0)
 
 

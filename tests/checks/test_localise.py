@@ -70,7 +70,7 @@ def test_where_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
     assert len(where.entries) == 1
     assert where.count is None
     assert where.sampled == (8, 8)
-    assert "of 8 others taken at random 8 are wrong" in str(result).replace("\n    ", " ")
+    assert "of 8 others taken at random 8 are wrong; 0.3 % of the leaf examined" in str(result).replace("\n    ", " ")
     assert result.evaluations <= 600
 
 
