@@ -110,12 +110,15 @@ class Whereabouts:
         count: how many there are; None where that is not known.
         examined: share of the leaf's entries that this rests on.
         sampled: how many entries taken at random were looked at, and how many of them are wrong.
+        slice: what exactly the wrong entries fill, such as 'w[:, 3]' or 'the diagonal of w'; '' where that is no simple part
+            of the leaf, or not known.
     """
 
     entries: tuple[WrongEntry, ...]
     count: int | None
     examined: float
     sampled: tuple[int, int] = (0, 0)
+    slice: str = ""
 
 
 @dataclass(frozen=True)

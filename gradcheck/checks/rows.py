@@ -11,6 +11,7 @@ from gradcheck.backends.program import Leaf, Program
 from gradcheck.checks.sheet import careful
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
 from gradcheck.verdict.compare import VERDICTS, reason_for
+from gradcheck.verdict.localise import named_slice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,7 +135,8 @@ def _where(c: Compared, program: Program, units: F64, channels: F64 | None) -> W
         claimed, estimate, bound = map(float, (s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)))
         index, output = c.leaf.index(c.leaf.start + int(i)), output_name(program, at[0], channels)
         entries.append(WrongEntry(index, claimed, estimate, bound, output))
-    return Whereabouts(tuple(entries), len(places), 1.0)
+    marked = np.any(wrong, axis=0).reshape(*c.leaf.shape, c.leaf.width).any(axis=-1)
+    return Whereabouts(tuple(entries), len(places), 1.0, slice=named_slice(marked, c.leaf.path) or "")
 
 
 def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:

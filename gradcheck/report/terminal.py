@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -162,15 +163,15 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
     for c in of_leaf:
         if c.verdict is not Verdict.PASS:
             groups.setdefault((c.verdict, c.worst_entry, c.output, c.method, c.trial), []).append(c)
-    said: set[tuple[str, str]] = set()  # of one claim the same entries are wrong, whatever it is held against
+    said: dict[str, list[Whereabouts]] = defaultdict(list)
     for group in groups.values():
         yield _indented(_place(group[0]))
         for c in group:
             yield _indented(_values(c), 4)
-        where = _whereabouts(group[0], group[0].where) if group[0].where else ""
-        if where and (group[0].method, where) not in said:
-            yield _indented(Text(where), 4)
-        said.add((group[0].method, where))
+        where, known = group[0].where, said[group[0].method]
+        if where and not any(_covers(earlier, where) for earlier in known):
+            known.append(where)
+            yield _indented(Text(_whereabouts(group[0], where)), 4)
         for told in dict.fromkeys(c.diagnosis for c in group if c.diagnosis):
             yield _indented(Text(told), 4)
         if group[0].self_test and group[0].self_test.slipped:
@@ -181,6 +182,12 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
     if alone:
         others = sorted({m for c in of_leaf for m in (c.method, c.against)} - {alone})
         yield _indented(Text(f"{alone} stands alone: {', '.join(others)} agree with each other"), 4)
+
+
+def _covers(known: Whereabouts, where: Whereabouts) -> bool:
+    """Whether the wrong entries of a claim were listed already: of the same ones another method may be sure of fewer."""
+    before, now = ({w.entry for w in which.entries} for which in (known, where))
+    return now <= before and (where.count or 0) <= (known.count or 0)
 
 
 def _place(c: Comparison) -> Text:
@@ -196,7 +203,8 @@ def _whereabouts(c: Comparison, where: Whereabouts) -> str:
         return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
     if where.count is not None:
         more = f" and {where.count - listed} more" if where.count > listed else ""
-        told = f"{where.count} of {total} {'is' if where.count == 1 else 'are'} wrong: {_wrong(c, where, more)}"
+        counted = f"all {where.count} entries of {where.slice}" if where.slice else f"{where.count} of {total}"
+        told = f"{counted} {'is' if where.count == 1 else 'are'} wrong: {_wrong(c, where, more)}"
         return told if where.examined == 1 else f"{told}; {_share(where)}"
     looked, wrong = where.sampled
     others = f"; of {looked} others taken at random {wrong} are wrong" if looked else ""
