@@ -79,14 +79,14 @@ def _about_the_diagonal(shape: tuple[int, ...]) -> Iterator[tuple[str, NDArray[n
     """Parts of a matrix, or of each matrix of a stack of them."""
     if len(shape) < 2:
         return
-    rows, columns = np.indices(shape[-2:])
+    rows, columns = np.ogrid[: shape[-2], : shape[-1]]
     stacked = " (last two axes)" if len(shape) > 2 else ""
-    for text, part in (
-        ("the diagonal of {}", rows == columns),
-        ("{} above the diagonal", rows < columns),
-        ("{} below the diagonal", rows > columns),
-        ("{} on and above the diagonal", rows <= columns),
-        ("{} on and below the diagonal", rows >= columns),
-        ("{} off the diagonal", rows != columns),
+    for text, holds in (
+        ("the diagonal of {}", np.equal),
+        ("{} above the diagonal", np.less),
+        ("{} below the diagonal", np.greater),
+        ("{} on and above the diagonal", np.less_equal),
+        ("{} on and below the diagonal", np.greater_equal),
+        ("{} off the diagonal", np.not_equal),
     ):
-        yield text + stacked, np.broadcast_to(part, shape)
+        yield text + stacked, np.broadcast_to(holds(rows, columns), shape)
