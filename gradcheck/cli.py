@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
 
@@ -96,10 +98,8 @@ def run(
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
 ) -> None:
     """Check derivatives."""
-    with _messages():
+    with _messages(), _undisturbed() as ending:
         from gradcheck.options import Options
-        from gradcheck.report import files
-        from gradcheck.report import json as as_json
         from gradcheck.run.plan import Request, bytes_of, dims, seconds
 
         written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
@@ -129,12 +129,8 @@ def run(
             dims=dims(dim or ()),
         )
         limits = Limits(jobs, seconds(timeout) if timeout else None, fail_fast, strict)
-        result = _carried_out(request, options, limits, dim or [])
-        if json == "-":
-            sys.stdout.write(as_json.render(result))
-        _show(result, -1 if quiet else verbose, to_stderr=json == "-")
-        if json not in (None, "-"):
-            files.write(str(json), as_json.render(result))
+        result = _carried_out(request, options, limits, dim or [], ending)
+        _report(result, json, -1 if quiet else verbose)
     raise typer.Exit(exit_code(result, strict=strict))
 
 
@@ -147,7 +143,7 @@ class Limits(NamedTuple):
     strict: bool
 
 
-def _carried_out(request: Request, options: Options, limits: Limits, dim: list[str]) -> RunResult:
+def _carried_out(request: Request, options: Options, limits: Limits, dim: list[str], ending: Callable[[], None]) -> RunResult:
     from gradcheck.run.plan import plan
     from gradcheck.run.runner import run as run_cases
 
@@ -166,6 +162,7 @@ def _carried_out(request: Request, options: Options, limits: Limits, dim: list[s
                 fail_fast=limits.fail_fast,
                 config={"targets": list(request.targets), "strict": limits.strict, **_chosen(request, options)},
                 started=started,
+                ending=ending,
             )
 
 
@@ -179,8 +176,8 @@ def list_(target: Targets) -> None:
             cases = [case for text in target for case in plan(Request(targets=[text]))]
         if not cases:
             _nothing(Request(targets=target))
-        for case in cases:
-            sys.stdout.write(case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") + "\n")
+        told = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
+        _put(sys.stdout, "".join(f"{line}\n" for line in told))
 
 
 @app.command()
@@ -198,7 +195,7 @@ def explain(
         known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
         if name is None:
             for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
-                sys.stdout.write(f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
+                _put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
             return
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -206,11 +203,11 @@ def explain(
                 f"no reason or diagnosis {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
             )
         found = known[name]
-        sys.stdout.write(f"{found.code}: {found.message}.\n")
+        _put(sys.stdout, f"{found.code}: {found.message}.\n")
         if isinstance(found, Diagnosis):
-            sys.stdout.write(f"What to do: {found.mend}.\nFor example:\n    {found.example}\n")
+            _put(sys.stdout, f"What to do: {found.mend}.\nFor example:\n    {found.example}\n")
         elif found.advice:
-            sys.stdout.write(f"{found.advice}\n")
+            _put(sys.stdout, f"{found.advice}\n")
 
 
 def exit_code(run: RunResult, *, strict: bool) -> int:
@@ -231,7 +228,13 @@ def exit_code(run: RunResult, *, strict: bool) -> int:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: Ctrl-C while Python unloads ends that without a word
 
 
 @contextmanager
@@ -247,8 +250,24 @@ def _messages() -> Iterator[None]:
     except KeyboardInterrupt:
         _stop("gradcheck: interrupted before any case was finished", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say to it
-        raise typer.Exit(EXIT_ERROR) from None
+        raise typer.Exit(EXIT_ERROR) from None  # the reader has gone: nothing more to say to it
+
+
+@contextmanager
+def _undisturbed() -> Iterator[Callable[[], None]]:
+    """Yield what makes this process deaf to Ctrl-C until the end of the block: what was found is then put away whole."""
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+
+    def begin() -> None:
+        if ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    try:
+        yield begin
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -305,14 +324,41 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     return replay_command(options, given)
 
 
+def _report(run: RunResult, json: str | None, verbosity: int) -> None:
+    """The table is shown although the JSON could not be written: that is said below it."""
+    from gradcheck.report import files
+    from gradcheck.report import json as as_json
+
+    try:
+        if json == "-":
+            _put(sys.stdout, as_json.render(run))
+        elif json is not None:
+            files.write(json, as_json.render(run))
+    finally:
+        _show(run, verbosity, to_stderr=json == "-")
+
+
 def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
     from gradcheck.report import terminal
 
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    stream.write(terminal.render(run, width=width, color=color, verbosity=verbosity))
-    stream.flush()
+    _put(stream, terminal.render(run, width=width, color=color, verbosity=verbosity))
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write at once, so that a full disk is told here and not by a traceback when Python ends."""
+    from gradcheck.errors import UsageError
+
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor is what is left in its buffer to be tried again
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"cannot write to {stream.name}: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -87,12 +87,18 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part."""
+    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part.
+
+    Attributes:
+        claimed, estimate: its derivatives by the two methods, of the `output`; bound: of both together.
+        output: path of the output, with its entry; 'combination' for a random combination of outputs.
+    """
 
     entry: tuple[int, ...]
     claimed: float
     estimate: float
     bound: float
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,15 @@ class Whereabouts:
         count: how many there are; None where that is not known.
         examined: share of the leaf's entries that this rests on.
         sampled: how many entries taken at random were looked at, and how many of them are wrong.
+        slice: what exactly the wrong entries fill, such as 'w[:, 3]' or 'the diagonal of w'; '' where that is no simple part
+            of the leaf, or not known.
     """
 
     entries: tuple[WrongEntry, ...]
     count: int | None
     examined: float
     sampled: tuple[int, int] = (0, 0)
+    slice: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -156,28 +159,65 @@ def test_fail_fast_stops_at_the_first_failure(cli, tmp_path):
     assert "1 failed" in cli("run", path, "-q", "-x").stdout
 
 
-def test_ctrl_c_shows_what_was_finished_and_exits_130(tmp_path):
-    path = tmp_path / "endless.py"
-    path.write_text(
-        "import sys\nimport numpy as np\nfrom gradcheck import case, normal\n"
-        "@case(x=normal(2), gradient=lambda x: 2 * x)\ndef done(x): return np.sum(x**2)\n"
-        "@case(x=normal(2), gradient=lambda x: 2 * x)\ndef endless(x):\n"
-        "    print('waiting', flush=True)\n    while True: np.sum(x)\n"
+ENDLESS = """
+import numpy as np
+from gradcheck import case, normal
+
+@case(x=normal(2), gradient=lambda x: 2 * x)
+def done(x): return np.sum(x**2)
+
+@case(x=normal(2), gradient=lambda x: 2 * x)
+def endless(x):
+    while True: np.sum(x)
+"""
+
+
+def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole_json(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    os.mkfifo(tmp_path / "run.json")
+    ours, theirs = pty.openpty()
+    words = ("run", "endless.py", "--json", "run.json")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "gradcheck", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, text=True
     )
-    command = [sys.executable, "-m", "gradcheck", "run", str(path)]
-    done = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "100"}
-    )
-    guard = threading.Timer(60, done.kill)
+    os.close(theirs)
+    guard = threading.Timer(60, child.kill)
     guard.start()
-    assert done.stderr.readline() == "waiting\n"
-    done.send_signal(signal.SIGINT)
-    out, err = done.communicate()
+    seen = b""
+    while b"endless.py:endless" not in seen:  # the bar names it
+        seen += os.read(ours, 4096)
+    child.send_signal(signal.SIGINT)
+    with (tmp_path / "run.json").open() as file:  # waits until the report begins
+        child.send_signal(signal.SIGINT)  # again, out of impatience
+        data = json.load(file)
+    out, _ = child.communicate()
     guard.cancel()
+    with contextlib.suppress(OSError):  # how a terminal says that it was closed
+        while rest := os.read(ours, 4096):
+            seen += rest
+    os.close(ours)
+    assert data["interrupted"]
+    assert [r["case"] for r in data["results"]] == ["endless.py:done"]
     assert "1 passed" in out
     assert "interrupted: 1 of 2 cases are finished" in out
-    assert "Traceback" not in err
-    assert done.returncode == 130
+    assert b"Traceback" not in seen
+    assert b"\x1b[?25h" in seen  # the cursor is back
+    assert child.returncode in (130, -signal.SIGINT)  # a shell calls both 130; the second if the impatience came late
+
+
+def test_a_report_that_cannot_be_written_is_one_message_below_the_table(cli, mod, tmp_path):
+    result = cli("run", mod, "--json", tmp_path / "nowhere" / "run.json")
+    assert "1 passed" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("gradcheck: cannot write ")
+    assert result.exit_code == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_one_message_too():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "gradcheck", "explain"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "gradcheck: cannot write to <stdout>: No space left on device\n"
+    assert done.returncode == 2
 
 
 def test_the_help_names_the_exit_codes(cli):

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcheck.checks import partials, straight
 from gradcheck.checks.part import Part, along, only
+from gradcheck.checks.rows import output_name
 from gradcheck.checks.sheet import Along, Compared, look, measure, settle
 from gradcheck.evidence import central, probes
 from gradcheck.results import Whereabouts, WrongEntry
@@ -147,6 +148,7 @@ def _confirmed(bench: Bench, rows: Rows, leaf: Leaf, channel: int, i: int, rtol:
         float(s.claim[channel, 0] / unit),
         float(s.value[channel, 0] / unit),
         float(s.allowed[channel, 0] / abs(unit)),
+        output_name(program, channel, bench.setting.channels),
     )
     shown = replace(judged.only(channel), at=(i, unit))
     return _Found(i, shown, entry, sheet.value[:, 0] / unit, sheet.bound[:, 0] / abs(unit))

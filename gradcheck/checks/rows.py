@@ -11,6 +11,7 @@ from gradcheck.backends.program import Leaf, Program
 from gradcheck.checks.sheet import careful
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
 from gradcheck.verdict.compare import VERDICTS, reason_for
+from gradcheck.verdict.localise import named_slice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,11 +116,11 @@ def comparison(
         mode=mode,
         certainty=certainty,
         story=story and story.per(float(units[line]) or 1.0),
-        where=c.where or (_where(c, units) if mode == "full" and verdict is Verdict.FAIL else None),
+        where=c.where or (_where(c, program, units, channels) if mode == "full" and verdict is Verdict.FAIL else None),
     )
 
 
-def _where(c: Compared, units: F64) -> Whereabouts:
+def _where(c: Compared, program: Program, units: F64, channels: F64 | None) -> Whereabouts:
     """The wrong entries, where all were looked at: those that are off by most first, each at its worst channel."""
     s, wrong = c.sides, c.code == 2
     with np.errstate(all="ignore"):
@@ -131,9 +132,11 @@ def _where(c: Compared, units: F64) -> Whereabouts:
     entries = []
     for i in places[:LISTED]:
         at, unit = (int(np.argmax(off[:, i])), i), float(units[i]) or 1.0
-        values = s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)
-        entries.append(WrongEntry(c.leaf.index(c.leaf.start + int(i)), *map(float, values)))
-    return Whereabouts(tuple(entries), len(places), 1.0)
+        claimed, estimate, bound = map(float, (s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)))
+        index, output = c.leaf.index(c.leaf.start + int(i)), output_name(program, at[0], channels)
+        entries.append(WrongEntry(index, claimed, estimate, bound, output))
+    marked = np.any(wrong, axis=0).reshape(*c.leaf.shape, c.leaf.width).any(axis=-1)
+    return Whereabouts(tuple(entries), len(places), 1.0, slice=named_slice(marked, c.leaf.path) or "")
 
 
 def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:

@@ -10,26 +10,33 @@ from gradcheck.errors import UsageError
 
 
 def write(path: str, text: str) -> None:
-    """Write a report to a temporary file beside its place, and rename it there.
+    """Write a report to a temporary file beside its place, and rename it there; to a device or a pipe, directly.
 
     Raises:
-        UsageError: where the folder does not exist or cannot be written to.
+        UsageError: where the folder does not exist or cannot be written to, or the disk is full.
     """
     place = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(place)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        if place.exists() and not place.is_file():  # /dev/stdout, say, is not to be replaced by a file of that name
+            place.write_text(text, encoding="utf-8")
+        else:
+            _replace(place.resolve(), text)
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to"
         ) from None
+
+
+def _replace(place: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(place)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

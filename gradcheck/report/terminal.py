@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -162,12 +163,15 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
     for c in of_leaf:
         if c.verdict is not Verdict.PASS:
             groups.setdefault((c.verdict, c.worst_entry, c.output, c.method, c.trial), []).append(c)
+    said: dict[str, list[Whereabouts]] = defaultdict(list)
     for group in groups.values():
         yield _indented(_place(group[0]))
         for c in group:
             yield _indented(_values(c), 4)
-        if group[0].where is not None:
-            yield _indented(Text(_whereabouts(group[0], group[0].where)), 4)
+        where, known = group[0].where, said[group[0].method]
+        if where and not any(_covers(earlier, where) for earlier in known):
+            known.append(where)
+            yield _indented(Text(_whereabouts(group[0], where)), 4)
         for told in dict.fromkeys(c.diagnosis for c in group if c.diagnosis):
             yield _indented(Text(told), 4)
         if group[0].self_test and group[0].self_test.slipped:
@@ -180,26 +184,44 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
         yield _indented(Text(f"{alone} stands alone: {', '.join(others)} agree with each other"), 4)
 
 
+def _covers(known: Whereabouts, where: Whereabouts) -> bool:
+    """Whether the wrong entries of a claim were listed already: of the same ones another method may be sure of fewer."""
+    before, now = ({w.entry for w in which.entries} for which in (known, where))
+    return now <= before and (where.count or 0) <= (known.count or 0)
+
+
 def _place(c: Comparison) -> Text:
     text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" {_derivative(c)}", "bold")
     return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
 
 
 def _whereabouts(c: Comparison, where: Whereabouts) -> str:
-    """How many entries are wrong, and which."""
-    same = any(w.claimed == c.claimed for w in where.entries)  # else the line above is about one output, these about several
-    values = [f" {w.claimed:.6g} for {w.estimate:.6g}" if same else "" for w in where.entries]
-    named = ", ".join(f"{_index(w.entry)}{value}" for w, value in zip(where.entries, values, strict=True))
+    """How many entries are wrong, and which; where not all were looked at, what that rests on."""
     listed = len(where.entries)
     total = f"{c.entries:,} {'entry' if c.entries == 1 else 'entries'}"
     if where.count == c.entries:
         return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
     if where.count is not None:
         more = f" and {where.count - listed} more" if where.count > listed else ""
-        return f"{where.count} of {total} {'is' if where.count == 1 else 'are'} wrong: {named}{more}"
+        counted = f"all {where.count} entries of {where.slice}" if where.slice else f"{where.count} of {total}"
+        told = f"{counted} {'is' if where.count == 1 else 'are'} wrong: {_wrong(c, where, more)}"
+        return told if where.examined == 1 else f"{told}; {_share(where)}"
     looked, wrong = where.sampled
     others = f"; of {looked} others taken at random {wrong} are wrong" if looked else ""
-    return f"of {total} at least {listed} wrong: {named}{others}"
+    return f"of {total} at least {listed} wrong: {_wrong(c, where)}{others}; {_share(where)}"
+
+
+def _wrong(c: Comparison, where: Whereabouts, more: str = "") -> str:
+    """The wrong entries with what is claimed for what is true; of which output, where it is not the one named above."""
+    others = {w.output for w in where.entries} - {"", c.output}
+    combined = others == {"combination"}
+    of = {output: f" ({output})" for output in others if not combined}
+    named = ", ".join(f"{_index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}{of.get(w.output, '')}" for w in where.entries)
+    return named + more + (" (of a random combination of the outputs)" if combined else "")
+
+
+def _share(where: Whereabouts) -> str:
+    return f"{100 * where.examined:.3g} % of the leaf examined"
 
 
 def _derivative(c: Comparison) -> str:

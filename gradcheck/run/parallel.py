@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
@@ -39,6 +41,7 @@ def results(
     jobs: int,
     timeout: float | None = None,
     started: Callable[[Case], None] = lambda _: None,
+    ending: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, CheckResult]]:
     """Check every case; yield its number and result as they come.
 
@@ -46,12 +49,14 @@ def results(
         request: what the cases were planned from.
         jobs: processes at a time.
         timeout: seconds that a case may take; None: as long as it likes.
+        started: told of each case as it begins.
+        ending: told when no further case will begin, before the last processes are ended.
     """
     waiting, suspects = deque(range(len(cases))), deque[int]()
     while waiting or suspects:
         alone = bool(suspects)  # what ran when a process died is run again, one by one, to see which of them it was
         queue, width = (suspects, 1) if alone else (waiting, min(jobs, len(waiting)))
-        executor = _executor(width)
+        executor, over = _executor(width), True
         try:
             for number, outcome in _until_one_dies(executor, queue, cases, options, request, width, timeout, started):
                 if isinstance(outcome, CheckResult):
@@ -64,7 +69,10 @@ def results(
                     yield number, _lost(cases[number], options, outcome, DIED)
                 else:
                     (suspects if outcome is Reason.WORKER_DIED else waiting).append(number)
+            over = not (waiting or suspects)
         finally:
+            if over:
+                ending()
             executor.shutdown(wait=True, kill_workers=True)
 
 
@@ -87,7 +95,8 @@ def _until_one_dies(
         while queue and len(running) < width:
             number = queue.popleft()
             try:
-                job = executor.submit(_checked, request, number, cases[number].name, options, len(cases) == 1)
+                with _unheard():
+                    job = executor.submit(_checked, request, number, cases[number].name, options, len(cases) == 1)
             except BrokenExecutor:  # a process died just now: those that ran will say so
                 queue.appendleft(number)
                 break
@@ -108,6 +117,26 @@ def _until_one_dies(
             return
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Processes that begin here never hear Ctrl-C, which a terminal sends to all of them: this one ends them, quietly.
+
+    They inherit that it is ignored; told so only once they run, they would hear it while they load.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _hear_nothing()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _hear_nothing() -> Any:
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _outcome(job: Future[CheckResult]) -> CheckResult | BaseException | Reason:
     """A result, what the worker raised, or that it died."""
     error = job.exception()
@@ -126,7 +155,11 @@ def _executor(jobs: int) -> ProcessPoolExecutor:
     from loky import ProcessPoolExecutor
 
     threads = str(max((os.cpu_count() or 1) // jobs, 1))
-    return ProcessPoolExecutor(max_workers=jobs, env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)})
+    return ProcessPoolExecutor(
+        max_workers=jobs,
+        initializer=_hear_nothing,  # for those that loky puts in the place of others later
+        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+    )
 
 
 def _lost(case: Case, options: Options, reason: Reason, message: str) -> CheckResult:

@@ -32,6 +32,7 @@ def run(
     fail_fast: bool = False,
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
+    ending: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Check every case; one that breaks costs itself alone. Ctrl-C keeps what is finished.
 
@@ -43,6 +44,7 @@ def run(
         fail_fast: stop at the first outcome that is FAIL or ERROR.
         config: what the user chose, for the record.
         started: told of each case as it begins.
+        ending: told when no further case will begin, because all are finished, or of Ctrl-C.
     """
     began = time.perf_counter()
     found: dict[int, CheckResult] = {}
@@ -50,7 +52,7 @@ def run(
     apart = request is not None and (jobs > 1 or timeout is not None)
     try:
         for number, result in (
-            parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started)
+            parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started, ending=ending)
             if apart and request is not None
             else _one_by_one(cases, options, started)
         ):
@@ -58,7 +60,8 @@ def run(
             if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
-        interrupted = True
+        interrupted = len(found) < len(cases)
+    ending()
     return RunResult(
         gradcheck_version=version(),
         environment=environment(),

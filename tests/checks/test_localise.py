@@ -70,7 +70,7 @@ def test_where_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
     assert len(where.entries) == 1
     assert where.count is None
     assert where.sampled == (8, 8)
-    assert "of 8 others taken at random 8 are wrong" in str(result).replace("\n    ", " ")
+    assert "of 8 others taken at random 8 are wrong; 0.3 % of the leaf examined" in str(result).replace("\n    ", " ")
     assert result.evaluations <= 600
 
 
@@ -168,3 +168,65 @@ def test_kinks_beside_wrong_entries_are_not_called_wrong():
 
     where = numeric(gradcheck.check(Relu, x)).where
     assert where.count == 6
+
+
+FILLED = {
+    "w[:, 3]": np.s_[:, 3],
+    "w[2:4, :]": np.s_[2:4],
+    "w[::2, :]": np.s_[::2],
+    "the diagonal of w": np.arange(5),
+    "w above the diagonal": np.triu_indices(5, 1),
+}
+
+
+@pytest.mark.parametrize("filled", FILLED)
+def test_the_slice_that_the_wrong_entries_fill_is_named(filled):
+    index = (FILLED[filled],) * 2 if isinstance(FILLED[filled], np.ndarray) else FILLED[filled]
+
+    def gradient(w):
+        g = np.cos(w)
+        g[index] += 0.5
+        return g
+
+    result = gradcheck.check(lambda w: np.sum(np.sin(w)), normal(5, 5), gradient=gradient, framework="numpy")
+    where = numeric(result).where
+    assert where.slice == filled
+    assert f"all {where.count} entries of {filled} are wrong" in str(result)
+
+
+def test_what_the_diagnosis_says_of_a_slice_is_not_said_twice():
+    def gradient(w):
+        g = np.cos(w)
+        g[:, 3] = 0
+        return g
+
+    result = gradcheck.check(lambda w: np.sum(np.sin(w)), normal(5, 4), gradient=gradient, framework="numpy")
+    assert numeric(result).diagnosis.startswith("slice: ")
+    assert "all 5 entries of w[:, 3] are wrong: " in str(result)
+    assert str(result).count("5 of 20 entries") == 1
+
+
+def test_of_complex_entries_a_wrong_part_is_enough_to_fill_a_slice():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return z**2
+
+        @staticmethod
+        def backward(ctx, g):
+            (z,) = ctx.saved_tensors
+            found = g * (2 * z).conj()
+            found[1, :2] *= 1.5
+            found[1, 2] += 1j
+            return found
+
+    result = gradcheck.check(Square, normal(3, 3, dtype="complex128"), mode="full")
+    assert numeric(result).where.slice == "z[1, :]"
+    assert numeric(result).where.count == 3
+
+
+def test_wrong_entries_that_fill_no_slice_are_listed_alone():
+    result = gradcheck.check(layer([1, 5, 6]), normal(12))
+    assert numeric(result).where.slice == ""
+    assert "3 of 12 entries are wrong: " in str(result)

@@ -1,3 +1,6 @@
+import os
+import threading
+
 import pytest
 
 from gradcheck.errors import UsageError
@@ -24,3 +27,21 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
         files.write(str(place), "\ud800")
     assert place.read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    place, heard = tmp_path / "pipe", []
+    os.mkfifo(place)
+    reader = threading.Thread(target=lambda: heard.append(place.read_text()))
+    reader.start()
+    files.write(str(place), "text")
+    reader.join()
+    assert heard == ["text"]
+    assert place.is_fifo()
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "run.json")
+    files.write(str(tmp_path / "link"), "text")
+    assert (tmp_path / "run.json").read_text() == "text"
+    assert (tmp_path / "link").is_symlink()

@@ -1,7 +1,12 @@
 """Cases over processes: the same results in the same order, and a case that dies or hangs costs itself alone."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import textwrap
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -89,3 +94,43 @@ def test_limits_that_cannot_be_understood_are_usage_errors(words, message):
     done = CliRunner().invoke(app, ["run", "torch:sin", "--input", "normal(3)", *words])
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+ENDLESS = """
+import os, sys
+import numpy as np
+from gradcheck import case, normal
+
+@case(x=normal(3), gradient=lambda x: 2 * x)
+def square(x):
+    return np.sum(x**2)
+
+@case(x=normal(3), gradient=np.cos)
+def endless(x):
+    while True:
+        pass
+
+@case(x=normal(3), gradient=np.cos)
+def last(x):
+    print("the first is finished")
+    return endless(x)
+"""
+
+
+def test_ctrl_c_ends_every_process_without_a_word(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    command = [sys.executable, "-m", "gradcheck", "run", "endless.py", "-j", "2", "--json", "run.json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes)
+    guard = threading.Timer(60, lambda: os.killpg(child.pid, signal.SIGKILL))
+    guard.start()
+    assert child.stderr.readline() == "the first is finished\n"
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: the workers are meant too
+    out, err = child.communicate()  # until the last process that holds a pipe has ended
+    guard.cancel()
+    data = json.loads((tmp_path / "run.json").read_text())
+    assert data["interrupted"]
+    assert [r["case"] for r in data["results"]] == ["endless.py:square"]
+    assert "interrupted: 1 of 3 cases are finished" in out
+    assert err == ""
+    assert child.returncode == 130
