@@ -31,10 +31,13 @@ def lines(
     if not all(_fits(t, leaf, wide) for t, leaf in zip(templates, bound.leaves, strict=True)):
         return None
     moving = dict(zip(bound.places, bound.leaves, strict=True))
+    buffers: list[torch.Tensor] = []  # every line uses it in turn
 
     def along(tangent: F64) -> Callable[[float], list[F64]]:
         start, direction = torch.from_numpy(point), torch.from_numpy(tangent)
-        at = torch.empty_like(start)
+        if not buffers:
+            buffers.append(torch.empty_like(start))
+        at = buffers[0]
         views = {i: _view(at, leaf) for i, leaf in moving.items()}
 
         def values(t: float) -> list[F64]:

@@ -58,6 +58,26 @@ def flat_of(value: Any) -> F64:
     return to_flat(to_numpy(value))
 
 
+def flat_of_all(values: Sequence[Any], leaves: Sequence[Leaf], into: F64 | None = None) -> F64:
+    """Several of them, one after the other where the leaves lie; None as zeros. Without a copy in between."""
+    flat = np.empty(leaves[-1].span.stop) if into is None else into
+    for value, leaf in zip(values, leaves, strict=True):
+        if value is None:
+            flat[leaf.span] = 0.0
+        elif leaf.width == 2:
+            flat[leaf.span] = flat_of(value)
+        else:
+            flat[leaf.span] = to_numpy(value).reshape(-1)
+    return flat
+
+
+def tensor_of(numbers: F64, leaf: Leaf, dtype: torch.dtype) -> torch.Tensor:
+    """The inverse for one leaf: a new tensor of its shape."""
+    made = torch.from_numpy(numbers)
+    made = torch.view_as_complex(made.view(*leaf.shape, 2)) if leaf.width == 2 else made.view(leaf.shape)
+    return made.to(dtype, copy=True)
+
+
 def name_of(dtype: torch.dtype) -> str:
     """A dtype's name, such as 'float32'."""
     return str(dtype).removeprefix("torch.")
@@ -100,7 +120,4 @@ def gradients(
         grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
-    row = np.empty(leaves[-1].span.stop) if into is None else into
-    for g, leaf in zip(grads, leaves, strict=True):
-        row[leaf.span] = 0.0 if g is None else flat_of(g)
-    return row
+    return flat_of_all(grads, leaves, into)

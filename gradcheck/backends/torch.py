@@ -31,7 +31,19 @@ from gradcheck.backends.program import (
     layout_leaves,
     same_function,
 )
-from gradcheck.backends.tensors import WIDE, default_of, flat_of, fresh, gradients, like_layout, name_of, to_numpy, wide_default
+from gradcheck.backends.tensors import (
+    WIDE,
+    default_of,
+    flat_of,
+    flat_of_all,
+    fresh,
+    gradients,
+    like_layout,
+    name_of,
+    tensor_of,
+    to_numpy,
+    wide_default,
+)
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
@@ -108,7 +120,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     leaves = layout_leaves(
         [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [name_of(t.dtype) for t in tensors]
     )
-    point = np.concatenate([flat_of(t) for t in tensors])
+    point = flat_of_all(tensors, leaves)
     empty = Binding(call, places, leaves, (), ())
     before = state.snapshot()
     with torch.enable_grad():
@@ -134,7 +146,13 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         at, seen = given
         given.clear()  # as large as the inputs
-        return differing(call.paths, *[[to_numpy(t) for t in ts] for ts in (_tensors(bound, at, wide=wide), seen)])
+        moved = {bound.places[k]: at[leaf.span] for k, leaf in enumerate(bound.leaves)}
+        before = [
+            moved[i] if i in moved else to_numpy(fresh(x, wide) if isinstance(x, torch.Tensor) else x)
+            for i, x in enumerate(call.leaves)
+        ]
+        after = [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
+        return differing(call.paths, before, after)
 
     claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
     has_twin = wide and claim_eps > EPS["float64"]
@@ -238,7 +256,7 @@ def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: b
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         template = bound.call.leaves[i]
         dtype = getattr(torch, leaf.dtype)
-        made = torch.from_numpy(from_flat(point[leaf.span], leaf)).to(WIDE.get(dtype, dtype) if wide else dtype)
+        made = tensor_of(point[leaf.span], leaf, WIDE.get(dtype, dtype) if wide else dtype)
         if isinstance(template, torch.Tensor):
             made = like_layout(made.to(template.device), template)
         values[i] = made.requires_grad_() if requires_grad else made
@@ -293,7 +311,7 @@ def _attached(output: Any) -> bool:
 
 
 def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(from_flat(v[leaf.span], leaf)).to(output.device, output.dtype)
+    return tensor_of(v[leaf.span], leaf, output.dtype).to(output.device)
 
 
 def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
@@ -314,10 +332,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             parts = [_tangent(found[i]) for i in bound.kept]
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")
-            flat = [
-                np.zeros(o.entries * o.width) if p is None else flat_of(p) for p, o in zip(parts, bound.outputs, strict=True)
-            ]
-            return np.concatenate(flat)
+            return flat_of_all(parts, bound.outputs)
     except Unavailable:
         raise
     except (RuntimeError, TypeError) as error:
@@ -339,10 +354,7 @@ def _written(case: Case, bound: Binding, first: Any, called: _Target) -> Claim |
         max(EPS[leaf.dtype] for leaf in bound.leaves),
         lambda at: bound.call.rebuild(_tensors(bound, at)),
         lambda v: _cotangent(first, bound, v),
-        lambda u: [
-            torch.from_numpy(from_flat(u[leaf.span], leaf)).to(getattr(torch, leaf.dtype)).reshape(leaf.shape)
-            for leaf in bound.leaves
-        ],
+        lambda u: [tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype)) for leaf in bound.leaves],
         to_numpy,
         lambda at: {
             **called.frozen,

@@ -112,14 +112,14 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     value, size, square, moved = np.zeros((4, LINES, len(leaves)))
     sums = _Sums(value, size, square, moved, np.abs(gradient[peaks]))
     slopes, shown, pushed = [], [], []
+    tangent = np.zeros(program.point.size)
     for k in range(LINES):
-        tangent = _tangent(program, leaves, label, k)
+        _draw(tangent, program, leaves, label, k)
         _sum_up(sums, gradient, tangent, leaves, k)
         shown.append([tangent[block].copy() for block in blocks])
         if k == 0:
             pushed = _pushed(program, tangent, cotangent, rtol, notes)
         slopes.append(_slope(evaluator, setting, tangent, cotangent, sharp=k == 0))
-        del tangent  # as large as the inputs
         if slopes[-1].rough.any():
             return None
     slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
@@ -187,11 +187,9 @@ def _even(size: int, *stream: object) -> F64:
     return out
 
 
-def _tangent(program: Program, leaves: list[Leaf], label: str, k: int) -> F64:
-    out = np.zeros(program.point.size)
+def _draw(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int) -> None:
     for leaf in leaves:
-        probes.even(generator(0, "joint", label, leaf.path, k), program.point[leaf.span], out[leaf.span])
-    return out
+        probes.even(generator(0, "joint", label, leaf.path, k), program.point[leaf.span], tangent[leaf.span])
 
 
 def _gradient(
