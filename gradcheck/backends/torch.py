@@ -147,10 +147,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         at, seen = given
         given.clear()  # as large as the inputs
         moved = {bound.places[k]: at[leaf.span] for k, leaf in enumerate(bound.leaves)}
-        before = [
-            moved[i] if i in moved else to_numpy(fresh(x, wide) if isinstance(x, torch.Tensor) else x)
-            for i, x in enumerate(call.leaves)
-        ]
+        others = [fresh(x, wide) if isinstance(x, torch.Tensor) and i not in moved else x for i, x in enumerate(call.leaves)]
+        before = [moved[i] if i in moved else to_numpy(x) for i, x in enumerate(others)]
         after = [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
         return differing(call.paths, before, after)
 
