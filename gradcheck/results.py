@@ -221,6 +221,7 @@ class CheckResult:
     checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
     notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     message: str = ""
     traceback: str = ""
     expect: str = "pass"

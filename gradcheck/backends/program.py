@@ -97,6 +97,7 @@ class Program:
         eps: relative spacing of floats in the precision that `evaluate` computes in.
         along: from a tangent to t -> outputs at point + t tangent, one array a leaf that is to be used at once: the same as
             `evaluate`, without the copies. None where a backend has no such way.
+        many: (points (B, N)) -> (B, M), all at once; raises Unavailable. None where a backend has no such way.
         native: the same in the target's own dtype, where `evaluate` computes in a higher one.
         claims: what is to be proved.
         shapes: of every array among the inputs and outputs, with its path.
@@ -119,6 +120,7 @@ class Program:
     eps: float
     claims: tuple[Claim, ...]
     along: Callable[[F64], Callable[[float], list[F64]]] | None = None
+    many: Callable[[F64], F64] | None = None
     native: Callable[[F64], F64] | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     name: str = ""

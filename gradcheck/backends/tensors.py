@@ -106,7 +106,7 @@ def wide_default(wide: bool) -> Iterator[None]:
 
 def gradients(
     outputs: list[Any],
-    wanted: list[torch.Tensor],
+    wanted: Sequence[torch.Tensor],
     seeds: list[torch.Tensor],
     leaves: Sequence[Leaf],
     into: F64 | None = None,
@@ -117,7 +117,7 @@ def gradients(
         TargetError: where the backward pass raises.
     """
     try:
-        grads = torch.autograd.grad(outputs, wanted, seeds, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(outputs, list(wanted), seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
     return flat_of_all(grads, leaves, into)

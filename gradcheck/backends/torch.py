@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import combined, handwritten, lines, modules, state, steps
+from gradcheck.backends import batched, combined, handwritten, lines, modules, state, steps, vjps
 from gradcheck.backends.calls import Binding, select, shapes_of, take_apart
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
@@ -37,7 +37,6 @@ from gradcheck.backends.tensors import (
     flat_of,
     flat_of_all,
     fresh,
-    gradients,
     like_layout,
     name_of,
     tensor_of,
@@ -182,6 +181,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         value=value if again is None else again,
         evaluate=evaluate,
         along=lines.lines(run, bound, point, wide=wide),
+        many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
@@ -282,6 +282,8 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
 
 
 def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+    habit = vjps.Habit()
+
     def vjp(point: F64, cotangents: F64) -> F64:
         tensors = _tensors(bound, point, wide=wide, requires_grad=True)
         with torch.enable_grad(), wide_default(wide):
@@ -290,11 +292,7 @@ def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable
             attached = [(found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
             if not attached:
                 raise Unavailable("no output is connected to the inputs")
-            rows = np.empty((len(cotangents), point.size))
-            outs = [out for out, _ in attached]
-            for row, v in zip(rows, cotangents, strict=True):
-                gradients(outs, wanted, [_seed(v, leaf, out) for out, leaf in attached], bound.leaves, row)
-            return rows
+            return vjps.rows(vjps.Graph(attached, wanted, bound.leaves), cotangents, habit)
 
     return vjp
 

@@ -40,6 +40,7 @@ class Finding:
     checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
     notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     stop: Reason | None = None
     message: str = ""
     mode: str = ""
@@ -94,7 +95,8 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         contracts=contracts,
         checks=further.examine(bench, partners, compared) if compared else (),
         partials=tuple(shown),
-        notes=tuple(notes),
+        notes=(*notes, *dict.fromkeys(evaluator.remarks)),
+        details=(evaluator.batching.why,) if evaluator.batching else (),
         stop=None if compared else Reason.NOTHING_CLAIMED,
         mode=mode,
         evaluations=evaluator.count,

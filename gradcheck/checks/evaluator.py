@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.backends.program import Unavailable
 from gradcheck.evidence import noise, probes
 from gradcheck.evidence.line import F64, Phi, Setting, slack_for
 from gradcheck.seeds import generator
@@ -18,13 +20,26 @@ if TYPE_CHECKING:
 
 PRECISE = 2.0**-52
 FEW = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
+CHUNK = 2**22  # bytes of inputs and outputs that are evaluated at once
+WORTH_IT = 8  # lines side by side: for fewer vmap is not tried
+SAME = 1e-13  # relative: how far other kernels round
+SOONER = 0.8  # of the time that the lines take one by one
 DIRECTIONS = 3  # along which noise is measured in lower precision, where it varies more from one direction to another
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Whether many points are evaluated at once, and why, in words."""
+
+    used: bool
+    why: str
 
 
 class Evaluator:
     """Evaluates a program; where the function raises or changes its output's size off the primal, all outputs are NaN.
 
-    `count` is of its calls, `seconds` the time that the last of them took.
+    `count` is of its calls, `seconds` the time that the last of them took, `batching` how many lines are evaluated at once,
+    once that was tried, `remarks` what a reader should be told of the evaluations.
     """
 
     def __init__(self, program: Program) -> None:
@@ -32,6 +47,9 @@ class Evaluator:
         self.count = 1  # the primal itself
         self.raised: Exception | None = None
         self.seconds = 0.0
+        self.began = time.perf_counter()
+        self.batching: Batching | None = None
+        self.remarks: list[str] = []
 
     def __call__(self, point: F64) -> F64:
         """Return the outputs at a point, (M,)."""
@@ -43,6 +61,11 @@ class Evaluator:
             self.raised, found = error, np.empty(0)
         self.seconds = time.perf_counter() - began
         return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the check began."""
+        return time.perf_counter() - self.began
 
     def line(self, tangent: F64) -> Phi:
         """The line t -> f(x + t u)."""
@@ -65,6 +88,31 @@ class Evaluator:
             return found[0] if len(found) == 1 else np.concatenate(found)
 
         return phi
+
+    def lines(self, tangents: F64) -> Callable[[float], F64]:
+        """Several lines side by side, t -> the outputs on each, (L, M): at once where that gives the same, and sooner.
+
+        The first evaluation is made in both ways, and decides it for all that follow.
+        """
+        alone, many = [self.barely(tangent) for tangent in tangents], self.program.many
+        size = max(1, CHUNK // (8 * (self.program.point.size + self.program.value.size)))
+
+        def one_by_one(t: float) -> F64:
+            return np.stack([line(t).copy() for line in alone])
+
+        def at_once(t: float) -> F64:
+            assert many is not None
+            parts = [tangents[low : low + size] for low in range(0, len(tangents), size)]
+            self.count += len(tangents)
+            return np.concatenate([many(self.program.point + t * part) for part in parts])
+
+        def values(t: float) -> F64:
+            if self.batching is None and many is not None and min(size, len(tangents)) >= WORTH_IT:
+                self.batching, found = _faster(at_once, one_by_one, t)
+                return found
+            return (at_once if self.batching and self.batching.used else one_by_one)(t)
+
+        return values
 
     def lines_of_entries(self, start: int, displacements: F64) -> Sequence[Phi]:
         """The lines that move a single entry each, made when they are asked for."""
@@ -90,6 +138,28 @@ class _Lines(Sequence[Phi]):
 
     def __getitem__(self, i: Any) -> Any:
         return self.evaluator.line_of_entry(self.start + i, float(self.displacements[i]))
+
+
+def _faster(at_once: Callable[[float], F64], one_by_one: Callable[[float], F64], t: float) -> tuple[Batching, F64]:
+    """Which way to take, and the values at t one by one."""
+    began = time.perf_counter()
+    values = one_by_one(t)
+    alone = time.perf_counter() - began
+    try:
+        at_once(t)  # what is done once does not count
+        began = time.perf_counter()
+        again = at_once(t)
+        together = time.perf_counter() - began
+    except Unavailable as why:
+        return Batching(False, f"evaluated one by one, as vmap cannot: {why}"), values
+    with np.errstate(all="ignore"):
+        same = np.nanmax(np.abs(again - values), initial=0.0) <= SAME * np.nanmax(np.abs(values), initial=0.0)
+    speed = f"{alone / together:.1f} times as fast"
+    if not same:
+        return Batching(False, "evaluated one by one: through vmap the values are others"), values
+    if together > SOONER * alone:
+        return Batching(False, f"evaluated one by one: vmap is only {speed}"), values
+    return Batching(True, f"evaluated {len(values)} at a time through vmap, {speed}"), values
 
 
 def every_entry(program: Program, rng: np.random.Generator) -> F64:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GROUP = 128  # numbers; no more of them in all are looked at one by one
 LINES = 2
-PATIENCE = 3  # groups that disagree, as many as agree, before the rest of a leaf is looked at one by one
+FIRST, BLOCK = 4, 32  # groups that are looked at side by side: a few at first, in case that most disagree
 TERMS = 16.0  # units in the last place of the terms: what two modes of differentiation may differ by
 
 
@@ -36,14 +36,13 @@ def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf, rows: Rows, la
     units = partials.displacements(program, leaf)
     sheet = blank(leaf, evaluator.lines_of_entries(leaf.start, units), [setting] * units.size, program.eps)
     open_ = np.ones(units.size, dtype=bool)
-    wrong = right = 0
-    for group in _groups(program, leaf):
-        if not np.any(rows.rows[:, leaf.span][:, group]) or (wrong >= PATIENCE and wrong > right):
-            continue
-        if _confirmed(evaluator, setting, sheet, rows, group, units[group], label):
-            open_[group], right = False, right + 1
-        else:
-            wrong += 1
+    claimed = [group for group in _groups(program, leaf) if np.any(rows.rows[:, leaf.span][:, group])]
+    for block in (claimed[:FIRST], *(claimed[low : low + BLOCK] for low in range(FIRST, len(claimed), BLOCK))):
+        right = _confirmed(evaluator, setting, sheet, rows, block, label) if block else []
+        for group, agrees in zip(block, right, strict=True):
+            open_[group] = not agrees
+        if 2 * sum(right) < len(right):
+            break  # it is wrong throughout
     for done, line in enumerate(np.flatnonzero(open_)):
         estimate(sheet, int(line), done, int(open_.sum()))
     return sheet
@@ -55,52 +54,62 @@ def _groups(program: Program, leaf: Leaf) -> Iterator[slice]:
         yield from (slice(low, min(low + GROUP, size)) for low in range(0, size, GROUP))
 
 
-def _tangents(program: Program, leaf: Leaf, group: slice, label: str) -> Iterator[tuple[F64, F64]]:
+def _tangents(program: Program, leaf: Leaf, group: slice, label: str) -> list[tuple[F64, F64]]:
     """Random directions of a group, each as it is and as one of the whole input."""
-    x = program.point[leaf.span][group]
+    x, found = program.point[leaf.span][group], []
     for k in range(LINES):
         u = np.empty(x.size)
         probes.even(generator(0, "group", label, leaf.path, group.start, k), x, u)
         u = probes.exact(u, x, program.eps)
         whole = np.zeros(program.point.size)
         whole[leaf.start + group.start : leaf.start + group.stop] = u
-        yield u, whole
+        found.append((u, whole))
+    return found
 
 
-def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows, group: slice, units: F64, label: str) -> bool:
-    """Whether a claim agrees with the evidence along a group's lines; if so, the group's part of the sheet is filled."""
-    leaf = sheet.leaf
-    claim, own = (a[:, leaf.span][:, group] for a in (rows.rows, rows.own))
-    found: list[tuple[F64, F64]] = []
-    for ask, (u, whole) in zip((brief.sharp, brief.plain), _tangents(evaluator.program, leaf, group, label), strict=True):
-        slope = _slope(evaluator, setting, whole, ask)
-        off = slope.value - claim @ u
-        with np.errstate(all="ignore"):
-            allowed = slope.bound + np.sqrt(own**2 @ u**2) + rows.eps * (np.abs(claim) @ np.abs(u))
-            if np.any(slope.rough) or not np.all(np.abs(off) <= allowed):
-                return False
-        share = units / u
-        found.append((off[:, None] * share, slope.bound[:, None] * np.abs(share)))
-    (off, bound), (other, least) = found
-    sharper = np.abs(other) + least < np.abs(off) + bound
-    sheet.value[:, group] = claim * units + np.where(sharper, other, off)
-    sheet.bound[:, group] = np.where(sharper, least, bound)
-    sheet.nearby[:, group] = np.abs(sheet.value[:, group])
-    return True
+def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows, block: list[slice], label: str) -> list[bool]:
+    """Whether a claim agrees with the evidence along the lines of some groups; where it does, the sheet is filled in."""
+    leaf, program = sheet.leaf, evaluator.program
+    tangents = [_tangents(program, leaf, group, label) for group in block]
+    units = partials.displacements(program, leaf)
+    right, found = [True] * len(block), []
+    for k, ask in enumerate((brief.sharp, brief.plain)):
+        slopes = _slopes(evaluator, setting, np.stack([lines[k][1] for lines in tangents]), ask)
+        off = np.zeros_like(slopes.value)
+        for g, group in enumerate(block):
+            claim, own, u = rows.rows[:, leaf.span][:, group], rows.own[:, leaf.span][:, group], tangents[g][k][0]
+            off[g] = slopes.value[g] - claim @ u
+            allowed = slopes.bound[g] + np.sqrt(own**2 @ u**2) + rows.eps * (np.abs(claim) @ np.abs(u))
+            right[g] &= not np.any(slopes.rough[g]) and bool(np.all(np.abs(off[g]) <= allowed))
+        found.append((off, slopes.bound))
+    for g, group in enumerate(block):
+        if right[g]:
+            shares = [units[group] / lines for lines in (tangents[g][k][0] for k in range(LINES))]
+            (off, bound), (other, least) = (
+                (a[g][:, None] * share, b[g][:, None] * np.abs(share)) for (a, b), share in zip(found, shares, strict=True)
+            )
+            sharper = np.abs(other) + least < np.abs(off) + bound
+            sheet.value[:, group] = rows.rows[:, leaf.span][:, group] * units[group] + np.where(sharper, other, off)
+            sheet.bound[:, group] = np.where(sharper, least, bound)
+            sheet.nearby[:, group] = np.abs(sheet.value[:, group])
+    return right
 
 
-def _slope(evaluator: Evaluator, setting: Setting, tangent: F64, ask: Callable[..., brief.Brief]) -> brief.Brief:
-    """Slopes of all channels along a line; an output counts with its noise where it moves."""
-    line, moved = evaluator.barely(tangent), np.zeros(setting.base.shape, dtype=bool)
+def _slopes(evaluator: Evaluator, setting: Setting, tangents: F64, ask: Callable[..., brief.Brief]) -> brief.Brief:
+    """Slopes of all channels along some lines, (L, C); an output counts with its noise where it moves."""
+    lines, moved = evaluator.lines(tangents), np.zeros((len(tangents), setting.base.size), dtype=bool)
 
     def changes(t: float) -> F64:
-        change = line(t) - setting.base
+        change = lines(t) - setting.base
         np.logical_or(moved, change, out=moved)
-        return setting.contract(change)
+        return np.stack([setting.contract(one) for one in change])
+
+    def floor(share: float) -> F64:
+        return np.stack([setting.channel_noise(one, share) for one in moved])
 
     largest = float(np.max(np.abs(setting.base), initial=0.0))
     relative = float(np.max(setting.deviation, initial=0.0)) / largest if largest > 0 else 0.0
-    return ask(changes, relative, setting.eps, lambda share: setting.channel_noise(moved, share), setting.slack)
+    return ask(changes, relative, setting.eps, floor, setting.slack)
 
 
 def columns(claim: Claim, program: Program, cotangents: F64, like: Rows, label: str) -> F64:
@@ -121,7 +130,7 @@ def columns(claim: Claim, program: Program, cotangents: F64, like: Rows, label: 
 
 def _same(claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf, group: slice, label: str) -> bool:
     assert claim.jvp is not None
-    tangents = list(_tangents(program, leaf, group, label))
+    tangents = _tangents(program, leaf, group, label)
     pushed = claim.jvp(program.point, np.stack([whole for _, whole in tangents]))
     for (u, _), out in zip(tangents, pushed, strict=True):
         size = np.abs(rows) @ np.abs(u) + np.abs(cotangents) @ np.abs(out)

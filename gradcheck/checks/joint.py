@@ -92,7 +92,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     Raises:
         TargetError: where a derivative of the user's own raises.
     """
-    program = evaluator.program
+    program, remarks = evaluator.program, list[str]()
     leaves = [leaf for leaf in program.leaves if leaf.entries]
     vjps = list(claims.asked(program, only_vjp=True))
     if len(vjps) != 1:
@@ -102,7 +102,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         return None
     cotangent = _even(seen.scales.size, "cotangent", label) / np.maximum(seen.scales, probes.TINY)
     rtol = options.rtol or default_rtol(vjps[0][0].eps)
-    gradient = _gradient(*vjps[0], program, cotangent, leaves, rtol, notes)
+    gradient = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
     if gradient is None:
         return None
     rounding = 0.5 * program.eps * np.abs(program.value)
@@ -118,7 +118,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         _sum_up(sums, gradient, tangent, leaves, k)
         shown.append([tangent[block].copy() for block in blocks])
         if k == 0:
-            pushed = _pushed(program, tangent, cotangent, rtol, notes)
+            pushed = _pushed(program, tangent, cotangent, rtol, remarks)
         slopes.append(_slope(evaluator, setting, tangent, cotangent, sharp=k == 0))
         if slopes[-1].rough.any():
             return None
@@ -141,6 +141,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         ]
         if all(c.verdict is Verdict.PASS for c in found):
             rows[leaf.path] = found
+    notes += remarks
     return Joint(rows, replace(setting, noise=rounding * louder), seen)
 
 

@@ -7,6 +7,7 @@ again along the same probes: where they agree now, no other entry is wrong by mo
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ Slopes = Callable[[int, int, int], float]  # of (start, stop, attempt)
 ATTEMPTS = 4  # ways down to a wrong entry that are tried, along other directions each
 MOST = 8  # wrong entries that are looked for
 GROSS = 1e-4  # relative: what a plain difference tells of an entry
+CONFIRMING = 150  # evaluations at most, to be sure of the first wrong entry
 SAMPLED = 8  # other entries that tell whether most are wrong
 
 
@@ -51,6 +53,8 @@ def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: f
     leaf = part.sheet.leaf
     urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
     channel = int(np.argmax(urgency[0]))
+    if _too_dear(bench, leaf):
+        return None
     slopes, rest, sampled = _slopes(bench, leaf, channel), rows, (0, 0)
     known: dict[int, _Found] = {}
     while len(known) < MOST:
@@ -70,6 +74,19 @@ def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: f
             if 2 * sampled[1] >= sampled[0]:
                 break
     return _located(known, (len(known) + sampled[0]) / (leaf.entries * leaf.width), sampled, complete=False)
+
+
+def _too_dear(bench: Bench, leaf: Leaf) -> bool:
+    """Whether the way down to one entry would take more time than the user allows; a note says so."""
+    evaluator, budget = bench.evaluator, bench.options.budget
+    predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMING) * evaluator.seconds
+    if budget is None or evaluator.spent + predicted <= budget:
+        return False
+    note = (
+        f"{leaf.path}: to find the wrong entry would take about {predicted:.2g} s more than the --budget of {budget:g} s leaves"
+    )
+    evaluator.remarks.append(note)
+    return True
 
 
 def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int], *, complete: bool) -> Compared | None:
@@ -132,13 +149,12 @@ def _confirmed(bench: Bench, rows: Rows, leaf: Leaf, channel: int, i: int, rtol:
     unit = float(partials.displacements(program, leaf)[i])
     sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [bench.setting], program.eps)
     value, error = (a[:, leaf.start + i, None] * unit for a in (rows.rows, rows.own))
-    judged = settle(
-        sheet,
-        Along(value, np.abs(error), np.abs(error), np.abs(value), many=False),
-        rtol,
-        demanded=bench.demanded,
-        hidden_too=first,
-    )
+    claim = Along(value, np.abs(error), np.abs(error), np.abs(value), many=False)
+    judged = look(sheet, claim, rtol, demanded=bench.demanded)
+    if (
+        first or judged.code[channel, 0] != 2 or np.any(sheet.rough)
+    ):  # else as clear as the first, which was looked at with care
+        judged = settle(sheet, claim, rtol, demanded=bench.demanded, hidden_too=first)
     if judged.code[channel, 0] != 2:
         return None
     judged = straight.through(sheet, judged, declared=bench.options.straight_through)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,11 @@ class Brief:
 def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
     """Slopes from three steps; from two, which reach less far, where something in their reach is not smooth."""
     found = _estimate(phi, THREE, relative, eps, floor, slack)
-    return plain(phi, relative, eps, floor, slack) if np.any(found.rough) else found
+    if not np.any(found.rough):
+        return found
+    near = plain(phi, relative, eps, floor, slack)
+    chosen = {f.name: np.where(found.rough, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)}
+    return Brief(**chosen)
 
 
 def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:

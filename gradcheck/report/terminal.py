@@ -87,6 +87,7 @@ def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield from _self_test(result.comparisons)
         if result.partials:
             yield _partials(result.partials)
+        yield from (_indented(Text(detail, "dim")) for detail in result.details)
     if verbosity >= STORIES:
         yield from _stories(result.comparisons)
 

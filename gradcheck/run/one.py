@@ -205,6 +205,7 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         checks=checks,
         partials=findings[0].partials,
         notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
+        details=tuple(dict.fromkeys(text for f in findings for text in f.details)),
         message=stop.message if stop else "",
         framework=framework,
         mode=next((f.mode for f in findings if f.mode), ""),

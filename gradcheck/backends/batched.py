@@ -1,0 +1,57 @@
+"""A torch target at many points at once, through `torch.func.vmap`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends.program import Unavailable
+from gradcheck.backends.tensors import WIDE, fresh, wide_default
+from gradcheck.tracebacks import one_line
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.backends.calls import Binding
+    from gradcheck.backends.program import F64, Leaf
+
+
+def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64], F64]:
+    """From points (B, N) to the outputs there, (B, M).
+
+    What the target draws at random it draws once for all of them, as it would for each by itself. Raises Unavailable where
+    the target, or an operator in it, cannot be mapped.
+    """
+    moving = dict(zip(bound.places, bound.leaves, strict=True))
+
+    def at(point: torch.Tensor) -> torch.Tensor:
+        given = [
+            _leaf(point, moving[i], x, wide) if i in moving else fresh(x, wide) if isinstance(x, torch.Tensor) else x
+            for i, x in enumerate(bound.call.leaves)
+        ]
+        found = flatten(run(given, bound, wide=wide)).leaves
+        return torch.cat([_numbers(found[i]) for i in bound.kept])
+
+    def outputs(points: F64) -> F64:
+        try:
+            with torch.no_grad(), wide_default(wide):
+                found: F64 = torch.func.vmap(at, randomness="same")(torch.from_numpy(points)).numpy()
+        except Exception as error:
+            raise Unavailable(one_line(error, 100)) from None
+        return found
+
+    return outputs
+
+
+def _leaf(point: torch.Tensor, leaf: Leaf, template: Any, wide: bool) -> torch.Tensor:
+    numbers, dtype = point[leaf.span], getattr(torch, leaf.dtype)
+    made = torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)
+    device = template.device if isinstance(template, torch.Tensor) else "cpu"
+    return made.to(device, WIDE.get(dtype, dtype) if wide else dtype)
+
+
+def _numbers(output: Any) -> torch.Tensor:
+    value = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
+    return value.reshape(-1).to("cpu", torch.float64)
