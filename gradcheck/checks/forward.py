@@ -54,7 +54,8 @@ def examine(
         own = _scored_sums(bench, own, whole, rough if twin is None else fine)
     for line, reverse in proved:
         same = _adjoint(c, along(reverse, whole), leaf.entries)
-        if line.verdict is Verdict.PASS and same < (bench.options.rtol or DULLEST):
+        enough = rtol if np.any(c.code == 2) else bench.options.rtol or DULLEST  # against the evidence only where they are one
+        if line.verdict is Verdict.PASS and same < enough:
             seen = np.full(c.seen.shape, line.reason if line.reason in ADJUSTED else None, dtype=object)
             c = replace(c, code=np.zeros_like(c.code), seen=seen)
             resolution = float(np.fmin(resolution, np.fmax(line.resolution, same)))

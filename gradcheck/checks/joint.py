@@ -120,8 +120,6 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         if k == 0:
             pushed = _pushed(program, tangent, cotangent, rtol, remarks)
         slopes.append(_slope(evaluator, setting, tangent, cotangent, sharp=k == 0))
-        if slopes[-1].rough.any():
-            return None
     slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
     eps = program.eps if vjps[0][1] else vjps[0][0].eps
     own = np.fmax(sums.error(eps), program.eps * np.abs(slope))

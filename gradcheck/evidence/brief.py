@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.central import DEVIATION, rough_of, step_for
+from gradcheck.evidence.central import DEVIATION, step_for
 from gradcheck.evidence.line import RATIO
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gradcheck.evidence.line import F64
 
 TWO, THREE = 2, 3  # steps, each RATIO times the one before
 EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and a plain one
+SUSPECT = 32.0  # times the rounding: what is louder may be a kink
 POWERS = {TWO: 1 / 3, THREE: 1 / 5}  # of the noise: where it balances what is left of the truncation
 KEPT = {  # noise of what is left of the second differences, in that of one evaluation
     TWO: math.sqrt(2 * (1 + RATIO**-4) + 4 * (1 - RATIO**-2) ** 2),
@@ -32,22 +31,25 @@ Floor = Callable[[float], "F64"]
 
 @dataclass(frozen=True)
 class Brief:
-    """Slopes of some channels along a line, (C,), bounds of their errors, the noise of one evaluation, and which are rough."""
+    """Slopes of some channels along a line, (C,), bounds of their errors, and the noise of one evaluation.
+
+    A kink counts as noise, and makes the bound as wide as the slopes differ; off the domain the bound is NaN.
+    """
 
     value: F64
     bound: F64
     noise: F64
-    rough: NDArray[np.bool_]
 
 
 def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from three steps; from two, which reach less far, where something in their reach is not smooth."""
+    """Slopes from three steps; from two, which reach less far, where that is sharper because of what is not smooth."""
     found = _estimate(phi, THREE, relative, eps, floor, slack)
-    if not np.any(found.rough):
+    if np.all(found.noise <= SUSPECT * floor(1.0)):
         return found
     near = plain(phi, relative, eps, floor, slack)
-    chosen = {f.name: np.where(found.rough, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)}
-    return Brief(**chosen)
+    with np.errstate(all="ignore"):
+        better = ~(found.bound <= near.bound)
+    return Brief(**{f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)})
 
 
 def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
@@ -80,9 +82,7 @@ def _estimate(phi: Callable[[float], F64], steps: int, relative: float, eps: flo
         left = [a - b / RATIO**2 for a, b in pairwise(second)]
         other = slopes[0] if steps == TWO else better[1]
         rest = left[0] if steps == TWO else left[0] - left[1] / RATIO**4
-        noise = np.maximum(floor(h[0] / h[-1]), np.abs(rest) / KEPT[steps])
+        rounding = 0.5 * eps * np.maximum(*map(np.abs, sides[0]))
+        noise = np.maximum(np.maximum(floor(h[0] / h[-1]), rounding), np.abs(rest) / KEPT[steps])
         bound = np.abs(better[0] - other) + DEVIATION * slack * noise / h[0]
-        rough = ~np.isfinite(bound)
-        for a, b in pairwise(second):
-            rough |= rough_of(a, b, slack * noise)
-    return Brief(better[0], bound, noise, rough)
+    return Brief(better[0], bound, noise)

@@ -69,11 +69,10 @@ def _at(phi: Phi, setting: Setting, step: float) -> Slope:
         value = (RATIO**2 * slope - (far_right - far_left) / (2 * RATIO * step)) / (RATIO**2 - 1)
         bound = np.abs(value - slope) + DEVIATION * noise / step
         nearby = np.maximum(np.abs(setting.contract(chord)) / coarse, np.abs(slope))
-        rough = rough_of(right + left, far_right + far_left, noise)
+        rough = _rough(right + left, far_right + far_left, noise)
     return smooth(value, bound, nearby, rough)
 
 
-def rough_of(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
-    """Where second differences at a step and at four times that stand out of the noise, but do not fall like h^2."""
+def _rough(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
     seen = (np.abs(near) > CLEAR * noise) & (np.abs(far) > CLEAR * noise)
     return np.asarray(seen & (np.abs(far) < SMOOTH * np.abs(near)))

@@ -1,0 +1,170 @@
+"""All leaves at once along two directions: right gradients cost a dozen evaluations, wrong ones are caught all the same."""
+
+import numpy as np
+import pytest
+import torch
+from elementwise import FUNCTIONS, WRONG, changed, layer
+
+import gradcheck
+from gradcheck import Verdict, normal
+
+CHEAP = 20  # evaluations
+
+
+def numeric(result):
+    return [c for c in result.comparisons if c.against == "numeric"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [2, 2000, 200_000])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_right_gradient_is_confirmed_by_a_few_evaluations(name, n, dtype):
+    result = gradcheck.check(layer(name=name), normal(n), dtype=dtype, mode="probe")
+    assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [20, 2000, 20_000])
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_gradients_are_caught(name, n, dtype):
+    for seed in range(2):
+        result = gradcheck.check(layer(WRONG[name]), normal(n), dtype=dtype, mode="probe", seed=seed)
+        assert result.verdict is Verdict.FAIL, str(result)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("name", "n"), [("sin", 3000), ("exp", 500), ("cube", 2000)])
+def test_an_entry_wrong_by_more_than_the_stated_resolution_does_not_pass(name, n, seed):
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal(n))
+    stated = numeric(gradcheck.check(layer(name=name), x, mode="probe", seed=seed))[0].resolution
+    size_of = np.abs(FUNCTIONS[name][1](x).numpy())
+    typical = int(np.argmin(np.where(size_of >= np.sqrt(np.mean(size_of**2)), size_of, np.inf)))
+    for size in (max(4 * stated, 1e-7), 1e-4):
+        result = gradcheck.check(layer(changed(typical, factor=1 + size), name), x, mode="probe", seed=seed)
+        assert result.verdict is Verdict.FAIL or numeric(result)[0].resolution > size / 2, str(result)
+
+
+def chain(leaves):
+    return torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(leaves // 2))).double()
+
+
+def test_the_price_does_not_grow_with_the_leaves():
+    x = torch.ones(3, 6, dtype=torch.float64)
+    few, many = (gradcheck.check(chain(leaves), x, mode="probe") for leaves in (2, 20))
+    assert (few.verdict, many.verdict) == (Verdict.PASS, Verdict.PASS)
+    assert few.evaluations == many.evaluations <= CHEAP
+    assert len({c.wrt for c in many.comparisons}) == 21
+
+
+class Scaled(torch.nn.Module):
+    """A layer beside another whose gradient is far smaller; `spoil` is applied to the gradient of the small one."""
+
+    def __init__(self, small, spoil=lambda g: g):
+        super().__init__()
+        self.large = torch.nn.Parameter(torch.linspace(1, 2, 40, dtype=torch.float64))
+        self.small = torch.nn.Parameter(torch.linspace(1, 2, 40, dtype=torch.float64))
+        self.factor, self.layer = small, layer(spoil)
+
+    def forward(self, x):
+        return torch.sum(torch.sin(self.large * x)) + self.factor * torch.sum(self.layer.apply(self.small * x))
+
+
+@pytest.mark.parametrize("small", [1.0, 1e-4, 1e-8])
+@pytest.mark.parametrize("wrong", ["zero", "a constant factor", "one entry"])
+def test_a_leaf_with_a_small_share_is_not_hidden_by_the_others(small, wrong):
+    x = torch.linspace(0.1, 1, 40, dtype=torch.float64)
+    right = gradcheck.check(Scaled(small), x, mode="probe", wrt=["params['large']", "params['small']"])
+    assert right.verdict is Verdict.PASS, str(right)
+    assert right.resolution < 1e-2
+    result = gradcheck.check(Scaled(small, WRONG[wrong]), x, mode="probe", wrt=["params['large']", "params['small']"])
+    assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"params['small']"}
+
+
+def test_a_parameter_without_a_part_in_the_output_is_zero():
+    class Unused(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(8, 3)
+            self.unused = torch.nn.Parameter(torch.ones(5))
+
+    result = gradcheck.check(Unused().double(), torch.ones(2, 8, dtype=torch.float64), mode="probe")
+    assert result.verdict is Verdict.PASS, str(result)
+    assert "params['unused']" in {c.wrt for c in result.comparisons}
+
+
+@pytest.mark.parametrize("n", [50, 5000])
+def test_kinks_leave_it_to_a_closer_look(n):
+    x = torch.linspace(-1, 1, 2 * n + 1, dtype=torch.float64)  # one of them is exactly 0
+    assert gradcheck.check(torch.relu, x, mode="probe").verdict is Verdict.PASS
+    assert gradcheck.check(lambda x: torch.relu(x) * torch.where(x > 0, 1.0, 1.0), x, mode="probe").verdict is Verdict.PASS
+
+
+def test_a_function_may_return_what_it_was_given_or_keep_what_it_computed():
+    kept = {}
+
+    def keeps(x):
+        if kept.get("of") is not x:  # a cache by identity must not be fed one tensor with changing values
+            kept.update(of=x, value=torch.sin(x))
+        return kept["value"]
+
+    x = torch.linspace(0.1, 1, 300, dtype=torch.float64)
+    before = x.clone()
+    for function in (lambda x: x, lambda x: x.view(30, 10).T, keeps):
+        assert gradcheck.check(function, x, mode="probe").verdict is Verdict.PASS
+    assert torch.equal(x, before)
+
+
+def test_inputs_in_other_layouts_and_complex_ones():
+    x = torch.linspace(0.1, 1, 600, dtype=torch.float64)
+    z = torch.complex(x, x.flip(0))
+    for value in (x.view(30, 20).T, x[::2], z, z.view(30, 20).T):
+        result = gradcheck.check(lambda v: torch.sin(v) * v, value, mode="probe")
+        assert result.verdict is Verdict.PASS, str(result)
+
+
+def test_several_outputs_of_different_sizes():
+    def outputs(x):
+        return {"large": 1e6 * torch.sin(x), "small": 1e-6 * torch.cos(x), "sum": x.sum()}
+
+    assert gradcheck.check(outputs, normal(300), mode="probe", framework="torch").verdict is Verdict.PASS
+    half = layer(lambda g: 0.5 * g)
+    for spoilt in (
+        lambda x: {"large": 1e6 * torch.sin(x), "small": 1e-6 * half.apply(x)},
+        lambda x: {"large": 1e6 * half.apply(x), "small": 1e-6 * torch.sin(x)},
+    ):
+        assert gradcheck.check(spoilt, normal(300), mode="probe", framework="torch").verdict is Verdict.FAIL
+
+
+def test_a_forward_mode_of_ones_own_is_held_too():
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            ctx.save_for_forward(x)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * torch.cos(x)
+
+        @staticmethod
+        def jvp(ctx, u):
+            (x,) = ctx.saved_tensors
+            return u * torch.cos(x) * 1.0001
+
+    for n in (300, 100_000):
+        result = gradcheck.check(Wrong, normal(n), mode="probe")
+        assert {c.method for c in result.comparisons if c.verdict is Verdict.FAIL} == {"forward"}, str(result)
+
+
+def test_a_user_s_demand_is_kept():
+    sharp = gradcheck.check(layer(), normal(300), mode="probe", rtol=1e-6)
+    assert sharp.verdict is Verdict.PASS
+    assert sharp.resolution <= 1e-6
+    assert gradcheck.check(layer(changed(3, factor=1.00001)), normal(300), mode="probe", rtol=1e-6).verdict is Verdict.FAIL
+    assert gradcheck.check(layer(changed(3, factor=1.0001)), normal(300), mode="probe", rtol=1e-2).verdict is Verdict.PASS
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    first, again = (gradcheck.check(layer(), normal(300), mode="probe", seed=4).to_dict() for _ in range(2))
+    assert first["comparisons"] == again["comparisons"]

@@ -1,0 +1,57 @@
+"""Custom autograd Functions whose backward can be spoilt."""
+
+import torch
+
+FUNCTIONS = {
+    "sin": (torch.sin, torch.cos),
+    "cube": (lambda x: x**3, lambda x: 3 * x**2),
+    "exp": (torch.exp, torch.exp),
+    "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
+}
+
+
+def layer(spoil=lambda g: g, name="sin"):
+    """An elementwise Function; `spoil` makes of its right gradient (a copy) what it returns."""
+    f, df = FUNCTIONS[name]
+
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return f(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return spoil(g * df(x))
+
+    return Layer
+
+
+def changed(*places, factor=1.0, by=0.0):
+    """To spoil some entries, counted through."""
+
+    def spoil(g):
+        flat = g.clone().view(-1)
+        flat[list(places)] = flat[list(places)] * factor + by
+        return flat.view(g.shape)
+
+    return spoil
+
+
+def swapped(g):
+    """Two neighbours for each other: what one is off by, the other is off by the opposite."""
+    return torch.cat([g[1:2], g[0:1], g[2:]])
+
+
+WRONG = {
+    "zero": torch.zeros_like,
+    "sign": torch.neg,
+    "a constant factor": lambda g: 1.001 * g,
+    "flipped": lambda g: g.flip(0),
+    "rolled": lambda g: g.roll(1, 0),
+    "two neighbours swapped": swapped,
+    "one entry": changed(7, factor=1.01),
+    "one entry gone": changed(3, factor=0.0),
+    "NaN at one entry": changed(5, by=float("nan")),
+}
