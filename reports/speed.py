@@ -41,7 +41,7 @@ ONE_CORE = {
 }
 ROUNDS, QUICK = (5, 25, 3.0), (2, 5, 1.0)  # at least, at most, and the seconds that more than the least may take
 LONG = 120.0  # seconds of a round from which on there is only one
-BARE = 0.01  # seconds of bare forward calls in a round, at least one call
+BARE = 0.02  # seconds of each kind of bare calls in a round, at least one call
 LARGE = 100_000  # entries from which on a check is held against the floor
 FASTER, SHARE, SLOWER, OVER_FLOOR = 5.0, 0.2, 1.5, 1.3  # what is asked
 NAMED_WITHIN, EQUIVALENTS, TIMES_PARAMETERS = 600, 16.0, 6.0
@@ -104,13 +104,11 @@ def session(name: str, problem: Problem, mode: str, rivals: Sequence[str], round
     calls, began = at.Calls(), time.perf_counter()
     result = at.counted(problem, calls, lambda p: at.ours(p, mode))
     passed = {CHECKER[mode]: result.ok, **{rival: bool(RUNS[rival](problem)) for rival in rivals}}
-    problem.backward()
-    jobs: dict[str, tuple[Callable[[], Any], int]] = {
-        **{who: (lambda who=who: RUNS[who](problem), 1) for who in passed},  # type: ignore[misc]
-        "forward": (problem.forward, max(1, int(BARE / seconds_of(problem.forward)))),
-        "backward": (problem.backward, 1),
-        "own": (lambda: problem.narrow and problem.backward(own=True), 1),
-    }
+    bare = {"forward": problem.forward, "backward": problem.backward}
+    if problem.narrow:
+        bare["own"] = lambda: problem.backward(own=True)
+    jobs: dict[str, tuple[Callable[[], Any], int]] = {who: (lambda who=who: RUNS[who](problem), 1) for who in passed}  # type: ignore[misc]
+    jobs |= {name: (job, max(1, int(BARE / seconds_of(job, 3)))) for name, job in bare.items()}
     (least, most, enough), first, began = rounds, time.perf_counter() - began, time.perf_counter()
     took: dict[str, list[float]] = {who: [] for who in jobs}
     for turn in range(most):
@@ -118,17 +116,18 @@ def session(name: str, problem: Problem, mode: str, rivals: Sequence[str], round
             break
         for who, (job, times) in jobs.items():
             took[who].append(seconds_of(job, times))
-    if not problem.narrow:
-        took["own"] = [0.0]
-    s = Session(name, problem, mode, {w: np.array(t) for w, t in took.items()}, result.evaluations, calls, passed)
+    seconds = {"own": np.zeros(1), **{who: np.array(times) for who, times in took.items()}}
+    s = Session(name, problem, mode, seconds, result.evaluations, calls, passed)
     told = ", ".join(f"{who} {_duration(took[who])}" for who in passed)
     sys.stderr.write(f"{name}, {problem.entries:,}: {told}; floor {_duration(s.floor)}; {s.ours.size} rounds\n")
     return s
 
 
 def seconds_of(job: Callable[[], Any], times: int = 1) -> float:
-    """Wall time of a call: the mean of some in a row."""
+    """Wall time of a call: the mean of some in a row, after one that warms the caches."""
     gc.collect()
+    if times > 1:
+        job()
     return timeit.timeit(job, "gc.enable()", number=times) / times
 
 
