@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,17 @@ class Leaf:
     dtype: str
     start: int
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Numbers per entry: 2 for complex leaves."""
         return 2 if self.dtype.startswith("complex") else 1
 
-    @property
+    @cached_property
     def entries(self) -> int:
         """How many entries the leaf has."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def span(self) -> slice:
         """The leaf's place in the flat vector."""
         return slice(self.start, self.start + self.entries * self.width)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks import claims, self_test
-from gradcheck.checks.outputs import Outlook, outlook
+from gradcheck.checks.outputs import Outlook, seen_along
 from gradcheck.checks.own_dtype import UNITS
 from gradcheck.checks.part import CERTAINTY, SUM
 from gradcheck.checks.rows import output_name
@@ -23,6 +23,7 @@ from gradcheck.evidence.line import F64, Setting, slack_for
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol
+from gradcheck.verdict.faults import rearranged
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Claim, Leaf, Program
@@ -54,13 +55,19 @@ class Joint:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g|, (L,)."""
+    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g| and n, (L,)."""
 
     value: F64
     size: F64
     square: F64
     moved: F64
     largest: F64
+    numbers: F64
+
+    @property
+    def typical(self) -> F64:
+        """What an entry of each leaf typically moves by, (K, L)."""
+        return np.sqrt(self.square / self.numbers) / TYPICAL
 
     def error(self, eps: float) -> F64:
         """The rounding of a claim along each line, (K,)."""
@@ -97,7 +104,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     vjps = list(claims.asked(program, only_vjp=True))
     if len(vjps) != 1:
         return None  # several are held against each other entry by entry, too
-    seen = _seen(evaluator, label)
+    seen = _seen(evaluator, leaves, label)
     if seen.lost.any():
         return None
     cotangent = _even(seen.scales.size, "cotangent", label) / np.maximum(seen.scales, probes.TINY)
@@ -110,7 +117,8 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     peaks = [leaf.start + _peak(gradient[leaf.span]) for leaf in leaves]
     blocks = [_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
     value, size, square, moved = np.zeros((4, LINES, len(leaves)))
-    sums = _Sums(value, size, square, moved, np.abs(gradient[peaks]))
+    numbers = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
+    sums = _Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers)
     slopes, shown, pushed = [], [], []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
@@ -128,17 +136,14 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     louder = float(np.max(noise)) / _floor(setting, cotangent)
     if not all(one.agree for one in held) or louder > LOUD:
         return None
-    rows = {}
-    for i, leaf in enumerate(leaves):
-        found = [_row(program, one, sums, leaf, i, options, (label, trial), cotangent) for one in held]
-        typical = math.sqrt(np.mean(sums.square[:, i]) / (leaf.entries * leaf.width)) / TYPICAL
-        tangents = np.stack([line[i] for line in shown])
-        found = [
-            _scored(found[0], held[0], leaf, gradient[blocks[i]], tangents, typical, label),
-            *(_scored_sum(c, one, label) for c, one in zip(found[1:], held[1:], strict=True)),
-        ]
-        if all(c.verdict is Verdict.PASS for c in found):
-            rows[leaf.path] = found
+    found = [_lines(program, one, sums, leaves, options, trial, cotangent) for one in held]
+    scored = [
+        _scored(line, held[0], sums, i, gradient[block], np.stack([part[i] for part in shown]), label)
+        for i, (line, block) in enumerate(zip(found[0], blocks, strict=True))
+    ]
+    columns = [scored, *(_scored_sums(lines, one, label) for lines, one in zip(found[1:], held[1:], strict=True))]
+    table = dict(zip((leaf.path for leaf in leaves), map(list, zip(*columns, strict=True)), strict=True))
+    rows = {path: lines for path, lines in table.items() if all(line.verdict is Verdict.PASS for line in lines)}
     notes += remarks
     return Joint(rows, replace(setting, noise=rounding * louder), seen)
 
@@ -159,13 +164,16 @@ def _slope(evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64,
     return ask(change, 0.0, setting.eps, lambda _: floor, setting.slack)
 
 
-def _seen(evaluator: Evaluator, label: str) -> Outlook:
+def _seen(evaluator: Evaluator, leaves: list[Leaf], label: str) -> Outlook:
     """The scales of the outputs: looked for nearby only where an output is so small that its slope must tell."""
-    program, scales = evaluator.program, np.empty(evaluator.program.value.size)
-    for leaf in program.outputs:
-        scales[leaf.span] = probes.scale_of(program.value[leaf.span])
-    small = np.abs(program.value) < probes.SMALL * scales
-    return outlook(evaluator, label) if small.any() else Outlook(scales, np.zeros(scales.size, dtype=bool))
+    program = evaluator.program
+    size = np.abs(program.value)
+    scales = np.concatenate([np.full(leaf.entries * leaf.width, probes.scale_of(size[leaf.span])) for leaf in program.outputs])
+    if not np.any(size < probes.SMALL * scales):
+        return Outlook(scales, np.zeros(scales.size, dtype=bool))
+    tangent = np.zeros(program.point.size)
+    _draw(tangent, program, leaves, label, LINES)
+    return seen_along(program, evaluator.barely(tangent))
 
 
 def _peak(g: F64) -> int:
@@ -264,69 +272,87 @@ def _pushed(program: Program, tangent: F64, cotangent: F64, rtol: float, notes: 
     return found
 
 
-def _row(
+def _lines(
     program: Program,
     held: _Held,
     sums: _Sums,
-    leaf: Leaf,
-    i: int,
+    leaves: list[Leaf],
     options: Options,
-    names: tuple[str, int],
+    trial: int,
     cotangent: F64,
-) -> Comparison:
-    """The line of a leaf: PASS where a single wrong entry of typical size would have been seen.
+) -> list[Comparison]:
+    """The line of each leaf: PASS where a single wrong entry of typical size would have been seen.
 
     An entry wrong by r moves every line by at least LEAST r of its size: the sharpest line tells.
     """
-    lines = range(len(held.claimed))
-    typical = np.sqrt(sums.square[lines, i] / (leaf.entries * leaf.width)) / TYPICAL
+    count = len(held.claimed)
     with np.errstate(all="ignore"):
-        resolution = float(np.min((held.apart + held.allowed) / (probes.LEAST * typical)))
-    worst = int(np.argmax(held.apart / held.allowed)) if np.all(held.allowed > 0) else 0
-    share = min(sums.size[worst, i], SUM * math.sqrt(sums.square[worst, i]))
-    sharp = resolution <= (options.rtol or ENOUGH)
-    return Comparison(
-        wrt=leaf.path,
-        output=output_name(program, 0, cotangent[None]),
-        method=held.claim.method,
-        against="numeric",
-        verdict=Verdict.PASS if sharp else Verdict.INCONCLUSIVE,
-        reason=Reason.AGREES if sharp else Reason.DULL,
-        claimed=float(held.claimed[worst]),
-        estimate=float(held.estimate[worst]),
-        bound=float(held.allowed[worst]),
-        abs_err=float(held.apart[worst]),
-        rel_err=float(held.apart[worst] / share) if share else math.nan,
-        rtol=options.rtol or default_rtol(held.claim.eps),
-        resolution=resolution,
-        shape=leaf.shape,
-        dtype=leaf.dtype,
-        entries=leaf.entries,
-        trial=names[1],
-        mode="probe",
-        certainty=CERTAINTY,
-    )
+        margin = (held.apart + held.allowed)[:, None]
+        resolutions = np.min(margin / (probes.LEAST * sums.typical[:count]), axis=0)
+        worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
+        errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
+    limit, rtol = options.rtol or ENOUGH, options.rtol or default_rtol(held.claim.eps)
+    output = output_name(program, 0, cotangent[None])
+    return [
+        Comparison(
+            wrt=leaf.path,
+            output=output,
+            method=held.claim.method,
+            against="numeric",
+            verdict=Verdict.PASS if resolution <= limit else Verdict.INCONCLUSIVE,
+            reason=Reason.AGREES if resolution <= limit else Reason.DULL,
+            claimed=float(held.claimed[worst]),
+            estimate=float(held.estimate[worst]),
+            bound=float(held.allowed[worst]),
+            abs_err=float(held.apart[worst]),
+            rel_err=float(error),
+            rtol=rtol,
+            resolution=float(resolution),
+            shape=leaf.shape,
+            dtype=leaf.dtype,
+            entries=leaf.entries,
+            trial=trial,
+            mode="probe",
+            certainty=CERTAINTY,
+        )
+        for leaf, resolution, error in zip(leaves, resolutions, errors, strict=True)
+    ]
 
 
-def _scored(line: Comparison, held: _Held, leaf: Leaf, gradient: F64, tangents: F64, typical: float, label: str) -> Comparison:
-    """The score of the self-test on some numbers of a leaf; what is spoilt there alone is harder to see than all."""
-    whole = gradient.size == leaf.entries * leaf.width
-    shape = (*leaf.shape, leaf.width) if whole else (-1, leaf.width)
-    signed = held.claimed - held.estimate
+def _scored(line: Comparison, held: _Held, sums: _Sums, i: int, gradient: F64, tangents: F64, label: str) -> Comparison:
+    """The score of the self-test; entries are changed and rearranged among some numbers of a leaf, which is harder to see.
+
+    Args:
+        gradient: of these numbers, and `tangents` the lines, (K, n), there.
+    """
+    size, typical = self_test.size_for(line), math.sqrt(np.mean(sums.typical[:, i] ** 2))
+    if not size < 1:
+        return line
+    signed, value = held.claimed - held.estimate, sums.value[:, i]
+
+    def slips(change: F64) -> bool:
+        return bool(np.all(np.abs(signed + change) <= held.allowed))
+
+    faults = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
+    found = {name: slips(share * value) for name, share in faults.items()}
+    peak = _peak(gradient)
+    found["one entry changed"] = slips(size * gradient[peak] * tangents[:, peak])
     scales = np.sqrt(np.mean(tangents**2, axis=0)) / TYPICAL
+    width = 2 if line.dtype.startswith("complex") else 1
+    shape = (*line.shape, width) if gradient.size == line.entries * width else (-1, width)
+    rng = generator(0, "faults", label, line.wrt)
+    for name, spoilt in rearranged(gradient.reshape(1, *shape), rng):
+        change = spoilt.reshape(-1) - gradient
+        if np.linalg.norm(change * scales) >= size * typical:
+            found[name] = slips(tangents @ change)
+    return self_test.marked(line, found.items())
 
-    def slips(spoilt: F64) -> bool:
-        return bool(np.all(np.abs(signed + tangents @ (spoilt - gradient)[0]) <= held.allowed))
 
-    def error(spoilt: F64) -> F64:
-        return np.asarray(np.linalg.norm((spoilt - gradient) * scales, axis=1) / typical)
+def _scored_sums(lines: list[Comparison], held: _Held, label: str) -> list[Comparison]:
+    """The score of the faults that show in a sum over all entries, which is all that is known of a claim in forward mode.
 
-    rng = generator(0, "faults", label, leaf.path)
-    return self_test.scored(line, gradient[None], slips, error, rng, shape=shape)
-
-
-def _scored_sum(line: Comparison, held: _Held, label: str) -> Comparison:
-    """The score of the faults that show in a sum over all entries, which is all that is known of a claim in forward mode."""
+    It is the same sum for every leaf, so the line that states the least of itself is scored, and the score is that of all.
+    """
 
     def slips(spoilt: F64) -> bool:
         return bool(np.all(np.abs(spoilt[0] - held.estimate) <= held.allowed))
@@ -334,4 +360,9 @@ def _scored_sum(line: Comparison, held: _Held, label: str) -> Comparison:
     def error(spoilt: F64) -> F64:
         return np.asarray(np.abs(spoilt - held.claimed)[:, 0] / np.abs(held.claimed))
 
-    return self_test.scored(line, held.claimed[None], slips, error, generator(0, "faults", label, line.wrt), shape=(1, 1))
+    sharpest = min(lines, key=lambda line: line.resolution)
+    rng = generator(0, "faults", label, held.claim.method)
+    score = self_test.scored(sharpest, held.claimed[None], slips, error, rng, shape=(1, 1)).self_test
+    if score is None or score.slipped:
+        return [replace(line, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for line in lines]
+    return [replace(line, self_test=score) for line in lines]

@@ -14,8 +14,9 @@ from gradcheck.seeds import generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gradcheck.backends.program import Program
     from gradcheck.checks.evaluator import Evaluator
-    from gradcheck.evidence.line import F64
+    from gradcheck.evidence.line import F64, Phi
 
 NEAR = 4.0  # times the finest step
 
@@ -41,11 +42,15 @@ class Outlook:
 
 def outlook(evaluator: Evaluator, label: str) -> Outlook:
     """Look a little ahead along a direction that moves every entry."""
-    program = evaluator.program
+    return seen_along(evaluator.program, evaluator.line(every_entry(evaluator.program, generator(0, "outlook", label))))
+
+
+def seen_along(program: Program, phi: Phi) -> Outlook:
+    """What the outputs look like a little ahead along a line."""
     step = NEAR * probes.finest_step(program.eps)
-    phi = evaluator.line(every_entry(program, generator(0, "outlook", label)))
     with np.errstate(all="ignore"):
-        ahead, behind = phi(step), phi(-step)
+        ahead = phi(step).copy()
+        behind = phi(-step)
         lost = ~(np.isfinite(ahead) & np.isfinite(behind))
         slope = np.where(lost, 0.0, np.abs(ahead - behind) / (2 * step))
     size = np.maximum(np.abs(program.value), slope)

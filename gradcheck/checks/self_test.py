@@ -16,7 +16,7 @@ from gradcheck.results import Comparison, Reason, SelfTest, Verdict
 from gradcheck.verdict.faults import planted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from gradcheck.checks.sheet import Along, Compared, Sheet
     from gradcheck.evidence.line import F64
@@ -45,21 +45,30 @@ def scored(
         shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
         something: an entry that is not zero, for a gradient that is.
     """
+    size = size_for(line)
+
+    def held() -> Iterator[tuple[str, bool]]:
+        for name, spoilt in planted(gradient.reshape(len(gradient), *shape), size, something, rng):
+            spoilt = spoilt.reshape(gradient.shape)
+            if np.any(error(spoilt) >= size * (1 - EXACT)):
+                yield name, slips(spoilt)
+
+    return marked(line, held()) if size < 1 else line
+
+
+def size_for(line: Comparison) -> float:
+    """How large a fault in a claim that passed must be to count, relative; infinite where none does."""
     if line.verdict is not Verdict.PASS or line.reason in (Reason.STRAIGHT_THROUGH, Reason.TIE):
-        return line  # what is declared not to be a derivative may be anything, and a tie was judged by other estimates
-    size = OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
-    if not size < 1:
-        return line
-    tried, slipped = [], []
-    for name, spoilt in planted(gradient.reshape(len(gradient), *shape), size, something, rng):
-        spoilt = spoilt.reshape(gradient.shape)
-        if not np.any(error(spoilt) >= size * (1 - EXACT)):
-            continue
-        tried.append(name)
-        if slips(spoilt):
-            slipped.append(name)
-    found = replace(line, self_test=SelfTest(tuple(tried), tuple(slipped)))
-    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else found
+        return float("inf")  # what is declared not to be a derivative may be anything, and a tie was judged by other estimates
+    return OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
+
+
+def marked(line: Comparison, found: Iterable[tuple[str, bool]]) -> Comparison:
+    """The same PASS with its score, from the faults that were tried and whether each slipped through."""
+    tried = dict(found)
+    slipped = tuple(name for name, passed in tried.items() if passed)
+    scored = replace(line, self_test=SelfTest(tuple(tried), slipped))
+    return replace(scored, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else scored
 
 
 def slips_through(sheet: Sheet, along: Callable[[F64], Along], rtol: float) -> Callable[[F64], bool]:

@@ -80,10 +80,14 @@ def even(rng: np.random.Generator, x: F64, out: F64) -> None:
         piece = slice(low, low + PIECE)
         u = rng.random(out[piece].size, dtype=np.float32)
         u -= np.float32(0.5)
-        out[piece] = 2 * u + np.copysign(np.float32(LEAST), u)
+        signs = np.copysign(np.float32(LEAST), u)
+        u *= np.float32(2)
+        u += signs
+        np.multiply(u, leaf, out=out[piece])
         size = np.abs(x[piece])
-        small = (size < SMALL * leaf) & (size > 0)
-        out[piece] *= np.where(small, size, leaf) if small.any() else leaf
+        small = np.flatnonzero(size < SMALL * leaf)
+        small = small[size[small] > 0]
+        out[piece][small] = u[small] * size[small]
 
 
 def one_hot(x: F64, eps: float) -> F64:

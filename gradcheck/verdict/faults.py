@@ -29,6 +29,12 @@ def planted(gradient: F64, size: float, something: float, rng: np.random.Generat
     yield "scaled up", gradient * (1 + size)
     yield "scaled down", gradient * (1 - size)
     yield "one entry changed", _one_changed(flat, size, something, rng)
+    yield from rearranged(gradient, rng)
+
+
+def rearranged(gradient: F64, rng: np.random.Generator) -> Iterator[tuple[str, F64]]:
+    """Yield the faults that put entries where they do not belong; the gradient as in `planted`."""
+    flat = gradient.reshape(len(gradient), -1, gradient.shape[-1])
     if flat.shape[1] > 1:
         yield "flipped", flat[:, ::-1]
         yield "shuffled", flat[:, rng.permutation(flat.shape[1])]
