@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from elementwise import WRONG, changed, layer
+from elementwise import WRONG, changed, layer, with_forward_mode
 
 import gradcheck
 from gradcheck import Verdict, normal
@@ -79,25 +79,7 @@ def test_kinks_among_smooth_entries():
 
 
 def test_a_wrong_column_of_a_forward_mode_is_found():
-    class Wrong(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            ctx.save_for_forward(x)
-            return torch.sin(x)
-
-        @staticmethod
-        def backward(ctx, g):
-            (x,) = ctx.saved_tensors
-            return g * torch.cos(x)
-
-        @staticmethod
-        def jvp(ctx, u):
-            (x,) = ctx.saved_tensors
-            out = u * torch.cos(x)
-            return torch.cat([out[:200], 1.001 * out[200:201], out[201:]])
-
-    result = gradcheck.check(Wrong, normal(N), mode="full")
+    result = gradcheck.check(with_forward_mode(changed(200, factor=1.001)), normal(N), mode="full")
     wrong = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert {c.method for c in wrong if c.against == "numeric"} == {"forward"}
     assert {c.worst_entry for c in wrong} == {(200,)}

@@ -28,6 +28,29 @@ def layer(spoil=lambda g: g, name="sin"):
     return Layer
 
 
+def with_forward_mode(spoil):
+    """A right backward of the sine beside a forward mode; `spoil` makes of its right tangent (a copy) what it returns."""
+
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            ctx.save_for_forward(x)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * torch.cos(x)
+
+        @staticmethod
+        def jvp(ctx, u):
+            (x,) = ctx.saved_tensors
+            return spoil(u * torch.cos(x))
+
+    return Layer
+
+
 def changed(*places, factor=1.0, by=0.0):
     """To spoil some entries, counted through."""
 
