@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck import listening
 from gradcheck.checks import partials
 from gradcheck.checks.sheet import Sheet, blank, estimate
 from gradcheck.evidence import brief, probes
@@ -39,6 +40,7 @@ def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf, rows: Rows, la
     open_ = np.ones(units.size, dtype=bool)
     claimed = [group for group in _groups(program, leaf) if np.any(rows.rows[:, leaf.span][:, group])]
     for block in (claimed[:FIRST], *(claimed[low : low + BLOCK] for low in range(FIRST, len(claimed), BLOCK))):
+        listening.tell(leaf.path, block[0].start if block else 0, units.size)
         right = _confirmed(evaluator, setting, sheet, rows, block, label) if block else []
         for group, agrees in zip(block, right, strict=True):
             open_[group] = not agrees

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck import listening
 from gradcheck.checks import claims, self_test
 from gradcheck.checks.outputs import Outlook, seen_along
 from gradcheck.checks.own_dtype import UNITS
@@ -122,6 +123,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     slopes, shown, pushed = [], [], []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
+        listening.tell("all leaves at once", k, LINES)
         _draw(tangent, program, leaves, label, k)
         _sum_up(sums, gradient, tangent, leaves, k)
         shown.append([tangent[block].copy() for block in blocks])
