@@ -18,7 +18,7 @@ from gradcheck.evidence import brief, probes
 from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gradcheck.backends.program import Claim, Leaf, Program
     from gradcheck.checks.claims import Rows
@@ -77,7 +77,7 @@ def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows,
     units = partials.displacements(program, leaf)
     right, found = [True] * len(block), []
     for k, ask in enumerate((brief.sharp, brief.plain)):
-        slopes = _slopes(evaluator, setting, np.stack([lines[k][1] for lines in tangents]), ask)
+        slopes = brief.of_outputs(evaluator.lines(np.stack([lines[k][1] for lines in tangents])), setting, ask)
         off = np.zeros_like(slopes.value)
         for g, group in enumerate(block):
             claim, own, u = rows.rows[:, leaf.span][:, group], rows.own[:, leaf.span][:, group], tangents[g][k][0]
@@ -97,23 +97,6 @@ def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows,
             sheet.bound[:, group] = np.where(sharper, least, bound)
             sheet.nearby[:, group] = np.abs(sheet.value[:, group])
     return right
-
-
-def _slopes(evaluator: Evaluator, setting: Setting, tangents: F64, ask: Callable[..., brief.Brief]) -> brief.Brief:
-    """Slopes of all channels along some lines, (L, C); an output counts with its noise where it moves."""
-    lines, moved = evaluator.lines(tangents), np.zeros((len(tangents), setting.base.size), dtype=bool)
-
-    def changes(t: float) -> F64:
-        change = lines(t) - setting.base
-        np.logical_or(moved, change, out=moved)
-        return np.stack([setting.contract(one) for one in change])
-
-    def floor(share: float) -> F64:
-        return np.stack([setting.channel_noise(one, share) for one in moved])
-
-    largest = float(np.max(np.abs(setting.base), initial=0.0))
-    relative = float(np.max(setting.deviation, initial=0.0)) / largest if largest > 0 else 0.0
-    return ask(changes, relative, setting.eps, floor, setting.slack)
 
 
 def columns(claim: Claim, program: Program, cotangents: F64, like: Rows, label: str) -> F64:

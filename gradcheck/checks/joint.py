@@ -285,12 +285,13 @@ def _lines(
 ) -> list[Comparison]:
     """The line of each leaf: PASS where a single wrong entry of typical size would have been seen.
 
-    An entry wrong by r moves every line by at least LEAST r of its size: the sharpest line tells.
+    An entry wrong by r moves every line by at least LEAST r of its size. The duller line counts: it is at the steps that a
+    closer look at what disagrees goes by, and what that could not confirm is not claimed to be seen.
     """
     count = len(held.claimed)
     with np.errstate(all="ignore"):
         margin = (held.apart + held.allowed)[:, None]
-        resolutions = np.min(margin / (probes.LEAST * sums.typical[:count]), axis=0)
+        resolutions = np.max(margin / (probes.LEAST * sums.typical[:count]), axis=0)
         worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
         errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
     limit, rtol = options.rtol or ENOUGH, options.rtol or default_rtol(held.claim.eps)

@@ -14,7 +14,7 @@ from gradcheck.evidence.central import DEVIATION, step_for
 from gradcheck.evidence.line import RATIO
 
 if TYPE_CHECKING:
-    from gradcheck.evidence.line import F64
+    from gradcheck.evidence.line import F64, Setting
 
 TWO, THREE = 2, 3  # steps, each RATIO times the one before
 EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and a plain one
@@ -50,6 +50,27 @@ def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor
     with np.errstate(all="ignore"):
         better = ~(found.bound <= near.bound)
     return Brief(**{f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)})
+
+
+def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[..., Brief]) -> Brief:
+    """Slopes of a setting's channels, (L, C), along lines t -> outputs (L, M) or (M,), by `sharp` or `plain`.
+
+    An output counts with its noise where it moves.
+    """
+    moved = np.zeros((1, setting.base.size), dtype=bool)
+
+    def changes(t: float) -> F64:
+        nonlocal moved
+        change = np.atleast_2d(values(t) - setting.base)
+        moved = moved | (change != 0)
+        return np.stack([setting.contract(one) for one in change])
+
+    def floor(share: float) -> F64:
+        return np.stack([setting.channel_noise(one, share) for one in moved])
+
+    largest = float(np.max(np.abs(setting.base), initial=0.0))
+    relative = float(np.max(setting.deviation, initial=0.0)) / largest if largest > 0 else 0.0
+    return ask(changes, relative, setting.eps, floor, setting.slack)
 
 
 def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
