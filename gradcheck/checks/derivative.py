@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradcheck.backends.restricted import restricted
 from gradcheck.checks import demotion, full, further, gates, joint, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
@@ -18,7 +19,9 @@ from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradcheck.backends.program import Program
+    from gradcheck.backends.program import F64, Program
+    from gradcheck.checks.outputs import Outlook
+    from gradcheck.evidence.line import Setting
     from gradcheck.options import Options
 
 FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
@@ -72,24 +75,17 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
             contracts=contracts, notes=program.notes, stop=Reason.OVER_BUDGET, message=dear, evaluations=evaluator.count
         )
     notes = [*program.notes, *notes]
-    briefly = mode == "probe" and not (options.checks or options.stories)
-    first = joint.examine(evaluator, options, label, trial, notes) if briefly else None
-    confirmed = first is not None and len(first.rows) == sum(leaf.entries > 0 for leaf in program.leaves)
-    if first is not None and confirmed:
-        setting = first.setting
-    else:
-        setting = setting_for(
-            evaluator, program.point.size * min(program.value.size, partials.OWN_CHANNELS), label, gate.spread
-        )
-    bench = Bench(program, evaluator, setting, options, label, trial)
+    shown: list[Partial] = []
     if mode == "full":
+        bench = Bench(program, evaluator, _setting(evaluator, label, gate.spread), options, label, trial)
         compared, shown = full.examine(bench, notes)
+        notes += demotion.remarks(bench, compared)
+        seen = None
     else:
-        compared, shown = probe.examine(bench, notes, first.rows if first else {})
-    notes += [] if confirmed else demotion.remarks(bench, compared)
+        compared, bench, seen = _probed(evaluator, options, label, trial, gate.spread, notes)
     coarse = demotion.explicable(compared)
-    if options.contracts and not (confirmed and program.point.size > TURNED):
-        contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=first.seen if first else None))
+    if options.contracts and not (seen and program.point.size > TURNED):
+        contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=seen))
     return Finding(
         comparisons=tuple(compared),
         contracts=contracts,
@@ -101,6 +97,38 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         mode=mode,
         evaluations=evaluator.count,
     )
+
+
+def _setting(evaluator: Evaluator, label: str, spread: F64) -> Setting:
+    program = evaluator.program
+    comparisons = program.point.size * min(program.value.size, partials.OWN_CHANNELS)
+    return setting_for(evaluator, comparisons, label, spread)
+
+
+def _probed(
+    evaluator: Evaluator, options: Options, label: str, trial: int, spread: F64, notes: list[str]
+) -> tuple[list[Comparison], Bench, Outlook | None]:
+    """All leaves at once, and by itself each that is not confirmed so; with what was seen of the outputs."""
+    program = evaluator.program
+    briefly = not (options.checks or options.stories)
+    first = joint.examine(evaluator, options, label, trial, notes) if briefly else None
+    if first is None:
+        bench = Bench(program, evaluator, _setting(evaluator, label, spread), options, label, trial)
+        compared = probe.examine(bench, notes)
+        notes += demotion.remarks(bench, compared)
+        return compared, bench, None
+    table = dict(first.rows)
+    left = [leaf for leaf in program.leaves if leaf.entries and leaf.path not in table]
+    if left:
+        rest = Evaluator(restricted(program, left))
+        bench = Bench(rest.program, rest, _setting(rest, label, spread), options, label, trial)
+        compared = probe.examine(bench, notes)
+        notes += demotion.remarks(bench, compared)
+        table |= {leaf.path: [line for line in compared if line.wrt == leaf.path] for leaf in left}
+        evaluator.count += rest.count - 1  # both count the primal
+        evaluator.remarks += rest.remarks
+    found = [line for leaf in program.leaves for line in table.get(leaf.path, [])]
+    return found, Bench(program, evaluator, first.setting, options, label, trial), first.seen
 
 
 def _mode(program: Program, options: Options, seconds: float) -> tuple[str, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +104,18 @@ class Evaluator:
         def at_once(t: float) -> F64:
             assert many is not None
             parts = [tangents[low : low + size] for low in range(0, len(tangents), size)]
+            found = [many(self.program.point + t * part) for part in parts]
             self.count += len(tangents)
-            return np.concatenate([many(self.program.point + t * part) for part in parts])
+            return np.concatenate(found)
 
         def values(t: float) -> F64:
             if self.batching is None and many is not None and min(size, len(tangents)) >= WORTH_IT:
                 self.batching, found = _faster(at_once, one_by_one, t)
                 return found
-            return (at_once if self.batching and self.batching.used else one_by_one)(t)
+            if self.batching and self.batching.used:
+                with suppress(Unavailable):  # one point where the function raises takes the others with it
+                    return at_once(t)
+            return one_by_one(t)
 
         return values
 

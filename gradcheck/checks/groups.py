@@ -13,9 +13,10 @@ import numpy as np
 
 from gradcheck import listening
 from gradcheck.checks import partials
-from gradcheck.checks.sheet import Sheet, blank, estimate
+from gradcheck.checks.sheet import SHARP, Sheet, blank, estimate
 from gradcheck.evidence import brief, probes
 from gradcheck.seeds import generator
+from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 GROUP = 128  # numbers; no more of them in all are looked at one by one
 LINES = 2
 FIRST, BLOCK = 4, 32  # groups that are looked at side by side: a few at first, in case that most disagree
-DULL = 1e-4  # of a group's largest term: what is known no better, as beside a kink, is looked at one by one
-TERMS = 16.0  # units in the last place of the terms: what two modes of differentiation may differ by
+TERMS = 16.0  # units in the last place of the terms' root sum of squares: what two modes of differentiation may differ by
 
 
 def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf, rows: Rows, label: str) -> Sheet:
@@ -76,6 +76,7 @@ def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows,
     tangents = [_tangents(program, leaf, group, label) for group in block]
     units = partials.displacements(program, leaf)
     right, found = [True] * len(block), []
+    dull = SHARP * default_rtol(rows.eps)  # a group that is known no better, as beside a kink, is looked at one by one
     for k, ask in enumerate((brief.sharp, brief.plain)):
         slopes = brief.of_outputs(evaluator.lines(np.stack([lines[k][1] for lines in tangents])), setting, ask)
         off = np.zeros_like(slopes.value)
@@ -84,7 +85,7 @@ def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows,
             off[g] = slopes.value[g] - claim @ u
             allowed = slopes.bound[g] + np.sqrt(own**2 @ u**2) + rows.eps * (np.abs(claim) @ np.abs(u))
             largest = np.max(np.abs(claim * u), axis=1)
-            right[g] &= bool(np.all((np.abs(off[g]) <= allowed) & ((allowed <= DULL * largest) | (largest == 0))))
+            right[g] &= bool(np.all((np.abs(off[g]) <= allowed) & ((allowed <= dull * largest) | (largest == 0))))
         found.append((off, slopes.bound))
     for g, group in enumerate(block):
         if right[g]:
@@ -120,7 +121,7 @@ def _same(claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf
     tangents = _tangents(program, leaf, group, label)
     pushed = claim.jvp(program.point, np.stack([whole for _, whole in tangents]))
     for (u, _), out in zip(tangents, pushed, strict=True):
-        size = np.abs(rows) @ np.abs(u) + np.abs(cotangents) @ np.abs(out)
+        size = np.sqrt(rows**2 @ u**2) + np.sqrt(cotangents**2 @ out**2)
         if not np.all(np.abs(cotangents @ out - rows @ u) <= TERMS * claim.eps * size):
             return False
     return True

@@ -14,29 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import listening
-from gradcheck.checks import claims, self_test
+from gradcheck.checks import claims, joint_lines, self_test
 from gradcheck.checks.outputs import Outlook, seen_along
 from gradcheck.checks.own_dtype import UNITS
-from gradcheck.checks.part import CERTAINTY, SUM
-from gradcheck.checks.rows import output_name
 from gradcheck.evidence import brief, probes
 from gradcheck.evidence.line import F64, Setting, slack_for
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import generator
-from gradcheck.verdict.compare import ROUNDING, default_rtol
-from gradcheck.verdict.faults import rearranged
+from gradcheck.verdict.compare import ROUNDING, UNSEEN, default_rtol
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.backends.program import Claim, Leaf, Program
     from gradcheck.checks.evaluator import Evaluator
     from gradcheck.options import Options
 
 LINES = 2
-ENOUGH = 1e-3  # a leaf that is known no better by then is looked at by itself
 LOUD = 1e4  # units of rounding: a function noisier than that wants a proper measurement
 FORWARD = 2**16  # input numbers up to which a forward mode that is nobody's own work is asked for
+STILL = (0.25, -0.25, 0.0625)  # how far the outputs must stand still where the claim is nothing
 BLOCK = 4096  # numbers of a leaf that the self-test spoils
-TYPICAL = math.sqrt(13 / 12)  # root mean square of an even tangent, in scales
 
 
 @dataclass(frozen=True)
@@ -54,46 +52,6 @@ class Joint:
     seen: Outlook
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g| and n, (L,)."""
-
-    value: F64
-    size: F64
-    square: F64
-    moved: F64
-    largest: F64
-    numbers: F64
-
-    @property
-    def typical(self) -> F64:
-        """What an entry of each leaf typically moves by, (K, L)."""
-        return np.sqrt(self.square / self.numbers) / TYPICAL
-
-    def error(self, eps: float) -> F64:
-        """The rounding of a claim along each line, (K,)."""
-        spread = np.sqrt(2 * np.sum(self.square + self.largest**2 * self.moved, axis=1))
-        return np.asarray(eps * (ROUNDING * spread + np.sum(self.size, axis=1)))
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A claim and the evidence along each line, (K,), and what they may differ by though both are right."""
-
-    claim: Claim
-    claimed: F64
-    estimate: F64
-    allowed: F64
-
-    @property
-    def apart(self) -> F64:
-        return np.abs(self.claimed - self.estimate)
-
-    @property
-    def agree(self) -> bool:
-        return bool(np.all(self.apart <= self.allowed))
-
-
 def examine(evaluator: Evaluator, options: Options, label: str, trial: int, notes: list[str]) -> Joint | None:
     """Hold a claim against the numerical derivative along directions that move all leaves; None where that does not do.
 
@@ -109,9 +67,11 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     if seen.lost.any():
         return None
     cotangent = _even(seen.scales.size, "cotangent", label) / np.maximum(seen.scales, probes.TINY)
+    if cotangent.size == 1:
+        cotangent = -np.abs(cotangent)  # what is right for positive cotangents alone is seen by every seed
     rtol = options.rtol or default_rtol(vjps[0][0].eps)
-    gradient = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
-    if gradient is None:
+    gradient, same, nothing = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
+    if gradient is None or not np.any(same):
         return None
     rounding = 0.5 * program.eps * np.abs(program.value)
     setting = Setting(program.value, rounding, program.eps, None, probes.finest_step(program.eps), slack_for(LINES))
@@ -119,7 +79,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     blocks = [_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
     value, size, square, moved = np.zeros((4, LINES, len(leaves)))
     numbers = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
-    sums = _Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers)
+    sums = joint_lines.Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers)
     slopes, shown, pushed = [], [], []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
@@ -133,21 +93,64 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
     eps = program.eps if vjps[0][1] else vjps[0][0].eps
     own = np.fmax(sums.error(eps), program.eps * np.abs(slope))
-    held = [_Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own)]
-    held += [_Held(claim, np.array([at]), slope[:1], bound[:1] + error) for claim, at, error in pushed]
+    held = [joint_lines.Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own)]
+    held += [joint_lines.Held(claim, np.array([at]), slope[:1], bound[:1] + error) for claim, at, error in pushed]
     louder = float(np.max(noise)) / _floor(setting, cotangent)
     if not all(one.agree for one in held) or louder > LOUD:
         return None
-    found = [_lines(program, one, sums, leaves, options, trial, cotangent) for one in held]
+    found = [joint_lines.lines(program, one, sums, leaves, options, trial, cotangent) for one in held]
     scored = [
-        _scored(line, held[0], sums, i, gradient[block], np.stack([part[i] for part in shown]), label)
+        joint_lines.scored(line, held[0], sums, i, gradient[block], np.stack([part[i] for part in shown]), label)
         for i, (line, block) in enumerate(zip(found[0], blocks, strict=True))
     ]
-    columns = [scored, *(_scored_sums(lines, one, label) for lines, one in zip(found[1:], held[1:], strict=True))]
-    table = dict(zip((leaf.path for leaf in leaves), map(list, zip(*columns, strict=True)), strict=True))
-    rows = {path: lines for path, lines in table.items() if all(line.verdict is Verdict.PASS for line in lines)}
+    columns = [scored, *(joint_lines.scored_sums(lines, one, label) for lines, one in zip(found[1:], held[1:], strict=True))]
+    setting = replace(setting, noise=rounding * louder)
+    rows = [list(lines) for lines in zip(*columns, strict=True)]
+    for i in np.flatnonzero(nothing):
+        rows[i] = _still(evaluator, setting, leaves[i], rows[i], tangent, cotangent, label)
     notes += remarks
-    return Joint(rows, replace(setting, noise=rounding * louder), seen)
+    return Joint(_confirmed(leaves, rows, same | nothing), setting, seen)
+
+
+def _confirmed(leaves: list[Leaf], rows: list[list[Comparison]], same: NDArray[np.bool_]) -> dict[str, list[Comparison]]:
+    passed = [agrees and all(line.verdict is Verdict.PASS for line in lines) for lines, agrees in zip(rows, same, strict=True)]
+    return {leaf.path: lines for leaf, lines, kept in zip(leaves, rows, passed, strict=True) if kept}
+
+
+def _still(
+    evaluator: Evaluator,
+    setting: Setting,
+    leaf: Leaf,
+    lines: list[Comparison],
+    tangent: F64,
+    cotangent: F64,
+    label: str,
+) -> list[Comparison]:
+    """The lines of a leaf whose claim is nothing beside the outputs: PASS where these stand still, far along the leaf, too.
+
+    As the bias of the keys in attention, which the softmax takes out again: what is claimed is rounding.
+    """
+    tangent[:] = 0.0
+    _draw(tangent, evaluator.program, [leaf], label, LINES + 1)
+    phi, noise = evaluator.barely(tangent), setting.slack * _floor(setting, cotangent)
+    changes = [abs(float(cotangent @ (phi(t) - setting.base))) for t in STILL]
+    if not max(changes) <= noise:
+        return lines
+    bound = noise / max(STILL)
+    return [
+        replace(
+            self_test.marked(line, [("one entry changed", False)]),
+            verdict=Verdict.PASS,
+            reason=Reason.BOTH_ZERO,
+            claimed=0.0,
+            estimate=0.0,
+            bound=bound,
+            abs_err=0.0,
+            rel_err=math.nan,
+            resolution=math.nan,
+        )
+        for line in lines
+    ]
 
 
 def _floor(setting: Setting, cotangent: F64) -> float:
@@ -203,18 +206,33 @@ def _draw(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int
 
 def _gradient(
     claim: Claim, twin: Claim | None, program: Program, cotangent: F64, leaves: list[Leaf], rtol: float, notes: list[str]
-) -> F64 | None:
-    """The claimed gradient (N,) in the precision of the evaluation; None where the claim in its own is not the same."""
+) -> tuple[F64 | None, NDArray[np.bool_], NDArray[np.bool_]]:
+    """The claimed gradient (N,) in the precision of the evaluation.
+
+    And for each leaf whether it is the same in its own precision, and whether in both it is lost in the outputs' last bits.
+    """
     fine: F64 | None = None
     native: F64 | None = None
+    every = np.ones(len(leaves), dtype=bool)
     with claims.remarked(claim, notes):
         if twin is not None:
             fine = claims.rows_of(twin, program.point, cotangent[None])[0]
         native = claims.rows_of(claim, program.point, cotangent[None])[0]
-    if fine is None or native is None:
-        return native
-    same = all(_off(native[leaf.span], fine[leaf.span]) <= rtol for leaf in leaves)
-    return fine if same else None
+    if native is None:
+        return None, every, every
+    nothing = _nothing(native, claim.eps, program, cotangent, leaves)
+    if twin is None or fine is None:
+        return (native if twin is None else fine), every, nothing
+    nothing &= _nothing(fine, twin.eps, program, cotangent, leaves)
+    return fine, np.array([_off(native[leaf.span], fine[leaf.span]) <= rtol for leaf in leaves]), nothing
+
+
+def _nothing(gradient: F64, eps: float, program: Program, cotangent: F64, leaves: list[Leaf]) -> NDArray[np.bool_]:
+    """For each leaf whether a gradient is lost in the last bits of the outputs."""
+    outputs = float(np.max(np.abs(cotangent * program.value), initial=0.0))
+    sizes = [abs(gradient[leaf.start + _peak(gradient[leaf.span])]) for leaf in leaves]
+    scales = [probes.scale_of(program.point[leaf.span]) for leaf in leaves]
+    return np.array([size * scale <= UNSEEN * eps * outputs for size, scale in zip(sizes, scales, strict=True)])
 
 
 def _off(native: F64, fine: F64) -> float:
@@ -234,7 +252,7 @@ def _pieces(size: int) -> list[slice]:
     return [slice(low, min(low + probes.PIECE, size)) for low in range(0, size, probes.PIECE)]
 
 
-def _sum_up(sums: _Sums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
+def _sum_up(sums: joint_lines.Sums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
     """Fill in one line of the sums, piece by piece."""
     for i, leaf in enumerate(leaves):
         g, u = gradient[leaf.span], tangent[leaf.span]
@@ -272,100 +290,3 @@ def _pushed(program: Program, tangent: F64, cotangent: F64, rtol: float, notes: 
         same = len(along) == 1 or abs(rough - value) <= coarse + rtol * size
         found.append((claim, value if same else math.inf, error))
     return found
-
-
-def _lines(
-    program: Program,
-    held: _Held,
-    sums: _Sums,
-    leaves: list[Leaf],
-    options: Options,
-    trial: int,
-    cotangent: F64,
-) -> list[Comparison]:
-    """The line of each leaf: PASS where a single wrong entry of typical size would have been seen.
-
-    An entry wrong by r moves every line by at least LEAST r of its size. The duller line counts: it is at the steps that a
-    closer look at what disagrees goes by, and what that could not confirm is not claimed to be seen.
-    """
-    count = len(held.claimed)
-    with np.errstate(all="ignore"):
-        margin = (held.apart + held.allowed)[:, None]
-        resolutions = np.max(margin / (probes.LEAST * sums.typical[:count]), axis=0)
-        worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
-        errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
-    limit, rtol = options.rtol or ENOUGH, options.rtol or default_rtol(held.claim.eps)
-    output = output_name(program, 0, cotangent[None])
-    return [
-        Comparison(
-            wrt=leaf.path,
-            output=output,
-            method=held.claim.method,
-            against="numeric",
-            verdict=Verdict.PASS if resolution <= limit else Verdict.INCONCLUSIVE,
-            reason=Reason.AGREES if resolution <= limit else Reason.DULL,
-            claimed=float(held.claimed[worst]),
-            estimate=float(held.estimate[worst]),
-            bound=float(held.allowed[worst]),
-            abs_err=float(held.apart[worst]),
-            rel_err=float(error),
-            rtol=rtol,
-            resolution=float(resolution),
-            shape=leaf.shape,
-            dtype=leaf.dtype,
-            entries=leaf.entries,
-            trial=trial,
-            mode="probe",
-            certainty=CERTAINTY,
-        )
-        for leaf, resolution, error in zip(leaves, resolutions, errors, strict=True)
-    ]
-
-
-def _scored(line: Comparison, held: _Held, sums: _Sums, i: int, gradient: F64, tangents: F64, label: str) -> Comparison:
-    """The score of the self-test; entries are changed and rearranged among some numbers of a leaf, which is harder to see.
-
-    Args:
-        gradient: of these numbers, and `tangents` the lines, (K, n), there.
-    """
-    size, typical = self_test.size_for(line), math.sqrt(np.mean(sums.typical[:, i] ** 2))
-    if not size < 1:
-        return line
-    signed, value = held.claimed - held.estimate, sums.value[:, i]
-
-    def slips(change: F64) -> bool:
-        return bool(np.all(np.abs(signed + change) <= held.allowed))
-
-    faults = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
-    found = {name: slips(share * value) for name, share in faults.items()}
-    peak = _peak(gradient)
-    found["one entry changed"] = slips(size * gradient[peak] * tangents[:, peak])
-    scales = np.sqrt(np.mean(tangents**2, axis=0)) / TYPICAL
-    width = 2 if line.dtype.startswith("complex") else 1
-    shape = (*line.shape, width) if gradient.size == line.entries * width else (-1, width)
-    rng = generator(0, "faults", label, line.wrt)
-    for name, spoilt in rearranged(gradient.reshape(1, *shape), rng):
-        change = spoilt.reshape(-1) - gradient
-        if np.linalg.norm(change * scales) >= size * typical:
-            found[name] = slips(tangents @ change)
-    return self_test.marked(line, found.items())
-
-
-def _scored_sums(lines: list[Comparison], held: _Held, label: str) -> list[Comparison]:
-    """The score of the faults that show in a sum over all entries, which is all that is known of a claim in forward mode.
-
-    It is the same sum for every leaf, so the line that states the least of itself is scored, and the score is that of all.
-    """
-
-    def slips(spoilt: F64) -> bool:
-        return bool(np.all(np.abs(spoilt[0] - held.estimate) <= held.allowed))
-
-    def error(spoilt: F64) -> F64:
-        return np.asarray(np.abs(spoilt - held.claimed)[:, 0] / np.abs(held.claimed))
-
-    sharpest = min(lines, key=lambda line: line.resolution)
-    rng = generator(0, "faults", label, held.claim.method)
-    score = self_test.scored(sharpest, held.claimed[None], slips, error, rng, shape=(1, 1)).self_test
-    if score is None or score.slipped:
-        return [replace(line, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for line in lines]
-    return [replace(line, self_test=score) for line in lines]

@@ -17,12 +17,12 @@ from gradcheck.checks.rows import output_name, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, look, refine, settle
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
-from gradcheck.results import Comparison, Partial, Reason, Verdict, Whereabouts
+from gradcheck.results import Comparison, Reason, Verdict, Whereabouts
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import DULLEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -31,26 +31,15 @@ if TYPE_CHECKING:
 PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
 
 
-def examine(
-    bench: Bench, notes: list[str], known: Mapping[str, list[Comparison]] | None = None
-) -> tuple[list[Comparison], list[Partial]]:
-    """Compare every claim with the numerical derivative along random directions, and with the other claims entry by entry.
-
-    Args:
-        known: lines of the table that are there already, by the path of the leaf.
-    """
-    program, known = bench.program, known or {}
-    if len(known) == len(bench.leaves):
-        return [line for leaf in bench.leaves for line in known[leaf.path]], []
+def examine(bench: Bench, notes: list[str]) -> list[Comparison]:
+    """Compare every claim with the numerical derivative along random directions, and with the other claims entry by entry."""
+    program = bench.program
     cotangents = cotangents_for(bench, notes)
     bench = replace(bench, setting=replace(bench.setting, channels=cotangents))
     reverse = claims.evaluate(program, cotangents, notes)
     pushed = [c for c in program.claims if c.vjp is None]
     table: list[Comparison] = []
     for leaf in bench.leaves if program.claims else ():
-        if leaf.path in known:
-            table += known[leaf.path]
-            continue
         whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
         proved: list[tuple[Comparison, Rows]] = []
         for i, rows in enumerate(reverse):
@@ -59,7 +48,7 @@ def examine(
             table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
         for claim in pushed:
             table += forward.examine(bench, claim, whole, proved, notes)
-    return _without_cut_off(table, reverse, notes), []
+    return _without_cut_off(table, reverse, notes)
 
 
 def _without_cut_off(table: list[Comparison], claimed: list[Rows], notes: list[str]) -> list[Comparison]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
 WIDE = 2.0**-6  # of an entry's scale: values that stand still there come in steps by themselves, as of an arg-max
-MANY = 64  # lines: of more, an entry that is known well beside its leaf's largest is known well enough
+MANY = 64  # lines
 CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
 
 
@@ -152,7 +152,8 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool, hidden_to
     enough = 1 if claim.many else CONFIRMED
     while True:
         now = look(sheet, claim, rtol, demanded=demanded)
-        rough = now.doubtful | sheet.rough | (_dull(now, rtol) if not (demanded or claim.many) else False)
+        dull = not (demanded or claim.many) and _dull(now, rtol, many=len(sheet.phis) > MANY)
+        rough = now.doubtful | sheet.rough | dull
         open_ = np.where(rough, np.maximum(now.code, 1), now.code).astype(np.int8)
         urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
         confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
@@ -166,11 +167,14 @@ def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool, hidden_to
             _beware_of_rounding(sheet, line, look(sheet, claim, rtol, demanded=demanded))
 
 
-def _dull(now: Compared, rtol: float) -> NDArray[np.bool_]:
-    """Entries that passed by a cheap estimate much duller than the error that matters: a careful one may be sharper."""
+def _dull(now: Compared, rtol: float, *, many: bool) -> NDArray[np.bool_]:
+    """Entries that passed by a cheap estimate much duller than the error that matters: a careful one may be sharper.
+
+    Among many, those that are known to the error that matters beside their leaf's largest are left at that.
+    """
     s = now.sides
     found = (now.code == 0) & ~now.unresolved & (s.size > s.allowed) & (s.allowed > SHARP * rtol * s.scale)
-    return np.asarray(found)
+    return np.asarray(found & (s.allowed > rtol * s.whole) if many else found)
 
 
 def refine(sheet: Sheet, line: int) -> None:
@@ -218,13 +222,7 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     code[kink] = np.where(inside, 0, 2)[kink]
     seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
-    unresolved = judged.unresolved | (_beside_others(s, rtol) if len(sheet.phis) > MANY and not demanded else False)
-    return Compared(sheet.leaf, s, code, unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
-
-
-def _beside_others(s: Sides, rtol: float) -> NDArray[np.bool_]:
-    """Entries known to the error that matters beside their leaf's largest, though not beside themselves."""
-    return np.asarray((s.size > s.allowed) & (s.allowed > SHARP * rtol * s.scale) & (s.allowed <= rtol * s.whole))
+    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
 
 
 def _stands_still(stories: NDArray[np.object_]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from elementwise import WRONG, changed, layer, with_forward_mode
 
 import gradcheck
 from gradcheck import Verdict, normal
+from gradcheck.checks import evaluator
 
 N = 300  # more than a group
 
@@ -106,3 +107,46 @@ def test_a_gradient_wrong_throughout_is_given_up_soon():
     assert result.verdict is Verdict.FAIL
     assert numeric(result).where.count == 1000
     assert result.evaluations < 7 * 1000
+
+
+def test_points_where_the_function_raises_do_not_take_the_others_with_them(monkeypatch):
+    monkeypatch.setattr(evaluator, "SOONER", np.inf)
+
+    def f(x):
+        near_one = 1 - 3e-4 + 0.2 * (x - 1)
+        one = torch.ones_like(near_one)
+        rows = torch.stack([torch.stack([one, near_one], -1), torch.stack([near_one, one], -1)], -2)
+        return torch.linalg.cholesky(rows).sum()
+
+    x = torch.full((700,), 0.5, dtype=torch.float64)
+    x[-100:] = 1.0  # a step further than the smallest leaves the domain
+    assert gradcheck.check(f, x, mode="full").verdict is Verdict.PASS
+
+
+def test_small_entries_are_stated_by_their_own_size():
+    """Of a softmax the small entries are known less well than the large ones, and the table says so."""
+
+    class Loss(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.logsumexp(3 * x, 0)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            found = 3 * torch.softmax(3 * x, 0)
+            found[np.argsort(found)[750]] *= 1.00003
+            return g * found
+
+    result = gradcheck.check(Loss, normal(1500), mode="full")
+    assert result.verdict is Verdict.FAIL or numeric(result).resolution > 3e-5, str(result)
+
+
+def test_groups_that_are_known_poorly_are_not_taken():
+    """Else each of their entries would be looked at with care, at many times the cost."""
+    x = torch.linspace(-1, 1, 200, dtype=torch.float64)
+    x[:67] = 0.0
+    result = gradcheck.check(lambda x: 1e-6 * x.abs().sum() + 3 * (x + 1).exp().sum(), x, mode="full")
+    assert result.verdict is Verdict.PASS
+    assert result.evaluations < 2000

@@ -6,7 +6,7 @@ import torch
 from elementwise import FUNCTIONS, WRONG, changed, layer, with_forward_mode
 
 import gradcheck
-from gradcheck import Verdict, normal
+from gradcheck import Reason, Verdict, normal
 
 CHEAP = 20  # evaluations
 
@@ -89,6 +89,31 @@ def test_a_parameter_without_a_part_in_the_output_is_zero():
     result = gradcheck.check(Unused().double(), torch.ones(2, 8, dtype=torch.float64), mode="probe")
     assert result.verdict is Verdict.PASS, str(result)
     assert "params['unused']" in {c.wrt for c in result.comparisons}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_cancels_is_zero_and_costs_little(dtype):
+    """The softmax of attention takes out what a bias adds to all keys: its gradient is rounding."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self, wrong=False):
+            super().__init__()
+            torch.manual_seed(0)
+            self.query, self.key = torch.nn.Linear(8, 8, dtype=dtype), torch.nn.Linear(8, 8, dtype=dtype)
+            self.wrong = layer(changed(2, by=1e-3)).apply if wrong else None
+
+        def forward(self, x):
+            bias = self.wrong(self.key.bias) if self.wrong else self.key.bias
+            scores = self.query(x) @ (x @ self.key.weight.T + bias).T
+            return torch.logsumexp(torch.softmax(scores, -1) @ x, (0, 1))
+
+    x = torch.linspace(-1, 1, 48, dtype=dtype).view(6, 8)
+    right = gradcheck.check(Attention(), x, mode="probe")
+    assert right.verdict is Verdict.PASS, str(right)
+    assert {c.wrt for c in numeric(right) if c.reason is Reason.BOTH_ZERO} == {"params['key.bias']"}
+    assert right.evaluations <= CHEAP
+    wrong = gradcheck.check(Attention(wrong=True), x, mode="probe")
+    assert {c.wrt for c in numeric(wrong) if c.verdict is Verdict.FAIL} == {"params['key.bias']"}, str(wrong)
 
 
 @pytest.mark.parametrize("n", [50, 5000])
