@@ -39,9 +39,10 @@ def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf, rows: Rows, la
     sheet = blank(leaf, evaluator.lines_of_entries(leaf.start, units), [setting] * units.size, program.eps)
     open_ = np.ones(units.size, dtype=bool)
     claimed = [group for group in _groups(program, leaf) if np.any(rows.rows[:, leaf.span][:, group])]
-    for block in (claimed[:FIRST], *(claimed[low : low + BLOCK] for low in range(FIRST, len(claimed), BLOCK))):
-        listening.tell(leaf.path, block[0].start if block else 0, units.size)
-        right = _confirmed(evaluator, setting, sheet, rows, block, label) if block else []
+    blocks = [claimed[:FIRST], *(claimed[low : low + BLOCK] for low in range(FIRST, len(claimed), BLOCK))]
+    for block in filter(None, blocks):
+        listening.tell(leaf.path, block[0].start, units.size)
+        right = _confirmed(evaluator, setting, sheet, rows, block, label)
         for group, agrees in zip(block, right, strict=True):
             open_[group] = not agrees
         if 2 * sum(right) < len(right):
