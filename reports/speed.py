@@ -319,6 +319,8 @@ Small modules are in float64, as torch's checkers need them; the GPT-like ones a
 copy. torch's checkers get a module's parameters as inputs, by `torch.func.functional_call`. The others run at their defaults,
 JAX's with `order=1, modes=("rev",)` on a compiled function that has the target's value.
 
+torch's fast mode is not run on the largest module: a trial of it had not come to an end after seven minutes, with 12 GB held.
+
 *Memory*: by how much the peak of the resident memory of a fresh process grows during a check, after a check of a small target
 and a bare call; torch's float64 copy of a module is made before. Ratios count less than 2 MiB, the resolution, as 2 MiB.
 """

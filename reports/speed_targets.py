@@ -320,7 +320,7 @@ TARGETS = (
     Target("NumPy function, 500 inputs", _logistic, NUMPY),
     Target("elementwise, 1e6 entries", lambda: elementwise(MILLION), {"probe": (FAST, JAX)}),
     Target(SMALL_GPT, lambda: _gpt(words=512, length=32, width=256, blocks=6), {"probe": (FAST,)}),
-    Target(LARGE_GPT, lambda: _gpt(words=9728, length=64, width=768, blocks=12), {"probe": (FAST,)}),
+    Target(LARGE_GPT, lambda: _gpt(words=9728, length=64, width=768, blocks=12), {"probe": ()}),
 )
 
 
