@@ -178,10 +178,20 @@ def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole
     ours, theirs = pty.openpty()
     words = ("run", "endless.py", "--json", "run.json")
     child = subprocess.Popen(
-        [sys.executable, "-m", "gradcheck", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, text=True
+        [sys.executable, "-m", "gradcheck", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs are started without
     )
     os.close(theirs)
-    guard = threading.Timer(60, child.kill)
+
+    def end():
+        child.kill()
+        os.close(os.open(tmp_path / "run.json", os.O_RDWR))  # whoever waits for a report gets an empty one
+
+    guard = threading.Timer(60, end)
     guard.start()
     seen = b""
     while b"endless.py:endless" not in seen:  # the bar names it

@@ -121,7 +121,8 @@ def test_ctrl_c_ends_every_process_without_a_word(tmp_path):
     (tmp_path / "endless.py").write_text(ENDLESS)
     command = [sys.executable, "-m", "gradcheck", "run", "endless.py", "-j", "2", "--json", "run.json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    child = subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes)
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's background jobs ignore it
+    child = subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes, **heard)
     guard = threading.Timer(60, lambda: os.killpg(child.pid, signal.SIGKILL))
     guard.start()
     assert child.stderr.readline() == "the first is finished\n"
