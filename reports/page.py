@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def heading(title: str, script: str, packages: Sequence[str]) -> list[str]:
+def heading(title: str, script: str, packages: Sequence[str], options: str = "") -> list[str]:
     """The first lines of a page: its title, and what made it when."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    made = f"`python reports/{Path(script).name}`, {date.today()}, Python {platform.python_version()}, {versions}."
+    command = f"python reports/{Path(script).name} {options}".rstrip()
+    made = f"`{command}`, {date.today()}, Python {platform.python_version()}, {versions}."
     return [f"# {title}", "", made, ""]
 
 

@@ -326,8 +326,10 @@ and a bare call; torch's float64 copy of a module is made before. Ratios count l
 """
 
 
-def report(sessions: list[Session], memory: Memory, found: list[at.Judged], grown: list[Session], out: Path) -> list[str]:
-    """The page."""
+def report(
+    sessions: list[Session], memory: Memory, found: list[at.Judged], grown: list[Session], out: Path, given: str
+) -> list[str]:
+    """The page; `given` is what was chosen on the command line."""
     packages = ("gradcheck", "torch", "numpy", "jax", "numdifftools", "scipy")
     told = [(asked, text or "-", _yes(so) if text else "not run") for asked, text, so in asks(sessions, memory, found, grown)]
     numpy = [s for s in sessions if s.problem.gradient is not None]
@@ -344,7 +346,7 @@ def report(sessions: list[Session], memory: Memory, found: list[at.Judged], grow
         "How it is measured": METHOD.strip().splitlines(),
     }
     return [
-        *page.heading("Speed: what a check costs", __file__, packages),
+        *page.heading("Speed: what a check costs", __file__, packages, given),
         f"{platform.platform()}, {_processor()}, one thread.",
         "",
         *page.table(("asked", "found", "met"), told),
@@ -381,7 +383,8 @@ def main() -> None:
     sizes = [(mode, n) for mode in SIZES for n in SIZES[mode] if given.only in "growth" and (n <= LARGE or not given.quick)]
     grown = [session(name, make(n), m, (RIVAL[m],), rounds) for name, make in GROWTH.items() for m, n in sizes]
     memory = {(t.name, c): measured(t.name, c) for t in targets for m, r in t.rivals.items() for c in (CHECKER[m], *r)}
-    lines = report(sessions, memory, found, grown, Path(given.out))
+    chosen = " ".join([*(["--quick"] if given.quick else []), *([f"--only {given.only!r}"] if given.only else [])])
+    lines = report(sessions, memory, found, grown, Path(given.out), chosen)
     page.write(lines, Path(given.out))
     sys.stdout.write("\n".join([*lines[6 : lines.index("", 6)], f"{time.perf_counter() - began:.0f} s"]) + "\n")
 

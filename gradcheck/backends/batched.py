@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.tensors import WIDE, fresh, wide_default
+from gradcheck.backends.tensors import WIDE, shaped, wide_default, with_moved
 from gradcheck.tracebacks import one_line
 from gradcheck.trees import flatten
 
@@ -27,10 +27,8 @@ def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F6
     moving = dict(zip(bound.places, bound.leaves, strict=True))
 
     def at(point: torch.Tensor) -> torch.Tensor:
-        given = [
-            _leaf(point, moving[i], x, wide) if i in moving else fresh(x, wide) if isinstance(x, torch.Tensor) else x
-            for i, x in enumerate(bound.call.leaves)
-        ]
+        moved = {i: _leaf(point, leaf, bound.call.leaves[i], wide) for i, leaf in moving.items()}
+        given = with_moved(bound.call.leaves, moved, wide)
         found = flatten(run(given, bound, wide=wide)).leaves
         return torch.cat([_numbers(found[i]) for i in bound.kept])
 
@@ -46,10 +44,9 @@ def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F6
 
 
 def _leaf(point: torch.Tensor, leaf: Leaf, template: Any, wide: bool) -> torch.Tensor:
-    numbers, dtype = point[leaf.span], getattr(torch, leaf.dtype)
-    made = torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)
+    dtype = getattr(torch, leaf.dtype)
     device = template.device if isinstance(template, torch.Tensor) else "cpu"
-    return made.to(device, WIDE.get(dtype, dtype) if wide else dtype)
+    return shaped(point[leaf.span], leaf).to(device, WIDE.get(dtype, dtype) if wide else dtype)
 
 
 def _numbers(output: Any) -> torch.Tensor:

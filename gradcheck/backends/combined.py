@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gradcheck.backends.calls import Binding
-from gradcheck.backends.program import F64, Member, Unavailable, from_flat
-from gradcheck.backends.tensors import gradients
+from gradcheck.backends.program import F64, Member, Unavailable
+from gradcheck.backends.tensors import gradients, seed
 
 
 def vjp(
@@ -40,9 +40,7 @@ def vjp(
     attached = [(t, leaf) for t, leaf in zip(totals, bound.outputs, strict=True) if _carries(t)]
     if not attached:
         raise Unavailable("the combination carries no derivative")
-    seeds = [
-        torch.from_numpy(from_flat(cotangent[leaf.span], leaf)).to(t.device, t.dtype).reshape(t.shape) for t, leaf in attached
-    ]
+    seeds = [seed(cotangent, leaf, t) for t, leaf in attached]
     return gradients([t for t, _ in attached], [values[i] for i in bound.places], seeds, bound.leaves)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import EPS
-from gradcheck.backends.tensors import WIDE, flat_of, fresh, name_of, wide_default
+from gradcheck.backends.tensors import WIDE, flat_of, name_of, shaped, wide_default, with_moved
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def lines(
     templates = [bound.call.leaves[i] for i in bound.places]
     if not all(_fits(t, leaf, wide) for t, leaf in zip(templates, bound.leaves, strict=True)):
         return None
-    moving = dict(zip(bound.places, bound.leaves, strict=True))
     buffers: list[torch.Tensor] = []  # every line uses it in turn
 
     def along(tangent: F64) -> Callable[[float], list[F64]]:
@@ -38,14 +37,11 @@ def lines(
         if not buffers:
             buffers.append(torch.empty_like(start))
         at = buffers[0]
-        views = {i: _view(at, leaf) for i, leaf in moving.items()}
+        views = {i: shaped(at[leaf.span], leaf) for i, leaf in zip(bound.places, bound.leaves, strict=True)}
 
         def values(t: float) -> list[F64]:
             torch.add(start, direction, alpha=t, out=at)
-            given = [
-                views[i] if i in views else fresh(x, wide) if isinstance(x, torch.Tensor) else x
-                for i, x in enumerate(bound.call.leaves)
-            ]
+            given = with_moved(bound.call.leaves, views, wide)
             with wide_default(wide):
                 found = flatten(run(given, bound, wide=wide)).leaves
             return [flat_of(found[i]) for i in bound.kept]
@@ -61,8 +57,3 @@ def _fits(template: Any, leaf: Leaf, wide: bool) -> bool:
         return EPS[leaf.dtype] == EPS["float64"]
     dtype = WIDE.get(template.dtype, template.dtype) if wide else template.dtype
     return template.device.type == "cpu" and template.is_contiguous() and EPS[name_of(dtype)] == EPS["float64"]
-
-
-def _view(at: torch.Tensor, leaf: Leaf) -> torch.Tensor:
-    numbers = at[leaf.span]
-    return torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)

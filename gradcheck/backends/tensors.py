@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,11 +71,24 @@ def flat_of_all(values: Sequence[Any], leaves: Sequence[Leaf], into: F64 | None 
     return flat
 
 
+def shaped(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
+    """A leaf's float64 numbers, seen as its entries: float64 or complex128, of its shape."""
+    return torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)
+
+
 def tensor_of(numbers: F64, leaf: Leaf, dtype: torch.dtype) -> torch.Tensor:
     """The inverse for one leaf: a new tensor of its shape."""
-    made = torch.from_numpy(numbers)
-    made = torch.view_as_complex(made.view(*leaf.shape, 2)) if leaf.width == 2 else made.view(leaf.shape)
-    return made.to(dtype, copy=True)
+    return shaped(torch.from_numpy(numbers), leaf).to(dtype, copy=True)
+
+
+def seed(v: F64, leaf: Leaf, like: torch.Tensor) -> torch.Tensor:
+    """A leaf's part of a cotangent or tangent, as a new tensor of the dtype and on the device of another."""
+    return tensor_of(v[leaf.span], leaf, like.dtype).to(like.device)
+
+
+def with_moved(values: Sequence[Any], moved: Mapping[int, Any], wide: bool) -> list[Any]:
+    """The leaves of a call with some in the place of theirs; other tensors are copied: nothing of the user's can change."""
+    return [moved[i] if i in moved else fresh(x, wide) if isinstance(x, torch.Tensor) else x for i, x in enumerate(values)]
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -23,7 +23,6 @@ from gradcheck.backends.program import (
     F64,
     Claim,
     Composed,
-    Leaf,
     Member,
     Program,
     Unavailable,
@@ -39,9 +38,11 @@ from gradcheck.backends.tensors import (
     fresh,
     like_layout,
     name_of,
+    seed,
     tensor_of,
     to_numpy,
     wide_default,
+    with_moved,
 )
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import generator
@@ -145,11 +146,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         at, seen = given
         given.clear()  # as large as the inputs
-        moved = {bound.places[k]: at[leaf.span] for k, leaf in enumerate(bound.leaves)}
-        others = [fresh(x, wide) if isinstance(x, torch.Tensor) and i not in moved else x for i, x in enumerate(call.leaves)]
-        before = [moved[i] if i in moved else to_numpy(x) for i, x in enumerate(others)]
-        after = [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
-        return differing(call.paths, before, after)
+        return differing(call.paths, *_beside_each_other(bound, at, seen, wide=wide))
 
     claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
     has_twin = wide and claim_eps > EPS["float64"]
@@ -247,18 +244,24 @@ def is_differentiable(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and name_of(leaf.dtype) in EPS
 
 
+def _beside_each_other(bound: Binding, at: F64, seen: list[Any], *, wide: bool) -> tuple[list[Any], list[Any]]:
+    """Every leaf as arrays as it was given and as it is now; of the differentiable ones their numbers, without a copy."""
+    moved = {i: at[leaf.span] for i, leaf in zip(bound.places, bound.leaves, strict=True)}
+    before = [to_numpy(x) for x in with_moved(bound.call.leaves, moved, wide)]
+    return before, [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
+
+
 def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
     """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
-    moved = set(bound.places)
-    values = [fresh(x, wide) if isinstance(x, torch.Tensor) and i not in moved else x for i, x in enumerate(bound.call.leaves)]
+    moved = {}
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
         template = bound.call.leaves[i]
         dtype = getattr(torch, leaf.dtype)
         made = tensor_of(point[leaf.span], leaf, WIDE.get(dtype, dtype) if wide else dtype)
         if isinstance(template, torch.Tensor):
             made = like_layout(made.to(template.device), template)
-        values[i] = made.requires_grad_() if requires_grad else made
-    return values
+        moved[i] = made.requires_grad_() if requires_grad else made
+    return with_moved(bound.call.leaves, moved, wide)
 
 
 def _values(returned: Any, bound: Binding) -> F64:
@@ -306,10 +309,6 @@ def _attached(output: Any) -> bool:
     return isinstance(output, torch.Tensor) and output.requires_grad
 
 
-def _seed(v: F64, leaf: Leaf, output: torch.Tensor) -> torch.Tensor:
-    return tensor_of(v[leaf.span], leaf, output.dtype).to(output.device)
-
-
 def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
         with wide_default(wide):
@@ -323,7 +322,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
     try:
         with forward_ad.dual_level():
             for i, leaf in zip(bound.places, bound.leaves, strict=True):
-                tensors[i] = forward_ad.make_dual(tensors[i], _seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
+                tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
             found = flatten(run(tensors, bound, wide=wide)).leaves
             parts = [_tangent(found[i]) for i in bound.kept]
             if all(part is None for part in parts):
@@ -364,5 +363,5 @@ def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
     for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-        values[i] = _seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+        values[i] = seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
     return flat.rebuild(values)

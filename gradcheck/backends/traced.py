@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from gradcheck.backends import combined
 from gradcheck.backends.calls import Binding, leaves_of
-from gradcheck.backends.program import F64, Member, Unavailable, from_flat
-from gradcheck.backends.tensors import gradients
+from gradcheck.backends.program import F64, Member, Unavailable
+from gradcheck.backends.tensors import gradients, seed
 from gradcheck.tracebacks import one_line, shortened
 from gradcheck.trees import flatten
 
@@ -81,10 +81,7 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
 
 
 def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:
-    seeds = [
-        torch.from_numpy(from_flat(v[leaf.span], leaf)).to(part.dtype).reshape(part.shape)
-        for leaf, part in zip(bound.outputs, parts, strict=True)
-    ]
+    seeds = [seed(v, leaf, part) for leaf, part in zip(bound.outputs, parts, strict=True)]
     return gradients(parts, wanted, seeds, bound.leaves)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gradcheck.backends.program import EPS, from_flat
-from gradcheck.backends.tensors import flat_of_all, gradients, name_of, tensor_of
+from gradcheck.backends.tensors import flat_of_all, gradients, name_of, seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,9 +62,7 @@ def rows(graph: Graph, cotangents: F64, habit: Habit) -> F64:
 def _one_by_one(graph: Graph, cotangents: F64, found: F64) -> None:
     outs = [out for out, _ in graph.outputs]
     for row, v in zip(found, cotangents, strict=True):
-        gradients(
-            outs, graph.inputs, [tensor_of(v[o.span], o, t.dtype).to(t.device) for t, o in graph.outputs], graph.leaves, row
-        )
+        gradients(outs, graph.inputs, [seed(v, leaf, out) for out, leaf in graph.outputs], graph.leaves, row)
 
 
 def _at_once(graph: Graph, cotangents: F64, found: F64) -> None:

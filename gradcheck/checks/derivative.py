@@ -112,18 +112,20 @@ def _probed(
     program = evaluator.program
     briefly = not (options.checks or options.stories)
     first = joint.examine(evaluator, options, label, trial, notes) if briefly else None
-    if first is None:
-        bench = Bench(program, evaluator, _setting(evaluator, label, spread), options, label, trial)
+
+    def apiece(looked: Evaluator) -> tuple[list[Comparison], Bench]:
+        bench = Bench(looked.program, looked, _setting(looked, label, spread), options, label, trial)
         compared = probe.examine(bench, notes)
-        notes += demotion.remarks(bench, compared)
-        return compared, bench, None
+        notes.extend(demotion.remarks(bench, compared))
+        return compared, bench
+
+    if first is None:
+        return *apiece(evaluator), None
     table = dict(first.rows)
     left = [leaf for leaf in program.leaves if leaf.entries and leaf.path not in table]
     if left:
         rest = Evaluator(restricted(program, left))
-        bench = Bench(rest.program, rest, _setting(rest, label, spread), options, label, trial)
-        compared = probe.examine(bench, notes)
-        notes += demotion.remarks(bench, compared)
+        compared, _ = apiece(rest)
         table |= {leaf.path: [line for line in compared if line.wrt == leaf.path] for leaf in left}
         evaluator.count += rest.count - 1  # both count the primal
         evaluator.remarks += rest.remarks

@@ -104,7 +104,7 @@ def blank(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: flo
     """A sheet with nothing on it."""
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
-    sizes = {id(s): s.size for s in settings}
+    sizes = {key: s.size for key, s in {id(s): s for s in settings}.items()}
     size = np.stack([sizes[id(s)] for s in settings], axis=1)
     empty: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
     reason, story = (np.full(shape, None, dtype=object) for _ in range(2))

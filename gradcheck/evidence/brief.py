@@ -53,7 +53,7 @@ def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor
 
 
 def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[..., Brief]) -> Brief:
-    """Slopes of a setting's channels, (L, C), along lines t -> outputs (L, M) or (M,), by `sharp` or `plain`.
+    """Slopes of a setting's channels, (L, C), along lines t -> outputs (L, M), by `sharp` or `plain`.
 
     An output counts with its noise where it moves.
     """
@@ -61,7 +61,7 @@ def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[.
 
     def changes(t: float) -> F64:
         nonlocal moved
-        change = np.atleast_2d(values(t) - setting.base)
+        change = values(t) - setting.base
         moved = moved | (change != 0)
         return np.stack([setting.contract(one) for one in change])
 

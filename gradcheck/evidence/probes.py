@@ -69,6 +69,11 @@ def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
     return exact(u, x, eps)
 
 
+def pieces(size: int) -> list[slice]:
+    """Consecutive parts of a long vector that stay in the cache."""
+    return [slice(low, min(low + PIECE, size)) for low in range(0, size, PIECE)]
+
+
 def even(rng: np.random.Generator, x: F64, out: F64) -> None:
     """A tangent on which every entry counts: random signs, magnitudes between LEAST and 3/2 of its scale; written to `out`.
 
@@ -76,8 +81,7 @@ def even(rng: np.random.Generator, x: F64, out: F64) -> None:
     and as there, errors of several entries do not cancel but by rare chance. Made piece by piece, as it may be large.
     """
     leaf = scale_of(x)
-    for low in range(0, x.size, PIECE):
-        piece = slice(low, low + PIECE)
+    for piece in pieces(x.size):
         u = rng.random(out[piece].size, dtype=np.float32)
         u -= np.float32(0.5)
         signs = np.copysign(np.float32(LEAST), u)

@@ -89,31 +89,28 @@ def test_all_vjps_at_once_are_each_by_itself(outputs):
         np.testing.assert_allclose(vjps.rows(made, cotangents, habit), alone, rtol=1e-12, atol=1e-15)
 
 
-def test_a_backward_that_cannot_be_mapped_is_asked_one_by_one():
-    class Counts(torch.autograd.Function):
+def doubled(backward):
+    class Doubled(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
             return 2 * x
 
         @staticmethod
         def backward(ctx, g):
-            return torch.from_numpy(2 * g.numpy())
+            return backward(g)
 
-    made, _ = graph(lambda x: Counts.apply(x), torch.ones(10, dtype=torch.float64))
+    return Doubled
+
+
+def test_a_backward_that_cannot_be_mapped_is_asked_one_by_one():
+    through_numpy = doubled(lambda g: torch.from_numpy(2 * g.numpy()))
+    made, _ = graph(through_numpy.apply, torch.ones(10, dtype=torch.float64))
     habit = vjps.Habit()
     np.testing.assert_array_equal(vjps.rows(made, np.eye(10), habit), 2 * np.eye(10))
     assert habit.at_once == [False]
 
 
 def test_a_backward_that_is_wrong_when_mapped_is_asked_one_by_one():
-    class Odd(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return 2 * x
-
-        @staticmethod
-        def backward(ctx, g):
-            return (3 if torch._C._functorch.is_batchedtensor(g) else 2) * g
-
-    made, _ = graph(lambda x: Odd.apply(x), torch.ones(10, dtype=torch.float64))
+    odd = doubled(lambda g: (3 if torch._C._functorch.is_batchedtensor(g) else 2) * g)
+    made, _ = graph(odd.apply, torch.ones(10, dtype=torch.float64))
     np.testing.assert_array_equal(vjps.rows(made, np.eye(10), vjps.Habit()), 2 * np.eye(10))
