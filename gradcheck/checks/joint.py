@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 LINES = 2
 LOUD = 1e4  # units of rounding: a function noisier than that wants a proper measurement
 FORWARD = 2**16  # input numbers up to which a forward mode that is nobody's own work is asked for
-STILL = (0.25, -0.25, 0.0625)  # how far the outputs must stand still where the claim is nothing
+STILL = (0.25, -0.25, 0.0625)  # how far the outputs must stand still where the claim is nothing; the first alone where ...
+BOTH_WAYS = 64  # ... so many numbers move, some of them one way and some the other
 BLOCK = 4096  # numbers of a leaf that the self-test spoils
 
 
@@ -80,7 +81,8 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     value, size, square, moved = np.zeros((4, LINES, len(leaves)))
     numbers = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
     sums = joint_lines.Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers)
-    slopes, shown, pushed = [], [], []
+    slopes: list[brief.Brief] = []
+    shown, pushed = [], []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
         listening.tell("all leaves at once", k, LINES)
@@ -89,12 +91,13 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         shown.append([tangent[block].copy() for block in blocks])
         if k == 0:
             pushed = _pushed(program, tangent, cotangent, rtol, remarks)
-        slopes.append(_slope(evaluator, setting, tangent, cotangent, sharp=k == 0))
+        slopes.append(_slope(evaluator, setting, tangent, cotangent, float(sums.value[k].sum()), slopes))
     slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
     eps = program.eps if vjps[0][1] else vjps[0][0].eps
     own = np.fmax(sums.error(eps), program.eps * np.abs(slope))
-    held = [joint_lines.Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own)]
-    held += [joint_lines.Held(claim, np.array([at]), slope[:1], bound[:1] + error) for claim, at, error in pushed]
+    plain = brief.noise_bound(noise, brief.finest(brief.TWO, 0.0, program.eps), setting.slack)
+    held = [joint_lines.Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own, plain)]
+    held += [joint_lines.Held(claim, np.array([at]), slope[:1], bound[:1] + error, plain[:1]) for claim, at, error in pushed]
     louder = float(np.max(noise)) / _floor(setting, cotangent)
     if not all(one.agree for one in held) or louder > LOUD:
         return None
@@ -106,8 +109,11 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     columns = [scored, *(joint_lines.scored_sums(lines, one, label) for lines, one in zip(found[1:], held[1:], strict=True))]
     setting = replace(setting, noise=rounding * louder)
     rows = [list(lines) for lines in zip(*columns, strict=True)]
-    for i in np.flatnonzero(nothing):
-        rows[i] = _still(evaluator, setting, leaves[i], rows[i], tangent, cotangent, label)
+    if nothing.any():
+        found_nothing = [leaf for leaf, so in zip(leaves, nothing, strict=True) if so]
+        still = _still_within(evaluator, setting, found_nothing, tangent, cotangent, label)
+        if still is not None:
+            rows = [[_zero(line, still) for line in lines] if so else lines for lines, so in zip(rows, nothing, strict=True)]
     notes += remarks
     return Joint(_confirmed(leaves, rows, same | nothing), setting, seen)
 
@@ -117,40 +123,34 @@ def _confirmed(leaves: list[Leaf], rows: list[list[Comparison]], same: NDArray[n
     return {leaf.path: lines for leaf, lines, kept in zip(leaves, rows, passed, strict=True) if kept}
 
 
-def _still(
-    evaluator: Evaluator,
-    setting: Setting,
-    leaf: Leaf,
-    lines: list[Comparison],
-    tangent: F64,
-    cotangent: F64,
-    label: str,
-) -> list[Comparison]:
-    """The lines of a leaf whose claim is nothing beside the outputs: PASS where these stand still, far along the leaf, too.
+def _still_within(
+    evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, cotangent: F64, label: str
+) -> float | None:
+    """What the slope along some leaves at once is within of zero, as the outputs stand still far along them; else None.
 
-    As the bias of the keys in attention, which the softmax takes out again: what is claimed is rounding.
+    As along the bias of the keys in attention, which the softmax takes out again.
     """
     tangent[:] = 0.0
-    _draw(tangent, evaluator.program, [leaf], label, LINES + 1)
+    _draw(tangent, evaluator.program, leaves, label, LINES + 1)
     phi, noise = evaluator.barely(tangent), setting.slack * _floor(setting, cotangent)
-    changes = [abs(float(cotangent @ (phi(t) - setting.base))) for t in STILL]
-    if not max(changes) <= noise:
-        return lines
-    bound = noise / max(STILL)
-    return [
-        replace(
-            self_test.marked(line, [("one entry changed", False)]),  # it would not have been nothing
-            verdict=Verdict.PASS,
-            reason=Reason.BOTH_ZERO,
-            claimed=0.0,
-            estimate=0.0,
-            bound=bound,
-            abs_err=0.0,
-            rel_err=math.nan,
-            resolution=math.nan,
-        )
-        for line in lines
-    ]
+    steps = STILL[:1] if sum(leaf.entries for leaf in leaves) >= BOTH_WAYS else STILL
+    moved = max(abs(float(cotangent @ (phi(t) - setting.base))) for t in steps)
+    return noise / max(STILL) if moved <= noise else None
+
+
+def _zero(line: Comparison, bound: float) -> Comparison:
+    """The line of a leaf whose claim is nothing beside the outputs, and rightly so: what is claimed is rounding."""
+    return replace(
+        self_test.marked(line, [("one entry changed", False)]),  # it would not have been nothing
+        verdict=Verdict.PASS,
+        reason=Reason.BOTH_ZERO,
+        claimed=0.0,
+        estimate=0.0,
+        bound=bound,
+        abs_err=0.0,
+        rel_err=math.nan,
+        resolution=math.nan,
+    )
 
 
 def _floor(setting: Setting, cotangent: F64) -> float:
@@ -158,15 +158,22 @@ def _floor(setting: Setting, cotangent: F64) -> float:
     return max(float(np.linalg.norm(cotangent * setting.noise)), float(np.finfo(np.float64).tiny))
 
 
-def _slope(evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64, *, sharp: bool) -> brief.Brief:
+def _slope(
+    evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64, claimed: float, before: list[brief.Brief]
+) -> brief.Brief:
+    """The slope along a line: the first sharply, the next one like it; sharply as well where it seems not to be like it."""
     phi, floor = evaluator.barely(tangent), np.array([_floor(setting, cotangent)])
     buffer = np.empty_like(setting.base)
 
     def change(t: float) -> F64:
         return np.array([cotangent @ np.subtract(phi(t), setting.base, out=buffer)])
 
-    ask = brief.sharp if sharp else brief.plain
-    return ask(change, 0.0, setting.eps, lambda _: floor, setting.slack)
+    asked = (change, 0.0, setting.eps, lambda _: floor, setting.slack)
+    for first in before:
+        found = brief.like(first, *asked)
+        if np.all(np.abs(found.value - claimed) <= found.bound):
+            return found
+    return brief.sharp(*asked)
 
 
 def _seen(evaluator: Evaluator, leaves: list[Leaf], label: str) -> Outlook:
@@ -241,8 +248,9 @@ def _nothing(gradient: F64, eps: float, program: Program, cotangent: F64, leaves
 
 
 def _off(native: F64, fine: F64) -> float:
-    """How far a claim is off its twin at most, relative to the entry and a typical one of its leaf."""
+    """How far a claim is off its twin at most, relative to the entry and a typical one of its leaf that is not zero."""
     typical, worst = probes.scale_of(fine), 0.0
+    typical *= math.sqrt(fine.size / max(1.0, float(np.count_nonzero(fine))))
     for piece in probes.pieces(fine.size):
         with np.errstate(all="ignore"):
             off = np.abs(native[piece] - fine[piece])

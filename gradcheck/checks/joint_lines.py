@@ -51,12 +51,17 @@ class Sums:
 
 @dataclass(frozen=True)
 class Held:
-    """A claim and the evidence along each line, (K,), and what they may differ by though both are right."""
+    """A claim and the evidence along each line, (K,), and what they may differ by though both are right.
+
+    Attributes:
+        plain: how far noise alone would leave the evidence from the truth at the steps of a first closer look.
+    """
 
     claim: Claim
     claimed: F64
     estimate: F64
     allowed: F64
+    plain: F64
 
     @property
     def apart(self) -> F64:
@@ -80,17 +85,19 @@ def lines(
 ) -> list[Comparison]:
     """The line of each leaf: PASS where a single wrong entry of typical size would have been seen.
 
-    An entry wrong by r moves every line by at least LEAST r of its size. The duller line counts: it is at the steps that a
-    closer look at what disagrees goes by, and what that could not confirm is not claimed to be seen.
+    An entry wrong by r moves every line by at least LEAST r of its size. What a first closer look could not confirm is not
+    claimed to be seen, unless that is too dull to leave it at that.
     """
     count = len(held.claimed)
+    limit = options.rtol or (ENOUGH if program.point.size <= LARGE else DULLEST)
     with np.errstate(all="ignore"):
-        margin = (held.apart + held.allowed)[:, None]
-        resolutions = np.max(margin / (probes.LEAST * sums.typical[:count]), axis=0)
+        least = probes.LEAST * sums.typical[:count]
+        resolutions, plain = (np.max((held.apart + u)[:, None] / least, axis=0) for u in (held.allowed, held.plain))
         worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
         errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
     rtol = options.rtol or default_rtol(held.claim.eps)
-    sharp = resolutions <= (options.rtol or (ENOUGH if program.point.size <= LARGE else DULLEST))
+    sharp = resolutions <= limit
+    resolutions = np.fmax(resolutions, np.fmin(plain, options.rtol or DULLEST))
     output = output_name(program, 0, cotangent[None])
     return [
         Comparison(

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Setting
 
 TWO, THREE = 2, 3  # steps, each RATIO times the one before
-EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and a plain one
+EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and one of two steps
 SUSPECT = 32.0  # times the rounding: what is louder may be a kink
+SPREAD = 64.0
+FADES = 4.0
 POWERS = {TWO: 1 / 3, THREE: 1 / 5}  # of the noise: where it balances what is left of the truncation
 KEPT = {  # noise of what is left of the second differences, in that of one evaluation
     TWO: math.sqrt(2 * (1 + RATIO**-4) + 4 * (1 - RATIO**-2) ** 2),
@@ -33,23 +35,79 @@ Floor = Callable[[float], "F64"]
 class Brief:
     """Slopes of some channels along a line, (C,), bounds of their errors, and the noise of one evaluation.
 
-    A kink counts as noise, and makes the bound as wide as the slopes differ; off the domain the bound is NaN.
+    What is left of the second differences once curvature is taken out, S - S' / 16 and of three steps its h^4 term as well,
+    is noise. A kink counts as noise, and makes the bound as wide as the slopes differ; off the domain the bound is NaN.
+
+    Attributes:
+        fourth: the h^4 term at the finest step; NaN where it was not seen.
     """
 
     value: F64
     bound: F64
     noise: F64
+    fourth: F64
 
 
 def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from three steps; from two, which reach less far, where that is sharper because of what is not smooth."""
-    found = _estimate(phi, THREE, relative, eps, floor, slack)
-    if np.all(found.noise <= SUSPECT * floor(1.0)):
+    """Slopes from three steps h, 4h and 16h; from two, which reach less far, where that is sharper as it is not smooth.
+
+    D6 = (256 D4 - D4') / 255 is free of the h^4 term as well, and the bound is |D6 - D4|, all of that term, plus the noise.
+    Where D4 and D4' do not lie far closer to each other than the differences they are made of, there is no such order, as at
+    a cusp, and the bound is all that they are apart.
+    """
+    h = finest(THREE, relative, eps)
+    slopes, second, rounding = _differences(phi, (h, RATIO * h, RATIO**2 * h), eps)
+    fine, coarse = (_extrapolated(a, b, 2) for a, b in pairwise(slopes))
+    value = _extrapolated(fine, coarse, 4)
+    with np.errstate(all="ignore"):
+        rest = (second[0] - second[1] / RATIO**2) - (second[1] - second[2] / RATIO**2) / RATIO**4
+        noise = np.maximum(np.maximum(floor(RATIO**-2), rounding), np.abs(rest) / KEPT[THREE])
+        ordered = FADES * np.abs(fine - coarse) <= np.abs(slopes[0] - slopes[1])
+        fourth = np.abs(np.where(ordered, value, coarse) - fine)
+    found = Brief(value, fourth + noise_bound(noise, h, slack), noise, fourth)
+    if np.all(noise <= SUSPECT * floor(1.0)):
         return found
     near = plain(phi, relative, eps, floor, slack)
     with np.errstate(all="ignore"):
         better = ~(found.bound <= near.bound)
     return Brief(**{f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)})
+
+
+def like(first: Brief, phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
+    """Slopes from two steps along a line like another that is known sharply, with the noise of that.
+
+    The h^4 term is taken to be at most SPREAD times that of the other: this can only confirm, and hardly ever is one sum of
+    random signs so much larger than another of the same terms. Where the other's was not seen as `plain`.
+    """
+    if not np.all(np.isfinite(first.fourth)):
+        return plain(phi, relative, eps, floor, slack)
+    h = finest(THREE, relative, eps) / RATIO
+    slopes, _, rounding = _differences(phi, (h, RATIO * h), eps)
+    noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), first.noise)
+    bound = SPREAD / RATIO**4 * first.fourth + noise_bound(noise, h, slack)
+    return Brief(_extrapolated(slopes[0], slopes[1], 2), bound, noise, first.fourth)
+
+
+def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
+    """Slopes from two steps h and 4h: D4 = (16 D - D') / 15, free of the h^2 term.
+
+    The bound is |D4 - D|, all of that term, plus the noise.
+
+    Args:
+        phi: t -> the channels of f(x + t u) - f(x), (C,).
+        relative: noise of an evaluation, relative to the values.
+        eps: relative spacing of floats in the precision of the function.
+        floor: noise of each channel, (C,), at least; of the finest step over the coarsest, asked once all is evaluated.
+        slack: how many standard deviations of noise a bound allows for.
+    """
+    h = finest(TWO, relative, eps)
+    slopes, second, rounding = _differences(phi, (h, RATIO * h), eps)
+    value = _extrapolated(slopes[0], slopes[1], 2)
+    with np.errstate(all="ignore"):
+        rest = second[0] - second[1] / RATIO**2
+        noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), np.abs(rest) / KEPT[TWO])
+        bound = np.abs(value - slopes[0]) + noise_bound(noise, h, slack)
+    return Brief(value, bound, noise, np.full_like(value, np.nan))
 
 
 def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[..., Brief]) -> Brief:
@@ -73,37 +131,25 @@ def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[.
     return ask(changes, relative, setting.eps, floor, setting.slack)
 
 
-def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from two steps.
-
-    Args:
-        phi: t -> the channels of f(x + t u) - f(x), (C,).
-        relative: noise of an evaluation, relative to the values.
-        eps: relative spacing of floats in the precision of the function.
-        floor: noise of each channel, (C,), at least; of the finest step over the coarsest, asked once all is evaluated.
-        slack: how many standard deviations of noise a bound allows for.
-    """
-    return _estimate(phi, TWO, relative, eps, floor, slack)
+def finest(steps: int, relative: float, eps: float) -> float:
+    """The least step of an estimate from so many."""
+    return step_for(relative, eps, POWERS[steps]) * RATIO ** (TWO - steps)
 
 
-def _estimate(phi: Callable[[float], F64], steps: int, relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from differences at two or three steps h, 4h, 16h.
+def noise_bound(noise: F64, step: float, slack: float) -> F64:
+    """What noise leaves in a slope."""
+    return DEVIATION * slack * noise / step
 
-    With D and S the central and the second differences at each, D4 = (16 D - D') / 15 is free of the h^2 term. The bound is
-    |D4 - D|, all of that term, or of three steps |D4 - D4'|, all of the h^4 term; plus the noise. What is left of the second
-    differences once curvature is taken out, S - S' / 16 and of three steps its h^4 term as well, is noise, or a kink.
-    """
-    balance = step_for(relative, eps, POWERS[steps])
-    h = [balance * RATIO ** (k + TWO - steps) for k in range(steps)]
+
+def _differences(phi: Callable[[float], F64], steps: tuple[float, ...], eps: float) -> tuple[list[F64], list[F64], F64]:
+    """At each step the central differences and the second ones, these not divided; and the rounding at the first."""
     with np.errstate(all="ignore"):
-        sides = [(phi(t), phi(-t)) for t in h]
-        slopes = [(right - left) / (2 * t) for (right, left), t in zip(sides, h, strict=True)]
-        second = [right + left for right, left in sides]
-        better = [(RATIO**2 * a - b) / (RATIO**2 - 1) for a, b in pairwise(slopes)]
-        left = [a - b / RATIO**2 for a, b in pairwise(second)]
-        other = slopes[0] if steps == TWO else better[1]
-        rest = left[0] if steps == TWO else left[0] - left[1] / RATIO**4
-        rounding = 0.5 * eps * np.maximum(*map(np.abs, sides[0]))
-        noise = np.maximum(np.maximum(floor(h[0] / h[-1]), rounding), np.abs(rest) / KEPT[steps])
-        bound = np.abs(better[0] - other) + DEVIATION * slack * noise / h[0]
-    return Brief(better[0], bound, noise)
+        sides = [(phi(t), phi(-t)) for t in steps]
+        slopes = [(right - left) / (2 * t) for (right, left), t in zip(sides, steps, strict=True)]
+        return slopes, [right + left for right, left in sides], 0.5 * eps * np.maximum(*map(np.abs, sides[0]))
+
+
+def _extrapolated(fine: F64, coarse: F64, power: int) -> F64:
+    """From slopes at h and 4h one that is free of the term in h^power."""
+    with np.errstate(all="ignore"):
+        return np.asarray((RATIO**power * fine - coarse) / (RATIO**power - 1))

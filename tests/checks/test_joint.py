@@ -80,6 +80,27 @@ def test_a_leaf_with_a_small_share_is_not_hidden_by_the_others(small, wrong):
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"params['small']"}
 
 
+def test_a_leaf_with_a_small_share_costs_no_more():
+    x = torch.linspace(0.1, 1, 40, dtype=torch.float64)
+    result = gradcheck.check(Scaled(1e-5), x, mode="probe", wrt=["params['large']", "params['small']"])
+    assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+def test_a_table_of_which_a_few_rows_are_used_costs_no_more_in_float32():
+    class Words(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.words, self.deep = torch.nn.Embedding(200_000, 8), chain(8).float()
+            self.widen = torch.nn.Linear(8, 6)
+
+        def forward(self, i):
+            return torch.sum(self.deep(self.widen(self.words(i))) ** 2)
+
+    result = gradcheck.check(Words(), torch.arange(5), mode="probe")
+    assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
 def test_a_parameter_without_a_part_in_the_output_is_zero():
     class Unused(torch.nn.Linear):
         def __init__(self):
@@ -89,6 +110,17 @@ def test_a_parameter_without_a_part_in_the_output_is_zero():
     result = gradcheck.check(Unused().double(), torch.ones(2, 8, dtype=torch.float64), mode="probe")
     assert result.verdict is Verdict.PASS, str(result)
     assert "params['unused']" in {c.wrt for c in result.comparisons}
+
+
+class Both(torch.nn.Module):
+    """The sum of two layers."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, x):
+        return sum(layer(x) for layer in self.layers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -111,7 +143,9 @@ def test_what_cancels_is_zero_and_costs_little(dtype):
     right = gradcheck.check(Attention(), x, mode="probe")
     assert right.verdict is Verdict.PASS, str(right)
     assert {c.wrt for c in numeric(right) if c.reason is Reason.BOTH_ZERO} == {"params['key.bias']"}
-    assert right.evaluations <= CHEAP
+    both = gradcheck.check(Both(Attention(), Attention()), x, mode="probe")
+    assert len({c.wrt for c in numeric(both) if c.reason is Reason.BOTH_ZERO}) == 2
+    assert right.evaluations == both.evaluations <= CHEAP
     wrong = gradcheck.check(Attention(wrong=True), x, mode="probe")
     assert {c.wrt for c in numeric(wrong) if c.verdict is Verdict.FAIL} == {"params['key.bias']"}, str(wrong)
 

@@ -1,5 +1,7 @@
 """The briefest estimate knows its error, and when it should not be asked."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,24 @@ def test_at_a_jump_or_off_the_domain_nothing_is_known(way):
     assert asked(way, lambda x: np.sign(x) + x, 0.0).bound[0] > 100
     with np.errstate(all="ignore"):
         assert not np.isfinite(asked(way, lambda x: np.sqrt(x), 0.0).bound[0])
+
+
+@pytest.mark.parametrize("way", [brief.sharp, brief.plain])
+@pytest.mark.parametrize("power", [1 / 3, 1 / 2, 2 / 3])
+def test_at_a_cusp_that_differences_hide_by_symmetry_little_is_known(way, power):
+    found = asked(way, lambda x: np.sign(x) * abs(x) ** power, 0.0)
+    assert found.bound[0] > 0.01 * abs(found.value[0])
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@given(x=st.floats(0.2, 3), y=st.floats(0.2, 3))
+def test_a_line_like_another_is_known_by_what_that_one_showed(name, x, y):
+    f, df = SMOOTH[name]
+    first = asked(brief.sharp, f, x)
+    found = asked(partial(brief.like, first), f, y)
+    fifth = [abs(f(z + 0.1) - 4 * f(z + 0.05) + 6 * f(z) - 4 * f(z - 0.05) + f(z - 0.1)) for z in (x, y)]
+    if fifth[1] < 16 * fifth[0]:
+        assert abs(found.value[0] - df(y)) <= found.bound[0] + 4 * EPS * abs(df(y))
 
 
 def test_a_kink_within_reach_of_three_steps_leaves_it_to_two():
