@@ -229,16 +229,32 @@ def _linear_jax(x: Any, w: Any, b: Any) -> Any:
     return x @ w.T + b
 
 
-def _mlp() -> Problem:
+def _linear(width: int, batch: int) -> Problem:
+    return _module(lambda: nn.Linear(width, width), _normal(batch, width), in_jax=_linear_jax)
+
+
+def _mlp(width: int, batch: int) -> Problem:
     def make() -> nn.Module:
-        return nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, 32))
+        return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width), nn.Linear(2 * width, width))
 
     def in_jax(x: Any, w: Any, b: Any, gain: Any, bias: Any, v: Any, c: Any) -> Any:
         h = jax.nn.gelu(_linear_jax(x, w, b), approximate=False)
         h = (h - h.mean(-1, keepdims=True)) / jax.numpy.sqrt(h.var(-1, keepdims=True) + 1e-5)
         return _linear_jax(gain * h + bias, v, c)
 
-    return _module(make, _normal(16, 32), in_jax=in_jax)
+    return _module(make, _normal(batch, width), in_jax=in_jax)
+
+
+def _conv(channels: int, size: int) -> Problem:
+    return _module(lambda: nn.Conv2d(3, channels, 3), _normal(1, 3, size, size))
+
+
+def _attention(width: int, heads: int, length: int) -> Problem:
+    return _module(lambda: nn.MultiheadAttention(width, heads), *_normal(3, length, width))
+
+
+def _lstm(inputs: int, width: int, length: int) -> Problem:
+    return _module(lambda: nn.LSTM(inputs, width), _normal(length, 2, inputs))
 
 
 def _logistic(inputs: int = 500, samples: int = 64) -> Problem:
@@ -296,12 +312,21 @@ def _gpt(words: int, length: int, width: int, blocks: int) -> Problem:
     return Problem(_seeded(lambda: GPT(words, length, width, blocks, width // 64)), (tokens,))
 
 
+def _tiny_gpt() -> Problem:
+    return _gpt(4, 3, 64, 1)
+
+
 @dataclass(frozen=True)
 class Target:
-    """A target, and in each mode of gradcheck the rivals that are run beside it; a mode that is absent is not run."""
+    """A target, and in each mode of gradcheck the rivals that are run beside it; a mode that is absent is not run.
+
+    Attributes:
+        small: one of the same kind and next to no size: a check of it loads whatever is loaded at first use.
+    """
 
     name: str
     build: Callable[[], Problem]
+    small: Callable[[], Problem]
     rivals: Mapping[str, tuple[str, ...]]
 
 
@@ -310,27 +335,18 @@ JAX_TOO = {"full": (SLOW,), "probe": (FAST, JAX)}
 NUMPY = {"full": ("numdifftools.Gradient", "scipy.optimize.check_grad", "scipy.differentiate.jacobian")}
 SMALL_GPT, LARGE_GPT = "GPT, 5 million parameters", "GPT, 100 million parameters"
 TARGETS = (
-    Target("Linear 64x64, batch 8", lambda: _module(lambda: nn.Linear(64, 64), _normal(8, 64), in_jax=_linear_jax), JAX_TOO),
-    Target("MLP 32-64-32 (GELU, LayerNorm), batch 16", _mlp, JAX_TOO),
-    Target("Conv2d 3->8 on 12x12", lambda: _module(lambda: nn.Conv2d(3, 8, 3), _normal(1, 3, 12, 12)), BOTH),
-    Target("MultiheadAttention 32x4 on 10", lambda: _module(lambda: nn.MultiheadAttention(32, 4), *_normal(3, 10, 32)), BOTH),
-    Target("LSTM 8->16 on 5, batch 2", lambda: _module(lambda: nn.LSTM(8, 16), _normal(5, 2, 8)), BOTH),
-    Target("scalar loss, 2,048 inputs", lambda: scalar(2048), JAX_TOO),
-    Target("scalar loss, 200,000 inputs", lambda: scalar(200_000), {"probe": (FAST, JAX)}),
-    Target("NumPy function, 500 inputs", _logistic, NUMPY),
-    Target("elementwise, 1e6 entries", lambda: elementwise(MILLION), {"probe": (FAST, JAX)}),
-    Target(SMALL_GPT, lambda: _gpt(words=512, length=32, width=256, blocks=6), {"probe": (FAST,)}),
-    Target(LARGE_GPT, lambda: _gpt(words=9728, length=64, width=768, blocks=12), {"probe": ()}),
+    Target("Linear 64x64, batch 8", lambda: _linear(64, 8), lambda: _linear(2, 1), JAX_TOO),
+    Target("MLP 32-64-32 (GELU, LayerNorm), batch 16", lambda: _mlp(32, 16), lambda: _mlp(2, 1), JAX_TOO),
+    Target("Conv2d 3->8 on 12x12", lambda: _conv(8, 12), lambda: _conv(1, 3), BOTH),
+    Target("MultiheadAttention 32x4 on 10", lambda: _attention(32, 4, 10), lambda: _attention(4, 2, 2), BOTH),
+    Target("LSTM 8->16 on 5, batch 2", lambda: _lstm(8, 16, 5), lambda: _lstm(2, 2, 2), BOTH),
+    Target("scalar loss, 2,048 inputs", lambda: scalar(2048), lambda: scalar(3), JAX_TOO),
+    Target("scalar loss, 200,000 inputs", lambda: scalar(200_000), lambda: scalar(3), {"probe": (FAST, JAX)}),
+    Target("NumPy function, 500 inputs", _logistic, lambda: _logistic(3, 4), NUMPY),
+    Target("elementwise, 1e6 entries", lambda: elementwise(MILLION), lambda: elementwise(3), {"probe": (FAST, JAX)}),
+    Target(SMALL_GPT, lambda: _gpt(words=512, length=32, width=256, blocks=6), _tiny_gpt, {"probe": (FAST,)}),
+    Target(LARGE_GPT, lambda: _gpt(words=9728, length=64, width=768, blocks=12), _tiny_gpt, {"probe": ()}),
 )
-
-
-def small(problem: Problem) -> Problem:
-    """A problem of the same kind and next to no size: a check of it loads whatever is loaded at first use."""
-    if problem.gradient is not None:
-        return _logistic(3, 4)
-    if not isinstance(problem.fn, nn.Module):
-        return elementwise(3)
-    return _gpt(4, 3, 64, 1) if problem.narrow else _module(lambda: nn.Linear(2, 3), _normal(1, 2), in_jax=_linear_jax)
 
 
 @dataclass(frozen=True)
