@@ -33,7 +33,7 @@ def named(
     true: F64 | None = None,
     wrong: NDArray[np.bool_] | None = None,
 ) -> Comparison:
-    """The same FAIL with a diagnosis, where one fits.
+    """The same FAIL with a diagnosis; none where the evidence has no say, as at kinks or in the claim's own precision.
 
     Args:
         sheet: the estimates that the claim disagrees with.
@@ -77,7 +77,7 @@ def named(
                 wrong=wrong,
             )
         )
-    return line if found is None else replace(line, diagnosis=f"{found.kind.code}: {found.line}")
+    return replace(line, diagnosis=f"{found.kind.code}: {found.line}")
 
 
 def _sizes(bench: Bench) -> dict[int, str]:

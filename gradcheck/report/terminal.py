@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
+UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
 QUIET, NORMAL, VERBOSE, STORIES = -1, 0, 1, 2
 
 
@@ -173,8 +174,9 @@ def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
         if where and not any(_covers(earlier, where) for earlier in known):
             known.append(where)
             yield _indented(Text(_whereabouts(group[0], where)), 4)
-        for told in dict.fromkeys(c.diagnosis for c in group if c.diagnosis):
-            yield _indented(Text(told), 4)
+        told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
+        named = [line for line in told if not line.startswith(UNKNOWN)]
+        yield from (_indented(Text(line), 4) for line in named or told)
         if group[0].self_test and group[0].self_test.slipped:
             yield _indented(Text(f"slipped through: {', '.join(group[0].self_test.slipped)}"), 4)
         if group[0].reason.advice:

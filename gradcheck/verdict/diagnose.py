@@ -1,7 +1,7 @@
 """What a wrong gradient looks like: the change that would make it right, found by trying, and named.
 
 A hypothesis is a repair: the claim with its sign turned, divided by a constant, transposed. A repair that the same evidence
-would let pass names the fault. Each is tried in turn, simple ones first; where none passes, nothing is said.
+would let pass names the fault. Each is tried in turn, simple ones first; where none passes, it is unknown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ NEARER = 1e-2  # of the error that a diagnosis explains: more it may not leave o
 PLAIN = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
 HINTS = {"2": "did the loss mean 1/(2N)?", "1/2": "is the 2 of a square missing?"}
 MANY = 8  # entries of which one that is wrong is hardly the largest by chance
+FEW = 10  # times as many entries as are wrong: these are exceptions
 LEAST = 3  # entries that a fitted constant must explain before it is more than a coincidence
 
 
@@ -104,6 +105,12 @@ class Diagnosis(Enum):
         "each output adds its share: sum over the batch, and use every cotangent",
         "return g[0] * x, where (g * x).sum(0) is meant",
     )
+    UNKNOWN = (
+        "unknown",
+        "no simple repair makes the claim right",
+        "hold its formula against the function term by term, with the wrong entries and their values beside it",
+        "y = tanh(x); backward: return g * (1 - x**2), where 1 - y**2 is meant",
+    )
 
     def __new__(cls, code: str, message: str, mend: str, example: str) -> Diagnosis:
         """Make the code the member's value."""
@@ -162,17 +169,26 @@ class Diagnosed:
     line: str
 
 
-def diagnose(facts: Facts) -> Diagnosed | None:
-    """Name the fault; None where no repair makes the claim right."""
+def diagnose(facts: Facts) -> Diagnosed:
+    """Name the fault; unknown where no repair makes the claim right."""
     for hypothesis in (_zero, _sign, _conjugated, _factor, _moved, _term, _summed, _in_part):
         found = next(iter(hypothesis(facts)), None)
         if found is not None:
             return found
-    return None
+    return _unknown(facts)
 
 
 def _said(kind: Diagnosis, seen: str, mend: str = "") -> Diagnosed:
     return Diagnosed(kind, f"{seen}; {mend or kind.mend}")
+
+
+def _unknown(facts: Facts) -> Diagnosed:
+    wrong = int(np.sum(np.any(facts.wrong, axis=0))) if facts.wrong is not None else 0
+    if 0 < FEW * wrong <= facts.claim.shape[1]:
+        common = ", by no common factor and at no values or places of one kind"
+        seen = "one entry alone is wrong" if wrong == 1 else f"{wrong} entries alone are wrong{common}"
+        return _said(Diagnosis.UNKNOWN, seen, "look for what the backward does there and nowhere else")
+    return _said(Diagnosis.UNKNOWN, "no sign, factor, other order or missing term explains it")
 
 
 def _zero(facts: Facts) -> Iterator[Diagnosed]:

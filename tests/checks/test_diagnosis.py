@@ -1,5 +1,7 @@
 """Faults planted in right gradients are named by their kind, and by no other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,9 +92,9 @@ FAULTS = [
     ("slice", "bilinear", first_row),
     ("slice", "bilinear", lambda g, x: g * np.array([1, 1, 2, 1])),
     ("slice", "bilinear", lambda g, x: g * np.array([1, 1, 1, 0])[:, None]),
-    (None, "mse", lambda g, x: g**2),
-    (None, "bilinear", lambda g, x: np.tanh(g)),
-    (None, "cubes", lambda g, x: g * (1 + x**2)),
+    ("unknown", "mse", lambda g, x: g**2),
+    ("unknown", "bilinear", lambda g, x: np.tanh(g)),
+    ("unknown", "cubes", lambda g, x: g * (1 + x**2)),
 ]  # fmt: skip
 
 
@@ -173,6 +175,26 @@ def test_a_factor_is_told_with_where_it_may_come_from(factor, words):
 def test_of_a_right_gradient_nothing_is_said():
     result = gradcheck.check(mse, normal(4), gradient=mse_gradient, framework="numpy")
     assert all(c.diagnosis is None for c in result.comparisons)
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({3: 1.01}, "one entry alone"), ({3: 1.01, 30: 0.5, 44: 3}, "3 entries alone")])
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_entries_that_have_nothing_in_common_are_exceptions(wrong, words, mode):
+    def gradient(x):
+        found = cubes_gradient(x)
+        found[list(wrong)] *= list(wrong.values())
+        return found
+
+    result = gradcheck.check(cubes, normal(60), gradient=gradient, framework="numpy", mode=mode)
+    assert f"unknown: {words}" in str(result), str(result)
+
+
+def test_what_another_method_names_is_not_called_unknown():
+    result = gradcheck.check(mse, normal(4), gradient=lambda w: -mse_gradient(w), framework="numpy")
+    first = next(c for c in result.comparisons if c.diagnosis)
+    told = str(replace(result, comparisons=(replace(first, diagnosis="unknown: no repair explains it"), *result.comparisons)))
+    assert "sign:" in told
+    assert "unknown:" not in told
 
 
 def test_every_diagnosis_has_a_mend_and_an_example():
