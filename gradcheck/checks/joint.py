@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import listening
+from gradcheck.backends import memory
 from gradcheck.checks import claims, joint_lines, self_test
 from gradcheck.checks.outputs import Outlook, seen_along
 from gradcheck.checks.own_dtype import UNITS
@@ -34,7 +35,8 @@ LINES = 2
 LOUD = 1e4  # units of rounding: a function noisier than that wants a proper measurement
 FORWARD = 2**16  # input numbers up to which a forward mode that is nobody's own work is asked for
 STILL = (0.25, -0.25, 0.0625)  # how far the outputs must stand still where the claim is nothing; the first alone where ...
-BOTH_WAYS = 64  # ... so many numbers move, some of them one way and some the other
+BOTH_WAYS = 64  # ... each leaf has so many entries, some of which move one way and some the other
+LONG = 2**22  # numbers from which on it pays to give memory back before more vectors of that length are made
 BLOCK = 4096  # numbers of a leaf that the self-test spoils
 
 
@@ -71,7 +73,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     if cotangent.size == 1:
         cotangent = -np.abs(cotangent)  # what is right for positive cotangents alone is seen by every seed
     rtol = options.rtol or default_rtol(vjps[0][0].eps)
-    gradient, same, nothing = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
+    gradient, off, same, nothing = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
     if gradient is None or not np.any(same):
         return None
     rounding = 0.5 * program.eps * np.abs(program.value)
@@ -80,7 +82,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     blocks = [_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
     value, size, square, moved = np.zeros((4, LINES, len(leaves)))
     numbers = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
-    sums = joint_lines.Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers)
+    sums = joint_lines.Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers, off)
     slopes: list[brief.Brief] = []
     shown, pushed = [], []
     tangent = np.zeros(program.point.size)
@@ -91,14 +93,14 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
         shown.append([tangent[block].copy() for block in blocks])
         if k == 0:
             pushed = _pushed(program, tangent, cotangent, rtol, remarks)
-        slopes.append(_slope(evaluator, setting, tangent, cotangent, float(sums.value[k].sum()), slopes))
+        slopes.append(_slope(evaluator, setting, tangent, cotangent, float(sums.value[k].sum()), slopes[0] if k else None))
     slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
     eps = program.eps if vjps[0][1] else vjps[0][0].eps
     own = np.fmax(sums.error(eps), program.eps * np.abs(slope))
     plain = brief.noise_bound(noise, brief.finest(brief.TWO, 0.0, program.eps), setting.slack)
     held = [joint_lines.Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own, plain)]
     held += [joint_lines.Held(claim, np.array([at]), slope[:1], bound[:1] + error, plain[:1]) for claim, at, error in pushed]
-    louder = float(np.max(noise)) / _floor(setting, cotangent)
+    louder = float(np.min(noise)) / _floor(setting, cotangent)  # what is not smooth along a line only adds to it
     if not all(one.agree for one in held) or louder > LOUD:
         return None
     found = [joint_lines.lines(program, one, sums, leaves, options, trial, cotangent) for one in held]
@@ -110,10 +112,10 @@ def examine(evaluator: Evaluator, options: Options, label: str, trial: int, note
     setting = replace(setting, noise=rounding * louder)
     rows = [list(lines) for lines in zip(*columns, strict=True)]
     if nothing.any():
-        found_nothing = [leaf for leaf, so in zip(leaves, nothing, strict=True) if so]
-        still = _still_within(evaluator, setting, found_nothing, tangent, cotangent, label)
-        if still is not None:
-            rows = [[_zero(line, still) for line in lines] if so else lines for lines, so in zip(rows, nothing, strict=True)]
+        lost = {i: leaves[i] for i, so in enumerate(nothing) if so}
+        quiet = replace(setting, noise=rounding * min(louder, brief.SUSPECT))  # more may be what is not smooth elsewhere
+        for i, within in _still(evaluator, quiet, lost, tangent, cotangent, label).items():
+            rows[i] = [_zero(line, within) for line in rows[i]]
     notes += remarks
     return Joint(_confirmed(leaves, rows, same | nothing), setting, seen)
 
@@ -123,17 +125,30 @@ def _confirmed(leaves: list[Leaf], rows: list[list[Comparison]], same: NDArray[n
     return {leaf.path: lines for leaf, lines, kept in zip(leaves, rows, passed, strict=True) if kept}
 
 
+def _still(
+    evaluator: Evaluator, setting: Setting, leaves: dict[int, Leaf], tangent: F64, cotangent: F64, label: str
+) -> dict[int, float]:
+    """Those of some leaves along which the outputs stand still, and what the slope there is within of zero.
+
+    As along the bias of the keys in attention, which the softmax takes out again. All at once, and each alone where they do not
+    stand still together, as factors that are all zero do not.
+    """
+    together = _still_within(evaluator, setting, list(leaves.values()), tangent, cotangent, label)
+    if together is not None:
+        return dict.fromkeys(leaves, together)
+    parts = leaves.items() if len(leaves) > 1 else ()
+    alone = {i: _still_within(evaluator, setting, [leaf], tangent, cotangent, label) for i, leaf in parts}
+    return {i: bound for i, bound in alone.items() if bound is not None}
+
+
 def _still_within(
     evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, cotangent: F64, label: str
 ) -> float | None:
-    """What the slope along some leaves at once is within of zero, as the outputs stand still far along them; else None.
-
-    As along the bias of the keys in attention, which the softmax takes out again.
-    """
+    """What the slope along some leaves at once is within of zero, as the outputs stand still far along them; else None."""
     tangent[:] = 0.0
     _draw(tangent, evaluator.program, leaves, label, LINES + 1)
     phi, noise = evaluator.barely(tangent), setting.slack * _floor(setting, cotangent)
-    steps = STILL[:1] if sum(leaf.entries for leaf in leaves) >= BOTH_WAYS else STILL
+    steps = STILL[:1] if min(leaf.entries for leaf in leaves) >= BOTH_WAYS else STILL
     moved = max(abs(float(cotangent @ (phi(t) - setting.base))) for t in steps)
     return noise / max(STILL) if moved <= noise else None
 
@@ -159,7 +174,7 @@ def _floor(setting: Setting, cotangent: F64) -> float:
 
 
 def _slope(
-    evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64, claimed: float, before: list[brief.Brief]
+    evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64, claimed: float, first: brief.Brief | None
 ) -> brief.Brief:
     """The slope along a line: the first sharply, the next one like it; sharply as well where it seems not to be like it."""
     phi, floor = evaluator.barely(tangent), np.array([_floor(setting, cotangent)])
@@ -169,7 +184,7 @@ def _slope(
         return np.array([cotangent @ np.subtract(phi(t), setting.base, out=buffer)])
 
     asked = (change, 0.0, setting.eps, lambda _: floor, setting.slack)
-    for first in before:
+    if first is not None:
         found = brief.like(first, *asked)
         if np.all(np.abs(found.value - claimed) <= found.bound):
             return found
@@ -213,52 +228,61 @@ def _draw(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int
 
 def _gradient(
     claim: Claim, twin: Claim | None, program: Program, cotangent: F64, leaves: list[Leaf], rtol: float, notes: list[str]
-) -> tuple[F64 | None, NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[F64 | None, F64, NDArray[np.bool_], NDArray[np.bool_]]:
     """The claimed gradient (N,) in the precision of the evaluation.
 
-    And for each leaf whether it is the same in its own precision, and whether in both it is lost in the outputs' last bits.
+    And for each leaf how far off it is in its own precision, whether that is as good as the same, and whether it is lost in the
+    outputs' last bits in both.
     """
     fine: F64 | None = None
     native: F64 | None = None
-    every = np.ones(len(leaves), dtype=bool)
+    every, exact = np.ones(len(leaves), dtype=bool), np.zeros(len(leaves))
     with claims.remarked(claim, notes):
         if twin is not None:
-            fine = claims.rows_of(twin, program.point, cotangent[None])[0]
-        native = claims.rows_of(claim, program.point, cotangent[None])[0]
+            fine = _row(twin, program, cotangent)
+        native = _row(claim, program, cotangent)
     if native is None:
-        return None, every, every
+        return None, exact, every, every
     nothing = _nothing(native, claim.eps, program, cotangent, leaves)
     if twin is None or fine is None:
-        return (native if twin is None else fine), every, nothing
+        return (native if twin is None else fine), exact, every, nothing
     nothing &= _nothing(fine, twin.eps, program, cotangent, leaves)
-    return fine, np.array([_off(native[leaf.span], fine[leaf.span]) <= rtol for leaf in leaves]), nothing
+    off, among = np.transpose([_off(native[leaf.span], fine[leaf.span]) for leaf in leaves])
+    return fine, off, among <= rtol, nothing
+
+
+def _row(claim: Claim, program: Program, cotangent: F64) -> F64:
+    found: F64 = claims.rows_of(claim, program.point, cotangent[None])[0]
+    if found.size > LONG:
+        memory.given_back()
+    return found
 
 
 def _nothing(gradient: F64, eps: float, program: Program, cotangent: F64, leaves: list[Leaf]) -> NDArray[np.bool_]:
     """For each leaf whether a gradient is lost in the last bits of the outputs.
 
-    Never so in a precision whose last bits would hide an entry that the self-test plants in a gradient of nothing.
+    Only where it is zero in a precision whose last bits would hide an entry that the self-test plants in a gradient of nothing.
     """
-    if UNSEEN * eps >= self_test.OF_NOTHING:
-        return np.zeros(len(leaves), dtype=bool)
     outputs = float(np.max(np.abs(cotangent * program.value), initial=0.0))
+    lost = UNSEEN * eps * outputs if UNSEEN * eps < self_test.OF_NOTHING else 0.0
     sizes = [abs(gradient[leaf.start + _peak(gradient[leaf.span])]) for leaf in leaves]
     scales = [probes.scale_of(program.point[leaf.span]) for leaf in leaves]
-    return np.array([size * scale <= UNSEEN * eps * outputs for size, scale in zip(sizes, scales, strict=True)])
+    return np.array([size * scale <= lost for size, scale in zip(sizes, scales, strict=True)])
 
 
-def _off(native: F64, fine: F64) -> float:
-    """How far a claim is off its twin at most, relative to the entry and a typical one of its leaf that is not zero."""
-    typical, worst = probes.scale_of(fine), 0.0
-    typical *= math.sqrt(fine.size / max(1.0, float(np.count_nonzero(fine))))
+def _off(native: F64, fine: F64) -> tuple[float, float]:
+    """How far a claim is off its twin at most, over an entry and a typical one: of all, and of those that are not zero."""
+    typical, worst, among = probes.scale_of(fine), 0.0, 0.0
+    filled = typical * math.sqrt(fine.size / max(1.0, float(np.count_nonzero(fine))))
     for piece in probes.pieces(fine.size):
         with np.errstate(all="ignore"):
+            size = np.abs(fine[piece])
             off = np.abs(native[piece] - fine[piece])
-            off /= np.abs(fine[piece]) + typical
-        worst = max(worst, float(np.max(off)))
+            worst = max(worst, float(np.max(off / (size + typical))))
+            among = max(among, float(np.max(off / (size + filled))))
         if not worst <= 1:  # NaN, too
-            return math.inf
-    return worst
+            return math.inf, math.inf
+    return worst, among
 
 
 def _sum_up(sums: joint_lines.Sums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:

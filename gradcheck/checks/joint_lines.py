@@ -29,7 +29,11 @@ TYPICAL = math.sqrt(13 / 12)  # root mean square of an even tangent, in scales
 
 @dataclass(frozen=True)
 class Sums:
-    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g| and n, (L,)."""
+    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g| and n, (L,).
+
+    Attributes:
+        off: how far the claim is off its twin at most, relative to the entry and a typical one, (L,).
+    """
 
     value: F64
     size: F64
@@ -37,6 +41,7 @@ class Sums:
     moved: F64
     largest: F64
     numbers: F64
+    off: F64
 
     @property
     def typical(self) -> F64:
@@ -96,8 +101,9 @@ def lines(
         worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
         errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
     rtol = options.rtol or default_rtol(held.claim.eps)
-    sharp = resolutions <= limit
-    resolutions = np.fmax(resolutions, np.fmin(plain, options.rtol or DULLEST))
+    dullest = options.rtol or DULLEST
+    stated = np.fmax(np.fmax(resolutions, np.fmin(plain, dullest)), sums.off)
+    sharp = (resolutions <= limit) & (stated <= dullest)
     output = output_name(program, 0, cotangent[None])
     return [
         Comparison(
@@ -121,7 +127,7 @@ def lines(
             mode="probe",
             certainty=CERTAINTY,
         )
-        for leaf, resolution, known, error in zip(leaves, resolutions, sharp, errors, strict=True)
+        for leaf, resolution, known, error in zip(leaves, stated, sharp, errors, strict=True)
     ]
 
 
@@ -141,9 +147,9 @@ def scored(line: Comparison, held: Held, sums: Sums, i: int, gradient: F64, tang
 
     faults = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
     found = {name: slips(share * value) for name, share in faults.items()}
-    peak = int(np.argmax(np.abs(gradient)))
-    found["one entry changed"] = slips(size * gradient[peak] * tangents[:, peak])
     scales = np.sqrt(np.mean(tangents**2, axis=0)) / TYPICAL
+    peak = int(np.argmax(np.abs(gradient) * scales))  # the size of a fault counts as it moves the outputs
+    found["one entry changed"] = slips(size * gradient[peak] * tangents[:, peak])
     width = 2 if line.dtype.startswith("complex") else 1
     shape = (*line.shape, width) if gradient.size == line.entries * width else (-1, width)
     rng = generator(0, "faults", label, line.wrt)

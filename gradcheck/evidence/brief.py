@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Setting
 
 TWO, THREE = 2, 3  # steps, each RATIO times the one before
-EVALUATIONS = 2 * (THREE + TWO)  # along a sharp line and one of two steps
+EVALUATIONS = 2 * (THREE + TWO)  # at least, along a sharp line and one like it
 SUSPECT = 32.0  # times the rounding: what is louder may be a kink
-SPREAD = 64.0
-FADES = 4.0
+SPREAD = 64.0  # times the h^4 term of one line: another's is hardly ever larger
+FADES = 4.0  # times closer than D and D' are D4 and D4' where there is an order
+CLEAR = 16.0  # times what noise may take them apart
+SINGLE = 4.0  # times the noise where it is read from one number alone, which may be small by chance
 POWERS = {TWO: 1 / 3, THREE: 1 / 5}  # of the noise: where it balances what is left of the truncation
 KEPT = {  # noise of what is left of the second differences, in that of one evaluation
     TWO: math.sqrt(2 * (1 + RATIO**-4) + 4 * (1 - RATIO**-2) ** 2),
@@ -52,29 +54,35 @@ def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor
     """Slopes from three steps h, 4h and 16h; from two, which reach less far, where that is sharper as it is not smooth.
 
     D6 = (256 D4 - D4') / 255 is free of the h^4 term as well, and the bound is |D6 - D4|, all of that term, plus the noise.
-    Where D4 and D4' do not lie far closer to each other than the differences they are made of, there is no such order, as at
-    a cusp, and the bound is all that they are apart.
+    Where D4 and D4' do not lie far closer to each other than the differences they are made of, as at a cusp, or hardly further
+    apart than noise may take them, no such order was seen, and the bound is all that they are apart.
     """
     h = finest(THREE, relative, eps)
     slopes, second, rounding = _differences(phi, (h, RATIO * h, RATIO**2 * h), eps)
     fine, coarse = (_extrapolated(a, b, 2) for a, b in pairwise(slopes))
     value = _extrapolated(fine, coarse, 4)
     with np.errstate(all="ignore"):
-        rest = (second[0] - second[1] / RATIO**2) - (second[1] - second[2] / RATIO**2) / RATIO**4
-        noise = np.maximum(np.maximum(floor(RATIO**-2), rounding), np.abs(rest) / KEPT[THREE])
-        ordered = FADES * np.abs(fine - coarse) <= np.abs(slopes[0] - slopes[1])
-        fourth = np.abs(np.where(ordered, value, coarse) - fine)
-    found = Brief(value, fourth + noise_bound(noise, h, slack), noise, fourth)
+        left = [a - b / RATIO**2 for a, b in pairwise(second)]
+        least = np.maximum(floor(RATIO**-2), rounding)
+        noise = np.maximum(least, np.abs(left[0] - left[1] / RATIO**4) / KEPT[THREE])
+        blurred = noise_bound(noise, h, slack)
+        apart = np.abs(fine - coarse)
+        ordered = (FADES * apart <= np.abs(slopes[0] - slopes[1])) & (apart > CLEAR * blurred)
+        fourth = np.where(ordered, np.abs(value - fine), apart)
+        bound = fourth + np.where(ordered, SINGLE, 1.0) * blurred
+    quiet = np.fmin(noise, np.maximum(least, np.abs(left[0]) / KEPT[TWO]))  # what is not smooth only adds to either
+    found = Brief(value, bound, quiet, fourth)
     if np.all(noise <= SUSPECT * floor(1.0)):
         return found
     near = plain(phi, relative, eps, floor, slack)
     with np.errstate(all="ignore"):
         better = ~(found.bound <= near.bound)
-    return Brief(**{f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)})
+    chosen = {f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)}
+    return Brief(**{**chosen, "noise": np.fmin(near.noise, found.noise)})
 
 
 def like(first: Brief, phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from two steps along a line like another that is known sharply, with the noise of that.
+    """Slopes from two steps along a line like another that is known sharply.
 
     The h^4 term is taken to be at most SPREAD times that of the other: this can only confirm, and hardly ever is one sum of
     random signs so much larger than another of the same terms. Where the other's was not seen as `plain`.
@@ -82,9 +90,11 @@ def like(first: Brief, phi: Callable[[float], F64], relative: float, eps: float,
     if not np.all(np.isfinite(first.fourth)):
         return plain(phi, relative, eps, floor, slack)
     h = finest(THREE, relative, eps) / RATIO
-    slopes, _, rounding = _differences(phi, (h, RATIO * h), eps)
-    noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), first.noise)
-    bound = SPREAD / RATIO**4 * first.fourth + noise_bound(noise, h, slack)
+    slopes, second, rounding = _differences(phi, (h, RATIO * h), eps)
+    with np.errstate(all="ignore"):
+        rest = np.fmin(first.noise, np.abs(second[0] - second[1] / RATIO**2) / KEPT[TWO])
+        noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), rest)
+        bound = SPREAD / RATIO**4 * first.fourth + noise_bound(noise, h, slack)
     return Brief(_extrapolated(slopes[0], slopes[1], 2), bound, noise, first.fourth)
 
 

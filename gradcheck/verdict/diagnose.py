@@ -183,8 +183,9 @@ def _said(kind: Diagnosis, seen: str, mend: str = "") -> Diagnosed:
 
 
 def _unknown(facts: Facts) -> Diagnosed:
-    wrong = int(np.sum(np.any(facts.wrong, axis=0))) if facts.wrong is not None else 0
-    if 0 < FEW * wrong <= facts.claim.shape[1]:
+    entries = facts.claim.shape[1] // facts.width
+    wrong = 0 if facts.wrong is None else int(np.sum(np.any(facts.wrong.reshape(-1, entries, facts.width), axis=(0, 2))))
+    if 0 < FEW * wrong <= entries:
         common = ", by no common factor and at no values or places of one kind"
         seen = "one entry alone is wrong" if wrong == 1 else f"{wrong} entries alone are wrong{common}"
         return _said(Diagnosis.UNKNOWN, seen, "look for what the backward does there and nowhere else")

@@ -189,6 +189,23 @@ def test_entries_that_have_nothing_in_common_are_exceptions(wrong, words, mode):
     assert f"unknown: {words}" in str(result), str(result)
 
 
+def test_complex_entries_that_are_wrong_count_once():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return z**2
+
+        @staticmethod
+        def backward(ctx, g):
+            found = g * (2 * ctx.saved_tensors[0]).conj()
+            found[3] *= 1 + 0.3j
+            return found
+
+    result = gradcheck.check(Square, normal(30, dtype="complex128"), mode="full")
+    assert "unknown: one entry alone is wrong" in str(result), str(result)
+
+
 def test_what_another_method_names_is_not_called_unknown():
     result = gradcheck.check(mse, normal(4), gradient=lambda w: -mse_gradient(w), framework="numpy")
     first = next(c for c in result.comparisons if c.diagnosis)

@@ -150,6 +150,66 @@ def test_what_cancels_is_zero_and_costs_little(dtype):
     assert {c.wrt for c in numeric(wrong) if c.verdict is Verdict.FAIL} == {"params['key.bias']"}, str(wrong)
 
 
+class Gates(torch.nn.Module):
+    """A wave, and a tiny share of parameters on which a wrong zero is claimed."""
+
+    def __init__(self, frequency, share, entries=80):
+        super().__init__()
+        self.frequency, self.share, self.dropped = frequency, share, layer(lambda g: 0 * g, "identity").apply
+        self.w = torch.nn.Parameter(torch.linspace(0.3, 1, 5, dtype=torch.float64))
+        self.z = torch.nn.Parameter(torch.ones(entries, dtype=torch.float64))
+
+    def forward(self, x):
+        return torch.sin(self.frequency * self.w * x).sum() + self.share * self.dropped(self.z).sum()
+
+
+@pytest.mark.parametrize(("frequency", "share"), [(1, 1e-13), (20, 1e-12), (40, 1e-11), (60, 1e-10)])
+def test_what_is_lost_in_noise_is_not_called_zero_for_what_is_not_smooth(frequency, share):
+    result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe", wrt="params['z']")
+    assert result.verdict is Verdict.FAIL, str(result)
+    result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe")
+    assert result.verdict is Verdict.FAIL, str(result)
+
+
+def test_factors_that_are_all_zero_cost_little():
+    class Product(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factors = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(70, dtype=torch.float64)) for _ in range(3)])
+
+        def forward(self, x):
+            return torch.sin(x).sum() + torch.stack(list(self.factors)).prod(0).sum()
+
+    result = gradcheck.check(Product(), torch.linspace(0.1, 1, 6, dtype=torch.float64), mode="probe")
+    assert {c.reason for c in numeric(result) if c.wrt != "x"} == {Reason.BOTH_ZERO}
+    assert result.evaluations <= CHEAP
+
+
+def test_an_unused_parameter_costs_little_in_half_precision():
+    class Unused(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(6, 4, dtype=torch.float16)
+            self.unused = torch.nn.Parameter(torch.ones(100, dtype=torch.float16))
+
+    result = gradcheck.check(Unused(), torch.linspace(0.1, 1, 18, dtype=torch.float16).view(3, 6), mode="probe")
+    assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+@pytest.mark.parametrize("function", [lambda x: torch.sin(50 * x), lambda x: x[:50].prod(), lambda x: torch.sin(50 * x).sum()])
+def test_what_varies_fast_is_not_taken_for_noise(function):
+    for seed in range(3):
+        result = gradcheck.check(function, normal(500), mode="probe", seed=seed, framework="torch")
+        assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+def test_a_float32_claim_is_not_stated_sharper_than_it_is_as_its_twin():
+    x = torch.linspace(-1, 1, 20_000)
+    wide = layer(lambda g: g, "sin")
+    narrow = layer(lambda g: g * (1 + 5e-5 * (g.dtype == torch.float32)), "sin")
+    right, off = (numeric(gradcheck.check(f, x, mode="probe"))[0] for f in (wide, narrow))
+    assert right.resolution < 1e-5 < 2e-5 < off.resolution < 1e-4
+
+
 @pytest.mark.parametrize("n", [50, 5000])
 def test_kinks_leave_it_to_a_closer_look(n):
     x = torch.linspace(-1, 1, 2 * n + 1, dtype=torch.float64)  # one of them is exactly 0

@@ -66,6 +66,16 @@ def test_at_a_cusp_that_differences_hide_by_symmetry_little_is_known(way, power)
     assert found.bound[0] > 0.01 * abs(found.value[0])
 
 
+def test_the_sharp_bound_holds_as_often_as_noise_lets_it():
+    rng, beyond = np.random.default_rng(0), 0
+    for _ in range(1000):
+        w, x = rng.uniform(0.1, 10), rng.uniform(-5, 5)
+        if abs(np.sin(w * x)) > 0.2:
+            found = asked(brief.sharp, lambda t, w=w: np.sin(w * t), x)
+            beyond += abs(found.value[0] - w * np.cos(w * x)) > found.bound[0]
+    assert beyond <= 2
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 @given(x=st.floats(0.2, 3), y=st.floats(0.2, 3))
 def test_a_line_like_another_is_known_by_what_that_one_showed(name, x, y):

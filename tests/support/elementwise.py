@@ -6,6 +6,7 @@ FUNCTIONS = {
     "sin": (torch.sin, torch.cos),
     "cube": (lambda x: x**3, lambda x: 3 * x**2),
     "exp": (torch.exp, torch.exp),
+    "identity": (torch.clone, torch.ones_like),
     "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
 }
 

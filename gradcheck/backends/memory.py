@@ -1,0 +1,15 @@
+"""Memory that was freed, given back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+
+
+def given_back() -> None:
+    """Let the allocator give back what it keeps: a module's gradients, freed one by one, leave gaps that no long vector fits.
+
+    The C library of GNU alone can be asked; others are left to themselves.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if hasattr(ctypes, "CDLL") else None
+    if trim is not None:
+        trim(0)
