@@ -81,8 +81,9 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
     no_contracts: Annotated[
-        bool, typer.Option("--no-contracts", help="Do not check determinism and untouched inputs.")
+        bool, typer.Option("--no-contracts", help="Do not try what else a derivative must honour.")
     ] = False,
+    no_contract: Annotated[list[str] | None, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None,
     straight_through: Annotated[
         bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
     ] = False,
@@ -123,6 +124,7 @@ def run(
             budget=seconds(budget) if budget else None,
             memory=bytes_of(memory) if memory else None,
             contracts=not no_contracts,
+            no_contract=tuple(no_contract or ()),
             straight_through=straight_through,
             stories=verbose > 1,
             checks=tuple(name.strip() for name in checks.split(",")) if checks else (),
@@ -182,13 +184,16 @@ def list_(target: Targets) -> None:
 
 @app.command()
 def explain(
-    name: Annotated[str | None, typer.Argument(help="A reason or diagnosis, such as kink-subgradient or factor.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A reason, diagnosis or contract, such as kink-subgradient, factor or state.")
+    ] = None,
 ) -> None:
-    """Say what a reason or a diagnosis means and what to do about it."""
+    """Say what a reason, a diagnosis or a contract means and what to do about it."""
     with _messages():
         import difflib
 
         from gradcheck.errors import UsageError
+        from gradcheck.options import CONTRACTS
         from gradcheck.results import Reason
         from gradcheck.verdict.diagnose import Diagnosis
 
@@ -196,12 +201,15 @@ def explain(
         if name is None:
             for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
                 _put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
+            _put(sys.stdout, "contracts:\n" + "".join(f"  {contract:<22}{about}\n" for contract, about in CONTRACTS.items()))
             return
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise UsageError(
-                f"no reason or diagnosis {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
-            )
+        if name not in {**known, **CONTRACTS}:
+            near = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([*known, *CONTRACTS])}"
+            raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
+        if name in CONTRACTS:
+            _put(sys.stdout, f"{name}: {CONTRACTS[name]}.\nTo leave it out: --no-contract {name}\n")
+            return
         found = known[name]
         _put(sys.stdout, f"{found.code}: {found.message}.\n")
         if isinstance(found, Diagnosis):
@@ -320,6 +328,7 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     defaults = {"mode": "auto", "trials": 1}
     given += [word for name, value in single.items() if value != defaults.get(name) for word in (f"--{name}", str(value))]
     given += [] if options.contracts else ["--no-contracts"]
+    given += [word for name in options.no_contract for word in ("--no-contract", name)]
     given += ["--straight-through"] if options.straight_through else []
     return replay_command(options, given)
 

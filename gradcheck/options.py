@@ -13,6 +13,24 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "full", "probe")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
+CONTRACTS = {  # what each asks; the last thirteen of an autograd.Function of one's own
+    "deterministic": "the function returns the same on every call",
+    "inputs-intact": "the function leaves its differentiable inputs as they are",
+    "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
+    "primal": "the outputs are the same under no_grad",
+    "backward-intact": "the backward leaves cotangents, inputs and outputs as they are",
+    "deterministic-backward": "the backward returns the same on every call",
+    "gradient-form": "gradients have the dtype and device of their inputs",
+    "some-outputs": "outputs that nobody uses (cotangent zero or None) contribute nothing",
+    "requires-grad": "the gradients are the same whichever inputs want one",
+    "cotangent-layout": "the gradient is the same for transposed, sliced, expanded and other cotangents",
+    "input-layout": "outputs and gradients are the same for transposed, sliced and other inputs",
+    "retain-graph": "a second backward through the same graph gives the same",
+    "state": "another call in between does not change the gradient",
+    "accumulation": "gradients add up in .grad",
+    "batched-vjp": "many cotangents at once, under vmap, give what each gives",
+    "checkpoint": "the gradient is the same under torch.utils.checkpoint",
+}
 DTYPES = ("float64", "float32", "complex128", "complex64")
 
 
@@ -30,7 +48,8 @@ class Options:
         budget: seconds that a trial may take in full mode, as predicted, before probes do; None: 30. Where it was set, a
             trial whose probes cannot keep it either is not made.
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
-        contracts: also check that the target is deterministic and leaves its inputs alone.
+        contracts: also check what else a differentiable function must honour, of CONTRACTS.
+        no_contract: those of them that are left out.
         straight_through: let claims pass where the function is constant around the inputs, as rounding is.
         checks: further ones beside the derivative's own, of 'differential', 'descent', 'laws' and 'sensitivity'.
         optimizer: whose step `descent` takes: `optimizer(parameters, gradients, learning_rate)` returns new parameters,
@@ -51,6 +70,7 @@ class Options:
     budget: float | None = None
     memory: float | None = None
     contracts: bool = True
+    no_contract: tuple[str, ...] = ()
     straight_through: bool = False
     stories: bool = False
     checks: tuple[str, ...] = ()
@@ -76,6 +96,9 @@ class Options:
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
         _further(self.checks, self.optimizer, self.partners)
+        _tuple("no_contract", self.no_contract)
+        for name in self.no_contract:
+            _one_of("no_contract", name, tuple(CONTRACTS))
         if self.order != 1:
             raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
         for name, (low, high) in self.dims.items():
@@ -116,8 +139,7 @@ def _amount(name: str, value: object, unit: str) -> None:
 def _further(checks: object, optimizer: object, partners: object) -> None:
     """The further checks, and the functions they are made with."""
     for name, value in (("checks", checks), ("partners", partners)):
-        if not isinstance(value, tuple | list):
-            raise UsageError(f"{name}={value!r}: expected a tuple, as in {name}=(..., )")
+        _tuple(name, value)
     assert isinstance(checks, tuple | list)
     assert isinstance(partners, tuple | list)
     for check in checks:
@@ -131,6 +153,11 @@ def _further(checks: object, optimizer: object, partners: object) -> None:
     for name, value, check in (("optimizer", optimizer, "descent"), ("partners", partners, "laws")):
         if value and check not in checks:
             raise UsageError(f"{name}= is for the check {check!r}: ask for it with checks=({check!r},), --checks {check}")
+
+
+def _tuple(name: str, value: object) -> None:
+    if not isinstance(value, tuple | list):
+        raise UsageError(f"{name}={value!r}: expected a tuple, as in {name}=(..., )")
 
 
 def _an(word: str) -> str:

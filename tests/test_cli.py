@@ -144,6 +144,7 @@ def test_list_names_the_cases(cli, mod):
 def test_explain_says_what_a_reason_means(cli):
     assert "one-sided slopes" in cli("explain", "kink-subgradient").stdout
     assert cli("explain").stdout.count("\n") > 15
+    assert "--no-contract state" in cli("explain", "state").stdout
     misspelt = cli("explain", "kink-subgradint")
     assert misspelt.exit_code == 2
     assert "did you mean kink-subgradient?" in misspelt.stderr

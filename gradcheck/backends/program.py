@@ -12,10 +12,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from gradcheck.backends.layer import Layer
 
 F64 = NDArray[np.float64]
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
@@ -110,6 +113,7 @@ class Program:
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report.
         mutated: paths of the arrays that the last evaluation changed in place.
+        layer: what the contracts of a custom layer are tried on; None where the framework has none.
     """
 
     framework: str
@@ -131,6 +135,7 @@ class Program:
     complex_step: Callable[[F64, F64], F64] | None = None
     notes: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)
+    layer: Layer | None = None
 
 
 def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:

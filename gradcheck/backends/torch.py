@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends import batched, combined, handwritten, lines, modules, state, steps, vjps
 from gradcheck.backends.calls import Binding, select, shapes_of, take_apart
+from gradcheck.backends.layer import Layer, own_functions
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.program import (
@@ -180,10 +181,30 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
+        layer=_layer(run, bound, point, first, random=bool(drawn)),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
         notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
         mutated=mutated,
+    )
+
+
+def _layer(run: Callable[..., Any], bound: Binding, point: F64, first: Any, *, random: bool) -> Layer:
+    """The target for its contracts; `first` is what it returned, with its graph."""
+
+    def call(tensors: Sequence[torch.Tensor]) -> list[Any]:
+        given = with_moved(bound.call.leaves, dict(zip(bound.places, tensors, strict=True)), wide=False)
+        found = flatten(run(given, bound, wide=False)).leaves
+        return [found[i] for i in bound.kept]
+
+    return Layer(
+        bound.leaves,
+        bound.outputs,
+        max(EPS[leaf.dtype] for leaf in (*bound.leaves, *bound.outputs)),
+        lambda: [_tensors(bound, point)[i] for i in bound.places],
+        call,
+        own_functions(flatten(first).leaves),
+        random,
     )
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradcheck.backends.restricted import restricted
-from gradcheck.checks import demotion, full, further, gates, joint, linear, partials, probe
+from gradcheck.checks import claims, demotion, full, further, gates, joint, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
 from gradcheck.evidence import brief
-from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason
+from gradcheck.options import CONTRACTS
+from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradcheck.backends.layer import Layer
     from gradcheck.backends.program import F64, Program
     from gradcheck.checks.outputs import Outlook
     from gradcheck.evidence.line import Setting
@@ -65,6 +69,8 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     gate = gates.examine(evaluator)
     contracts = gate.contracts if options.contracts else ()
     if gate.stop:
+        if gate.stop is Reason.NONDETERMINISTIC and options.contracts and program.layer is not None:
+            contracts = (*contracts, *_way_by_grad_mode(program.layer, label))
         return Finding(
             contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count
         )
@@ -86,6 +92,9 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     coarse = demotion.explicable(compared)
     if options.contracts and not (seen and program.point.size > TURNED):
         contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=seen))
+    if options.contracts and program.layer is not None and program.layer.own:
+        contracts = (*contracts, *_honoured(bench, program.layer, notes))
+    contracts = tuple(contract for contract in contracts if contract.name not in options.no_contract)
     return Finding(
         comparisons=tuple(compared),
         contracts=contracts,
@@ -97,6 +106,28 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         mode=mode,
         evaluations=evaluator.count,
     )
+
+
+def _way_by_grad_mode(layer: Layer, label: str) -> list[Contract]:
+    """The contract whose breach looks as if the function were random: its value depends on whether gradients are recorded."""
+    from gradcheck.checks import contracts as own
+
+    alone = [name for name in CONTRACTS if name != own.primal.NAME]
+    found = own.examine(layer, np.abs, label, alone, None, [])
+    return [contract for contract in found if contract.verdict is Verdict.FAIL]
+
+
+def _honoured(bench: Bench, layer: Layer, notes: list[str]) -> list[Contract]:
+    """The contracts of functions of the user's own."""
+    from gradcheck.checks import contracts as own
+
+    claim = next(claim for claim in bench.program.claims if claim.method == "reverse")
+
+    def moved(cotangent: F64) -> F64:
+        rows = claims.of_claim(claim, claims.rows_of(claim, bench.program.point, cotangent[None]), bench.program)
+        return np.asarray(claims.jittered(rows, bench.program, cotangent[None]).own[0])
+
+    return own.examine(layer, moved, bench.label, bench.options.no_contract, bench.options.budget, notes)
 
 
 def _setting(evaluator: Evaluator, label: str, spread: F64) -> Setting:

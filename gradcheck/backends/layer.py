@@ -1,0 +1,59 @@
+"""A torch target as autograd meets it: tensors of its own dtype at the primal, and the outputs made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcheck.backends.program import Leaf
+
+NODES = 100_000  # of a graph that are looked through for functions of the user's own
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What contracts call.
+
+    Attributes:
+        leaves, outputs: the differentiable inputs and outputs.
+        eps: relative spacing of floats in the dullest dtype among them.
+        tensors: () -> new tensors of the leaves at the primal, in the layout they were given in, without gradients.
+        call: tensors of the leaves -> the differentiable outputs.
+        own: the autograd.Functions and registered operators of the user's own among what it calls, by name.
+        random: whether it draws random numbers, which fall elsewhere in tensors of another form.
+    """
+
+    leaves: tuple[Leaf, ...]
+    outputs: tuple[Leaf, ...]
+    eps: float
+    tensors: Callable[[], list[Tensor]]
+    call: Callable[[Sequence[Tensor]], list[Tensor]]
+    own: tuple[str, ...]
+    random: bool
+
+
+def own_functions(outputs: Sequence[Any]) -> tuple[str, ...]:
+    """Names of the autograd.Functions in the graph of some outputs that are not PyTorch's own."""
+    return tuple(dict.fromkeys(type(node)._forward_cls.__name__ for node in own_nodes(outputs)))
+
+
+def own_nodes(outputs: Sequence[Any]) -> list[Any]:
+    """The nodes that they left in the graph."""
+    found, seen = list[Any](), set[Any]()
+    waiting = [out.grad_fn for out in outputs if isinstance(out, torch.Tensor) and out.grad_fn is not None]
+    while waiting and len(seen) < NODES:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        function = getattr(type(node), "_forward_cls", None)
+        if function is not None and not function.__module__.startswith("torch."):
+            found.append(node)
+        waiting += [following for following, _ in node.next_functions if following is not None]
+    return found

@@ -1,0 +1,102 @@
+"""What a derivative of one's own must honour besides its value, in every way that PyTorch asks for it.
+
+Each file holds one contract: its name, the usual mend, and how it is tried. PyTorch's own operators honour them, so they are
+tried where a function of the user's own is in the graph.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.checks.contracts import (
+    accumulation,
+    cotangents,
+    form,
+    inputs,
+    intact,
+    mapped,
+    primal,
+    recomputed,
+    repeatable,
+    some_outputs,
+    state,
+    twice,
+    wanted,
+)
+from gradcheck.checks.contracts.baseline import Baseline, Unsupported, baseline
+from gradcheck.options import CONTRACTS
+from gradcheck.results import Contract, Verdict
+from gradcheck.tracebacks import one_line, user_frames
+
+if TYPE_CHECKING:
+    from gradcheck.backends.layer import Layer
+    from gradcheck.evidence.line import F64
+
+FIRST: tuple[ModuleType, ...] = (primal, intact, repeatable)  # where one of these is broken, so is what comes after
+REST: tuple[ModuleType, ...] = (
+    form,
+    some_outputs,
+    wanted,
+    cotangents,
+    inputs,
+    twice,
+    state,
+    accumulation,
+    mapped,
+    recomputed,
+)
+CALLS = 60.0  # forwards and backwards that all of them take, about
+SECONDS = 10.0  # they may take, where the user set no budget
+
+
+def examine(
+    layer: Layer, moved: Callable[[F64], F64], label: str, skipped: Collection[str], budget: float | None, notes: list[str]
+) -> list[Contract]:
+    """Try each contract but those that are skipped.
+
+    Args:
+        moved: how far the gradient of a cotangent (M,) moves when the inputs do by their own rounding, (N,).
+        budget: seconds that all of them may take.
+    """
+    if not layer.own:
+        return []
+    predicted, allowed = math.inf, budget or SECONDS
+    for _ in range(2):  # a first call loads what it needs
+        began = time.perf_counter()
+        try:
+            base = baseline(layer, moved, label)
+        except Exception:
+            return []  # what the derivative's own check tells
+        predicted = min(predicted, CALLS * (time.perf_counter() - began))
+        if predicted <= allowed:
+            break
+    if predicted > allowed:
+        notes.append(f"contracts of {', '.join(layer.own)} not tried: they would take about {predicted:.0f} s (--budget)")
+        return []
+    if not all(np.all(np.isfinite(g)) for g in base.gradients):
+        return []
+    first, rest = ([contract for contract in part if contract.NAME not in skipped] for part in (FIRST, REST))
+    found = [_tried(contract, base) for contract in first]
+    if any(contract.verdict is Verdict.FAIL for contract in found):
+        return found
+    return found + [_tried(contract, base) for contract in rest]
+
+
+def _tried(contract: ModuleType, base: Baseline) -> Contract:
+    try:
+        told = contract.broken(base)
+    except Unsupported as why:
+        return Contract(contract.NAME, Verdict.PASS, f"not tried in every way: {why}")
+    except Exception as error:
+        where = "; ".join(getattr(error, "__notes__", []))
+        told = f"{where + ' ' if where else ''}it raises {one_line(error)}\n{user_frames(error)}"
+    if not told:
+        return Contract(contract.NAME, Verdict.PASS, CONTRACTS[contract.NAME])
+    first, *frames = told.split("\n", 1)
+    return Contract(contract.NAME, Verdict.FAIL, "\n".join([f"{first}; {contract.MEND}", *frames]))

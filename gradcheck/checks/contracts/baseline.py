@@ -1,0 +1,149 @@
+"""What every other way of asking for a gradient is held against: the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gradcheck.backends.tensors import flat_of
+from gradcheck.seeds import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcheck.backends.layer import Layer
+    from gradcheck.backends.program import Leaf
+    from gradcheck.evidence.line import F64
+
+UNITS = 64.0  # in the last place of terms as large as the outputs, which may cancel in a gradient
+
+
+class Unsupported(Exception):  # noqa: N818 - not an error: a way of asking that is refused, and says so
+    """A way of asking that does not apply to this target; the message says why."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One vjp, asked for plainly: contiguous cotangents for all outputs, gradients for all leaves.
+
+    Attributes:
+        inputs, cotangents, outputs: tensors that nobody writes to.
+        gradients: one a leaf, as numbers; zeros where autograd has none.
+        moved: () -> how far the gradient moves, number by number (N,), when the inputs do by their own rounding.
+    """
+
+    layer: Layer
+    inputs: list[Tensor]
+    cotangents: list[Tensor]
+    outputs: list[Tensor]
+    gradients: list[F64]
+    moved: Callable[[], F64]
+
+    def leaves(self) -> list[Tensor]:
+        """New leaves at the inputs, all of which want gradients."""
+        return [x.detach().clone().requires_grad_() for x in self.inputs]
+
+    def given(self) -> list[Tensor]:
+        """New tensors of the cotangents."""
+        return [v.clone() for v in self.cotangents]
+
+
+def baseline(layer: Layer, moved: Callable[[F64], F64], label: str) -> Baseline:
+    """Ask for the vjp of cotangents of about size 1, with random signs.
+
+    Args:
+        moved: how far the gradient of a cotangent (M,) moves, (N,).
+    """
+    inputs = layer.tensors()
+    given = [x.detach().clone().requires_grad_() for x in inputs]
+    outputs = layer.call(given)
+    cotangents = [cotangent(out, label, k) for k, out in enumerate(outputs)]
+    values = [out.detach().clone() for out in outputs]
+    gradients = numbers(pulled(outputs, given, [v.clone() for v in cotangents]), inputs)
+    together = np.concatenate([flat_of(v) for v in cotangents])
+    return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: moved(together)))
+
+
+def cotangent(output: Tensor, *stream: object) -> Tensor:
+    """Numbers between 1/2 and 3/2 with random signs, in the form of an output, contiguous."""
+    rng = generator(0, "contracts", *stream)
+    shape = (*output.shape, 2) if output.is_complex() else tuple(output.shape)
+    values = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+    made = torch.from_numpy(np.asarray(values))
+    return (torch.view_as_complex(made) if output.is_complex() else made).to(output.device, output.dtype)
+
+
+def pulled(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Any], **options: Any
+) -> list[Tensor | None]:
+    """Gradients with respect to some inputs; None where there is none."""
+    attached = [(out, v) for out, v in zip(outputs, cotangents, strict=True) if out.requires_grad and v is not None]
+    if not attached:
+        return [None] * len(inputs)
+    found, given = zip(*attached, strict=True)
+    with torch.enable_grad():
+        return list(torch.autograd.grad(found, inputs, given, allow_unused=True, **options))
+
+
+def numbers(gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[F64]:
+    """Gradients as numbers, zero where there is none."""
+    return [
+        np.zeros(x.numel() * (2 if x.is_complex() else 1)) if g is None else flat_of(g.to_dense() if g.is_sparse else g).copy()
+        for g, x in zip(gradients, inputs, strict=True)
+    ]
+
+
+def other(
+    base: Baseline, gradients: Sequence[F64 | None], expected: Sequence[F64] | None = None, *, same_inputs: bool = False
+) -> str:
+    """Where gradients asked for in another way differ from the plain ones, in words; '' where they do not.
+
+    Rounding may be another where sums are taken in another order: up to the square root of the dtype's spacing of the leaf's
+    largest, and up to what rounding of the inputs does to it.
+
+    Args:
+        gradients: one a leaf; None is not looked at.
+        expected: what they should be, where that is not the plain gradient.
+        same_inputs: to the last bit, and asked for in the same way, so that their rounding explains nothing.
+    """
+    layer = base.layer
+    largest = max((float(v.abs().max()) for v in base.outputs if v.numel()), default=0.0)
+    for leaf, found, plain in zip(layer.leaves, gradients, expected or base.gradients, strict=True):
+        if found is None or not plain.size:
+            continue
+        size = float(np.max(np.abs(plain)))
+        apart = np.nan_to_num(np.abs(found - plain), nan=np.inf)
+        scale = float(np.sqrt(np.mean(flat_of(base.inputs[layer.leaves.index(leaf)]) ** 2))) or 1.0
+        if np.all(apart <= layer.eps**0.5 * size + UNITS * layer.eps * largest / scale):
+            continue
+        excess = apart - layer.eps**0.5 * size - UNITS * layer.eps * largest / scale
+        if not same_inputs:
+            excess -= UNITS * base.moved()[leaf.span]
+        if np.any(excess > 0):
+            worst = int(np.argmax(excess))
+            return f"the gradient at {_at(leaf, worst)} is {found[worst]:.6g} in place of {plain[worst]:.6g}"
+    return ""
+
+
+def other_outputs(base: Baseline, outputs: Sequence[Tensor]) -> str:
+    """Where outputs differ by more than rounding from those of the plain call, in words; '' where they do not."""
+    for leaf, found, plain in zip(base.layer.outputs, outputs, base.outputs, strict=True):
+        if found.shape != plain.shape:
+            return f"{leaf.path} has the shape {tuple(found.shape)} in place of {tuple(plain.shape)}"
+        if not found.numel():
+            continue
+        now, before = flat_of(found), flat_of(plain)
+        worst = int(np.argmax(np.nan_to_num(np.abs(now - before), nan=np.inf)))
+        if not abs(now[worst] - before[worst]) <= base.layer.eps**0.5 * np.max(np.abs(before)):
+            return f"{_at(leaf, worst)} is {now[worst]:.6g} in place of {before[worst]:.6g}"
+    return ""
+
+
+def _at(leaf: Leaf, worst: int) -> str:
+    index = leaf.index(leaf.start + worst)
+    return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path

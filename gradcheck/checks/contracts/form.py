@@ -1,0 +1,69 @@
+"""What a backward of one's own returns has the dtype and device of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.backends.layer import own_nodes
+from gradcheck.checks.contracts import baseline as plain
+
+if TYPE_CHECKING:
+    from gradcheck.checks.contracts.baseline import Baseline
+
+NAME = "gradient-form"
+MEND = "PyTorch converts it without a word, at the cost of memory and time; is a constant of another dtype in the backward?"
+
+
+def broken(base: Baseline) -> str:
+    """Which gradient has another form than its input; '' where none."""
+    leaves, found = base.leaves(), list[str]()
+    outputs = base.layer.call(leaves)
+    nodes = own_nodes(outputs)
+    functions = {type(node)._forward_cls for node in nodes}
+    with _watched(functions, lambda node, gradients: found.extend(_misfits(node, gradients))):
+        plain.pulled(outputs, leaves, base.given())
+    return "; ".join(dict.fromkeys(found))
+
+
+@contextmanager
+def _watched(functions: set[Any], look: Callable[[Any, tuple[Any, ...]], None]) -> Iterator[None]:
+    """Let `look` see what the backwards of some Functions return, before PyTorch converts it."""
+    saved = [(function, name, vars(function)[name]) for function in functions for name in _own_names(function)]
+
+    def watching(backward: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(ctx: Any, *cotangents: Any) -> Any:
+            found = backward(ctx, *cotangents)
+            look(ctx, found if isinstance(found, tuple) else (found,))
+            return found
+
+        return watched
+
+    try:
+        for function, name, _ in saved:
+            setattr(function, name, staticmethod(watching(getattr(function, name))))
+        yield
+    finally:
+        for function, name, own in saved:
+            setattr(function, name, own)
+
+
+def _own_names(function: Any) -> list[str]:
+    return [name for name in ("backward", "vjp") if name in vars(function)]
+
+
+def _misfits(node: Any, gradients: tuple[Any, ...]) -> Iterator[str]:
+    for k, (g, (following, place)) in enumerate(zip(gradients, node.next_functions, strict=False)):
+        if g is None or following is None:
+            continue
+        wanted = following._input_metadata[place]
+        of = f"{type(node)._forward_cls.__name__}'s backward returns a gradient"
+        if g.dtype != wanted.dtype and g.is_complex() == wanted.dtype.is_complex:
+            yield f"{of} in {_plain(g.dtype)} for input {k}, which is in {_plain(wanted.dtype)}"
+        if g.device != wanted.device:
+            yield f"{of} on {g.device} for input {k}, which is on {wanted.device}"
+
+
+def _plain(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,25 @@
+"""The outputs are the same whether gradients are recorded or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradcheck.checks.contracts import baseline as plain
+
+if TYPE_CHECKING:
+    from gradcheck.checks.contracts.baseline import Baseline
+
+NAME = "primal"
+MEND = "does the forward take another way where gradients are recorded?"
+
+
+def broken(base: Baseline) -> str:
+    """How they differ; '' where they do not, or where they differ on every call."""
+    with torch.no_grad():
+        outputs = base.layer.call([x.clone() for x in base.inputs])
+    told = plain.other_outputs(base, outputs)
+    if not told or plain.other_outputs(base, base.layer.call(base.leaves())):
+        return ""
+    return f"under no_grad {told}"

@@ -1,0 +1,36 @@
+"""Outputs that nobody uses contribute nothing: their cotangent is None, or zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradcheck.checks.contracts import baseline as plain
+
+if TYPE_CHECKING:
+    from gradcheck.checks.contracts.baseline import Baseline
+
+NAME = "some-outputs"
+MEND = "an unused output's cotangent is zero, or None after set_materialize_grads(False)"
+
+
+def broken(base: Baseline) -> str:
+    """How a gradient of some outputs alone differs from that with zeros for the others; '' where it does not."""
+    zeros = [torch.zeros_like(v) for v in base.cotangents]
+    leaves = base.leaves()
+    outputs = base.layer.call(leaves)
+    found = plain.numbers(plain.pulled(outputs, leaves, zeros, retain_graph=True), leaves)
+    for leaf, g in zip(base.layer.leaves, found, strict=True):
+        if not (abs(g) <= 0).all():
+            return f"with a cotangent of zero the gradient of {leaf.path} is {g[int(abs(g).argmax())]:.6g} in place of 0"
+    for k, leaf in enumerate(base.layer.outputs if len(outputs) > 1 else ()):
+        alone = [v if j == k else None for j, v in enumerate(base.given())]
+        beside = [v if j == k else torch.zeros_like(v) for j, v in enumerate(base.given())]
+        expected = plain.numbers(plain.pulled(outputs, leaves, beside, retain_graph=True), leaves)
+        told = plain.other(
+            base, plain.numbers(plain.pulled(outputs, leaves, alone, retain_graph=True), leaves), expected=expected
+        )
+        if told:
+            return f"where {leaf.path} alone is used, {told}"
+    return ""

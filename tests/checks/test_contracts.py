@@ -1,0 +1,89 @@
+"""Each contract catches what breaks it, and lets right layers pass."""
+
+import numpy as np
+import pytest
+import torch
+from unruly import RIGHT, VIOLATIONS, Function, other, views_the_cotangent
+
+import gradcheck
+from gradcheck import Verdict, normal
+from gradcheck.checks import contracts
+from gradcheck.errors import UsageError
+from gradcheck.options import CONTRACTS
+
+TRIED = {contract.NAME for contract in (*contracts.FIRST, *contracts.REST)}
+
+
+def broken(result):
+    return {c.name for c in result.contracts if c.verdict is Verdict.FAIL}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("name", "make"), VIOLATIONS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(VIOLATIONS)])
+def test_a_violation_is_caught(name, make, dtype):
+    if (name, dtype) == ("gradient-form", "float64"):
+        return  # it returns float64
+    result = gradcheck.check(make(), normal(3, 4), normal(3, 4), dtype=dtype)
+    assert result.verdict is Verdict.FAIL, str(result)
+    assert name in broken(result), str(result)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_layers_pass_all_of_them(name, dtype):
+    layer, inputs = RIGHT[name]
+    for seed in range(3):
+        result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed)
+        assert result.verdict is Verdict.PASS, str(result)
+        assert {c.name for c in result.contracts} >= TRIED
+        assert not broken(result)
+
+
+def test_every_contract_can_be_left_out_by_its_name():
+    assert set(CONTRACTS) == TRIED | {"deterministic", "inputs-intact", "linear-vjp"}
+    layer = other(backward=views_the_cotangent)
+    assert broken(gradcheck.check(layer, normal(3, 4), normal(3, 4))) == {"cotangent-layout"}
+    result = gradcheck.check(layer, normal(3, 4), normal(3, 4), no_contract=("cotangent-layout",))
+    assert result.verdict is Verdict.PASS
+    assert "cotangent-layout" not in {c.name for c in result.contracts}
+    result = gradcheck.check(Function, normal(3, 4), normal(3, 4), no_contract=tuple(CONTRACTS))
+    assert not result.contracts
+    with pytest.raises(UsageError, match="did you mean cotangent-layout"):
+        gradcheck.check(layer, normal(3, 4), normal(3, 4), no_contract=("cotangent-layouts",))
+
+
+def test_what_raises_is_told_with_the_user_s_own_lines():
+    result = gradcheck.check(other(backward=views_the_cotangent), normal(3, 4), normal(3, 4))
+    (contract,) = [c for c in result.contracts if c.verdict is Verdict.FAIL]
+    assert "transposed in memory" in contract.message
+    assert "unruly.py" in contract.message
+    assert "g.view(-1)" in contract.message
+    assert "baseline.py" not in contract.message
+
+
+def test_nothing_of_the_user_s_is_changed():
+    backward = vars(Function)["backward"]
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64, requires_grad=True)
+    before = x.detach().clone()
+    state = torch.get_rng_state()
+    assert gradcheck.check(Function, x, x.detach() + 1).verdict is Verdict.PASS
+    assert vars(Function)["backward"] is backward
+    assert torch.equal(x, before)
+    assert x.grad is None
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pytorch_s_own_operators_are_not_tried():
+    assert not TRIED & {c.name for c in gradcheck.check(torch.nn.Linear(3, 2), normal(4, 3)).contracts}
+
+
+def test_a_budget_that_does_not_allow_for_them_is_told():
+    class Slow(Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            np.linalg.svd(np.ones((120, 120)))
+            return Function.forward(ctx, x, w)
+
+    result = gradcheck.check(Slow, normal(1), normal(1), budget=0.02, mode="probe")
+    assert not TRIED & {c.name for c in result.contracts}
+    assert any("contracts of Slow not tried" in note for note in result.notes)

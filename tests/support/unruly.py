@@ -1,0 +1,363 @@
+"""Layers of one's own: right ones, and for each contract some that break it."""
+
+import numpy as np
+import torch
+
+from gradcheck import array, normal
+
+
+class Function(torch.autograd.Function):
+    """x² sin(w), whose parts are replaced one by one."""
+
+    saved = None
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x**2 * torch.sin(w)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * 2 * x * torch.sin(w), g * x**2 * torch.cos(w)
+
+
+class Separate(torch.autograd.Function):
+    """The same in the form that torch.func takes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, w):
+        return x**2 * torch.sin(w)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return Function.backward(ctx, g)
+
+
+class TwoOutputs(torch.autograd.Function):
+    """x² w and sin(x); the second's cotangent may be None."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, w)
+        return x**2 * w, torch.sin(x)
+
+    @staticmethod
+    def backward(ctx, g, h):
+        x, w = ctx.saved_tensors
+        return (0 if g is None else 2 * x * w * g) + (0 if h is None else torch.cos(x) * h), None if g is None else x**2 * g
+
+
+def other(forward=None, backward=None, of=Function):
+    """The same with another forward or backward."""
+    parts = {"forward": forward, "backward": backward}
+    return type("Layer", (of,), {name: staticmethod(part) for name, part in parts.items() if part})
+
+
+def by_grad_mode(ctx, x, w):
+    ctx.save_for_backward(x, w)
+    return x**2 * torch.sin(w) if any(ctx.needs_input_grad) else x**2 * torch.cos(w)
+
+
+def random_backward(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx * (1 + 0.1 * torch.rand(())), gw
+
+
+def writes_to_the_cotangent(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    g.copy_(gx)
+    return g, gw
+
+
+def writes_to_the_input(ctx, g):
+    found = Function.backward(ctx, g)
+    ctx.saved_tensors[0].data.add_(1)
+    return found
+
+
+def returns_doubles(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx.double(), gw
+
+
+def forgets_the_second(ctx, g, h):
+    return (None, None) if g is None else TwoOutputs.backward(ctx, g, h)
+
+
+def divides_by_the_cotangent(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx * (g / g), gw
+
+
+def swapped_where_one_is_wanted(ctx, g):
+    found = Function.backward(ctx, g)
+    return found if all(ctx.needs_input_grad) else found[::-1]
+
+
+def none_where_the_first_is_not_wanted(ctx, g):
+    return Function.backward(ctx, g) if ctx.needs_input_grad[0] else (None, None)
+
+
+def reads_memory(ctx, g):
+    return Function.backward(ctx, torch.as_strided(g, g.shape, torch.empty(g.shape).stride()))
+
+
+def views_the_cotangent(ctx, g):
+    return Function.backward(ctx, g.view(-1).view(g.shape))
+
+
+def saves_as_it_lies(ctx, x, w):
+    ctx.save_for_backward(torch.as_strided(x, x.shape, torch.empty(x.shape).stride(), x.storage_offset()), w)
+    return x**2 * torch.sin(w)
+
+
+def works_once(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    gx = gx * (1 if not hasattr(ctx, "gone") else 0)
+    ctx.gone = True
+    return gx, gw
+
+
+def saves_in_the_class(ctx, x, w):
+    Function.saved = x, w
+    return x**2 * torch.sin(w)
+
+
+def reads_the_class(ctx, g):
+    x, w = Function.saved
+    return g * 2 * x * torch.sin(w), g * x**2 * torch.cos(w)
+
+
+def keeps_the_leaf(ctx, x, w):
+    ctx.leaf = x
+    return Function.forward(ctx, x, w)
+
+
+def adds_to_the_leaf(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx if ctx.leaf.grad is None else gx + ctx.leaf.grad, gw
+
+
+def sums_over_batches(ctx, g):
+    return Function.backward(ctx, g.sum().expand(g.shape) if torch._C._functorch.is_batchedtensor(g) else g)
+
+
+def saves_in_another_form_every_other_time():
+    calls = []
+
+    def forward(ctx, x, w):
+        calls.append(x)
+        ctx.save_for_backward(x if len(calls) % 2 else x.flatten(), w)
+        return x**2 * torch.sin(w)
+
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * 2 * x.view_as(g) * torch.sin(w), g * x.view_as(g) ** 2 * torch.cos(w)
+
+    return other(forward, backward)
+
+
+VIOLATIONS = [
+    ("primal", lambda: other(by_grad_mode)),
+    ("deterministic-backward", lambda: other(backward=random_backward)),
+    ("backward-intact", lambda: other(backward=writes_to_the_cotangent)),
+    ("backward-intact", lambda: other(backward=writes_to_the_input)),
+    ("gradient-form", lambda: other(backward=returns_doubles)),
+    ("some-outputs", lambda: other(backward=forgets_the_second, of=TwoOutputs)),
+    ("some-outputs", lambda: other(backward=divides_by_the_cotangent)),
+    ("requires-grad", lambda: other(backward=swapped_where_one_is_wanted)),
+    ("requires-grad", lambda: other(backward=none_where_the_first_is_not_wanted)),
+    ("cotangent-layout", lambda: other(backward=reads_memory)),
+    ("cotangent-layout", lambda: other(backward=views_the_cotangent)),
+    ("input-layout", lambda: other(saves_as_it_lies)),
+    ("retain-graph", lambda: other(backward=works_once)),
+    ("state", lambda: other(saves_in_the_class, reads_the_class)),
+    ("accumulation", lambda: other(keeps_the_leaf, adds_to_the_leaf)),
+    ("batched-vjp", lambda: other(backward=sums_over_batches, of=Separate)),
+    ("checkpoint", saves_in_another_form_every_other_time),
+]
+
+
+# --- right ones
+
+
+class Affine(torch.autograd.Function):
+    """x w' + b, with gradients of those alone that want one."""
+
+    @staticmethod
+    def forward(ctx, x, w, b):
+        ctx.save_for_backward(x, w)
+        return x @ w.T + b
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return g @ w if wanted[0] else None, g.T @ x if wanted[1] else None, g.sum(0) if wanted[2] else None
+
+
+class Softmax(torch.autograd.Function):
+    """Of the last axis, from its output."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.softmax(x, -1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return y * (g - (g * y).sum(-1, keepdim=True))
+
+
+class Normalised(torch.autograd.Function):
+    """A layer norm, with a number beside the tensors."""
+
+    @staticmethod
+    def forward(ctx, x, eps):
+        centred = x - x.mean(-1, keepdim=True)
+        inverse = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(centred * inverse, inverse)
+        return centred * inverse
+
+    @staticmethod
+    def backward(ctx, g):
+        y, inverse = ctx.saved_tensors
+        return inverse * (g - g.mean(-1, keepdim=True) - y * (g * y).mean(-1, keepdim=True)), None
+
+
+class Convolved(torch.autograd.Function):
+    """A 3x3 convolution of images."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return torch.conv2d(x, w)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return torch.nn.grad.conv2d_input(x.shape, w, g), torch.nn.grad.conv2d_weight(x, w.shape, g)
+
+
+class Turned(torch.autograd.Function):
+    """The transpose, as a view would be."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.T.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.T
+
+
+class Added(torch.autograd.Function):
+    """x + b of a row b; PyTorch takes a gradient that is to be summed as well."""
+
+    @staticmethod
+    def forward(ctx, x, b):
+        return x + b
+
+    @staticmethod
+    def backward(ctx, g):
+        return g, g.sum(0)
+
+
+class Gathered(torch.autograd.Function):
+    """Rows of a table."""
+
+    @staticmethod
+    def forward(ctx, table, rows):
+        ctx.save_for_backward(rows)
+        ctx.size = table.shape
+        return table[rows]
+
+    @staticmethod
+    def backward(ctx, g):
+        (rows,) = ctx.saved_tensors
+        return torch.zeros(ctx.size, dtype=g.dtype).index_add(0, rows, g.contiguous()), None
+
+
+class Once(torch.autograd.Function):
+    """A backward in NumPy, that cannot be differentiated and says so."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(np.sinh(x.detach().numpy()))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * torch.from_numpy(np.cosh(x.numpy()))
+
+
+class Squared(torch.autograd.Function):
+    """z² of complex numbers."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return g * (2 * z).conj()
+
+
+class Dropped(torch.autograd.Function):
+    """Dropout with its own mask."""
+
+    @staticmethod
+    def forward(ctx, x):
+        mask = (torch.rand_like(x) > 0.3).to(x.dtype)
+        ctx.save_for_backward(mask)
+        return x * mask
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+
+class Block(torch.nn.Module):
+    """A module with functions of one's own inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.weight = torch.nn.Linear(4, 4), torch.nn.Parameter(torch.linspace(-1, 1, 16).view(4, 4))
+        self.bias = torch.nn.Parameter(torch.linspace(0, 1, 4))
+
+    def forward(self, x):
+        return x + Affine.apply(Normalised.apply(torch.sin(self.linear(x)), 0.1), self.weight, self.bias)
+
+
+RIGHT = {
+    "function": (Function, (normal(3, 4), normal(3, 4))),
+    "separate": (Separate, (normal(3, 4), normal(3, 4))),
+    "two outputs": (TwoOutputs, (normal(3, 4), normal(3, 4))),
+    "affine": (Affine, (normal(5, 4), normal(3, 4), normal(3))),
+    "softmax": (Softmax, (normal(3, 4),)),
+    "normalised": (Normalised, (normal(3, 8), 1e-5)),
+    "convolved": (Convolved, (normal(1, 2, 5, 5), normal(2, 2, 3, 3))),
+    "turned": (Turned, (normal(3, 4),)),
+    "added": (Added, (normal(3, 4), normal(4))),
+    "gathered": (Gathered, (normal(6, 2), array([0, 3, 3, 5], dtype="int64"))),
+    "once": (Once, (normal(3, 4),)),
+    "squared": (Squared, (normal(3, 4, dtype="complex128"),)),
+    "dropped": (Dropped, (normal(3, 4),)),
+    "block": (Block, (normal(3, 4),)),
+    "a number": (Function, (normal(), normal())),
+    "large": (Function, (normal(300, 40), normal(300, 40))),
+}
