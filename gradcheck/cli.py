@@ -84,6 +84,7 @@ def run(
         bool, typer.Option("--no-contracts", help="Do not try what else a derivative must honour.")
     ] = False,
     no_contract: Annotated[list[str] | None, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="Also check every layer of a module by itself.")] = False,
     straight_through: Annotated[
         bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
     ] = False,
@@ -125,6 +126,7 @@ def run(
             memory=bytes_of(memory) if memory else None,
             contracts=not no_contracts,
             no_contract=tuple(no_contract or ()),
+            by_layer=by_layer,
             straight_through=straight_through,
             stories=verbose > 1,
             checks=tuple(name.strip() for name in checks.split(",")) if checks else (),
@@ -330,6 +332,7 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     given += [] if options.contracts else ["--no-contracts"]
     given += [word for name in options.no_contract for word in ("--no-contract", name)]
     given += ["--straight-through"] if options.straight_through else []
+    given += ["--by-layer"] if options.by_layer else []
     return replay_command(options, given)
 
 

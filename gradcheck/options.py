@@ -50,6 +50,7 @@ class Options:
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
         contracts: also check what else a differentiable function must honour, of CONTRACTS.
         no_contract: those of them that are left out.
+        by_layer: also check every submodule of a module by itself, on the inputs that it has in the first trial.
         straight_through: let claims pass where the function is constant around the inputs, as rounding is.
         checks: further ones beside the derivative's own, of 'differential', 'descent', 'laws' and 'sensitivity'.
         optimizer: whose step `descent` takes: `optimizer(parameters, gradients, learning_rate)` returns new parameters,
@@ -71,6 +72,7 @@ class Options:
     memory: float | None = None
     contracts: bool = True
     no_contract: tuple[str, ...] = ()
+    by_layer: bool = False
     straight_through: bool = False
     stories: bool = False
     checks: tuple[str, ...] = ()

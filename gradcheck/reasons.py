@@ -127,6 +127,11 @@ class Reason(Enum):
         "Return a loss: the mean or the sum of the outputs.",
     )
     EMPTY = ("empty", "the inputs hold no entry: there is no derivative to check", "Use sizes of at least 1.")
+    LAYER_WRONG = (
+        "layer-wrong",
+        "a layer inside is wrong given its inputs; the whole was not looked at",
+        "Mend the layer that is named, then look at the whole again.",
+    )
     CONTRACT_BROKEN = (
         "contract-broken",
         "the target breaks a contract every differentiable function must honour",

@@ -209,8 +209,35 @@ class CheckTable:
 
 
 @dataclass(frozen=True)
+class LayerResult:
+    """A submodule of a model, checked by itself on the inputs that it has in the model.
+
+    Attributes:
+        path: 'blocks.3.norm'; '' for the model itself.
+        kind: its class.
+        calls: how often the model called it.
+        verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
+        comparisons, contracts: of the call that came out worst.
+    """
+
+    path: str
+    kind: str
+    calls: int
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    resolution: float = math.nan
+    message: str = ""
+    comparisons: tuple[Comparison, ...] = ()
+    contracts: tuple[Contract, ...] = ()
+
+
+@dataclass(frozen=True)
 class CheckResult:
-    """Everything found out about one case."""
+    """Everything found out about one case.
+
+    Attributes:
+        layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
+    """
 
     case: str
     target: str
@@ -220,6 +247,8 @@ class CheckResult:
     contracts: tuple[Contract, ...] = ()
     checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
+    layers: tuple[LayerResult, ...] = ()
+    culprit: str = ""
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     message: str = ""

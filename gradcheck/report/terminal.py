@@ -13,8 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import further, story
-from gradcheck.results import CheckResult, Comparison, Partial, Reason, RunResult, Verdict, Whereabouts
+from gradcheck.report import further, layers, story
+from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict, Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,16 +64,10 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield _table(result.comparisons)
     for wrt in dict.fromkeys(c.wrt for c in result.comparisons):
         yield from _explained([c for c in result.comparisons if c.wrt == wrt])
-    for contract in result.contracts:
-        if contract.verdict is not Verdict.PASS or verbosity >= VERBOSE:
-            text = (
-                Text(f"contract {contract.name}: ")
-                .append(contract.verdict.value, STYLES[contract.verdict])
-                .append(f" {contract.message}")
-            )
-            yield _indented(text)
-    if not result.comparisons or result.verdict is Verdict.ERROR:
+    yield from _contracts(result.contracts, all_=verbosity >= VERBOSE)
+    if (not result.comparisons and not result.layers) or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
+    yield from _layers(result, verbosity)
     for check in result.checks:
         yield from further.blocks(check, STYLES[check.verdict])
     yield from _details(result, verbosity)
@@ -81,6 +75,26 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield _indented(Text(note, "dim"))
     if result.expect == "fail":
         yield _indented(Text(f"expected: {result.because}", "dim"))
+
+
+def _contracts(contracts: tuple[Contract, ...], *, all_: bool) -> Iterator[RenderableType]:
+    for contract in contracts:
+        if contract.verdict is not Verdict.PASS or all_:
+            verdict = (contract.verdict.value, STYLES[contract.verdict])
+            yield _indented(Text(f"contract {contract.name}: ").append(*verdict).append(f" {contract.message}"))
+
+
+def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
+    """The tree of layers, and what is wrong in those that are named."""
+    if result.layers:
+        yield _indented(layers.tree(result.layers, STYLES, all_=verbosity >= VERBOSE))
+    for layer in [layer for layer in result.layers if layer.verdict is Verdict.FAIL]:
+        yield _indented(Text(f"{layer.path}  {layer.kind}", "bold"))
+        for wrt in dict.fromkeys(c.wrt for c in layer.comparisons):
+            yield from _explained([c for c in layer.comparisons if c.wrt == wrt])
+        yield from _contracts(layer.contracts, all_=False)
+    if result.culprit:
+        yield _indented(Text(result.culprit, "bold"))
 
 
 def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:

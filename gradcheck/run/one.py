@@ -17,7 +17,8 @@ from gradcheck.checks import sensitivity
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
-from gradcheck.results import SEVERITY, CheckResult, CheckTable, Comparison, Contract, Reason, Verdict, worst
+from gradcheck.results import SEVERITY, CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict, worst
+from gradcheck.run import by_layer
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import declared_on
 from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
@@ -108,14 +109,14 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
     with ExitStack() as stack:
         for function in (case.fn, *options.partners):
             stack.enter_context(backend.kept(function))
-        findings = _trials(backend, case, options, dtype, constructed, command)
-    return merged(blank, findings, name)
+        findings, layers = _trials(backend, case, options, dtype, constructed, command)
+    return with_layers(merged(blank, findings, name), layers)
 
 
 def _trials(
     backend: ModuleType, case: Case, options: Options, dtype: str, constructed: bool, command: str | None
-) -> list[Finding]:
-    target, findings = case.fn, []
+) -> tuple[list[Finding], tuple[LayerResult, ...]]:
+    target, findings, layers = case.fn, list[Finding](), tuple[LayerResult, ...]()
     for trial in range(options.trials):
         if constructed:
             target = _constructed(backend, case, dtype, options.seed, trial)
@@ -129,10 +130,14 @@ def _trials(
             dtype=dtype,
             convert=backend.from_numpy,
         )
+        if options.by_layer and trial == 0:
+            layers = by_layer.layers_of(case, target, drawn, options, check_case)
+            if any(layer.verdict is Verdict.FAIL for layer in layers):
+                return [Finding(stop=Reason.LAYER_WRONG)], layers
         findings.append(_tried(backend, case, target, drawn, options, trial))
         if not (constructed or has_specs(inputs)) or findings[-1].stop:
             break
-    return findings
+    return findings, layers
 
 
 def _constructed(backend: ModuleType, case: Case, dtype: str, seed: int, trial: int) -> Any:
@@ -212,6 +217,12 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         trials=len(findings),
         evaluations=sum(f.evaluations for f in findings),
     )
+
+
+def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckResult:
+    """The same with its layers, of which one that is wrong decides."""
+    found = replace(result, layers=layers, culprit=by_layer.culprit_of(layers, result.verdict) if layers else "")
+    return replace(found, verdict=Verdict.FAIL) if found.reason is Reason.LAYER_WRONG else found
 
 
 def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:

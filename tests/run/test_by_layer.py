@@ -1,0 +1,175 @@
+"""A model layer by layer: the one that is wrong is named, and no other."""
+
+import pytest
+import torch
+from elementwise import layer
+from torch import nn
+
+import gradcheck
+from gradcheck import Verdict, normal
+from gradcheck.errors import UsageError
+from gradcheck.results import RunResult
+
+
+class Wave(nn.Module):
+    """The sine of its input times a parameter; `spoil` makes of its right gradient what it returns."""
+
+    def __init__(self, spoil=lambda g: g):
+        super().__init__()
+        self.weight, self.wave = nn.Parameter(torch.linspace(0.5, 1, 6, dtype=torch.float64)), layer(spoil).apply
+
+    def forward(self, x):
+        return self.wave(self.weight * x)
+
+
+def doubled(g):
+    return 2 * g
+
+
+class Block(nn.Module):
+    def __init__(self, spoil=lambda g: g, between=lambda g: g):
+        super().__init__()
+        self.linear, self.wave, self.between = nn.Linear(6, 6, dtype=torch.float64), Wave(spoil), layer(between).apply
+
+    def forward(self, x):
+        return x + self.between(self.wave(self.linear(x)))
+
+
+def model(*blocks):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6, dtype=torch.float64), *blocks, nn.Flatten())
+
+
+def verdicts(result):
+    return {one.path: one.verdict for one in result.layers}
+
+
+def checked(target, *inputs, **options):
+    return gradcheck.check(target, *inputs, by_layer=True, **options)
+
+
+def test_of_a_right_model_every_layer_passes():
+    result = checked(model(Block(), Block()), normal(2, 4))
+    assert (result.verdict, result.culprit) == (Verdict.PASS, "")
+    found = verdicts(result)
+    assert found.pop("") is None  # its own lines say it
+    assert set(found) == {"0", "1", "1.linear", "1.wave", "2", "2.linear", "2.wave", "3"}
+    assert set(found.values()) == {Verdict.PASS}
+    assert "1  Block  PASS with all 2 inside" in str(result)
+
+
+def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
+    result = checked(model(Block(), Block(doubled), Block()), normal(2, 4))
+    assert result.verdict is Verdict.FAIL
+    assert result.culprit == "2.wave is wrong; everything else is right given its inputs"
+    found = verdicts(result)
+    assert found.pop("2.wave") is Verdict.FAIL
+    assert found.pop("2") is found.pop("") is None
+    assert set(found.values()) == {Verdict.PASS}
+    assert "not looked at: a layer inside is wrong" in str(result)
+    assert "claimed = 2 x true" in str(result)
+
+
+def test_what_is_wrong_between_layers_is_the_fault_of_what_holds_them():
+    result = checked(model(Block(), Block(between=doubled)), normal(2, 4))
+    assert result.culprit == "2 is wrong; everything else is right given its inputs"
+    whole = checked(Block(between=doubled), normal(2, 6))
+    assert whole.culprit == "every layer is right given its inputs: look at what the model does between them"
+
+
+class Late(torch.autograd.Function):
+    """The sine; its gradient is wrong beyond 5."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * torch.cos(x) * (1 + (x > 5))
+
+
+def test_a_module_that_is_called_several_times_is_checked_on_each():
+    class Shared(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.first = Wave()
+            self.first.wave = function
+            self.again = self.first
+
+        def forward(self, x):
+            return self.first(x) + self.again(10 - x)
+
+    right = checked(Shared(torch.sin), normal(2, 6))
+    assert [(one.path, one.calls) for one in right.layers] == [("", 1), ("first", 2)]
+    assert right.verdict is Verdict.PASS
+    assert "first  Wave ×2  PASS" in str(right)
+    wrong = checked(Shared(Late.apply), normal(2, 6))
+    assert wrong.culprit == "first is wrong; everything else is right given its inputs"
+
+
+def test_keywords_tuples_dictionaries_and_numbers_are_handled():
+    class Gate(nn.Module):
+        def forward(self, x, *, scale, parts):
+            return {"product": x * scale * parts["factor"], "sum": (x + parts["factor"],)}
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.wave = Gate(), Wave()
+
+        def forward(self, x, flag=True):
+            found = self.gate(x, scale=0.5, parts={"factor": self.wave(x)})
+            return found["product"] + found["sum"][0] if flag else x
+
+    result = checked(Model(), normal(2, 6), kwargs={"flag": True})
+    assert (result.verdict, verdicts(result)["gate"]) == (Verdict.PASS, Verdict.PASS)
+
+
+def test_layers_without_a_derivative_of_their_own_have_no_verdict():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.silent, self.unused = nn.Embedding(5, 6, dtype=torch.float64), Silent(), nn.Linear(3, 3)
+            self.layers = nn.ModuleList([Wave()])
+
+        def forward(self, i):
+            self.silent(i)
+            return self.layers[0](self.words(i))
+
+    class Silent(nn.Module):
+        def forward(self, i):
+            return None
+
+    result = checked(Model(), torch.tensor([0, 3]))
+    assert result.verdict is Verdict.PASS, str(result)
+    found = verdicts(result)
+    assert [path for path in found if found[path] is Verdict.PASS] == ["words", "layers.0"]
+    assert Verdict.FAIL not in found.values()
+
+
+def test_nothing_of_the_model_s_is_changed():
+    norm = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout())
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    state = torch.get_rng_state()
+    assert checked(norm, normal(5, 4)).verdict is Verdict.PASS
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    assert all(p.grad is None for p in norm.parameters())
+    assert norm.training
+    assert not any(m._forward_pre_hooks for m in norm.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_only_modules_have_layers():
+    with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module"):
+        checked(torch.sin, normal(3))
+
+
+def test_layers_are_in_the_json_and_can_be_read_back():
+    result = checked(model(Block(doubled)), normal(2, 4))
+    run = RunResult("0", {}, 0, {}, (result,))
+    again = RunResult.from_dict(run.to_dict())
+    assert again.results[0].culprit == result.culprit
+    assert [one.verdict for one in again.results[0].layers] == [one.verdict for one in result.layers]
