@@ -107,6 +107,10 @@ class Options:
             if not 0 <= low <= high:
                 raise UsageError(f"dim {name}={low}..{high}: expected 0 <= low <= high")
 
+    def tries(self, contract: str) -> bool:
+        """Whether a contract is to be tried."""
+        return self.contracts and contract not in self.no_contract
+
 
 def overridden(options: Options, given: Mapping[str, object]) -> Options:
     """The same options with some of them replaced.

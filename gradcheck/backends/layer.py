@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.program import Leaf
 
+REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of an operator by
 NODES = 100_000  # of a graph that are looked through for functions of the user's own
 
 
@@ -53,7 +54,13 @@ def own_nodes(outputs: Sequence[Any]) -> list[Any]:
             continue
         seen.add(node)
         function = getattr(type(node), "_forward_cls", None)
-        if function is not None and not function.__module__.startswith("torch."):
+        if function is not None and (not function.__module__.startswith("torch.") or _registered(function)):
             found.append(node)
         waiting += [following for following, _ in node.next_functions if following is not None]
     return found
+
+
+def _registered(function: type) -> bool:
+    """Whether it stands for an operator of the user's own (torch.library) that was given a backward."""
+    of = function.__name__.removeprefix(REGISTERED)
+    return of != function.__name__ and not of.startswith(("aten_", "prims_"))

@@ -67,18 +67,26 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     """
     evaluator = Evaluator(program)
     gate = gates.examine(evaluator)
-    contracts = gate.contracts if options.contracts else ()
+    contracts = tuple(contract for contract in gate.contracts if options.tries(contract.name))
     if gate.stop:
-        if gate.stop is Reason.NONDETERMINISTIC and options.contracts and program.layer is not None:
+        if gate.stop is Reason.NONDETERMINISTIC and options.tries("primal") and program.layer is not None:
             contracts = (*contracts, *_way_by_grad_mode(program.layer, label))
         return Finding(
-            contracts=contracts, notes=program.notes, stop=gate.stop, message=gate.detail, evaluations=evaluator.count
+            contracts=contracts,
+            notes=program.notes,
+            stop=gate.stop,
+            message=gate.detail,
+            evaluations=evaluator.count,
         )
     mode, notes = _mode(program, options, evaluator.seconds)
     dear = _too_dear(options, evaluator.seconds)
     if dear:
         return Finding(
-            contracts=contracts, notes=program.notes, stop=Reason.OVER_BUDGET, message=dear, evaluations=evaluator.count
+            contracts=contracts,
+            notes=program.notes,
+            stop=Reason.OVER_BUDGET,
+            message=dear,
+            evaluations=evaluator.count,
         )
     notes = [*program.notes, *notes]
     shown: list[Partial] = []
@@ -90,11 +98,10 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     else:
         compared, bench, seen = _probed(evaluator, options, label, trial, gate.spread, notes)
     coarse = demotion.explicable(compared)
-    if options.contracts and not (seen and program.point.size > TURNED):
+    if options.tries("linear-vjp") and not (seen and program.point.size > TURNED):
         contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=seen))
     if options.contracts and program.layer is not None and program.layer.own:
         contracts = (*contracts, *_honoured(bench, program.layer, notes))
-    contracts = tuple(contract for contract in contracts if contract.name not in options.no_contract)
     return Finding(
         comparisons=tuple(compared),
         contracts=contracts,

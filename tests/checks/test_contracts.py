@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from unruly import RIGHT, VIOLATIONS, Function, other, views_the_cotangent
+from elementwise import layer
+from unruly import RIGHT, VIOLATIONS, Function, other, returns_doubles, views_the_cotangent
 
 import gradcheck
 from gradcheck import Verdict, normal
@@ -21,8 +22,6 @@ def broken(result):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("name", "make"), VIOLATIONS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(VIOLATIONS)])
 def test_a_violation_is_caught(name, make, dtype):
-    if (name, dtype) == ("gradient-form", "float64"):
-        return  # it returns float64
     result = gradcheck.check(make(), normal(3, 4), normal(3, 4), dtype=dtype)
     assert result.verdict is Verdict.FAIL, str(result)
     assert name in broken(result), str(result)
@@ -37,6 +36,53 @@ def test_right_layers_pass_all_of_them(name, dtype):
         assert result.verdict is Verdict.PASS, str(result)
         assert {c.name for c in result.contracts} >= TRIED
         assert not broken(result)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_a_gradient_in_another_dtype_is_remarked(inherited):
+    function = other(backward=returns_doubles)
+    function = type("Child", (function,), {}) if inherited else function
+    result = gradcheck.check(function, normal(3, 4), normal(3, 4), dtype="float32")
+    (contract,) = [c for c in result.contracts if c.verdict is not Verdict.PASS]
+    assert (result.verdict, contract.name, contract.verdict) == (Verdict.PASS, "gradient-form", Verdict.INCONCLUSIVE)
+    assert "float64 for input 0, which is in float32" in contract.message
+
+
+def test_saved_tensors_that_are_read_twice_are_remarked():
+    def backward(ctx, g):
+        return g * 2 * ctx.saved_tensors[0] * torch.sin(ctx.saved_tensors[1]), g * ctx.saved_tensors[0] ** 2 * torch.cos(
+            ctx.saved_tensors[1]
+        )
+
+    result = gradcheck.check(other(backward=backward), normal(3, 4), normal(3, 4))
+    (contract,) = [c for c in result.contracts if c.verdict is not Verdict.PASS]
+    assert (result.verdict, contract.name, contract.verdict) == (Verdict.PASS, "checkpoint", Verdict.INCONCLUSIVE)
+
+
+def test_what_is_not_linear_in_the_cotangent_breaks_no_other_contract():
+    class Clipped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.clamp(-1, 1)
+
+    assert broken(gradcheck.check(Clipped, normal(3, 4), straight_through=True)) == {"linear-vjp"}
+
+
+def test_many_outputs_are_not_all_tried_alone():
+    calls = []
+
+    def counted(g):
+        calls.append(g)
+        return g
+
+    function = layer(counted)
+    result = gradcheck.check(lambda x: [function.apply(x[i]) for i in range(100)], normal(100), framework="torch", mode="probe")
+    assert result.verdict is Verdict.PASS
+    assert len(calls) < 100 * 80
 
 
 def test_every_contract_can_be_left_out_by_its_name():

@@ -165,12 +165,34 @@ def saves_in_another_form_every_other_time():
     return other(forward, backward)
 
 
+class WronglyMapped(Separate):
+    """With a rule for vmap of its own."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info, in_dims, x, w):
+        return torch.cos(x * w), 0
+
+
+@torch.library.custom_op("unruly::square_sine", mutates_args=())
+def square_sine(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return x**2 * torch.sin(w)
+
+
+def operator(x, w):
+    """An operator that was given a backward, by torch.library."""
+    return square_sine(x, w)
+
+
+square_sine.register_autograd(views_the_cotangent, setup_context=Separate.setup_context)
+
+
 VIOLATIONS = [
     ("primal", lambda: other(by_grad_mode)),
     ("deterministic-backward", lambda: other(backward=random_backward)),
     ("backward-intact", lambda: other(backward=writes_to_the_cotangent)),
     ("backward-intact", lambda: other(backward=writes_to_the_input)),
-    ("gradient-form", lambda: other(backward=returns_doubles)),
     ("some-outputs", lambda: other(backward=forgets_the_second, of=TwoOutputs)),
     ("some-outputs", lambda: other(backward=divides_by_the_cotangent)),
     ("requires-grad", lambda: other(backward=swapped_where_one_is_wanted)),
@@ -182,6 +204,8 @@ VIOLATIONS = [
     ("state", lambda: other(saves_in_the_class, reads_the_class)),
     ("accumulation", lambda: other(keeps_the_leaf, adds_to_the_leaf)),
     ("batched-vjp", lambda: other(backward=sums_over_batches, of=Separate)),
+    ("batched-vjp", lambda: WronglyMapped),
+    ("cotangent-layout", lambda: operator),
     ("checkpoint", saves_in_another_form_every_other_time),
 ]
 
@@ -331,6 +355,62 @@ class Dropped(torch.autograd.Function):
         return g * ctx.saved_tensors[0]
 
 
+class Residual(torch.autograd.Function):
+    """A x - b, which is nothing but rounding where b is A x."""
+
+    @staticmethod
+    def forward(ctx, a, x, b):
+        ctx.save_for_backward(a, x)
+        return a @ x - b
+
+    @staticmethod
+    def backward(ctx, g):
+        a, x = ctx.saved_tensors
+        return g @ x.T, a.T @ g, -g
+
+
+class Mixed(torch.autograd.Function):
+    """With a flag between the tensors."""
+
+    @staticmethod
+    def forward(ctx, x, flag, y):
+        ctx.save_for_backward(x, y)
+        return x * y if flag else x
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        return g * y, None, g * x
+
+
+class Forces(torch.nn.Module):
+    """An energy and its gradient: it needs autograd in its forward."""
+
+    def forward(self, x):
+        x.requires_grad_(True)
+        energy = torch.sum(Twofold.apply(x))
+        return energy, torch.autograd.grad(energy, x, create_graph=True)[0]
+
+
+class Twofold(torch.autograd.Function):
+    """The sine, whose backward can be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * torch.cos(ctx.saved_tensors[0])
+
+
+def cancelling(x: torch.Tensor):
+    """Its first output is nothing but rounding."""
+    y = Normalised.apply(x, 1e-5)
+    return y.mean(), torch.sin(y)
+
+
 class Block(torch.nn.Module):
     """A module with functions of one's own inside."""
 
@@ -343,7 +423,12 @@ class Block(torch.nn.Module):
         return x + Affine.apply(Normalised.apply(torch.sin(self.linear(x)), 0.1), self.weight, self.bias)
 
 
+MATRIX = torch.linspace(-1, 1, 4096, dtype=torch.float64).view(64, 64).sin()
 RIGHT = {
+    "residual": (Residual, (MATRIX, MATRIX.T.contiguous(), MATRIX @ MATRIX.T)),
+    "mixed": (Mixed, (normal(3), True, normal(3))),
+    "forces": (Forces(), (torch.linspace(-1, 1, 6, dtype=torch.float64),)),
+    "cancelling": (cancelling, (normal(33, 8),)),
     "function": (Function, (normal(3, 4), normal(3, 4))),
     "separate": (Separate, (normal(3, 4), normal(3, 4))),
     "two outputs": (TwoOutputs, (normal(3, 4), normal(3, 4))),

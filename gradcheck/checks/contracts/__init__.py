@@ -29,7 +29,7 @@ from gradcheck.checks.contracts import (
     twice,
     wanted,
 )
-from gradcheck.checks.contracts.baseline import Baseline, Unsupported, baseline
+from gradcheck.checks.contracts.baseline import Baseline, Remarked, Unsupported, baseline
 from gradcheck.options import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import one_line, user_frames
@@ -91,6 +91,8 @@ def examine(
 def _tried(contract: ModuleType, base: Baseline) -> Contract:
     try:
         told = contract.broken(base)
+    except Remarked as remark:
+        return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(remark))
     except Unsupported as why:
         return Contract(contract.NAME, Verdict.PASS, f"not tried in every way: {why}")
     except Exception as error:

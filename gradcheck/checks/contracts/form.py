@@ -8,29 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.backends.layer import own_nodes
 from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Remarked
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.baseline import Baseline
 
 NAME = "gradient-form"
-MEND = "PyTorch converts it without a word, at the cost of memory and time; is a constant of another dtype in the backward?"
+MEND = ""
+WHY = "PyTorch converts it without a word, at the cost of memory and time; is a constant of another dtype in the backward?"
 
 
 def broken(base: Baseline) -> str:
-    """Which gradient has another form than its input; '' where none."""
+    """Always '': PyTorch converts such a gradient.
+
+    Raises:
+        Remarked: with which gradient has another form than its input.
+    """
     leaves, found = base.leaves(), list[str]()
     outputs = base.layer.call(leaves)
     nodes = own_nodes(outputs)
     functions = {type(node)._forward_cls for node in nodes}
     with _watched(functions, lambda node, gradients: found.extend(_misfits(node, gradients))):
         plain.pulled(outputs, leaves, base.given())
-    return "; ".join(dict.fromkeys(found))
+    if found:
+        raise Remarked("; ".join([*dict.fromkeys(found), WHY]))
+    return ""
 
 
 @contextmanager
 def _watched(functions: set[Any], look: Callable[[Any, tuple[Any, ...]], None]) -> Iterator[None]:
     """Let `look` see what the backwards of some Functions return, before PyTorch converts it."""
-    saved = [(function, name, vars(function)[name]) for function in functions for name in _own_names(function)]
+    owners = {
+        owner for function in functions for owner in function.__mro__ if not owner.__module__.startswith("torch.autograd")
+    }
+    saved = [(owner, name, vars(owner)[name]) for owner in owners for name in ("backward", "vjp") if name in vars(owner)]
 
     def watching(backward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(ctx: Any, *cotangents: Any) -> Any:
@@ -49,13 +60,12 @@ def _watched(functions: set[Any], look: Callable[[Any, tuple[Any, ...]], None]) 
             setattr(function, name, own)
 
 
-def _own_names(function: Any) -> list[str]:
-    return [name for name in ("backward", "vjp") if name in vars(function)]
-
-
 def _misfits(node: Any, gradients: tuple[Any, ...]) -> Iterator[str]:
-    for k, (g, (following, place)) in enumerate(zip(gradients, node.next_functions, strict=False)):
-        if g is None or following is None:
+    asked = [k for k, wanted in enumerate(node.needs_input_grad) if wanted]
+    ahead = [edge for edge in node.next_functions if edge[0] is not None]  # of tensors alone, unlike the gradients
+    for k, (following, place) in zip(asked, ahead, strict=True):
+        g = gradients[k]
+        if g is None:
             continue
         wanted = following._input_metadata[place]
         of = f"{type(node)._forward_cls.__name__}'s backward returns a gradient"

@@ -19,9 +19,10 @@ def broken(base: Baseline) -> str:
     """What a backward has changed; '' where nothing."""
     leaves, cotangents = base.leaves(), base.given()
     outputs = base.layer.call(leaves)
+    inputs = [x.detach().clone() for x in leaves]  # a forward may write to its own, which is told elsewhere
     kinds = (
         ("the cotangent of ", base.layer.outputs, cotangents, base.cotangents),
-        ("the input ", base.layer.leaves, leaves, base.inputs),
+        ("the input ", base.layer.leaves, leaves, inputs),
         ("the output ", base.layer.outputs, outputs, [out.detach().clone() for out in outputs]),
     )
     plain.pulled(outputs, leaves, cotangents)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradcheck.checks.contracts.baseline import Baseline
+    from gradcheck.evidence.line import F64
 
 NAME = "batched-vjp"
-MEND = "a backward under vmap sees one more axis than it knows of: use tensor operations alone, or write vmap"
+MEND = "what runs under vmap sees one axis less than there is: use tensor operations alone, whose rules PyTorch knows"
 WEIGHTS = (1.0, -0.5)
 
 
@@ -26,6 +27,10 @@ def broken(base: Baseline) -> str:
         Unsupported: where it cannot be asked for so, which is said aloud.
     """
     refused = []
+    told = _outputs(base)
+    if told:
+        return f"under vmap over the inputs {told}"
+    weighted = [_apiece(base, weight) for weight in WEIGHTS]
     for ask in (_by_autograd, _by_func):
         stacked = [torch.stack([w * v for w in WEIGHTS]) for v in base.cotangents]
         try:
@@ -33,14 +38,29 @@ def broken(base: Baseline) -> str:
         except Exception as error:
             refused.append(type(error).__name__)
             continue
-        for k, weight in enumerate(WEIGHTS):
+        for k, expected in enumerate(weighted):
             row = plain.numbers([None if g is None else g[k] for g in found], base.inputs)
-            told = plain.other(base, row, expected=[weight * g for g in base.gradients])
+            told = plain.other(base, row, expected=expected)
             if told:
                 return f"under vmap {told}"
     if len(refused) > 1:
         raise Unsupported(f"cannot be asked for under vmap: {refused[0]}")
     return ""
+
+
+def _outputs(base: Baseline) -> str:
+    """How the outputs differ under vmap over the inputs; '' where they do not, or where that is refused."""
+    try:
+        mapped = torch.func.vmap(lambda *given: tuple(base.layer.call(given)))(*(torch.stack([x, x]) for x in base.inputs))
+    except Exception:
+        return ""
+    return plain.other_outputs(base, [out[1] for out in mapped])
+
+
+def _apiece(base: Baseline, weight: float) -> list[F64]:
+    leaves = base.leaves()
+    found = plain.pulled(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
+    return plain.numbers(found, leaves)
 
 
 def _by_autograd(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Unsupported
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.baseline import Baseline
@@ -16,9 +17,16 @@ MEND = "does the forward take another way where gradients are recorded?"
 
 
 def broken(base: Baseline) -> str:
-    """How they differ; '' where they do not, or where they differ on every call."""
-    with torch.no_grad():
-        outputs = base.layer.call([x.clone() for x in base.inputs])
+    """How they differ; '' where they do not, or where they differ on every call.
+
+    Raises:
+        Unsupported: where the forward needs gradients, as one that calls autograd itself.
+    """
+    try:
+        with torch.no_grad():
+            outputs = base.layer.call([x.clone() for x in base.inputs])
+    except Exception as error:
+        raise Unsupported(f"it does not run under no_grad: {type(error).__name__}") from error
     told = plain.other_outputs(base, outputs)
     if not told or plain.other_outputs(base, base.layer.call(base.leaves())):
         return ""

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Unsupported
 from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
@@ -19,11 +20,19 @@ SAMPLE = 8
 
 
 def broken(base: Baseline) -> str:
-    """For which subset of the inputs a gradient differs; '' where for none."""
+    """For which subset of the inputs a gradient differs; '' where for none.
+
+    Raises:
+        Unsupported: where the forward refuses one.
+    """
     paths = [leaf.path for leaf in base.layer.leaves]
     for chosen in _subsets(len(paths)):
         leaves = [x.detach().clone().requires_grad_(i in chosen) for i, x in enumerate(base.inputs)]
-        outputs = base.layer.call(leaves)
+        try:
+            outputs = base.layer.call(leaves)
+        except Exception as error:
+            which = ", ".join(paths[i] for i in chosen)
+            raise Unsupported(f"it does not run where only {which} requires a gradient: {type(error).__name__}") from error
         asked = [leaves[i] for i in chosen]
         found = dict(zip(chosen, plain.numbers(plain.pulled(outputs, asked, base.given()), asked), strict=True))
         told = plain.other(base, [found.get(i) for i in range(len(paths))])
