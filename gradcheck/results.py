@@ -218,6 +218,7 @@ class LayerResult:
         calls: how often the model called it.
         verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
         comparisons, contracts: of the call that came out worst.
+        evaluations: over all calls.
     """
 
     path: str
@@ -229,6 +230,7 @@ class LayerResult:
     message: str = ""
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    evaluations: int = 0
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def _layer(path: str, kind: str, calls: int, results: list[CheckResult], *, insi
     if not results:
         return LayerResult(path, kind, calls, message="not looked at: a layer inside is wrong" if inside else "")
     one = min(results, key=lambda result: SEVERITY.index(result.verdict))
-    return LayerResult(path, kind, calls, one.verdict, one.reason, one.resolution, one.message, one.comparisons, one.contracts)
+    found = LayerResult(path, kind, calls, one.verdict, one.reason, one.resolution, one.message, one.comparisons, one.contracts)
+    return replace(found, evaluations=sum(result.evaluations for result in results))
 
 
 def culprit_of(layers: tuple[LayerResult, ...], whole: Verdict) -> str:

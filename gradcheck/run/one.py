@@ -221,7 +221,12 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
 
 def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckResult:
     """The same with its layers, of which one that is wrong decides."""
-    found = replace(result, layers=layers, culprit=by_layer.culprit_of(layers, result.verdict) if layers else "")
+    found = replace(
+        result,
+        layers=layers,
+        culprit=by_layer.culprit_of(layers, result.verdict) if layers else "",
+        evaluations=result.evaluations + sum(layer.evaluations for layer in layers),
+    )
     return replace(found, verdict=Verdict.FAIL) if found.reason is Reason.LAYER_WRONG else found
 
 

@@ -68,6 +68,7 @@ def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
     assert set(found.values()) == {Verdict.PASS}
     assert "not looked at: a layer inside is wrong" in str(result)
     assert "claimed = 2 x true" in str(result)
+    assert result.evaluations > 50
 
 
 def test_what_is_wrong_between_layers_is_the_fault_of_what_holds_them():
