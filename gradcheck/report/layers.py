@@ -30,7 +30,7 @@ def tree(layers: tuple[LayerResult, ...], styles: Mapping[Verdict, str], *, all_
         passed = layer.verdict is Verdict.PASS and all(other.verdict in (None, Verdict.PASS) for other in inside)
         label = _label(layer, name or layer.kind, styles)
         if passed and inside and not all_:
-            label.append(f" with all {len(inside)} inside", "dim")
+            label.append(f" with all {len(inside)} inside" if len(inside) > 1 else " with the one inside", "dim")
         made = grown[above].add(label) if layer.path else Tree(label, guide_style="dim")
         if all_ or not passed:
             grown[layer.path] = made
