@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +46,23 @@ def own_functions(outputs: Sequence[Any]) -> tuple[str, ...]:
 
 def own_nodes(outputs: Sequence[Any]) -> list[Any]:
     """The nodes that they left in the graph."""
-    found, seen = list[Any](), set[Any]()
+    return [node for node in nodes(outputs) if _own(getattr(type(node), "_forward_cls", None))]
+
+
+def nodes(outputs: Sequence[Any]) -> Iterator[Any]:
+    """The graph behind some outputs, as far as NODES of it."""
+    seen = set[Any]()
     waiting = [out.grad_fn for out in outputs if isinstance(out, torch.Tensor) and out.grad_fn is not None]
     while waiting and len(seen) < NODES:
         node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        function = getattr(type(node), "_forward_cls", None)
-        if function is not None and (not function.__module__.startswith("torch.") or _registered(function)):
-            found.append(node)
-        waiting += [following for following, _ in node.next_functions if following is not None]
-    return found
+        if node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions if following is not None]
+            yield node
+
+
+def _own(function: type | None) -> bool:
+    return function is not None and (not function.__module__.startswith("torch.") or _registered(function))
 
 
 def _registered(function: type) -> bool:

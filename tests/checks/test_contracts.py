@@ -85,6 +85,19 @@ def test_many_outputs_are_not_all_tried_alone():
     assert len(calls) < 100 * 80
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("name", "remarked"),
+    [("function", False), ("two outputs", False), ("softmax", False), ("normalised", True), ("once", False)],
+)
+def test_a_second_derivative_that_is_cut_off_without_a_word_is_remarked(name, remarked, dtype):
+    layer, inputs = RIGHT[name]
+    result = gradcheck.check(layer, *inputs, dtype=dtype)
+    (contract,) = [c for c in result.contracts if c.name == "double-backward"]
+    assert (result.verdict, contract.verdict is Verdict.INCONCLUSIVE) == (Verdict.PASS, remarked), contract.message
+    assert ("cannot be differentiated twice" in contract.message) is (name == "once")
+
+
 def test_every_contract_can_be_left_out_by_its_name():
     assert set(CONTRACTS) == TRIED | {"deterministic", "inputs-intact", "linear-vjp"}
     layer = other(backward=views_the_cotangent)

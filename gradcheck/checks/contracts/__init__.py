@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck import listening
 from gradcheck.checks.contracts import (
     accumulation,
     cotangents,
@@ -27,6 +28,7 @@ from gradcheck.checks.contracts import (
     some_outputs,
     state,
     twice,
+    twofold,
     wanted,
 )
 from gradcheck.checks.contracts.baseline import Baseline, Remarked, Unsupported, baseline
@@ -50,6 +52,7 @@ REST: tuple[ModuleType, ...] = (
     accumulation,
     mapped,
     recomputed,
+    twofold,
 )
 CALLS = 60.0  # forwards and backwards that all of them take, about
 SECONDS = 10.0  # they may take, where the user set no budget
@@ -82,10 +85,13 @@ def examine(
     if not all(np.all(np.isfinite(g)) for g in base.gradients):
         return []
     first, rest = ([contract for contract in part if contract.NAME not in skipped] for part in (FIRST, REST))
-    found = [_tried(contract, base) for contract in first]
-    if any(contract.verdict is Verdict.FAIL for contract in found):
-        return found
-    return found + [_tried(contract, base) for contract in rest]
+    found: list[Contract] = []
+    for done, contract in enumerate([*first, *rest]):
+        if contract in rest and any(one.verdict is Verdict.FAIL for one in found[: len(first)]):
+            break
+        listening.tell(contract.NAME, done, len(first) + len(rest))
+        found.append(_tried(contract, base))
+    return found
 
 
 def _tried(contract: ModuleType, base: Baseline) -> Contract:

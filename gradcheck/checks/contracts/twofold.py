@@ -1,0 +1,84 @@
+"""A backward that is differentiated again gives the second derivative, or says that it cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gradcheck.backends.layer import nodes
+from gradcheck.backends.tensors import flat_of
+from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Remarked, Unsupported
+from gradcheck.evidence import brief, probes
+from gradcheck.evidence.line import slack_for
+from gradcheck.seeds import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcheck.checks.contracts.baseline import Baseline
+    from gradcheck.evidence.line import F64
+
+NAME = "double-backward"
+MEND = ""
+REFUSED = "Error"  # what @once_differentiable leaves in the graph, on no path to the inputs
+FAR = 0.1  # of the second derivative: it is not rounding that a claim is off by so much
+CUT = (
+    "its backward, differentiated again, gives {:.4g} along a random direction, where differences of it give {:.4g}: something"
+    " saved is taken for a constant; save inputs or outputs by ctx.save_for_backward, or mark it @once_differentiable"
+)
+
+
+def broken(base: Baseline) -> str:
+    """Always '': first derivatives are right all the same.
+
+    Raises:
+        Remarked: where a second derivative is wrong without a word.
+        Unsupported: where it is refused aloud.
+    """
+    if any(x.is_complex() for x in (*base.inputs, *base.outputs)):
+        raise Unsupported("of complex numbers it is not looked at")
+    leaves = base.leaves()
+    tangents, weights = ([_random(x, kind) for x in leaves] for kind in ("tangent", "weight"))
+    try:
+        cotangents = [v.requires_grad_() for v in base.given()]  # else @once_differentiable has nothing to say
+        gradients = plain.pulled(base.layer.call(leaves), leaves, cotangents, create_graph=True)
+        terms = [torch.sum(g * w) for g, w in zip(gradients, weights, strict=True) if g is not None and g.requires_grad]
+        if any(type(node).__name__ == REFUSED for node in nodes(gradients)):
+            raise Unsupported("it cannot be differentiated twice, and says so")
+        total = sum(terms, start=torch.zeros((), device=leaves[0].device))
+        found = plain.pulled([total], leaves, [torch.ones_like(total)])
+    except RuntimeError as error:
+        raise Unsupported(f"it cannot be differentiated twice: {type(error).__name__}") from error
+    claimed = sum(float(torch.sum(h * u)) for h, u in zip(found, tangents, strict=True) if h is not None)
+    slope = _differences(base, tangents, weights)
+    value, bound = float(slope.value[0]), float(slope.bound[0])
+    if bound <= FAR * abs(value) and abs(claimed - value) > bound + FAR * abs(value):
+        raise Remarked(CUT.format(claimed, value))
+    return ""
+
+
+def _random(x: Tensor, *stream: object) -> Tensor:
+    """Random signs, of the size of a leaf's numbers where it is to be moved."""
+    size = probes.scale_of(flat_of(x.detach())) if stream == ("tangent",) else 1.0
+    signs = generator(0, "twofold", *stream, *x.shape).choice([-size, size], tuple(x.shape))
+    return torch.from_numpy(np.asarray(signs)).to(x.device, x.dtype)
+
+
+def _differences(base: Baseline, tangents: list[Tensor], weights: list[Tensor]) -> brief.Brief:
+    """How the weighted gradient changes along the tangents."""
+
+    def weighted(t: float) -> float:
+        moved = [(x + t * u).requires_grad_() for x, u in zip(base.inputs, tangents, strict=True)]
+        found = plain.pulled(base.layer.call(moved), moved, base.given())
+        return sum(float(torch.sum(g * w)) for g, w in zip(found, weights, strict=True) if g is not None)
+
+    start, eps = weighted(0.0), base.layer.eps
+    noise = np.array([eps * sum(float(np.sum(np.abs(g))) for g in base.gradients)])
+
+    def change(t: float) -> F64:
+        return np.array([weighted(t) - start])
+
+    return brief.sharp(change, 0.0, eps, lambda _: noise, slack_for(1))
