@@ -147,6 +147,16 @@ def adds_to_the_leaf(ctx, g):
     return gx if ctx.leaf.grad is None else gx + ctx.leaf.grad, gw
 
 
+def divides_by_the_size(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx * (len(g) / len(g)), gw
+
+
+def flattens_the_rows(ctx, g):
+    gx, gw = Function.backward(ctx, g)
+    return gx, gw.reshape(len(g), -1).view_as(g)
+
+
 def sums_over_batches(ctx, g):
     return Function.backward(ctx, g.sum().expand(g.shape) if torch._C._functorch.is_batchedtensor(g) else g)
 
@@ -206,6 +216,8 @@ VIOLATIONS = [
     ("accumulation", lambda: other(keeps_the_leaf, adds_to_the_leaf)),
     ("batched-vjp", lambda: other(backward=sums_over_batches, of=Separate)),
     ("batched-vjp", lambda: WronglyMapped),
+    ("empty-batch", lambda: other(backward=divides_by_the_size)),
+    ("empty-batch", lambda: other(backward=flattens_the_rows)),
     ("cotangent-layout", lambda: operator),
     ("checkpoint", saves_in_another_form_every_other_time),
 ]

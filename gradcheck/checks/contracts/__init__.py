@@ -18,6 +18,7 @@ from gradcheck import listening
 from gradcheck.checks.contracts import (
     accumulation,
     cotangents,
+    empty,
     form,
     inputs,
     intact,
@@ -53,6 +54,7 @@ REST: tuple[ModuleType, ...] = (
     mapped,
     recomputed,
     twofold,
+    empty,
 )
 CALLS = 60.0  # forwards and backwards that all of them take, about
 SECONDS = 10.0  # they may take, where the user set no budget

@@ -1,0 +1,43 @@
+"""A batch without a row has gradients, too: empty ones, and zero for what the rows share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Unsupported
+
+if TYPE_CHECKING:
+    from gradcheck.checks.contracts.baseline import Baseline
+
+NAME = "empty-batch"
+MEND = "look for a mean over the rows, a division by their number, or view(n, -1), in the backward"
+
+
+def broken(base: Baseline) -> str:
+    """Which gradient of an empty batch is not zero; '' where none is.
+
+    Raises:
+        Unsupported: where nothing looks like a batch, or the forward refuses an empty one.
+    """
+    rows = {tuple(out.shape[:1]) for out in base.outputs}
+    batched = [
+        not leaf.path.startswith("params[") and bool(leaf.shape) and {leaf.shape[:1]} == rows for leaf in base.layer.leaves
+    ]
+    if not any(batched):
+        raise Unsupported("the outputs have no first axis in common with an input")
+    leaves = [(x[:0] if so else x).detach().clone().requires_grad_() for x, so in zip(base.inputs, batched, strict=True)]
+    try:
+        outputs = base.layer.call(leaves)
+    except Exception as error:
+        raise Unsupported(f"a batch without a row is refused: {type(error).__name__}") from error
+    if any(out.numel() for out in outputs):
+        raise Unsupported("the outputs of a batch without a row are not empty")
+    found = plain.numbers(plain.pulled(outputs, leaves, [torch.zeros_like(out) for out in outputs]), leaves)
+    for leaf, g in zip(base.layer.leaves, found, strict=True):
+        if not np.all(np.abs(g) <= 0):
+            return f"of a batch without a row the gradient of {leaf.path} is {g[int(np.argmax(np.abs(g)))]:.6g} in place of 0"
+    return ""
