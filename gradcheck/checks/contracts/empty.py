@@ -8,19 +8,21 @@ import numpy as np
 import torch
 
 from gradcheck.checks.contracts import baseline as plain
-from gradcheck.checks.contracts.baseline import Unsupported
+from gradcheck.checks.contracts.baseline import Remarked, Unsupported
+from gradcheck.tracebacks import one_line
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.baseline import Baseline
 
 NAME = "empty-batch"
-MEND = "look for a mean over the rows, a division by their number, or view(n, -1), in the backward"
+MEND = "look for a mean over the rows or a division by their number in the backward"
 
 
 def broken(base: Baseline) -> str:
     """Which gradient of an empty batch is not zero; '' where none is.
 
     Raises:
+        Remarked: where the backward alone refuses one.
         Unsupported: where nothing looks like a batch, or the forward refuses an empty one.
     """
     rows = {tuple(out.shape[:1]) for out in base.outputs}
@@ -36,7 +38,12 @@ def broken(base: Baseline) -> str:
         raise Unsupported(f"a batch without a row is refused: {type(error).__name__}") from error
     if any(out.numel() for out in outputs):
         raise Unsupported("the outputs of a batch without a row are not empty")
-    found = plain.numbers(plain.pulled(outputs, leaves, [torch.zeros_like(out) for out in outputs]), leaves)
+    try:
+        found = plain.numbers(plain.pulled(outputs, leaves, [torch.zeros_like(out) for out in outputs]), leaves)
+    except Exception as error:
+        raise Remarked(
+            f"of a batch without a row, which the forward takes, the backward raises {one_line(error, 120)}"
+        ) from error
     for leaf, g in zip(base.layer.leaves, found, strict=True):
         if not np.all(np.abs(g) <= 0):
             return f"of a batch without a row the gradient of {leaf.path} is {g[int(np.argmax(np.abs(g)))]:.6g} in place of 0"
