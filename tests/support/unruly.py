@@ -428,7 +428,7 @@ RIGHT = {
     "residual": (Residual, (MATRIX, MATRIX.T.contiguous(), MATRIX @ MATRIX.T)),
     "mixed": (Mixed, (normal(3), True, normal(3))),
     "forces": (Forces(), (torch.linspace(-1, 1, 6, dtype=torch.float64),)),
-    "cancelling": (cancelling, (normal(33, 8),)),
+    "cancelling": (cancelling, (normal(9, 8),)),
     "function": (Function, (normal(3, 4), normal(3, 4))),
     "separate": (Separate, (normal(3, 4), normal(3, 4))),
     "two outputs": (TwoOutputs, (normal(3, 4), normal(3, 4))),
