@@ -405,12 +405,6 @@ class Twofold(torch.autograd.Function):
         return g * torch.cos(ctx.saved_tensors[0])
 
 
-def cancelling(x: torch.Tensor):
-    """Its first output is nothing but rounding."""
-    y = Normalised.apply(x, 1e-5)
-    return y.mean(), torch.sin(y)
-
-
 class Block(torch.nn.Module):
     """A module with functions of one's own inside."""
 
@@ -428,7 +422,6 @@ RIGHT = {
     "residual": (Residual, (MATRIX, MATRIX.T.contiguous(), MATRIX @ MATRIX.T)),
     "mixed": (Mixed, (normal(3), True, normal(3))),
     "forces": (Forces(), (torch.linspace(-1, 1, 6, dtype=torch.float64),)),
-    "cancelling": (cancelling, (normal(9, 8),)),
     "function": (Function, (normal(3, 4), normal(3, 4))),
     "separate": (Separate, (normal(3, 4), normal(3, 4))),
     "two outputs": (TwoOutputs, (normal(3, 4), normal(3, 4))),
