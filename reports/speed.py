@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import ctypes
 import gc
 import math
 import os
@@ -34,6 +33,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from speed_targets import FAST, FULL, JAX, LARGE_GPT, PROBE, RUNS, SLOW, Problem
+
+from gradcheck.backends.memory import given_back
 
 ONE_CORE = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -158,8 +159,7 @@ def growth_of_peak(name: str, checker: str) -> int:
     if checker not in CHECKER.values():
         problem.forward()  # makes the float64 copy that torch is given
     gc.collect()
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # what was freed before must not be there to be used again unseen
+    given_back()  # what was freed before must not be there to be used again unseen
     before = peak(reset=True)
     RUNS[checker](problem)
     return max(peak() - before, 0)

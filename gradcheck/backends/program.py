@@ -62,6 +62,11 @@ class Leaf:
         """The index of the entry at a position of the flat vector."""
         return tuple(int(i) for i in np.unravel_index((position - self.start) // self.width, self.shape))
 
+    def entry(self, position: int) -> str:
+        """The entry at a position of the flat vector, with its path: 'x[0, 3]'."""
+        index = self.index(position)
+        return f"{self.path}[{', '.join(map(str, index))}]" if index else self.path
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -72,7 +72,7 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
         if np.any(excess > bench.rtol_of(eps) * largest):
             place = leaf.start + int(np.argmax(excess))
             values = summed[place], terms[:, place].sum(), -opposite[place]
-            return Contract("linear-vjp", Verdict.FAIL, _told(claim, leaf.path, leaf.index(place), values))
+            return Contract("linear-vjp", Verdict.FAIL, _told(claim, leaf.entry(place), values))
     return Contract("linear-vjp", Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
 
 
@@ -85,8 +85,7 @@ def smallest(eps: float) -> float:
     return float(np.finfo(np.float32 if eps > PRECISE else np.float64).smallest_subnormal)
 
 
-def _told(claim: Claim, path: str, index: tuple[int, ...], values: tuple[float, float, float]) -> str:
-    at = f"{path}[{', '.join(map(str, index))}]" if index else path
+def _told(claim: Claim, at: str, values: tuple[float, float, float]) -> str:
     summed, added, turned = (f"{value:.6g}" for value in values)
     return (
         f"the {claim.method} vjp is not linear in its cotangent: at {at} it is {summed} for a sum of cotangents, but {added}"

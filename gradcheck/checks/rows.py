@@ -166,9 +166,7 @@ def output_name(program: Program, channel: int, channels: F64 | None) -> str:
         if members.size > 1:
             return "combination"
         channel = int(members[0]) if members.size else 0
-    leaf = output_leaf(program, channel)
-    index = leaf.index(channel)
-    return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path
+    return output_leaf(program, channel).entry(channel)
 
 
 def output_leaf(program: Program, position: int) -> Leaf:

@@ -110,7 +110,8 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
         for function in (case.fn, *options.partners):
             stack.enter_context(backend.kept(function))
         findings, layers = _trials(backend, case, options, dtype, constructed, command)
-    return with_layers(merged(blank, findings, name), layers)
+    found = merged(blank, findings, name)
+    return with_layers(found, layers) if layers else found
 
 
 def _trials(
@@ -224,7 +225,7 @@ def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRe
     found = replace(
         result,
         layers=layers,
-        culprit=by_layer.culprit_of(layers, result.verdict) if layers else "",
+        culprit=by_layer.culprit_of(layers, result.verdict),
         evaluations=result.evaluations + sum(layer.evaluations for layer in layers),
     )
     return replace(found, verdict=Verdict.FAIL) if found.reason is Reason.LAYER_WRONG else found

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends.tensors import flat_of
+from gradcheck.backends.tensors import flat_of, seed
+from gradcheck.evidence import probes
 from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gradcheck.backends.layer import Layer
-    from gradcheck.backends.program import Leaf
     from gradcheck.evidence.line import F64
 
 SHAKES = 3
@@ -69,10 +69,11 @@ def baseline(layer: Layer, moved: Callable[[F64], F64], label: str) -> Baseline:
     inputs = layer.tensors()
     given = [x.detach().clone().requires_grad_() for x in inputs]
     outputs = layer.call(given)
-    cotangents = [cotangent(out, label, k) for k, out in enumerate(outputs)]
+    together = np.empty(sum(leaf.entries * leaf.width for leaf in layer.outputs))
+    probes.even(generator(0, "contracts", label), np.ones(together.size), together)
+    cotangents = [seed(together, leaf, out) for leaf, out in zip(layer.outputs, outputs, strict=True)]
     values = [out.detach().clone() for out in outputs]
-    gradients = numbers(pulled(outputs, given, [v.clone() for v in cotangents]), inputs)
-    together = np.concatenate([flat_of(v) for v in cotangents])
+    gradients = rows(outputs, given, [v.clone() for v in cotangents])
     shaken = cache(lambda: _shaken(layer, inputs, values))
     return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: moved(together)), shaken)
 
@@ -88,15 +89,6 @@ def _shaken(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> list[F
     return found
 
 
-def cotangent(output: Tensor, *stream: object) -> Tensor:
-    """Numbers between 1/2 and 3/2 with random signs, in the form of an output, contiguous."""
-    rng = generator(0, "contracts", *stream)
-    shape = (*output.shape, 2) if output.is_complex() else tuple(output.shape)
-    values = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
-    made = torch.from_numpy(np.asarray(values))
-    return (torch.view_as_complex(made) if output.is_complex() else made).to(output.device, output.dtype)
-
-
 def pulled(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Any], **options: Any
 ) -> list[Tensor | None]:
@@ -107,6 +99,11 @@ def pulled(
     found, given = zip(*attached, strict=True)
     with torch.enable_grad():
         return list(torch.autograd.grad(found, inputs, given, allow_unused=True, **options))
+
+
+def rows(outputs: Sequence[Tensor], leaves: Sequence[Tensor], cotangents: Sequence[Any], **options: Any) -> list[F64]:
+    """The same as numbers."""
+    return numbers(pulled(outputs, leaves, cotangents, **options), leaves)
 
 
 def numbers(gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[F64]:
@@ -132,20 +129,16 @@ def other(
     """
     layer = base.layer
     largest = max((float(v.abs().max()) for v in base.outputs if v.numel()), default=0.0)
-    for leaf, found, plain in zip(layer.leaves, gradients, expected or base.gradients, strict=True):
+    for leaf, x, found, plain in zip(layer.leaves, base.inputs, gradients, expected or base.gradients, strict=True):
         if found is None or not plain.size:
             continue
-        size = float(np.max(np.abs(plain)))
-        apart = np.nan_to_num(np.abs(found - plain), nan=np.inf)
-        scale = float(np.sqrt(np.mean(flat_of(base.inputs[layer.leaves.index(leaf)]) ** 2))) or 1.0
-        if np.all(apart <= layer.eps**0.5 * size + UNITS * layer.eps * largest / scale):
-            continue
-        excess = apart - layer.eps**0.5 * size - UNITS * layer.eps * largest / scale
-        if not same_inputs:
+        size, scale = float(np.max(np.abs(plain))), probes.scale_of(flat_of(x))
+        excess = np.nan_to_num(np.abs(found - plain), nan=np.inf) - layer.eps**0.5 * size - UNITS * layer.eps * largest / scale
+        if np.any(excess > 0) and not same_inputs:
             excess -= UNITS * base.moved()[leaf.span]
         if np.any(excess > 0):
             worst = int(np.argmax(excess))
-            return f"the gradient at {_at(leaf, worst)} is {found[worst]:.6g} in place of {plain[worst]:.6g}"
+            return f"the gradient at {leaf.entry(leaf.start + worst)} is {found[worst]:.6g} in place of {plain[worst]:.6g}"
     return ""
 
 
@@ -162,10 +155,5 @@ def other_outputs(base: Baseline, outputs: Sequence[Tensor]) -> str:
             excess -= UNITS * (base.shaken()[k] + np.max(base.shaken()[k]))  # a few draws say little of a single output
         worst = int(np.argmax(excess))
         if excess[worst] > 0:
-            return f"{_at(leaf, worst)} is {now[worst]:.6g} in place of {before[worst]:.6g}"
+            return f"{leaf.entry(leaf.start + worst)} is {now[worst]:.6g} in place of {before[worst]:.6g}"
     return ""
-
-
-def _at(leaf: Leaf, worst: int) -> str:
-    index = leaf.index(leaf.start + worst)
-    return f"{leaf.path}[{', '.join(map(str, index))}]" if index else leaf.path

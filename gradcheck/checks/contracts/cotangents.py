@@ -21,18 +21,18 @@ def broken(base: Baseline) -> str:
     leaves = base.leaves()
     outputs = base.layer.call(leaves)
     level = [torch.full_like(v, 0.75) for v in base.cotangents]
-    expected = plain.numbers(plain.pulled(outputs, leaves, level, retain_graph=True), leaves)
+    expected = plain.rows(outputs, leaves, level, retain_graph=True)
     tried = [("expanded from one number (stride 0)", [v.new_full((), 0.75).expand(v.shape) for v in level], expected)]
     for name, form in FORMS.items():
         made = formed(base.cotangents, form)
         tried += [(name, made, base.gradients)] if made else []
     for name, cotangents, right in tried:
         try:
-            found = plain.pulled(outputs, leaves, cotangents, retain_graph=True)
+            found = plain.rows(outputs, leaves, cotangents, retain_graph=True)
         except Exception as error:
             error.add_note(f"with a cotangent that is {name}")
             raise
-        told = plain.other(base, plain.numbers(found, leaves), expected=right)
+        told = plain.other(base, found, expected=right)
         if told:
             return f"with a cotangent that is {name}, {told}"
     return ""

@@ -39,7 +39,7 @@ def broken(base: Baseline) -> str:
     if any(out.numel() for out in outputs):
         raise Unsupported("the outputs of a batch without a row are not empty")
     try:
-        found = plain.numbers(plain.pulled(outputs, leaves, [torch.zeros_like(out) for out in outputs]), leaves)
+        found = plain.rows(outputs, leaves, [torch.zeros_like(out) for out in outputs])
     except Exception as error:
         raise Remarked(
             f"of a batch without a row, which the forward takes, the backward raises {one_line(error, 120)}"

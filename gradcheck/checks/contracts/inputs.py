@@ -34,9 +34,7 @@ def broken(base: Baseline) -> str:
         except Exception as error:
             refused = refused or f"inputs that are {name} are refused: {type(error).__name__}"
             continue
-        told = plain.other_outputs(base, outputs) or plain.other(
-            base, plain.numbers(plain.pulled(outputs, leaves, base.given()), leaves)
-        )
+        told = plain.other_outputs(base, outputs) or plain.other(base, plain.rows(outputs, leaves, base.given()))
         if told:
             return f"with inputs that are {name}, {told}"
     if refused:

@@ -59,8 +59,7 @@ def _outputs(base: Baseline) -> str:
 
 def _apiece(base: Baseline, weight: float) -> list[F64]:
     leaves = base.leaves()
-    found = plain.pulled(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
-    return plain.numbers(found, leaves)
+    return plain.rows(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
 
 
 def _by_autograd(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:

@@ -26,10 +26,10 @@ def broken(base: Baseline) -> str:
     leaves = base.leaves()
     outputs = checkpoint(lambda *given: base.layer.call(given), *leaves, use_reentrant=False)
     try:
-        found = plain.pulled(outputs, leaves, base.given())
+        found = plain.rows(outputs, leaves, base.given())
     except CheckpointError as error:
         if "already unpacked" in str(error):
             raise Remarked(TWICE) from error
         raise
-    told = plain.other(base, plain.numbers(found, leaves))
+    told = plain.other(base, found)
     return f"under checkpointing {told}" if told else ""

@@ -16,5 +16,5 @@ MEND = "is memory read that was never written, or a random number drawn?"
 def broken(base: Baseline) -> str:
     """How a gradient that is asked for anew differs; '' where it does not."""
     leaves = base.leaves()
-    again = plain.pulled(base.layer.call(leaves), leaves, base.given())
-    return plain.other(base, plain.numbers(again, leaves), same_inputs=True)
+    again = plain.rows(base.layer.call(leaves), leaves, base.given())
+    return plain.other(base, again, same_inputs=True)

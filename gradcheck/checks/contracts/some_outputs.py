@@ -22,7 +22,7 @@ def broken(base: Baseline) -> str:
     zeros = [torch.zeros_like(v) for v in base.cotangents]
     leaves = base.leaves()
     outputs = base.layer.call(leaves)
-    found = plain.numbers(plain.pulled(outputs, leaves, zeros, retain_graph=True), leaves)
+    found = plain.rows(outputs, leaves, zeros, retain_graph=True)
     for leaf, g in zip(base.layer.leaves, found, strict=True):
         if not (abs(g) <= 0).all():
             return f"with a cotangent of zero the gradient of {leaf.path} is {g[int(abs(g).argmax())]:.6g} in place of 0"
@@ -32,10 +32,8 @@ def broken(base: Baseline) -> str:
         leaf = base.layer.outputs[k]
         alone = [v if j == k else None for j, v in enumerate(base.given())]
         beside = [v if j == k else torch.zeros_like(v) for j, v in enumerate(base.given())]
-        expected = plain.numbers(plain.pulled(outputs, leaves, beside, retain_graph=True), leaves)
-        told = plain.other(
-            base, plain.numbers(plain.pulled(outputs, leaves, alone, retain_graph=True), leaves), expected=expected
-        )
+        expected = plain.rows(outputs, leaves, beside, retain_graph=True)
+        told = plain.other(base, plain.rows(outputs, leaves, alone, retain_graph=True), expected=expected)
         if told:
             return f"where {leaf.path} alone is used, {told}"
     return ""

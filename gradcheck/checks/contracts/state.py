@@ -22,5 +22,5 @@ def broken(base: Baseline) -> str:
         plain.pulled(base.layer.call(others), others, base.given())
     except Exception:  # the function may not be defined there
         return ""
-    told = plain.other(base, plain.numbers(plain.pulled(outputs, leaves, base.given()), leaves))
+    told = plain.other(base, plain.rows(outputs, leaves, base.given()))
     return f"after a call with other inputs {told}" if told else ""

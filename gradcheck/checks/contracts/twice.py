@@ -18,5 +18,5 @@ def broken(base: Baseline) -> str:
     leaves = base.leaves()
     outputs = base.layer.call(leaves)
     plain.pulled(outputs, leaves, base.given(), retain_graph=True)
-    told = plain.other(base, plain.numbers(plain.pulled(outputs, leaves, base.given()), leaves))
+    told = plain.other(base, plain.rows(outputs, leaves, base.given()))
     return f"the second time {told}" if told else ""

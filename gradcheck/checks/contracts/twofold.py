@@ -41,7 +41,8 @@ def broken(base: Baseline) -> str:
     if any(x.is_complex() for x in (*base.inputs, *base.outputs)):
         raise Unsupported("of complex numbers it is not looked at")
     leaves = base.leaves()
-    tangents, weights = ([_random(x, kind) for x in leaves] for kind in ("tangent", "weight"))
+    tangents = [_random(x, probes.scale_of(flat_of(x)), "tangent") for x in base.inputs]
+    weights = [_random(x, 1.0, "weight") for x in base.inputs]
     try:
         cotangents = [v.requires_grad_() for v in base.given()]  # else @once_differentiable has nothing to say
         gradients = plain.pulled(base.layer.call(leaves), leaves, cotangents, create_graph=True)
@@ -60,9 +61,8 @@ def broken(base: Baseline) -> str:
     return ""
 
 
-def _random(x: Tensor, *stream: object) -> Tensor:
-    """Random signs, of the size of a leaf's numbers where it is to be moved."""
-    size = probes.scale_of(flat_of(x.detach())) if stream == ("tangent",) else 1.0
+def _random(x: Tensor, size: float, *stream: object) -> Tensor:
+    """Numbers of one size and random signs, in the form of a leaf."""
     signs = generator(0, "twofold", *stream, *x.shape).choice([-size, size], tuple(x.shape))
     return torch.from_numpy(np.asarray(signs)).to(x.device, x.dtype)
 

@@ -34,7 +34,7 @@ def broken(base: Baseline) -> str:
             which = ", ".join(paths[i] for i in chosen)
             raise Unsupported(f"it does not run where only {which} requires a gradient: {type(error).__name__}") from error
         asked = [leaves[i] for i in chosen]
-        found = dict(zip(chosen, plain.numbers(plain.pulled(outputs, asked, base.given()), asked), strict=True))
+        found = dict(zip(chosen, plain.rows(outputs, asked, base.given()), strict=True))
         told = plain.other(base, [found.get(i) for i in range(len(paths))])
         if told:
             return f"where only {', '.join(paths[i] for i in chosen)} requires a gradient, {told}"
