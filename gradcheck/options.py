@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "full", "probe")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
-CONTRACTS = {  # what each asks; the last fifteen of an autograd.Function of one's own
+CONTRACTS = {  # what each asks; the last sixteen of an autograd.Function of one's own
     "deterministic": "the function returns the same on every call",
     "inputs-intact": "the function leaves its differentiable inputs as they are",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
@@ -32,6 +32,7 @@ CONTRACTS = {  # what each asks; the last fifteen of an autograd.Function of one
     "checkpoint": "the gradient is the same under torch.utils.checkpoint",
     "empty-batch": "a batch without a row has gradients, too",
     "double-backward": "the backward can be differentiated again, or says that it cannot",
+    "upstream": "by layer: the gradient is right of the very cotangent that the model sends back",
 }
 DTYPES = ("float64", "float32", "complex128", "complex64")
 

@@ -210,11 +210,11 @@ class CheckTable:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """A submodule of a model, checked by itself on the inputs that it has in the model.
+    """A submodule of a model, or a Function that one applies, checked by itself on the inputs that it has in the model.
 
     Attributes:
         path: 'blocks.3.norm'; '' for the model itself.
-        kind: its class.
+        kind: its class; 'autograd.Function' for one of the user's own that a module applies.
         calls: how often the model called it.
         verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
         comparisons, contracts: of the call that came out worst.
@@ -228,6 +228,7 @@ class LayerResult:
     reason: Reason | None = None
     resolution: float = math.nan
     message: str = ""
+    traceback: str = ""
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
     evaluations: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class Layer:
         call: tensors of the leaves -> the differentiable outputs.
         own: the autograd.Functions and registered operators of the user's own among what it calls, by name.
         random: whether it draws random numbers, which fall elsewhere in tensors of another form.
+        upstream: what a model sends back to the outputs, one a leaf, None where nothing; None outside of a model.
     """
 
     leaves: tuple[Leaf, ...]
@@ -37,6 +39,7 @@ class Layer:
     call: Callable[[Sequence[Tensor]], list[Tensor]]
     own: tuple[str, ...]
     random: bool
+    upstream: Sequence[Tensor | None] | None = None
 
 
 def own_functions(outputs: Sequence[Any]) -> tuple[str, ...]:
@@ -69,3 +72,36 @@ def _registered(function: type) -> bool:
     """Whether it stands for an operator of the user's own (torch.library) that was given a backward."""
     of = function.__name__.removeprefix(REGISTERED)
     return of != function.__name__ and not of.startswith(("aten_", "prims_"))
+
+
+@contextmanager
+def watched(functions: set[Any], names: Sequence[str], look: Callable[[Any, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """Let `look` see what some Functions' own methods of these names are given and return, before PyTorch touches it.
+
+    Args:
+        look: takes the Function, the arguments and what was returned.
+    """
+    saved = [(f, n, vars(f).get(n), getattr(f, n)) for f in functions for n in names if _has_own(f, n)]
+
+    def watching(function: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        def told(*args: Any, **kwargs: Any) -> Any:
+            returned = method(*args, **kwargs)
+            look(function, args, returned)
+            return returned
+
+        return told
+
+    try:
+        for function, name, _, method in saved:
+            setattr(function, name, staticmethod(watching(function, method)))
+        yield
+    finally:
+        for function, name, own, _ in saved:
+            if own is None:  # inherited
+                delattr(function, name)
+            else:
+                setattr(function, name, own)
+
+
+def _has_own(function: Any, name: str) -> bool:
+    return getattr(function, name) is not getattr(torch.autograd.Function, name)

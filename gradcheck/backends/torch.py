@@ -6,7 +6,7 @@ where the target runs in float64 and its value is the same there; else in its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
-        layer=_layer(run, bound, point, first, random=bool(drawn)),
+        layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
         notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
@@ -189,7 +189,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     )
 
 
-def _layer(run: Callable[..., Any], bound: Binding, point: F64, first: Any, *, random: bool) -> Layer:
+def _layer(
+    run: Callable[..., Any], bound: Binding, point: F64, first: Any, *, random: bool, upstream: Mapping[int, torch.Tensor]
+) -> Layer:
     """The target for its contracts; `first` is what it returned, with its graph."""
 
     def call(tensors: Sequence[torch.Tensor]) -> list[Any]:
@@ -205,6 +207,7 @@ def _layer(run: Callable[..., Any], bound: Binding, point: F64, first: Any, *, r
         call,
         own_functions(flatten(first).leaves),
         random,
+        [upstream.get(i) for i in bound.kept] if upstream else None,
     )
 
 

@@ -88,8 +88,10 @@ def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     """The tree of layers, and what is wrong in those that are named."""
     if result.layers:
         yield _indented(layers.tree(result.layers, STYLES, all_=verbosity >= VERBOSE))
-    for layer in [layer for layer in result.layers if layer.verdict is Verdict.FAIL]:
+    for layer in [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]:
         yield _indented(Text(f"{layer.path}  {layer.kind}", "bold"))
+        if layer.verdict is Verdict.ERROR:
+            yield _indented(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
         for wrt in dict.fromkeys(c.wrt for c in layer.comparisons):
             yield from _explained([c for c in layer.comparisons if c.wrt == wrt])
         yield from _contracts(layer.contracts, all_=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gradcheck import listening
 from gradcheck.errors import InputError, UsageError
 from gradcheck.results import SEVERITY, CheckResult, LayerResult, Verdict, worst
 from gradcheck.targets.case import Case
@@ -13,8 +14,13 @@ from gradcheck.targets.framework import Kind, kind_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradcheck.backends.capture import Call, Captured
     from gradcheck.options import Options
     from gradcheck.targets.signature import Inputs
+
+
+FUNCTION = Kind.AUTOGRAD_FUNCTION.value
+BAD = (Verdict.FAIL, Verdict.ERROR)
 
 
 def layers_of(
@@ -31,22 +37,24 @@ def layers_of(
 
     alone = replace(options, by_layer=False, trials=1)
     found: list[LayerResult] = []
-    for one in reversed(captured(model, inputs)):  # what is inside comes first
-        inside = any(layer.path.startswith(f"{one.path}.") and layer.verdict is Verdict.FAIL for layer in found)
+    layers = captured(model, inputs)
+    for done, one in enumerate(reversed(layers)):  # what is inside comes first
+        listening.tell(f"layer {one.path}", done, len(layers))
+        inside = any(layer.path.startswith(f"{one.path}.") and layer.verdict in BAD for layer in found)
         calls = one.calls if one.path and not inside else ()
-        results = [_checked(case, one.path, one.module, call, alone, check) for call in calls]
+        results = [_checked(case, one, call, alone, check) for call in calls]
         told = [result for result in results if result is not None]
-        found.append(_layer(one.path, type(one.module).__name__, one.count, told, inside=inside and bool(one.calls)))
+        found.append(_layer(one.path, one.kind, one.count, told, inside=inside and bool(one.calls)))
     return tuple(reversed(found))
 
 
 def _checked(
-    case: Case, path: str, module: Any, call: tuple[Any, Any], options: Options, check: Callable[[Case, Options], CheckResult]
+    case: Case, one: Captured, call: Call, options: Options, check: Callable[[Case, Options], CheckResult]
 ) -> CheckResult | None:
     """None where a layer has nothing to differentiate."""
-    args, kwargs = call
+    apart = Case(f"{case.name}.{one.path}", one.target, call.args, call.kwargs, framework="torch", upstream=call.cotangents)
     try:
-        return check(Case(name=f"{case.name}.{path}", fn=module, args=args, kwargs=kwargs, framework="torch"), options)
+        return check(apart, options)
     except InputError:
         return None
 
@@ -56,18 +64,42 @@ def _layer(path: str, kind: str, calls: int, results: list[CheckResult], *, insi
     if not results:
         return LayerResult(path, kind, calls, message="not looked at: a layer inside is wrong" if inside else "")
     one = min(results, key=lambda result: SEVERITY.index(result.verdict))
-    found = LayerResult(path, kind, calls, one.verdict, one.reason, one.resolution, one.message, one.comparisons, one.contracts)
-    return replace(found, evaluations=sum(result.evaluations for result in results))
+    return LayerResult(
+        path,
+        kind,
+        calls,
+        one.verdict,
+        one.reason,
+        one.resolution,
+        one.message,
+        one.traceback,
+        one.comparisons,
+        one.contracts,
+        evaluations=sum(result.evaluations for result in results),
+    )
 
 
 def culprit_of(layers: tuple[LayerResult, ...], whole: Verdict) -> str:
-    """Which layers are wrong, in a sentence; '' where nothing is."""
-    wrong = [layer.path for layer in layers if layer.verdict is Verdict.FAIL]
-    others = worst(layer.verdict for layer in layers if layer.path not in wrong and layer.verdict is not None)
+    """Which layers are wrong, in a sentence; '' where nothing is. Of a Function that is wrong, the module that applies it."""
+    wrong = [layer for layer in layers if layer.verdict in BAD]
+    others = worst(layer.verdict for layer in layers if layer not in wrong and layer.verdict is not None)
     if wrong:
         told = "everything else is right" if others is Verdict.PASS else "of some others it cannot be told"
-        return f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} wrong; {told} given its inputs"
+        named = [_told(wrong, verdict, what) for verdict, what in ((Verdict.FAIL, "wrong"), (Verdict.ERROR, "broken"))]
+        return f"{', '.join(filter(None, named))}; {told} given its inputs"
     if whole is Verdict.FAIL:
         told = "every layer is right" if others is Verdict.PASS else "no layer is certainly wrong"
         return f"{told} given its inputs: look at what the model does between them"
     return ""
+
+
+def _told(wrong: list[LayerResult], verdict: Verdict, what: str) -> str:
+    named = list(dict.fromkeys(_named(layer) for layer in wrong if layer.verdict is verdict))
+    return f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} {what}" if named else ""
+
+
+def _named(layer: LayerResult) -> str:
+    if layer.kind != FUNCTION:
+        return layer.path
+    module, _, function = layer.path.rpartition(".")
+    return f"{module or 'the model'} (in its {FUNCTION} {function})"

@@ -133,7 +133,7 @@ def _trials(
         )
         if options.by_layer and trial == 0:
             layers = by_layer.layers_of(case, target, drawn, options, check_case)
-            if any(layer.verdict is Verdict.FAIL for layer in layers):
+            if any(layer.verdict in by_layer.BAD for layer in layers):
                 return [Finding(stop=Reason.LAYER_WRONG)], layers
         findings.append(_tried(backend, case, target, drawn, options, trial))
         if not (constructed or has_specs(inputs)) or findings[-1].stop:
@@ -228,7 +228,9 @@ def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRe
         culprit=by_layer.culprit_of(layers, result.verdict),
         evaluations=result.evaluations + sum(layer.evaluations for layer in layers),
     )
-    return replace(found, verdict=Verdict.FAIL) if found.reason is Reason.LAYER_WRONG else found
+    if found.reason is not Reason.LAYER_WRONG:
+        return found
+    return replace(found, verdict=worst(layer.verdict for layer in layers if layer.verdict is not None))
 
 
 def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:

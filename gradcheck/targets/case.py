@@ -30,6 +30,7 @@ class Case:
         expect: 'pass' or 'fail'; `because` says why a case must fail.
         options: overrides of the run's options.
         target: what a user types to name it, where it has such a name.
+        upstream: of a layer inside a model, what that sends back to each leaf of the output, by its place.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Case:
     target: str = ""
     file: str | None = None
     line: int | None = None
+    upstream: Mapping[int, Any] = field(default_factory=dict)
 
     @property
     def values(self) -> tuple[Any, ...]:

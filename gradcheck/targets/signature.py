@@ -40,9 +40,13 @@ def parameters(target: Any) -> list[inspect.Parameter] | None:
     if kind is framework.Kind.MODULE_CLASS:
         return found[1:]
     if kind is framework.Kind.AUTOGRAD_FUNCTION:
-        takes_context = not any("setup_context" in vars(c) for c in target.__mro__ if c.__module__ != "torch.autograd.function")
-        return found[1:] if takes_context else found
+        return found[1:] if takes_context(target) else found
     return found
+
+
+def takes_context(function: type) -> bool:
+    """Whether an autograd.Function's forward takes ctx first, rather than having a setup_context of its own."""
+    return not any("setup_context" in vars(c) for c in function.__mro__ if c.__module__ != "torch.autograd.function")
 
 
 def defaults_of(target: Any) -> list[Any]:

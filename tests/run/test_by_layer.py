@@ -53,18 +53,19 @@ def test_of_a_right_model_every_layer_passes():
     assert (result.verdict, result.culprit) == (Verdict.PASS, "")
     found = verdicts(result)
     assert found.pop("") is None  # its own lines say it
-    assert set(found) == {"0", "1", "1.linear", "1.wave", "2", "2.linear", "2.wave", "3"}
+    inside = {f"{block}{path}" for block in "12" for path in ("", ".Layer", ".linear", ".wave", ".wave.Layer")}
+    assert set(found) == {"0", "3"} | inside
     assert set(found.values()) == {Verdict.PASS}
-    assert "1  Block  PASS with all 2 inside" in str(result)
+    assert "1  Block  PASS with all 4 inside" in str(result)
 
 
 def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
     result = checked(model(Block(), Block(doubled), Block()), normal(2, 4))
     assert result.verdict is Verdict.FAIL
-    assert result.culprit == "2.wave is wrong; everything else is right given its inputs"
+    assert result.culprit == "2.wave (in its autograd.Function Layer) is wrong; everything else is right given its inputs"
     found = verdicts(result)
-    assert found.pop("2.wave") is Verdict.FAIL
-    assert found.pop("2") is found.pop("") is None
+    assert found.pop("2.wave.Layer") is Verdict.FAIL
+    assert found.pop("2.wave") is found.pop("2") is found.pop("") is None
     assert set(found.values()) == {Verdict.PASS}
     assert "not looked at: a layer inside is wrong" in str(result)
     assert "claimed = 2 x true" in str(result)
@@ -73,8 +74,25 @@ def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
 
 def test_what_is_wrong_between_layers_is_the_fault_of_what_holds_them():
     result = checked(model(Block(), Block(between=doubled)), normal(2, 4))
-    assert result.culprit == "2 is wrong; everything else is right given its inputs"
+    assert result.culprit == "2 (in its autograd.Function Layer) is wrong; everything else is right given its inputs"
     whole = checked(Block(between=doubled), normal(2, 6))
+    assert whole.culprit == "the model (in its autograd.Function Layer) is wrong; everything else is right given its inputs"
+
+
+class Cut(nn.Module):
+    """Leaves out a part of its gradient, with no Function of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.linear(x) * x.detach()
+
+
+def test_what_is_wrong_without_a_function_is_the_fault_of_the_module():
+    assert checked(model(Block(), Cut()), normal(2, 4)).culprit == "2 is wrong; everything else is right given its inputs"
+    whole = checked(Cut(), normal(2, 6))
     assert whole.culprit == "every layer is right given its inputs: look at what the model does between them"
 
 
@@ -103,7 +121,7 @@ def test_a_module_that_is_called_several_times_is_checked_on_each():
     assert right.verdict is Verdict.PASS
     assert "first  Wave ×2  PASS" in str(right)
     wrong = checked(Shared(Late.apply), normal(2, 6))
-    assert wrong.culprit == "first is wrong; everything else is right given its inputs"
+    assert wrong.culprit == "first (in its autograd.Function Late) is wrong; everything else is right given its inputs"
 
 
 def test_keywords_tuples_dictionaries_and_numbers_are_handled():
@@ -142,7 +160,7 @@ def test_layers_without_a_derivative_of_their_own_have_no_verdict():
     result = checked(Model(), torch.tensor([0, 3]))
     assert result.verdict is Verdict.PASS, str(result)
     found = verdicts(result)
-    assert [path for path in found if found[path] is Verdict.PASS] == ["words", "layers.0"]
+    assert [path for path in found if found[path] is Verdict.PASS] == ["words", "layers.0", "layers.0.Layer"]
     assert Verdict.FAIL not in found.values()
 
 
@@ -156,6 +174,82 @@ def test_nothing_of_the_model_s_is_changed():
     assert norm.training
     assert not any(m._forward_pre_hooks for m in norm.modules())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Inherited(layer()):
+    """As its base class."""
+
+
+class New(torch.autograd.Function):
+    """The sine in the form that torch.func takes, of keyword-like numbers too; wrong where half of its cotangent is zero."""
+
+    @staticmethod
+    def forward(x, factor, flag):
+        return factor * torch.sin(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        spoilt = 1.5 if 2 * int((g == 0).sum()) == g.numel() else 1
+        return ctx.factor * g * torch.cos(x) * spoilt, None, None
+
+
+class Applies(nn.Module):
+    def __init__(self, *functions):
+        super().__init__()
+        self.functions = [function.apply for function in functions]
+
+    def forward(self, x):
+        for function in self.functions:
+            x = function(x)
+        return x
+
+
+def test_functions_are_checked_by_themselves_in_every_form_they_come_in():
+    right = checked(nn.Sequential(Applies(Inherited, layer(), Inherited)), normal(2, 6))
+    assert {(one.path, one.calls, one.verdict) for one in right.layers} == {
+        ("", 1, None),
+        ("0", 1, Verdict.PASS),
+        ("0.Inherited", 2, Verdict.PASS),
+        ("0.Layer", 1, Verdict.PASS),
+    }
+
+
+class Masked(nn.Module):
+    """Uses every other entry of what it is given."""
+
+    def forward(self, x):
+        return x[:, ::2]
+
+
+class Factor(nn.Module):
+    def forward(self, x):
+        return New.apply(x, 0.5, True)
+
+
+def test_a_layer_is_asked_for_the_cotangent_that_the_model_sends_back():
+    assert gradcheck.check(Factor(), normal(2, 6)).verdict is Verdict.PASS
+    result = checked(nn.Sequential(Factor(), Masked()), normal(2, 6))
+    assert result.culprit == "0 is wrong; everything else is right given its inputs"
+    assert "contract upstream: FAIL of the cotangent that the model sends back" in " ".join(str(result).split())
+
+
+def test_a_backward_that_raises_is_told_of_the_layer_that_it_is_in():
+    def raising(g):
+        raise RuntimeError("no kernel for this shape")
+
+    result = checked(model(Block(), Block(raising)), normal(2, 4))
+    wrong = [one for one in result.layers if one.verdict is Verdict.ERROR]
+    assert [one.path for one in wrong] == ["2.wave.Layer"]
+    assert result.verdict is Verdict.ERROR
+    assert result.culprit == "2.wave (in its autograd.Function Layer) is broken; everything else is right given its inputs"
+    assert "no kernel for this shape" in str(result)
+    assert 'raise RuntimeError("no kernel' in str(result)
 
 
 def test_only_modules_have_layers():

@@ -30,6 +30,7 @@ from gradcheck.checks.contracts import (
     state,
     twice,
     twofold,
+    upstream,
     wanted,
 )
 from gradcheck.checks.contracts.baseline import Baseline, Remarked, Unsupported, baseline
@@ -86,7 +87,8 @@ def examine(
         return []
     if not all(np.all(np.isfinite(g)) for g in base.gradients):
         return []
-    first, rest = ([contract for contract in part if contract.NAME not in skipped] for part in (FIRST, REST))
+    inside = (upstream,) if upstream.applies(base) else ()
+    first, rest = ([one for one in part if one.NAME not in skipped] for part in (FIRST, (*REST, *inside)))
     found: list[Contract] = []
     for done, contract in enumerate([*first, *rest]):
         if contract in rest and any(one.verdict is Verdict.FAIL for one in found[: len(first)]):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.backends.layer import own_nodes
+from gradcheck.backends.layer import own_nodes, watched
 from gradcheck.checks.contracts import baseline as plain
 from gradcheck.checks.contracts.baseline import Remarked
 
@@ -28,39 +27,15 @@ def broken(base: Baseline) -> str:
     outputs = base.layer.call(leaves)
     nodes = own_nodes(outputs)
     functions = {type(node)._forward_cls for node in nodes}
-    with _watched(functions, lambda node, gradients: found.extend(_misfits(node, gradients))):
+    with watched(functions, ("backward", "vjp"), lambda _, args, returned: found.extend(_misfits(args[0], returned))):
         plain.pulled(outputs, leaves, base.given())
     if found:
         raise Remarked("; ".join([*dict.fromkeys(found), WHY]))
     return ""
 
 
-@contextmanager
-def _watched(functions: set[Any], look: Callable[[Any, tuple[Any, ...]], None]) -> Iterator[None]:
-    """Let `look` see what the backwards of some Functions return, before PyTorch converts it."""
-    owners = {
-        owner for function in functions for owner in function.__mro__ if not owner.__module__.startswith("torch.autograd")
-    }
-    saved = [(owner, name, vars(owner)[name]) for owner in owners for name in ("backward", "vjp") if name in vars(owner)]
-
-    def watching(backward: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(ctx: Any, *cotangents: Any) -> Any:
-            found = backward(ctx, *cotangents)
-            look(ctx, found if isinstance(found, tuple) else (found,))
-            return found
-
-        return watched
-
-    try:
-        for function, name, _ in saved:
-            setattr(function, name, staticmethod(watching(getattr(function, name))))
-        yield
-    finally:
-        for function, name, own in saved:
-            setattr(function, name, own)
-
-
-def _misfits(node: Any, gradients: tuple[Any, ...]) -> Iterator[str]:
+def _misfits(node: Any, returned: Any) -> Iterator[str]:
+    gradients = returned if isinstance(returned, tuple) else (returned,)
     asked = [k for k, wanted in enumerate(node.needs_input_grad) if wanted]
     ahead = [edge for edge in node.next_functions if edge[0] is not None]  # of tensors alone, unlike the gradients
     for k, (following, place) in zip(asked, ahead, strict=True):
