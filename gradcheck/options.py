@@ -17,6 +17,7 @@ CONTRACTS = {  # what each asks; the last sixteen of an autograd.Function of one
     "deterministic": "the function returns the same on every call",
     "inputs-intact": "the function leaves its differentiable inputs as they are",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
+    "detached": "no gradient comes through to inputs that are declared detached",
     "primal": "the outputs are the same under no_grad",
     "backward-intact": "the backward leaves cotangents, inputs and outputs as they are",
     "deterministic-backward": "the backward returns the same on every call",
@@ -61,6 +62,7 @@ class Options:
             None: gradient descent.
         partners: functions of the same inputs, and with outputs of the same shapes, that `laws` combines the target with;
             none: the target itself at three quarters of its inputs.
+        nondeterministic: go on where the function returns another value on every call; that counts as noise.
         stories: also tell how the estimate at each worst entry was found, step by step; about 40 evaluations each.
         dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
     """
@@ -77,6 +79,7 @@ class Options:
     no_contract: tuple[str, ...] = ()
     by_layer: bool = False
     straight_through: bool = False
+    nondeterministic: bool = False
     stories: bool = False
     checks: tuple[str, ...] = ()
     optimizer: Callable[..., Any] | None = None

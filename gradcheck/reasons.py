@@ -55,6 +55,11 @@ class Reason(Enum):
         "declared with expect='fail', but nothing wrong was found",
         "Remove expect='fail' if the derivative has been mended.",
     )
+    NOTHING_STRAIGHT_THROUGH = (
+        "nothing-straight-through",
+        "declared with expect='straight-through', but the claim is the derivative",
+        "Where the backward has lost its estimator, put it back; where none is meant any more, remove expect=.",
+    )
     DULL = (
         "dull",
         "the function is too noisy, at every step tried, to decide at the asked sharpness",

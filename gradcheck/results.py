@@ -169,12 +169,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Intent:
+    """What is declared to be meant so, and why.
+
+    Attributes:
+        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'.
+        subject: the leaf that is detached, the contract or reason that is tolerated; else ''.
+    """
+
+    kind: str
+    subject: str
+    because: str
+
+
+@dataclass(frozen=True)
 class Contract:
-    """One thing a differentiable function must honour besides its values."""
+    """One thing a differentiable function must honour besides its values.
+
+    Attributes:
+        tolerated: why it decides nothing here, as declared; '' where it does.
+    """
 
     name: str
     verdict: Verdict
     message: str
+    tolerated: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,6 +258,7 @@ class CheckResult:
     """Everything found out about one case.
 
     Attributes:
+        expect: 'pass', 'fail' or 'straight-through', and `because` why; `intents`: all that is declared to be meant so.
         layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
     """
 
@@ -258,6 +278,7 @@ class CheckResult:
     traceback: str = ""
     expect: str = "pass"
     because: str = ""
+    intents: tuple[Intent, ...] = ()
     framework: str = ""
     mode: str = ""
     seed: int = 0
@@ -270,10 +291,17 @@ class CheckResult:
 
     @property
     def outcome(self) -> Verdict:
-        """The verdict a run counts: an expected FAIL counts as PASS, a PASS in its place as FAIL."""
-        if self.expect != "fail" or self.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE):
-            return self.verdict
-        return Verdict.PASS if self.verdict is Verdict.FAIL else Verdict.FAIL
+        """The verdict a run counts: what was declared counts as PASS, a PASS in its place as FAIL."""
+        if self.verdict is Verdict.INCONCLUSIVE and self.tolerates(self.reason.code):
+            return Verdict.PASS
+        if self.expect == "fail" and self.verdict in (Verdict.PASS, Verdict.FAIL):
+            return Verdict.PASS if self.verdict is Verdict.FAIL else Verdict.FAIL
+        missed = self.expect == "straight-through" and self.verdict is Verdict.PASS
+        return Verdict.FAIL if missed and self.reason is not Reason.STRAIGHT_THROUGH else self.verdict
+
+    def tolerates(self, name: str) -> bool:
+        """Whether a contract or reason is declared to decide nothing."""
+        return any(intent.kind == "tolerates" and intent.subject == name for intent in self.intents)
 
     @property
     def ok(self) -> bool:

@@ -107,12 +107,7 @@ def select(
         return tuple(found)
     found = []
     for name in wrt:
-        fits = [i for i, path in enumerate(paths) if name in (path, root_of(path))]
-        if not fits:
-            known = [*paths, *dict.fromkeys(root_of(p) for p in paths)]
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"wrt={name!r} names no input (there are {', '.join(dict.fromkeys(known)) or 'none'}){hint}")
+        fits = _named("wrt", name, paths)
         floats = [i for i in fits if differentiable(leaves[i]) or isinstance(leaves[i], float | complex)]
         if not floats:
             raise InputError(
@@ -120,6 +115,30 @@ def select(
             )
         found += floats
     return tuple(sorted(set(found)))
+
+
+def without(paths: Sequence[str], places: Sequence[int], detached: Sequence[str]) -> tuple[int, ...]:
+    """Those places that are not declared detached.
+
+    Raises:
+        InputError: where a name fits no leaf, or none is left.
+    """
+    apart = {i for name in detached for i in _named("detached", name, paths)}
+    left = tuple(i for i in places if i not in apart)
+    if not left:
+        raise InputError(f"detached={', '.join(detached)}: nothing is left to differentiate with respect to; declare fewer")
+    return left
+
+
+def _named(option: str, name: str, paths: Sequence[str]) -> list[int]:
+    """The places of a leaf, or of all leaves of an argument."""
+    fits = [i for i, path in enumerate(paths) if name in (path, root_of(path))]
+    if not fits:
+        known = [*paths, *dict.fromkeys(root_of(p) for p in paths)]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{option}={name!r} names no input (there are {', '.join(dict.fromkeys(known)) or 'none'}){hint}")
+    return fits
 
 
 def _described(paths: Sequence[str], leaves: Sequence[Any]) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch.autograd import forward_ad
 
 from gradcheck.backends import batched, combined, handwritten, lines, modules, state, steps, vjps
-from gradcheck.backends.calls import Binding, select, shapes_of, take_apart
+from gradcheck.backends.calls import Binding, select, shapes_of, take_apart, without
 from gradcheck.backends.layer import Layer, own_functions
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
@@ -246,9 +246,10 @@ def _leaves(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[_Ta
         raise InputError(f"{', '.join(sparse)} is sparse: expected dense tensors; call .to_sparse() inside the function")
     asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
     if case.wrt is None and any(asked):
-        chosen = [i for i in range(len(values)) if i >= len(asked) or asked[i]]
-        return called, joined, tuple(chosen)
-    return called, joined, select(paths, values, case.wrt, is_differentiable)
+        chosen = tuple(i for i in range(len(values)) if i >= len(asked) or asked[i])
+    else:
+        chosen = select(paths, values, case.wrt, is_differentiable)
+    return called, joined, without(paths, chosen, case.detached)
 
 
 def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:

@@ -66,7 +66,7 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         ClaimError: where a hand-written derivative has the wrong form.
     """
     evaluator = Evaluator(program)
-    gate = gates.examine(evaluator)
+    gate = gates.examine(evaluator, random=options.nondeterministic)
     contracts = tuple(contract for contract in gate.contracts if options.tries(contract.name))
     if gate.stop:
         if gate.stop is Reason.NONDETERMINISTIC and options.tries("primal") and program.layer is not None:

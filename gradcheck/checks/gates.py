@@ -30,8 +30,11 @@ class Gates:
     detail: str = ""
 
 
-def examine(evaluator: Evaluator) -> Gates:
+def examine(evaluator: Evaluator, *, random: bool = False) -> Gates:
     """Evaluate the primal twice and look.
+
+    Args:
+        random: whether the function is declared to return another value on every call.
 
     Raises:
         TargetError: where the function raises on its second call.
@@ -56,7 +59,7 @@ def examine(evaluator: Evaluator) -> Gates:
     same = bool(np.array_equal(again, value))
     spread = nothing if same else noise.spread(lambda _: evaluator(program.point), value)
     contracts = (_deterministic(same, spread, value), _intact(program.mutated(), {leaf.path for leaf in program.leaves}))
-    if np.any(spread > RANDOM * np.maximum(np.abs(value), np.max(np.abs(value)))):
+    if not random and np.any(spread > RANDOM * np.maximum(np.abs(value), np.max(np.abs(value)))):
         return Gates(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
     return Gates(contracts, spread, None)
 

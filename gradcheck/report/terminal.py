@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report import further, layers, story
-from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict, Whereabouts
+from gradcheck.results import CheckResult, Comparison, Contract, Intent, Partial, Reason, RunResult, Verdict, Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,15 +73,26 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     yield from _details(result, verbosity)
     for note in result.notes if verbosity >= VERBOSE else [n for n in result.notes if "-v does not" not in n]:
         yield _indented(Text(note, "dim"))
-    if result.expect == "fail":
+    if result.expect != "pass":
         yield _indented(Text(f"expected: {result.because}", "dim"))
+    for intent in result.intents:
+        if intent.kind != result.expect:
+            yield _indented(Text(f"declared: {_intent(intent, result)}", "dim"))
+
+
+def _intent(intent: Intent, result: CheckResult) -> str:
+    """What is declared and why; of what is tolerated, whether it need be."""
+    told = f"{intent.kind} {intent.subject}".rstrip() + f", as {intent.because}"
+    honoured = any(c.name == intent.subject and c.verdict is Verdict.PASS for c in result.contracts)
+    return f"{told} (not needed: it is honoured)" if intent.kind == "tolerates" and honoured else told
 
 
 def _contracts(contracts: tuple[Contract, ...], *, all_: bool) -> Iterator[RenderableType]:
     for contract in contracts:
         if contract.verdict is not Verdict.PASS or all_:
             verdict = (contract.verdict.value, STYLES[contract.verdict])
-            yield _indented(Text(f"contract {contract.name}: ").append(*verdict).append(f" {contract.message}"))
+            meant = f" (tolerated: {contract.tolerated})" if contract.tolerated else ""
+            yield _indented(Text(f"contract {contract.name}: ").append(*verdict).append(f"{meant} {contract.message}"))
 
 
 def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
@@ -118,10 +129,19 @@ def _headline(result: CheckResult) -> Text:
     ]
     text.append(f"  {', '.join(f for f in facts if f)}  ", "dim")
     text.append(result.verdict.value, STYLES[result.verdict])
-    if result.expect == "fail":
-        told = {Verdict.FAIL: " (expected)", Verdict.PASS: " although expect='fail': " + Reason.EXPECTED_FAIL_PASSED.advice}
-        text.append(told.get(result.verdict, " (expected to fail)"))
-    return text
+    return text.append(_as_expected(result))
+
+
+def _as_expected(result: CheckResult) -> str:
+    """Beside the verdict, how it stands to what was declared."""
+    if result.expect == "pass":
+        return " (tolerated)" if result.ok and result.verdict is not Verdict.PASS else ""
+    if result.outcome is Verdict.FAIL and result.verdict is Verdict.PASS:
+        mended = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
+        return f" although expect={result.expect!r}: {mended.advice}"
+    if result.expect == "straight-through":
+        return ""
+    return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"
 
 
 def _table(comparisons: tuple[Comparison, ...]) -> Table:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 FUNCTION = Kind.AUTOGRAD_FUNCTION.value
+INHERITED = ("straight-through", "tolerates", "nondeterministic")  # what is declared of a model that its layers may do, too
 BAD = (Verdict.FAIL, Verdict.ERROR)
 
 
@@ -52,7 +53,15 @@ def _checked(
     case: Case, one: Captured, call: Call, options: Options, check: Callable[[Case, Options], CheckResult]
 ) -> CheckResult | None:
     """None where a layer has nothing to differentiate."""
-    apart = Case(f"{case.name}.{one.path}", one.target, call.args, call.kwargs, framework="torch", upstream=call.cotangents)
+    apart = Case(
+        f"{case.name}.{one.path}",
+        one.target,
+        call.args,
+        call.kwargs,
+        framework="torch",
+        intents=tuple(intent for intent in case.intents if intent.kind in INHERITED),
+        upstream=call.cotangents,
+    )
     try:
         return check(apart, options)
     except InputError:

@@ -12,6 +12,7 @@ from gradcheck.options import Options, overridden
 from gradcheck.results import CheckResult
 from gradcheck.run.one import check_case
 from gradcheck.targets.case import Case, claims, declared_on, source_of
+from gradcheck.targets.intent import Named, declared
 
 
 def check(
@@ -26,6 +27,11 @@ def check(
     kwargs: Mapping[str, Any] | None = None,
     init: Mapping[str, Any] | None = None,
     framework: str | None = None,
+    expect: str = "pass",
+    because: str = "",
+    detached: Named = (),
+    tolerates: Named = (),
+    nondeterministic: str = "",
     name: str | None = None,
     **options: Any,
 ) -> CheckResult:
@@ -49,6 +55,8 @@ def check(
         kwargs: inputs by name.
         init: arguments that construct the target from `fn`.
         framework: 'numpy' or 'torch', where neither the inputs nor the code tell.
+        expect, because, detached, tolerates, nondeterministic: what is meant to be so, each with a reason, as for
+            `gradcheck.case`.
         name: of the case; seeds derive from it.
         **options: `trials`, `seed`, `rtol`, `mode`, `dtype`, `checks`, `optimizer`, `partners`, `dims` and the others of
             `gradcheck.Options`.
@@ -80,15 +88,20 @@ def check(
         init=init,
         wrt=(wrt,) if isinstance(wrt, str) else wrt and tuple(wrt),
         framework=framework,
+        expect=expect,
+        because=because,
+        intents=declared(
+            expect=expect, because=because, detached=detached, tolerates=tolerates, nondeterministic=nondeterministic
+        ),
         target=title,
         file=file,
         line=line,
     )
-    declared = declared_on(fn)
-    if declared and not inputs and not kwargs and not case.claims:
-        if len(declared) > 1:
-            raise UsageError(f"{title} has {len(declared)} declared cases: give inputs, or run them with `gradcheck run`")
-        case = replace(declared[0], name=title, target=title, file=file, line=line)
+    cases = declared_on(fn)
+    if cases and not inputs and not kwargs and not case.claims:
+        if len(cases) > 1:
+            raise UsageError(f"{title} has {len(cases)} declared cases: give inputs, or run them with `gradcheck run`")
+        case = replace(cases[0], name=title, target=title, file=file, line=line)
     chosen = overridden(Options(), options)
     told = ", ".join(f"{option}={value!r}" for option, value in {"seed": chosen.seed, **options}.items())
     return replace(check_case(case, chosen, alone=True), replay=f"the same call with {told}")

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from gradcheck.errors import UsageError
 from gradcheck.options import Options, overridden
+from gradcheck.results import Intent
+from gradcheck.targets.intent import Named, declared
 
 DECLARED = "__gradcheck_cases__"
 T = TypeVar("T", bound=Callable[..., Any])
@@ -27,7 +29,8 @@ class Case:
         claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
-        expect: 'pass' or 'fail'; `because` says why a case must fail.
+        expect: 'pass', 'fail' or 'straight-through'; `because` says why.
+        intents: all that is declared to be meant so.
         options: overrides of the run's options.
         target: what a user types to name it, where it has such a name.
         upstream: of a layer inside a model, what that sends back to each leaf of the output, by its place.
@@ -45,6 +48,7 @@ class Case:
     framework: str | None = None
     expect: str = "pass"
     because: str = ""
+    intents: tuple[Intent, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     target: str = ""
     file: str | None = None
@@ -55,6 +59,18 @@ class Case:
     def values(self) -> tuple[Any, ...]:
         """All inputs given and declared."""
         return (*self.args, *self.kwargs.values(), *self.declared_args, *self.declared_kwargs.values())
+
+    @property
+    def detached(self) -> tuple[str, ...]:
+        """Names and leaf paths through which no gradient may come."""
+        return tuple(intent.subject for intent in self.intents if intent.kind == "detached")
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Overrides of the run's options, with those that an intent stands for."""
+        kinds = {intent.kind for intent in self.intents}
+        meant = {"straight_through": "straight-through", "nondeterministic": "nondeterministic"}
+        return {**self.options, **{option: True for option, kind in meant.items() if kind in kinds}}
 
     @property
     def stream(self) -> str:
@@ -74,6 +90,9 @@ def case(
     framework: str | None = None,
     expect: str = "pass",
     because: str = "",
+    detached: Named = (),
+    tolerates: Named = (),
+    nondeterministic: str = "",
     name: str = "",
     options: Mapping[str, Any] | None = None,
     **specs: Any,
@@ -89,26 +108,27 @@ def case(
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
         framework: 'numpy' or 'torch', where the arrays and the code do not tell.
-        expect: 'fail' for a case that must fail; then `because` is needed.
-        because: why it must fail; shown in the report.
+        expect: 'fail' for a case that must fail, 'straight-through' for a backward that stands in for a derivative of zero.
+        because: why; shown in the report. Whatever is declared needs a reason: this one, or its own.
+        detached: torch inputs whose gradient must be exactly zero, or None: names, or names with reasons.
+        tolerates: contracts that may be broken, and reasons to be INCONCLUSIVE that are no fault: names, or names with reasons.
+        nondeterministic: why the function returns another value on every call; that then counts as noise.
         name: of this declaration, where a target has several.
         options: overrides such as {'trials': 5, 'rtol': 1e-6}.
         **specs: inputs by name.
 
     Raises:
-        UsageError: for an `expect` that is not 'pass' or 'fail', or a missing `because`, or an option that does not exist.
+        UsageError: for an unknown `expect`, contract or option, or a missing reason.
     """
-    if expect not in ("pass", "fail"):
-        raise UsageError(f"expect={expect!r}: expected 'pass' or 'fail'")
-    if expect == "fail" and not because:
-        raise UsageError("expect='fail' needs because='...': say why this derivative must be found wrong")
-
+    intents = declared(
+        expect=expect, because=because, detached=detached, tolerates=tolerates, nondeterministic=nondeterministic
+    )
     overridden(Options(), options or {})
 
     def declare(target: T) -> T:
         if not hasattr(target, "__dict__"):
             raise UsageError(f"{target!r} cannot carry a case: wrap it in a function of your own and declare that")
-        declared = Case(
+        own = Case(
             name=name,
             fn=target,
             args=args,
@@ -119,9 +139,10 @@ def case(
             framework=framework,
             expect=expect,
             because=because,
+            intents=intents,
             options=options or {},
         )
-        setattr(target, DECLARED, (*vars(target).get(DECLARED, ()), declared))
+        setattr(target, DECLARED, (*vars(target).get(DECLARED, ()), own))
         return target
 
     return declare

@@ -85,7 +85,7 @@ def test_a_case_that_must_fail_says_why():
 
 
 def test_an_unknown_expectation_is_refused_before_the_target_is_seen():
-    with pytest.raises(UsageError, match="expect='wrong': expected 'pass' or 'fail'"):
+    with pytest.raises(UsageError, match="expect='wrong': expected one of 'pass', 'fail', 'straight-through'"):
         case(expect="wrong")
 
 
