@@ -141,6 +141,10 @@ def test_list_names_the_cases(cli, mod):
     assert "broadcast_mse  (expected to fail: " in listed
 
 
+def test_version_says_the_version(cli):
+    assert cli("--version").stdout.startswith("gradcheck 0.")
+
+
 def test_explain_says_what_a_reason_means(cli):
     assert "one-sided slopes" in cli("explain", "kink-subgradient").stdout
     assert cli("explain").stdout.count("\n") > 15

@@ -1,7 +1,4 @@
-"""The command line: reads what was typed, hands it to the planner and the runner, prints a report, sets the exit code.
-
-Data goes to stdout, progress and messages to stderr. Nothing heavy is imported before a command needs it.
-"""
+"""`gradcheck run`."""
 
 from __future__ import annotations
 
@@ -11,9 +8,21 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from gradcheck.cli.app import (
+    EXIT_ERROR,
+    EXIT_FAIL,
+    EXIT_INCONCLUSIVE,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    app,
+    messages,
+    nothing,
+    put,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +31,6 @@ if TYPE_CHECKING:
     from gradcheck.results import RunResult
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Says whether a derivative is right, where it is wrong, and why, with no tolerance to tune.",
-    epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 INCONCLUSIVE under --strict; 5 nothing collected.",
-)
-
-EXIT_FAIL, EXIT_USAGE, EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
-
-Targets = Annotated[list[str], typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
 
 
 @app.command()
@@ -100,7 +96,7 @@ def run(
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
 ) -> None:
     """Check derivatives."""
-    with _messages(), _undisturbed() as ending:
+    with messages(), _undisturbed() as ending:
         from gradcheck.options import Options
         from gradcheck.run.plan import Request, bytes_of, dims, seconds
 
@@ -154,7 +150,7 @@ def _carried_out(request: Request, options: Options, limits: Limits, dim: list[s
     with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
         cases = plan(request)
         if not cases:
-            _nothing(request)
+            nothing(request)
         with _progress(len(cases)) as started:
             return run_cases(
                 cases,
@@ -168,56 +164,6 @@ def _carried_out(request: Request, options: Options, limits: Limits, dim: list[s
                 started=started,
                 ending=ending,
             )
-
-
-@app.command(name="list")
-def list_(target: Targets) -> None:
-    """Name the cases that a target declares."""
-    with _messages():
-        from gradcheck.run.plan import Request, plan
-
-        with redirect_stdout(sys.stderr):
-            cases = [case for text in target for case in plan(Request(targets=[text]))]
-        if not cases:
-            _nothing(Request(targets=target))
-        told = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
-        _put(sys.stdout, "".join(f"{line}\n" for line in told))
-
-
-@app.command()
-def explain(
-    name: Annotated[
-        str | None, typer.Argument(help="A reason, diagnosis or contract, such as kink-subgradient, factor or state.")
-    ] = None,
-) -> None:
-    """Say what a reason, a diagnosis or a contract means and what to do about it."""
-    with _messages():
-        import difflib
-
-        from gradcheck.errors import UsageError
-        from gradcheck.options import CONTRACTS
-        from gradcheck.results import Reason
-        from gradcheck.verdict.diagnose import Diagnosis
-
-        known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
-        if name is None:
-            for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
-                _put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
-            _put(sys.stdout, "contracts:\n" + "".join(f"  {contract:<22}{about}\n" for contract, about in CONTRACTS.items()))
-            return
-        if name not in {**known, **CONTRACTS}:
-            near = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([*known, *CONTRACTS])}"
-            raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
-        if name in CONTRACTS:
-            _put(sys.stdout, f"{name}: {CONTRACTS[name]}.\nTo leave it out: --no-contract {name}\n")
-            return
-        found = known[name]
-        _put(sys.stdout, f"{found.code}: {found.message}.\n")
-        if isinstance(found, Diagnosis):
-            _put(sys.stdout, f"What to do: {found.mend}.\nFor example:\n    {found.example}\n")
-        elif found.advice:
-            _put(sys.stdout, f"{found.advice}\n")
 
 
 def exit_code(run: RunResult, *, strict: bool) -> int:
@@ -236,33 +182,6 @@ def exit_code(run: RunResult, *, strict: bool) -> int:
     return 0
 
 
-def main() -> None:
-    """Run the command line."""
-    try:
-        app()
-    except KeyboardInterrupt:  # before a command began
-        sys.exit(EXIT_INTERRUPTED)
-    finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: Ctrl-C while Python unloads ends that without a word
-
-
-@contextmanager
-def _messages() -> Iterator[None]:
-    """Turn what goes wrong before any case runs into one message and the right exit code."""
-    from gradcheck.errors import GradcheckError, TargetError
-
-    try:
-        yield
-    except GradcheckError as error:
-        frames = f"\n{error.frames}" if isinstance(error, TargetError) and error.frames else ""
-        _stop(f"gradcheck: {error}{frames}", error.exit_code)
-    except KeyboardInterrupt:
-        _stop("gradcheck: interrupted before any case was finished", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        raise typer.Exit(EXIT_ERROR) from None  # the reader has gone: nothing more to say to it
-
-
 @contextmanager
 def _undisturbed() -> Iterator[Callable[[], None]]:
     """Yield what makes this process deaf to Ctrl-C until the end of the block: what was found is then put away whole."""
@@ -278,28 +197,6 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, before)
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    sys.stderr.write(message + "\n")
-    raise typer.Exit(code)
-
-
-def _nothing(request: Request) -> NoReturn:
-    from gradcheck.targets import discover
-
-    if request.keyword:
-        _stop(f"gradcheck: no case fits -k {request.keyword!r}; `gradcheck list` names the cases", EXIT_NOTHING)
-    hints = []
-    for text in request.targets:
-        found = discover.find(text)
-        names = discover.callables_in(found.module) if found.name is None else []
-        hints += [f"    gradcheck run {text}:{name}" for name in names[:5]]
-    offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
-    _stop(
-        f"gradcheck: {', '.join(request.targets)} declares no case; declare one with @gradcheck.case{offer}",
-        EXIT_NOTHING,
-    )
 
 
 def _chosen(request: Request, options: Options) -> dict[str, Any]:
@@ -343,7 +240,7 @@ def _report(run: RunResult, json: str | None, verbosity: int) -> None:
 
     try:
         if json == "-":
-            _put(sys.stdout, as_json.render(run))
+            put(sys.stdout, as_json.render(run))
         elif json is not None:
             files.write(json, as_json.render(run))
     finally:
@@ -356,21 +253,7 @@ def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    _put(stream, terminal.render(run, width=width, color=color, verbosity=verbosity))
-
-
-def _put(stream: TextIO, text: str) -> None:
-    """Write at once, so that a full disk is told here and not by a traceback when Python ends."""
-    from gradcheck.errors import UsageError
-
-    try:
-        stream.write(text)
-        stream.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor is what is left in its buffer to be tried again
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"cannot write to {stream.name}: {error.strerror or error}") from None
+    put(stream, terminal.render(run, width=width, color=color, verbosity=verbosity))
 
 
 @contextmanager
