@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,14 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import further, layers, story
-from gradcheck.results import CheckResult, Comparison, Contract, Intent, Partial, Reason, RunResult, Verdict, Whereabouts
+from gradcheck.report import further, layers, story, words
+from gradcheck.report.words import number
+from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
-UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
 QUIET, NORMAL, VERBOSE, STORIES = -1, 0, 1, 2
 
 
@@ -77,14 +75,7 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield _indented(Text(f"expected: {result.because}", "dim"))
     for intent in result.intents:
         if intent.kind != result.expect:
-            yield _indented(Text(f"declared: {_intent(intent, result)}", "dim"))
-
-
-def _intent(intent: Intent, result: CheckResult) -> str:
-    """What is declared and why; of what is tolerated, whether it need be."""
-    told = f"{intent.kind} {intent.subject}".rstrip() + f", as {intent.because}"
-    honoured = any(c.name == intent.subject and c.verdict is Verdict.PASS for c in result.contracts)
-    return f"{told} (not needed: it is honoured)" if intent.kind == "tolerates" and honoured else told
+            yield _indented(Text(f"declared: {words.meant(intent, result)}", "dim"))
 
 
 def _contracts(contracts: tuple[Contract, ...], *, all_: bool) -> Iterator[RenderableType]:
@@ -122,26 +113,9 @@ def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
 
 def _headline(result: CheckResult) -> Text:
     text = Text(result.case, "bold")
-    facts = [
-        result.framework,
-        f"{result.mode} mode" if result.mode else "",
-        f"{result.trials} trials" if result.trials > 1 else "",
-    ]
-    text.append(f"  {', '.join(f for f in facts if f)}  ", "dim")
+    text.append(f"  {words.facts(result)}  ", "dim")
     text.append(result.verdict.value, STYLES[result.verdict])
-    return text.append(_as_expected(result))
-
-
-def _as_expected(result: CheckResult) -> str:
-    """Beside the verdict, how it stands to what was declared."""
-    if result.expect == "pass":
-        return " (tolerated)" if result.ok and result.verdict is not Verdict.PASS else ""
-    if result.outcome is Verdict.FAIL and result.verdict is Verdict.PASS:
-        mended = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
-        return f" although expect={result.expect!r}: {mended.advice}"
-    if result.expect == "straight-through":
-        return ""
-    return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"
+    return text.append(words.as_expected(result))
 
 
 def _table(comparisons: tuple[Comparison, ...]) -> Table:
@@ -157,11 +131,11 @@ def _table(comparisons: tuple[Comparison, ...]) -> Table:
         fresh = c.wrt != previous
         table.add_row(
             Text(c.wrt if fresh else ""),
-            Text("×".join(map(str, c.shape)) or "scalar" if fresh else "", "dim"),
+            Text(words.shape(c) if fresh else "", "dim"),
             Text(f"{c.method} ~ {c.against}"),
-            Text(_number(c.rel_err)),
-            Text(_number(_relative_bound(c))),
-            Text(_number(c.resolution)),
+            Text(number(c.rel_err)),
+            Text(number(words.relative_bound(c))),
+            Text(number(c.resolution)),
             _verdict(c),
         )
         previous = c.wrt
@@ -180,109 +154,17 @@ def _verdict(c: Comparison) -> Text:
     return text.append(extra + small, "dim") if c.verdict is Verdict.PASS else text
 
 
-def _relative_bound(c: Comparison) -> float:
-    """The bound in the same units as the relative error beside it; NaN at a kink, where slopes have an interval."""
-    if math.isnan(c.rel_err) or (c.reason is Reason.KINK_SUBGRADIENT and c.abs_err == 0):
-        return math.nan
-    return (
-        c.bound * c.rel_err / c.abs_err
-        if c.abs_err and math.isfinite(c.rel_err)
-        else _over(c.bound, max(abs(c.claimed), abs(c.estimate)))
-    )
-
-
-def _over(a: float, b: float) -> float:
-    return a / b if b else math.nan
-
-
 def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
-    """What is not PASS on one leaf: where, by how much, and who stands alone."""
-    groups: dict[tuple[object, ...], list[Comparison]] = {}
-    for c in of_leaf:
-        if c.verdict is not Verdict.PASS:
-            groups.setdefault((c.verdict, c.worst_entry, c.output, c.method, c.trial), []).append(c)
-    said: dict[str, list[Whereabouts]] = defaultdict(list)
-    for group in groups.values():
-        yield _indented(_place(group[0]))
-        for c in group:
-            yield _indented(_values(c), 4)
-        where, known = group[0].where, said[group[0].method]
-        if where and not any(_covers(earlier, where) for earlier in known):
-            known.append(where)
-            yield _indented(Text(_whereabouts(group[0], where)), 4)
-        told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
-        named = [line for line in told if not line.startswith(UNKNOWN)]
-        yield from (_indented(Text(line), 4) for line in named or told)
-        if group[0].self_test and group[0].self_test.slipped:
-            yield _indented(Text(f"slipped through: {', '.join(group[0].self_test.slipped)}"), 4)
-        if group[0].reason.advice:
-            yield _indented(Text(group[0].reason.advice, "dim"), 4)
-    alone = _alone(of_leaf)
+    """What is not PASS on one leaf, and who stands alone."""
+    for told in words.explained(of_leaf):
+        text = Text().append(told.verdict.value, STYLES[told.verdict]).append(f" {told.place}", "bold")
+        yield _indented(text.append(f": {told.why}"))
+        yield from (_indented(Text(line), 4) for line in told.lines)
+        if told.advice:
+            yield _indented(Text(told.advice, "dim"), 4)
+    alone = words.stands_alone(of_leaf)
     if alone:
-        others = sorted({m for c in of_leaf for m in (c.method, c.against)} - {alone})
-        yield _indented(Text(f"{alone} stands alone: {', '.join(others)} agree with each other"), 4)
-
-
-def _covers(known: Whereabouts, where: Whereabouts) -> bool:
-    """Whether the wrong entries of a claim were listed already: of the same ones another method may be sure of fewer."""
-    before, now = ({w.entry for w in which.entries} for which in (known, where))
-    return now <= before and (where.count or 0) <= (known.count or 0)
-
-
-def _place(c: Comparison) -> Text:
-    text = Text().append(c.verdict.value, STYLES[c.verdict]).append(f" {_derivative(c)}", "bold")
-    return text.append(f"{f', trial {c.trial}' if c.trial else ''}: {c.reason.message}")
-
-
-def _whereabouts(c: Comparison, where: Whereabouts) -> str:
-    """How many entries are wrong, and which; where not all were looked at, what that rests on."""
-    listed = len(where.entries)
-    total = f"{c.entries:,} {'entry' if c.entries == 1 else 'entries'}"
-    if where.count == c.entries:
-        return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
-    if where.count is not None:
-        more = f" and {where.count - listed} more" if where.count > listed else ""
-        counted = f"all {where.count} entries of {where.slice}" if where.slice else f"{where.count} of {total}"
-        told = f"{counted} {'is' if where.count == 1 else 'are'} wrong: {_wrong(c, where, more)}"
-        return told if where.examined == 1 else f"{told}; {_share(where)}"
-    looked, wrong = where.sampled
-    others = f"; of {looked} others taken at random {wrong} are wrong" if looked else ""
-    return f"of {total} at least {listed} wrong: {_wrong(c, where)}{others}; {_share(where)}"
-
-
-def _wrong(c: Comparison, where: Whereabouts, more: str = "") -> str:
-    """The wrong entries with what is claimed for what is true; of which output, where it is not the one named above."""
-    others = {w.output for w in where.entries} - {"", c.output}
-    combined = others == {"combination"}
-    of = {output: f" ({output})" for output in others if not combined}
-    named = ", ".join(f"{_index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}{of.get(w.output, '')}" for w in where.entries)
-    return named + more + (" (of a random combination of the outputs)" if combined else "")
-
-
-def _share(where: Whereabouts) -> str:
-    return f"{100 * where.examined:.3g} % of the leaf examined"
-
-
-def _derivative(c: Comparison) -> str:
-    index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
-    along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
-    output = "(a random combination of the outputs)" if c.output == "combination" else c.output
-    return f"∂{output} / ∂{c.wrt}{index}{along}"
-
-
-def _values(c: Comparison) -> Text:
-    return Text(f"{c.method} {c.claimed:.9g}, {c.against} {c.estimate:.9g} ± {c.bound:.0e}: relative error {c.rel_err:.2g}")
-
-
-def _alone(of_leaf: list[Comparison]) -> str | None:
-    """The one method that every other contradicts, while those agree; None where there is no such."""
-    methods = {m for c in of_leaf for m in (c.method, c.against)}
-    for method in sorted(methods):
-        own = [c.verdict for c in of_leaf if method in (c.method, c.against)]
-        rest = [c.verdict for c in of_leaf if method not in (c.method, c.against)]
-        if rest and all(v is Verdict.FAIL for v in own) and all(v is Verdict.PASS for v in rest):
-            return method
-    return None
+        yield _indented(Text(alone))
 
 
 def _stopped(result: CheckResult) -> Iterator[RenderableType]:
@@ -311,7 +193,7 @@ def _stories(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:
         if c.story is None or (c.wrt, c.output, c.worst_entry, c.story.steps) in told:
             continue
         told.add((c.wrt, c.output, c.worst_entry, c.story.steps))
-        yield _indented(Text(f"{_derivative(c)}: ", "bold").append(story.sentence(c.story), "not bold"))
+        yield _indented(Text(f"{words.derivative(c)}: ", "bold").append(story.sentence(c.story), "not bold"))
         yield _indented(story.table(c, c.story), 4)
 
 
@@ -324,22 +206,14 @@ def _partials(partials: tuple[Partial, ...]) -> Table:
     table.add_column("±", justify="right", no_wrap=True)
     table.add_column("rel err", justify="right", no_wrap=True)
     for p in partials:
-        name = f"{p.output}{_index(p.output_entry)} / {p.wrt}{_index(p.entry)}"
+        name = f"{p.output}{words.index(p.output_entry)} / {p.wrt}{words.index(p.entry)}"
         values = [Text(f"{p.values[m]:.6g}" if m in p.values else "") for m in (*methods, "numeric")]
-        table.add_row(Text(name), *values, Text(_number(p.bound)), Text(_number(p.rel_err)))
+        table.add_row(Text(name), *values, Text(number(p.bound)), Text(number(p.rel_err)))
     return table
-
-
-def _index(entry: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, entry))}]" if entry else ""
 
 
 def _indented(text: RenderableType, by: int = 2) -> Padding:
     return Padding(text, (0, 0, 0, by))
-
-
-def _number(x: float) -> str:
-    return "-" if math.isnan(x) else "0" if x == 0 else f"{x:.1e}"
 
 
 def _summary(run: RunResult) -> Iterator[RenderableType]:

@@ -1,0 +1,174 @@
+"""What a comparison says, in sentences: every report for people tells it in the same words."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, Whereabouts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is not PASS at one place of a leaf: which derivative, why in a sentence, more lines, and what to do about it."""
+
+    verdict: Verdict
+    place: str
+    why: str
+    lines: tuple[str, ...]
+    advice: str
+
+
+def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
+    """What is not PASS on one leaf: where, by how much, and the likely cause."""
+    groups: dict[tuple[object, ...], list[Comparison]] = {}
+    for c in of_leaf:
+        if c.verdict is not Verdict.PASS:
+            groups.setdefault((c.verdict, c.worst_entry, c.output, c.method, c.trial), []).append(c)
+    said: dict[str, list[Whereabouts]] = defaultdict(list)
+    for group in groups.values():
+        first = group[0]
+        lines = [values(c) for c in group]
+        if first.where and not any(_covers(earlier, first.where) for earlier in said[first.method]):
+            said[first.method].append(first.where)
+            lines.append(whereabouts(first, first.where))
+        told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
+        lines += [line for line in told if not line.startswith(UNKNOWN)] or told
+        if first.self_test and first.self_test.slipped:
+            lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
+        at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
+        yield Told(first.verdict, at, first.reason.message, tuple(lines), first.reason.advice)
+
+
+def stands_alone(of_leaf: Sequence[Comparison]) -> str:
+    """Which method every other contradicts, in a sentence; '' where there is no such."""
+    alone = _alone(of_leaf)
+    if not alone:
+        return ""
+    others = sorted({m for c in of_leaf for m in (c.method, c.against)} - {alone})
+    return f"{alone} stands alone: {', '.join(others)} agree with each other"
+
+
+def _covers(known: Whereabouts, where: Whereabouts) -> bool:
+    """Whether the wrong entries of a claim were listed already: of the same ones another method may be sure of fewer."""
+    before, now = ({w.entry for w in which.entries} for which in (known, where))
+    return now <= before and (where.count or 0) <= (known.count or 0)
+
+
+def whereabouts(c: Comparison, where: Whereabouts) -> str:
+    """How many entries are wrong, and which; where not all were looked at, what that rests on."""
+    listed = len(where.entries)
+    total = f"{c.entries:,} {'entry' if c.entries == 1 else 'entries'}"
+    if where.count == c.entries:
+        return f"all {total} are wrong" if c.entries > 1 else "the only entry is wrong"
+    if where.count is not None:
+        more = f" and {where.count - listed} more" if where.count > listed else ""
+        counted = f"all {where.count} entries of {where.slice}" if where.slice else f"{where.count} of {total}"
+        told = f"{counted} {'is' if where.count == 1 else 'are'} wrong: {_wrong(c, where, more)}"
+        return told if where.examined == 1 else f"{told}; {_share(where)}"
+    looked, wrong = where.sampled
+    others = f"; of {looked} others taken at random {wrong} are wrong" if looked else ""
+    return f"of {total} at least {listed} wrong: {_wrong(c, where)}{others}; {_share(where)}"
+
+
+def _wrong(c: Comparison, where: Whereabouts, more: str = "") -> str:
+    """The wrong entries with what is claimed for what is true; of which output, where it is not the one named above."""
+    others = {w.output for w in where.entries} - {"", c.output}
+    combined = others == {"combination"}
+    of = {output: f" ({output})" for output in others if not combined}
+    named = ", ".join(f"{index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}{of.get(w.output, '')}" for w in where.entries)
+    return named + more + (" (of a random combination of the outputs)" if combined else "")
+
+
+def _share(where: Whereabouts) -> str:
+    return f"{100 * where.examined:.3g} % of the leaf examined"
+
+
+def derivative(c: Comparison) -> str:
+    """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction."""
+    index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
+    along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
+    output = "(a random combination of the outputs)" if c.output == "combination" else c.output
+    return f"∂{output} / ∂{c.wrt}{index}{along}"
+
+
+def values(c: Comparison) -> str:
+    """The claim beside the estimate."""
+    return f"{c.method} {c.claimed:.9g}, {c.against} {c.estimate:.9g} ± {c.bound:.0e}: relative error {c.rel_err:.2g}"
+
+
+def _alone(of_leaf: Sequence[Comparison]) -> str | None:
+    """The one method that every other contradicts, while those agree; None where there is no such."""
+    methods = {m for c in of_leaf for m in (c.method, c.against)}
+    for method in sorted(methods):
+        own = [c.verdict for c in of_leaf if method in (c.method, c.against)]
+        rest = [c.verdict for c in of_leaf if method not in (c.method, c.against)]
+        if rest and all(v is Verdict.FAIL for v in own) and all(v is Verdict.PASS for v in rest):
+            return method
+    return None
+
+
+def index(entry: tuple[int, ...]) -> str:
+    """An entry's index, as in '[0, 3]'."""
+    return f"[{', '.join(map(str, entry))}]" if entry else ""
+
+
+def number(x: float) -> str:
+    """A number in three characters' precision; '-' where it has no meaning."""
+    return "-" if math.isnan(x) else "0" if x == 0 else f"{x:.1e}"
+
+
+def relative_bound(c: Comparison) -> float:
+    """The bound in the same units as the relative error beside it; NaN at a kink, where slopes have an interval."""
+    if math.isnan(c.rel_err) or (c.reason is Reason.KINK_SUBGRADIENT and c.abs_err == 0):
+        return math.nan
+    return (
+        c.bound * c.rel_err / c.abs_err
+        if c.abs_err and math.isfinite(c.rel_err)
+        else _over(c.bound, max(abs(c.claimed), abs(c.estimate)))
+    )
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b else math.nan
+
+
+def as_expected(result: CheckResult) -> str:
+    """Beside the verdict, how it stands to what was declared."""
+    if result.expect == "pass":
+        return " (tolerated)" if result.ok and result.verdict is not Verdict.PASS else ""
+    if result.outcome is Verdict.FAIL and result.verdict is Verdict.PASS:
+        mended = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
+        return f" although expect={result.expect!r}: {mended.advice}"
+    if result.expect == "straight-through":
+        return ""
+    return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"
+
+
+def meant(intent: Intent, result: CheckResult) -> str:
+    """What is declared and why; of what is tolerated, whether it need be."""
+    told = f"{intent.kind} {intent.subject}".rstrip() + f", as {intent.because}"
+    honoured = any(c.name == intent.subject and c.verdict is Verdict.PASS for c in result.contracts)
+    return f"{told} (not needed: it is honoured)" if intent.kind == "tolerates" and honoured else told
+
+
+def shape(c: Comparison) -> str:
+    """The shape of the leaf."""
+    return "×".join(map(str, c.shape)) or "scalar"
+
+
+def facts(result: CheckResult) -> str:
+    """Framework, mode and trials."""
+    found = (
+        result.framework,
+        f"{result.mode} mode" if result.mode else "",
+        f"{result.trials} trials" if result.trials > 1 else "",
+    )
+    return ", ".join(filter(None, found))
