@@ -10,8 +10,8 @@ import gradcheck
 PACKAGE = Path(gradcheck.__file__).parent
 # Each may import those before it, none after.
 FLOORS = [
-    "errors", "listening", "reasons", "results", "options", "seeds", "tracebacks", "trees", "targets", "backends", "evidence",
-    "verdict", "checks", "run", "report", "reference", "cli",
+    "errors", "listening", "reasons", "comparison", "results", "options", "seeds", "tracebacks",
+    "trees", "targets", "backends", "evidence", "verdict", "checks", "run", "report", "reference", "cli",
 ]  # fmt: skip
 BLIND = {
     "evidence": {"targets", "backends"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Leaf, Unavailable
-from gradcheck.checks import beside, claims, culprit, diagnosis, groups, own_dtype, partials, self_test, straight
+from gradcheck.checks import beside, claims, culprit, diagnosis, groups, own_dtype, partials, picture, self_test, straight
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
@@ -86,6 +86,7 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
     line = self_test.scored(
         line, gradient, self_test.slips_through(sheet, along, line.rtol), error, rng, shape=shape, something=something
     )
+    line = replace(line, picture=picture.of(c, units))
     ask = bench.options.stories or line.verdict is Verdict.FAIL
     return told(line, c, sheet, units) if ask else line
 
