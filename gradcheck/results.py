@@ -237,7 +237,7 @@ def _to_plain(value: Any) -> Any:
 def _converter() -> Any:
     from cattrs.preconf.json import make_converter
 
-    converter = make_converter()
+    converter = make_converter(unstruct_collection_overrides={tuple: list})
     converter.register_unstructure_hook(float, lambda x: x if math.isfinite(x) else str(x))
     converter.register_structure_hook(float, lambda x, _: float(x))
     return converter

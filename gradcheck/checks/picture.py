@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradcheck.checks.sheet import Compared
     from gradcheck.evidence.line import F64
 
+FOLDED = 32  # entries of a vector in a row
 SIDE_WRONG, SIDE = 32, 12  # cells a side, where an entry is wrong and where none is
 POINTS_WRONG, POINTS = 96, 32  # numbers
 
@@ -43,9 +44,9 @@ def of(c: Compared, units: F64) -> Picture:
 def _cells(shape: tuple[int, ...], side: int) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:
     """Row and column of the cell that each entry falls into, (n, 2): at most `side` of each."""
     count = math.prod(shape)
-    columns = shape[-1] if len(shape) > 1 else min(count, side)
+    columns = shape[-1] if len(shape) > 1 else min(count, FOLDED)
     rows, across = np.divmod(np.arange(count), columns)
-    blocks = [-(-size // side) for size in (int(rows.max()) + 1, columns)]
+    blocks = [-(-size // allowed) for size, allowed in ((int(rows.max()) + 1, side), (columns, max(side, FOLDED)))]
     return np.stack([rows // blocks[0], across // blocks[1]], axis=1)
 
 

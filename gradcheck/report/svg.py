@@ -80,7 +80,8 @@ def _levels(claim: float, bound: float, method: str) -> list[tuple[float, str, s
 def _level(y: Axis, error: float, kind: str, label: str) -> str:
     at = y.at(error)
     line = f'<line class="{kind}" x1="{LEFT}" y1="{at:g}" x2="{WIDTH - RIGHT}" y2="{at:g}"/>'
-    return f'{line}<text x="{WIDTH - RIGHT - 4}" y="{at - 4:g}" text-anchor="end">{escape(label)}</text>'
+    beside = at - 4 if at > TOP + 12 else at + 12  # inside the frame
+    return f'{line}<text x="{WIDTH - RIGHT - 4}" y="{beside:g}" text-anchor="end">{escape(label)}</text>'
 
 
 def scatter(picture: Picture, name: str, told: str, method: str) -> str:

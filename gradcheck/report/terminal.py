@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gradcheck.report import further, layers, story, words
 from gradcheck.report.words import number
-from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict
+from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +60,8 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     yield _headline(result)
     if result.comparisons:
         yield _table(result.comparisons)
-    for wrt in dict.fromkeys(c.wrt for c in result.comparisons):
-        yield from _explained([c for c in result.comparisons if c.wrt == wrt])
+    for of_leaf in words.by_leaf(result.comparisons):
+        yield from _explained(of_leaf)
     yield from _contracts(result.contracts, all_=verbosity >= VERBOSE)
     if (not result.comparisons and not result.layers) or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
@@ -94,8 +94,8 @@ def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
         yield _indented(Text(f"{layer.path}  {layer.kind}", "bold"))
         if layer.verdict is Verdict.ERROR:
             yield _indented(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
-        for wrt in dict.fromkeys(c.wrt for c in layer.comparisons):
-            yield from _explained([c for c in layer.comparisons if c.wrt == wrt])
+        for of_leaf in words.by_leaf(layer.comparisons):
+            yield from _explained(of_leaf)
         yield from _contracts(layer.contracts, all_=False)
     if result.culprit:
         yield _indented(Text(result.culprit, "bold"))
@@ -143,15 +143,8 @@ def _table(comparisons: tuple[Comparison, ...]) -> Table:
 
 
 def _verdict(c: Comparison) -> Text:
-    text = Text(c.verdict.value, STYLES[c.verdict])
-    extra = {
-        Reason.KINK_SUBGRADIENT: " kink",
-        Reason.BOTH_ZERO: " zero",
-        Reason.TIE: " tie",
-        Reason.STRAIGHT_THROUGH: " declared",
-    }.get(c.reason, "")
-    small = f" {c.unresolved} small" if c.unresolved and not extra else ""
-    return text.append(extra + small, "dim") if c.verdict is Verdict.PASS else text
+    remark = words.remark(c)
+    return Text(c.verdict.value, STYLES[c.verdict]).append(f" {remark}" if remark else "", "dim")
 
 
 def _explained(of_leaf: list[Comparison]) -> Iterator[RenderableType]:

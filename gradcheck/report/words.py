@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
 
+WAYS = {  # to pass
+    Reason.KINK_SUBGRADIENT: "kink",
+    Reason.BOTH_ZERO: "zero",
+    Reason.TIE: "tie",
+    Reason.STRAIGHT_THROUGH: "declared",
+}
+
 
 @dataclass(frozen=True)
 class Told:
@@ -157,6 +164,22 @@ def meant(intent: Intent, result: CheckResult) -> str:
     told = f"{intent.kind} {intent.subject}".rstrip() + f", as {intent.because}"
     honoured = any(c.name == intent.subject and c.verdict is Verdict.PASS for c in result.contracts)
     return f"{told} (not needed: it is honoured)" if intent.kind == "tolerates" and honoured else told
+
+
+def remark(c: Comparison) -> str:
+    """What to say beside PASS: in which way, or how many entries are too small to be judged by their own size."""
+    if c.verdict is not Verdict.PASS:
+        return ""
+    small = f"{c.unresolved} small" if c.unresolved else ""
+    return WAYS.get(c.reason, small)
+
+
+def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Leaf by leaf, in the order in which they first come."""
+    groups: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        groups.setdefault(c.wrt, []).append(c)
+    return list(groups.values())
 
 
 def shape(c: Comparison) -> str:

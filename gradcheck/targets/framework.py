@@ -133,6 +133,8 @@ def _named(function: Any, seen: set[int] | None = None) -> Iterator[str | None]:
     for value in values:
         if isinstance(value, types.ModuleType):
             yield _root(value.__name__)
+        elif kind_of(value) is not Kind.FUNCTION:
+            yield "torch"
         else:
             yield _root(getattr(value, "__module__", None) if callable(value) else type(value).__module__)
             if getattr(value, "__globals__", None) is function.__globals__:

@@ -231,3 +231,11 @@ def test_a_framework_is_told_without_importing_any():
     shown = "import sys; print({'numpy', 'torch'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", f"{used}; {shown}"], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
+
+
+def test_a_function_that_applies_a_layer_of_the_user_s_own_is_of_its_framework():
+    from elementwise import layer
+
+    own, module = layer(), torch.nn.Identity()
+    assert infer(lambda x: own.apply(x), []) == "torch"
+    assert infer(lambda x: module(x), []) == "torch"

@@ -1,0 +1,146 @@
+"""The run as one self-contained page: reads without scripts, on a phone, in the dark and on paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.report import story, svg, words
+from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
+DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
+LISTED = 64  # rows of the table beside a picture
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, what it shows in a sentence, and its numbers."""
+
+    svg: Markup
+    told: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    shades: bool = False
+
+
+@dataclass
+class Node:
+    """A layer and what lies inside it."""
+
+    name: str
+    layer: LayerResult
+    inside: list[Node] = field(default_factory=list)
+
+
+def render(run: RunResult) -> str:
+    """Return the page."""
+    environment = _environment()
+    counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
+    found = {result.outcome.value for result in run.results}
+    filters = [("all", "all"), *((v.value, v.value) for v in Verdict if v.value in found)]
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        words=words,
+        signs=SIGNS,
+        counts=counts,
+        filters=filters,
+        evaluations=sum(result.evaluations for result in run.results),
+        figures_of=lambda of, name, passed: list(figures(of, f"p{name}{'y' if passed else 'n'}", passed=passed)),
+        tree_of=tree,
+        css=_raw("page.css"),
+        js=_raw("page.js"),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_folder()), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _folder() -> Path:
+    return Path(__file__).parent / "templates"
+
+
+def _raw(name: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup((_folder() / name).read_text(encoding="utf-8"))
+
+
+def tree(layers: Sequence[LayerResult]) -> Node:
+    """The layers as they lie in each other; the first is the model."""
+    grown: dict[str, Node] = {}
+    for layer in layers:
+        above, _, name = layer.path.rpartition(".")
+        node = Node(name or layer.kind, layer)
+        if layer.path:
+            grown[above].inside.append(node)
+        grown[layer.path] = node
+    return grown[""]
+
+
+def figures(of: CheckResult | LayerResult, name: str, *, passed: bool) -> Iterator[Figure]:
+    """The pictures of a case's comparisons: of those that passed, or of the others.
+
+    Args:
+        name: what their names on the page begin with.
+    """
+    kind = [c for c in of.comparisons if (c.verdict is Verdict.PASS) is passed and (c.story or c.picture)]
+    for k, c in enumerate(kind[:DRAWN]):
+        yield from _of_story(c, f"{name}-{k}s")
+        yield from _of_picture(c, f"{name}-{k}p")
+
+
+def _figure(
+    drawing: str, told: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], **more: Any
+) -> Iterator[Figure]:
+    from markupsafe import Markup
+
+    if drawing:
+        yield Figure(Markup(drawing), told, columns, tuple(rows[:LISTED]), **more)
+
+
+def _of_story(c: Comparison, name: str) -> Iterator[Figure]:
+    if c.story is None:
+        return
+    s = c.story
+    told = f"{words.derivative(c)}: {story.sentence(s)}."
+    rows = [
+        (f"{h:.1e}", f"{d:.9g}", f"{b:.0e}", f"{abs(d - s.value):.0e}")
+        for h, d, b in zip(s.steps, s.differences, s.bounds, strict=True)
+    ]
+    yield from _figure(svg.steps(c, s, name, told), told, ("step", "difference", "± noise", "off by"), rows)
+
+
+def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
+    if c.picture is None:
+        return
+    p = c.picture
+    marked = sum(p.wrong)
+    count = c.where.count if c.where and c.where.count is not None else None
+    state = f"{count or marked} wrong" if marked else f"largest {words.number(_largest(p.errors))}"
+    told = f"Relative error of {c.method} ~ {c.against} over {c.wrt} ({words.shape(c)}): {state}."
+    cells = sorted(((e, k) for k, e in enumerate(p.errors) if not math.isnan(e)), reverse=True)
+    rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
+    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, shades=True)
+    pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
+    off = "some lie off the diagonal" if marked else "all lie on the diagonal"
+    told = f"{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
+    yield from _figure(svg.scatter(p, f"{name}n", told, c.method), told, (c.method, "numeric"), pairs)
+
+
+def _largest(errors: Sequence[float]) -> float:
+    return max((e for e in errors if not math.isnan(e)), default=math.nan)

@@ -1,0 +1,115 @@
+"""The page holds all of a run, escapes what is the user's, needs nothing from outside, and stays small."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from elementwise import changed, layer
+
+import gradcheck
+from gradcheck import Verdict, normal
+from gradcheck.report import html
+from gradcheck.results import RunResult
+
+EVIL = "<script>alert(1)</script>"
+VOID = {"meta", "link", "br", "input"}
+
+
+class Outline(HTMLParser):
+    """Reads a page strictly: every tag closed, every name unique."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.tags, self.attributes, self.text = [], [], [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def results():
+    wrong = gradcheck.check(layer(changed(3, factor=1.5)), normal(4, 3), name=EVIL)
+    right = gradcheck.check(torch.sin, normal(3), name="right")
+
+    def raising(x):
+        raise ValueError(EVIL)
+
+    broken = gradcheck.check(raising, torch.ones(3))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh())
+    layered = gradcheck.check(model, normal(2, 3), by_layer=True, name="layered")
+    tables = gradcheck.check(torch.sin, normal(3), checks=("differential", "sensitivity"), name="tables")
+    return wrong, right, broken, layered, tables
+
+
+def page(results, **fields):
+    return html.render(RunResult("0.1", {"python": EVIL}, 0, {}, tuple(results), **fields))
+
+
+def test_a_page_is_whole_and_every_name_on_it_unique(results):
+    found = Outline(page(results))
+    assert len(found.ids) == len(set(found.ids))
+    names = set(found.ids)
+    for name, value in found.attributes:
+        if name == "aria-labelledby":
+            assert set(value.split()) <= names
+        if name == "href" and value.startswith("#"):
+            assert value[1:] in names
+
+
+def test_what_is_the_user_s_is_escaped(results):
+    text = page(results)
+    assert text.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_nothing_is_asked_of_other_places(results):
+    found = Outline(page(results))
+    places = [value for name, value in found.attributes if name in ("src", "href", "action", "srcset")]
+    assert all(value.startswith(("#", "data:")) for value in places)
+    assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg|http-equiv", "", page(results))
+
+
+def test_everything_that_was_found_is_told(results):
+    text = Outline(page(results)).text
+    wrong, _, _, layered, _ = results
+    for c in wrong.comparisons:
+        assert f"{c.claimed:.9g}" in text or c.verdict is Verdict.PASS
+    for told in ("1 of 12 entries is wrong", "x[1, 0]", "Replay", "linear-vjp", "slope", "share", "ValueError", "0  Linear"):
+        assert re.sub(r"\s+", " ", told) in re.sub(r"\s+", " ", text), told
+    assert all(layer.kind in text for layer in layered.layers)
+
+
+def test_pictures_have_a_title_a_description_and_their_numbers(results):
+    found = Outline(page(results[:1]))
+    drawings = found.tags.count("svg")
+    assert drawings >= 3
+    assert found.tags.count("desc") == drawings == found.tags.count("figure")
+    assert found.text.count("The numbers") == drawings
+
+
+def test_200_cases_stay_under_3_mb(results):
+    wrong, right, *_ = results
+    many = [replace(right, case=f"case {k}") for k in range(190)] + [replace(wrong, case=f"wrong {k}") for k in range(10)]
+    assert len(page(many).encode()) < 3e6
+
+
+def test_a_run_without_a_case_and_one_that_was_interrupted():
+    assert "No case was checked" in page([])
+    assert "interrupted: 0 of 3 cases are finished" in page([], interrupted=True, planned=3)
