@@ -25,7 +25,7 @@ from gradcheck.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gradcheck.options import Options
     from gradcheck.results import RunResult
@@ -94,6 +94,7 @@ def run(
         list[str] | None, typer.Option(help="module:name of a function of the same inputs, for the laws. Repeatable.")
     ] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
+    html: Annotated[str | None, typer.Option("--html", help="Write the run as one self-contained page to this path.")] = None,
 ) -> None:
     """Check derivatives."""
     with messages(), _undisturbed() as ending:
@@ -130,7 +131,7 @@ def run(
         )
         limits = Limits(jobs, seconds(timeout) if timeout else None, fail_fast, strict)
         result = _carried_out(request, options, limits, dim or [], ending)
-        _report(result, json, -1 if quiet else verbose)
+        _report(result, {"json": json, "html": html}, -1 if quiet else verbose)
     raise typer.Exit(exit_code(result, strict=strict))
 
 
@@ -233,18 +234,17 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     return replay_command(options, given)
 
 
-def _report(run: RunResult, json: str | None, verbosity: int) -> None:
-    """The table is shown although the JSON could not be written: that is said below it."""
-    from gradcheck.report import files
-    from gradcheck.report import json as as_json
+def _report(run: RunResult, asked: Mapping[str, str | None], verbosity: int) -> None:
+    """The table is shown although a file could not be written: that is said below it."""
+    from gradcheck.report import formats
 
+    to_stdout = [name for name, path in asked.items() if path == "-"]
     try:
-        if json == "-":
-            put(sys.stdout, as_json.render(run))
-        elif json is not None:
-            files.write(json, as_json.render(run))
+        for name in to_stdout:
+            put(sys.stdout, formats.render(name, run))
+        formats.write(run, {name: path for name, path in asked.items() if path not in (None, "-")})
     finally:
-        _show(run, verbosity, to_stderr=json == "-")
+        _show(run, verbosity, to_stderr=bool(to_stdout))
 
 
 def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:

@@ -1,0 +1,45 @@
+"""The file formats of a run, by name: each a module of this folder with `render(run) -> str`, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradcheck.results import RunResult
+
+FORMATS = {
+    "json": "the run as JSON",
+    "html": "the run as one self-contained page",
+}  # what is written; the module is named after the format, with _ for -
+
+
+def render(name: str, run: RunResult) -> str:
+    """Return the text of one format."""
+    module = importlib.import_module(f"gradcheck.report.{name.replace('-', '_')}")
+    text: str = module.render(run)
+    return text
+
+
+def write(run: RunResult, places: Mapping[str, str]) -> None:
+    """Write a file for each format that is asked for; one that cannot be written does not keep the others from it.
+
+    Args:
+        places: paths by format.
+
+    Raises:
+        UsageError: where some cannot be written, with a line for each.
+    """
+    from gradcheck.errors import UsageError
+    from gradcheck.report import files
+
+    failed = []
+    for name, path in places.items():
+        try:
+            files.write(path, render(name, run))
+        except UsageError as error:
+            failed.append(str(error))
+    if failed:
+        raise UsageError("\n".join(failed))
