@@ -47,8 +47,8 @@ def worst_place(c: Compared) -> tuple[int, int]:
 
 
 def _counted(c: Compared) -> NDArray[np.bool_]:
-    """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink."""
-    kinky = (c.seen == Reason.KINK_SUBGRADIENT) | (c.seen == Reason.TIE)
+    """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink nor declared."""
+    kinky = (c.seen == Reason.KINK_SUBGRADIENT) | (c.seen == Reason.TIE) | (c.seen == Reason.STRAIGHT_THROUGH)
     return np.asarray((c.code == 0) & ~kinky & (c.sides.size > c.sides.allowed), dtype=bool)
 
 
