@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Leaf
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of an operator by
+OURS = "gradcheck.backends."  # where Functions of our own are, which make sparse tensors
 NODES = 100_000  # of a graph that are looked through for functions of the user's own
 
 
@@ -65,7 +66,7 @@ def nodes(outputs: Sequence[Any]) -> Iterator[Any]:
 
 
 def _own(function: type | None) -> bool:
-    return function is not None and (not function.__module__.startswith("torch.") or _registered(function))
+    return function is not None and (not function.__module__.startswith(("torch.", OURS)) or _registered(function))
 
 
 def _registered(function: type) -> bool:

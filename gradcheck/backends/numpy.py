@@ -74,6 +74,8 @@ def call_user(
     """Call the user's code; its exceptions become a TargetError with their frames, and the shapes of the inputs."""
     try:
         return function(*args, **kwargs)
+    except TargetError:
+        raise
     except Exception as error:
         given = f", given {described(call)}" if call is not None else ""
         raise TargetError(f"{what} raised {one_line(error)}{given}", user_frames(error)) from None

@@ -7,7 +7,7 @@ where the target runs in float64 and its value is the same there; else in its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 from torch.autograd import forward_ad
 
 from gradcheck.backends import batched, combined, handwritten, lines, modules, state, steps, vjps
-from gradcheck.backends.calls import Binding, select, shapes_of, take_apart, without
+from gradcheck.backends.called import Called, called_with, densely, is_differentiable
+from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.layer import Layer, own_functions
-from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.program import (
     EPS,
@@ -36,7 +36,6 @@ from gradcheck.backends.tensors import (
     default_of,
     flat_of,
     flat_of_all,
-    fresh,
     like_layout,
     name_of,
     seed,
@@ -45,7 +44,7 @@ from gradcheck.backends.tensors import (
     wide_default,
     with_moved,
 )
-from gradcheck.errors import InputError, TargetError
+from gradcheck.errors import TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs
@@ -90,25 +89,6 @@ def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable
     return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is called: a plain callable, or a module with its parameters and buffers given from outside."""
-
-    fn: Callable[..., Any]
-    parameters: tuple[str, ...]
-    frozen: dict[str, torch.Tensor]
-    argument_count: int
-
-    def __call__(self, tensors: Sequence[Any], bound: Binding, *, wide: bool) -> Any:
-        args, kwargs = bound.call.rebuild(tensors[: self.argument_count])
-        if kind_of(self.fn) is not Kind.MODULE:
-            return self.fn(*args, **kwargs)
-        held = {name: fresh(t, wide) for name, t in self.frozen.items()}
-        given = dict(zip(self.parameters, tensors[self.argument_count :], strict=True))
-        with attributes_restored(self.fn):
-            return torch.func.functional_call(self.fn, {**held, **given}, args, kwargs)  # type: ignore[arg-type]
-
-
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     """Bind a function, Function or module to its inputs; a module's trainable parameters are leaves `params['name']`.
 
@@ -116,7 +96,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         InputError: where nothing is differentiable.
         TargetError: where the target raises at the primal, or returns no floating-point tensor.
     """
-    called, call, places = _leaves(case, target, inputs)
+    called, call, places = called_with(case, target, inputs)
     tensors = [torch.as_tensor(call.leaves[i]) for i in places]
     leaves = layout_leaves(
         [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [name_of(t.dtype) for t in tensors]
@@ -126,7 +106,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     before = state.snapshot()
     with torch.enable_grad():
         first = call_user(
-            "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, call
+            "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, called.given
         )
     drawn = state.changed(before)
     run = state.replayed(called, drawn)
@@ -168,7 +148,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
 
     return Program(
         framework="torch",
-        shapes=shapes_of(call, bound.outputs),
+        shapes=shapes_of(called.given, bound.outputs),
         name=case.name,
         fn=state.replayed(called.fn, drawn),
         composed=_composed(run, called, bound),
@@ -207,49 +187,24 @@ def _layer(
         call,
         own_functions(flatten(first).leaves),
         random,
-        [upstream.get(i) for i in bound.kept] if upstream else None,
+        [_dense(upstream.get(i)) for i in bound.kept] if upstream else None,
     )
 
 
-def _composed(run: Callable[..., Any], called: _Target, bound: Binding) -> Composed:
+def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Composed:
     """The derivative of a combination, by PyTorch."""
 
     def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
         if function is None:
             return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
-        args, kwargs = bound.call.rebuild(values[: called.argument_count])
-        return flatten(function(*args, **kwargs)).leaves  # type: ignore[return-value]
+        args, kwargs, _ = called.arguments(values, bound)
+        return flatten(densely(function(*args, **kwargs))).leaves  # type: ignore[return-value]
 
     def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
         with torch.enable_grad():
             return combined.vjp(call, _tensors(bound, at, requires_grad=True), bound, members, combine, cotangent)
 
     return composed
-
-
-def _leaves(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[_Target, Any, tuple[int, ...]]:
-    """Join a module's trainable parameters to the call's leaves, and choose what to differentiate with respect to."""
-    call = take_apart(inputs)
-    trainable: dict[str, torch.Tensor] = {}
-    frozen: dict[str, torch.Tensor] = {}
-    if kind_of(target) is Kind.MODULE:
-        named = {**dict(target.named_parameters()), **dict(target.named_buffers())}  # type: ignore[attr-defined]
-        trainable = {k: t for k, t in named.items() if t.requires_grad}
-        frozen = {k: t for k, t in named.items() if not t.requires_grad}
-    paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
-    values = (*call.leaves, *trainable.values())
-    fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
-    called = _Target(fn, tuple(trainable), frozen, len(call.leaves))
-    joined = type(call)(paths, values, call.positional, call.named)
-    sparse = [p for p, v in zip(paths, values, strict=True) if isinstance(v, torch.Tensor) and v.layout is not torch.strided]
-    if sparse:
-        raise InputError(f"{', '.join(sparse)} is sparse: expected dense tensors; call .to_sparse() inside the function")
-    asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
-    if case.wrt is None and any(asked):
-        chosen = tuple(i for i in range(len(values)) if i >= len(asked) or asked[i])
-    else:
-        chosen = select(paths, values, case.wrt, is_differentiable)
-    return called, joined, without(paths, chosen, case.detached)
 
 
 def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
@@ -262,11 +217,6 @@ def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
     paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
     kept = tuple(i for i, _ in attached)
     return replace(bound, kept=kept, outputs=layout_leaves(list(paths), list(shapes), list(dtypes))), detached
-
-
-def is_differentiable(leaf: Any) -> bool:
-    """Whether a leaf is a floating or complex tensor."""
-    return isinstance(leaf, torch.Tensor) and name_of(leaf.dtype) in EPS
 
 
 def _beside_each_other(bound: Binding, at: F64, seen: list[Any], *, wide: bool) -> tuple[list[Any], list[Any]]:
@@ -367,19 +317,16 @@ def _has_jvp(target: Any) -> bool:
     return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
 
 
-def _written(case: Case, bound: Binding, first: Any, called: _Target) -> Claim | None:
+def _written(case: Case, bound: Binding, first: Any, called: Called) -> Claim | None:
     host = handwritten.Host(
         bound.leaves,
         bound.outputs,
         max(EPS[leaf.dtype] for leaf in bound.leaves),
-        lambda at: bound.call.rebuild(_tensors(bound, at)),
+        lambda at: called.arguments(_tensors(bound, at), bound)[:2],
         lambda v: _cotangent(first, bound, v),
         lambda u: [tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype)) for leaf in bound.leaves],
         to_numpy,
-        lambda at: {
-            **called.frozen,
-            **dict(zip(called.parameters, _tensors(bound, at)[called.argument_count :], strict=True)),
-        },
+        lambda at: {**called.frozen, **called.arguments(_tensors(bound, at), bound)[2]},
     )
     return handwritten.claim(case.claims, host)
 

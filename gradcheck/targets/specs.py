@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Spec:
     params: tuple[tuple[str, Any], ...] = ()
     dtype: str | None = None
     layout: str = "contiguous"
+    __tree_atom__: ClassVar[bool] = True  # a leaf of pytrees, though a dataclass
 
     def __post_init__(self) -> None:
         """Check sizes, dtype and layout.

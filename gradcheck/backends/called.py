@@ -1,0 +1,101 @@
+"""What a torch target is called with: its inputs and a module's parameters as one list of leaves, and how they get there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends import sparse
+from gradcheck.backends.calls import Binding, Call, select, take_apart, without
+from gradcheck.backends.modules import attributes_restored
+from gradcheck.backends.program import EPS
+from gradcheck.backends.tensors import fresh, name_of
+from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from gradcheck.targets.case import Case
+    from gradcheck.targets.signature import Inputs
+
+
+@dataclass(frozen=True)
+class Called:
+    """What is called: a plain callable, or a module with its parameters and buffers given from outside.
+
+    Attributes:
+        parameters: names of those that are leaves; they come after the leaves of the arguments.
+        frozen: the module's other parameters and its buffers.
+        patterns: by place, of the leaves that are values of sparse tensors.
+        given: inputs and parameters as the user has them, sparse ones as tensors.
+    """
+
+    fn: Callable[..., Any]
+    parameters: tuple[str, ...]
+    frozen: dict[str, torch.Tensor]
+    patterns: Mapping[int, sparse.Pattern]
+    given: Call
+
+    def __call__(self, leaves: Sequence[Any], bound: Binding, *, wide: bool) -> Any:
+        """What the target returns, sparse tensors in it as dense ones."""
+        args, kwargs, given = self.arguments(leaves, bound)
+        if kind_of(self.fn) is not Kind.MODULE:
+            return densely(self.fn(*args, **kwargs))
+        held = {name: fresh(t, wide) for name, t in self.frozen.items()}
+        with attributes_restored(self.fn):
+            return densely(torch.func.functional_call(self.fn, {**held, **given}, args, kwargs))  # type: ignore[arg-type]
+
+    def arguments(self, leaves: Sequence[Any], bound: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        """The arguments by position and by name, and the parameters by name, made of leaves."""
+        values = [sparse.laid(x, self.patterns[i]) if i in self.patterns else x for i, x in enumerate(leaves)]
+        own = len(values) - len(self.parameters)
+        return *bound.call.rebuild(values[:own]), dict(zip(self.parameters, values[own:], strict=True))
+
+
+def densely(returned: Any) -> Any:
+    """What a target returned, with sparse tensors as dense ones."""
+    flat = flatten(returned)
+    if not any(map(sparse.is_sparse, flat.leaves)):
+        return returned
+    return flat.rebuild([sparse.dense(x) if sparse.is_sparse(x) else x for x in flat.leaves])
+
+
+def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[Called, Call, tuple[int, ...]]:
+    """Join a module's trainable parameters to the call's leaves, and choose what to differentiate with respect to.
+
+    Raises:
+        InputError: where nothing is differentiable.
+    """
+    call = take_apart(inputs)
+    trainable: dict[str, torch.Tensor] = {}
+    frozen: dict[str, torch.Tensor] = {}
+    if kind_of(target) is Kind.MODULE:
+        named = {**dict(target.named_parameters()), **dict(target.named_buffers())}  # type: ignore[attr-defined]
+        trainable = {k: t for k, t in named.items() if t.requires_grad}
+        frozen = {k: t for k, t in named.items() if not t.requires_grad}
+    paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
+    given = Call(paths, (*call.leaves, *trainable.values()), call.positional, call.named)
+    fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
+    patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(given.leaves) if sparse.is_sparse(x)}
+    called = Called(fn, tuple(trainable), frozen, patterns, given)
+    joined = _by_values(given, patterns)
+    asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
+    if case.wrt is None and any(asked):
+        chosen = tuple(i for i in range(len(joined.leaves)) if i >= len(asked) or asked[i])
+    else:
+        chosen = select(joined.paths, joined.leaves, case.wrt, is_differentiable)
+    return called, joined, without(joined.paths, chosen, case.detached)
+
+
+def _by_values(call: Call, patterns: Mapping[int, sparse.Pattern]) -> Call:
+    """The same with the values of sparse tensors in their place."""
+    paths = [path + sparse.VALUES if i in patterns else path for i, path in enumerate(call.paths)]
+    leaves = [sparse.values_of(x.detach()) if i in patterns else x for i, x in enumerate(call.leaves)]
+    return Call(tuple(paths), tuple(leaves), call.positional, call.named)
+
+
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf is a floating or complex tensor."""
+    return isinstance(leaf, torch.Tensor) and name_of(leaf.dtype) in EPS

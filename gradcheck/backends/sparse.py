@@ -1,0 +1,140 @@
+"""Sparse tensors as their stored values: what is differentiated of them is those, while the pattern stays as it is.
+
+A gradient with respect to a sparse tensor is read where the tensor stores something, as PyTorch's own masked semantics are
+(`torch.Tensor.to_dense(masked_grad=True)`), whatever form a backward gives it: dense, or sparse with a pattern of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradcheck.errors import TargetError
+
+VALUES = ".values()"  # at the end of a sparse leaf's path: how its numbers are reached
+DENSE = 2**28  # entries of a sparse output, which is looked at as a dense one
+BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
+LAYOUTS = (torch.sparse_coo, torch.sparse_csc, torch.sparse_bsc, *BY_ROWS)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where the values of a sparse tensor lie.
+
+    Attributes:
+        indices: one tensor (COO), or two: of the compressed axis and of the other.
+        shape, stored: of the tensor, and of its values.
+        coalesced: whether no place is stored twice.
+    """
+
+    layout: torch.layout
+    indices: tuple[torch.Tensor, ...]
+    shape: torch.Size
+    stored: torch.Size
+    coalesced: bool
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether a value is a sparse tensor of any layout."""
+    return isinstance(value, torch.Tensor) and value.layout in LAYOUTS
+
+
+def values_of(t: torch.Tensor) -> torch.Tensor:
+    """The stored values, as they lie; of a COO tensor that is not coalesced each by itself."""
+    return t._values() if t.layout is torch.sparse_coo else t.values()
+
+
+def pattern_of(t: torch.Tensor) -> Pattern:
+    """Where they lie; a copy."""
+    indices = tuple(i.clone() for i in _indices(t))
+    return Pattern(t.layout, indices, t.shape, values_of(t).shape, t.layout is not torch.sparse_coo or t.is_coalesced())
+
+
+def _indices(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if t.layout is torch.sparse_coo:
+        return (t._indices(),)
+    return (t.crow_indices(), t.col_indices()) if t.layout in BY_ROWS else (t.ccol_indices(), t.row_indices())
+
+
+def laid(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    """The sparse tensor of some values; its gradient becomes that of the values."""
+    return _Laid.apply(values, pattern)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Laid(torch.autograd.Function):
+    """PyTorch's own constructors take a gradient of their own pattern alone."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+        ctx.pattern = pattern
+        return _made(values, pattern)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:  # type: ignore[override]
+        return read(g, ctx.pattern), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError("PyTorch has no forward mode for sparse tensors")
+
+
+def _made(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    if pattern.layout is torch.sparse_coo:
+        return torch.sparse_coo_tensor(pattern.indices[0], values, pattern.shape, is_coalesced=pattern.coalesced)
+    return torch.sparse_compressed_tensor(*pattern.indices, values, pattern.shape, layout=pattern.layout)
+
+
+def read(g: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    """The numbers of a tensor of the pattern's shape, dense or sparse, at what the pattern stores; 0 where `g` stores none."""
+    places = _places(pattern)
+    if not is_sparse(g):
+        return g.reshape(-1)[places].reshape(pattern.stored)
+    g = g.coalesce() if g.layout is torch.sparse_coo else g
+    known, order = torch.sort(_places(pattern_of(g)))
+    padded = torch.cat([g.values().reshape(-1)[order], g.values().new_zeros(1)])
+    at = torch.searchsorted(known, places)
+    found = torch.isin(places, known)
+    return padded[torch.where(found, at, len(known))].reshape(pattern.stored)
+
+
+def _places(pattern: Pattern) -> torch.Tensor:
+    """Of each stored number its place in the flat dense tensor."""
+    if pattern.layout is torch.sparse_coo:
+        return _flat(pattern.indices[0], pattern.shape).reshape(-1)
+    count = pattern.stored.numel()
+    numbered = _made(torch.arange(count, device=pattern.indices[0].device).reshape(pattern.stored), pattern).to_sparse()
+    places = torch.empty(count, dtype=torch.int64, device=numbered.device)
+    places[numbered._values().reshape(-1)] = _flat(numbered._indices(), pattern.shape).reshape(-1)
+    return places
+
+
+def _flat(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Places of the stored blocks, (stored, entries of a block)."""
+    block = shape[len(indices) :].numel()
+    first = torch.zeros(indices.shape[1], dtype=torch.int64, device=indices.device)
+    for index, size in zip(indices, shape, strict=False):
+        first = first * size + index
+    return first[:, None] * block + torch.arange(block, device=indices.device)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two sparse tensors of one shape store the same."""
+    if a.layout is not b.layout or values_of(a).shape != values_of(b).shape:
+        return False
+    return all(map(torch.equal, (values_of(a), *_indices(a)), (values_of(b), *_indices(b))))
+
+
+def dense(t: torch.Tensor) -> torch.Tensor:
+    """A sparse output as a dense one, which its gradient goes through.
+
+    Raises:
+        TargetError: where that would be too large.
+    """
+    if t.numel() > DENSE:
+        raise TargetError(
+            f"an output is a sparse tensor of shape {tuple(t.shape)}: it would be compared as {t.numel():.1e} numbers; "
+            "return its stored values, as in out.coalesce().values()"
+        )
+    return t.to_dense()
