@@ -110,7 +110,7 @@ def _kept(one: Captured, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call 
 
 def _storing(call: Call, place: int) -> Callable[[torch.Tensor], None]:
     def store(cotangent: torch.Tensor) -> None:
-        call.cotangents[place] = cotangent.detach().clone()
+        call.cotangents[place] = cotangent.detach().clone().to_dense()
 
     return store
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
+
+from gradcheck.backends import sparse
 
 OWN = ("_parameters", "_buffers", "_modules")
 
@@ -54,16 +58,24 @@ def _named(target: Any) -> Iterator[Any]:
 
 
 def _state(module: torch.nn.Module) -> dict[str, Any]:
-    tensors = {**module._parameters, **module._buffers}
-    values = {name: t.detach().clone() for name, t in tensors.items() if t is not None}
+    tensors = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
     attributes = {name: value for name, value in vars(module).items() if name not in OWN}
-    return {"values": values, "attributes": attributes, "contents": {n: _contents(v) for n, v in attributes.items()}}
+    return {
+        "class": type(module),
+        "registered": [(held, held.copy()) for name in OWN if isinstance(held := vars(module).get(name), dict)],
+        "values": [(t, t.detach().clone()) for t in tensors if not is_lazy(t)],
+        "lazy": [(t, type(t)) for t in tensors if is_lazy(t)],
+        "attributes": attributes,
+        "contents": {name: _contents(value) for name, value in attributes.items()},
+    }
 
 
 def _contents(value: Any) -> Any:
     """A copy of what a container or tensor holds; None for anything else, and for what cannot be copied."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return None if is_lazy(value) else value.detach().clone()
+    if type(value) is OrderedDict:  # hooks, which a copy of would be bound to another module
+        return value.copy()
     if type(value) in (list, dict, set):
         try:
             return copy.deepcopy(value)
@@ -73,30 +85,39 @@ def _contents(value: Any) -> Any:
 
 
 def _restore(module: torch.nn.Module, state: dict[str, Any]) -> None:
+    if type(module) is not state["class"]:  # a lazy module is of another class once it is initialised
+        module.__class__ = state["class"]
+    for held, registered in state["registered"]:
+        _refill(held, registered)
     with torch.no_grad():
-        for name, value in state["values"].items():
-            tensor = module._parameters.get(name, module._buffers.get(name))
-            if tensor is not None and not torch.equal(tensor, value):
-                tensor.copy_(value)
-        for name in [n for n in vars(module) if n not in OWN and n not in state["attributes"]]:
-            del module.__dict__[name]
-        for name, value in state["attributes"].items():
-            module.__dict__[name] = value
-            contents = state["contents"][name]
-            if contents is not None:
-                _refill(value, contents)
+        for tensor, kind in state["lazy"]:
+            if not is_lazy(tensor):
+                tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+                tensor.__class__ = kind
+        for tensor, value in state["values"]:
+            _set(tensor, value)
+    for name in [n for n in vars(module) if n not in OWN and n not in state["attributes"]]:
+        del module.__dict__[name]
+    for name, value in state["attributes"].items():
+        module.__dict__[name] = value
+        contents = state["contents"][name]
+        if contents is not None:
+            _refill(value, contents)
 
 
 def _refill(value: Any, contents: Any) -> None:
-    refill: Callable[[], Any] | None = None
     if isinstance(value, torch.Tensor):
-        refill = None if torch.equal(value.detach(), contents) else lambda: value.detach().copy_(contents)
+        _set(value.detach(), contents)
     elif isinstance(value, list):
-        refill = lambda: value.__setitem__(slice(None), contents)  # noqa: E731 - the three kinds side by side
+        value[:] = contents
     elif isinstance(value, dict | set):
-        refill = lambda: (value.clear(), value.update(contents))  # noqa: E731
-    if refill is not None:
-        refill()
+        value.clear()
+        value.update(contents)
+
+
+def _set(tensor: torch.Tensor, value: torch.Tensor) -> None:
+    if not sparse.same(tensor, value):
+        tensor.copy_(value)
 
 
 @contextmanager

@@ -120,10 +120,11 @@ def _flat(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two sparse tensors of one shape store the same."""
-    if a.layout is not b.layout or values_of(a).shape != values_of(b).shape:
+    """Whether two tensors, sparse or not, hold the same."""
+    if a.layout is not b.layout or a.shape != b.shape:
         return False
-    return all(map(torch.equal, (values_of(a), *_indices(a)), (values_of(b), *_indices(b))))
+    parts = [(values_of(t.detach()), *_indices(t.detach())) if is_sparse(t) else (t,) for t in (a, b)]
+    return all(map(torch.equal, *parts))
 
 
 def dense(t: torch.Tensor) -> torch.Tensor:

@@ -187,7 +187,7 @@ def _layer(
         call,
         own_functions(flatten(first).leaves),
         random,
-        [_dense(upstream.get(i)) for i in bound.kept] if upstream else None,
+        [upstream.get(i) for i in bound.kept] if upstream else None,
     )
 
 
