@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from gradcheck.backends import sparse
 from gradcheck.backends.calls import Binding, Call, select, take_apart, without
+from gradcheck.backends.lazy import registered
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.backends.program import EPS
 from gradcheck.backends.tensors import fresh, name_of
@@ -72,7 +74,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     trainable: dict[str, torch.Tensor] = {}
     frozen: dict[str, torch.Tensor] = {}
     if kind_of(target) is Kind.MODULE:
-        named = {**dict(target.named_parameters()), **dict(target.named_buffers())}  # type: ignore[attr-defined]
+        named = {k: t for k, t in registered(target).items() if not is_lazy(t)}
         trainable = {k: t for k, t in named.items() if t.requires_grad}
         frozen = {k: t for k, t in named.items() if not t.requires_grad}
     paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))

@@ -51,6 +51,11 @@ def kept(_target: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def initialised(_target: Any, _inputs: Inputs, _stream: str, *, surely: bool) -> AbstractContextManager[None]:
+    """Nothing is made late."""
+    return nullcontext()
+
+
 def default_dtype(_target: Any) -> str | None:
     """The dtype inputs are drawn in where nothing says: no preference."""
     return None

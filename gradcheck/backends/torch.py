@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import batched, combined, handwritten, lines, modules, state, steps, vjps
+from gradcheck.backends import batched, combined, handwritten, lazy, lines, modules, state, steps, vjps
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.layer import Layer, own_functions
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 
 kept = modules.kept
+initialised = lazy.initialised
 
 
 def from_numpy(array: NDArray[Any]) -> torch.Tensor:
@@ -89,8 +90,11 @@ def construct(case: Case, dtype: str, seed: int = 0, trial: int = 0) -> Callable
     return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[no-any-return]
 
 
-def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
+def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: bool = False) -> Program:
     """Bind a function, Function or module to its inputs; a module's trainable parameters are leaves `params['name']`.
+
+    Args:
+        settled: that the module makes parameters when it is called is no news.
 
     Raises:
         InputError: where nothing is differentiable.
@@ -108,6 +112,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         first = call_user(
             "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, called.given
         )
+    if not settled and lazy.grown(target, {*called.parameters, *called.frozen}):
+        lazy.called_once(target, inputs, case.stream)
+        return bind(case, target, inputs, settled=True)
     drawn = state.changed(before)
     run = state.replayed(called, drawn)
     bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)

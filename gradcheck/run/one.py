@@ -146,11 +146,13 @@ def _trials(
             dtype=dtype,
             convert=backend.from_numpy,
         )
-        if options.by_layer and trial == 0:
-            layers = by_layer.layers_of(case, target, drawn, options, check_case)
-            if any(layer.verdict in by_layer.BAD for layer in layers):
-                return [Finding(stop=Reason.LAYER_WRONG)], layers
-        findings.append(_tried(backend, case, target, drawn, options, trial))
+        stream = f"{options.seed}/{case.stream}/{trial}"
+        with backend.initialised(target, drawn, stream, surely=options.by_layer):
+            if options.by_layer and trial == 0:
+                layers = by_layer.layers_of(case, target, drawn, options, check_case)
+                if any(layer.verdict in by_layer.BAD for layer in layers):
+                    return [Finding(stop=Reason.LAYER_WRONG)], layers
+            findings.append(_tried(backend, case, target, drawn, options, trial))
         if not (constructed or has_specs(inputs)) or findings[-1].stop:
             break
     return findings, layers
