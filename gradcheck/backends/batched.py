@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.tensors import WIDE, shaped, wide_default, with_moved
+from gradcheck.backends.tensors import WIDE, aligned, shaped, wide_default, with_moved
 from gradcheck.tracebacks import one_line
 from gradcheck.trees import flatten
 
@@ -46,7 +46,7 @@ def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F6
 def _leaf(point: torch.Tensor, leaf: Leaf, template: Any, wide: bool) -> torch.Tensor:
     dtype = getattr(torch, leaf.dtype)
     device = template.device if isinstance(template, torch.Tensor) else "cpu"
-    return shaped(point[leaf.span], leaf).to(device, WIDE.get(dtype, dtype) if wide else dtype)
+    return shaped(aligned(point[leaf.span], leaf), leaf).to(device, WIDE.get(dtype, dtype) if wide else dtype)
 
 
 def _numbers(output: Any) -> torch.Tensor:

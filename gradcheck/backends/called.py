@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from gradcheck.backends import sparse
 from gradcheck.backends.calls import Binding, Call, select, take_apart, without
 from gradcheck.backends.lazy import registered
-from gradcheck.backends.modules import attributes_restored
+from gradcheck.backends.modules import Plain, attributes_restored, exchange, plain_attributes
 from gradcheck.backends.program import EPS
 from gradcheck.backends.tensors import fresh, name_of
 from gradcheck.targets.framework import Kind, kind_of
@@ -21,6 +21,8 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
+
+SHOWN = 8  # parameters that are named
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Called:
         frozen: the module's other parameters and its buffers.
         patterns: by place, of the leaves that are values of sparse tensors.
         given: inputs and parameters as the user has them, sparse ones as tensors.
+        elsewhere: attributes of the module that hold some of its parameters or buffers once more.
+        notes, details: what a reader should know of tensors that are not differentiated.
     """
 
     fn: Callable[..., Any]
@@ -39,15 +43,22 @@ class Called:
     frozen: dict[str, torch.Tensor]
     patterns: Mapping[int, sparse.Pattern]
     given: Call
+    elsewhere: tuple[Plain, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     def __call__(self, leaves: Sequence[Any], bound: Binding, *, wide: bool) -> Any:
         """What the target returns, sparse tensors in it as dense ones."""
         args, kwargs, given = self.arguments(leaves, bound)
         if kind_of(self.fn) is not Kind.MODULE:
             return densely(self.fn(*args, **kwargs))
-        held = {name: fresh(t, wide) for name, t in self.frozen.items()}
+        given = {**{name: fresh(t, wide) for name, t in self.frozen.items()}, **given}
         with attributes_restored(self.fn):
-            return densely(torch.func.functional_call(self.fn, {**held, **given}, args, kwargs))  # type: ignore[arg-type]
+            if self.elsewhere:
+                by = {id(t): given[name] for name, t in registered(self.fn).items() if name in given}
+                for plain in self.elsewhere:
+                    exchange(plain, by)
+            return densely(torch.func.functional_call(self.fn, given, args, kwargs))  # type: ignore[arg-type]
 
     def arguments(self, leaves: Sequence[Any], bound: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         """The arguments by position and by name, and the parameters by name, made of leaves."""
@@ -71,17 +82,25 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
         InputError: where nothing is differentiable.
     """
     call = take_apart(inputs)
-    trainable: dict[str, torch.Tensor] = {}
-    frozen: dict[str, torch.Tensor] = {}
-    if kind_of(target) is Kind.MODULE:
-        named = {k: t for k, t in registered(target).items() if not is_lazy(t)}
-        trainable = {k: t for k, t in named.items() if t.requires_grad}
-        frozen = {k: t for k, t in named.items() if not t.requires_grad}
+    module: Any = target if kind_of(target) is Kind.MODULE else torch.nn.Module()
+    named, plain = registered(module), plain_attributes(module)
+    trainable = {k: t for k, t in named.items() if t.requires_grad and not is_lazy(t)}
+    frozen = {k: t for k, t in named.items() if not (t.requires_grad or is_lazy(t))}
+    known = set(map(id, named.values()))
     paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
     given = Call(paths, (*call.leaves, *trainable.values()), call.positional, call.named)
     fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
     patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(given.leaves) if sparse.is_sparse(x)}
-    called = Called(fn, tuple(trainable), frozen, patterns, given)
+    called = Called(
+        fn,
+        tuple(trainable),
+        frozen,
+        patterns,
+        given,
+        tuple(one for one in plain if not known.isdisjoint(map(id, one.tensors))),
+        tuple(_notes(named, plain)),
+        tuple(_details(dict(module.named_parameters()))),
+    )
     joined = _by_values(given, patterns)
     asked = [isinstance(v, torch.Tensor) and v.requires_grad for v in call.leaves]
     if case.wrt is None and any(asked):
@@ -89,6 +108,26 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     else:
         chosen = select(joined.paths, joined.leaves, case.wrt, is_differentiable)
     return called, joined, without(joined.paths, chosen, case.detached)
+
+
+def _notes(named: Mapping[str, torch.Tensor], plain: Sequence[Plain]) -> Iterator[str]:
+    known = set(map(id, named.values()))
+    unmade = [f"params[{name!r}]" for name, t in named.items() if is_lazy(t)]
+    if unmade:
+        yield f"not differentiated, as the call does not reach them and they have no shape yet: {_listed(unmade)}"
+    for one in plain:
+        if any(t.requires_grad and t.is_leaf and id(t) not in known for t in one.tensors):
+            yield f"not differentiated: the attribute {one.path} requires a gradient, but is no Parameter; make it one, or an input"
+
+
+def _details(parameters: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    frozen = [f"params[{name!r}]" for name, t in parameters.items() if not (t.requires_grad or is_lazy(t))]
+    if frozen:
+        yield f"not differentiated, as they require no gradient: {_listed(frozen)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _by_values(call: Call, patterns: Mapping[int, sparse.Pattern]) -> Call:

@@ -53,6 +53,8 @@ def lines(
 
 def _fits(template: Any, leaf: Leaf, wide: bool) -> bool:
     """Whether a leaf can be a view of float64 numbers that lie one after the other."""
+    if leaf.width == 2 and leaf.start % 2:
+        return False
     if not isinstance(template, torch.Tensor):
         return EPS[leaf.dtype] == EPS["float64"]
     dtype = WIDE.get(template.dtype, template.dtype) if wide else template.dtype

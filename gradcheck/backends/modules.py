@@ -6,14 +6,16 @@ import copy
 import functools
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from gradcheck.backends import sparse
+from gradcheck.trees import flatten, tree_map
 
 OWN = ("_parameters", "_buffers", "_modules")
 
@@ -130,3 +132,30 @@ def attributes_restored(module: Any) -> Iterator[None]:
         for m, attributes in saved:
             m.__dict__.clear()
             m.__dict__.update(attributes)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An attribute of a module that is a tensor, or a pytree with tensors, and no parameter or buffer."""
+
+    module: torch.nn.Module
+    name: str
+    path: str
+    tensors: tuple[torch.Tensor, ...]
+
+
+def plain_attributes(module: torch.nn.Module) -> list[Plain]:
+    """Those of a module and all that are in it."""
+    found = []
+    for path, m in module.named_modules():
+        for name, value in vars(m).items():
+            tensors = () if name in OWN else tuple(x for x in flatten(value).leaves if isinstance(x, torch.Tensor))
+            if tensors:
+                found.append(Plain(m, name, f"{path}.{name}".lstrip("."), tensors))
+    return found
+
+
+def exchange(plain: Plain, by: Mapping[int, torch.Tensor]) -> None:
+    """Put other tensors in the place of some, which are told by their id."""
+    held = plain.module.__dict__
+    held[plain.name] = tree_map(lambda x: by.get(id(x), x), held[plain.name])

@@ -116,7 +116,7 @@ class Program:
             target. `combine` makes one output of as many as there are members. Raises Unavailable.
         stepped: (optimizer, point, gradient (N,), learning rate) -> (N,): where a step of an optimiser leads.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
-        notes: remarks for the report.
+        notes: remarks for the report; details: those for who asks for more.
         mutated: paths of the arrays that the last evaluation changed in place.
         layer: what the contracts of a custom layer are tried on; None where the framework has none.
     """
@@ -139,6 +139,7 @@ class Program:
     stepped: Callable[[Callable[..., Any], F64, F64, float], F64] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
     notes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)
     layer: Layer | None = None
 

@@ -72,13 +72,21 @@ def flat_of_all(values: Sequence[Any], leaves: Sequence[Leaf], into: F64 | None 
 
 
 def shaped(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
-    """A leaf's float64 numbers, seen as its entries: float64 or complex128, of its shape."""
+    """A leaf's float64 numbers, seen as its entries: float64 or complex128, of its shape.
+
+    Complex ones must lie at an even place (`aligned`): kernels read two numbers at once, and crash elsewhere.
+    """
     return torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)
+
+
+def aligned(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
+    """The numbers where `shaped` can see them."""
+    return numbers.clone() if leaf.width == 2 else numbers
 
 
 def tensor_of(numbers: F64, leaf: Leaf, dtype: torch.dtype) -> torch.Tensor:
     """The inverse for one leaf: a new tensor of its shape."""
-    return shaped(torch.from_numpy(numbers), leaf).to(dtype, copy=True)
+    return shaped(aligned(torch.from_numpy(numbers), leaf), leaf).to(dtype, copy=True)
 
 
 def seed(v: F64, leaf: Leaf, like: torch.Tensor) -> torch.Tensor:

@@ -171,7 +171,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
-        notes=tuple(f"{path} carries no gradient: not compared" for path in detached) + ((refusal,) if refusal else ()),
+        notes=(*called.notes, *(f"{path} carries no gradient: not compared" for path in detached), *filter(None, [refusal])),
+        details=called.details,
         mutated=mutated,
     )
 

@@ -108,7 +108,7 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         checks=further.examine(bench, partners, compared) if compared else (),
         partials=tuple(shown),
         notes=(*notes, *dict.fromkeys(evaluator.remarks)),
-        details=(evaluator.batching.why,) if evaluator.batching else (),
+        details=(*program.details, *((evaluator.batching.why,) if evaluator.batching else ())),
         stop=None if compared else Reason.NOTHING_CLAIMED,
         mode=mode,
         evaluations=evaluator.count,
