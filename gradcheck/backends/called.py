@@ -47,12 +47,19 @@ class Called:
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
 
-    def __call__(self, leaves: Sequence[Any], bound: Binding, *, wide: bool) -> Any:
-        """What the target returns, sparse tensors in it as dense ones."""
+    def __call__(self, leaves: Sequence[Any], bound: Binding, *, wide: bool, buffers: dict[str, Any] | None = None) -> Any:
+        """What the target returns, sparse tensors in it as dense ones.
+
+        Args:
+            buffers: filled with the frozen tensors as they are after the call.
+        """
         args, kwargs, given = self.arguments(leaves, bound)
         if kind_of(self.fn) is not Kind.MODULE:
             return densely(self.fn(*args, **kwargs))
-        given = {**{name: fresh(t, wide) for name, t in self.frozen.items()}, **given}
+        held = {name: fresh(t, wide) for name, t in self.frozen.items()}
+        given = {**held, **given}
+        if buffers is not None:
+            buffers.update(held)
         with attributes_restored(self.fn):
             if self.elsewhere:
                 by = {id(t): given[name] for name, t in registered(self.fn).items() if name in given}
@@ -117,7 +124,7 @@ def _notes(named: Mapping[str, torch.Tensor], plain: Sequence[Plain]) -> Iterato
         yield f"not differentiated, as the call does not reach them and they have no shape yet: {_listed(unmade)}"
     for one in plain:
         if any(t.requires_grad and t.is_leaf and id(t) not in known for t in one.tensors):
-            yield f"not differentiated: the attribute {one.path} requires a gradient, but is no Parameter; make it one, or an input"
+            yield f"not differentiated: {one.path} requires a gradient, but is no Parameter; make it one, or an input"
 
 
 def _details(parameters: Mapping[str, torch.Tensor]) -> Iterator[str]:

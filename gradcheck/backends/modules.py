@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from gradcheck.backends import sparse
 from gradcheck.trees import flatten, tree_map
@@ -28,10 +29,22 @@ def kept(target: Any) -> Iterator[None]:
     """
     saved = [(m, _state(m)) for root in reachable(target) for m in root.modules()]
     try:
-        yield
+        with _uncached():
+            yield
     finally:
         for module, state in saved:
             _restore(module, state)
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Within parametrize.cached() a weight would stay what it was, wherever its parameters are moved."""
+    saved = parametrize._cache_enabled, parametrize._cache
+    parametrize._cache_enabled, parametrize._cache = 0, {}
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled, parametrize._cache = saved
 
 
 def reachable(target: Any) -> list[torch.nn.Module]:

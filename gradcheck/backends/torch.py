@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import batched, combined, handwritten, lazy, lines, modules, state, steps, vjps
+from gradcheck.backends import batched, combined, handwritten, lazy, lines, modules, sparse, state, steps, vjps
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.layer import Layer, own_functions
@@ -56,6 +56,11 @@ if TYPE_CHECKING:
 
     from gradcheck.targets.case import Case
 
+
+CARRIED = (
+    "the output depends on {}, which the forward updates outside of autograd: gradients leave that out, differences do not;"
+    " .eval() may hold it still"
+)
 
 kept = modules.kept
 initialised = lazy.initialised
@@ -107,11 +112,13 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
     )
     point = flat_of_all(tensors, leaves)
     empty = Binding(call, places, leaves, (), ())
-    before = state.snapshot()
+    before, after = state.snapshot(), dict[str, Any]()
+
+    def start() -> Any:
+        return called(_tensors(empty, point, requires_grad=True), empty, wide=False, buffers=after)
+
     with torch.enable_grad():
-        first = call_user(
-            "the target", lambda: called(_tensors(empty, point, requires_grad=True), empty, wide=False), (), {}, called.given
-        )
+        first = call_user("the target", start, (), {}, called.given)
     if not settled and lazy.grown(target, {*called.parameters, *called.frozen}):
         lazy.called_once(target, inputs, case.stream)
         return bind(case, target, inputs, settled=True)
@@ -171,10 +178,32 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=tuple(c for c in claims if c is not None),
-        notes=(*called.notes, *(f"{path} carries no gradient: not compared" for path in detached), *filter(None, [refusal])),
+        notes=(
+            *called.notes,
+            *_carried(called, after, drawn, bound, point, value),
+            *(f"{path} carries no gradient: not compared" for path in detached),
+            *filter(None, [refusal]),
+        ),
         details=called.details,
         mutated=mutated,
     )
+
+
+def _carried(
+    called: Called, after: dict[str, Any], drawn: dict[str, Any], bound: Binding, point: F64, value: F64
+) -> tuple[str, ...]:
+    """What is to be said of buffers that a call changes and the next one reads, as those of a power iteration."""
+    changed = [name for name, t in called.frozen.items() if not sparse.same(t, after[name])]
+    if not changed:
+        return ()
+    later = state.replayed(replace(called, frozen=after), drawn)
+    try:
+        again = _values(later(_tensors(bound, point), bound, wide=False), bound)
+    except Exception:
+        return ()
+    if np.array_equal(again, value, equal_nan=True):
+        return ()
+    return (CARRIED.format(", ".join(changed)),)
 
 
 def _layer(
