@@ -58,4 +58,5 @@ def _fits(template: Any, leaf: Leaf, wide: bool) -> bool:
     if not isinstance(template, torch.Tensor):
         return EPS[leaf.dtype] == EPS["float64"]
     dtype = WIDE.get(template.dtype, template.dtype) if wide else template.dtype
-    return template.device.type == "cpu" and template.is_contiguous() and EPS[name_of(dtype)] == EPS["float64"]
+    plain = template.is_contiguous() and not (template.is_conj() or template.is_neg())
+    return template.device.type == "cpu" and plain and EPS[name_of(dtype)] == EPS["float64"]

@@ -20,6 +20,7 @@ WIDE = {
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
+REAL = "input_is_complex == grad_is_complex"  # in what autograd says of a complex gradient of something real
 
 
 def fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
@@ -29,7 +30,14 @@ def fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
 
 
 def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
-    """Values in the memory layout of a template. Where entries share memory (expanded), only equal values can be laid so."""
+    """Values in the memory layout of a template, lazily conjugated or negated as it is.
+
+    Where entries share memory (expanded), only equal values can be laid so.
+    """
+    if template.is_conj():
+        return like_layout(values.conj_physical(), template.conj()).conj()
+    if template.is_neg():
+        return torch._neg_view(like_layout(-values, torch._neg_view(template)))
     if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
         return values
     overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
@@ -140,5 +148,7 @@ def gradients(
     try:
         grads = torch.autograd.grad(outputs, list(wanted), seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
+        if REAL in str(error):
+            raise TargetError("a backward returned a complex gradient for a real input: return its real part") from None
         raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
     return flat_of_all(grads, leaves, into)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradcheck.backends.program import Leaf
     from gradcheck.checks.bench import Bench
+    from gradcheck.checks.claims import Rows
     from gradcheck.checks.sheet import Along, Sheet
     from gradcheck.evidence.line import F64
 
@@ -27,7 +29,7 @@ def named(
     bench: Bench,
     line: Comparison,
     sheet: Sheet,
-    claim: F64,
+    rows: Rows,
     along: Callable[[F64], Along],
     *,
     true: F64 | None = None,
@@ -37,9 +39,10 @@ def named(
 
     Args:
         sheet: the estimates that the claim disagrees with.
-        claim: (C, n), and `along` a claim along the sheet's lines.
+        rows: of the claim, and `along` a leaf's part of them, (C, n), along the sheet's lines.
         true: the partial derivatives, (C, n), where every one was estimated; `wrong` which of them the claim misses.
     """
+    claim = rows.rows[:, sheet.leaf.span]
     if line.verdict is not Verdict.FAIL or line.reason is not Reason.DISAGREES or not np.all(np.isfinite(claim)):
         return line
     usable = np.isfinite(sheet.bound) & np.isfinite(sheet.value) & np.isnan(sheet.low)
@@ -73,11 +76,25 @@ def named(
                 sizes=_sizes(bench),
                 holds=holds,
                 fit=fit,
+                mirrored=lambda: _mirrored(bench, rows, leaf),
                 true=true,
                 wrong=wrong,
             )
         )
     return replace(line, diagnosis=f"{found.kind.code}: {found.line}")
+
+
+def _mirrored(bench: Bench, rows: Rows, leaf: Leaf) -> F64 | None:
+    """The claim for the conjugated cotangents; None where outputs are real, or where it cannot be asked for."""
+    outputs, channels = bench.program.outputs, bench.setting.channels
+    if rows.claim is None or rows.claim.vjp is None or all(out.width == 1 for out in outputs):
+        return None
+    signs = np.concatenate([np.tile([1.0, -1.0] if out.width == 2 else [1.0], out.entries) for out in outputs])
+    cotangents = signs * (np.eye(signs.size) if channels is None else channels)
+    try:
+        return rows.claim.vjp(bench.program.point, cotangents)[:, leaf.span]
+    except Exception:
+        return None
 
 
 def _sizes(bench: Bench) -> dict[int, str]:

@@ -78,7 +78,7 @@ def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Co
         return Along(spoilt * units, own, slip, np.abs(spoilt * units), many=False)
 
     true = sheet.value / units
-    line = diagnosis.named(bench, line, sheet, gradient, along, true=true, wrong=c.code == 2)
+    line = diagnosis.named(bench, line, sheet, fine, along, true=true, wrong=c.code == 2)
     rng = generator(0, "faults", bench.label, c.leaf.path)
     something = float(np.max(sheet.outputs / size, initial=0.0)) or 1.0
     error = self_test.error_at_entries(sheet, c, units, gradient)

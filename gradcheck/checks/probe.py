@@ -78,7 +78,7 @@ def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotange
         gradient = fine.rows[:, leaf.span]
         true, wrong = _with_all_mended(gradient, leaf, line.where)
         along_whole = spoilt_along(along(fine, whole), whole)
-        line = diagnosis.named(bench, line, whole.sheet, gradient, along_whole, true=true, wrong=wrong)
+        line = diagnosis.named(bench, line, whole.sheet, fine, along_whole, true=true, wrong=wrong)
     ask = bench.options.stories and line.mode == "probe"
     return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
 

@@ -136,6 +136,7 @@ class Facts:
         sizes: size of an axis -> what it is the size of: a wrong factor may be one of them.
         holds: whether the evidence would let another claim, (C, n), pass.
         fit: (candidate, offset) -> the c for which offset + c candidate is nearest the evidence, and how many numbers told.
+        mirrored: () -> the claim for the conjugate of each combination, (C, n); None where outputs are real.
         true: the estimates, (C, n), where every entry was looked at; `wrong` which of them the claim misses.
     """
 
@@ -146,6 +147,7 @@ class Facts:
     sizes: Mapping[int, str]
     holds: Callable[[F64], bool]
     fit: Callable[[F64, F64], tuple[float, int]]
+    mirrored: Callable[[], F64 | None] = lambda: None
     true: F64 | None = None
     wrong: NDArray[np.bool_] | None = None
 
@@ -195,6 +197,11 @@ def _unknown(facts: Facts) -> Diagnosed:
 def _zero(facts: Facts) -> Iterator[Diagnosed]:
     if not np.any(facts.claim):
         yield _said(Diagnosis.ZERO, f"claimed = 0 on {facts.everywhere}")
+    elif facts.width == 2 and facts.true is not None and not np.any(facts.shaped[..., 1]):
+        parts = np.stack([facts.shaped[..., 0], facts.true.reshape(facts.shaped.shape)[..., 1]], axis=-1)
+        if facts.holds(parts.reshape(facts.claim.shape)):
+            seen = f"claimed = 0 in the imaginary part of {facts.everywhere}"
+            yield _said(Diagnosis.ZERO, seen, "does the backward return a real gradient for a complex input?")
 
 
 def _sign(facts: Facts) -> Iterator[Diagnosed]:
@@ -203,8 +210,16 @@ def _sign(facts: Facts) -> Iterator[Diagnosed]:
 
 
 def _conjugated(facts: Facts) -> Iterator[Diagnosed]:
-    if facts.width == 2 and facts.holds((facts.shaped * np.array([1.0, -1.0])).reshape(facts.claim.shape)):
+    if facts.width == 2 and facts.holds(_conjugate(facts.claim)):
         yield _said(Diagnosis.CONJUGATED, f"claimed = conjugate of true on {facts.everywhere}")
+    mirrored = facts.mirrored()
+    if mirrored is not None and facts.holds(_conjugate(mirrored) if facts.width == 2 else mirrored):
+        seen = "claimed = cotangent x local derivative, where the derivative's conjugate is meant"
+        yield _said(Diagnosis.CONJUGATED, f"{seen}, on {facts.everywhere}")
+
+
+def _conjugate(claim: F64) -> F64:
+    return (claim.reshape(len(claim), -1, 2) * np.array([1.0, -1.0])).reshape(claim.shape)
 
 
 def _factor(facts: Facts) -> Iterator[Diagnosed]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradcheck.checks.contracts.baseline import Baseline
 
 NAME = "cotangent-layout"
-MEND = "autograd sends such cotangents: read them by their strides, or call .contiguous() first"
+MEND = "autograd sends such cotangents: read them by their strides, or call .contiguous() (.resolve_conj()) first"
 
 
 def broken(base: Baseline) -> str:

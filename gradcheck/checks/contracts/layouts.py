@@ -35,18 +35,25 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
+def conjugated(x: Tensor) -> Tensor:
+    """Complex numbers whose conjugation is yet to be done, as .conj() leaves them."""
+    return x.conj_physical().conj() if x.is_complex() else x
+
+
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed in memory": transposed,
     "sliced": sliced,
     "the end of a larger tensor": offset,
     "channels-last": channels_last,
+    "lazily conjugated": conjugated,
 }
 
 
 def formed(tensors: list[Tensor], form: Callable[[Tensor], Tensor]) -> list[Tensor] | None:
     """All tensors in a form; None where that is no other form for any of them."""
     made = [form(x.detach().clone()) for x in tensors]
-    same = all(
-        a.stride() == b.stride() and a.storage_offset() == b.storage_offset() for a, b in zip(made, tensors, strict=True)
-    )
-    return None if same else made
+    return None if [_form(x) for x in made] == [_form(x) for x in tensors] else made
+
+
+def _form(x: Tensor) -> tuple[object, ...]:
+    return x.stride(), x.storage_offset(), x.is_conj()
