@@ -10,7 +10,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from gradcheck.backends import sparse
-from gradcheck.backends.calls import Binding, Call, select, take_apart, without
+from gradcheck.backends.calls import STORED, Binding, Call, select, take_apart, without
 from gradcheck.backends.lazy import registered
 from gradcheck.backends.modules import Plain, attributes_restored, exchange, plain_attributes
 from gradcheck.backends.program import EPS
@@ -139,7 +139,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _by_values(call: Call, patterns: Mapping[int, sparse.Pattern]) -> Call:
     """The same with the values of sparse tensors in their place."""
-    paths = [path + sparse.VALUES if i in patterns else path for i, path in enumerate(call.paths)]
+    paths = [path + STORED if i in patterns else path for i, path in enumerate(call.paths)]
     leaves = [sparse.values_of(x.detach()) if i in patterns else x for i, x in enumerate(call.leaves)]
     return Call(tuple(paths), tuple(leaves), call.positional, call.named)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Leaf
     from gradcheck.targets.signature import Inputs
 
+STORED = ".values()"  # at the end of a path: the numbers that a sparse array stores
+
 
 @dataclass(frozen=True)
 class Call:
@@ -87,6 +89,11 @@ def root_of(path: str) -> str:
     return path
 
 
+def stem(path: str) -> str:
+    """The path of the array itself where a leaf is what a sparse array stores."""
+    return path.removesuffix(STORED)
+
+
 def select(
     paths: Sequence[str], leaves: Sequence[Any], wrt: tuple[str, ...] | None, differentiable: Callable[[Any], bool]
 ) -> tuple[int, ...]:
@@ -132,7 +139,7 @@ def without(paths: Sequence[str], places: Sequence[int], detached: Sequence[str]
 
 def _named(option: str, name: str, paths: Sequence[str]) -> list[int]:
     """The places of a leaf, or of all leaves of an argument."""
-    fits = [i for i, path in enumerate(paths) if name in (path, root_of(path))]
+    fits = [i for i, path in enumerate(paths) if name in (path, stem(path), root_of(path))]
     if not fits:
         known = [*paths, *dict.fromkeys(root_of(p) for p in paths)]
         near = difflib.get_close_matches(name, known, 1)

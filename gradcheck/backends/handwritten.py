@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.calls import root_of
+from gradcheck.backends.calls import root_of, stem
 from gradcheck.backends.program import F64, Claim, Leaf, to_flat
 from gradcheck.errors import ClaimError, TargetError
 from gradcheck.tracebacks import one_line, user_frames
@@ -29,7 +29,7 @@ class Host:
         arguments: (N,) -> the call's (args, kwargs), as the user's function takes them.
         cotangent: (M,) -> the outputs' structure.
         tangents: (N,) -> one array per leaf.
-        to_numpy: one of the framework's arrays -> NumPy.
+        to_numpy: one of the framework's arrays, for a leaf -> NumPy.
         params: (N,) -> a module's parameters by name; None for functions.
     """
 
@@ -39,7 +39,7 @@ class Host:
     arguments: Callable[[F64], Arguments]
     cotangent: Callable[[F64], Any]
     tangents: Callable[[F64], list[Any]]
-    to_numpy: Callable[[Any], NDArray[Any]]
+    to_numpy: Callable[[Any, Leaf], NDArray[Any]]
     params: Callable[[F64], dict[str, Any]] | None = None
 
 
@@ -158,8 +158,8 @@ def _by_leaf(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
         raise ClaimError(f"a mapping with the keys {got} was returned: expected the differentiable inputs, {expected}")
     flats = [flatten(returned[root], root, none_is_leaf=True) for root in roots]
     found = {path: leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
-    if found.keys() == {leaf.path for leaf in leaves}:
-        return [found[leaf.path] for leaf in leaves]
+    if found.keys() == {stem(leaf.path) for leaf in leaves}:
+        return [found[stem(leaf.path)] for leaf in leaves]
     return list(found.values())
 
 
@@ -188,7 +188,7 @@ def _numbers(kind: str, part: Any, leaf: Leaf, host: Host) -> NDArray[Any]:
             f"{kind}= returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence"
         )
     try:
-        numbers = np.asarray(host.to_numpy(part))
+        numbers = np.asarray(host.to_numpy(part, leaf))
     except Exception as error:
         raise ClaimError(
             f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({one_line(error)})"

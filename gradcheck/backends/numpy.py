@@ -186,7 +186,7 @@ def _host(bound: Binding, first: Any, *, wide: bool) -> handwritten.Host:
         lambda at: _arguments(bound, at, wide=wide),
         lambda v: _cotangent(first, bound, v, wide=wide),
         lambda u: [_as(from_flat(u[leaf.span], leaf), leaf.dtype, wide) for leaf in bound.leaves],
-        np.asarray,
+        lambda part, _: np.asarray(part),
     )
 
 

@@ -13,7 +13,6 @@ import torch
 
 from gradcheck.errors import TargetError
 
-VALUES = ".values()"  # at the end of a sparse leaf's path: how its numbers are reached
 DENSE = 2**28  # entries of a sparse output, which is looked at as a dense one
 BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
 LAYOUTS = (torch.sparse_coo, torch.sparse_csc, torch.sparse_bsc, *BY_ROWS)

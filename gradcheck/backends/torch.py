@@ -24,6 +24,7 @@ from gradcheck.backends.program import (
     F64,
     Claim,
     Composed,
+    Leaf,
     Member,
     Program,
     Unavailable,
@@ -355,14 +356,25 @@ def _has_jvp(target: Any) -> bool:
 
 
 def _written(case: Case, bound: Binding, first: Any, called: Called) -> Claim | None:
+    patterns = {bound.call.paths[i]: pattern for i, pattern in called.patterns.items()}
+
+    def tangent(u: F64, leaf: Leaf) -> torch.Tensor:
+        made = tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype))
+        return sparse.laid(made, patterns[leaf.path]) if leaf.path in patterns else made
+
+    def read(part: Any, leaf: Leaf) -> NDArray[Any]:
+        pattern = patterns.get(leaf.path)
+        whole = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
+        return to_numpy(sparse.read(part, pattern) if pattern is not None and whole else part)
+
     host = handwritten.Host(
         bound.leaves,
         bound.outputs,
         max(EPS[leaf.dtype] for leaf in bound.leaves),
         lambda at: called.arguments(_tensors(bound, at), bound)[:2],
         lambda v: _cotangent(first, bound, v),
-        lambda u: [tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype)) for leaf in bound.leaves],
-        to_numpy,
+        lambda u: [tangent(u, leaf) for leaf in bound.leaves],
+        read,
         lambda at: {**called.frozen, **called.arguments(_tensors(bound, at), bound)[2]},
     )
     return handwritten.claim(case.claims, host)
