@@ -16,7 +16,7 @@ from gradcheck.backends.modules import Plain, attributes_restored, exchange, pla
 from gradcheck.backends.program import EPS
 from gradcheck.backends.tensors import fresh, name_of
 from gradcheck.targets.framework import Kind, kind_of
-from gradcheck.trees import flatten
+from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
@@ -105,7 +105,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
         patterns,
         given,
         tuple(one for one in plain if not known.isdisjoint(map(id, one.tensors))),
-        tuple(_notes(named, plain)),
+        (*_notes(named, plain), *_opaque(call)),
         tuple(_details(dict(module.named_parameters()))),
     )
     joined = _by_values(given, patterns)
@@ -125,6 +125,13 @@ def _notes(named: Mapping[str, torch.Tensor], plain: Sequence[Plain]) -> Iterato
     for one in plain:
         if any(t.requires_grad and t.is_leaf and id(t) not in known for t in one.tensors):
             yield f"not differentiated: {one.path} requires a gradient, but is no Parameter; make it one, or an input"
+
+
+def _opaque(call: Call) -> Iterator[str]:
+    for path, leaf in zip(call.paths, call.leaves, strict=True):
+        held = () if isinstance(leaf, torch.Tensor | torch.nn.Module) else tuple(getattr(leaf, "__dict__", {}).values())
+        if any(map(is_differentiable, held)):
+            yield f"not differentiated: the tensors in {path}, which is {type(leaf).__name__}; they are found in {KINDS}"
 
 
 def _details(parameters: Mapping[str, torch.Tensor]) -> Iterator[str]:

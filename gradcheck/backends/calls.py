@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import InputError
-from gradcheck.trees import Flat, flatten
+from gradcheck.trees import KINDS, Flat, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +110,11 @@ def select(
         arrays = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
         found = arrays or [i for i, leaf in enumerate(leaves) if isinstance(leaf, float | complex)]
         if not found:
-            raise InputError(f"no differentiable input: {_described(paths, leaves)}; give at least one floating-point array")
+            opaque = any(hasattr(leaf, "__dict__") and not hasattr(leaf, "shape") for leaf in leaves)
+            hint = f", by itself or in {KINDS}" if opaque else ""
+            raise InputError(
+                f"no differentiable input: {_described(paths, leaves)}; give at least one floating-point array{hint}"
+            )
         return tuple(found)
     found = []
     for name in wrt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -147,20 +148,37 @@ def _parameters(function: Callable[..., Any]) -> Sequence[str]:
 
 
 def _by_leaf(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
-    """The returned arrays in the leaves' order: a mapping by argument name is read by path, all else in order."""
+    """The returned arrays in the leaves' order: found by their paths where these are the inputs', else taken in order."""
     roots = list(dict.fromkeys(root_of(leaf.path) for leaf in leaves))
-    if not isinstance(returned, Mapping):
-        return list(flatten(returned, none_is_leaf=True).leaves)
-    if set(returned) != set(roots):
-        if len(roots) == 1 and leaves[0].path != roots[0]:  # the only input is a tree itself, and this is its form
-            return list(flatten(returned, none_is_leaf=True).leaves)
+    parts = _by_root(returned, roots, alone=leaves[0].path == roots[0])
+    flats = [flatten(part, root, none_is_leaf=True) for root, part in parts.items()]
+    found = {_like_an_attribute(path): leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
+    wanted = [_like_an_attribute(stem(leaf.path)) for leaf in leaves]
+    others = [leaf for path, leaf in found.items() if path not in wanted]
+    if found.keys() >= set(wanted) and all(leaf is None for leaf in others):
+        return [found[path] for path in wanted]
+    return list(found.values()) if len(parts) == len(roots) else list(flatten(returned, none_is_leaf=True).leaves)
+
+
+def _by_root(returned: Any, roots: list[str], *, alone: bool) -> dict[str, Any]:
+    """What was returned for each argument, by its name; {} where its form does not tell.
+
+    Args:
+        alone: the first argument is one array, and no tree.
+    """
+    if isinstance(returned, Mapping) and set(returned) == set(roots):
+        return {root: returned[root] for root in roots}
+    if len(roots) == 1 and not (isinstance(returned, Mapping) and alone):
+        return {roots[0]: returned}
+    if isinstance(returned, Mapping):
         got, expected = ", ".join(map(str, returned)), ", ".join(roots)
         raise ClaimError(f"a mapping with the keys {got} was returned: expected the differentiable inputs, {expected}")
-    flats = [flatten(returned[root], root, none_is_leaf=True) for root in roots]
-    found = {path: leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
-    if found.keys() == {stem(leaf.path) for leaf in leaves}:
-        return [found[stem(leaf.path)] for leaf in leaves]
-    return list(found.values())
+    return dict(zip(roots, returned, strict=True)) if isinstance(returned, tuple) and len(returned) == len(roots) else {}
+
+
+def _like_an_attribute(path: str) -> str:
+    """A path that does not tell a key from an attribute: the gradient of a dataclass may come as a dictionary."""
+    return re.sub(r"\['([^\W\d]\w*)'\]", r".\1", path)
 
 
 def _count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:

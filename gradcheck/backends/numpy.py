@@ -27,7 +27,7 @@ from gradcheck.backends.program import (
 )
 from gradcheck.errors import InputError, TargetError
 from gradcheck.tracebacks import one_line, user_frames
-from gradcheck.trees import flatten
+from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,7 +207,7 @@ def outputs_of(
     kept = tuple(i for i, leaf in enumerate(flat.leaves) if differentiable(leaf) or isinstance(leaf, float | complex))
     if not kept:
         got = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in flat.leaves) or "None"
-        raise TargetError(f"the function returned {got}: expected a floating-point array, or a pytree with at least one")
+        raise TargetError(f"the function returned {got}: expected a floating-point array, or {KINDS} with one")
     arrays = [to_numpy(flat.leaves[i]) for i in kept]
     return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [a.dtype.name for a in arrays])
 
