@@ -41,8 +41,14 @@ COLUMNS = 256  # inputs up to which a combination is differentiated by the compl
 STEP = 1e-200  # of the complex step: no subtraction, so no round-off; small enough for any x, large enough not to underflow
 
 
-def from_numpy(array: NDArray[Any]) -> NDArray[Any]:
-    """Arrays drawn from specs are this framework's own."""
+def from_numpy(array: NDArray[Any], layout: str | None = None) -> NDArray[Any]:
+    """Arrays drawn from specs are this framework's own.
+
+    Raises:
+        InputError: for a sparse layout.
+    """
+    if layout is not None:
+        raise InputError(f"layout={layout!r} is for torch targets: NumPy arrays are dense; sparse(...) draws one with zeros")
     return array
 
 

@@ -6,12 +6,13 @@ A gradient with respect to a sparse tensor is read where the tensor stores somet
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gradcheck.errors import TargetError
+from gradcheck.errors import InputError, TargetError
 
 DENSE = 2**28  # entries of a sparse output, which is looked at as a dense one
 BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
@@ -38,6 +39,19 @@ class Pattern:
 def is_sparse(value: Any) -> bool:
     """Whether a value is a sparse tensor of any layout."""
     return isinstance(value, torch.Tensor) and value.layout in LAYOUTS
+
+
+def made_sparse(t: torch.Tensor, layout: str) -> torch.Tensor:
+    """A dense tensor in a sparse layout, 'sparse_coo' or 'sparse_csr', which stores what is not 0.
+
+    Raises:
+        InputError: where it has fewer axes than the layout needs.
+    """
+    if t.dim() < (2 if layout == "sparse_csr" else 1):
+        raise InputError(f"layout={layout!r} of an array of shape {tuple(t.shape)}: expected rows and columns, as in (3, 4)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the layout is new is no news to who asks for it
+        return t.to_sparse(layout=getattr(torch, layout))
 
 
 def values_of(t: torch.Tensor) -> torch.Tensor:
@@ -81,8 +95,12 @@ class _Laid(torch.autograd.Function):
 
 def _made(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
     if pattern.layout is torch.sparse_coo:
-        return torch.sparse_coo_tensor(pattern.indices[0], values, pattern.shape, is_coalesced=pattern.coalesced)
-    return torch.sparse_compressed_tensor(*pattern.indices, values, pattern.shape, layout=pattern.layout)
+        return torch.sparse_coo_tensor(
+            pattern.indices[0], values, pattern.shape, check_invariants=False, is_coalesced=pattern.coalesced
+        )
+    return torch.sparse_compressed_tensor(
+        *pattern.indices, values, pattern.shape, layout=pattern.layout, check_invariants=False
+    )
 
 
 def read(g: torch.Tensor, pattern: Pattern) -> torch.Tensor:

@@ -67,9 +67,13 @@ kept = modules.kept
 initialised = lazy.initialised
 
 
-def from_numpy(array: NDArray[Any]) -> torch.Tensor:
-    """Turn a drawn array into a tensor of the same layout."""
-    return torch.from_numpy(array)
+def from_numpy(array: NDArray[Any], layout: str | None = None) -> torch.Tensor:
+    """Turn a drawn array into a tensor of the same layout, or of a sparse one.
+
+    Raises:
+        InputError: where a sparse layout has other axes.
+    """
+    return torch.from_numpy(array) if layout is None else sparse.made_sparse(torch.from_numpy(array), layout)
 
 
 def default_dtype(target: Any) -> str | None:

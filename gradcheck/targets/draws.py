@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.seeds import generator
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.sizes import Sizes, names_in
-from gradcheck.targets.specs import Spec, draw
+from gradcheck.targets.specs import SPARSE, Spec, draw
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from numpy.typing import NDArray
 
 
 def has_specs(inputs: Inputs) -> bool:
@@ -35,7 +33,7 @@ def draw_inputs(
     seed: int,
     dims: Mapping[str, tuple[int, int]],
     dtype: str,
-    convert: Callable[[NDArray[Any]], Any],
+    convert: Callable[..., Any],
 ) -> Inputs:
     """Draw every spec; what is no spec stays as it is.
 
@@ -43,17 +41,18 @@ def draw_inputs(
         case: name that the seeds derive from.
         dims: ranges of named sizes.
         dtype: of specs that name none.
-        convert: from NumPy to the target's framework.
+        convert: from NumPy to the target's framework; a second argument is a sparse layout, where one is asked for.
     """
     sizes = Sizes(dims, seed, case, trial)
+
+    def one(spec: Spec, path: str) -> Any:
+        array = draw(spec, generator(seed, case, trial, path), sizes, dtype)
+        return convert(array, spec.layout) if spec.layout in SPARSE else convert(array)
 
     def drawn(value: Any, root: str) -> Any:
         flat = flatten(value, root)
         return flat.rebuild(
-            [
-                convert(draw(leaf, generator(seed, case, trial, path), sizes, dtype)) if isinstance(leaf, Spec) else leaf
-                for path, leaf in zip(flat.paths, flat.leaves, strict=True)
-            ]
+            [one(leaf, path) if isinstance(leaf, Spec) else leaf for path, leaf in zip(flat.paths, flat.leaves, strict=True)]
         )
 
     args = tuple(drawn(value, label) for value, label in zip(inputs.args, inputs.labels, strict=True))

@@ -2,7 +2,8 @@
 
 A size is an integer, a name (`normal("batch", 3)`) or a sum or product of these; equal names get equal sizes. Every
 constructor takes `dtype=` (such as 'float32') and `layout=`: 'contiguous', 'transposed', 'strided' (every second element of
-a larger buffer) or 'expanded' (stride 0 along the first axis). Values keep away from nothing on purpose.
+a larger buffer), 'expanded' (stride 0 along the first axis), and for torch targets 'sparse_coo' and 'sparse_csr', which store
+what is not 0. Values keep away from nothing on purpose.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Size = int | str
 LAYOUTS = ("contiguous", "transposed", "strided", "expanded")
+SPARSE = ("sparse_coo", "sparse_csr")  # layouts that a framework makes of a drawn array
 MATRIX_KINDS = ("spd", "orthogonal", "triangular", "eye")
 DTYPES = (
     "float64", "float32", "float16", "complex128", "complex64",
@@ -61,8 +63,8 @@ class Spec:
                 raise SpecError(f"{self.kind}: size {size!r}: expected an integer of at least 0, or a name such as 'batch'")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise SpecError(f"{self.kind}: dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        if self.layout not in LAYOUTS:
-            raise SpecError(f"{self.kind}: layout={self.layout!r}: expected one of {', '.join(LAYOUTS)}")
+        if self.layout not in (*LAYOUTS, *SPARSE):
+            raise SpecError(f"{self.kind}: layout={self.layout!r}: expected one of {', '.join((*LAYOUTS, *SPARSE))}")
         if self.kind in MATRIX_KINDS and not self.shape:
             raise SpecError(f"{self.kind}(): expected the size of the matrix, as in {self.kind}(3)")
         if self.kind in ("one_hot", "simplex") and (not self.shape or self.shape[-1] == 0):
@@ -246,7 +248,7 @@ def draw(spec: Spec, rng: np.random.Generator, named: Mapping[str, int], dtype: 
 
 def laid_out(values: NDArray[Any], layout: str) -> NDArray[Any]:
     """Return the values in a memory layout; 'expanded' repeats the first slice along the first axis."""
-    if values.ndim == 0 or layout == "contiguous":
+    if values.ndim == 0 or layout in ("contiguous", *SPARSE):
         return np.ascontiguousarray(values).reshape(values.shape)
     if layout == "transposed":
         return np.ascontiguousarray(values.T).T
