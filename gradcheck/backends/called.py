@@ -15,6 +15,7 @@ from gradcheck.backends.lazy import registered
 from gradcheck.backends.modules import Plain, attributes_restored, exchange, plain_attributes
 from gradcheck.backends.program import EPS
 from gradcheck.backends.tensors import fresh, name_of
+from gradcheck.errors import InputError
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.trees import KINDS, flatten
 
@@ -75,18 +76,26 @@ class Called:
 
 
 def densely(returned: Any) -> Any:
-    """What a target returned, with sparse tensors as dense ones."""
+    """What a target returned, with sparse tensors as dense ones, and nested ones as their numbers one after the other."""
     flat = flatten(returned)
-    if not any(map(sparse.is_sparse, flat.leaves)):
+    if not any(map(_needs_reading, flat.leaves)):
         return returned
-    return flat.rebuild([sparse.dense(x) if sparse.is_sparse(x) else x for x in flat.leaves])
+    return flat.rebuild([_read(x) if _needs_reading(x) else x for x in flat.leaves])
+
+
+def _needs_reading(x: Any) -> bool:
+    return sparse.is_sparse(x) or (isinstance(x, torch.Tensor) and x.is_nested)
+
+
+def _read(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([part.reshape(-1) for part in x.unbind()]) if x.is_nested else sparse.dense(x)
 
 
 def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[Called, Call, tuple[int, ...]]:
     """Join a module's trainable parameters to the call's leaves, and choose what to differentiate with respect to.
 
     Raises:
-        InputError: where nothing is differentiable.
+        InputError: where nothing is differentiable, or an input is a nested tensor.
     """
     call = take_apart(inputs)
     module: Any = target if kind_of(target) is Kind.MODULE else torch.nn.Module()
@@ -96,6 +105,9 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     known = set(map(id, named.values()))
     paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
     given = Call(paths, (*call.leaves, *trainable.values()), call.positional, call.named)
+    nested = [path for path, x in zip(given.paths, given.leaves, strict=True) if isinstance(x, torch.Tensor) and x.is_nested]
+    if nested:
+        raise InputError(f"{', '.join(nested)} is a nested tensor: give its values, and make it of them inside the function")
     fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
     patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(given.leaves) if sparse.is_sparse(x)}
     called = Called(

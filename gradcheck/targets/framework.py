@@ -50,7 +50,7 @@ def of_arrays(leaves: Iterable[Any]) -> str | None:
     Raises:
         InputError: where arrays of two frameworks are mixed.
     """
-    arrays = [type(leaf) for leaf in leaves if hasattr(leaf, "shape")]
+    arrays = [type(leaf) for leaf in leaves if hasattr(type(leaf), "shape")]  # one of its own may raise: nested tensors
     found = {_root(cls.__module__) for cls in arrays} - {None}
     if len(found) > 1:  # a NumPy scalar is a plain value beside tensors
         found = {_root(cls.__module__) for cls in arrays if cls.__module__ != "numpy" or cls.__name__ == "ndarray"} - {None}
