@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
@@ -77,7 +77,7 @@ def _state(module: torch.nn.Module) -> dict[str, Any]:
     attributes = {name: value for name, value in vars(module).items() if name not in OWN}
     return {
         "class": type(module),
-        "registered": [(held, held.copy()) for name in OWN if isinstance(held := vars(module).get(name), dict)],
+        "registered": [(held, {**held}) for name in OWN if isinstance(held := vars(module).get(name), dict)],
         "values": [(t, t.detach().clone()) for t in tensors if not is_lazy(t)],
         "lazy": [(t, type(t)) for t in tensors if is_lazy(t)],
         "attributes": attributes,
@@ -85,25 +85,28 @@ def _state(module: torch.nn.Module) -> dict[str, Any]:
     }
 
 
-def _contents(value: Any) -> Any:
-    """A copy of what a container or tensor holds; None for anything else, and for what cannot be copied."""
+def _contents(value: Any, seen: frozenset[int] = frozenset()) -> Any:
+    """A copy of what a tensor, an array or a container holds, each element of it beside its own; None for anything else."""
     if isinstance(value, torch.Tensor):
         return None if is_lazy(value) else value.detach().clone()
-    if type(value) is OrderedDict:  # hooks, which a copy of would be bound to another module
-        return value.copy()
-    if type(value) in (list, dict, set):
-        try:
-            return copy.deepcopy(value)
-        except Exception:
-            return copy.copy(value)
-    return None
+    if isinstance(value, np.ndarray):
+        return value.copy() if value.flags.writeable else None
+    if id(value) in seen:
+        return None
+    seen |= {id(value)}
+    if type(value) in (dict, OrderedDict, defaultdict):
+        return {key: (x, _contents(x, seen)) for key, x in value.items()}
+    if type(value) in (list, tuple):
+        return [(x, _contents(x, seen)) for x in value]
+    return value.copy() if type(value) is set else None
 
 
 def _restore(module: torch.nn.Module, state: dict[str, Any]) -> None:
     if type(module) is not state["class"]:  # a lazy module is of another class once it is initialised
         module.__class__ = state["class"]
     for held, registered in state["registered"]:
-        _refill(held, registered)
+        held.clear()
+        held.update(registered)
     with torch.no_grad():
         for tensor, kind in state["lazy"]:
             if not is_lazy(tensor):
@@ -115,19 +118,30 @@ def _restore(module: torch.nn.Module, state: dict[str, Any]) -> None:
         del module.__dict__[name]
     for name, value in state["attributes"].items():
         module.__dict__[name] = value
-        contents = state["contents"][name]
-        if contents is not None:
-            _refill(value, contents)
+        _refill(value, state["contents"][name])
 
 
 def _refill(value: Any, contents: Any) -> None:
+    """Put back what was held: the same elements, as they were."""
+    if contents is None:
+        return
     if isinstance(value, torch.Tensor):
         _set(value.detach(), contents)
-    elif isinstance(value, list):
-        value[:] = contents
-    elif isinstance(value, dict | set):
+    elif isinstance(value, np.ndarray):
+        np.copyto(value, contents)
+    elif isinstance(value, set):
         value.clear()
         value.update(contents)
+    elif isinstance(value, dict):
+        value.clear()
+        value.update({key: x for key, (x, _) in contents.items()})
+        for x, inside in contents.values():
+            _refill(x, inside)
+    else:
+        if isinstance(value, list):
+            value[:] = [x for x, _ in contents]
+        for x, inside in contents:
+            _refill(x, inside)
 
 
 def _set(tensor: torch.Tensor, value: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 import functools
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -51,8 +52,39 @@ def test_so_does_one_in_a_partial_and_one_that_is_a_methods_owner():
     assert_untouched(norm, norm.forward)
 
 
-def test_a_sparse_input_is_one_clear_error():
-    import pytest
+class Fills(nn.Module):
+    """Writes to everything that it holds, registers a hook and a buffer, and replaces a parameter."""
 
-    with pytest.raises(gradcheck.InputError, match="x is sparse: expected dense"):
-        gradcheck.check(lambda x: x.sum(), torch.eye(3).to_sparse())
+    def __init__(self):
+        super().__init__()
+        self.weight, self.norm = nn.Parameter(torch.ones(3, dtype=torch.float64)), nn.BatchNorm1d(3)
+        self.held, self.named = [self.weight, {"seen": [1]}, self.norm], {"array": np.zeros(2), "names": {"a"}}
+        self.pair = (torch.zeros(2), [0])
+
+    def forward(self, x):
+        self.held[1]["seen"].append(2)
+        self.held.append(x)
+        self.named["array"] += 1
+        self.named["names"].add("b")
+        self.pair[0].add_(1)
+        self.pair[1][0] = 5
+        self.named["new"] = x
+        self.register_forward_hook(lambda *_: None)
+        self.register_buffer("late", torch.zeros(1))
+        return x * self.held[0]
+
+
+def test_what_a_module_holds_is_as_before_and_the_same_objects():
+    net = Fills()
+    weight, norm, array, inner = net.weight, net.norm, net.named["array"], net.held[1]
+    assert gradcheck.check(net, torch.ones(2, 3, dtype=torch.float64)).verdict is Verdict.PASS
+    assert [type(x) for x in net.held] == [nn.Parameter, dict, nn.BatchNorm1d]
+    assert net.held[0] is net.weight is weight
+    assert net.held[1] is inner
+    assert net.held[2] is net.norm is norm
+    assert inner == {"seen": [1]}
+    assert net.named["array"] is array
+    assert (array.tolist(), net.named["names"], list(net.named)) == ([0, 0], {"a"}, ["array", "names"])
+    assert (net.pair[0].tolist(), net.pair[1]) == ([0, 0], [0])
+    assert not net._forward_hooks
+    assert list(net._buffers) == []

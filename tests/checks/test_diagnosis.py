@@ -123,8 +123,7 @@ def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, spoil)
     assert diagnoses(result) == {kind}
 
 
-@pytest.mark.parametrize("wrong", [lambda g, z: g * (2 * z), lambda g, z: (g * 2 * z) * 1, lambda g, z: 2 * g * z])
-def test_a_gradient_that_is_conjugated_is_named(wrong):
+def test_a_single_wrong_complex_entry_is_unknown():
     def spoil(found):
         found[3] *= 1 + 0.3j
 

@@ -10,6 +10,7 @@ from gradcheck.targets.specs import (
     CONSTRUCTORS,
     DTYPES,
     LAYOUTS,
+    SPARSE,
     array,
     boolean,
     draw,
@@ -115,6 +116,13 @@ def test_expanded_repeats_its_first_slice_without_memory_of_its_own(kind, rows, 
 def test_a_layout_changes_the_memory_and_not_the_values(kind, batch, side, seed, layout):
     spec = EVERY[kind]
     np.testing.assert_array_equal(drawn(spec(*batch, side, layout=layout), seed), drawn(spec(*batch, side), seed))
+
+
+@pytest.mark.parametrize("layout", SPARSE)
+def test_a_sparse_layout_is_the_framework_s_and_drawn_as_an_array(layout):
+    spec = sparse(4, 3, density=0.5, layout=layout)
+    np.testing.assert_array_equal(drawn(spec), drawn(sparse(4, 3, density=0.5)))
+    assert str(spec) == f"sparse(4, 3, density=0.5, layout={layout!r})"
 
 
 def test_laying_out_leaves_the_given_array_alone():
