@@ -57,7 +57,7 @@ def _registered(leaves: Sequence[Any]) -> bool:
     """Register the classes among some leaves that are trees of their own; whether there was one."""
     new = {type(leaf) for leaf in leaves} - LOOKED_AT
     found = [cls for cls in new if is_dataclass(cls) and not hasattr(cls, ATOM)]
-    mappings = [cls for cls in new if issubclass(cls, dict) and cls not in found]
+    mappings = [cls for cls in new if issubclass(cls, dict) and not is_dataclass(cls)]
     LOOKED_AT.update(new.difference(found, mappings))
     for classes, taken_apart, entry in ((found, _fields, optree.GetAttrEntry), (mappings, _items, optree.MappingEntry)):
         for cls in classes:

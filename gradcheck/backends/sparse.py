@@ -85,7 +85,7 @@ class _Laid(torch.autograd.Function):
         return _made(values, pattern)
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
         return read(g, ctx.pattern), None
 
     @staticmethod
@@ -94,13 +94,11 @@ class _Laid(torch.autograd.Function):
 
 
 def _made(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    options: dict[str, Any] = {"size": pattern.shape, "check_invariants": False}  # as they were when the tensor was made
     if pattern.layout is torch.sparse_coo:
-        return torch.sparse_coo_tensor(
-            pattern.indices[0], values, pattern.shape, check_invariants=False, is_coalesced=pattern.coalesced
-        )
-    return torch.sparse_compressed_tensor(
-        *pattern.indices, values, pattern.shape, layout=pattern.layout, check_invariants=False
-    )
+        return torch.sparse_coo_tensor(pattern.indices[0], values, **options, is_coalesced=pattern.coalesced)
+    compressed: Any = torch.sparse_compressed_tensor  # whose types are those of another function
+    return compressed(*pattern.indices, values, **options, layout=pattern.layout)  # type: ignore[no-any-return]
 
 
 def read(g: torch.Tensor, pattern: Pattern) -> torch.Tensor:

@@ -219,7 +219,7 @@ def _conjugated(facts: Facts) -> Iterator[Diagnosed]:
 
 
 def _conjugate(claim: F64) -> F64:
-    return (claim.reshape(len(claim), -1, 2) * np.array([1.0, -1.0])).reshape(claim.shape)
+    return np.asarray(claim.reshape(len(claim), -1, 2) * [1.0, -1.0]).reshape(claim.shape)
 
 
 def _factor(facts: Facts) -> Iterator[Diagnosed]:
