@@ -99,7 +99,7 @@ def test_right_backwards_pass_with_their_contracts(function, mode, dtype):
 @pytest.mark.parametrize("name", WRONG)
 def test_a_forgotten_conjugate_is_caught_and_named(name, mode, dtype):
     function, backward, kind = WRONG[name]
-    result = gradcheck.check(spoilt(function, backward), *inputs(function, dtype), mode=mode)
+    result = gradcheck.check(spoilt(function, backward), *inputs(function, dtype), mode=mode, contracts=False)
     (line,) = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert line.wrt == ("x" if name == "product" else INPUTS[function][0])
     assert (line.diagnosis or "").startswith(f"{kind}:") or (mode, kind) == ("probe", "zero"), line.diagnosis
@@ -181,5 +181,5 @@ class Rotates(nn.Module):
 @pytest.mark.parametrize("mode", ["full", "probe"])
 def test_complex_parameters_among_real_ones(mode):
     assert gradcheck.check(Rotates(), normal(2, 3), mode=mode).verdict is Verdict.PASS
-    wrong = gradcheck.check(Rotates(spoilt(*WRONG["square"][:2])), normal(2, 3), mode=mode)
+    wrong = gradcheck.check(Rotates(spoilt(*WRONG["square"][:2])), normal(2, 3), mode=mode, contracts=False)
     assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"params['turn']"}

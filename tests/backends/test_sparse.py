@@ -86,7 +86,7 @@ def test_a_gradient_of_any_form_is_read_where_the_pattern_stores(name):
 def test_a_backward_may_return_what_it_likes_and_must_be_right(form, layout, dtype):
     given = LAYOUTS[layout].to(dtype), DENSE.to(dtype)
     assert gradcheck.check(product(form), *given).verdict is Verdict.PASS
-    wrong = gradcheck.check(product(form, lambda g: 1.01 * g), *given)
+    wrong = gradcheck.check(product(form, lambda g: 1.01 * g), *given, contracts=False)
     assert verdicts(wrong) == {"s.values()": Verdict.FAIL, "b": Verdict.PASS}, str(wrong)
     (diagnosed,) = {c.diagnosis.partition(":")[0] for c in wrong.comparisons if c.diagnosis}
     assert diagnosed == "factor"
@@ -123,7 +123,7 @@ def test_a_wrong_gradient_of_a_large_sparse_matrix_is_found_by_bisection():
 
     right = torch.randn(400, 1, dtype=F64, generator=generator)
     assert gradcheck.check(product("masked"), matrix, right).verdict is Verdict.PASS
-    result = gradcheck.check(product("masked", spoilt), matrix, right)
+    result = gradcheck.check(product("masked", spoilt), matrix, right, contracts=False)
     (line,) = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert (line.wrt, line.worst_entry) == ("s.values()", (70,))
 
