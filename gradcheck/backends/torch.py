@@ -148,23 +148,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         given.clear()  # as large as the inputs
         return differing(call.paths, *_beside_each_other(bound, at, seen, wide=wide))
 
-    claim_eps = max(EPS[leaf.dtype] for leaf in leaves)
-    has_twin = wide and claim_eps > EPS["float64"]
-    reverse = Claim(
-        "reverse",
-        claim_eps,
-        _reverse(run, bound, wide=False),
-        twin=_reverse(run, bound, wide=True) if has_twin else None,
-    )
-    forward = Claim(
-        "forward",
-        claim_eps,
-        jvp=_forward(run, bound, wide=False),
-        twin_jvp=_forward(run, bound, wide=True) if has_twin else None,
-        optional=not _has_jvp(target),
-    )
-    claims = [_written(case, bound, first, called), *([reverse, forward] if _attached_at_all(first, bound) else [])]
-
     return Program(
         framework="torch",
         shapes=shapes_of(called.given, bound.outputs),
@@ -182,7 +165,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         native=native if wide else None,
         layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=tuple(c for c in claims if c is not None),
+        claims=_claims(case, target, called, bound, first, run, wide=wide),
         notes=(
             *called.notes,
             *_carried(called, after, drawn, bound, point, value),
@@ -192,6 +175,35 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         details=called.details,
         mutated=mutated,
     )
+
+
+def _claims(
+    case: Case, target: Any, called: Called, bound: Binding, first: Any, run: Callable[..., Any], *, wide: bool
+) -> tuple[Claim, ...]:
+    """The derivative by hand, where there is one, and PyTorch's in both modes, where an output carries one."""
+    written = _written(case, bound, first, called)
+    found = [] if written is None else [written]
+    if not _attached_at_all(first, bound):
+        return tuple(found)
+    eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
+    has_twin = wide and eps > EPS["float64"]
+    reverse, forward = (lambda wide: _reverse(run, bound, wide=wide)), (lambda wide: _forward(run, bound, wide=wide))
+    return (
+        *found,
+        Claim("reverse", eps, reverse(False), twin=reverse(True) if has_twin else None),
+        Claim(
+            "forward",
+            eps,
+            jvp=forward(False),
+            twin_jvp=forward(True) if has_twin else None,
+            optional=not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves)),
+        ),
+    )
+
+
+def _was_sparse(output: Any) -> bool:
+    """Whether an output was made dense, which PyTorch has no forward mode for."""
+    return _attached(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
 
 
 def _carried(

@@ -190,6 +190,28 @@ class Squared(torch.autograd.Function):
         return cls.factor * g * s.to_dense() if not g.is_sparse else cls.factor * (g * s)
 
 
+def test_a_jvp_of_one_s_own_that_pytorch_cannot_use_on_sparse_tensors_is_not_available():
+    pushed = type("Pushed", (Squared,), {"jvp": staticmethod(lambda ctx, t: t)})
+    result = gradcheck.check(pushed, LAYOUTS["coo"])
+    assert (result.verdict, {c.method for c in result.comparisons}) == (Verdict.PASS, {"reverse"}), str(result)
+
+    class Stored(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.to_sparse()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.to_dense()
+
+        @staticmethod
+        def jvp(ctx, t):
+            return t.to_sparse()
+
+    result = gradcheck.check(Stored, DENSE)
+    assert (result.verdict, {c.method for c in result.comparisons}) == (Verdict.PASS, {"reverse"}), str(result)
+
+
 def test_outputs_may_be_sparse():
     assert gradcheck.check(Squared, LAYOUTS["coo"]).verdict is Verdict.PASS
     wrong = gradcheck.check(type("Wrong", (Squared,), {"factor": 1.0}), LAYOUTS["coo"])
