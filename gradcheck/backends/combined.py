@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from gradcheck.backends.calls import Binding
 from gradcheck.backends.program import F64, Member, Unavailable
-from gradcheck.backends.tensors import gradients, seed
+from gradcheck.backends.tensors import carries_gradient, gradients, seed
 
 
 def vjp(
@@ -37,12 +35,8 @@ def vjp(
         found = call(function, given)
         outputs.append([found[i] for i in bound.kept])
     totals = [combine(*parts) for parts in zip(*outputs, strict=True)]
-    attached = [(t, leaf) for t, leaf in zip(totals, bound.outputs, strict=True) if _carries(t)]
+    attached = [(t, leaf) for t, leaf in zip(totals, bound.outputs, strict=True) if carries_gradient(t)]
     if not attached:
         raise Unavailable("the combination carries no derivative")
     seeds = [seed(cotangent, leaf, t) for t, leaf in attached]
     return gradients([t for t, _ in attached], [values[i] for i in bound.places], seeds, bound.leaves)
-
-
-def _carries(output: Any) -> bool:
-    return isinstance(output, torch.Tensor) and output.requires_grad

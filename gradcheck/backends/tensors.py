@@ -107,6 +107,11 @@ def with_moved(values: Sequence[Any], moved: Mapping[int, Any], wide: bool) -> l
     return [moved[i] if i in moved else fresh(x, wide) if isinstance(x, torch.Tensor) else x for i, x in enumerate(values)]
 
 
+def carries_gradient(output: Any) -> bool:
+    """Whether an output is a tensor that autograd leads back from."""
+    return isinstance(output, torch.Tensor) and output.requires_grad
+
+
 def name_of(dtype: torch.dtype) -> str:
     """A dtype's name, such as 'float32'."""
     return str(dtype).removeprefix("torch.")

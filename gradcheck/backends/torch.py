@@ -12,35 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
-from gradcheck.backends import batched, combined, handwritten, lazy, lines, modules, sparse, state, steps, vjps
+from gradcheck.backends import batched, combined, lazy, lines, modules, sparse, state, steps
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
+from gradcheck.backends.claimed import claims
 from gradcheck.backends.layer import Layer, own_functions
 from gradcheck.backends.numpy import call_user, differing, outputs_of
+from gradcheck.backends.points import leaves_at, numbers_of
 from gradcheck.backends.program import (
     EPS,
     F64,
-    Claim,
     Composed,
-    Leaf,
     Member,
     Program,
-    Unavailable,
-    from_flat,
     layout_leaves,
     same_function,
 )
 from gradcheck.backends.tensors import (
     WIDE,
+    carries_gradient,
     default_of,
     flat_of,
     flat_of_all,
-    like_layout,
     name_of,
-    seed,
-    tensor_of,
     to_numpy,
     wide_default,
     with_moved,
@@ -120,7 +115,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
     before, after = state.snapshot(), dict[str, Any]()
 
     def start() -> Any:
-        return called(_tensors(empty, point, requires_grad=True), empty, wide=False, buffers=after)
+        return called(leaves_at(empty, point, requires_grad=True), empty, wide=False, buffers=after)
 
     with torch.enable_grad():
         first = call_user("the target", start, (), {}, called.given)
@@ -130,18 +125,18 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
     drawn = state.changed(before)
     run = state.replayed(called, drawn)
     bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)
-    value = _values(first, bound)
+    value = numbers_of(first, bound)
     again, refusal = _twin(run, bound, point, value)
     wide = again is not None
     given: list[Any] = []
 
     def evaluate(at: F64) -> F64:
-        given[:] = [at, _tensors(bound, at, wide=wide)]
+        given[:] = [at, leaves_at(bound, at, wide=wide)]
         with wide_default(wide):
-            return _values(run(given[1], bound, wide=wide), bound)
+            return numbers_of(run(given[1], bound, wide=wide), bound)
 
     def native(at: F64) -> F64:
-        return _values(run(_tensors(bound, at), bound, wide=False), bound)
+        return numbers_of(run(leaves_at(bound, at), bound, wide=False), bound)
 
     def mutated() -> list[str]:
         at, seen = given
@@ -165,7 +160,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         native=native if wide else None,
         layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=_claims(case, target, called, bound, first, run, wide=wide),
+        claims=claims(case, target, called, bound, first, run, wide=wide),
         notes=(
             *called.notes,
             *_carried(called, after, drawn, bound, point, value),
@@ -177,35 +172,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
     )
 
 
-def _claims(
-    case: Case, target: Any, called: Called, bound: Binding, first: Any, run: Callable[..., Any], *, wide: bool
-) -> tuple[Claim, ...]:
-    """The derivative by hand, where there is one, and PyTorch's in both modes, where an output carries one."""
-    written = _written(case, bound, first, called)
-    found = [] if written is None else [written]
-    if not _attached_at_all(first, bound):
-        return tuple(found)
-    eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
-    has_twin = wide and eps > EPS["float64"]
-    reverse, forward = (lambda wide: _reverse(run, bound, wide=wide)), (lambda wide: _forward(run, bound, wide=wide))
-    return (
-        *found,
-        Claim("reverse", eps, reverse(False), twin=reverse(True) if has_twin else None),
-        Claim(
-            "forward",
-            eps,
-            jvp=forward(False),
-            twin_jvp=forward(True) if has_twin else None,
-            optional=not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves)),
-        ),
-    )
-
-
-def _was_sparse(output: Any) -> bool:
-    """Whether an output was made dense, which PyTorch has no forward mode for."""
-    return _attached(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
-
-
 def _carried(
     called: Called, after: dict[str, Any], drawn: dict[str, Any], bound: Binding, point: F64, value: F64
 ) -> tuple[str, ...]:
@@ -215,7 +181,7 @@ def _carried(
         return ()
     later = state.replayed(replace(called, frozen=after), drawn)
     try:
-        again = _values(later(_tensors(bound, point), bound, wide=False), bound)
+        again = numbers_of(later(leaves_at(bound, point), bound, wide=False), bound)
     except Exception:
         return ()
     if np.array_equal(again, value, equal_nan=True):
@@ -237,7 +203,7 @@ def _layer(
         bound.leaves,
         bound.outputs,
         max(EPS[leaf.dtype] for leaf in (*bound.leaves, *bound.outputs)),
-        lambda: [_tensors(bound, point)[i] for i in bound.places],
+        lambda: [leaves_at(bound, point)[i] for i in bound.places],
         call,
         own_functions(flatten(first).leaves),
         random,
@@ -256,7 +222,7 @@ def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Compos
 
     def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
         with torch.enable_grad():
-            return combined.vjp(call, _tensors(bound, at, requires_grad=True), bound, members, combine, cotangent)
+            return combined.vjp(call, leaves_at(bound, at, requires_grad=True), bound, members, combine, cotangent)
 
     return composed
 
@@ -264,8 +230,8 @@ def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Compos
 def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no gradient; where none does, keep them all for a hand-written derivative."""
     found = flatten(first).leaves
-    attached = [(i, leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
-    detached = [leaf.path for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not _attached(found[i])]
+    attached = [(i, leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if carries_gradient(found[i])]
+    detached = [leaf.path for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not carries_gradient(found[i])]
     if not attached or not detached:
         return bound, detached
     paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
@@ -280,24 +246,6 @@ def _beside_each_other(bound: Binding, at: F64, seen: list[Any], *, wide: bool) 
     return before, [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
 
 
-def _tensors(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
-    """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
-    moved = {}
-    for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        template = bound.call.leaves[i]
-        dtype = getattr(torch, leaf.dtype)
-        made = tensor_of(point[leaf.span], leaf, WIDE.get(dtype, dtype) if wide else dtype)
-        if isinstance(template, torch.Tensor):
-            made = like_layout(made.to(template.device), template)
-        moved[i] = made.requires_grad_() if requires_grad else made
-    return with_moved(bound.call.leaves, moved, wide)
-
-
-def _values(returned: Any, bound: Binding) -> F64:
-    found = flatten(returned).leaves
-    return np.concatenate([flat_of(found[i]) for i in bound.kept])
-
-
 def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[F64 | None, str]:
     """The target's value in float64 where it runs there and is the same; else None, and why not."""
     dtypes = {t.dtype for t in bound.call.leaves if isinstance(t, torch.Tensor)}
@@ -305,100 +253,9 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
         return None, ""
     try:
         with default_of(torch.float64):
-            again = _values(run(_tensors(bound, point, wide=True), bound, wide=True), bound)
+            again = numbers_of(run(leaves_at(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
     if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
         return None, "differences in its own dtype: in float64 it returns another value"
     return again, ""
-
-
-def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
-    habit = vjps.Habit()
-
-    def vjp(point: F64, cotangents: F64) -> F64:
-        tensors = _tensors(bound, point, wide=wide, requires_grad=True)
-        with torch.enable_grad(), wide_default(wide):
-            found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
-            wanted = [tensors[i] for i in bound.places]
-            attached = [(found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if _attached(found[i])]
-            if not attached:
-                raise Unavailable("no output is connected to the inputs")
-            return vjps.rows(vjps.Graph(attached, wanted, bound.leaves), cotangents, habit)
-
-    return vjp
-
-
-def _attached_at_all(returned: Any, bound: Binding) -> bool:
-    found = flatten(returned).leaves
-    return any(_attached(found[i]) for i in bound.kept)
-
-
-def _attached(output: Any) -> bool:
-    return isinstance(output, torch.Tensor) and output.requires_grad
-
-
-def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
-    def jvp(point: F64, tangents: F64) -> F64:
-        with wide_default(wide):
-            return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
-
-    return jvp
-
-
-def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: bool) -> F64:
-    tensors = _tensors(bound, point, wide=wide)
-    try:
-        with forward_ad.dual_level():
-            for i, leaf in zip(bound.places, bound.leaves, strict=True):
-                tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
-            found = flatten(run(tensors, bound, wide=wide)).leaves
-            parts = [_tangent(found[i]) for i in bound.kept]
-            if all(part is None for part in parts):
-                raise Unavailable("no tangent comes out: an operator inside drops it")
-            return flat_of_all(parts, bound.outputs)
-    except Unavailable:
-        raise
-    except (RuntimeError, TypeError) as error:
-        raise Unavailable(one_line(error, 120)) from error
-
-
-def _tangent(output: Any) -> torch.Tensor | None:
-    return forward_ad.unpack_dual(output).tangent if isinstance(output, torch.Tensor) else None  # type: ignore[no-untyped-call]
-
-
-def _has_jvp(target: Any) -> bool:
-    return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
-
-
-def _written(case: Case, bound: Binding, first: Any, called: Called) -> Claim | None:
-    patterns = {bound.call.paths[i]: pattern for i, pattern in called.patterns.items()}
-
-    def tangent(u: F64, leaf: Leaf) -> torch.Tensor:
-        made = tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype))
-        return sparse.laid(made, patterns[leaf.path]) if leaf.path in patterns else made
-
-    def read(part: Any, leaf: Leaf) -> NDArray[Any]:
-        pattern = patterns.get(leaf.path)
-        whole = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
-        return to_numpy(sparse.read(part, pattern) if pattern is not None and whole else part)
-
-    host = handwritten.Host(
-        bound.leaves,
-        bound.outputs,
-        max(EPS[leaf.dtype] for leaf in bound.leaves),
-        lambda at: called.arguments(_tensors(bound, at), bound)[:2],
-        lambda v: _cotangent(first, bound, v),
-        lambda u: [tangent(u, leaf) for leaf in bound.leaves],
-        read,
-        lambda at: {**called.frozen, **called.arguments(_tensors(bound, at), bound)[2]},
-    )
-    return handwritten.claim(case.claims, host)
-
-
-def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
-    flat = flatten(returned)
-    values = list(flat.leaves)
-    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-        values[i] = seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
-    return flat.rebuild(values)

@@ -1,0 +1,148 @@
+"""What is to be proved of a torch target: the derivative by hand, and PyTorch's own in reverse and forward mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from gradcheck.backends import handwritten, sparse, vjps
+from gradcheck.backends.numpy import call_user
+from gradcheck.backends.points import leaves_at
+from gradcheck.backends.program import EPS, F64, Claim, Leaf, Unavailable, from_flat
+from gradcheck.backends.tensors import carries_gradient, flat_of_all, seed, tensor_of, to_numpy, wide_default
+from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.tracebacks import one_line
+from gradcheck.trees import flatten
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.backends.called import Called
+    from gradcheck.backends.calls import Binding
+    from gradcheck.targets.case import Case
+
+
+def claims(
+    case: Case, target: Any, called: Called, bound: Binding, first: Any, run: Callable[..., Any], *, wide: bool
+) -> tuple[Claim, ...]:
+    """The derivative by hand, where there is one, and PyTorch's in both modes, where an output carries one."""
+    written = _written(case, bound, first, called)
+    found = [] if written is None else [written]
+    if not _attached_at_all(first, bound):
+        return tuple(found)
+    eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
+    has_twin = wide and eps > EPS["float64"]
+    return (
+        *found,
+        Claim(
+            "reverse",
+            eps,
+            _reverse(run, bound, wide=False),
+            twin=_reverse(run, bound, wide=True) if has_twin else None,
+        ),
+        Claim(
+            "forward",
+            eps,
+            jvp=_forward(run, bound, wide=False),
+            twin_jvp=_forward(run, bound, wide=True) if has_twin else None,
+            optional=not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves)),
+        ),
+    )
+
+
+def _was_sparse(output: Any) -> bool:
+    """Whether an output was made dense, which PyTorch has no forward mode for."""
+    return carries_gradient(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
+
+
+def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+    habit = vjps.Habit()
+
+    def vjp(point: F64, cotangents: F64) -> F64:
+        tensors = leaves_at(bound, point, wide=wide, requires_grad=True)
+        with torch.enable_grad(), wide_default(wide):
+            found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
+            wanted = [tensors[i] for i in bound.places]
+            attached = [
+                (found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if carries_gradient(found[i])
+            ]
+            if not attached:
+                raise Unavailable("no output is connected to the inputs")
+            return vjps.rows(vjps.Graph(attached, wanted, bound.leaves), cotangents, habit)
+
+    return vjp
+
+
+def _attached_at_all(returned: Any, bound: Binding) -> bool:
+    found = flatten(returned).leaves
+    return any(carries_gradient(found[i]) for i in bound.kept)
+
+
+def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+    def jvp(point: F64, tangents: F64) -> F64:
+        with wide_default(wide):
+            return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
+
+    return jvp
+
+
+def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: bool) -> F64:
+    tensors = leaves_at(bound, point, wide=wide)
+    try:
+        with forward_ad.dual_level():
+            for i, leaf in zip(bound.places, bound.leaves, strict=True):
+                tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
+            found = flatten(run(tensors, bound, wide=wide)).leaves
+            parts = [_tangent(found[i]) for i in bound.kept]
+            if all(part is None for part in parts):
+                raise Unavailable("no tangent comes out: an operator inside drops it")
+            return flat_of_all(parts, bound.outputs)
+    except Unavailable:
+        raise
+    except (RuntimeError, TypeError) as error:
+        raise Unavailable(one_line(error, 120)) from error
+
+
+def _tangent(output: Any) -> torch.Tensor | None:
+    return forward_ad.unpack_dual(output).tangent if isinstance(output, torch.Tensor) else None  # type: ignore[no-untyped-call]
+
+
+def _has_jvp(target: Any) -> bool:
+    return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
+
+
+def _written(case: Case, bound: Binding, first: Any, called: Called) -> Claim | None:
+    patterns = {bound.call.paths[i]: pattern for i, pattern in called.patterns.items()}
+
+    def tangent(u: F64, leaf: Leaf) -> torch.Tensor:
+        made = tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype))
+        return sparse.laid(made, patterns[leaf.path]) if leaf.path in patterns else made
+
+    def read(part: Any, leaf: Leaf) -> NDArray[Any]:
+        pattern = patterns.get(leaf.path)
+        whole = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
+        return to_numpy(sparse.read(part, pattern) if pattern is not None and whole else part)
+
+    host = handwritten.Host(
+        bound.leaves,
+        bound.outputs,
+        max(EPS[leaf.dtype] for leaf in bound.leaves),
+        lambda at: called.arguments(leaves_at(bound, at), bound)[:2],
+        lambda v: _cotangent(first, bound, v),
+        lambda u: [tangent(u, leaf) for leaf in bound.leaves],
+        read,
+        lambda at: {**called.frozen, **called.arguments(leaves_at(bound, at), bound)[2]},
+    )
+    return handwritten.claim(case.claims, host)
+
+
+def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
+    flat = flatten(returned)
+    values = list(flat.leaves)
+    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
+        values[i] = seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+    return flat.rebuild(values)
