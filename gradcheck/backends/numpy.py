@@ -31,6 +31,7 @@ from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
@@ -260,12 +261,24 @@ def _traced(function: Callable[..., Any], bound: Binding, *, wide: bool) -> Clai
     """PyTorch's derivative of the code, in the precision of the evaluation: it is evidence as much as a claim."""
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
-
+        traced = _tracer()
         return traced.vjp(function, _arguments(bound, point, wide=wide), bound, cotangents)
 
     eps = EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in bound.leaves)
     return Claim("reverse", eps, vjp, optional=True, derived=True)
+
+
+def _tracer() -> ModuleType:
+    """What differentiates NumPy code with PyTorch, which is loaded only when that is asked for.
+
+    Raises:
+        Unavailable: where PyTorch is not installed.
+    """
+    try:
+        from gradcheck.backends import traced
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"PyTorch traces NumPy code, and {error.name!r} is not installed") from None
+    return traced
 
 
 def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64] | None:
@@ -306,12 +319,10 @@ def _composed(function: Callable[..., Any], bound: Binding) -> Composed:
     """The derivative of a combination: by PyTorch where the functions can be traced, else by the complex step."""
 
     def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
-        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
-
         try:
             if "reverse" not in used:
                 raise Unavailable("neither the traced code nor the complex step gives the function's derivative")
-            return traced.composed(function, _arguments(bound, at), bound, members, combine, cotangent)
+            return _tracer().composed(function, _arguments(bound, at), bound, members, combine, cotangent)
         except Unavailable:
             if at.size > COLUMNS or "complex-step" not in used or _complex_step(function, bound) is None:
                 raise
