@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CURRENT = pytest.StashKey[pytest.Item]()
 WARNED = pytest.StashKey[set[str]]()
 DEFAULT = "float32"  # PyTorch's own default dtype
+EXAMPLE = "    gradcheck(MyLayer(8), gradcheck.normal(4, 8))"
 
 
 class Gradcheck:
@@ -63,7 +64,7 @@ class Gradcheck:
         """Look a public name of the module up, which the fixture's name hides in a test."""
         import gradcheck
 
-        if name not in gradcheck.__all__:
+        if name not in dir(gradcheck):
             raise AttributeError(f"the fixture gradcheck has no {name!r}, nor has the module")
         return getattr(gradcheck, name)
 
@@ -93,9 +94,6 @@ def _warner(item: pytest.Item, case: str) -> Callable[[Warning], object]:
     warn = (lambda _: None) if case in known else functools.partial(warnings.warn, stacklevel=3)
     known.add(case)
     return warn
-
-
-EXAMPLE = "    gradcheck(MyLayer(8), gradcheck.normal(4, 8))"
 
 
 def _surroundings() -> tuple[str, ...]:

@@ -76,9 +76,7 @@ def _joined(before: CheckResult, now: CheckResult) -> CheckResult:
     places = SEVERITY.index(before.outcome), SEVERITY.index(now.outcome)
     duller = now.outcome is not Verdict.PASS or not before.resolution >= now.resolution
     worse = now if places[1] < places[0] or (places[0] == places[1] and duller) else before
-    return replace(
-        worse, evaluations=before.evaluations + now.evaluations, seconds=before.seconds + now.seconds, trials=worse.trials
-    )
+    return replace(worse, evaluations=before.evaluations + now.evaluations, seconds=before.seconds + now.seconds)
 
 
 def properties(result: CheckResult) -> Iterator[tuple[str, str]]:

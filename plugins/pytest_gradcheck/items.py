@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,11 +74,15 @@ class GradcheckCase(pytest.Item):
         chosen = marker.chosen(self)
         strict = chosen.pop("strict")
         result = attempted(self.case, overridden(Options(), chosen))
-        again = settings.replay(self.config, self.nodeid, result.seed, "--gradcheck", self.target)
-        result = gathered.record(self, replace(result, replay=again))
+        result = gathered.record(self, replace(result, replay=self._replay(result.seed)))
         if result.expect == "fail" and result.ok:
             pytest.xfail(result.because)
         outcome.judge(result, strict=strict, warn=self.warn)
+
+    def _replay(self, seed: int) -> str:
+        if self.case.file is None:  # then pytest's ids, which begin with a file, do not lead here
+            return shlex.join(["gradcheck", "run", self.case.target, "--seed", str(seed)])
+        return settings.replay(self.config, self.nodeid, seed, "--gradcheck", self.target)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the table alone."""
@@ -160,9 +165,10 @@ def _may_hold(target: str, path: Path) -> bool:
     """Whether a file may be one that a target leads to, told without importing it."""
     from gradcheck.targets.discover import is_path, split
 
-    place, _ = split(target)
+    place, name = split(target)
     if is_path(place):
         return Path(place).resolve() == path.resolve()
+    place = place.partition(".")[0] if name else place  # what is named may be defined elsewhere in its package
     return f".{place}." in f".{'.'.join(path.with_suffix('').parts)}."
 
 

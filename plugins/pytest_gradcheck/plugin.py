@@ -130,7 +130,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     run = gathered.run_of(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     mistake = summary.written(run, reports)
-    session.config.stash[SUMMARY] = [*summary.lines(run), *([mistake] if mistake else [])]
+    told = summary.lines(run) if session.config.get_verbosity() >= 0 else ()
+    session.config.stash[SUMMARY] = [*told, *([mistake] if mistake else [])]
     if mistake and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
@@ -138,7 +139,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show the section of the checks."""
     lines = config.stash.get(SUMMARY, [])
-    if lines and config.get_verbosity() >= 0:
+    if lines:
         terminalreporter.section("gradcheck")
         for line in lines:
             terminalreporter.write_line(line)

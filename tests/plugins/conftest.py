@@ -81,7 +81,7 @@ def project(pytester, monkeypatch):
 
 
 @pytest.fixture
-def test_file(project):
+def write_tests(project):
     """Write `test_it.py`, with the imports that all of them need."""
     head = "import numpy as np, pytest, torch\nfrom gradcheck import normal\nfrom layers import *\n"
 

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 
-def test_a_right_layer_passes_and_its_result_is_returned(project, test_file):
-    test_file("""
+def test_a_right_layer_passes_and_its_result_is_returned(project, write_tests):
+    write_tests("""
 def test_square(gradcheck):
     result = gradcheck(Square, normal(4, 3))
     assert result.ok and result.target == "Square"
@@ -14,8 +14,8 @@ def test_square(gradcheck):
     project.runpytest().assert_outcomes(passed=1)
 
 
-def test_a_wrong_one_fails_with_the_table_where_the_test_called(project, test_file):
-    test_file("""
+def test_a_wrong_one_fails_with_the_table_where_the_test_called(project, write_tests):
+    write_tests("""
 def test_wrong(gradcheck):
     gradcheck(Wrong, normal(4))
 """)
@@ -45,16 +45,16 @@ def test_wrong(gradcheck):
         ("gradcheck('Square', normal(3))", "fn='Square': expected a function"),
     ],
 )
-def test_a_call_that_cannot_be_understood_is_one_message_at_the_call(project, test_file, call, message):
-    test_file(f"def test_it(gradcheck):\n    {call}\n")
+def test_a_call_that_cannot_be_understood_is_one_message_at_the_call(project, write_tests, call, message):
+    write_tests(f"def test_it(gradcheck):\n    {call}\n")
     done = project.runpytest()
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines([f">       {call}".replace("[", "[[]"), f"E *Error: {message}*", "test_it.py:5: *Error"])
     assert not re.search(r"(fixture|check|one|signature)\.py:\d", done.stdout.str())
 
 
-def test_the_fixture_stands_in_for_the_module_of_its_name(project, test_file):
-    test_file("""
+def test_the_fixture_stands_in_for_the_module_of_its_name(project, write_tests):
+    write_tests("""
 def test_names(gradcheck):
     assert gradcheck(Square, gradcheck.normal(3)).verdict is gradcheck.Verdict.PASS
     with pytest.raises(AttributeError, match="has no 'nromal'"):
@@ -63,8 +63,8 @@ def test_names(gradcheck):
     project.runpytest().assert_outcomes(passed=1)
 
 
-def test_inconclusive_warns_and_fails_under_strict(project, test_file):
-    test_file("""
+def test_inconclusive_warns_and_fails_under_strict(project, write_tests):
+    write_tests("""
 def test_log(gradcheck):
     gradcheck(undecided, normal(3))
 """)
@@ -76,8 +76,8 @@ def test_log(gradcheck):
     project.runpytest("-W", "error::pytest_gradcheck.InconclusiveWarning").assert_outcomes(failed=1)
 
 
-def test_options_come_from_the_call_the_closest_marker_the_command_line_and_the_ini_file(project, test_file):
-    test_file("""
+def test_options_come_from_the_call_the_closest_marker_the_command_line_and_the_ini_file(project, write_tests):
+    write_tests("""
 pytestmark = pytest.mark.gradcheck(trials=2, rtol=1e-2)
 
 @pytest.mark.gradcheck(trials=3)
@@ -107,8 +107,8 @@ class TestLayer:
         ("strict='yes'", "strict='yes': expected True or False"),
     ],
 )
-def test_a_marker_that_cannot_be_understood_is_an_error(project, test_file, arguments, message):
-    test_file(f"@pytest.mark.gradcheck({arguments})\ndef test_it():\n    pass\n")
+def test_a_marker_that_cannot_be_understood_is_an_error(project, write_tests, arguments, message):
+    write_tests(f"@pytest.mark.gradcheck({arguments})\ndef test_it():\n    pass\n")
     done = project.runpytest("--strict-markers")
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines([f"@pytest.mark.gradcheck: {message}*"])
@@ -131,8 +131,8 @@ def numbers(done):
     return dict(re.findall(r"(\w+) drew (\[.*?\])", done.stdout.str()))
 
 
-def test_draws_depend_on_the_test_and_the_seed_and_not_on_other_tests(project, test_file):
-    test_file(
+def test_draws_depend_on_the_test_and_the_seed_and_not_on_other_tests(project, write_tests):
+    write_tests(
         DRAWS
         + """
 @pytest.mark.parametrize("n", [1, 2])
@@ -152,8 +152,8 @@ def test_b(gradcheck):
     assert not set(other.values()) & set(whole.values())
 
 
-def test_a_random_seed_is_shown_in_the_header_and_where_a_test_fails_and_replays(project, test_file):
-    test_file(
+def test_a_random_seed_is_shown_in_the_header_and_where_a_test_fails_and_replays(project, write_tests):
+    write_tests(
         DRAWS
         + """
 def test_wrong(gradcheck):
@@ -170,17 +170,18 @@ def test_wrong(gradcheck):
     assert numbers(project.runpytest("-s", "--gradcheck-seed", "random")) != numbers(first)
 
 
-def test_a_replay_command_names_the_file_from_where_pytest_was_called(project, test_file):
-    test_file("def test_wrong(gradcheck):\n    gradcheck(Wrong, normal(3))\n")
+def test_a_replay_command_names_the_file_from_where_pytest_was_called(project, write_tests):
+    write_tests("def test_wrong(gradcheck):\n    gradcheck(Wrong, normal(3))\n")
     project.mkdir("below")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir("below")
         done = project.runpytest("../test_it.py")
+    done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*replay: pytest ../test_it.py::test_wrong --gradcheck-seed 0"])
 
 
-def test_in_a_given_test_examples_are_one_check_and_no_health_check_bites(project, test_file):
-    test_file("""
+def test_in_a_given_test_examples_are_one_check_and_no_health_check_bites(project, write_tests):
+    write_tests("""
 from hypothesis import given, settings, strategies as st
 
 @settings(deadline=None, max_examples=5)
@@ -203,8 +204,8 @@ def test_undecided(gradcheck, n):
     done.stdout.fnmatch_lines(["*n=3,*", "2 passed, 1 failed, 1 inconclusive; *"])
 
 
-def test_calls_of_one_test_are_told_apart(project, test_file):
-    test_file("""
+def test_calls_of_one_test_are_told_apart(project, write_tests):
+    write_tests("""
 def test_many(gradcheck):
     for n in (2, 3):
         gradcheck(Square, normal(n))
@@ -228,20 +229,21 @@ def junit(project, test, *words):
     return [(p.get("name"), p.get("value")) for p in case.iter("property")]
 
 
-def test_each_subtest_fails_by_itself(project, test_file):
-    test_file("""
+def test_each_subtest_fails_by_itself(project, write_tests):
+    write_tests("""
 def test_layers(gradcheck, subtests):
     for layer in (Wrong, Square, Wrong):
         with subtests.test(layer.__name__):
             gradcheck(layer, normal(3))
 """)
     done = project.runpytest()
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
     done.stdout.fnmatch_lines(["*SUBFAILED*Wrong*", "*contains 2 failed subtests*"])
     done.stdout.fnmatch_lines(["1 passed, 2 failed; *"])
 
 
-def test_it_can_be_called_in_a_coroutine_a_thread_a_doctest_and_a_wider_fixture(project, test_file):
-    test_file("""
+def test_it_can_be_called_in_a_coroutine_a_thread_a_doctest_and_a_wider_fixture(project, write_tests):
+    write_tests("""
 import asyncio, threading
 
 @pytest.fixture(scope="module")
@@ -271,8 +273,8 @@ def documented():
     project.runpytest("--doctest-modules", "test_it.py").assert_outcomes(passed=3)
 
 
-def test_what_an_earlier_test_left_in_torch_changes_nothing_unseen_and_is_left_so(project, test_file):
-    test_file("""
+def test_what_an_earlier_test_left_in_torch_changes_nothing_unseen_and_is_left_so(project, write_tests):
+    write_tests("""
 class Constant(torch.nn.Module):
     def forward(self, x):
         return (x * torch.tensor(0.1)).sum()
@@ -309,8 +311,8 @@ def test_a_target_that_changes_the_default(gradcheck):
     project.runpytest().assert_outcomes(passed=5)
 
 
-def test_without_the_plugin_nothing_of_it_is_there(project, test_file):
-    test_file("def test_it(gradcheck):\n    pass\n\ndef test_other():\n    pass\n")
+def test_without_the_plugin_nothing_of_it_is_there(project, write_tests):
+    write_tests("def test_it(gradcheck):\n    pass\n\ndef test_other():\n    pass\n")
     done = project.runpytest("-p", "no:gradcheck")
     done.assert_outcomes(passed=1, errors=1)
     done.stdout.fnmatch_lines(["*fixture 'gradcheck' not found*"])

@@ -79,8 +79,8 @@ def test_over_workers_and_without_torch_results_are_as_in_one_process(project):
     last.stdout.fnmatch_lines(["*ERROR collecting caes*"])
 
 
-def test_every_format_is_written_where_it_is_asked_for(project, test_file, monkeypatch):
-    test_file("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
+def test_every_format_is_written_where_it_is_asked_for(project, write_tests, monkeypatch):
+    write_tests("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
     project.makeini("[pytest]\ngradcheck_json = of_ini.json\n")
     below = project.mkdir("below")
     monkeypatch.chdir(below)
@@ -89,9 +89,9 @@ def test_every_format_is_written_where_it_is_asked_for(project, test_file, monke
     assert {path.name for path in below.iterdir()} == {f"{name}.out" for name in FORMATS if name != "json"}
 
 
-def test_a_report_that_cannot_be_written_is_said_at_the_end_and_in_the_exit_code(project, test_file):
-    test_file("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
-    done = project.runpytest("--gradcheck-json", "nowhere/run.json")
+def test_a_report_that_cannot_be_written_is_said_at_the_end_and_in_the_exit_code(project, write_tests):
+    write_tests("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
+    done = project.runpytest("-q", "--gradcheck-json", "nowhere/run.json")
     done.assert_outcomes(passed=1)
     done.stdout.fnmatch_lines(["cannot write *nowhere/run.json: *"])
     assert done.ret == pytest.ExitCode.USAGE_ERROR
@@ -102,8 +102,8 @@ def test_collecting_alone_writes_no_report(project):
     assert not (project.path / "run.json").exists()
 
 
-def test_an_interrupted_session_says_so_in_its_report(project, test_file):
-    test_file("""
+def test_an_interrupted_session_says_so_in_its_report(project, write_tests):
+    write_tests("""
 def test_first(gradcheck):
     gradcheck(Square, normal(3))
 
@@ -117,8 +117,8 @@ def test_second():
     assert [r["case"] for r in found["results"]] == ["test_it.py::test_first: Square"]
 
 
-def test_the_section_names_the_slowest_and_the_weakest(project, test_file):
-    test_file("""
+def test_the_section_names_the_slowest_and_the_weakest(project, write_tests):
+    write_tests("""
 import time
 
 def slow(x):
@@ -150,7 +150,7 @@ def test_a_session_without_checks_is_as_without_the_plugin(project):
     assert "= gradcheck =" not in done.stdout.str()
 
 
-def test_a_test_that_is_run_again_leaves_its_last_results(project, test_file):
+def test_a_test_that_is_run_again_leaves_its_last_results(project, write_tests):
     project.makeconftest("""
 import pytest
 from _pytest.runner import runtestprotocol
@@ -163,6 +163,6 @@ def pytest_runtest_protocol(item, nextitem):
             item.ihook.pytest_runtest_logreport(report=report)
     return True
 """)
-    test_file("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
+    write_tests("def test_it(gradcheck):\n    gradcheck(Square, normal(3))\n")
     project.runpytest("--gradcheck-json", "run.json", "--junit-xml", "junit.xml")
     assert [r["case"] for r in plain(project.path / "run.json")["results"]] == ["test_it.py::test_it: Square"]
