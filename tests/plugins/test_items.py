@@ -106,6 +106,21 @@ def test_a_package_has_its_cases_under_their_own_files(run, project):
     assert items(run("--gradcheck", "pack.two:good", "--collect-only", "-q", "-m", "gradcheck")) == one
 
 
+def test_what_a_package_passes_on_is_found_by_its_id(run, project):
+    package = project.mkpydir("pack")
+    (package / "inner.py").write_text((project.path / "cases.py").read_text())
+    (package / "__init__.py").write_text("from pack.inner import good\n")
+    inner = cases("good", file="pack/inner.py")
+    assert items(run("--gradcheck", "pack:good", "--collect-only", "-q", "-m", "gradcheck")) == inner
+    assert items(run("--gradcheck", "pack:good", "--collect-only", "-q", *inner)) == inner
+
+
+def test_a_target_without_a_file_is_replayed_on_the_command_line(run):
+    done = run("--gradcheck", "math:sin")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["ERROR: the inputs or options do not fit the target", "replay: gradcheck run math:sin --seed 0"])
+
+
 def test_paths_of_the_ini_file_are_relative_to_it(run, project, monkeypatch):
     project.makeini("[pytest]\ngradcheck_targets = cases.py:good\n")
     monkeypatch.chdir(project.mkdir("below"))
