@@ -68,7 +68,16 @@ def test_the_help_loads_neither_a_framework_nor_numpy():
 
 
 def test_importing_the_plugin_loads_neither_a_framework_nor_the_core():
-    assert not {m for m in loaded_after("import pytest_gradcheck") if m.startswith(("torch", "numpy", "gradcheck."))}
+    loaded = loaded_after("import pytest_gradcheck.plugin")
+    assert not {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
+
+
+def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path):
+    others = [word for name in ("jaxtyping", "hypothesispytest", "cacheprovider") for word in ("-p", f"no:{name}")]
+    words = ["--rootdir", str(tmp_path), *others, str(tmp_path)]
+    loaded = loaded_after("import pytest", f"pytest.main({words!r})")
+    found = {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
+    assert found == {"gradcheck.report", "gradcheck.report.formats"}  # which name the options
 
 
 def test_every_public_name_can_be_had_and_is_listed_once():

@@ -17,6 +17,14 @@ def test_the_table_of_what_to_expect_is_what_a_run_finds():
     assert told == {r.case.split(":")[-1]: f"{r.verdict.value} | {r.reason.code}" for r in found.results}
 
 
+def test_the_table_of_pytest_options_names_every_one(pytestconfig):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## In a test suite", 1)[1].split("\n## ", 1)[0]
+    declared = {name for name in vars(pytestconfig.option) if name.startswith("gradcheck_")} - {"gradcheck_targets"}
+    told = set(re.findall(r"^\| `--(gradcheck-[\w-]+)[^|]*\|", section, flags=re.M))
+    assert {name.replace("-", "_") for name in told} == declared
+
+
 def test_the_table_of_models_names_every_reference_model():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("## The textbook, checked", 1)[1].split("\n### ", 1)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from gradcheck.tracebacks import one_line, user_frames
 from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -260,12 +260,26 @@ def _traced(function: Callable[..., Any], bound: Binding, *, wide: bool) -> Clai
     """PyTorch's derivative of the code, in the precision of the evaluation: it is evidence as much as a claim."""
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
+        with _torch_wanted():
+            from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
 
         return traced.vjp(function, _arguments(bound, point, wide=wide), bound, cotangents)
 
     eps = EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in bound.leaves)
     return Claim("reverse", eps, vjp, optional=True, derived=True)
+
+
+@contextmanager
+def _torch_wanted() -> Iterator[None]:
+    """An import of PyTorch that may fail.
+
+    Raises:
+        Unavailable: where it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"PyTorch traces NumPy code, and {error.name!r} is not installed") from None
 
 
 def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64] | None:
@@ -306,11 +320,12 @@ def _composed(function: Callable[..., Any], bound: Binding) -> Composed:
     """The derivative of a combination: by PyTorch where the functions can be traced, else by the complex step."""
 
     def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
-        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
-
         try:
             if "reverse" not in used:
                 raise Unavailable("neither the traced code nor the complex step gives the function's derivative")
+            with _torch_wanted():
+                from gradcheck.backends import traced
+
             return traced.composed(function, _arguments(bound, at), bound, members, combine, cotangent)
         except Unavailable:
             if at.size > COLUMNS or "complex-step" not in used or _complex_step(function, bound) is None:

@@ -40,6 +40,14 @@ def snapshot() -> dict[str, Any]:
     return {name: get() for name, (get, _) in _SOURCES.items() if name != "torch" or "torch" in sys.modules}
 
 
+def settled(draw: np.random.Generator) -> None:
+    """Seed every global random generator in use: what a function draws then depends on `draw` alone."""
+    random.seed(int(draw.integers(2**31)))
+    np.random.seed(int(draw.integers(2**31)))
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(int(draw.integers(2**31)))
+
+
 def restore(states: dict[str, Any]) -> None:
     """Put states back."""
     for name, state in states.items():

@@ -71,20 +71,9 @@ def stop(message: str, code: int) -> NoReturn:
 
 def nothing(request: Request) -> NoReturn:
     """End because nothing was collected, with what could have been named."""
-    from gradcheck.targets import discover
+    from gradcheck.run.plan import no_case
 
-    if request.keyword:
-        stop(f"gradcheck: no case fits -k {request.keyword!r}; `gradcheck list` names the cases", EXIT_NOTHING)
-    hints = []
-    for text in request.targets:
-        found = discover.find(text)
-        names = discover.callables_in(found.module) if found.name is None else []
-        hints += [f"    gradcheck run {text}:{name}" for name in names[:5]]
-    offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
-    stop(
-        f"gradcheck: {', '.join(request.targets)} declares no case; declare one with @gradcheck.case{offer}",
-        EXIT_NOTHING,
-    )
+    stop(f"gradcheck: {no_case(request, 'gradcheck run')}", EXIT_NOTHING)
 
 
 def put(stream: TextIO, text: str) -> None:

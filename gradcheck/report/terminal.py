@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -32,15 +32,15 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     if verbosity > QUIET:
         for result in run.results:
             parts += [*_case(result, verbosity), Text()]
-    return _to_string(Group(*parts, *_summary(run)), width, color)
+    return _to_string([*parts, *_summary(run)], width, color)
 
 
 def to_text(result: CheckResult, width: int = 100) -> str:
     """Return the table of one case without colour."""
-    return _to_string(Group(*_case(result, NORMAL), *_replays((result,))), width, color=False).rstrip("\n")
+    return _to_string([*_case(result, NORMAL), *_replays((result,))], width, color=False).rstrip("\n")
 
 
-def _to_string(what: RenderableType, width: int, color: bool) -> str:
+def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
     out = io.StringIO()
     console = Console(
         file=out,
@@ -52,7 +52,8 @@ def _to_string(what: RenderableType, width: int, color: bool) -> str:
         legacy_windows=False,
         _environ={},
     )
-    console.print(what)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
@@ -234,4 +235,5 @@ def _summary(run: RunResult) -> Iterator[RenderableType]:
 def _replays(results: tuple[CheckResult, ...]) -> Iterator[RenderableType]:
     for result in results:
         if not result.ok and result.replay:
-            yield Text().append("replay: ", "dim").append(result.replay)
+            line = Text(no_wrap=True)  # to be pasted: not broken, however long
+            yield line.append("replay: ", "dim").append(result.replay)

@@ -147,13 +147,19 @@ def _over(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
+def why(result: CheckResult) -> Reason:
+    """The reason of the outcome: that of the verdict, but where a PASS is not what was declared."""
+    if result.outcome is not Verdict.FAIL or result.verdict is not Verdict.PASS:
+        return result.reason
+    return {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
+
+
 def as_expected(result: CheckResult) -> str:
     """Beside the verdict, how it stands to what was declared."""
     if result.expect == "pass":
         return " (tolerated)" if result.ok and result.verdict is not Verdict.PASS else ""
     if result.outcome is Verdict.FAIL and result.verdict is Verdict.PASS:
-        mended = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
-        return f" although expect={result.expect!r}: {mended.advice}"
+        return f" although expect={result.expect!r}: {why(result).advice}"
     if result.expect == "straight-through":
         return ""
     return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"

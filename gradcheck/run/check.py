@@ -78,7 +78,7 @@ def check(
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise UsageError(f"kwargs={kwargs!r}: expected inputs by name, as in kwargs=dict(x=gradcheck.normal(3))")
     file, line = source_of(fn)
-    title = name or _title(fn)
+    title = name or title_of(fn)
     case = Case(
         name=title,
         fn=fn,
@@ -121,7 +121,8 @@ def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> 
     return result
 
 
-def _title(fn: Any) -> str:
+def title_of(fn: Any) -> str:
+    """What a target is called: its qualified name, or its class's."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.state import preserved
+from gradcheck.backends.state import preserved, settled
 from gradcheck.checks import detached, sensitivity
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
@@ -30,6 +30,7 @@ from gradcheck.results import (
     worst,
 )
 from gradcheck.run import by_layer
+from gradcheck.seeds import generator
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import declared_on
 from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
@@ -84,6 +85,14 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     return replace(found, seconds=time.perf_counter() - began)
 
 
+def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResult:
+    """Check one case of a run: what would be raised costs this case alone, and is its result."""
+    try:
+        return check_case(case, options, case.target, alone=alone)
+    except (Exception, SystemExit) as error:
+        return failed_to_start(case, options, error)
+
+
 def _refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
     names = named_sizes([*case.values, *annotated(case.fn)])
     unknown = sorted(set(dims) - names)
@@ -118,7 +127,7 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
         raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
     if case.detached and name != "torch":
         raise InputError(f"detached= is for torch targets, and {case.name} is of {name}: name the other inputs in wrt=")
-    backend = importlib.import_module(f"gradcheck.backends.{name}")
+    backend = _backend(name)
     constructed = case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
     dtype = options.dtype or backend.default_dtype(case.fn) or _dtype_of_specs(case) or "float64"
     with ExitStack() as stack:
@@ -129,11 +138,19 @@ def _examined(case: Case, options: Options, blank: CheckResult, command: str | N
     return with_layers(found, layers) if layers else found
 
 
+def _backend(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"gradcheck.backends.{name}")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"framework {name}: {error.name!r} is not installed; pip install {name}") from None
+
+
 def _trials(
     backend: ModuleType, case: Case, options: Options, dtype: str, constructed: bool, command: str | None
 ) -> tuple[list[Finding], tuple[LayerResult, ...]]:
     target, findings, layers = case.fn, list[Finding](), tuple[LayerResult, ...]()
     for trial in range(options.trials):
+        settled(generator(options.seed, case.stream, trial, "global"))
         if constructed:
             target = _constructed(backend, case, dtype, options.seed, trial)
         inputs = resolve(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)

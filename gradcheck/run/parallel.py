@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
-from gradcheck.run.one import check_case, failed_to_start
+from gradcheck.run.one import attempted, failed_to_start
 from gradcheck.run.plan import Request, plan
 
 if TYPE_CHECKING:
@@ -169,11 +169,7 @@ def _lost(case: Case, options: Options, reason: Reason, message: str) -> CheckRe
 def _checked(request: Request, number: int, name: str, options: Options, alone: bool) -> CheckResult:
     """What a worker does; what the user's code prints goes to stderr."""
     with redirect_stdout(sys.stderr):
-        case = _found(_planned(request), number, name)
-        try:
-            return check_case(case, options, case.target, alone=alone)
-        except Exception as error:
-            return failed_to_start(case, options, error)
+        return attempted(_found(_planned(request), number, name), options, alone=alone)
 
 
 def _found(cases: list[Case], number: int, name: str) -> Case:

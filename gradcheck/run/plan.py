@@ -55,6 +55,19 @@ def plan(request: Request) -> list[Case]:
     return [case for case in cases if _selected(Path(case.name).name, request.keyword)]  # a folder's name selects nothing
 
 
+def no_case(request: Request, command: str) -> str:
+    """Why a plan is empty, and what could have been named instead, ready to paste behind a command."""
+    if request.keyword:
+        return f"no case fits -k {request.keyword!r}; `gradcheck list` names the cases"
+    hints = []
+    for text in request.targets:
+        found = discover.find(text)
+        names = discover.callables_in(found.module) if found.name is None else []
+        hints += [f"    {command} {text}:{name}" for name in names[:5]]
+    offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
+    return f"{', '.join(request.targets)} declares no case; declare one with @gradcheck.case{offer}"
+
+
 def _functions(request: Request) -> dict[str, Any]:
     """The functions that the further checks are made with."""
     found: dict[str, Any] = {}

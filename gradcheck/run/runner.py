@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
 from gradcheck.run import parallel
-from gradcheck.run.one import check_case, failed_to_start
+from gradcheck.run.one import attempted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,10 +77,7 @@ def run(
 def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case], None]) -> Iterator[tuple[int, CheckResult]]:
     for number, case in enumerate(cases):
         started(case)
-        try:
-            yield number, check_case(case, options, case.target, alone=len(cases) == 1)
-        except (Exception, SystemExit) as error:
-            yield number, failed_to_start(case, options, error)
+        yield number, attempted(case, options, alone=len(cases) == 1)
 
 
 def version() -> str:

@@ -36,8 +36,8 @@ def find(text: str) -> Found:
         TargetNotFoundError: where file, module or name does not exist; the message lists near names.
         TargetError: where importing it raises.
     """
-    place, name = _split(text)
-    module = _load_file(Path(place)) if _is_path(place) else _load_module(place)
+    place, name = split(text)
+    module = _load_file(Path(place)) if is_path(place) else _load_module(place)
     return Found(text, module, name, _attribute(module, name, place) if name else None)
 
 
@@ -87,7 +87,12 @@ def _named(text: str, target: Any) -> list[Case]:
     return [replace(c, name=n, fn=target, target=text, file=file, line=line) for c, n in zip(cases, names, strict=True)]
 
 
-def _split(text: str) -> tuple[str, str | None]:
+def split(text: str) -> tuple[str, str | None]:
+    """The module or file that a target's text names, and the name in it.
+
+    Raises:
+        UsageError: where the text is of neither form.
+    """
     if not text.strip() or (text.startswith((".", ":")) and not text.startswith(("./", "../"))):
         raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
     place, colon, name = text.rpartition(":")
@@ -98,7 +103,8 @@ def _split(text: str) -> tuple[str, str | None]:
     return place, name
 
 
-def _is_path(place: str) -> bool:
+def is_path(place: str) -> bool:
+    """Whether a target's place is a file rather than a module."""
     return place.endswith(".py") or "/" in place or "\\" in place
 
 

@@ -52,6 +52,12 @@ def test_quiet_is_the_summary_alone(failing):
     assert lines[1:] == ["replay: gradcheck run x:y --seed 0"]
 
 
+def test_a_command_to_paste_is_one_line_however_long(failing):
+    command = f"gradcheck run {'a_long_name/' * 12}x.py:y --input 'normal(4, 3)' --seed 0"
+    text = terminal.render(run_of(dataclasses.replace(failing, replay=command)), width=80)
+    assert f"replay: {command}" in text.splitlines()
+
+
 def test_verbose_lists_the_partial_derivatives(failing):
     text = terminal.render(run_of(failing), width=140, verbosity=1)
     assert "output / w[2]" in text

@@ -1,7 +1,9 @@
 import functools
+import random
 
 import numpy as np
 import pytest
+import torch
 
 import gradcheck
 from gradcheck import GradientError, InputError, UsageError, Verdict, normal
@@ -49,6 +51,19 @@ def test_an_rtol_that_the_evidence_cannot_meet_is_inconclusive():
     assert gradcheck.check(rounded, normal(3), gradient=np.cos, wrt="x").ok
     strict = gradcheck.check(rounded, normal(3), gradient=np.cos, rtol=1e-9)
     assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.QUANTISED)
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, lambda n: torch.rand(n).numpy(), lambda n: np.array([random.random()] * n)])
+def test_what_a_function_draws_depends_on_the_seed_and_not_on_what_was_drawn_before(draw):
+    def scaled(x):
+        return np.sum(x * draw(3))
+
+    def seen(**options):
+        draw(5)
+        return gradcheck.check(scaled, np.ones(3), framework="numpy", gradient=np.zeros_like, **options).comparisons[0].estimate
+
+    assert seen() == seen()
+    assert seen() != seen(seed=1)
 
 
 def test_trials_draw_anew_and_the_worst_is_shown():

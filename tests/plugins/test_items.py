@@ -1,0 +1,193 @@
+"""Declared cases as tests: found, named, selected and run again like any other."""
+
+import re
+
+import pytest
+
+from gradcheck.backends import numpy
+
+CASES = ["good", "both[wrong]", "both[right]", "misprint", "undecided"]
+
+
+@pytest.fixture
+def run(project, monkeypatch):
+    """Run pytest on NumPy's cases without PyTorch's derivative of them, which would have to be compiled."""
+    monkeypatch.setattr(numpy, "_traced", lambda *_, **__: None)
+    project.makepyfile(test_other="def test_good():\n    pass\n")
+    return project.runpytest
+
+
+def items(done):
+    """The ids that `--collect-only -q` lists."""
+    return [line for line in done.stdout.lines if "::" in line]
+
+
+def cases(*names, file="cases.py"):
+    return [f"{file}::gradcheck:{name}" for name in names]
+
+
+def test_each_case_is_an_item_beside_the_tests(run, project):
+    assert items(run("--gradcheck", "cases", "--collect-only", "-q")) == ["test_other.py::test_good", *cases(*CASES)]
+    done = run("--gradcheck", "cases", "-v", "-rx", "--junit-xml", "junit.xml")
+    done.assert_outcomes(passed=4, failed=1, xfailed=1, warnings=1)
+    done.stdout.fnmatch_lines(
+        ["cases.py::gradcheck:good PASSED *", "*cases.py:14: InconclusiveWarning: *", "XFAIL * the book has a misprint"]
+    )
+    assert '<testcase classname="cases" name="gradcheck:good"' in (project.path / "junit.xml").read_text()
+
+
+def test_a_failure_shows_the_table_and_no_traceback(run):
+    done = run("--gradcheck", "cases:both")
+    done.stdout.fnmatch_lines(
+        [
+            "*_ cases:both[[]wrong[]] _*",
+            "FAIL: wrong by more than rtol and the evidence's own error",
+            "cases:both[[]wrong[]]  numpy, full mode  FAIL",
+            "replay: pytest 'cases.py::gradcheck:both[[]wrong[]]' --gradcheck cases:both --gradcheck-seed 0",
+            "FAILED cases.py::gradcheck:both[[]wrong[]] - FAIL: wrong by more than rtol *",
+        ]
+    )
+    assert not re.search(r"Traceback|\.py:\d", done.stdout.str())
+
+
+def test_the_command_shown_runs_the_case_alone_with_the_same_numbers(run):
+    def failure(done):
+        done.assert_outcomes(failed=1, passed=done.parseoutcomes().get("passed", 0))
+        return [line for line in done.stdout.lines if "analytic" in line]
+
+    first = run("--gradcheck", "cases:both", "--gradcheck-seed", "5")
+    command = re.search(r"^replay: pytest '(.*)' (.*)$", first.stdout.str(), re.M).groups()
+    again = run(command[0], *command[1].split())
+    assert failure(again) == failure(first) != []
+    assert "passed" not in again.parseoutcomes()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["cases.py::gradcheck:good"], cases("good")),
+        (["cases.py::gradcheck:both"], cases("both[wrong]", "both[right]")),
+        (["cases.py::gradcheck:both[wrong]"], cases("both[wrong]")),
+        (["cases.py"], cases(*CASES)),
+        (["test_other.py"], ["test_other.py::test_good", *cases(*CASES)]),
+        (["-k", "good and gradcheck"], cases("good")),
+        (["-m", "gradcheck"], cases(*CASES)),
+        (["--gradcheck", "cases.py:good", "-m", "gradcheck"], cases(*CASES)),
+        (["--deselect", "cases.py::gradcheck:both", "-m", "gradcheck"], cases("good", "misprint", "undecided")),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_cases_are_selected_as_tests_are(run, words, found):
+    assert items(run("--gradcheck", "cases", "--collect-only", "-q", *words)) == found
+
+
+def test_the_last_failed_is_run_again(run, project):
+    project.makeini("[pytest]\ngradcheck_targets = cases\n")
+    run("-k", "not undecided")
+    assert items(run("--lf", "--collect-only", "-q")) == cases("both[wrong]")
+    assert items(run("--ff", "--collect-only", "-q"))[0] == cases("both[wrong]")[0]
+
+
+def test_targets_of_the_ini_file_are_collected_where_no_file_is_named(run, project):
+    project.makeini("[pytest]\ngradcheck_targets = cases\n")
+    assert len(items(run("--collect-only", "-q"))) == 1 + len(CASES)
+    assert items(run("--collect-only", "-q", "test_other.py")) == ["test_other.py::test_good"]
+    assert items(run("--collect-only", "-q", *cases("good"))) == cases("good")
+
+
+def test_a_package_has_its_cases_under_their_own_files(run, project):
+    package = project.mkpydir("pack")
+    for name in ("one", "two"):
+        (package / f"{name}.py").write_text((project.path / "cases.py").read_text())
+    everything = cases(*CASES, file="pack/one.py") + cases(*CASES, file="pack/two.py")
+    assert items(run("--gradcheck", "pack", "--collect-only", "-q", "-m", "gradcheck")) == everything
+    one = cases("good", file="pack/two.py")
+    assert items(run("--gradcheck", "pack", "--collect-only", "-q", *one)) == one
+    assert items(run("--gradcheck", "pack.two:good", "--collect-only", "-q", "-m", "gradcheck")) == one
+
+
+def test_what_a_package_passes_on_is_found_by_its_id(run, project):
+    package = project.mkpydir("pack")
+    (package / "inner.py").write_text((project.path / "cases.py").read_text())
+    (package / "__init__.py").write_text("from pack.inner import good\n")
+    inner = cases("good", file="pack/inner.py")
+    assert items(run("--gradcheck", "pack:good", "--collect-only", "-q", "-m", "gradcheck")) == inner
+    assert items(run("--gradcheck", "pack:good", "--collect-only", "-q", *inner)) == inner
+
+
+def test_a_target_without_a_file_is_replayed_on_the_command_line(run):
+    done = run("--gradcheck", "math:sin")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["ERROR: the inputs or options do not fit the target", "replay: gradcheck run math:sin --seed 0"])
+
+
+def test_paths_of_the_ini_file_are_relative_to_it(run, project, monkeypatch):
+    project.makeini("[pytest]\ngradcheck_targets = cases.py:good\n")
+    monkeypatch.chdir(project.mkdir("below"))
+    done = run("-m", "gradcheck", "--rootdir", "..", "..")
+    assert done.parseoutcomes() == {"deselected": 1}
+    project.makepyfile(**{"below/test_below": "def test_it():\n    pass\n"})
+    assert items(run("--collect-only", "-q", "-m", "gradcheck")) == cases("good")
+
+
+def test_a_target_outside_of_the_project_has_an_id_too(run, project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "distant.py"
+    elsewhere.write_text((project.path / "cases.py").read_text())
+    done = run("--gradcheck", f"{elsewhere}:good", "-v")
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines(["../elsewhere*/distant.py::gradcheck:good PASSED*"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("caes", "--gradcheck caes: no module 'caes'; did you mean cases*"),
+        ("cases:god", "--gradcheck cases:god: cases has no 'god'; did you mean good?"),
+        ("raising", "--gradcheck raising: importing raising raised ZeroDivisionError: division by zero*"),
+        ("layers", "layers declares no case; declare one with @gradcheck.case, or name a function or class:"),
+    ],
+)
+def test_a_target_that_cannot_be_had_is_an_error_of_the_collection(run, project, target, message):
+    project.makepyfile(raising="1 / 0\n")
+    done = run("--gradcheck", target)
+    done.assert_outcomes(errors=1)
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    done.stdout.fnmatch_lines([f"*_ ERROR collecting {target} _*", message])
+    if target == "raising":
+        done.stdout.fnmatch_lines(['*raising.py", line 1, in <module>'])
+    assert "discover.py" not in done.stdout.str()
+
+
+BROKEN = """
+import numpy as np
+from gradcheck import case, normal
+
+@case(gradient=lambda x: 2 * x)
+def lacking(x): return np.sum(x**2)
+
+@case(x=normal(3), gradient=lambda x: 2 * x, expect="fail", because="it was wrong once")
+def mended(x): return np.sum(x**2)
+
+@case(x=normal(3), options={"trials": 3}, gradient=lambda x: 2 * x)
+def raises(x): raise ValueError("boom")
+"""
+
+
+def test_what_is_not_right_about_a_case_is_its_failure(run, project):
+    project.makepyfile(cases=BROKEN)
+    done = run("--gradcheck", "cases")
+    done.assert_outcomes(passed=1, failed=3)
+    for line in (
+        "  bad-input: no input for x (the target takes x)*",
+        "*mended*PASS although expect='fail': Remove *",
+        "  target-raised: the function raised ValueError: boom*",
+        '*def raises(x): raise ValueError("boom")',
+        "0 passed, 1 failed, 2 errors; *",
+        "FAILED * - FAIL: declared with expect='fail', but nothing wrong *",
+    ):
+        done.stdout.fnmatch_lines([line])
+
+
+def test_strict_and_the_options_of_the_session_reach_the_cases(run):
+    run("--gradcheck", "cases:undecided", "--gradcheck-strict").assert_outcomes(passed=1, failed=1)
+    run("--gradcheck", "cases:both", "--gradcheck-rtol", "0.9").assert_outcomes(passed=3)
