@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "full", "probe")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
-CONTRACTS = {  # what each asks; the last sixteen of an autograd.Function of one's own
+CONTRACTS = {  # what each asks; after the first four, of an autograd.Function of one's own, the last of modules as well
     "deterministic": "the function returns the same on every call",
     "inputs-intact": "the function leaves its differentiable inputs as they are",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
@@ -34,7 +34,14 @@ CONTRACTS = {  # what each asks; the last sixteen of an autograd.Function of one
     "empty-batch": "a batch without a row has gradients, too",
     "double-backward": "the backward can be differentiated again, or says that it cannot",
     "upstream": "by layer: the gradient is right of the very cotangent that the model sends back",
+    "adjoint": "forward and reverse mode are adjoint: <v, J u> = <J^T v, u>",
+    "autocast": "under torch.autocast the backward gives what it gives without, as far as bfloat16 can tell",
+    "one-element": "a batch of one row, and inputs of a single element, have the right gradient, too",
+    "opcheck": "operators registered with torch.library mutate what they declare, and have the shapes they promise",
+    "compile": "outputs and gradients are the same under torch.compile",
+    "train-eval": "of a module, the derivative is right in the other mode, training or evaluation, as well",
 }
+ASKED = ("compile",)  # contracts that are tried only where they are asked for: they take seconds
 DTYPES = ("float64", "float32", "complex128", "complex64")
 
 
@@ -53,6 +60,7 @@ class Options:
             trial whose probes cannot keep it either is not made.
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
         contracts: also check what else a differentiable function must honour, of CONTRACTS.
+        contract: those that are tried although they are not by default, as 'compile', or although `contracts` is False.
         no_contract: those of them that are left out.
         by_layer: also check every submodule of a module by itself, on the inputs that it has in the first trial.
         straight_through: let claims pass where the function is constant around the inputs, as rounding is.
@@ -76,6 +84,7 @@ class Options:
     budget: float | None = None
     memory: float | None = None
     contracts: bool = True
+    contract: tuple[str, ...] = ()
     no_contract: tuple[str, ...] = ()
     by_layer: bool = False
     straight_through: bool = False
@@ -104,9 +113,7 @@ class Options:
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
         _further(self.checks, self.optimizer, self.partners)
-        _tuple("no_contract", self.no_contract)
-        for name in self.no_contract:
-            _one_of("no_contract", name, tuple(CONTRACTS))
+        _named_contracts(self.contract, self.no_contract)
         if self.order != 1:
             raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
         for name, (low, high) in self.dims.items():
@@ -115,7 +122,7 @@ class Options:
 
     def tries(self, contract: str) -> bool:
         """Whether a contract is to be tried."""
-        return self.contracts and contract not in self.no_contract
+        return contract in self.contract or (self.contracts and contract not in (*self.no_contract, *ASKED))
 
 
 def overridden(options: Options, given: Mapping[str, object]) -> Options:
@@ -146,6 +153,19 @@ def _range(name: str, size: object) -> tuple[int, int]:
 def _amount(name: str, value: object, unit: str) -> None:
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise UsageError(f"{name}={value!r}: expected a number of {unit}, more than 0")
+
+
+def _named_contracts(wanted: object, unwanted: object) -> None:
+    for option, names in (("contract", wanted), ("no_contract", unwanted)):
+        _tuple(option, names)
+        assert isinstance(names, tuple | list)
+        for name in names:
+            _one_of(option, name, tuple(CONTRACTS))
+    assert isinstance(wanted, tuple | list)
+    assert isinstance(unwanted, tuple | list)
+    for name in wanted:
+        if name in unwanted:
+            raise UsageError(f"contract={name!r} and no_contract={name!r}: expected one of them; leave the other out")
 
 
 def _further(checks: object, optimizer: object, partners: object) -> None:
@@ -184,5 +204,5 @@ def _integer(name: str, value: object, *, least: int) -> None:
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{name}={value!r}: expected one of {', '.join(allowed)}{hint}")
+        hint = f" did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{name}={value!r}:{hint} expected one of {', '.join(allowed)}")

@@ -5,20 +5,34 @@ from __future__ import annotations
 import sysconfig
 import textwrap
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 _OURS = str(Path(__file__).parent)
+_AUTOGRAD = (str(Path("torch", "autograd", "graph.py")), str(Path("torch", "autograd", "function.py")))
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 def user_frames(error: BaseException) -> str:
-    """Format an exception with the user's frames alone; with the two innermost where none is the user's."""
+    """Format an exception with the user's frames alone; with the two innermost where none is the user's; '' of autograd's."""
     told = traceback.TracebackException.from_exception(error)
     foreign = [f for f in told.stack if not f.filename.startswith((_OURS, "<frozen"))]
-    own = [f for f in foreign if not f.filename.startswith(_LIBRARIES)]
+    own = _users(foreign)
+    if not own and any(f.filename.endswith(_AUTOGRAD) for f in foreign[-2:]):
+        return ""  # of a backward that returned what does not fit: the message says all there is
     told.stack = traceback.StackSummary.from_list(own or ([] if isinstance(error, SyntaxError) else foreign[-2:]))
     told.__cause__ = told.__context__ = None
     return "".join(told.format()).rstrip()
+
+
+def user_line(error: BaseException) -> str:
+    """Where the innermost of the user's frames is, ' (layers.py:12: return g @ w)'; '' where none is theirs."""
+    own = _users(traceback.extract_tb(error.__traceback__))
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line})" if own else ""
+
+
+def _users(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return [f for f in frames if not f.filename.startswith((_OURS, "<frozen", *_LIBRARIES))]
 
 
 def one_line(error: BaseException, width: int = 1000) -> str:

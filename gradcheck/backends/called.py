@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,7 @@ class Called:
     """What is called: a plain callable, or a module with its parameters and buffers given from outside.
 
     Attributes:
+        enter: what does so: the callable, or (tensors by name, args, kwargs) -> what the module returns.
         parameters: names of those that are leaves; they come after the leaves of the arguments.
         frozen: the module's other parameters and its buffers.
         patterns: by place, of the leaves that are values of sparse tensors.
@@ -40,6 +42,7 @@ class Called:
     """
 
     fn: Callable[..., Any]
+    enter: Callable[..., Any]
     parameters: tuple[str, ...]
     frozen: dict[str, torch.Tensor]
     patterns: Mapping[int, sparse.Pattern]
@@ -56,7 +59,7 @@ class Called:
         """
         args, kwargs, given = self.arguments(leaves, bound)
         if kind_of(self.fn) is not Kind.MODULE:
-            return densely(self.fn(*args, **kwargs))
+            return densely(self.enter(*args, **kwargs))
         held = {name: fresh(t, wide) for name, t in self.frozen.items()}
         given = {**held, **given}
         if buffers is not None:
@@ -66,7 +69,7 @@ class Called:
                 by = {id(t): given[name] for name, t in registered(self.fn).items() if name in given}
                 for plain in self.elsewhere:
                     exchange(plain, by)
-            return densely(torch.func.functional_call(self.fn, given, args, kwargs))  # type: ignore[arg-type]
+            return densely(self.enter(given, args, kwargs))
 
     def arguments(self, leaves: Sequence[Any], bound: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         """The arguments by position and by name, and the parameters by name, made of leaves."""
@@ -114,6 +117,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(given.leaves) if sparse.is_sparse(x)}
     called = Called(
         fn,
+        partial(torch.func.functional_call, fn) if kind_of(target) is Kind.MODULE else fn,  # type: ignore[arg-type]
         tuple(trainable),
         frozen,
         patterns,

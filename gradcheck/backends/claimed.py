@@ -103,7 +103,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             return flat_of_all(parts, bound.outputs)
     except Unavailable:
         raise
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:
         raise Unavailable(one_line(error, 120)) from error
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradcheck.backends.calls import Binding
+from gradcheck.backends.program import EPS, Leaf
+from gradcheck.backends.tensors import with_moved
+from gradcheck.trees import flatten
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.program import Leaf
+Call = Callable[[Sequence["Tensor"]], "list[Any]"]
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # as torch.compile
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of an operator by
 OURS = "gradcheck.backends."  # where Functions of our own are, which make sparse tensors
@@ -28,7 +34,13 @@ class Layer:
         eps: relative spacing of floats in the dullest dtype among them.
         tensors: () -> new tensors of the leaves at the primal, in the layout they were given in, without gradients.
         call: tensors of the leaves -> the differentiable outputs.
+        returned: tensors of the leaves -> everything that is returned, however much that is.
+        wrapped: from what wraps a function to `call`, with the target's function or module wrapped.
+        beside: from what makes a tensor another to `call`, with the tensors that stand beside the leaves, as labels and masks
+            do, made so.
+        indices: integers that the module holds in its buffers, which may point at rows of the inputs.
         own: the autograd.Functions and registered operators of the user's own among what it calls, by name.
+        module: the target, where it is a module of a class of the user's own, or holds one.
         random: whether it draws random numbers, which fall elsewhere in tensors of another form.
         upstream: what a model sends back to the outputs, one a leaf, None where nothing; None outside of a model.
     """
@@ -37,10 +49,93 @@ class Layer:
     outputs: tuple[Leaf, ...]
     eps: float
     tensors: Callable[[], list[Tensor]]
-    call: Callable[[Sequence[Tensor]], list[Tensor]]
+    call: Call
+    returned: Call
+    wrapped: Callable[[Wrap], Call]
+    beside: Callable[[Callable[[Tensor], Tensor]], Call]
+    indices: tuple[Tensor, ...]
     own: tuple[str, ...]
+    module: torch.nn.Module | None
     random: bool
     upstream: Sequence[Tensor | None] | None = None
+
+
+def layer_of(
+    bound: Binding,
+    tensors: Callable[[], list[Tensor]],
+    running: Callable[[Wrap], Callable[..., Any]],
+    first: Any,
+    target: Any,
+    *,
+    random: bool,
+    upstream: Mapping[int, Tensor],
+) -> Layer:
+    """The target for its contracts.
+
+    Args:
+        tensors: () -> every leaf of the call.
+        running: from what wraps the target's function to (leaves of the call, bound) -> what the target returns.
+        first: what it returned, with its graph.
+        upstream: what a model sends back to it, by place among what it returns.
+    """
+
+    def returning(wrap: Wrap, values: Sequence[Any] = bound.call.leaves) -> Call:
+        run = running(wrap)
+
+        def returned(given: Sequence[Tensor]) -> list[Any]:
+            moved = with_moved(values, dict(zip(bound.places, given, strict=True)), wide=False)
+            return list(flatten(run(moved, bound, wide=False)).leaves)
+
+        return returned
+
+    def beside(change: Callable[[Tensor], Tensor]) -> Call:
+        paths = bound.call.paths
+        values = [change(x) if _stands_beside(x, path) else x for x, path in zip(bound.call.leaves, paths, strict=True)]
+        return kept(returning(_plain, values))
+
+    def kept(returned: Call) -> Call:
+        def call(given: Sequence[Tensor]) -> list[Any]:
+            found = returned(given)
+            return [found[i] for i in bound.kept]
+
+        return call
+
+    plain = returning(_plain)
+    return Layer(
+        leaves=bound.leaves,
+        outputs=bound.outputs,
+        eps=max(EPS[leaf.dtype] for leaf in (*bound.leaves, *bound.outputs)),
+        tensors=lambda: [tensors()[i] for i in bound.places],
+        call=kept(plain),
+        returned=plain,
+        wrapped=lambda wrap: kept(returning(wrap)),
+        beside=beside,
+        indices=tuple(filter(_may_point, target.buffers())) if isinstance(target, torch.nn.Module) else (),
+        own=own_functions(flatten(first).leaves),
+        module=target if _is_own_module(target) else None,
+        random=random,
+        upstream=[upstream.get(i) for i in bound.kept] if upstream else None,
+    )
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _stands_beside(x: Any, path: str) -> bool:
+    return isinstance(x, torch.Tensor) and not path.startswith("params[")
+
+
+def _may_point(buffer: Tensor) -> bool:
+    return buffer.dim() > 0 and not (buffer.is_floating_point() or buffer.is_complex() or buffer.dtype is torch.bool)
+
+
+def _is_own_module(target: Any) -> bool:
+    return isinstance(target, torch.nn.Module) and any(not _of_torch(type(module)) for module in target.modules())
+
+
+def _of_torch(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "torch"
 
 
 def own_functions(outputs: Sequence[Any]) -> tuple[str, ...]:
@@ -66,7 +161,10 @@ def nodes(outputs: Sequence[Any]) -> Iterator[Any]:
 
 
 def _own(function: type | None) -> bool:
-    return function is not None and (not function.__module__.startswith(("torch.", OURS)) or _registered(function))
+    if function is None:
+        return False
+    foreign = _of_torch(function) or function.__module__.startswith(OURS)
+    return not foreign or _registered(function)
 
 
 def _registered(function: type) -> bool:

@@ -186,3 +186,16 @@ def exchange(plain: Plain, by: Mapping[int, torch.Tensor]) -> None:
     """Put other tensors in the place of some, which are told by their id."""
     held = plain.module.__dict__
     held[plain.name] = tree_map(lambda x: by.get(id(x), x), held[plain.name])
+
+
+@contextmanager
+def in_the_other_mode(module: Any) -> Iterator[None]:
+    """Switch a module from training to evaluation or back, as its own `train` does, and put back all that this changes."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    with attributes_restored(module):
+        try:
+            module.train(not module.training)
+            yield
+        finally:
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)

@@ -213,7 +213,8 @@ def outputs_of(
     kept = tuple(i for i, leaf in enumerate(flat.leaves) if differentiable(leaf) or isinstance(leaf, float | complex))
     if not kept:
         got = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in flat.leaves) or "None"
-        raise TargetError(f"the function returned {got}: expected a floating-point array, or {KINDS} with one")
+        hint = "; is a return missing?" if returned is None else ""
+        raise TargetError(f"the function returned {got}: expected a floating-point array, or {KINDS} with one{hint}")
     arrays = [to_numpy(flat.leaves[i]) for i in kept]
     return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [a.dtype.name for a in arrays])
 

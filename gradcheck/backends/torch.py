@@ -6,7 +6,7 @@ where the target runs in float64 and its value is the same there; else in its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from gradcheck.backends import batched, combined, lazy, lines, modules, sparse, 
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.claimed import claims
-from gradcheck.backends.layer import Layer, own_functions
+from gradcheck.backends.layer import layer_of
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.points import leaves_at, numbers_of
 from gradcheck.backends.program import (
@@ -158,7 +158,15 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
-        layer=_layer(run, bound, point, first, random=bool(drawn), upstream=case.upstream),
+        layer=layer_of(
+            bound,
+            lambda: leaves_at(bound, point),
+            lambda wrap: state.replayed(replace(called, enter=wrap(called.enter)), drawn),
+            first,
+            target,
+            random=bool(drawn),
+            upstream=case.upstream,
+        ),
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=claims(case, target, called, bound, first, run, wide=wide),
         notes=(
@@ -189,28 +197,6 @@ def _carried(
     return (CARRIED.format(", ".join(changed)),)
 
 
-def _layer(
-    run: Callable[..., Any], bound: Binding, point: F64, first: Any, *, random: bool, upstream: Mapping[int, torch.Tensor]
-) -> Layer:
-    """The target for its contracts; `first` is what it returned, with its graph."""
-
-    def call(tensors: Sequence[torch.Tensor]) -> list[Any]:
-        given = with_moved(bound.call.leaves, dict(zip(bound.places, tensors, strict=True)), wide=False)
-        found = flatten(run(given, bound, wide=False)).leaves
-        return [found[i] for i in bound.kept]
-
-    return Layer(
-        bound.leaves,
-        bound.outputs,
-        max(EPS[leaf.dtype] for leaf in (*bound.leaves, *bound.outputs)),
-        lambda: [leaves_at(bound, point)[i] for i in bound.places],
-        call,
-        own_functions(flatten(first).leaves),
-        random,
-        [upstream.get(i) for i in bound.kept] if upstream else None,
-    )
-
-
 def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Composed:
     """The derivative of a combination, by PyTorch."""
 
@@ -231,7 +217,8 @@ def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no gradient; where none does, keep them all for a hand-written derivative."""
     found = flatten(first).leaves
     attached = [(i, leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if carries_gradient(found[i])]
-    detached = [leaf.path for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not carries_gradient(found[i])]
+    bare = [(leaf.path, found[i]) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not carries_gradient(found[i])]
+    detached = [path if isinstance(x, torch.Tensor) else f"{path}, a Python {type(x).__name__}," for path, x in bare]
     if not attached or not detached:
         return bound, detached
     paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)

@@ -14,6 +14,7 @@ from gradcheck.errors import TargetError
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
 from gradcheck.seeds import generator
+from gradcheck.tracebacks import user_frames
 from gradcheck.verdict.compare import ROUNDING
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def remarked(claim: Claim, notes: list[str]) -> Iterator[None]:
         yield
     except Unavailable as why:
         if not claim.optional:
-            raise TargetError(f"the {claim.method} derivative cannot be computed: {why}") from None
+            frames = user_frames(why.__cause__) if why.__cause__ else ""
+            raise TargetError(f"the {claim.method} derivative cannot be computed: {why}", frames) from None
         note = f"{claim.method} not available: {why}"
         if note not in notes:
             notes.append(note)

@@ -100,8 +100,8 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     coarse = demotion.explicable(compared)
     if options.tries("linear-vjp") and not (seen and program.point.size > TURNED):
         contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=seen))
-    if options.contracts and program.layer is not None and program.layer.own:
-        contracts = (*contracts, *_honoured(bench, program.layer, notes))
+    if program.layer is not None:
+        contracts = (*contracts, *_honoured(bench, program.layer, compared, notes))
     return Finding(
         comparisons=tuple(compared),
         contracts=contracts,
@@ -124,17 +124,22 @@ def _way_by_grad_mode(layer: Layer, label: str) -> list[Contract]:
     return [contract for contract in found if contract.verdict is Verdict.FAIL]
 
 
-def _honoured(bench: Bench, layer: Layer, notes: list[str]) -> list[Contract]:
-    """The contracts of functions of the user's own."""
+def _honoured(bench: Bench, layer: Layer, compared: Sequence[Comparison], notes: list[str]) -> list[Contract]:
+    """The contracts of functions and modules of the user's own."""
     from gradcheck.checks import contracts as own
 
-    claim = next(claim for claim in bench.program.claims if claim.method == "reverse")
+    claim = next((claim for claim in bench.program.claims if claim.method == "reverse"), None)
+    if claim is None:
+        return []
+    skipped = [name for name in CONTRACTS if not bench.options.tries(name)]
+    if any(c.verdict is Verdict.FAIL and "forward" in (c.method, c.against) for c in compared):
+        skipped.append(own.adjoint.NAME)  # would say again what the table says better
 
     def moved(cotangent: F64) -> F64:
         rows = claims.of_claim(claim, claims.rows_of(claim, bench.program.point, cotangent[None]), bench.program)
         return np.asarray(claims.jittered(rows, bench.program, cotangent[None]).own[0])
 
-    return own.examine(layer, moved, bench.label, bench.options.no_contract, bench.options.budget, notes)
+    return own.examine(layer, moved, bench.label, skipped, bench.options.budget, notes)
 
 
 def _setting(evaluator: Evaluator, label: str, spread: F64) -> Setting:

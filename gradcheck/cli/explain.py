@@ -25,22 +25,23 @@ def explain(
         import difflib
 
         from gradcheck.errors import UsageError
-        from gradcheck.options import CONTRACTS
+        from gradcheck.options import ASKED, CONTRACTS
         from gradcheck.results import Reason
         from gradcheck.verdict.diagnose import Diagnosis
 
         known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
         if name is None:
             for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
-                put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<22}{k.message}\n" for k in kinds))
-            put(sys.stdout, "contracts:\n" + "".join(f"  {contract:<22}{about}\n" for contract, about in CONTRACTS.items()))
+                put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<24}{k.message}\n" for k in kinds))
+            put(sys.stdout, "contracts:\n" + "".join(f"  {contract:<24}{about}\n" for contract, about in CONTRACTS.items()))
             return
         if name not in {**known, **CONTRACTS}:
             near = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([*known, *CONTRACTS])}"
             raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
         if name in CONTRACTS:
-            put(sys.stdout, f"{name}: {CONTRACTS[name]}.\nTo leave it out: --no-contract {name}\n")
+            choice = f"To try it: --contract {name}" if name in ASKED else f"To leave it out: --no-contract {name}"
+            put(sys.stdout, f"{name}: {CONTRACTS[name]}.\n{choice}\n")
             return
         found = known[name]
         put(sys.stdout, f"{found.code}: {found.message}.\n")

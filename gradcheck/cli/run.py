@@ -79,6 +79,9 @@ def run(
     no_contracts: Annotated[
         bool, typer.Option("--no-contracts", help="Do not try what else a derivative must honour.")
     ] = False,
+    contract: Annotated[
+        list[str] | None, typer.Option(help="A contract to try besides, by its name, such as compile. Repeatable.")
+    ] = None,
     no_contract: Annotated[list[str] | None, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None,
     by_layer: Annotated[bool, typer.Option("--by-layer", help="Also check every layer of a module by itself.")] = False,
     straight_through: Annotated[
@@ -122,6 +125,7 @@ def run(
             budget=seconds(budget) if budget else None,
             memory=bytes_of(memory) if memory else None,
             contracts=not no_contracts,
+            contract=tuple(contract or ()),
             no_contract=tuple(no_contract or ()),
             by_layer=by_layer,
             straight_through=straight_through,
@@ -228,7 +232,8 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     defaults = {"mode": "auto", "trials": 1}
     given += [word for name, value in single.items() if value != defaults.get(name) for word in (f"--{name}", str(value))]
     given += [] if options.contracts else ["--no-contracts"]
-    given += [word for name in options.no_contract for word in ("--no-contract", name)]
+    for flag, names in (("--contract", options.contract), ("--no-contract", options.no_contract)):
+        given += [word for name in names for word in (flag, name)]
     given += ["--straight-through"] if options.straight_through else []
     given += ["--by-layer"] if options.by_layer else []
     return replay_command(options, given)

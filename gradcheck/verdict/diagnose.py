@@ -30,7 +30,7 @@ class Diagnosis(Enum):
     ZERO = (
         "zero",
         "the claim is zero where the derivative is not",
-        "look for .detach(), a forgotten return value, or a gradient buffer that is never written",
+        "look for .detach(), no_grad(), a forgotten return value, or a gradient buffer that is never written",
         "backward: return torch.zeros_like(x)",
     )
     SIGN = (

@@ -179,6 +179,13 @@ def test_a_factory_makes_the_target():
     assert result.verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_complex_numbers_after_an_odd_number_of_real_ones(mode):
+    x, z = torch.linspace(-1, 1, 3, dtype=torch.float64), torch.linspace(1, 2, 50, dtype=torch.complex128) * (1 + 0.5j)
+    result = gradcheck.check(lambda x, z: (torch.sin(x), z * z), x, z, mode=mode)
+    assert result.verdict is Verdict.PASS, str(result)
+
+
 def test_a_gradient_that_comes_as_a_sparse_tensor_is_read():
     layer = torch.nn.Embedding(9, 3, sparse=True).double()
     result = gradcheck.check(layer, torch.tensor([[0, 4], [4, 2]]))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from elementwise import layer
-from unruly import RIGHT, VIOLATIONS, Averaged, Function, flattens_the_rows, other, returns_doubles, views_the_cotangent
+from lawful import RIGHT, Averaged, Function
+from unruly import VIOLATIONS, flattens_the_rows, other, returns_doubles, views_the_cotangent
 
 import gradcheck
 from gradcheck import Verdict, normal
@@ -11,7 +12,8 @@ from gradcheck.checks import contracts
 from gradcheck.errors import UsageError
 from gradcheck.options import CONTRACTS
 
-TRIED = {contract.NAME for contract in (*contracts.FIRST, *contracts.REST)}
+KNOWN = {contract.NAME for contract in (*contracts.FIRST, *contracts.REST)}
+TRIED = KNOWN - {"compile", "train-eval", "upstream"}  # of modules, inside models, or where asked for
 
 
 def broken(result):
@@ -102,12 +104,35 @@ def test_a_batch_without_a_row():
     assert broken(wrong) == {"empty-batch"}
     assert "the gradient of b is nan in place of 0" in str(wrong)
     refused = gradcheck.check(other(backward=flattens_the_rows), normal(3, 4), normal(3, 4))
-    (contract,) = [c for c in refused.contracts if c.verdict is not Verdict.PASS]
+    contract, _ = [c for c in refused.contracts if c.verdict is not Verdict.PASS]  # inputs without an axis have no len either
     assert (refused.verdict, contract.name, contract.verdict) == (Verdict.PASS, "empty-batch", Verdict.INCONCLUSIVE)
 
 
+@pytest.mark.parametrize("index", [[1, 0, 3, 2], [1, 2, 3, 3], [[0, 1], [2, 3]]])
+def test_no_kernel_is_led_out_of_bounds_by_indices_beside_smaller_inputs(index):
+    asked = []
+
+    class Chosen(torch.autograd.Function):
+        """Some rows, where a kernel would read whatever is there."""
+
+        @staticmethod
+        def forward(ctx, x, index):
+            asked.append((len(x), index.clone()))
+            ctx.save_for_backward(index)
+            ctx.size = x.shape
+            return x[index.reshape(-1)]
+
+        @staticmethod
+        def backward(ctx, g):
+            return torch.zeros(ctx.size, dtype=g.dtype).index_add(0, ctx.saved_tensors[0].reshape(-1), g.contiguous()), None
+
+    assert gradcheck.check(Chosen, normal(4, 3), torch.tensor(index)).verdict is Verdict.PASS
+    assert all((index < rows).all() for rows, index in asked)
+    assert {rows for rows, _ in asked} >= ({4, 1} if index[0] == 1 and 0 in index else {4})
+
+
 def test_every_contract_can_be_left_out_by_its_name():
-    assert set(CONTRACTS) == TRIED | {"deterministic", "inputs-intact", "linear-vjp", "detached", contracts.upstream.NAME}
+    assert set(CONTRACTS) == KNOWN | {"deterministic", "inputs-intact", "linear-vjp", "detached"}
     layer = other(backward=views_the_cotangent)
     assert broken(gradcheck.check(layer, normal(3, 4), normal(3, 4))) == {"cotangent-layout"}
     result = gradcheck.check(layer, normal(3, 4), normal(3, 4), no_contract=("cotangent-layout",))

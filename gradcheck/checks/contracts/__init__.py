@@ -1,7 +1,7 @@
 """What a derivative of one's own must honour besides its value, in every way that PyTorch asks for it.
 
 Each file holds one contract: its name, the usual mend, and how it is tried. PyTorch's own operators honour them, so they are
-tried where a function of the user's own is in the graph.
+tried where a function of the user's own is in the graph, and that of modes where a module of the user's own is the target.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ import numpy as np
 from gradcheck import listening
 from gradcheck.checks.contracts import (
     accumulation,
+    adjoint,
+    autocast,
+    compiled,
     cotangents,
     empty,
     form,
     inputs,
     intact,
     mapped,
+    modes,
+    operators,
     primal,
     recomputed,
     repeatable,
+    single,
     some_outputs,
     state,
     twice,
@@ -33,7 +39,7 @@ from gradcheck.checks.contracts import (
     upstream,
     wanted,
 )
-from gradcheck.checks.contracts.baseline import Baseline, Remarked, Unsupported, baseline
+from gradcheck.checks.contracts.baseline import Baseline, Raised, Remarked, Unsupported, baseline
 from gradcheck.options import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import one_line, user_frames
@@ -56,9 +62,17 @@ REST: tuple[ModuleType, ...] = (
     recomputed,
     twofold,
     empty,
+    single,
+    adjoint,
+    autocast,
+    operators,
+    modes,
+    upstream,
+    compiled,
 )
-CALLS = 60.0  # forwards and backwards that all of them take, about
-SECONDS = 10.0  # they may take, where the user set no budget
+CALLS = {wanted: 10, modes: 12, twofold: 8, autocast: 6, mapped: 5, cotangents: 5, inputs: 4, adjoint: 4}  # times one vjp ...
+CALLS_OTHERWISE = 2  # ... that a contract may take, about
+SECONDS = 10.0  # that all of them may take, where the user set no budget
 
 
 def examine(
@@ -70,25 +84,26 @@ def examine(
         moved: how far the gradient of a cotangent (M,) moves when the inputs do by their own rounding, (N,).
         budget: seconds that all of them may take.
     """
-    if not layer.own:
+    first, rest = ([one for one in part if one.NAME not in skipped and _applies(one, layer)] for part in (FIRST, REST))
+    if not first and not rest:
         return []
     predicted, allowed = math.inf, budget or SECONDS
+    calls = sum(CALLS.get(contract, CALLS_OTHERWISE) for contract in (*first, *rest))
     for _ in range(2):  # a first call loads what it needs
         began = time.perf_counter()
         try:
             base = baseline(layer, moved, label)
         except Exception:
             return []  # what the derivative's own check tells
-        predicted = min(predicted, CALLS * (time.perf_counter() - began))
+        predicted = min(predicted, calls * (time.perf_counter() - began))
         if predicted <= allowed:
             break
     if predicted > allowed:
-        notes.append(f"contracts of {', '.join(layer.own)} not tried: they would take about {predicted:.0f} s (--budget)")
+        of = ", ".join(layer.own) or type(layer.module).__name__
+        notes.append(f"contracts of {of} not tried: they would take about {predicted:.0f} s (--budget)")
         return []
     if not all(np.all(np.isfinite(g)) for g in base.gradients):
         return []
-    inside = (upstream,) if upstream.applies(base) else ()
-    first, rest = ([one for one in part if one.NAME not in skipped] for part in (FIRST, (*REST, *inside)))
     found: list[Contract] = []
     for done, contract in enumerate([*first, *rest]):
         if contract in rest and any(one.verdict is Verdict.FAIL for one in found[: len(first)]):
@@ -96,6 +111,13 @@ def examine(
         listening.tell(contract.NAME, done, len(first) + len(rest))
         found.append(_tried(contract, base))
     return found
+
+
+def _applies(contract: ModuleType, layer: Layer) -> bool:
+    """Most are of Functions of the user's own; one is of modules, with or without these, and one of what is inside a model."""
+    if contract is modes:
+        return layer.module is not None
+    return bool(layer.own) and (contract is not upstream or upstream.applies(layer))
 
 
 def _tried(contract: ModuleType, base: Baseline) -> Contract:
@@ -106,9 +128,9 @@ def _tried(contract: ModuleType, base: Baseline) -> Contract:
     except Unsupported as why:
         return Contract(contract.NAME, Verdict.PASS, f"not tried in every way: {why}")
     except Exception as error:
-        where = "; ".join(getattr(error, "__notes__", []))
-        told = f"{where + ' ' if where else ''}it raises {one_line(error)}\n{user_frames(error)}"
+        met = error.__cause__ if isinstance(error, Raised) and error.__cause__ else error
+        told = f"{f'{error} ' if met is not error else ''}it raises {one_line(met)}\n{user_frames(met)}".rstrip()
     if not told:
         return Contract(contract.NAME, Verdict.PASS, CONTRACTS[contract.NAME])
     first, *frames = told.split("\n", 1)
-    return Contract(contract.NAME, Verdict.FAIL, "\n".join([f"{first}; {contract.MEND}", *frames]))
+    return Contract(contract.NAME, Verdict.FAIL, "\n".join([f"{first.rstrip('.')}; {contract.MEND}", *frames]))

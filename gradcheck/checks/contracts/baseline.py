@@ -28,6 +28,10 @@ class Remarked(Exception):  # noqa: N818 - not an error of the layer: its number
     """What is worth a remark though every number is right; the message is the remark."""
 
 
+class Raised(Exception):  # noqa: N818 - says where an error, its cause, was met
+    """What a way of asking raised; the message says which way, the cause is what was raised."""
+
+
 class Unsupported(Exception):  # noqa: N818 - not an error: a way of asking that is refused, and says so
     """A way of asking that does not apply to this target; the message says why."""
 
@@ -38,7 +42,7 @@ class Baseline:
 
     Attributes:
         inputs, cotangents, outputs: tensors that nobody writes to.
-        gradients: one a leaf, as numbers; zeros where autograd has none.
+        gradients: one a leaf, as numbers; zeros where autograd has none. Empty where no function is the user's own.
         moved: () -> how far the gradient moves, number by number (N,), when the inputs do by their own rounding.
         shaken: () -> the same of the outputs, one array each.
     """
@@ -73,7 +77,7 @@ def baseline(layer: Layer, moved: Callable[[F64], F64], label: str) -> Baseline:
     probes.even(generator(0, "contracts", label), np.ones(together.size), together)
     cotangents = [seed(together, leaf, out) for leaf, out in zip(layer.outputs, outputs, strict=True)]
     values = [out.detach().clone() for out in outputs]
-    gradients = rows(outputs, given, [v.clone() for v in cotangents])
+    gradients = rows(outputs, given, [v.clone() for v in cotangents]) if layer.own else []
     shaken = cache(lambda: _shaken(layer, inputs, values))
     return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: moved(together)), shaken)
 

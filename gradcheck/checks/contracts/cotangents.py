@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradcheck.checks.contracts import baseline as plain
+from gradcheck.checks.contracts.baseline import Raised
 from gradcheck.checks.contracts.layouts import FORMS, formed
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def broken(base: Baseline) -> str:
         try:
             found = plain.rows(outputs, leaves, cotangents, retain_graph=True)
         except Exception as error:
-            error.add_note(f"with a cotangent that is {name}")
-            raise
+            raise Raised(f"with a cotangent that is {name}") from error
         told = plain.other(base, found, expected=right)
         if told:
             return f"with a cotangent that is {name}, {told}"

@@ -9,7 +9,8 @@ import torch
 
 from gradcheck.checks.contracts import baseline as plain
 from gradcheck.checks.contracts.baseline import Remarked, Unsupported
-from gradcheck.tracebacks import one_line
+from gradcheck.checks.contracts.batches import cut
+from gradcheck.tracebacks import one_line, user_line
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.baseline import Baseline
@@ -25,15 +26,9 @@ def broken(base: Baseline) -> str:
         Remarked: where the backward alone refuses one.
         Unsupported: where nothing looks like a batch, or the forward refuses an empty one.
     """
-    rows = {tuple(out.shape[:1]) for out in base.outputs}
-    batched = [
-        not leaf.path.startswith("params[") and bool(leaf.shape) and {leaf.shape[:1]} == rows for leaf in base.layer.leaves
-    ]
-    if not any(batched):
-        raise Unsupported("the outputs have no first axis in common with an input")
-    leaves = [(x[:0] if so else x).detach().clone().requires_grad_() for x, so in zip(base.inputs, batched, strict=True)]
+    leaves, call = cut(base, 0)
     try:
-        outputs = base.layer.call(leaves)
+        outputs = call(leaves)
     except Exception as error:
         raise Unsupported(f"a batch without a row is refused: {type(error).__name__}") from error
     if any(out.numel() for out in outputs):
@@ -42,7 +37,7 @@ def broken(base: Baseline) -> str:
         found = plain.rows(outputs, leaves, [torch.zeros_like(out) for out in outputs])
     except Exception as error:
         raise Remarked(
-            f"of a batch without a row, which the forward takes, the backward raises {one_line(error, 120)}"
+            f"of a batch without a row, which the forward takes, the backward raises {one_line(error, 120)}{user_line(error)}"
         ) from error
     for leaf, g in zip(base.layer.leaves, found, strict=True):
         if not np.all(np.abs(g) <= 0):

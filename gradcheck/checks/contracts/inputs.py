@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck.checks.contracts import baseline as plain
-from gradcheck.checks.contracts.baseline import Unsupported
+from gradcheck.checks.contracts.baseline import Raised, Unsupported
 from gradcheck.checks.contracts.layouts import FORMS, formed
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ def broken(base: Baseline) -> str:
         except Exception as error:
             refused = refused or f"inputs that are {name} are refused: {type(error).__name__}"
             continue
-        told = plain.other_outputs(base, outputs) or plain.other(base, plain.rows(outputs, leaves, base.given()))
+        try:
+            gradients = plain.rows(outputs, leaves, base.given())
+        except Exception as error:
+            raise Raised(f"with inputs that are {name}, in the backward,") from error
+        told = plain.other_outputs(base, outputs) or plain.other(base, gradients)
         if told:
             return f"with inputs that are {name}, {told}"
     if refused:

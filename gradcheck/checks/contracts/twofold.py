@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from gradcheck.backends.layer import nodes
-from gradcheck.backends.tensors import flat_of
 from gradcheck.checks.contracts import baseline as plain
 from gradcheck.checks.contracts.baseline import Remarked, Unsupported
-from gradcheck.evidence import brief, probes
+from gradcheck.checks.contracts.slopes import random_like
+from gradcheck.evidence import brief
 from gradcheck.evidence.line import slack_for
-from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +40,8 @@ def broken(base: Baseline) -> str:
     if any(x.is_complex() for x in (*base.inputs, *base.outputs)):
         raise Unsupported("of complex numbers it is not looked at")
     leaves = base.leaves()
-    tangents = [_random(x, probes.scale_of(flat_of(x)), "tangent") for x in base.inputs]
-    weights = [_random(x, 1.0, "weight") for x in base.inputs]
+    tangents = [random_like(x, np.asarray, "tangent", k) for k, x in enumerate(base.inputs)]
+    weights = [random_like(x, np.ones_like, "weight", k) for k, x in enumerate(base.inputs)]
     try:
         cotangents = [v.requires_grad_() for v in base.given()]  # else @once_differentiable has nothing to say
         gradients = plain.pulled(base.layer.call(leaves), leaves, cotangents, create_graph=True)
@@ -61,12 +60,6 @@ def broken(base: Baseline) -> str:
     return ""
 
 
-def _random(x: Tensor, size: float, *stream: object) -> Tensor:
-    """Numbers of one size and random signs, in the form of a leaf."""
-    signs = generator(0, "twofold", *stream, *x.shape).choice([-size, size], tuple(x.shape))
-    return torch.from_numpy(np.asarray(signs)).to(x.device, x.dtype)
-
-
 def _differences(base: Baseline, tangents: list[Tensor], weights: list[Tensor]) -> brief.Brief:
     """How the weighted gradient changes along the tangents."""
 
@@ -79,6 +72,9 @@ def _differences(base: Baseline, tangents: list[Tensor], weights: list[Tensor]) 
     noise = np.array([eps * sum(float(np.sum(np.abs(g))) for g in base.gradients)])
 
     def change(t: float) -> F64:
-        return np.array([weighted(t) - start])
+        try:
+            return np.array([weighted(t) - start])
+        except Exception:  # off its domain
+            return np.array([np.nan])
 
     return brief.sharp(change, 0.0, eps, lambda _: noise, slack_for(1))

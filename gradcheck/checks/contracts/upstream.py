@@ -12,15 +12,16 @@ from gradcheck.checks.contracts import baseline as plain
 from gradcheck.evidence import probes
 
 if TYPE_CHECKING:
+    from gradcheck.backends.layer import Layer
     from gradcheck.checks.contracts.baseline import Baseline
 
 NAME = "upstream"
 MEND = "does the backward take its cotangent for something of another size, or without zeros and ties?"
 
 
-def applies(base: Baseline) -> bool:
+def applies(layer: Layer) -> bool:
     """Whether a model sends anything back."""
-    return base.layer.upstream is not None and any(v is not None for v in base.layer.upstream)
+    return layer.upstream is not None and any(v is not None for v in layer.upstream)
 
 
 def broken(base: Baseline) -> str:

@@ -1,0 +1,77 @@
+"""A module has the right derivative in training mode and in evaluation mode, whichever of them it is in."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends import state
+from gradcheck.backends.modules import in_the_other_mode
+from gradcheck.checks.contracts import slopes
+from gradcheck.checks.contracts.baseline import Raised, Remarked, Unsupported
+from gradcheck.tracebacks import one_line, user_frames
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcheck.backends.layer import Call
+    from gradcheck.checks.contracts.baseline import Baseline
+
+NAME = "train-eval"
+MEND = "look at what the module does where self.training is another"
+TORCH = os.path.dirname(torch.__file__)  # noqa: PTH120 - as tracebacks write it
+
+
+def broken(base: Baseline) -> str:
+    """How the derivative in the other mode is wrong, or that there is none; '' where neither.
+
+    Raises:
+        Remarked: where the outputs there are not finite.
+        Unsupported: where the target is no module, refuses the other mode, or carries no gradient there.
+    """
+    module = base.layer.module
+    if module is None:
+        raise Unsupported("the target is no module")
+    mode = "eval" if module.training else "train"
+    call = state.replayed(
+        base.layer.returned, state.snapshot()
+    )  # the other mode may draw random numbers where this one does not
+    try:
+        with in_the_other_mode(module):
+            outputs = call(base.leaves())
+    except Exception as error:
+        if _refused(error, mode):
+            raise Unsupported(f"{mode} mode is refused: {one_line(error, 120)}") from error
+        return f"in {mode} mode the forward raises {one_line(error)}\n{user_frames(error)}".rstrip()
+    found = [out for out in outputs if slopes.carries(out)]
+    if _same(found, base.outputs):
+        return ""
+    if not found:
+        raise Unsupported(f"in {mode} mode no output carries a gradient")
+    if not all(torch.isfinite(out).all() for out in found):
+        raise Remarked(f"in {mode} mode the outputs are not finite")
+    here = partial(slopes.slope, base.layer.returned, base.inputs, base.layer.eps)
+    told = slopes.told(partial(_there, base, call, mode), here, [leaf.path for leaf in base.layer.leaves])
+    return f"in {mode} mode {told}" if told else ""
+
+
+def _there(base: Baseline, call: Call, mode: str, which: int, only: int | None = None) -> slopes.Slope:
+    with in_the_other_mode(base.layer.module):
+        try:
+            return slopes.slope(call, base.inputs, base.layer.eps, which, only)
+        except Exception as error:
+            raise Raised(f"in {mode} mode, in the backward,") from error
+
+
+def _refused(error: Exception, mode: str) -> bool:
+    """Whether it is no mistake: said to be so, or raised by PyTorch's own layers, as in training by batch norm of one row."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    return isinstance(error, NotImplementedError) or (mode == "train" and innermost.startswith(TORCH))
+
+
+def _same(outputs: list[Any], before: list[Tensor]) -> bool:
+    return len(outputs) == len(before) and all(torch.equal(a.detach(), b) for a, b in zip(outputs, before, strict=True))
