@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 PRECISE = 2.0**-52
-FEW = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
 CHUNK = 2**22  # bytes of inputs and outputs that are evaluated at once
 WORTH_IT = 8  # lines side by side: for fewer vmap is not tried
 SAME = 1e-13  # relative: how far other kernels round
@@ -185,8 +184,8 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
     """
     program = evaluator.program
     finest = probes.finest_step(program.eps)
-    found, spacings = spread, len(noise.SPACINGS) if program.point.size <= FEW else 1
+    found = spread
     for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
         line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
-        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps, spacings=spacings))
+        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps))
     return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons))
