@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.evaluator import every_entry
+from gradcheck.checks.evaluator import every_entry, largest_terms
 from gradcheck.evidence import probes
 from gradcheck.seeds import generator
 
@@ -51,13 +51,12 @@ def outlook(evaluator: Evaluator, setting: Setting, label: str) -> Outlook:
 
 
 def terms_of(program: Program, setting: Setting) -> F64:
-    """How large the terms are that an output is the sum of, (M,), as its noise tells; no larger than its leaf.
+    """How large the terms are that an output is the sum of, (M,), as its noise tells; no larger than they may be.
 
     The logarithm of a probability next to 1 is the difference of large ones, and so is its derivative. Weighed by its own size
     alone it would drown all others in their rounding.
     """
-    parts = [np.full(leaf.entries * leaf.width, probes.scale_of(program.value[leaf.span])) for leaf in program.outputs]
-    return np.maximum(np.abs(program.value), np.minimum(setting.deviation / setting.eps, np.concatenate(parts)))
+    return np.maximum(np.abs(program.value), np.minimum(setting.deviation / setting.eps, largest_terms(program)))
 
 
 def seen_along(program: Program, phi: Phi) -> Outlook:

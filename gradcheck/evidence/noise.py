@@ -22,30 +22,31 @@ LIKELY = 4.0  # units in the last place of the largest output: up to that what s
 SPACINGS = ((0.875, 1.17), (1.0, 1.0), (0.75, 1.37))  # (power, factor) of the one given: wider, and no power of two
 
 
-def measure(phi: Phi, base: F64, finest: float, eps: float) -> F64:
-    """Standard deviation of the evaluation error of each output, (M,), from twelve evaluations at each of three spacings.
+def measure(phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = len(SPACINGS)) -> F64:
+    """Standard deviation of the evaluation error of each output, (M,), from twelve evaluations a spacing.
 
     The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
     sigma_k^2 = (k!)^2/(2k)! mean(T_k^2). The first level that agrees with the next two within a factor of 4 and changes
     sign is taken; of the two sides of the primal the quieter one, since a kink or a jump lies on one of them. The spacing is
     made odd: at a power of two the points may all lie on the grid of the values, and show no rounding at all. Other spacings
     count where they show noise clearly. Of many outputs some are by accident on their grid at each of these; those that show
-    nothing are looked at over all spacings together. Outputs that stand still at these spacings, here and at a distance,
-    although they move at a coarse step, have values in steps (rounded, or computed in a lower precision): they are measured
-    again further apart. Never less than half an ulp of the output.
+    nothing are held against the straight line to a point further off. Outputs that stand still at these spacings, here and at
+    a distance, although they move at a coarse step, have values in steps (rounded, or computed in a lower precision): they are
+    measured again further apart. Never less than half an ulp of the output.
 
     Args:
         phi: the line, along a direction that moves every entry.
         base: phi(0).
         finest: the smallest step t that displaces the primal exactly; spacings are near it.
         eps: relative spacing of floats in the precision the function computes in.
+        spacings: at how many to look; few inputs can be on the grid of the values at one of them by accident, many cannot.
     """
-    spacings = [factor * finest**power for power, factor in SPACINGS]
+    spacing, *others, far = (factor * finest**power for power, factor in SPACINGS)
     with np.errstate(all="ignore"):
-        looked = [_sides(phi, base, spacing) for spacing in spacings]
+        looked = [_sides(phi, base, s) for s in (spacing, *others, far)[:spacings]]
         found = np.fmax.reduce([_quieter(sides, clear=k > 0) for k, sides in enumerate(looked)])
-        found = _with_hidden(found, _off_the_line(looked, spacings), base, eps)
-        still, spacing = np.all([_stands(sides) for sides in looked], axis=0), spacings[0]
+        found = _with_hidden(found, _off_the_line(phi, looked[0], spacing, (POINTS - 1) * far), base, eps)
+        still = np.all([_stands(sides) for sides in looked], axis=0)
         moves = _in_steps(phi, base, still, spacing) if still.any() else still
         wider = (WIDEST / spacing) ** (1 / WIDENINGS)
         for _ in range(WIDENINGS if moves.any() else 0):
@@ -97,17 +98,13 @@ def _stands(sides: F64) -> NDArray[np.bool_]:
     return np.asarray(np.all(sides == sides[:, :1], axis=(0, 1)))
 
 
-def _off_the_line(looked: list[F64], spacings: list[float]) -> F64:
-    """How far the values at the narrower spacings are off the straight line to the end of the widest, on the louder side."""
-    widest = int(np.argmax(spacings))
-    slope = (looked[widest][:, -1] - looked[widest][:, 0]) / ((POINTS - 1) * spacings[widest])
+def _off_the_line(phi: Phi, sides: F64, spacing: float, far: float) -> F64:
+    """How far the values are off the straight line to a point further off, on the louder side, (M,)."""
+    steps = spacing * np.arange(POINTS)[:, None]
     off = [
-        sides[:, k] - sides[:, 0] - k * spacing * slope
-        for sides, spacing in zip(looked, spacings, strict=True)
-        if spacing < spacings[widest]
-        for k in range(1, POINTS)
+        values - values[0] - steps * (phi(sign * far) - values[0]) / far for sign, values in zip((1, -1), sides, strict=True)
     ]
-    return np.asarray(np.fmax(*np.sqrt(np.mean(np.square(off), axis=0))))
+    return np.asarray(np.fmax(*np.sqrt(np.mean(np.square(off), axis=1))))
 
 
 def _with_hidden(found: F64, off: F64, base: F64, eps: float) -> F64:
