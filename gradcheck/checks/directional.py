@@ -64,7 +64,7 @@ def combination(bench: Bench) -> F64:
     """The combination of the outputs that is looked at, (1, M): the output itself where there is only one number."""
     if bench.program.value.size == 1:
         return np.ones((1, 1))
-    return outlook(bench.evaluator, bench.label).cotangent(generator(0, "combination", bench.label))[None]
+    return outlook(bench.evaluator, bench.setting, bench.label).cotangent(generator(0, "combination", bench.label))[None]
 
 
 def gradient(bench: Bench, claim: Claim, cotangents: F64) -> Rows:

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.evidence import noise, probes
+from gradcheck.evidence import hidden, noise, probes
 from gradcheck.evidence.line import F64, Phi, Setting, slack_for
 from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.backends.program import Program
 
 
 PRECISE = 2.0**-52
 FEW = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
+GLANCE = 2.0**-16  # a spacing at which most of what shows at coarse steps does
+CANCELLED = 8.0  # units in an output's last place: with more noise it is the difference of larger terms
 CHUNK = 2**22  # bytes of inputs and outputs that are evaluated at once
 WORTH_IT = 8  # lines side by side: for fewer vmap is not tried
 SAME = 1e-13  # relative: how far other kernels round
@@ -173,6 +177,41 @@ def every_entry(program: Program, rng: np.random.Generator) -> F64:
     return np.concatenate([rng.standard_normal(x.shape) * probes.scales_of(x) for x in parts])
 
 
+def _cancelled(program: Program, line: Phi) -> F64:
+    """The noise of outputs far smaller than their leaf that are so because larger terms cancel, (M,); 0 of all others.
+
+    At fine steps it need not show: of 1 + tanh(x) beside -1 only every millionth step moves. Where several such outputs tell it
+    at coarse steps, what is usual among them holds for those in which the function's own curve hides it.
+    """
+    found, size, most = np.zeros(program.value.shape), np.abs(program.value), largest_terms(program)
+    small = size < probes.SMALL * most
+    if not np.any(small):
+        return found
+    with np.errstate(all="ignore"):
+        around = np.fmax.reduce([size, *(np.abs(line(t)) for t in (-hidden.FARTHEST, hidden.FARTHEST))])
+
+    def told_by(seen: F64) -> NDArray[np.bool_]:
+        return small & (seen > CANCELLED * program.eps * around) & (seen <= noise.LIKELY * program.eps * most)
+
+    with np.errstate(all="ignore"):
+        if not np.any(told_by(noise.like_rounding(line, program.value, GLANCE))):
+            return found
+        seen = hidden.levels(line, program.value)
+    clear = told_by(seen)
+    for leaf in program.outputs:
+        own, told = seen[leaf.span], clear[leaf.span]
+        if np.any(told):
+            found[leaf.span] = np.where(small[leaf.span], np.where(told, own, np.median(own[told])), 0.0)
+    return found
+
+
+def largest_terms(program: Program) -> F64:
+    """How large the terms may be that an output is the sum of, (M,): as its leaf is, or the inputs."""
+    inputs = max((probes.scale_of(program.point[leaf.span]) for leaf in program.leaves), default=0.0)
+    scales = [max(inputs, probes.scale_of(program.value[leaf.span])) for leaf in program.outputs]
+    return np.repeat(scales, [leaf.entries * leaf.width for leaf in program.outputs])
+
+
 def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
     """Measure the noise once, along directions that move every entry; each output is a channel.
 
@@ -189,4 +228,6 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
     for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
         line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
         found = np.maximum(found, noise.measure(line, program.value, finest, program.eps, spacings=spacings))
+        if program.eps <= PRECISE:
+            found = np.maximum(found, _cancelled(program, line))
     return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons))

@@ -26,7 +26,7 @@ SHOWN = 64  # partial derivatives kept for -v
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
     """Compare every claim with every other method, leaf by leaf; notes say which methods were not used, and why."""
     program = bench.program
-    channels = partials.channels_for(bench.evaluator, bench.label)
+    channels = partials.channels_for(bench.evaluator, bench.setting, bench.label)
     bench = replace(bench, setting=replace(bench.setting, channels=channels))
     rows_of = np.eye(program.value.size) if channels is None else channels
 

@@ -230,7 +230,7 @@ def _spread(point: F64, law: _Law, eps: float) -> F64:
 
 
 def _cotangents(bench: Bench) -> tuple[F64, F64]:
-    found = outlook(bench.evaluator, bench.label)
+    found = outlook(bench.evaluator, bench.setting, bench.label)
     first, second = (found.cotangent(generator(0, "laws", bench.label, k)) for k in range(2))
     return first, second
 

@@ -34,7 +34,7 @@ def examine(bench: Bench, *, coarse: bool, seen: Outlook | None = None) -> list[
         coarse: whether the function's values come in steps that the evidence was lost in: then lower precision is inside.
         seen: what the outputs look like nearby, where that is known.
     """
-    found, program = seen or outlook(bench.evaluator, bench.label), bench.program
+    found, program = seen or outlook(bench.evaluator, bench.setting, bench.label), bench.program
     cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
     asked = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
     contracts = [_judged(bench, claim, cotangents, coarse=coarse) for claim in asked]

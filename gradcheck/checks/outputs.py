@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.evaluator import every_entry
+from gradcheck.checks.evaluator import every_entry, largest_terms
 from gradcheck.evidence import probes
 from gradcheck.seeds import generator
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.program import Program
     from gradcheck.checks.evaluator import Evaluator
-    from gradcheck.evidence.line import F64, Phi
+    from gradcheck.evidence.line import F64, Phi, Setting
 
 NEAR = 4.0  # times the finest step
+LOST = 0.25  # power of eps: so small beside the terms that cancel in it, an output counts as if it were no smaller
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Outlook:
 
     Attributes:
         scales: by which each is divided in a combination, (M,): its leaf's root mean square, so that a large output does not
-            hide a small one; an entry far smaller than its leaf, in value and in slope, counts by its own size.
+            hide a small one; an entry far smaller than its leaf, in value and in slope, counts by its own size, unless that is
+            what is left of larger terms.
         lost: those that are not finite on both sides, however near: they would take the others with them.
     """
 
@@ -40,9 +42,21 @@ class Outlook:
         return np.where(self.lost, 0.0, found)
 
 
-def outlook(evaluator: Evaluator, label: str) -> Outlook:
+def outlook(evaluator: Evaluator, setting: Setting, label: str) -> Outlook:
     """Look a little ahead along a direction that moves every entry."""
-    return seen_along(evaluator.program, evaluator.line(every_entry(evaluator.program, generator(0, "outlook", label))))
+    program = evaluator.program
+    found = seen_along(program, evaluator.line(every_entry(program, generator(0, "outlook", label))))
+    least = max((claim.eps for claim in program.claims), default=setting.eps) ** LOST
+    return replace(found, scales=np.maximum(found.scales, least * terms_of(program, setting)))
+
+
+def terms_of(program: Program, setting: Setting) -> F64:
+    """How large the terms are that an output is the sum of, (M,), as its noise tells; no larger than they may be.
+
+    The logarithm of a probability next to 1 is the difference of large ones, and so is its derivative. Weighed by its own size
+    alone it would drown all others in their rounding.
+    """
+    return np.maximum(np.abs(program.value), np.minimum(setting.deviation / setting.eps, largest_terms(program)))
 
 
 def seen_along(program: Program, phi: Phi) -> Outlook:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck.backends.program import Leaf, Program, Unavailable
 from gradcheck.checks.claims import Rows
-from gradcheck.checks.outputs import outlook
+from gradcheck.checks.outputs import outlook, terms_of
 from gradcheck.checks.sheet import Along, Compared, measure, settle, sides
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64, Setting
@@ -22,7 +22,7 @@ OWN_CHANNELS = 16  # up to so many outputs each is looked at by itself, beyond t
 COMBINATIONS = 4
 
 
-def channels_for(evaluator: Evaluator, label: str) -> F64 | None:
+def channels_for(evaluator: Evaluator, setting: Setting, label: str) -> F64 | None:
     """Combinations of outputs to differentiate, (C, M); None: each output by itself.
 
     Outputs that are not finite on both sides of the primal are looked at by themselves, as many as there is room for.
@@ -30,7 +30,7 @@ def channels_for(evaluator: Evaluator, label: str) -> F64 | None:
     size = evaluator.program.value.size
     if size <= OWN_CHANNELS:
         return None
-    found, rng = outlook(evaluator, label), generator(0, "channels", label)
+    found, rng = outlook(evaluator, setting, label), generator(0, "channels", label)
     combinations = [found.cotangent(rng) for _ in range(COMBINATIONS)]
     lost = np.flatnonzero(found.lost)[: OWN_CHANNELS - COMBINATIONS]
     alone = np.zeros((lost.size, size))
@@ -44,9 +44,10 @@ def displacements(program: Program, leaf: Leaf) -> F64:
 
 
 def output_slopes(program: Program, setting: Setting) -> F64:
-    """The slope of a channel that changes by the size of its output over the scale of a leaf, (C, N)."""
-    size = setting.size
-    if setting.channels is None:
+    """The slope of a channel that changes by the size of its terms over the scale of a leaf, (C, N)."""
+    if setting.channels is not None:
+        size = np.max(np.abs(setting.channels) * terms_of(program, setting), axis=1, initial=0.0)
+    else:
         size = np.concatenate(
             [np.full(o.entries * o.width, np.max(np.abs(setting.base[o.span]), initial=0.0)) for o in program.outputs]
         )

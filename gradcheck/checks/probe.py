@@ -63,7 +63,7 @@ def cotangents_for(bench: Bench, notes: list[str]) -> F64:
     """One random cotangent per probe, (P, M); of a single output number simply 1."""
     if bench.program.value.size == 1:
         return np.ones((PROBES, 1))
-    found = outlook(bench.evaluator, bench.label)
+    found = outlook(bench.evaluator, bench.setting, bench.label)
     if found.lost.any():
         first = output_name(bench.program, int(np.argmax(found.lost)), None)
         notes.append(f"{found.lost.sum()} outputs are not finite nearby and not compared; the first is {first}")

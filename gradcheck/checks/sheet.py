@@ -199,7 +199,8 @@ def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
     found = hidden.rounding(phi, setting)
     if found is not None:
         setting.hidden[:] = [np.maximum(setting.deviation, found)]  # of the outputs that this line moves, beside those before
-        for known in np.flatnonzero(sheet.refined):
+        unknown = np.any((sheet.reason == Reason.QUANTISED) & np.isinf(sheet.bound), axis=0)
+        for known in np.flatnonzero(sheet.refined & ~unknown):
             refine(sheet, int(known))
     elif not np.any(dull):  # it jumps all the time, in no way that is known: nothing tells its slope
         sheet.bound[wrong, line], sheet.reason[wrong, line] = np.inf, Reason.QUANTISED

@@ -18,41 +18,42 @@ if TYPE_CHECKING:
 POINTS = 7
 COARSE, WIDEST = 2.0**-8, 2.0**-10
 WIDENINGS = 3
+LIKELY = 4.0  # units in the last place of the largest output: up to that what shows is round-off
 SPACINGS = ((0.875, 1.17), (1.0, 1.0), (0.75, 1.37))  # (power, factor) of the one given: wider, and no power of two
 
 
-def measure(phi: Phi, base: F64, spacing: float, eps: float, *, spacings: int = len(SPACINGS)) -> F64:
+def measure(phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = len(SPACINGS)) -> F64:
     """Standard deviation of the evaluation error of each output, (M,), from twelve evaluations a spacing.
 
     The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
     sigma_k^2 = (k!)^2/(2k)! mean(T_k^2). The first level that agrees with the next two within a factor of 4 and changes
     sign is taken; of the two sides of the primal the quieter one, since a kink or a jump lies on one of them. The spacing is
     made odd: at a power of two the points may all lie on the grid of the values, and show no rounding at all. Other spacings
-    count where they show noise clearly. Outputs that stand still at these spacings, here and at a distance, although they
-    move at a coarse step, have values in steps (rounded, or computed in a lower precision): they are measured again further
-    apart. Never less than half an ulp of the output.
+    count where they show noise clearly. Of many outputs some are by accident on their grid at each of these; those that show
+    nothing are held against the straight line to a point further off. Outputs that stand still at these spacings, here and at
+    a distance, although they move at a coarse step, have values in steps (rounded, or computed in a lower precision): they are
+    measured again further apart. Never less than half an ulp of the output.
 
     Args:
         phi: the line, along a direction that moves every entry.
         base: phi(0).
-        spacing: between the points, in t.
+        finest: the smallest step t that displaces the primal exactly; spacings are near it.
         eps: relative spacing of floats in the precision the function computes in.
         spacings: at how many to look; few inputs can be on the grid of the values at one of them by accident, many cannot.
     """
-    (power, factor), *others = SPACINGS[:spacings]
-    finest, spacing = spacing, factor * spacing**power
+    spacing, *others, far = (factor * finest**power for power, factor in SPACINGS)
     with np.errstate(all="ignore"):
-        found, still = _at_spacing(phi, base, spacing)
-        for power, factor in others:
-            clearer, stands = _at_spacing(phi, base, factor * finest**power, clear=True)
-            found, still = np.fmax(found, clearer), still & stands
+        looked = [_sides(phi, base, s) for s in (spacing, *others, far)[:spacings]]
+        found = np.fmax.reduce([_quieter(sides, clear=k > 0) for k, sides in enumerate(looked)])
+        found = _with_hidden(found, _off_the_line(phi, looked[0], spacing, (POINTS - 1) * far), base, eps)
+        still = np.all([_stands(sides) for sides in looked], axis=0)
         moves = _in_steps(phi, base, still, spacing) if still.any() else still
         wider = (WIDEST / spacing) ** (1 / WIDENINGS)
         for _ in range(WIDENINGS if moves.any() else 0):
             spacing *= wider
-            again, still = _at_spacing(phi, base, spacing)
-            found = np.where(moves, again, found)
-            moves &= still
+            sides = _sides(phi, base, spacing)
+            found = np.where(moves, _quieter(sides), found)
+            moves &= _stands(sides)
             if not moves.any():
                 break
         floor = 0.5 * eps * np.abs(base)
@@ -82,15 +83,35 @@ def spread(phi: Phi, base: F64, repeats: int = 4) -> F64:
     return np.asarray(np.ptp(values, axis=0))
 
 
-def _at_spacing(phi: Phi, base: F64, spacing: float, *, clear: bool = False) -> tuple[F64, NDArray[np.bool_]]:
-    """The noise seen at one spacing on the quieter side, and which outputs did not move at all.
+def _sides(phi: Phi, base: F64, spacing: float) -> F64:
+    """Values at the primal and at equal spacings on its right and on its left, (2, 7, M)."""
+    return np.stack([[base, *(phi(k * step) for k in range(1, POINTS))] for step in (spacing, -spacing)])
 
-    Args:
-        clear: 0 where no levels agree, instead of the likeliest.
-    """
-    sides = [np.stack([base, *(phi(k * step) for k in range(1, POINTS))]) for step in (spacing, -spacing)]
-    found = [_choose(*_levels(values), clear=clear) for values in sides]
-    return np.fmin(*found), np.all([np.all(values == base, axis=0) for values in sides], axis=0)
+
+def _quieter(sides: F64, *, clear: bool = False) -> F64:
+    """The noise seen on the quieter side, (M,); with `clear` 0 where no levels agree, instead of the likeliest."""
+    return np.asarray(np.fmin(*(_choose(*_levels(values), clear=clear) for values in sides)))
+
+
+def _stands(sides: F64) -> NDArray[np.bool_]:
+    """Which outputs did not move at all."""
+    return np.asarray(np.all(sides == sides[:, :1], axis=(0, 1)))
+
+
+def _off_the_line(phi: Phi, sides: F64, spacing: float, far: float) -> F64:
+    """How far the values are off the straight line to a point further off, on the louder side, (M,)."""
+    steps = spacing * np.arange(POINTS)[:, None]
+    off = [
+        values - values[0] - steps * (phi(sign * far) - values[0]) / far for sign, values in zip((1, -1), sides, strict=True)
+    ]
+    return np.asarray(np.fmax(*np.sqrt(np.mean(np.square(off), axis=1))))
+
+
+def _with_hidden(found: F64, off: F64, base: F64, eps: float) -> F64:
+    """The noise, where none was found what shows off the line, as long as that may be the round-off of the largest output."""
+    size = np.abs(base)
+    likely = off <= LIKELY * eps * np.max(size, initial=0.0, where=np.isfinite(size))
+    return np.where((found <= 0.5 * eps * size) & likely, np.fmax(found, off), found)
 
 
 def _levels(values: F64) -> tuple[F64, NDArray[np.bool_]]:

@@ -59,3 +59,28 @@ def test_one_output_at_the_border_of_its_domain_does_not_take_the_others_with_it
     result = gradcheck.check(lambda x: x**1.5, x, mode=mode)
     assert result.verdict is Verdict.PASS
     assert mode == "full" or "output[0]" in result.notes[0]
+
+
+class Spoilt(torch.autograd.Function):
+    """log_softmax whose gradient by the outputs next to 0, where a probability is next to 1, is off by 1 %."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.log_softmax(x, 1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        g = g * torch.where(y > -1e-3, 1.01, 1.0)
+        return g - y.exp() * g.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_outputs_that_are_small_because_large_terms_cancel_drown_no_other(mode, dtype):
+    for seed in (3, 9):
+        x = torch.rand(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype) * 18 - 9
+        assert gradcheck.check(torch.nn.LogSoftmax(1), x, mode=mode).verdict is Verdict.PASS
+        assert gradcheck.check(Spoilt, x, mode=mode, contracts=False).verdict is Verdict.FAIL

@@ -118,3 +118,29 @@ def test_half_precision_is_measured_in_float64(dtype):
     x = normal(5, dtype=dtype)
     assert gradcheck.check(lambda x: (x**2).sum(), x).verdict is Verdict.PASS
     assert gradcheck.check(lambda x: (x**2).sum(), x, gradient=lambda x: 3 * x).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_a_tail_where_the_values_cancel_fails_no_right_gradient(approximate):
+    """Of x (1 + tanh(u)) / 2 beside -6 the sum moves in whole ulps of 1: at fine steps only the factor x is seen to move."""
+    x = -3 - 5 * torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert gradcheck.check(torch.nn.GELU(approximate), x).verdict is not Verdict.FAIL
+    assert gradcheck.check(torch.nn.GELU(approximate), torch.cat([x[:10], -x[10:]])).verdict is not Verdict.FAIL
+
+
+class GeluWithoutItsTail(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.nn.functional.gelu(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        normal = torch.distributions.Normal(0.0, 1.0)
+        return g * (normal.cdf(x) + torch.where(x > -3, x * normal.log_prob(x).exp(), 0.0))
+
+
+def test_a_gradient_that_is_wrong_in_the_tail_fails():
+    x = torch.tensor([-4.1, -3.5, -0.3, 0.7], dtype=torch.float64)
+    assert gradcheck.check(GeluWithoutItsTail, x, contracts=False).verdict is Verdict.FAIL

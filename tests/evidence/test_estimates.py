@@ -128,3 +128,14 @@ def test_one_output_that_is_not_finite_does_not_spoil_the_others():
     slope = ladder.estimate(phi, setting)
     assert slope.value[0] == pytest.approx(np.cos(1.0) * u[0], rel=1e-9)
     assert not slope.bound[1] < 1
+
+
+def test_noise_that_hides_on_the_grid_at_one_spacing_is_found():
+    small = 10.0 ** np.random.default_rng(0).uniform(-7, 0, 500)
+
+    def phi(t):
+        return np.log(1 + small * np.exp(t))  # the sum is rounded to multiples of 2^-52
+
+    measured = noise.measure(phi, phi(0.0), probes.finest_step(2.0**-52), 2.0**-52)
+    assert np.all(measured > 2.0**-52 / 32)
+    assert np.all(measured < 4 * 2.0**-52)
