@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,10 +11,13 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradcheck.run.plan import Request
+    from gradcheck.options import Options
+    from gradcheck.run.config import Config
+    from gradcheck.run.plan import Entry, Request
 
 Texts = list[str] | None
 Text = str | None
+CONFIG = typer.Option("--config", help="A pyproject.toml or gradcheck.toml. Default: the nearest, from here upwards.")
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class How:
 class Carried:
     """How to run."""
 
+    config: Annotated[Text, CONFIG] = None
     keyword: Annotated[Text, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
     jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over. Default: 1.")] = (
         None
     )
     timeout: Annotated[Text, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")] = None
+    shard: Annotated[Text, typer.Option(help="Only the i-th of n parts, as 2/5; `gradcheck merge` joins their JSON.")] = None
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False
 
 
@@ -82,6 +88,11 @@ class Gate:
     strict: Annotated[
         bool | None, typer.Option("--strict/--no-strict", help="Exit 4 where a verdict is INCONCLUSIVE. Default: no.")
     ] = None
+    baseline: Annotated[Text, typer.Option(help="A file of known failures: these pass, and fail once they are gone.")] = None
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="List the failures of this run in it, and no others.")
+    ] = False
+    reason: Annotated[Text, typer.Option(help="Why they are waited for; new ones need it.")] = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,16 @@ class Shown:
         return {name: path for name, path in asked.items() if path is not None}
 
 
-def requested(targets: Sequence[str], what: What, keyword: str | None) -> Request:
-    """The request that was typed."""
+def configured(path: str | None) -> Config:
+    """The configuration at a path, or the nearest upwards from the working directory."""
+    from gradcheck.run import config
+
+    place = Path(path).resolve() if path is not None else config.nearest(Path.cwd())
+    return config.read(place) if place else config.Config()
+
+
+def requested(targets: Sequence[str], what: What, keyword: str | None, entries: Sequence[Entry] = ()) -> Request:
+    """The request that was typed, beside the targets that are configured."""
     from gradcheck.run.plan import Request
 
     kinds = ("gradient", "jacobian", "vjp", "jvp")
@@ -127,6 +146,7 @@ def requested(targets: Sequence[str], what: What, keyword: str | None) -> Reques
         optimizer=what.optimizer,
         partners=tuple(what.partner or ()),
         keyword=keyword,
+        entries=tuple(entries),
     )
 
 
@@ -147,3 +167,21 @@ def options_given(how: How) -> dict[str, Any]:
     }
     given = {name: value for name, value in asdict(how).items() if value is not None}
     return {"dims" if name == "dim" else name: reads.get(name, lambda x: x)(value) for name, value in given.items()}
+
+
+def limits_of(carried: Carried, config: Config) -> dict[str, Any]:
+    """How the run is carried out, as for `runner.run`.
+
+    Raises:
+        UsageError: where one of it is of the wrong form.
+    """
+    from gradcheck.run.plan import seconds
+
+    timeout = seconds(carried.timeout) if carried.timeout is not None else config.running.get("timeout")
+    return {"jobs": carried.jobs or config.running.get("jobs", 1), "timeout": timeout, "fail_fast": carried.fail_fast}
+
+
+def recorded(request: Request, options: Options) -> dict[str, Any]:
+    """What was chosen, for the record: all that decides what is found, whatever folder it is run in."""
+    entries = [{k: v for k, v in asdict(entry).items() if k not in ("root", "place")} for entry in request.entries]
+    return {**asdict(options), **asdict(request), "targets": request.texts, "entries": entries}

@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,19 +19,33 @@ from gradcheck.cli.app import (
     EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    Targets,
     app,
     messages,
     nothing,
     put,
 )
-from gradcheck.cli.choices import Carried, Gate, How, Shown, What, options_given, requested
+from gradcheck.cli.choices import (
+    Carried,
+    Gate,
+    How,
+    Shown,
+    What,
+    configured,
+    limits_of,
+    options_given,
+    recorded,
+    requested,
+)
+from gradcheck.cli.gate import baseline_of, known_before, updated
 from gradcheck.cli.groups import grouped, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from gradcheck.options import Options
-    from gradcheck.results import RunResult
+    from gradcheck.results import Intent, RunResult
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case
 
@@ -39,7 +53,7 @@ if TYPE_CHECKING:
 @app.command()
 @grouped
 def run(
-    target: Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")] = None,
+    target: Targets = None,
     *,
     what: What,
     how: How,
@@ -49,53 +63,88 @@ def run(
 ) -> None:
     """Check derivatives."""
     with messages(), _undisturbed() as ending:
-        from gradcheck.options import Options, overridden
-        from gradcheck.run.plan import replay_command, seconds
-
-        request = requested(target or (), what, carried.keyword)
-        options = overridden(Options(stories=shown.verbose > 1), options_given(how))
-        limits = Limits(carried.jobs or 1, seconds(carried.timeout) if carried.timeout else None, carried.fail_fast)
-        replay = replay_command(options, [*typed(what), *typed(replace(how, seed=None))])
-        strict = bool(gate.strict)
-        result = _carried_out(request, options, limits, {"strict": strict}, replay, ending)
-        report(result, shown)
-    raise typer.Exit(exit_code(result, strict=strict))
+        chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
+        result = _carried_out(chosen, ending)
+        try:
+            if chosen.baseline and gate.update_baseline:
+                result = updated(result, chosen.known, chosen.baseline, gate.reason or "", strict=chosen.strict)
+        finally:
+            report(result, shown)
+    raise typer.Exit(exit_code(result, strict=chosen.strict))
 
 
-class Limits(NamedTuple):
-    """How a run is carried out: processes, seconds a case may take, and whether it ends at the first failure."""
+@dataclass(frozen=True)
+class Chosen:
+    """What a run is made from: the command line, and behind it the configuration.
 
-    jobs: int
-    timeout: float | None
-    fail_fast: bool
+    Attributes:
+        limits: how it is carried out, as for `runner.run`.
+        part: index and number of parts; None: the whole.
+        sized: whether sizes are configured for all targets, so that one of them need not have them all.
+    """
+
+    request: Request
+    options: Options
+    limits: dict[str, Any]
+    part: tuple[int, int] | None
+    sized: bool
+    strict: bool
+    baseline: Path | None
+    known: dict[str, Intent]
+    replay: Callable[[Case], str]
 
 
-def _carried_out(
-    request: Request,
-    options: Options,
-    limits: Limits,
-    chosen: Mapping[str, Any],
-    replay: Callable[[Case], str],
-    ending: Callable[[], None],
-) -> RunResult:
-    from gradcheck.run.plan import plan
+def _chosen(targets: list[str], what: What, how: How, carried: Carried, gate: Gate, *, stories: bool) -> Chosen:
+    from gradcheck.options import Options, overridden
+    from gradcheck.run import shard
+    from gradcheck.run.plan import replay_command
+
+    config, given = configured(carried.config), options_given(how)
+    entries = [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
+    options = overridden(Options(stories=stories), {**config.options, **given})
+    where = ("--config", carried.config) if carried.config else ()
+    path = baseline_of(gate, carried, config)
+    return Chosen(
+        request=requested(targets, what, carried.keyword, entries),
+        options=options,
+        limits=limits_of(carried, config),
+        part=shard.read(carried.shard) if carried.shard is not None else None,
+        sized="dims" in config.options and "dims" not in given,
+        strict=config.running.get("strict", False) if gate.strict is None else gate.strict,
+        baseline=path,
+        known=known_before(path, gate),
+        replay=replay_command(options, [*typed(what), *typed(replace(how, seed=None)), *where]),
+    )
+
+
+def _carried_out(chosen: Chosen, ending: Callable[[], None]) -> RunResult:
+    from gradcheck.results import Shard
+    from gradcheck.run import baseline, shard
+    from gradcheck.run.plan import covers, plan
     from gradcheck.run.runner import run as run_cases
 
+    request, (index, total) = chosen.request, chosen.part or (1, 1)
     with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
         cases = plan(request)
         if not cases:
             nothing(request)
-        with _progress(len(cases)) as started:
-            return run_cases(
-                cases,
-                options,
-                replay=replay,
+        part = Shard(index, total, tuple(case.name for case in cases))
+        own = shard.taken(cases, part)
+        with _progress(len(own)) as started:
+            found = run_cases(
+                own,
+                chosen.options,
+                replay=chosen.replay,
                 request=request,
-                **limits._asdict(),
-                config={**asdict(options), **asdict(request), **chosen},
+                **chosen.limits,
+                alone=len(cases) == 1 and not chosen.sized,
+                known=chosen.known,
+                config={**recorded(request, chosen.options), "strict": chosen.strict},
                 started=started,
                 ending=ending,
             )
+    gone = baseline.gone(chosen.known, part.cases, lambda name: covers(request, name) and shard.of(name, total) == index)
+    return replace(found, results=(*found.results, *gone), shard=part if chosen.part else None)
 
 
 def exit_code(run: RunResult, *, strict: bool) -> int:

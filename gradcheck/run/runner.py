@@ -10,8 +10,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
-from gradcheck.run import parallel
+from gradcheck.run import baseline, parallel
 from gradcheck.run.one import attempted
+from gradcheck.run.worker import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ def run(
     jobs: int = 1,
     timeout: float | None = None,
     fail_fast: bool = False,
+    alone: bool | None = None,
+    known: baseline.Known | None = None,
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
     ending: Callable[[], None] = lambda: None,
@@ -42,6 +45,8 @@ def run(
         jobs: processes; seeds, order and results do not depend on it.
         timeout: seconds that a case may take.
         fail_fast: stop at the first outcome that is FAIL or ERROR.
+        alone: whether the options are meant for one case, so that what does not fit it is a mistake; None: where there is one.
+        known: failures that are waited for.
         config: what the user chose, for the record.
         started: told of each case as it begins.
         ending: told when no further case will begin, because all are finished, or of Ctrl-C.
@@ -50,14 +55,15 @@ def run(
     found: dict[int, CheckResult] = {}
     interrupted = False
     apart = request is not None and (jobs > 1 or timeout is not None)
+    alone = len(cases) == 1 if alone is None else alone
     try:
         for number, result in (
-            parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started, ending=ending)
+            parallel.results(cases, Work(request, options, alone), jobs=jobs, timeout=timeout, started=started, ending=ending)
             if apart and request is not None
-            else _one_by_one(cases, options, started)
+            else _one_by_one(cases, options, alone, started)
         ):
-            found[number] = replace(result, replay=replay(cases[number]))
-            if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
+            found[number] = baseline.applied(replace(result, replay=replay(cases[number])), known or {})
+            if fail_fast and found[number].outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
         interrupted = len(found) < len(cases)
@@ -74,10 +80,12 @@ def run(
     )
 
 
-def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case], None]) -> Iterator[tuple[int, CheckResult]]:
+def _one_by_one(
+    cases: Sequence[Case], options: Options, alone: bool, started: Callable[[Case], None]
+) -> Iterator[tuple[int, CheckResult]]:
     for number, case in enumerate(cases):
         started(case)
-        yield number, attempted(case, options, alone=len(cases) == 1)
+        yield number, attempted(case, options, alone=alone)
 
 
 def version() -> str:

@@ -29,25 +29,30 @@ class Found:
     value: Any
 
 
-def find(text: str) -> Found:
+def find(text: str, root: str = "") -> Found:
     """Import what a target names.
+
+    Args:
+        root: the folder that paths start from, and where modules are looked for too; '' for the working directory.
 
     Raises:
         TargetNotFoundError: where file, module or name does not exist; the message lists near names.
         TargetError: where importing it raises.
     """
     place, name = split(text)
-    module = _load_file(Path(place)) if is_path(place) else _load_module(place)
+    if root and root not in sys.path:
+        sys.path.insert(0, root)
+    module = _load_file(Path(root, place)) if is_path(place) else _load_module(place)
     return Found(text, module, name, _attribute(module, name, place) if name else None)
 
 
-def find_callable(text: str) -> Any:
+def find_callable(text: str, root: str = "") -> Any:
     """Import a function or class by `module:name`.
 
     Raises:
         UsageError: where the text names no callable.
     """
-    found = find(text)
+    found = find(text, root)
     if found.name is None:
         raise UsageError(f"{text!r}: expected module:name, got a module alone{_offer(found.module, found.text)}")
     if not callable(found.value):
