@@ -76,6 +76,8 @@ class Carried:
     jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over. Default: 1.")] = (
         None
     )
+    executor: Annotated[Text, typer.Option(help="Whose processes: loky (this machine's), dask or ray. Default: loky.")] = None
+    address: Annotated[Text, typer.Option(help="Where the dask scheduler or ray cluster is: tcp://127.0.0.1:8786.")] = None
     timeout: Annotated[Text, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")] = None
     shard: Annotated[Text, typer.Option(help="Only the i-th of n parts, as 2/5; `gradcheck merge` joins their JSON.")] = None
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False
@@ -131,7 +133,9 @@ def configured(path: str | None) -> Config:
     return config.read(place) if place else config.Config()
 
 
-def requested(targets: Sequence[str], what: What, keyword: str | None, entries: Sequence[Entry] = ()) -> Request:
+def requested(
+    targets: Sequence[str], what: What, keyword: str | None = None, entries: Sequence[Entry] = (), root: str = ""
+) -> Request:
     """The request that was typed, beside the targets that are configured."""
     from gradcheck.run.plan import Request
 
@@ -147,6 +151,7 @@ def requested(targets: Sequence[str], what: What, keyword: str | None, entries: 
         partners=tuple(what.partner or ()),
         keyword=keyword,
         entries=tuple(entries),
+        root=root,
     )
 
 
@@ -178,10 +183,12 @@ def limits_of(carried: Carried, config: Config) -> dict[str, Any]:
     from gradcheck.run.plan import seconds
 
     timeout = seconds(carried.timeout) if carried.timeout is not None else config.running.get("timeout")
-    return {"jobs": carried.jobs or config.running.get("jobs", 1), "timeout": timeout, "fail_fast": carried.fail_fast}
+    chosen = {name: getattr(carried, name) or config.running.get(name) for name in ("jobs", "executor", "address")}
+    return {**chosen, "executor": chosen["executor"] or "loky", "timeout": timeout, "fail_fast": carried.fail_fast}
 
 
 def recorded(request: Request, options: Options) -> dict[str, Any]:
     """What was chosen, for the record: all that decides what is found, whatever folder it is run in."""
     entries = [{k: v for k, v in asdict(entry).items() if k not in ("root", "place")} for entry in request.entries]
-    return {**asdict(options), **asdict(request), "targets": request.texts, "entries": entries}
+    asked = {name: value for name, value in asdict(request).items() if name != "root"}
+    return {**asdict(options), **asked, "targets": request.texts, "entries": entries}

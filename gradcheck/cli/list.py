@@ -16,7 +16,7 @@ def list_(target: Targets = None, config: Annotated[str | None, CONFIG] = None) 
     with messages():
         from gradcheck.run.plan import plan
 
-        request = requested(target or (), What(), None, configured(config).entries)
+        request = requested(target or (), What(), entries=configured(config).entries)
         with redirect_stdout(sys.stderr):
             cases = plan(request)
         if not cases:

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -42,7 +43,6 @@ from gradcheck.cli.groups import grouped, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from gradcheck.options import Options
     from gradcheck.results import Intent, RunResult
@@ -103,11 +103,12 @@ def _chosen(targets: list[str], what: What, how: How, carried: Carried, gate: Ga
     entries = [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
     options = overridden(Options(stories=stories), {**config.options, **given})
     where = ("--config", carried.config) if carried.config else ()
-    path = baseline_of(gate, carried, config)
+    path, limits = baseline_of(gate, carried, config), limits_of(carried, config)
+    root = "" if limits["executor"] == "loky" else str(Path.cwd())  # a cluster's workers start somewhere else
     return Chosen(
-        request=requested(targets, what, carried.keyword, entries),
+        request=requested(targets, what, carried.keyword, entries, root),
         options=options,
-        limits=limits_of(carried, config),
+        limits=limits,
         part=shard.read(carried.shard) if carried.shard is not None else None,
         sized="dims" in config.options and "dims" not in given,
         strict=config.running.get("strict", False) if gate.strict is None else gate.strict,

@@ -11,14 +11,14 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.results import CheckResult, Reason
-from gradcheck.run.worker import Outcome, Work, checked, told
+from gradcheck.run.worker import DIED, Outcome, Work, checked, told, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from loky import ProcessPoolExecutor
 
+    from gradcheck.results import CheckResult
     from gradcheck.targets.case import Case
 
 
@@ -48,10 +48,10 @@ def results(
             for number, outcome in _until_one_dies(executor, queue, cases, work, width, timeout, started):
                 if outcome is None:
                     waiting.append(number)
-                elif outcome is Reason.WORKER_DIED and width > 1:
+                elif outcome is DIED and width > 1:
                     suspects.append(number)
                 else:
-                    yield number, told(cases[number], work.options, outcome, timeout)
+                    yield number, told(cases[number], work.options, outcome)
             over = not (waiting or suspects)
         finally:
             if over:
@@ -70,7 +70,7 @@ def _until_one_dies(
 ) -> Iterator[tuple[int, Outcome | None]]:
     """Numbers with a result, or what the worker raised.
 
-    A death or a timeout ends it: then with a reason, and None for what is to be run again.
+    A death or a timeout ends it: then with what is lost, and None for what is to be run again.
     """
     running: dict[Future[CheckResult], tuple[int, float]] = {}
     while queue or running:
@@ -93,9 +93,9 @@ def _until_one_dies(
             return
         for job in done:
             yield running.pop(job)[0], _outcome(job)
-        overdue = [j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout]
-        if overdue:
-            yield from ((number, Reason.TIMEOUT if job in overdue else None) for job, (number, _) in running.items())
+        late = {j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout}
+        if late and timeout is not None:
+            yield from ((number, too_long(timeout) if job in late else None) for job, (number, _) in running.items())
             return
 
 
@@ -124,7 +124,7 @@ def _outcome(job: Future[CheckResult]) -> Outcome:
     error = job.exception()
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return job.result() if error is None else Reason.WORKER_DIED if isinstance(error, BrokenExecutor) else error
+    return job.result() if error is None else DIED if isinstance(error, BrokenExecutor) else error
 
 
 def _ended(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:

@@ -27,6 +27,7 @@ class Request:
         claims: (kind, module:name) of each hand-written derivative.
         optimizer, partners: module:name, for the further checks.
         entries: the targets that the configuration describes.
+        root: the folder that paths start from; '' for the working directory.
     """
 
     targets: Sequence[str]
@@ -39,6 +40,7 @@ class Request:
     partners: Sequence[str] = ()
     keyword: str | None = None
     entries: Sequence[Entry] = ()
+    root: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -90,10 +92,10 @@ def plan(request: Request) -> list[Case]:
         )
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
-    overrides, chosen = _overrides(request, "--"), _functions(request)
+    overrides, chosen = _overrides(request, "--", request.root), _functions(request, request.root)
     found: dict[str, Case] = {}
     for text in request.texts:
-        for case in _given(_described(text, request.entries) or _found(text), text, overrides):
+        for case in _given(_described(text, request.entries) or _found(text, request.root), text, overrides):
             if case.name not in found or case.target == text:  # named by itself it goes before a module that holds it
                 found[case.name] = replace(_as_factory(case), options={**case.options, **chosen})
     return [case for case in found.values() if _selected(Path(case.name).name, request.keyword)]  # a folder selects nothing

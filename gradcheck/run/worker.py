@@ -6,6 +6,7 @@ import functools
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.targets.case import Case
 
-Outcome = CheckResult | BaseException | Reason  # what a process sent, what it raised, or how it was lost
-DIED = "the process of this case ended without an answer (killed, perhaps for its memory, or crashed)"
+
+@dataclass(frozen=True)
+class Lost:
+    """Why there is no answer."""
+
+    reason: Reason
+    message: str
+
+
+Outcome = CheckResult | BaseException | Lost  # what a process sent, what it raised, or how it was lost
+DIED = Lost(Reason.WORKER_DIED, "the process of this case ended without an answer (killed, perhaps for its memory, or crashed)")
+
+
+def too_long(timeout: float) -> Lost:
+    """What becomes of a case that is not finished in time."""
+    return Lost(Reason.TIMEOUT, f"it took longer than {timeout:g} s")
 
 
 @dataclass(frozen=True)
@@ -44,17 +59,28 @@ def checked(work: Work, name: str) -> CheckResult:
         return attempted(case, work.options, alone=work.alone)
 
 
+def checked_alike(work: Work, name: str, wanted: str) -> CheckResult:
+    """The same on another machine, which may have another gradcheck."""
+    if version() != wanted:
+        raise UsageError(f"a worker has gradcheck {version()}, and this is {wanted}: install the same everywhere")
+    return checked(work, name)
+
+
+def version() -> str:
+    """The installed version of gradcheck."""
+    return metadata.version("gradcheck")
+
+
 @functools.lru_cache(maxsize=1)
 def _planned(request: Request) -> dict[str, Case]:
     return {case.name: case for case in plan(request)}
 
 
-def told(case: Case, options: Options, outcome: Outcome, timeout: float | None) -> CheckResult:
+def told(case: Case, options: Options, outcome: Outcome) -> CheckResult:
     """The result of a case, whatever became of it."""
     if isinstance(outcome, CheckResult):
         return outcome
     if isinstance(outcome, BaseException):
         return failed_to_start(case, options, outcome)
-    message = f"it took longer than {timeout:g} s" if outcome is Reason.TIMEOUT else DIED
-    lost = failed_to_start(case, options, RuntimeError())
-    return replace(lost, reason=outcome, message=message, traceback="")
+    result = failed_to_start(case, options, RuntimeError())
+    return replace(result, reason=outcome.reason, message=outcome.message, traceback="")
