@@ -187,9 +187,11 @@ def _spec(value: Any) -> str:
 
 
 def _unfinished(file: _File, found: Mapping[str, Any]) -> str:
-    """Where `gradcheck init` left something to be filled in; '' where nothing is left."""
-    open_ = [key for key, value in found.items() if re.search(rf"\b{UNKNOWN}\b", repr(value))]
-    return f"{file.at(open_[0])}: {open_[0]}" if open_ else ""
+    """What `gradcheck init` left to be filled in, in a sentence; '' where nothing is left."""
+    for key, value in found.items():
+        if re.search(rf"\b{UNKNOWN}\b", repr(value)):
+            return f"{file.at(key)}: {key} of {found['target']} holds a {UNKNOWN}: put in what is meant, or remove the target"
+    return ""
 
 
 def _each_once(entries: tuple[Entry, ...]) -> None:

@@ -59,7 +59,7 @@ class Entry:
         name: of this description, where a target has several.
         options: overrides of the run's options, as pairs.
         expect, because, intents: what is declared to be meant so; in the place of what is declared beside the code.
-        unfinished: the place and key of a TODO; '' where there is none.
+        unfinished: what is left to be filled in, in a sentence; '' where nothing is.
     """
 
     asked: Request
@@ -155,7 +155,7 @@ def _described(text: str, entries: Sequence[Entry]) -> list[Case]:
 
 def _of_entry(entry: Entry) -> list[Case]:
     if entry.unfinished:
-        raise UsageError(f"{entry.unfinished} of {entry.target} holds a TODO: put in what is meant, or remove the target")
+        raise UsageError(entry.unfinished)
     try:
         own = _overrides(entry.asked, root=entry.root)
         if entry.intents:
