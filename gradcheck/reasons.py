@@ -60,6 +60,11 @@ class Reason(Enum):
         "declared with expect='straight-through', but the claim is the derivative",
         "Where the backward has lost its estimator, put it back; where none is meant any more, remove expect=.",
     )
+    STALE_BASELINE = (
+        "stale-baseline",
+        "the baseline lists a failure that is not there any more",
+        "Remove the entry from the baseline; --update-baseline does.",
+    )
     DULL = (
         "dull",
         "the function is too noisy, at every step tried, to decide at the asked sharpness",

@@ -26,8 +26,8 @@ class Intent:
     """What is declared to be meant so, and why.
 
     Attributes:
-        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'.
-        subject: the leaf that is detached, the contract or reason that is tolerated; else ''.
+        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'; 'known' of what a baseline lists.
+        subject: the leaf that is detached, the contract or reason that is tolerated, the failure that is known; else ''.
     """
 
     kind: str
@@ -144,7 +144,16 @@ class CheckResult:
 
     @property
     def outcome(self) -> Verdict:
-        """The verdict a run counts: what was declared counts as PASS, a PASS in its place as FAIL."""
+        """The verdict a run counts: what was declared or is known counts as PASS, a PASS in its place as FAIL."""
+        if self.known is None:
+            return self.as_declared
+        if self.as_declared is Verdict.PASS:
+            return Verdict.FAIL
+        return Verdict.PASS if self.known.subject == self.failure else self.as_declared
+
+    @property
+    def as_declared(self) -> Verdict:
+        """The outcome by what is declared alone, whatever a baseline knows."""
         if self.verdict is Verdict.INCONCLUSIVE and self.tolerates(self.reason.code):
             return Verdict.PASS
         if self.expect == "fail" and self.verdict in (Verdict.PASS, Verdict.FAIL):
@@ -155,6 +164,19 @@ class CheckResult:
     def tolerates(self, name: str) -> bool:
         """Whether a contract or reason is declared to decide nothing."""
         return any(intent.kind == "tolerates" and intent.subject == name for intent in self.intents)
+
+    @property
+    def known(self) -> Intent | None:
+        """What a baseline lists for this case."""
+        return next((intent for intent in self.intents if intent.kind == "known"), None)
+
+    @property
+    def failure(self) -> str:
+        """Verdict, reason, and what is not right by name, in a line: the same where the same fails again."""
+        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
+        found = [*self.comparisons, *broken, *self.layers, *self.checks] if self.verdict is not Verdict.PASS else []
+        names = ", ".join(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
+        return f"{self.verdict.value} {self.reason.code}" + (f": {names}" if names else "")
 
     @property
     def ok(self) -> bool:
@@ -178,6 +200,31 @@ class CheckResult:
         return terminal.to_text(self)
 
 
+def _named(one: Comparison | Contract | LayerResult | CheckTable) -> str:
+    match one:
+        case Comparison():
+            return one.wrt
+        case Contract():
+            return f"contract {one.name}"
+        case LayerResult():
+            return f"layer {one.path}"
+    return f"check {one.check}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of a plan a run is.
+
+    Attributes:
+        index: from 1 to `total`.
+        cases: of the whole plan, in its order.
+    """
+
+    index: int
+    total: int
+    cases: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class RunResult:
     """Everything one run found out: the argument of every report."""
@@ -191,6 +238,7 @@ class RunResult:
     interrupted: bool = False
     schema_version: int = SCHEMA_VERSION
     planned: int = field(default=0)
+    shard: Shard | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -199,10 +247,11 @@ class RunResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cases had which outcome; 'expected_fail' are among the passed."""
+        """How many cases had which outcome; 'expected_fail' and 'known' are among the passed."""
         tally = Counter(r.outcome.value for r in self.results)
         counts = {v.value.lower(): tally[v.value] for v in Verdict}
         counts["expected_fail"] = sum(r.expect == "fail" and r.ok for r in self.results)
+        counts["known"] = sum(r.known is not None and r.ok for r in self.results)
         return counts
 
     def to_dict(self) -> dict[str, Any]:

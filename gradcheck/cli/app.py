@@ -44,7 +44,7 @@ def common(
     """Say whether a derivative is right, where it is wrong, and why."""
 
 
-Targets = Annotated[list[str], typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
+Targets = Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,157 +20,132 @@ from gradcheck.cli.app import (
     EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    Targets,
     app,
     messages,
     nothing,
     put,
 )
+from gradcheck.cli.choices import (
+    Carried,
+    Gate,
+    How,
+    Shown,
+    What,
+    configured,
+    limits_of,
+    options_given,
+    recorded,
+    requested,
+)
+from gradcheck.cli.gate import baseline_of, known_before, updated
+from gradcheck.cli.groups import grouped, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from gradcheck.options import Options
-    from gradcheck.results import RunResult
+    from gradcheck.results import Intent, RunResult
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case
 
 
 @app.command()
+@grouped
 def run(
-    target: Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")
-    ] = None,
-    init: Annotated[
-        list[str] | None, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")
-    ] = None,
-    dim: Annotated[list[str] | None, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None,
-    gradient: Annotated[str | None, typer.Option(help="module:name of a hand-written gradient (scalar output).")] = None,
-    jacobian: Annotated[str | None, typer.Option(help="module:name of a hand-written Jacobian.")] = None,
-    vjp: Annotated[str | None, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None,
-    jvp: Annotated[str | None, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None,
-    wrt: Annotated[
-        list[str] | None, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")
-    ] = None,
-    framework: Annotated[str | None, typer.Option(help="numpy or torch, where the code does not tell.")] = None,
-    trials: Annotated[int, typer.Option(help="How many times inputs are drawn.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
-    rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of drawn inputs and constructed modules.")] = None,
-    mode: Annotated[str, typer.Option(help="auto, full (every partial derivative) or probe (random directions).")] = "auto",
-    budget: Annotated[
-        str | None, typer.Option(help="What a trial may take before random directions do: 30s, 5min. Default: 30s.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="What a trial may hold besides the target: 500MB, 4GiB. Default: 2GiB.")
-    ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over.")] = 1,
-    timeout: Annotated[
-        str | None, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")
-    ] = None,
-    keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "--verbose", "-v", count=True, help="-v: also partial derivatives, contracts, self-test; -vv: every step too."
-        ),
-    ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
-    no_contracts: Annotated[
-        bool, typer.Option("--no-contracts", help="Do not try what else a derivative must honour.")
-    ] = False,
-    contract: Annotated[
-        list[str] | None, typer.Option(help="A contract to try besides, by its name, such as compile. Repeatable.")
-    ] = None,
-    no_contract: Annotated[list[str] | None, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None,
-    by_layer: Annotated[bool, typer.Option("--by-layer", help="Also check every layer of a module by itself.")] = False,
-    straight_through: Annotated[
-        bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
-    ] = False,
-    checks: Annotated[
-        str | None, typer.Option(help="Further checks, with commas: differential, descent, laws, sensitivity.")
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="module:name of a step(parameters, gradients, learning_rate), or torch.optim:Adam.")
-    ] = None,
-    partner: Annotated[
-        list[str] | None, typer.Option(help="module:name of a function of the same inputs, for the laws. Repeatable.")
-    ] = None,
-    json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
-    html: Annotated[str | None, typer.Option("--html", help="Write the run as one self-contained page to this path.")] = None,
+    target: Targets = None,
+    *,
+    what: What,
+    how: How,
+    carried: Carried,
+    gate: Gate,
+    shown: Shown,
 ) -> None:
     """Check derivatives."""
     with messages(), _undisturbed() as ending:
-        from gradcheck.options import Options
-        from gradcheck.run.plan import Request, bytes_of, dims, seconds
-
-        written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
-        request = Request(
-            targets=tuple(target or ()),
-            inputs=tuple(inputs or ()),
-            init=tuple(init or ()),
-            claims=tuple((kind, text) for kind, text in written.items() if text),
-            wrt=tuple(wrt or ()),
-            framework=framework,
-            optimizer=optimizer,
-            partners=tuple(partner or ()),
-            keyword=keyword,
-        )
-        options = Options(
-            trials=trials,
-            seed=seed,
-            rtol=rtol,
-            mode=mode,
-            dtype=dtype,
-            budget=seconds(budget) if budget else None,
-            memory=bytes_of(memory) if memory else None,
-            contracts=not no_contracts,
-            contract=tuple(contract or ()),
-            no_contract=tuple(no_contract or ()),
-            by_layer=by_layer,
-            straight_through=straight_through,
-            stories=verbose > 1,
-            checks=tuple(name.strip() for name in checks.split(",")) if checks else (),
-            dims=dims(dim or ()),
-        )
-        limits = Limits(jobs, seconds(timeout) if timeout else None, fail_fast, strict)
-        result = _carried_out(request, options, limits, dim or [], ending)
-        _report(result, {"json": json, "html": html}, -1 if quiet else verbose)
-    raise typer.Exit(exit_code(result, strict=strict))
+        chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
+        result = _carried_out(chosen, ending)
+        try:
+            if chosen.baseline and gate.update_baseline:
+                result = updated(result, chosen.known, chosen.baseline, gate.reason or "", strict=chosen.strict)
+        finally:
+            report(result, shown)
+    raise typer.Exit(exit_code(result, strict=chosen.strict))
 
 
-class Limits(NamedTuple):
-    """How a run is carried out: processes, seconds a case may take, and what ends or fails it."""
+@dataclass(frozen=True)
+class Chosen:
+    """What a run is made from: the command line, and behind it the configuration.
 
-    jobs: int
-    timeout: float | None
-    fail_fast: bool
+    Attributes:
+        limits: how it is carried out, as for `runner.run`.
+        part: index and number of parts; None: the whole.
+        sized: whether sizes are configured for all targets, so that one of them need not have them all.
+    """
+
+    request: Request
+    options: Options
+    limits: dict[str, Any]
+    part: tuple[int, int] | None
+    sized: bool
     strict: bool
+    baseline: Path | None
+    known: dict[str, Intent]
+    replay: Callable[[Case], str]
 
 
-def _carried_out(request: Request, options: Options, limits: Limits, dim: list[str], ending: Callable[[], None]) -> RunResult:
-    from gradcheck.run.plan import plan
+def _chosen(targets: list[str], what: What, how: How, carried: Carried, gate: Gate, *, stories: bool) -> Chosen:
+    from gradcheck.options import Options, overridden
+    from gradcheck.run import shard
+    from gradcheck.run.plan import replay_command
+
+    config, given = configured(carried.config), options_given(how)
+    entries = [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
+    options = overridden(Options(stories=stories), {**config.options, **given})
+    where = ("--config", carried.config) if carried.config else ()
+    path, limits = baseline_of(gate, carried, config), limits_of(carried, config)
+    root = "" if limits["executor"] == "loky" else str(Path.cwd())  # a cluster's workers start somewhere else
+    return Chosen(
+        request=requested(targets, what, carried.keyword, entries, root),
+        options=options,
+        limits=limits,
+        part=shard.read(carried.shard) if carried.shard is not None else None,
+        sized="dims" in config.options and "dims" not in given,
+        strict=config.running.get("strict", False) if gate.strict is None else gate.strict,
+        baseline=path,
+        known=known_before(path, gate),
+        replay=replay_command(options, [*typed(what), *typed(replace(how, seed=None)), *where]),
+    )
+
+
+def _carried_out(chosen: Chosen, ending: Callable[[], None]) -> RunResult:
+    from gradcheck.results import Shard
+    from gradcheck.run import baseline, shard
+    from gradcheck.run.plan import covers, plan
     from gradcheck.run.runner import run as run_cases
 
+    request, (index, total) = chosen.request, chosen.part or (1, 1)
     with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
         cases = plan(request)
         if not cases:
             nothing(request)
-        with _progress(len(cases)) as started:
-            return run_cases(
-                cases,
-                options,
-                replay=_replay(request, options, dim),
+        part = Shard(index, total, tuple(case.name for case in cases))
+        own = shard.taken(cases, part)
+        with _progress(len(own)) as started:
+            found = run_cases(
+                own,
+                chosen.options,
+                replay=chosen.replay,
                 request=request,
-                jobs=limits.jobs,
-                timeout=limits.timeout,
-                fail_fast=limits.fail_fast,
-                config={"targets": list(request.targets), "strict": limits.strict, **_chosen(request, options)},
+                **chosen.limits,
+                alone=len(cases) == 1 and not chosen.sized,
+                known=chosen.known,
+                config={**recorded(request, chosen.options), "strict": chosen.strict},
                 started=started,
                 ending=ending,
             )
+    gone = baseline.gone(chosen.known, part.cases, lambda name: covers(request, name) and shard.of(name, total) == index)
+    return replace(found, results=(*found.results, *gone), shard=part if chosen.part else None)
 
 
 def exit_code(run: RunResult, *, strict: bool) -> int:
@@ -204,52 +181,17 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, before)
 
 
-def _chosen(request: Request, options: Options) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    named = {"optimizer": request.optimizer, "partners": list(request.partners)}
-    return {**asdict(options), **named, "dims": {name: list(bounds) for name, bounds in options.dims.items()}}
-
-
-def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[[Case], str]:
-    from gradcheck.run.plan import replay_command
-
-    given: list[str] = []
-    lists = {
-        "--input": request.inputs,
-        "--init": request.init,
-        "--wrt": request.wrt,
-        "--dim": dim,
-        "--partner": request.partners,
-    }
-    for flag, values in lists.items():
-        given += [word for value in values for word in (flag, value)]
-    for kind, text in request.claims:
-        given += [f"--{kind}", text]
-    single = {name: getattr(options, name) for name in ("rtol", "dtype", "mode", "trials")}
-    single |= {"framework": request.framework, "checks": ",".join(options.checks) or None, "optimizer": request.optimizer}
-    single |= {"budget": options.budget and f"{options.budget:g}s", "memory": options.memory and f"{options.memory:.0f}B"}
-    defaults = {"mode": "auto", "trials": 1}
-    given += [word for name, value in single.items() if value != defaults.get(name) for word in (f"--{name}", str(value))]
-    given += [] if options.contracts else ["--no-contracts"]
-    for flag, names in (("--contract", options.contract), ("--no-contract", options.no_contract)):
-        given += [word for name in names for word in (flag, name)]
-    given += ["--straight-through"] if options.straight_through else []
-    given += ["--by-layer"] if options.by_layer else []
-    return replay_command(options, given)
-
-
-def _report(run: RunResult, asked: Mapping[str, str | None], verbosity: int) -> None:
-    """The table is shown although a file could not be written: that is said below it."""
+def report(run: RunResult, shown: Shown) -> None:
+    """Write what is asked for. The table is shown although a file could not be written: that is said below it."""
     from gradcheck.report import formats
 
-    to_stdout = [name for name, path in asked.items() if path == "-"]
+    to_stdout = [name for name, path in shown.files.items() if path == "-"]
     try:
         for name in to_stdout:
             put(sys.stdout, formats.render(name, run))
-        formats.write(run, {name: path for name, path in asked.items() if path not in (None, "-")})
+        formats.write(run, {name: path for name, path in shown.files.items() if path != "-"})
     finally:
-        _show(run, verbosity, to_stderr=bool(to_stdout))
+        _show(run, shown.verbosity, to_stderr=bool(to_stdout))
 
 
 def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:

@@ -75,7 +75,7 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     if result.expect != "pass":
         yield _indented(Text(f"expected: {result.because}", "dim"))
     for intent in result.intents:
-        if intent.kind != result.expect:
+        if intent.kind not in (result.expect, "known"):
             yield _indented(Text(f"declared: {words.meant(intent, result)}", "dim"))
 
 
@@ -222,8 +222,9 @@ def _summary(run: RunResult) -> Iterator[RenderableType]:
     for count, word, style in words:
         if count or word == "passed":
             text.append(", " if text else "").append(f"{count} {word}", style)
-    if counts["expected_fail"]:
-        text.append(f" ({counts['expected_fail']} of them expected to fail)")
+    for kind, said in (("expected_fail", "expected to fail"), ("known", "known to the baseline")):
+        if counts[kind]:
+            text.append(f" ({counts[kind]} of them {said})")
     evaluations = sum(r.evaluations for r in run.results)
     text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
     yield text

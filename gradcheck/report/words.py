@@ -147,19 +147,34 @@ def _over(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
+MISSED = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}  # and a PASS came
+
+
 def why(result: CheckResult) -> Reason:
-    """The reason of the outcome: that of the verdict, but where a PASS is not what was declared."""
+    """The reason of the outcome: that of the verdict, but where a PASS is not what was declared or is listed."""
     if result.outcome is not Verdict.FAIL or result.verdict is not Verdict.PASS:
         return result.reason
-    return {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}[result.expect]
+    return Reason.STALE_BASELINE if result.as_declared is Verdict.PASS else MISSED[result.expect]
 
 
 def as_expected(result: CheckResult) -> str:
-    """Beside the verdict, how it stands to what was declared."""
+    """Beside the verdict, how it stands to what was declared and to what a baseline lists."""
+    return _as_declared(result) + (_as_known(result, result.known) if result.known else "")
+
+
+def _as_known(result: CheckResult, known: Intent) -> str:
+    if result.ok:
+        return f" (known: {known.because})"
+    if result.as_declared is Verdict.PASS:
+        return f" although the baseline lists {known.subject}: {Reason.STALE_BASELINE.advice}"
+    return f" (the baseline lists another failure: {known.subject})"
+
+
+def _as_declared(result: CheckResult) -> str:
     if result.expect == "pass":
-        return " (tolerated)" if result.ok and result.verdict is not Verdict.PASS else ""
-    if result.outcome is Verdict.FAIL and result.verdict is Verdict.PASS:
-        return f" although expect={result.expect!r}: {why(result).advice}"
+        return " (tolerated)" if result.as_declared is Verdict.PASS and result.verdict is not Verdict.PASS else ""
+    if result.as_declared is Verdict.FAIL and result.verdict is Verdict.PASS:
+        return f" although expect={result.expect!r}: {MISSED[result.expect].advice}"
     if result.expect == "straight-through":
         return ""
     return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"

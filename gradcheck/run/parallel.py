@@ -1,42 +1,30 @@
-"""Cases over several processes. One that dies or hangs costs its case alone.
-
-Nothing of the user's is sent to a worker: it plans the same request again and takes the case by its number.
-"""
+"""Cases over several processes of this machine. One that dies or hangs costs its case alone."""
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.errors import UsageError
-from gradcheck.results import CheckResult, Reason
-from gradcheck.run.one import attempted, failed_to_start
-from gradcheck.run.plan import Request, plan
+from gradcheck.run.worker import DIED, Outcome, Work, checked, told, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from loky import ProcessPoolExecutor
 
-    from gradcheck.options import Options
+    from gradcheck.results import CheckResult
     from gradcheck.targets.case import Case
-
-DIED = "the process of this case ended without an answer (killed, perhaps for its memory, or crashed)"
 
 
 def results(
     cases: Sequence[Case],
-    options: Options,
-    request: Request,
+    work: Work,
     *,
     jobs: int,
     timeout: float | None = None,
@@ -46,7 +34,6 @@ def results(
     """Check every case; yield its number and result as they come.
 
     Args:
-        request: what the cases were planned from.
         jobs: processes at a time.
         timeout: seconds that a case may take; None: as long as it likes.
         started: told of each case as it begins.
@@ -58,17 +45,13 @@ def results(
         queue, width = (suspects, 1) if alone else (waiting, min(jobs, len(waiting)))
         executor, over = _executor(width), True
         try:
-            for number, outcome in _until_one_dies(executor, queue, cases, options, request, width, timeout, started):
-                if isinstance(outcome, CheckResult):
-                    yield number, outcome
-                elif outcome is Reason.TIMEOUT:
-                    yield number, _lost(cases[number], options, outcome, f"it took longer than {timeout:g} s")
-                elif isinstance(outcome, BaseException):
-                    yield number, failed_to_start(cases[number], options, outcome)
-                elif outcome is Reason.WORKER_DIED and width == 1:
-                    yield number, _lost(cases[number], options, outcome, DIED)
+            for number, outcome in _until_one_dies(executor, queue, cases, work, width, timeout, started):
+                if outcome is None:
+                    waiting.append(number)
+                elif outcome is DIED and width > 1:
+                    suspects.append(number)
                 else:
-                    (suspects if outcome is Reason.WORKER_DIED else waiting).append(number)
+                    yield number, told(cases[number], work.options, outcome)
             over = not (waiting or suspects)
         finally:
             if over:
@@ -80,15 +63,14 @@ def _until_one_dies(
     executor: ProcessPoolExecutor,
     queue: deque[int],
     cases: Sequence[Case],
-    options: Options,
-    request: Request,
+    work: Work,
     width: int,
     timeout: float | None,
     started: Callable[[Case], None],
-) -> Iterator[tuple[int, CheckResult | BaseException | Reason | None]]:
+) -> Iterator[tuple[int, Outcome | None]]:
     """Numbers with a result, or what the worker raised.
 
-    A death or a timeout ends it: then with a reason, and None for what is to be run again.
+    A death or a timeout ends it: then with what is lost, and None for what is to be run again.
     """
     running: dict[Future[CheckResult], tuple[int, float]] = {}
     while queue or running:
@@ -96,7 +78,7 @@ def _until_one_dies(
             number = queue.popleft()
             try:
                 with _unheard():
-                    job = executor.submit(_checked, request, number, cases[number].name, options, len(cases) == 1)
+                    job = executor.submit(checked, work, cases[number].name)
             except BrokenExecutor:  # a process died just now: those that ran will say so
                 queue.appendleft(number)
                 break
@@ -111,9 +93,9 @@ def _until_one_dies(
             return
         for job in done:
             yield running.pop(job)[0], _outcome(job)
-        overdue = [j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout]
-        if overdue:
-            yield from ((number, Reason.TIMEOUT if job in overdue else None) for job, (number, _) in running.items())
+        late = {j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout}
+        if late and timeout is not None:
+            yield from ((number, too_long(timeout) if job in late else None) for job, (number, _) in running.items())
             return
 
 
@@ -137,12 +119,12 @@ def _hear_nothing() -> Any:
     return signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _outcome(job: Future[CheckResult]) -> CheckResult | BaseException | Reason:
+def _outcome(job: Future[CheckResult]) -> Outcome:
     """A result, what the worker raised, or that it died."""
     error = job.exception()
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return job.result() if error is None else Reason.WORKER_DIED if isinstance(error, BrokenExecutor) else error
+    return job.result() if error is None else DIED if isinstance(error, BrokenExecutor) else error
 
 
 def _ended(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:
@@ -160,26 +142,3 @@ def _executor(jobs: int) -> ProcessPoolExecutor:
         initializer=_hear_nothing,  # for those that loky puts in the place of others later
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
     )
-
-
-def _lost(case: Case, options: Options, reason: Reason, message: str) -> CheckResult:
-    return replace(failed_to_start(case, options, RuntimeError()), reason=reason, message=message, traceback="")
-
-
-def _checked(request: Request, number: int, name: str, options: Options, alone: bool) -> CheckResult:
-    """What a worker does; what the user's code prints goes to stderr."""
-    with redirect_stdout(sys.stderr):
-        return attempted(_found(_planned(request), number, name), options, alone=alone)
-
-
-def _found(cases: list[Case], number: int, name: str) -> Case:
-    """The case of that name, wherever planning put it here: a set of names has another order in each process."""
-    for case in (*cases[number : number + 1], *cases):
-        if case.name == name:
-            return case
-    raise UsageError(f"{name} is not among the cases that another process finds; declare the same ones each time")
-
-
-@functools.lru_cache(maxsize=1)
-def _planned(request: Request) -> list[Case]:
-    return plan(request)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
+from gradcheck.results import Intent
 from gradcheck.targets import discover, spec_text
 from gradcheck.targets.case import Case, claims, source_of
 from gradcheck.targets.framework import FRAMEWORKS, Kind, kind_of
@@ -21,9 +22,12 @@ class Request:
     """What `gradcheck run` was asked for, as text.
 
     Attributes:
+        targets: none: those of the configuration.
         inputs: specs, each `spec` or `name=spec`; `init`: each `name=value`.
         claims: (kind, module:name) of each hand-written derivative.
         optimizer, partners: module:name, for the further checks.
+        entries: the targets that the configuration describes.
+        root: the folder that paths start from; '' for the working directory.
     """
 
     targets: Sequence[str]
@@ -35,24 +39,72 @@ class Request:
     optimizer: str | None = None
     partners: Sequence[str] = ()
     keyword: str | None = None
+    entries: Sequence[Entry] = ()
+    root: str = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The targets asked for, each once."""
+        return list(dict.fromkeys(self.targets or [entry.target for entry in self.entries]))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A target as the configuration describes it.
+
+    Attributes:
+        asked: the target, and what is given for it.
+        place: file and line, for messages.
+        root: the folder that paths start from.
+        name: of this description, where a target has several.
+        options: overrides of the run's options, as pairs.
+        expect, because, intents: what is declared to be meant so; in the place of what is declared beside the code.
+        unfinished: what is left to be filled in, in a sentence; '' where nothing is.
+    """
+
+    asked: Request
+    place: str
+    root: str
+    name: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    expect: str = "pass"
+    because: str = ""
+    intents: tuple[Intent, ...] = ()
+    unfinished: str = ""
+
+    @property
+    def target(self) -> str:
+        """The target's text."""
+        return self.asked.targets[0]
 
 
 def plan(request: Request) -> list[Case]:
-    """Find the cases: those declared in a module, or a named target with the inputs given.
+    """Find the cases: those declared in a module or described in the configuration, or a named target with the inputs given.
 
     Raises:
         UsageError: where a target, spec or option cannot be understood.
         TargetError: where importing a target raises.
     """
-    if not request.targets:
+    if not request.texts:
         raise UsageError(
-            "no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen"
+            "no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen; "
+            "or list targets under [tool.gradcheck] in pyproject.toml, as `gradcheck init` does"
         )
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
-    chosen = _functions(request)
-    cases = [replace(case, options={**case.options, **chosen}) for text in request.targets for case in _cases(text, request)]
-    return [case for case in cases if _selected(Path(case.name).name, request.keyword)]  # a folder's name selects nothing
+    overrides, chosen = _overrides(request, "--", request.root), _functions(request, request.root)
+    found: dict[str, Case] = {}
+    for text in request.texts:
+        for case in _given(_described(text, request.entries) or _found(text, request.root), text, overrides):
+            if case.name not in found or case.target == text:  # named by itself it goes before a module that holds it
+                found[case.name] = replace(_as_factory(case), options={**case.options, **chosen})
+    return [case for case in found.values() if _selected(Path(case.name).name, request.keyword)]  # a folder selects nothing
+
+
+def covers(request: Request, name: str) -> bool:
+    """Whether a case of that name would be among those planned, if it were there."""
+    inside = any(name == text or name.startswith((f"{text}:", f"{text}.", f"{text}[")) for text in request.targets)
+    return (inside or not request.targets) and _selected(Path(name).name, request.keyword)
 
 
 def no_case(request: Request, command: str) -> str:
@@ -60,50 +112,76 @@ def no_case(request: Request, command: str) -> str:
     if request.keyword:
         return f"no case fits -k {request.keyword!r}; `gradcheck list` names the cases"
     hints = []
-    for text in request.targets:
-        found = discover.find(text)
+    for text in request.texts:
+        found = discover.find(text, next((entry.root for entry in request.entries if entry.target == text), ""))
         names = discover.callables_in(found.module) if found.name is None else []
         hints += [f"    {command} {text}:{name}" for name in names[:5]]
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
-    return f"{', '.join(request.targets)} declares no case; declare one with @gradcheck.case{offer}"
+    return f"{', '.join(request.texts)} declares no case; declare one with @gradcheck.case{offer}"
 
 
-def _functions(request: Request) -> dict[str, Any]:
+def _functions(request: Request, root: str = "") -> dict[str, Any]:
     """The functions that the further checks are made with."""
     found: dict[str, Any] = {}
     if request.optimizer:
-        found["optimizer"] = discover.find_callable(request.optimizer)
+        found["optimizer"] = discover.find_callable(request.optimizer, root)
     if request.partners:
-        found["partners"] = tuple(discover.find_callable(text) for text in request.partners)
+        found["partners"] = tuple(discover.find_callable(text, root) for text in request.partners)
     return found
 
 
-def _cases(text: str, request: Request) -> list[Case]:
-    found = discover.find(text)
-    overrides = _overrides(request)
+def _found(text: str, root: str = "") -> list[Case]:
+    """The cases that a target declares; of a name that declares none, one with nothing said about it."""
+    found = discover.find(text, root)
     declared = discover.declared_cases(found)
-    if found.name is None:
-        if overrides:
-            raise UsageError(
-                f"{text!r} is a module: --input, --init, --gradient and their like need a single target, {text}:name"
-            )
+    if declared or found.name is None:
         return declared
-    if not callable(found.value):
-        discover.find_callable(text)
-    if declared:
-        return [replace(case, **_merged(case, overrides)) for case in declared]
-    file, line = source_of(found.value)
-    case = Case(name=text, fn=found.value, target=text, file=file, line=line)
-    return [_as_factory(replace(case, **_merged(case, overrides)))]
+    target = found.value if callable(found.value) else discover.find_callable(text, root)
+    file, line = source_of(target)
+    return [Case(name=text, fn=target, target=text, file=file, line=line)]
 
 
-def _overrides(request: Request) -> dict[str, Any]:
-    args, kwargs = _inputs(request.inputs)
+def _given(cases: list[Case], text: str, overrides: dict[str, Any]) -> list[Case]:
+    """The same cases with what is given for them."""
+    if overrides and not (cases and all(case.target == text for case in cases)):
+        raise UsageError(f"{text!r} is a module: inputs, init, derivatives and their like need a single target, {text}:name")
+    return [replace(case, **_merged(case, overrides)) for case in cases]
+
+
+def _described(text: str, entries: Sequence[Entry]) -> list[Case]:
+    """The cases of a target as the configuration describes it; none where it does not."""
+    return [case for entry in entries if entry.target == text for case in _of_entry(entry)]
+
+
+def _of_entry(entry: Entry) -> list[Case]:
+    if entry.unfinished:
+        raise UsageError(entry.unfinished)
+    try:
+        own = _overrides(entry.asked, root=entry.root)
+        if entry.intents:
+            own |= {"expect": entry.expect, "because": entry.because, "intents": entry.intents}
+        cases = _given(_found(entry.target, entry.root), entry.target, own)
+        if entry.name and [case.name for case in cases] != [entry.target]:
+            raise UsageError(f"{entry.target!r} declares cases of its own: leave out name")
+        options = {**dict(entry.options), **_functions(entry.asked, entry.root)}
+    except UsageError as error:
+        raise type(error)(f"{entry.place}: {error}") from None
+    name = {"name": f"{entry.target}[{entry.name}]"} if entry.name else {}
+    return [replace(case, **name, options={**case.options, **options}) for case in cases]
+
+
+def _overrides(request: Request, lead: str = "", root: str = "") -> dict[str, Any]:
+    """What is given for a target.
+
+    Args:
+        lead: before the names of options in messages.
+    """
+    args, kwargs = _inputs(request.inputs, f"{lead}input")
     found: dict[str, Any] = {
         "args": args,
         "kwargs": kwargs,
-        "init": _init(request.init),
-        "claims": claims(**{kind: discover.find_callable(text) for kind, text in request.claims}),
+        "init": _init(request.init, f"{lead}init"),
+        "claims": claims(**{kind: discover.find_callable(text, root) for kind, text in request.claims}),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
@@ -132,7 +210,7 @@ def _as_factory(case: Case) -> Case:
     return replace(case, init={}) if takes_nothing else case
 
 
-def _inputs(texts: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _inputs(texts: Sequence[str], said: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for text in texts:
@@ -140,26 +218,26 @@ def _inputs(texts: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             value = spec_text.parse(spec)
         except UsageError as error:
-            raise type(error)(f"--input {text}: {error}") from None
+            raise type(error)(f"{said} {text}: {error}") from None
         if name is None:
             args.append(value)
         elif name in kwargs:
-            raise InputError(f"--input {name}= is given twice: leave one out")
+            raise InputError(f"{said} {name}= is given twice: leave one out")
         else:
             kwargs[name] = value
     return tuple(args), kwargs
 
 
-def _init(texts: Sequence[str]) -> dict[str, Any]:
+def _init(texts: Sequence[str], said: str) -> dict[str, Any]:
     found = {}
     for text in texts:
         name, value = _named(text)
         if name is None:
-            raise UsageError(f"--init {text}: expected name=value, as in --init in_features=5")
+            raise UsageError(f"{said} {text}: expected name=value, as in {said} in_features=5")
         try:
-            found[name] = spec_text.parse(value)
+            found[name] = spec_text.literal(value)
         except UsageError as error:
-            raise type(error)(f"--init {text}: {error}; a string needs quotes inside, as in --init mode=\"'mean'\"") from None
+            raise type(error)(f"{said} {text}: {error}; a string needs quotes inside, as in {said} mode=\"'mean'\"") from None
     return found
 
 

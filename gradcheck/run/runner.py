@@ -6,12 +6,13 @@ import platform
 import sys
 import time
 from dataclasses import replace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
-from gradcheck.run import parallel
+from gradcheck.run import baseline, cluster, parallel
 from gradcheck.run.one import attempted
+from gradcheck.run.worker import Work
+from gradcheck.run.worker import version as version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +28,13 @@ def run(
     *,
     replay: Callable[[Case], str],
     request: Request | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: str = "loky",
+    address: str | None = None,
     timeout: float | None = None,
     fail_fast: bool = False,
+    alone: bool | None = None,
+    known: baseline.Known | None = None,
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
     ending: Callable[[], None] = lambda: None,
@@ -38,10 +43,13 @@ def run(
 
     Args:
         replay: the command that repeats a case.
-        request: what the cases were planned from; needed for several processes and for a timeout.
-        jobs: processes; seeds, order and results do not depend on it.
+        request: what the cases were planned from; needed for other processes and for a timeout.
+        jobs: processes; seeds, order and results do not depend on it. None: one here, as many as there are in a cluster.
+        executor: 'loky' for processes of this machine, or the kind of a cluster, and `address` where that is.
         timeout: seconds that a case may take.
         fail_fast: stop at the first outcome that is FAIL or ERROR.
+        alone: whether the options are meant for one case, so that what does not fit it is a mistake; None: where there is one.
+        known: failures that are waited for.
         config: what the user chose, for the record.
         started: told of each case as it begins.
         ending: told when no further case will begin, because all are finished, or of Ctrl-C.
@@ -49,15 +57,19 @@ def run(
     began = time.perf_counter()
     found: dict[int, CheckResult] = {}
     interrupted = False
-    apart = request is not None and (jobs > 1 or timeout is not None)
+    alone = len(cases) == 1 if alone is None else alone
+    limits: dict[str, Any] = {"timeout": timeout, "started": started, "ending": ending}
     try:
-        for number, result in (
-            parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started, ending=ending)
-            if apart and request is not None
-            else _one_by_one(cases, options, started)
-        ):
-            found[number] = replace(result, replay=replay(cases[number]))
-            if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
+        if request is not None and executor != "loky":
+            work = Work(request, options, alone)
+            coming = cluster.results(cases, work, kind=executor, address=address, jobs=jobs, **limits)
+        elif request is not None and ((jobs or 1) > 1 or timeout is not None):
+            coming = parallel.results(cases, Work(request, options, alone), jobs=jobs or 1, **limits)
+        else:
+            coming = _one_by_one(cases, options, alone, started)
+        for number, result in coming:
+            found[number] = baseline.applied(replace(result, replay=replay(cases[number])), known or {})
+            if fail_fast and found[number].outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
         interrupted = len(found) < len(cases)
@@ -74,15 +86,12 @@ def run(
     )
 
 
-def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case], None]) -> Iterator[tuple[int, CheckResult]]:
+def _one_by_one(
+    cases: Sequence[Case], options: Options, alone: bool, started: Callable[[Case], None]
+) -> Iterator[tuple[int, CheckResult]]:
     for number, case in enumerate(cases):
         started(case)
-        yield number, attempted(case, options, alone=len(cases) == 1)
-
-
-def version() -> str:
-    """The installed version of gradcheck."""
-    return metadata.version("gradcheck")
+        yield number, attempted(case, options, alone=alone)
 
 
 def environment() -> dict[str, str]:

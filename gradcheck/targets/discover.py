@@ -16,6 +16,7 @@ from gradcheck.targets.case import Case, declared_on, source_of
 from gradcheck.tracebacks import one_line, user_frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 
@@ -29,25 +30,30 @@ class Found:
     value: Any
 
 
-def find(text: str) -> Found:
+def find(text: str, root: str = "") -> Found:
     """Import what a target names.
+
+    Args:
+        root: the folder that paths start from, and where modules are looked for too; '' for the working directory.
 
     Raises:
         TargetNotFoundError: where file, module or name does not exist; the message lists near names.
         TargetError: where importing it raises.
     """
     place, name = split(text)
-    module = _load_file(Path(place)) if is_path(place) else _load_module(place)
+    if root and root not in sys.path:
+        sys.path.insert(0, root)
+    module = _load_file(Path(root, place)) if is_path(place) else _load_module(place)
     return Found(text, module, name, _attribute(module, name, place) if name else None)
 
 
-def find_callable(text: str) -> Any:
+def find_callable(text: str, root: str = "") -> Any:
     """Import a function or class by `module:name`.
 
     Raises:
         UsageError: where the text names no callable.
     """
-    found = find(text)
+    found = find(text, root)
     if found.name is None:
         raise UsageError(f"{text!r}: expected module:name, got a module alone{_offer(found.module, found.text)}")
     if not callable(found.value):
@@ -59,16 +65,22 @@ def declared_cases(found: Found) -> list[Case]:
     """The cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
     if found.name is not None:
         return _named(found.text, found.value)
-    place = found.text
-    cases: list[Case] = []
+    return [case for text, value in targets_in(found) for case in _named(text, value)]
+
+
+def targets_in(found: Found, refused: Callable[[TargetError], None] | None = None) -> Iterator[tuple[str, Any]]:
+    """Every function and class that a module or package itself defines, once, with the text that names it.
+
+    Args:
+        refused: told of each submodule that cannot be imported; None: such a one is raised.
+    """
     seen: set[int] = set()
-    for module in _with_submodules(found.module):
-        text = place if module is found.module else module.__name__
+    for module in _with_submodules(found.module, refused):
+        text = found.text if module is found.module else module.__name__
         for name, value in vars(module).items():
             if getattr(value, "__module__", None) == module.__name__ and callable(value) and id(value) not in seen:
                 seen.add(id(value))  # another name for the same target is no other case
-                cases += _named(f"{text}:{name}", value)
-    return cases
+                yield f"{text}:{name}", value
 
 
 def callables_in(module: ModuleType) -> list[str]:
@@ -174,12 +186,18 @@ def _attribute(module: ModuleType, name: str, place: str) -> Any:
     return value
 
 
-def _with_submodules(module: ModuleType) -> list[ModuleType]:
+def _with_submodules(module: ModuleType, refused: Callable[[TargetError], None] | None) -> list[ModuleType]:
     """The module and, of a package, every module below it; imported one by one, so that an error names its module."""
     found = [module]
     for info in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda m: m.name):
-        if info.name != "__main__":
-            found += _with_submodules(_load_module(f"{module.__name__}.{info.name}"))
+        if info.name == "__main__":
+            continue
+        try:
+            found += _with_submodules(_load_module(f"{module.__name__}.{info.name}"), refused)
+        except TargetError as error:
+            if refused is None:
+                raise
+            refused(error)
     return found
 
 

@@ -30,6 +30,18 @@ def parse(text: str) -> Any:
     return _value(tree.body, text.strip())
 
 
+def literal(text: str) -> Any:
+    """Read a plain Python value, as a constructor takes it.
+
+    Raises:
+        SpecError: where it is none.
+    """
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError):
+        raise SpecError("expected a plain value: a number, a string, True, False, None, or a list, tuple or dict") from None
+
+
 def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant():

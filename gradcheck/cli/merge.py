@@ -1,0 +1,29 @@
+"""`gradcheck merge`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradcheck.cli.app import app, messages
+from gradcheck.cli.choices import Shown
+from gradcheck.cli.groups import grouped
+from gradcheck.cli.run import exit_code, report
+
+
+@app.command()
+@grouped
+def merge(
+    file: Annotated[list[str], typer.Argument(help="What `gradcheck run --shard i/n --json FILE` wrote, of all n parts.")],
+    *,
+    shown: Shown,
+) -> None:
+    """Put the parts of a run together; fail where one is missing. Ends as the whole run would have."""
+    with messages():
+        from gradcheck.report.read import read
+        from gradcheck.run import shard
+
+        result = shard.merged([(path, read(path)) for path in file])
+        report(result, shown)
+    raise typer.Exit(exit_code(result, strict=bool(result.config.get("strict"))))

@@ -1,0 +1,1 @@
+"""Five layers with gradients of their own."""

@@ -1,0 +1,159 @@
+"""A run in parts: each case in exactly one of them, and put together again only where nothing is lost."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from gradcheck.cli import app
+from gradcheck.errors import UsageError
+from gradcheck.results import CheckResult, Reason, RunResult, Shard, Verdict
+from gradcheck.run import shard
+from gradcheck.targets.case import Case
+
+NAMES = tuple(f"layers.py:layer_{number}[ü {number}]" for number in range(20))
+
+
+@pytest.mark.parametrize(("text", "read"), [("1/1", (1, 1)), ("2/5", (2, 5)), ("5/5", (5, 5))])
+def test_a_part_is_read(text, read):
+    assert shard.read(text) == read
+
+
+@pytest.mark.parametrize("text", ["3/2", "0/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "", "1 /2", "²/3"])
+def test_what_is_no_part_is_an_error(text):
+    with pytest.raises(UsageError, match=r"expected i/n with 1 <= i <= n, as in --shard 2/5"):
+        shard.read(text)
+
+
+def test_every_case_is_in_one_part_whatever_other_cases_there_are():
+    cases = [Case(name, len) for name in NAMES]
+    parts = [[c.name for c in shard.taken(cases, Shard(index, 3, NAMES))] for index in (1, 2, 3)]
+    assert sorted(name for part in parts for name in part) == sorted(NAMES)
+    assert all(shard.taken([case], Shard(shard.of(case.name, 3), 3, NAMES)) for case in cases)
+    assert shard.of("layers.py:layer", 1000) == 870  # on every machine, today and later
+
+
+def test_ten_thousand_cases_are_spread_evenly():
+    names = [f"package.module:function_{number}" for number in range(10_000)]
+    sizes = Counter(shard.of(name, 8) for name in names)
+    assert set(sizes) == set(range(1, 9))
+    assert max(sizes.values()) < 1.2 * min(sizes.values())
+
+
+def part(index, total=2, *, names=NAMES, seed=0, config=None, version="1", **more):
+    results = [
+        CheckResult(name, name, Verdict.PASS, Reason.AGREES, seconds=1.0) for name in names if shard.of(name, total) == index
+    ]
+    chosen = {"seed": seed, "targets": ["layers.py"], **(config or {})}
+    return RunResult(
+        version, {"python": "3.11"}, seed, chosen, tuple(results), seconds=1.0, planned=len(results),
+        shard=Shard(index, total, names), **more,
+    )  # fmt: skip
+
+
+def merged(*runs):
+    return shard.merged([(f"{number}.json", run) for number, run in enumerate(runs, 1)])
+
+
+def test_parts_in_any_order_are_the_whole_in_the_order_of_the_plan():
+    whole = merged(part(3, 3), part(1, 3), part(2, 3))
+    assert [r.case for r in whole.results] == [*NAMES]
+    assert (whole.shard, whole.planned, whole.seconds, whole.verdict) == (None, 20, 3.0, Verdict.PASS)
+
+
+def test_a_part_without_a_case_is_a_part():
+    names = ("only",)
+    parts = [part(index, 4, names=names) for index in (1, 2, 3, 4)]
+    assert [r.case for r in merged(*parts).results] == ["only"]
+    with pytest.raises(UsageError, match="is missing"):
+        merged(*parts[:3])
+
+
+def test_what_differs_between_machines_is_told_and_what_a_baseline_misses_is_kept():
+    stale = CheckResult("gone", "gone", Verdict.FAIL, Reason.STALE_BASELINE)
+    one, two = part(1), part(2)
+    whole = merged(replace(one, environment={"python": "3.12"}), replace(two, results=(*two.results, stale)))
+    assert whole.environment == {"python": "3.12, 3.11"}
+    assert (len(whole.results), whole.verdict) == (21, Verdict.FAIL)
+
+
+ONE, TWO = part(1), part(2)
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([ONE], "shard 2/2 is missing: give the files of all 2"),
+        ([ONE, ONE], "shard 1/2 is there twice: 1.json and 2.json"),
+        ([ONE, TWO, TWO], "shard 2/2 is there twice"),
+        ([ONE, replace(TWO, shard=None)], "2.json is a whole run: expected a part"),
+        ([ONE, part(2, seed=1)], "1.json and 2.json are of different runs: seed is 0 and 1"),
+        ([ONE, part(2, config={"rtol": 0.1})], "different runs: rtol is None and 0.1"),
+        ([ONE, part(2, config={"targets": ["other.py"]})], "different runs: targets is ['layers.py'] and ['other.py']"),
+        ([ONE, part(2, version="2")], "different runs: gradcheck's version is '1' and '2'"),
+        ([ONE, part(2, 3)], "different runs: of 2 parts and of 3"),
+        ([ONE, part(2, names=(*NAMES, "new"))], "different runs: new is planned in one of them alone"),
+        ([ONE, part(2, names=NAMES[::-1])], "different runs: another order is planned"),
+        ([ONE, replace(TWO, results=TWO.results[:-1])], f"2.json lacks {TWO.results[-1].case}: was it interrupted"),
+        ([ONE, replace(TWO, results=())], "and 8 more: was it interrupted, or ended by --fail-fast?"),
+        ([ONE, replace(TWO, results=(*TWO.results, ONE.results[0]))], "which is no case of shard 2/2"),
+    ],
+)
+def test_what_is_not_the_whole_of_one_run_is_refused(runs, said):
+    with pytest.raises(UsageError) as caught:
+        merged(*runs)
+    assert said in str(caught.value)
+
+
+def write(tmp_path, *runs):
+    paths = [tmp_path / f"{number}.json" for number in range(len(runs))]
+    for path, run in zip(paths, runs, strict=True):
+        path.write_text(run.to_json())
+    return [str(path) for path in paths]
+
+
+def merge(*words):
+    return CliRunner().invoke(app, ["merge", *map(str, words)])
+
+
+def failing(verdict, reason):
+    first, *rest = ONE.results
+    return replace(ONE, results=(replace(first, verdict=verdict, reason=reason), *rest))
+
+
+@pytest.mark.parametrize(
+    ("runs", "code"),
+    [
+        ([ONE, TWO], 0),
+        ([failing(Verdict.FAIL, Reason.DISAGREES), TWO], 1),
+        ([failing(Verdict.ERROR, Reason.TIMEOUT), TWO], 3),
+        ([failing(Verdict.INCONCLUSIVE, Reason.JUMP), TWO], 0),
+        ([part(1, config={"strict": True}), part(2, config={"strict": True})], 0),
+        ([ONE], 2),
+    ],
+)
+def test_merge_ends_as_the_whole_run_would_have(tmp_path, runs, code):
+    assert merge(*write(tmp_path, *runs), "-q").exit_code == code
+
+
+def test_merge_ends_with_4_where_the_run_was_strict(tmp_path):
+    strict = {**ONE.config, "strict": True}
+    runs = [replace(failing(Verdict.INCONCLUSIVE, Reason.JUMP), config=strict), replace(TWO, config=strict)]
+    assert merge(*write(tmp_path, *runs), "-q").exit_code == 4
+
+
+def test_merge_writes_the_formats_that_a_run_does(tmp_path):
+    done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "whole.json", "--html", tmp_path / "whole.html")
+    assert "20 passed" in done.stdout
+    data = json.loads((tmp_path / "whole.json").read_text())
+    assert [r["case"] for r in data["results"]] == [*NAMES]
+    assert data["shard"] is None
+    assert "layer_0" in (tmp_path / "whole.html").read_text()
+
+
+def test_merge_says_what_it_cannot_read(tmp_path):
+    assert merge("nowhere.json").stderr == "gradcheck: cannot read nowhere.json: No such file or directory\n"
+    done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "nowhere" / "whole.json")
+    assert (done.exit_code, "cannot write" in done.stderr) == (2, True)
