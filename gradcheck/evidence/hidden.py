@@ -42,8 +42,8 @@ def name_of(relative: float, eps: float) -> str:
 def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
     """Whether jumps explain a disagreement with the slope seen at fine steps, (C,): the slopes do not add up to the changes.
 
-    A jump that falls into one of the local slopes spoils the sum; so there are several attempts. Where something is missing, but
-    not the same everywhere, as many follow with slopes that stand a jump each.
+    A jump that falls into one of the local slopes spoils the sum; so there are several attempts. Where something is missing,
+    but not the same everywhere, as many follow with slopes that stand a jump each.
     """
     far = ATTEMPTS[0][0]
     moved = (phi(far) != setting.base) | (phi(-far) != setting.base)  # the other outputs' rounding is none of this line's
