@@ -1,4 +1,5 @@
 from .errors import ClaimError as ClaimError
+from .errors import DerivativeError as DerivativeError
 from .errors import GradcheckError as GradcheckError
 from .errors import GradientError as GradientError
 from .errors import InputError as InputError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Program, Unavailable
-from gradcheck.errors import TargetError
+from gradcheck.errors import DerivativeError
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
 from gradcheck.seeds import generator
@@ -74,7 +74,7 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], columns: Colum
         columns: how to ask a claim in forward mode, beside another claim; None: such claims are left out.
 
     Raises:
-        TargetError: where a derivative of the user's own raises.
+        DerivativeError: where a derivative of the user's own raises.
     """
     found: list[Rows] = []
     for claim, twin in asked(program, only_vjp=columns is None):
@@ -117,13 +117,13 @@ def remarked(claim: Claim, notes: list[str]) -> Iterator[None]:
     """Note that a claim is not available, where it may be.
 
     Raises:
-        TargetError: where that is the user's fault.
+        DerivativeError: where that is the user's fault.
     """
     try:
         yield
     except Unavailable as why:
         if not claim.optional:
-            raise TargetError(f"the {claim.method} derivative cannot be computed: {why}") from None
+            raise DerivativeError(f"the {claim.method} derivative cannot be computed: {why}") from None
         note = f"{claim.method} not available: {why}"
         if note not in notes:
             notes.append(note)

@@ -15,7 +15,7 @@ import numpy as np
 from gradcheck.backends.state import preserved, settled
 from gradcheck.checks import detached, sensitivity
 from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
+from gradcheck.errors import ClaimError, DerivativeError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import (
     SEVERITY,
@@ -80,8 +80,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
             _refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
             found = _examined(case, options, blank, command)
         except TargetError as error:
-            reason = Reason.BAD_CLAIM if isinstance(error, ClaimError) else Reason.TARGET_RAISED
-            found = replace(blank, reason=reason, message=str(error), traceback=error.frames)
+            found = replace(blank, reason=_reason(error), message=str(error), traceback=error.frames)
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -91,6 +90,13 @@ def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResu
         return check_case(case, options, case.target, alone=alone)
     except (Exception, SystemExit) as error:
         return failed_to_start(case, options, error)
+
+
+def _reason(error: TargetError) -> Reason:
+    """What kind of ERROR an exception stands for."""
+    if isinstance(error, ClaimError):
+        return Reason.BAD_CLAIM
+    return Reason.DERIVATIVE_RAISED if isinstance(error, DerivativeError) else Reason.TARGET_RAISED
 
 
 def _refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
@@ -251,7 +257,7 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         partials=findings[0].partials,
         notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
         details=tuple(dict.fromkeys(text for f in findings for text in f.details)),
-        message=stop.message if stop else "",
+        message=stop.message if stop and reason is stop.stop else "",
         framework=framework,
         mode=next((f.mode for f in findings if f.mode), ""),
         trials=len(findings),
