@@ -74,7 +74,7 @@ class Spec:
         """Return the text that parses to this spec again."""
         literal = self.kind == "array"
         parts = [] if literal else [str(s) for s in self.shape]
-        parts += [repr(v) if literal else f"{k}={v!r}" for k, v in self.params]
+        parts += [repr(_thawed(v)) if literal else f"{k}={v!r}" for k, v in self.params]
         parts += [f"dtype={self.dtype!r}"] if self.dtype and self.kind != "boolean" else []
         parts += [f"layout={self.layout!r}"] if self.layout != "contiguous" else []
         return f"{self.kind}({', '.join(parts)})"
@@ -186,6 +186,10 @@ def array(value: Any, dtype: str | None = None, layout: str = "contiguous") -> S
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    return [_thawed(v) for v in value] if isinstance(value, tuple) else value
 
 
 CONSTRUCTORS: dict[str, Callable[..., Spec]] = {
