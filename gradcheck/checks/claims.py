@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
 JITTERS = 6
+WHOLE = 2.0**24  # from here on numbers are whole since floats are
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 
 
@@ -54,7 +55,7 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
     """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
 
     The latter because an entry may be the small difference of terms as large as its neighbours: as large as they are, or as
-    the changes are that they make, where inputs differ much in size.
+    the changes are that they make, where inputs differ much in size. And what is no normal number has lost digits, or is lost.
     """
     whole = np.zeros(rows.shape)
     for leaf in program.leaves:
@@ -63,7 +64,8 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
         with np.errstate(over="ignore"):
             changes = np.max(part * scales, axis=1, keepdims=True, initial=0.0) / scales
         whole[:, leaf.span] = np.minimum(np.max(part, axis=1, keepdims=True, initial=0.0), changes)
-    slip = claim.eps * ROUNDING * (np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole)
+    size = np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole
+    slip = ROUNDING * (claim.eps * size + probes.smallest(claim.eps) / claim.eps)
     return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 
 
@@ -156,7 +158,7 @@ def points_around(point: F64, eps: float, name: str, count: int) -> Iterator[F64
     """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream."""
     for k in range(count):
         signs = generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
-        signs[point == np.round(point)] = 0.0
+        signs[(point == np.round(point)) & (np.abs(point) < WHOLE)] = 0.0
         yield point * (1 + eps * signs)
 
 
