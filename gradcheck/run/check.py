@@ -9,7 +9,7 @@ from typing import Any
 
 from gradcheck.errors import GradientError, UsageError
 from gradcheck.options import Options, overridden
-from gradcheck.results import CheckResult
+from gradcheck.results import CheckResult, Reason, Verdict
 from gradcheck.run.one import check_case
 from gradcheck.targets.case import Case, claims, declared_on, source_of
 from gradcheck.targets.intent import Named, declared
@@ -153,8 +153,12 @@ def case_of(
     return case
 
 
-def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> CheckResult:
+def assert_gradients(fn: Callable[..., Any], *inputs: Any, drawn: bool = False, **arguments: Any) -> CheckResult:
     """Like `check`, for tests: returns the result where it is ok, raises where it is not.
+
+    Args:
+        drawn: the inputs come from Hypothesis, and not all of them are sensible: those that the function raises on are
+            discarded, and INCONCLUSIVE passes.
 
     Raises:
         GradientError: with the table as message, where the outcome is not PASS. It is an AssertionError.
@@ -162,7 +166,11 @@ def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> 
     """
     __tracebackhide__ = True
     result = check(fn, *inputs, **arguments)
-    if not result.ok:
+    if drawn and result.reason is Reason.TARGET_RAISED:
+        from hypothesis import reject
+
+        reject()
+    if not (result.ok or (drawn and result.outcome is Verdict.INCONCLUSIVE)):
         raise GradientError(f"\n{result}", result)
     return result
 
