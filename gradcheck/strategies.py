@@ -12,7 +12,6 @@ first is the simplest, so that failures shrink towards few contiguous ones. Equa
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 from gradcheck.errors import InputError
 from gradcheck.options import Options, overridden
 from gradcheck.run.fuzz.space import DTYPES, literal_inputs
-from gradcheck.run.one import framework_of, natural_dtype, opened
+from gradcheck.run.one import backend_of, framework_of, natural_dtype, opened
 from gradcheck.seeds import generator
 from gradcheck.targets.case import Case, declared_on
 from gradcheck.targets.framework import FRAMEWORKS
@@ -56,7 +55,7 @@ def arrays(
     """
     if framework not in FRAMEWORKS:
         raise InputError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
-    return _drawn(_backend(framework), Inputs((spec,), {}, ("",)), dims, dtypes).map(lambda call: call[0][0])
+    return _drawn(backend_of(framework), Inputs((spec,), {}, ("",)), dims, dtypes).map(lambda call: call[0][0])
 
 
 def inputs(case: Any, *, dims: Dims | None = None, dtypes: Sequence[str] | None = None) -> st.SearchStrategy[Arguments]:
@@ -113,7 +112,7 @@ def special_values(*, dtype: str = "float64", low: float = -np.inf, high: float 
 
 
 def _of_case(case: Case, dims: Dims | None, dtypes: Sequence[str] | None) -> st.SearchStrategy[Arguments]:
-    backend = _backend(framework_of(case))
+    backend = backend_of(framework_of(case))
     natural = natural_dtype(backend, case)
     _, call = opened(backend, case, natural or DTYPES[0], seed=0)
     own = case.options.get("dims", {})
@@ -132,7 +131,3 @@ def _drawn(backend: ModuleType, call: Inputs, dims: Dims | None, dtypes: Sequenc
         return tuple(tree_map(array, value) for value in literal.args), kwargs
 
     return dtype.flatmap(lambda name: literal_inputs(call, chosen.dims, name)).map(made)
-
-
-def _backend(framework: str) -> ModuleType:
-    return importlib.import_module(f"gradcheck.backends.{framework}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from gradcheck.cli import asked
 from gradcheck.cli.app import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -36,25 +37,19 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     target: Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")
-    ] = None,
-    init: Annotated[
-        list[str] | None, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")
-    ] = None,
-    dim: Annotated[list[str] | None, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None,
-    gradient: Annotated[str | None, typer.Option(help="module:name of a hand-written gradient (scalar output).")] = None,
-    jacobian: Annotated[str | None, typer.Option(help="module:name of a hand-written Jacobian.")] = None,
-    vjp: Annotated[str | None, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None,
-    jvp: Annotated[str | None, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None,
-    wrt: Annotated[
-        list[str] | None, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")
-    ] = None,
-    framework: Annotated[str | None, typer.Option(help="numpy or torch, where the code does not tell.")] = None,
+    inputs: asked.Inputs = None,
+    init: asked.Init = None,
+    dim: asked.Dim = None,
+    gradient: asked.Gradient = None,
+    jacobian: asked.Jacobian = None,
+    vjp: asked.Vjp = None,
+    jvp: asked.Jvp = None,
+    wrt: asked.Wrt = None,
+    framework: asked.Framework = None,
     trials: Annotated[int, typer.Option(help="How many times inputs are drawn.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
-    rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of drawn inputs and constructed modules.")] = None,
+    seed: asked.Seed = 0,
+    rtol: asked.Rtol = None,
+    dtype: asked.Dtype = None,
     mode: Annotated[str, typer.Option(help="auto, full (every partial derivative) or probe (random directions).")] = "auto",
     budget: Annotated[
         str | None, typer.Option(help="What a trial may take before random directions do: 30s, 5min. Default: 30s.")
@@ -66,24 +61,15 @@ def run(
     timeout: Annotated[
         str | None, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")
     ] = None,
-    keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None,
+    keyword: asked.Keyword = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "--verbose", "-v", count=True, help="-v: also partial derivatives, contracts, self-test; -vv: every step too."
-        ),
-    ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False,
+    verbose: asked.Verbose = 0,
+    quiet: asked.Quiet = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where a verdict is INCONCLUSIVE.")] = False,
-    no_contracts: Annotated[
-        bool, typer.Option("--no-contracts", help="Do not try what else a derivative must honour.")
-    ] = False,
-    no_contract: Annotated[list[str] | None, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None,
+    no_contracts: asked.NoContracts = False,
+    no_contract: asked.NoContract = None,
     by_layer: Annotated[bool, typer.Option("--by-layer", help="Also check every layer of a module by itself.")] = False,
-    straight_through: Annotated[
-        bool, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
-    ] = False,
+    straight_through: asked.StraightThrough = False,
     checks: Annotated[
         str | None, typer.Option(help="Further checks, with commas: differential, descent, laws, sensitivity.")
     ] = None,
@@ -93,20 +79,19 @@ def run(
     partner: Annotated[
         list[str] | None, typer.Option(help="module:name of a function of the same inputs, for the laws. Repeatable.")
     ] = None,
-    json: Annotated[str | None, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None,
+    json: asked.Json = None,
     html: Annotated[str | None, typer.Option("--html", help="Write the run as one self-contained page to this path.")] = None,
 ) -> None:
     """Check derivatives."""
-    with messages(), _undisturbed() as ending:
+    with messages(), undisturbed() as ending:
         from gradcheck.options import Options
         from gradcheck.run.plan import Request, bytes_of, dims, seconds
 
-        written = {"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}
         request = Request(
             targets=tuple(target or ()),
             inputs=tuple(inputs or ()),
             init=tuple(init or ()),
-            claims=tuple((kind, text) for kind, text in written.items() if text),
+            claims=asked.claims({"gradient": gradient, "jacobian": jacobian, "vjp": vjp, "jvp": jvp}),
             wrt=tuple(wrt or ()),
             framework=framework,
             optimizer=optimizer,
@@ -131,7 +116,7 @@ def run(
         )
         limits = Limits(jobs, seconds(timeout) if timeout else None, fail_fast, strict)
         result = _carried_out(request, options, limits, dim or [], ending)
-        _report(result, {"json": json, "html": html}, -1 if quiet else verbose)
+        reported(result, {"json": json, "html": html}, -1 if quiet else verbose)
     raise typer.Exit(exit_code(result, strict=strict))
 
 
@@ -152,16 +137,16 @@ def _carried_out(request: Request, options: Options, limits: Limits, dim: list[s
         cases = plan(request)
         if not cases:
             nothing(request)
-        with _progress(len(cases)) as started:
+        with progress(len(cases)) as started:
             return run_cases(
                 cases,
                 options,
-                replay=_replay(request, options, dim),
+                replay=replayed_by(request, options, dim),
                 request=request,
                 jobs=limits.jobs,
                 timeout=limits.timeout,
                 fail_fast=limits.fail_fast,
-                config={"targets": list(request.targets), "strict": limits.strict, **_chosen(request, options)},
+                config={"targets": list(request.targets), "strict": limits.strict, **chosen(request, options)},
                 started=started,
                 ending=ending,
             )
@@ -184,7 +169,7 @@ def exit_code(run: RunResult, *, strict: bool) -> int:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[Callable[[], None]]:
+def undisturbed() -> Iterator[Callable[[], None]]:
     """Yield what makes this process deaf to Ctrl-C until the end of the block: what was found is then put away whole."""
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
@@ -200,14 +185,16 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, before)
 
 
-def _chosen(request: Request, options: Options) -> dict[str, Any]:
+def chosen(request: Request, options: Options) -> dict[str, Any]:
+    """What the user chose, for the record."""
     from dataclasses import asdict
 
     named = {"optimizer": request.optimizer, "partners": list(request.partners)}
     return {**asdict(options), **named, "dims": {name: list(bounds) for name, bounds in options.dims.items()}}
 
 
-def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[[Case], str]:
+def replayed_by(request: Request, options: Options, dim: Sequence[str]) -> Callable[[Case], str]:
+    """The function from a case to the command that checks it again, by itself."""
     from gradcheck.run.plan import replay_command
 
     given: list[str] = []
@@ -234,15 +221,15 @@ def _replay(request: Request, options: Options, dim: Sequence[str]) -> Callable[
     return replay_command(options, given)
 
 
-def _report(run: RunResult, asked: Mapping[str, str | None], verbosity: int) -> None:
+def reported(run: RunResult, files: Mapping[str, str | None], verbosity: int) -> None:
     """The table is shown although a file could not be written: that is said below it."""
     from gradcheck.report import formats
 
-    to_stdout = [name for name, path in asked.items() if path == "-"]
+    to_stdout = [name for name, path in files.items() if path == "-"]
     try:
         for name in to_stdout:
             put(sys.stdout, formats.render(name, run))
-        formats.write(run, {name: path for name, path in asked.items() if path not in (None, "-")})
+        formats.write(run, {name: path for name, path in files.items() if path not in (None, "-")})
     finally:
         _show(run, verbosity, to_stderr=bool(to_stdout))
 
@@ -257,7 +244,7 @@ def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Case], None]]:
+def progress(total: int) -> Iterator[Callable[[Case], None]]:
     """A bar on stderr; nothing off a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -33,6 +33,7 @@ def run(
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
     ending: Callable[[], None] = lambda: None,
+    examine: Callable[..., CheckResult] = attempted,
 ) -> RunResult:
     """Check every case; one that breaks costs itself alone. Ctrl-C keeps what is finished.
 
@@ -45,6 +46,7 @@ def run(
         config: what the user chose, for the record.
         started: told of each case as it begins.
         ending: told when no further case will begin, because all are finished, or of Ctrl-C.
+        examine: what is done with a case in this process: (case, options, alone=) -> its result.
     """
     began = time.perf_counter()
     found: dict[int, CheckResult] = {}
@@ -54,9 +56,12 @@ def run(
         for number, result in (
             parallel.results(cases, options, request, jobs=jobs, timeout=timeout, started=started, ending=ending)
             if apart and request is not None
-            else _one_by_one(cases, options, started)
+            else _one_by_one(cases, options, started, examine)
         ):
-            found[number] = replace(result, replay=replay(cases[number]))
+            found[number] = replace(result, replay=result.replay or replay(cases[number]))
+            if result.search and result.search.stopped == "interrupted":
+                interrupted = True
+                break
             if fail_fast and result.outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
@@ -74,10 +79,12 @@ def run(
     )
 
 
-def _one_by_one(cases: Sequence[Case], options: Options, started: Callable[[Case], None]) -> Iterator[tuple[int, CheckResult]]:
+def _one_by_one(
+    cases: Sequence[Case], options: Options, started: Callable[[Case], None], examine: Callable[..., CheckResult]
+) -> Iterator[tuple[int, CheckResult]]:
     for number, case in enumerate(cases):
         started(case)
-        yield number, attempted(case, options, alone=len(cases) == 1)
+        yield number, examine(case, options, alone=len(cases) == 1)
 
 
 def version() -> str:

@@ -10,10 +10,7 @@ from gradcheck.errors import UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import CheckResult
 from gradcheck.run.check import case_of
-from gradcheck.run.fuzz.search import search
-
-EXAMPLES = 200
-BUDGET = 60.0  # seconds
+from gradcheck.run.fuzz.search import BUDGET, EXAMPLES, search_case
 
 
 def fuzz(
@@ -46,4 +43,4 @@ def fuzz(
     own = inspect.signature(case_of).parameters
     case = case_of(fn, *inputs, **{name: value for name, value in arguments.items() if name in own})
     options = overridden(Options(), {name: value for name, value in arguments.items() if name not in own})
-    return search(case, options, count=examples, budget=budget, alone=True)
+    return search_case(case, options, count=examples, budget=budget, alone=True)

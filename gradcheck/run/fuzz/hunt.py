@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gradcheck.run.fuzz.space import Example
 
 SHRINKING = 10.0  # seconds that a failure may be shrunk for, where the budget is used up by then
+SUSPICIOUS = 0.5  # of its bound: an error from which on Hypothesis is led to larger ones; below, it is chance
 SCORE = 1e9  # an error so many times its bound is as bad as any
 
 
@@ -68,6 +69,13 @@ class Trace:
         """Whether there is time for another example; a failure is shrunk for SHRINKING at least."""
         return time.perf_counter() <= max(self.ends, 0.0 if math.isinf(self.found) else self.found + SHRINKING)
 
+    def look(self, example: Example, examine: Callable[[Example], CheckResult]) -> Tried:
+        """What becomes of an example; of one that was tried before, what became of it."""
+        name = repr(example)
+        if name not in self.tried:
+            self.tried[name] = Tried(example, examine(example))
+        return self.tried[name]
+
 
 class _Spent(KeyboardInterrupt):
     """The budget is spent: Hypothesis lets an interrupt through at once."""
@@ -76,6 +84,7 @@ class _Spent(KeyboardInterrupt):
 def hunt(
     strategy: SearchStrategy[Example],
     examine: Callable[[Example], CheckResult],
+    reduce: Callable[[Example, Callable[[Example], bool]], Example],
     *,
     examples: int,
     budget: float,
@@ -86,6 +95,7 @@ def hunt(
     """Search until an example fails, and shrink it; what failed in an earlier hunt of the same key is tried first.
 
     Args:
+        reduce: shrinks what Hypothesis shrank: (example, whether one fails) -> an example.
         examples: to draw, at most.
         budget: seconds, of which a failure is shrunk for as long as is left.
         heard: told how many examples were tried.
@@ -93,18 +103,16 @@ def hunt(
     trace = Trace(time.perf_counter() + budget)
 
     def fails(example: Example) -> bool:
-        name = repr(example)
-        if name not in trace.tried:
-            if not trace.open:
-                return _out_of_time(trace)
-            heard(len(trace.tried))
-            trace.tried[name] = Tried(example, examine(example))
-        return _judged(trace, trace.tried[name])
+        if not trace.open and repr(example) not in trace.tried:
+            return _out_of_time(trace)
+        heard(len(trace.tried))
+        return _judged(trace, trace.look(example, examine))
 
     try:
         trace.smallest = find(
             strategy, fails, settings=_settings(examples), random=random.Random(seed), database_key=key.encode()
         )
+        trace.smallest = reduce(trace.smallest, lambda example: trace.open and trace.look(example, examine).failed)
     except (NoSuchExample, Unsatisfiable, Flaky):
         pass
     except _Spent:
@@ -145,9 +153,9 @@ def _judged(trace: Trace, known: Tried) -> bool:
 
 
 def _scores(result: CheckResult) -> dict[str, float]:
-    """How many times its bound each leaf's error is."""
+    """How many times its bound each leaf's error is, where that is suspicious: half of the examples would go into chance."""
     ratios: dict[str, float] = {}
     for c in result.comparisons:
         if c.bound > 0 and math.isfinite(c.abs_err / c.bound):
             ratios[c.wrt] = max(ratios.get(c.wrt, 0.0), min(c.abs_err / c.bound, SCORE))
-    return ratios
+    return {wrt: ratio for wrt, ratio in ratios.items() if ratio >= SUSPICIOUS}

@@ -89,7 +89,7 @@ def test_of(case: Case, space: Space, example: Example, options: Options, framew
     ]
     head = [f"from {module} import {', '.join(sorted(found))}" for module, found in words.imports.items()]
     fill = [f"{name} = ...  # has no name that could be imported: put it here" for name in dict.fromkeys(words.unknown)]
-    return "\n".join([*head, "", *fill, "", *test]) + "\n"
+    return _double_quoted("\n".join([*head, "", *fill, *([""] if fill else []), "", *test]) + "\n")
 
 
 def inputs_of(example: Example) -> tuple[tuple[str, str], ...]:
@@ -99,12 +99,10 @@ def inputs_of(example: Example) -> tuple[tuple[str, str], ...]:
     return (*found, *([("wrt", repr(example.wrt))] if example.wrt else []))
 
 
-def flags_of(example: Example) -> list[str]:
-    """The same as options of the command line."""
-    inputs = [text_of(value) for value in example.inputs.args]
-    inputs += [f"{name}={text_of(value)}" for name, value in example.inputs.kwargs.items()]
-    flags = [word for text in inputs for word in ("--input", text)]
-    return [*flags, *(word for path in example.wrt or () for word in ("--wrt", path))]
+def texts_of(example: Example) -> tuple[str, ...]:
+    """The inputs as they are typed on the command line."""
+    named = (f"{name}={text_of(value)}" for name, value in example.inputs.kwargs.items())
+    return tuple(_double_quoted(text) for text in (*map(text_of, example.inputs.args), *named))
 
 
 def text_of(value: Any) -> str:
@@ -196,6 +194,11 @@ def _plain(target: Any) -> str:
 
 def _identifier(label: str) -> str:
     return re.sub(r"\W+", "_", label).strip("_")
+
+
+def _double_quoted(text: str) -> str:
+    """The text with double quotes, unless it holds some already."""
+    return text if '"' in text else text.replace("'", '"')
 
 
 def _wrapped(head: str, parts: list[str], indent: str = "") -> str:

@@ -40,7 +40,8 @@ def regions(tried: Sequence[Tried]) -> tuple[str, ...]:
 
 
 def _sentence(which: str, some: list[Tried], total: int) -> str:
-    return f"{which} ({len(some)} of {total}): {some[0].result.message.partition(', given ')[0]}"
+    message = some[0].result.message.partition(", given ")[0].partition(" raised ")
+    return f"{which} ({len(some)} of {total}): {message[2] or message[0]}"
 
 
 def features(example: Example) -> list[str]:

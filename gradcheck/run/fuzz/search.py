@@ -6,24 +6,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradcheck.errors import TargetError, UsageError
+from gradcheck.errors import TargetError
 from gradcheck.listening import LISTENER, tell
 from gradcheck.options import Options, overridden
 from gradcheck.results import CheckResult, Reason, Search, Verdict
 from gradcheck.run.fuzz import pasted, rejected
 from gradcheck.run.fuzz.hunt import Trace, Tried, hunt
+from gradcheck.run.fuzz.smaller import reduced
 from gradcheck.run.fuzz.space import Example, examples, space_of
-from gradcheck.run.one import REMARKABLE, check_case, failed_to_start, framework_of, refuse_unknown_sizes
+from gradcheck.run.one import REMARKABLE, attempted, check_case, failed_to_start, framework_of, refuse_unknown_sizes
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
+EXAMPLES = 200
+BUDGET = 60.0  # seconds
 Replay = Callable[["Case", Options, Example], str]
 
 
-def search(
+def search_case(
     case: Case,
     options: Options,
     *,
@@ -59,6 +62,7 @@ def search(
     trace = hunt(
         examples(space),
         lambda example: examined(case, example, options),
+        lambda example, fails: reduced(example, space.inputs, fails),
         examples=count,
         budget=budget,
         seed=options.seed,
@@ -81,6 +85,14 @@ def search(
     return replace(result, evaluations=evaluations, seconds=time.perf_counter() - began)
 
 
+def attempted_search(case: Case, options: Options, **how: Any) -> CheckResult:
+    """Search through one case of a run: what would be raised costs this case alone, and is its result."""
+    try:
+        return search_case(case, options, command=case.target, **how)
+    except (Exception, SystemExit) as error:
+        return failed_to_start(case, options, error)
+
+
 def examined(case: Case, example: Example, options: Options) -> CheckResult:
     """Check a case on one example."""
     asked = replace(
@@ -95,20 +107,16 @@ def examined(case: Case, example: Example, options: Options) -> CheckResult:
     chosen = replace(options, dims={}, dtype=example.dtype, contracts=options.contracts and example.contracts, trials=1)
     quiet = LISTENER.set(None)
     try:
-        return check_case(asked, chosen)
-    except (UsageError, Exception) as error:
-        return failed_to_start(asked, chosen, error)
+        return attempted(asked, chosen)
     finally:
         LISTENER.reset(quiet)
 
 
 def _smallest(trace: Trace) -> Tried | None:
-    """Of the failures with the fewest entries the one that Hypothesis takes for the simplest, else the shortest to write."""
-    if not trace.failures:
-        return None
-    sizes = [_entries(t.example) for t in trace.failures]
-    fewest = [t for t, size in zip(trace.failures, sizes, strict=True) if size == min(sizes)]
-    return next((t for t in fewest if t.example == trace.smallest), min(fewest, key=lambda t: len(repr(t.example))))
+    """The failure that shrinking ended at; where it was not through, that with the fewest entries."""
+    if trace.smallest is not None:
+        return trace.tried[repr(trace.smallest)]
+    return min(trace.failures, key=lambda t: (_entries(t.example), len(repr(t.example))), default=None)
 
 
 def _entries(example: Example) -> int:

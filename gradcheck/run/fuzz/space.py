@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from gradcheck.backends.state import preserved
 from gradcheck.errors import InputError
 from gradcheck.reasons import Reason, Verdict
-from gradcheck.run.one import check_case, natural_dtype, opened
+from gradcheck.run.one import backend_of, check_case, natural_dtype, opened
 from gradcheck.targets.draws import has_specs, named_sizes
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs
@@ -98,7 +97,7 @@ def space_of(case: Case, options: Options, framework: str, command: str | None) 
         InputError: where nothing may, or inputs are missing.
         TargetError: where the target cannot be constructed.
     """
-    backend = importlib.import_module(f"gradcheck.backends.{framework}")
+    backend = backend_of(framework)
     natural = options.dtype or natural_dtype(backend, case)
     kept = _kept(case, options)
     with preserved():
