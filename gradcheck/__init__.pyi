@@ -1,4 +1,6 @@
+from . import strategies as strategies
 from .errors import ClaimError as ClaimError
+from .errors import DerivativeError as DerivativeError
 from .errors import GradcheckError as GradcheckError
 from .errors import GradientError as GradientError
 from .errors import InputError as InputError
@@ -14,6 +16,7 @@ from .results import RunResult as RunResult
 from .results import Verdict as Verdict
 from .run.check import assert_gradients as assert_gradients
 from .run.check import check as check
+from .run.fuzz import fuzz as fuzz
 from .targets.case import case as case
 from .targets.specs import array as array
 from .targets.specs import boolean as boolean

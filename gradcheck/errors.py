@@ -6,6 +6,7 @@ GradcheckError
 │   ├── SpecError             an input spec does not parse or cannot be drawn
 │   └── InputError            inputs missing, superfluous, or of a form the target cannot take
 ├── TargetError           the user's code raised, or broke a contract that makes checking impossible (exit code 3)
+│   ├── DerivativeError       the function runs, but its derivative raises
 │   └── ClaimError            a hand-written derivative has the wrong form
 └── GradientError         a derivative is wrong or could not be confirmed; also an AssertionError
 """
@@ -51,6 +52,10 @@ class TargetError(GradcheckError):
     def __init__(self, message: str, frames: str = "") -> None:
         super().__init__(message)
         self.frames = frames
+
+
+class DerivativeError(TargetError):
+    """A backward or a hand-written derivative raises where the function itself runs."""
 
 
 class ClaimError(TargetError):

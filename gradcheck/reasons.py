@@ -149,6 +149,11 @@ class Reason(Enum):
     )
     BAD_INPUT = ("bad-input", "the inputs or options do not fit the target", "")
     TARGET_RAISED = ("target-raised", "the target itself raised", "")
+    DERIVATIVE_RAISED = (
+        "derivative-raised",
+        "the function runs, but its derivative raises",
+        "A backward must take whatever the forward takes: look for shapes, layouts or inputs without a gradient left out.",
+    )
     TIMEOUT = ("timeout", "the case took longer than it may", "Raise --timeout, or give it smaller inputs.")
     WORKER_DIED = (
         "worker-died",

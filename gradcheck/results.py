@@ -107,11 +107,36 @@ class LayerResult:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What a search for the input that breaks a derivative tried.
+
+    Attributes:
+        examples: different inputs that were tried, those of shrinking included.
+        passed, inconclusive, failed, rejected: how many of them came out so; the function itself raised on the rejected.
+        before: examples up to the first that failed; 0 where none did.
+        regions: what inputs it rejects, in words.
+        inputs: of the smallest that fails, each argument and how it is written; with what else differs from a plain call.
+        stopped: why it ended early: 'budget', 'interrupted', or ''.
+    """
+
+    examples: int = 0
+    passed: int = 0
+    inconclusive: int = 0
+    failed: int = 0
+    rejected: int = 0
+    before: int = 0
+    regions: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, str], ...] = ()
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """Everything found out about one case.
 
     Attributes:
         expect: 'pass', 'fail' or 'straight-through', and `because` why; `intents`: all that is declared to be meant so.
+        search: of `fuzz`, what was tried; `example`: the smallest input that fails, as a test that can be pasted.
         layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
     """
 
@@ -125,6 +150,8 @@ class CheckResult:
     partials: tuple[Partial, ...] = ()
     layers: tuple[LayerResult, ...] = ()
     culprit: str = ""
+    search: Search | None = None
+    example: str = ""
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     message: str = ""

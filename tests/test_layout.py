@@ -11,7 +11,7 @@ PACKAGE = Path(gradcheck.__file__).parent
 # Each may import those before it, none after.
 FLOORS = [
     "errors", "listening", "reasons", "comparison", "results", "options", "seeds", "tracebacks",
-    "trees", "targets", "backends", "evidence", "verdict", "checks", "run", "report", "reference", "cli",
+    "trees", "targets", "backends", "evidence", "verdict", "checks", "run", "strategies", "report", "reference", "cli",
 ]  # fmt: skip
 BLIND = {
     "evidence": {"targets", "backends"},

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck.backends.calls import root_of, stem
 from gradcheck.backends.program import F64, Claim, Leaf, to_flat
-from gradcheck.errors import ClaimError, TargetError
+from gradcheck.errors import ClaimError, DerivativeError
 from gradcheck.tracebacks import one_line, user_frames
 from gradcheck.trees import flatten
 
@@ -137,7 +137,7 @@ def _called(kind: str, function: Callable[..., Any], host: Host, point: F64, *fi
     try:
         return function(*first, *args, **kwargs)
     except Exception as error:
-        raise TargetError(f"{kind}= raised {one_line(error)}", user_frames(error)) from None
+        raise DerivativeError(f"{kind}= raised {one_line(error)}", user_frames(error)) from None
 
 
 def _parameters(function: Callable[..., Any]) -> Sequence[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck.backends import handwritten, state, steps
 from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, shapes_of, take_apart
 from gradcheck.backends.program import (
+    COMPLEX_STEP,
     EPS,
     F64,
     Claim,
@@ -24,6 +25,7 @@ from gradcheck.backends.program import (
     like_layout,
     same_function,
     to_flat,
+    wider,
 )
 from gradcheck.errors import InputError, TargetError
 from gradcheck.tracebacks import one_line, user_frames
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
 COLUMNS = 256  # inputs up to which a combination is differentiated by the complex step, one input at a time
-STEP = 1e-200  # of the complex step: no subtraction, so no round-off; small enough for any x, large enough not to underflow
 
 
 def from_numpy(array: NDArray[Any], layout: str | None = None) -> NDArray[Any]:
@@ -138,7 +139,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
-        value=evaluate(point) if wide else value,
+        value=wider(value, evaluate(point) if wide else None),
         evaluate=evaluate,
         native=native if wide else None,
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
@@ -290,7 +291,7 @@ def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64
 
     def derivative(point: F64, tangent: F64) -> F64:
         parts = _complex_outputs(function, bound, point, tangent)
-        return np.concatenate([np.imag(part).reshape(-1) for part in parts]) / STEP
+        return np.concatenate([np.imag(part).reshape(-1) for part in parts]) / COMPLEX_STEP
 
     return derivative
 
@@ -303,7 +304,7 @@ def _complex_outputs(function: Callable[..., Any], bound: Binding, point: F64, t
     """
     values = [x.copy() if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
     for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        values[i] = (point[leaf.span] + 1j * STEP * tangent[leaf.span]).reshape(leaf.shape)
+        values[i] = (point[leaf.span] + 1j * COMPLEX_STEP * tangent[leaf.span]).reshape(leaf.shape)
     args, kwargs = bound.call.rebuild(values)
     try:
         found = flatten(function(*args, **kwargs)).leaves
@@ -345,4 +346,4 @@ def _pushed(
         wide = np.concatenate([np.full(leaf.entries, s) for leaf, s in zip(bound.leaves, scales, strict=True)])
         outputs.append(_complex_outputs(member or function, bound, at * wide, u * wide))
     totals = [np.imag(combine(*parts)).reshape(-1) for parts in zip(*outputs, strict=True)]
-    return np.concatenate(totals) / STEP
+    return np.concatenate(totals) / COMPLEX_STEP

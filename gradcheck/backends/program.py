@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 F64 = NDArray[np.float64]
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
 TWIN_AGREES = 1e-3  # relative; a twin further off is another function (a branch on dtype, another random draw)
+COMPLEX_STEP = 1e-200  # no subtraction, so no round-off: small enough for any x, though derivatives below 1e-124 underflow
 EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -174,6 +175,11 @@ def same_function(value: F64, again: F64, eps: float) -> bool:
     finite = np.isfinite(value) & np.isfinite(again)
     scale = np.max(np.abs(value), initial=0.0, where=finite)
     return not np.any(np.abs(again - value)[finite] > max(TWIN_AGREES, 8 * eps) * scale)
+
+
+def wider(value: F64, again: F64 | None) -> F64:
+    """The value as a twin in float64 returns it, if there is one; what overflows in the target's own dtype stays infinite."""
+    return value if again is None else np.where(np.isfinite(value), again, value)
 
 
 def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:

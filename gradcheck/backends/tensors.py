@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradcheck.backends.program import F64, Leaf, to_flat
-from gradcheck.errors import TargetError
+from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import one_line, user_frames
 
 WIDE = {
@@ -148,12 +148,12 @@ def gradients(
     """One vector-Jacobian product by PyTorch, (N,), written `into` an array if given; zero where an input has no part.
 
     Raises:
-        TargetError: where the backward pass raises.
+        DerivativeError: where the backward pass raises.
     """
     try:
         grads = torch.autograd.grad(outputs, list(wanted), seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         if REAL in str(error):
-            raise TargetError("a backward returned a complex gradient for a real input: return its real part") from None
-        raise TargetError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
+            raise DerivativeError("a backward returned a complex gradient for a real input: return its real part") from None
+        raise DerivativeError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
     return flat_of_all(grads, leaves, into)

@@ -28,6 +28,7 @@ from gradcheck.backends.program import (
     Program,
     layout_leaves,
     same_function,
+    wider,
 )
 from gradcheck.backends.tensors import (
     WIDE,
@@ -153,7 +154,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
-        value=value if again is None else again,
+        value=wider(value, again),
         evaluate=evaluate,
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),

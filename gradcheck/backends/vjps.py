@@ -45,7 +45,7 @@ def rows(graph: Graph, cotangents: F64, habit: Habit) -> F64:
     The first time that there are many, the first and the last are computed in both ways, and must be the same.
 
     Raises:
-        TargetError: where the backward pass raises.
+        DerivativeError: where the backward pass raises.
     """
     found = np.empty((len(cotangents), graph.leaves[-1].span.stop))
     if len(cotangents) < WORTH_IT or found.size > CHUNK or habit.at_once == [False]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Program, Unavailable
-from gradcheck.errors import TargetError
+from gradcheck.errors import DerivativeError
 from gradcheck.evidence import probes
 from gradcheck.evidence.line import F64
 from gradcheck.seeds import generator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
 JITTERS = 6
+WHOLE = 2.0**24  # from here on numbers are whole since floats are
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 
 
@@ -55,7 +56,7 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
     """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
 
     The latter because an entry may be the small difference of terms as large as its neighbours: as large as they are, or as
-    the changes are that they make, where inputs differ much in size.
+    the changes are that they make, where inputs differ much in size. And what is no normal number has lost digits, or is lost.
     """
     whole = np.zeros(rows.shape)
     for leaf in program.leaves:
@@ -64,7 +65,8 @@ def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
         with np.errstate(over="ignore"):
             changes = np.max(part * scales, axis=1, keepdims=True, initial=0.0) / scales
         whole[:, leaf.span] = np.minimum(np.max(part, axis=1, keepdims=True, initial=0.0), changes)
-    slip = claim.eps * ROUNDING * (np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole)
+    size = np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole
+    slip = ROUNDING * (claim.eps * size + probes.smallest(claim.eps) / claim.eps)
     return Rows(claim.method, rows, slip, slip, claim.eps, claim)
 
 
@@ -75,7 +77,7 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], columns: Colum
         columns: how to ask a claim in forward mode, beside another claim; None: such claims are left out.
 
     Raises:
-        TargetError: where a derivative of the user's own raises.
+        DerivativeError: where a derivative of the user's own raises.
     """
     found: list[Rows] = []
     for claim, twin in asked(program, only_vjp=columns is None):
@@ -118,14 +120,14 @@ def remarked(claim: Claim, notes: list[str]) -> Iterator[None]:
     """Note that a claim is not available, where it may be.
 
     Raises:
-        TargetError: where that is the user's fault.
+        DerivativeError: where that is the user's fault.
     """
     try:
         yield
     except Unavailable as why:
         if not claim.optional:
             frames = user_frames(why.__cause__) if why.__cause__ else ""
-            raise TargetError(f"the {claim.method} derivative cannot be computed: {why}", frames) from None
+            raise DerivativeError(f"the {claim.method} derivative cannot be computed: {why}", frames) from None
         note = f"{claim.method} not available: {why}"
         if note not in notes:
             notes.append(note)
@@ -158,7 +160,7 @@ def points_around(point: F64, eps: float, name: str, count: int) -> Iterator[F64
     """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream."""
     for k in range(count):
         signs = generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
-        signs[point == np.round(point)] = 0.0
+        signs[(point == np.round(point)) & (np.abs(point) < WHOLE)] = 0.0
         yield point * (1 + eps * signs)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.restricted import restricted
-from gradcheck.checks import claims, demotion, full, further, gates, joint, linear, partials, probe
+from gradcheck.checks import claims, demotion, empty, full, further, gates, joint, linear, partials, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
 from gradcheck.evidence import brief
@@ -71,6 +71,8 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     if gate.stop:
         if gate.stop is Reason.NONDETERMINISTIC and options.tries("primal") and program.layer is not None:
             contracts = (*contracts, *_way_by_grad_mode(program.layer, label))
+        if gate.stop is Reason.EMPTY and options.tries(empty.NAME):
+            contracts = (*contracts, *empty.examine(program))
         return Finding(
             contracts=contracts,
             notes=program.notes,

@@ -7,11 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Claim, Leaf, Unavailable
-from gradcheck.checks import beside, claims, culprit, diagnosis, groups, own_dtype, partials, picture, self_test, straight
+from gradcheck.backends.program import COMPLEX_STEP, Claim, Leaf, Unavailable
+from gradcheck.checks import (
+    beside,
+    claims,
+    culprit,
+    diagnosis,
+    groups,
+    overflow,
+    own_dtype,
+    partials,
+    picture,
+    self_test,
+    straight,
+)
 from gradcheck.checks.claims import Rows
 from gradcheck.checks.rows import comparison, output_leaf, resolution_of, told
 from gradcheck.checks.sheet import Along, Compared, Sheet, look, settle
+from gradcheck.evidence import probes
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
@@ -63,8 +76,15 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
     if any(np.any(c.code > 0) for c in first):
         fine = claims.jittered(fine, program, cotangents)
     found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
-    found = [_not_smooth(bench, s, c, fine, cotangents) for s, c in zip(sheets, found, strict=True)]
+    found = [_not_smooth(bench, s, _numbers_only(bench, s, c), fine, cotangents) for s, c in zip(sheets, found, strict=True)]
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
+
+
+def _numbers_only(bench: Bench, sheet: Sheet, c: Compared) -> Compared:
+    """Excuse claims that are not finite where the derivative is no number, either."""
+    units = partials.displacements(bench.program, sheet.leaf)
+    beyond = overflow.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units)
+    return overflow.excused(c, beyond, Reason.SINGULAR)
 
 
 def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Comparison:
@@ -131,7 +151,7 @@ def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows |
         if bench.program.complex_step is not None:
             notes.append(f"complex-step not available: {why}")
         return None
-    error = ROUNDING * 2.0**-52 * np.abs(rows)
+    error = ROUNDING * (2.0**-52 * np.abs(rows) + probes.smallest(2.0**-52) / COMPLEX_STEP)
     found = Rows("complex-step", rows, error, error, 2.0**-52)
     for sheet in sheets:
         c = settle(sheet, partials.along_entries(bench.program, sheet.leaf, found), default_rtol(found.eps), demanded=False)
@@ -158,6 +178,7 @@ def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotange
         c = own_dtype.within_last_bits(c, (floors[0] + floors[1])[:, sheet.leaf.span])
         dull = (c.code == 2) & (sheet.bound / units > rtol * c.sides.scale) & np.isfinite(c.sides.claim)
         c.code[dull], c.seen[dull] = 1, Reason.METHODS_DISAGREE
+        c = _numbers_only(bench, sheet, c)
         kink = ~np.isnan(sheet.low)
         c.code[kink], c.seen[kink] = 0, Reason.KINK_SUBGRADIENT
         return c

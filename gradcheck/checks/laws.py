@@ -22,7 +22,6 @@ import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
 from gradcheck.checks import claims, demotion, directional
-from gradcheck.checks.linear import smallest
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import probes
@@ -182,7 +181,7 @@ def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     apart, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    allowed = UNITS * (eps * np.maximum(_largest(bench, size), law.size / _scales(bench, size)) + smallest(eps))
+    allowed = UNITS * (eps * np.maximum(_largest(bench, size), law.size / _scales(bench, size)) + probes.smallest(eps))
     whole = _largest(bench, scale)
     if np.any(apart > allowed):
         allowed = allowed + UNITS * (_spread(program.point, law, eps) + demotion.noise(bench) * _largest(bench, size))

@@ -9,9 +9,9 @@ import numpy as np
 
 from gradcheck.backends.program import EPS, Unavailable
 from gradcheck.checks import claims, demotion, partials
-from gradcheck.checks.evaluator import PRECISE
 from gradcheck.checks.outputs import outlook
 from gradcheck.errors import TargetError
+from gradcheck.evidence import probes
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import generator
 
@@ -47,7 +47,7 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
     weights = generator(0, "linear", bench.label).uniform(0.5, 2.0, len(cotangents))
     try:
         together = weights @ cotangents
-        unit = 2.0 ** -np.round(np.log2(np.sqrt(np.mean(together**2))))  # of about size 1 a backward is asked in its daily work
+        unit = 2.0 ** -np.round(np.log2(probes.scale_of(together)))  # of about size 1 a backward is asked in its daily work
         *apiece, opposite, summed = claim.vjp(program.point, np.vstack([cotangents, -unit * together, together]))
     except (Unavailable, TargetError):
         return None  # told elsewhere
@@ -61,7 +61,7 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
     slopes = partials.output_slopes(program, setting)[0]  # terms as large as the outputs may cancel in a derivative
     for leaf in bench.leaves:
         largest = np.max(size[leaf.span], initial=0.0)
-        least = UNITS * (eps * largest + smallest(eps) * max(1.0, 1 / unit))
+        least = UNITS * (eps * largest + probes.smallest(eps) * max(1.0, 1 / unit))
         last = least + UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
         excess = np.maximum(_finite(apart[leaf.span]) - last, _finite(scaled[leaf.span]) - least)
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
@@ -78,11 +78,6 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
 
 def _finite(apart: F64) -> F64:
     return np.nan_to_num(apart, nan=0.0, posinf=0.0)
-
-
-def smallest(eps: float) -> float:
-    """The spacing of the smallest numbers in a dtype of relative spacing `eps`."""
-    return float(np.finfo(np.float32 if eps > PRECISE else np.float64).smallest_subnormal)
 
 
 def _told(claim: Claim, at: str, values: tuple[float, float, float]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks import claims, partials
+from gradcheck.checks import claims, overflow, partials
 from gradcheck.checks.evaluator import Evaluator, setting_for
 from gradcheck.checks.sheet import Along, Compared, measure, settle
 from gradcheck.results import Reason
@@ -43,6 +43,7 @@ def against_twin(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64) -> Compa
         found = partials.against_rows(leaf, rough, fine, rtol, demanded=bench.demanded)
     # the twin is proved: a difference within the last bits of the outputs is all that this dtype can show
     found = within_last_bits(found, floor[:, leaf.span])
+    found = overflow.excused(found, overflow.of_dtype(rows.fine.rows[:, leaf.span], leaf.dtype), Reason.DTYPE_DEPENDENT)
     if np.any(found.code == 2) and not _wrong_in_own_dtype(bench, leaf, rough, found, rtol):
         seen = found.seen.copy()
         seen[found.code == 2] = Reason.DTYPE_DEPENDENT

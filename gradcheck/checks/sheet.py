@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcheck import listening
 from gradcheck.backends.program import Leaf
-from gradcheck.evidence import central, hidden, ladder
+from gradcheck.evidence import central, hidden, ladder, probes
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
 from gradcheck.results import Reason, Whereabouts
 from gradcheck.verdict.compare import Sides, flat_here, judge, suspicion
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
 WIDE = 2.0**-6  # of an entry's scale: values that stand still there come in steps by themselves, as of an arg-max
 MANY = 64  # lines
+UNDERFLOW = 64.0  # of the smallest numbers of a dtype: what may be lost in a difference of values
 CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
 
 
@@ -222,8 +223,14 @@ def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared
     inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
     code[kink] = np.where(inside, 0, 2)[kink]
     seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
+    code[(code == 2) & (s.apart <= _underflow(sheet)) & np.isfinite(s.claim)] = 1
     doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
     return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
+
+
+def _underflow(sheet: Sheet) -> float:
+    """A slope that may be lost among the smallest numbers that the function can return."""
+    return UNDERFLOW * probes.smallest(sheet.eps) / min(setting.finest for setting in sheet.settings)
 
 
 def _stands_still(stories: NDArray[np.object_]) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ CONFIG = typer.Option("--config", help="A pyproject.toml or gradcheck.toml. Defa
 
 
 @dataclass(frozen=True)
-class What:
+class Named:
     """What to check."""
 
     inputs: Annotated[Texts, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")] = None
@@ -32,6 +32,12 @@ class What:
     jvp: Annotated[Text, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None
     wrt: Annotated[Texts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None
     framework: Annotated[Text, typer.Option(help="numpy or torch, where the code does not tell.")] = None
+
+
+@dataclass(frozen=True)
+class What(Named):
+    """What to check."""
+
     optimizer: Annotated[
         Text, typer.Option(help="module:name of a step(parameters, gradients, learning_rate), or torch.optim:Adam.")
     ] = None
@@ -41,29 +47,35 @@ class What:
 
 
 @dataclass(frozen=True)
-class How:
+class Drawn:
     """How to check."""
 
-    trials: Annotated[int | None, typer.Option(help="How many times inputs are drawn. Default: 1.")] = None
     seed: Annotated[int | None, typer.Option(help="Of all random numbers. Default: 0.")] = None
     rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None
     dtype: Annotated[Text, typer.Option(help="Of drawn inputs and constructed modules.")] = None
-    mode: Annotated[
-        Text, typer.Option(help="auto, full (every partial derivative) or probe (random directions). Default: auto.")
-    ] = None
     dim: Annotated[Texts, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None
-    budget: Annotated[Text, typer.Option(help="What a trial may take before random directions do. Default: 30s.")] = None
-    memory: Annotated[Text, typer.Option(help="What a trial may hold besides the target: 500MB. Default: 2GiB.")] = None
     contracts: Annotated[
         bool | None, typer.Option("--contracts/--no-contracts", help="Try what else a derivative must honour. Default: yes.")
     ] = None
     contract: Annotated[Texts, typer.Option(help="A contract to try besides, by its name, such as compile. Repeatable.")] = None
     no_contract: Annotated[Texts, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None
-    by_layer: Annotated[
-        bool | None, typer.Option("--by-layer/--no-by-layer", help="Also check every layer of a module by itself.")
-    ] = None
     straight_through: Annotated[
         bool | None, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class How(Drawn):
+    """How to check."""
+
+    trials: Annotated[int | None, typer.Option(help="How many times inputs are drawn. Default: 1.")] = None
+    mode: Annotated[
+        Text, typer.Option(help="auto, full (every partial derivative) or probe (random directions). Default: auto.")
+    ] = None
+    budget: Annotated[Text, typer.Option(help="What a trial may take before random directions do. Default: 30s.")] = None
+    memory: Annotated[Text, typer.Option(help="What a trial may hold besides the target: 500MB. Default: 2GiB.")] = None
+    by_layer: Annotated[
+        bool | None, typer.Option("--by-layer/--no-by-layer", help="Also check every layer of a module by itself.")
     ] = None
     checks: Annotated[Text, typer.Option(help="Further checks, with commas: differential, descent, laws, sensitivity.")] = None
 
@@ -135,7 +147,7 @@ def configured(path: str | None) -> Config:
 
 
 def requested(
-    targets: Sequence[str], what: What, keyword: str | None = None, entries: Sequence[Entry] = (), root: str = ""
+    targets: Sequence[str], what: Named, keyword: str | None = None, entries: Sequence[Entry] = (), root: str = ""
 ) -> Request:
     """The request that was typed, beside the targets that are configured."""
     from gradcheck.run.plan import Request
@@ -148,15 +160,15 @@ def requested(
         claims=tuple((kind, getattr(what, kind)) for kind in kinds if getattr(what, kind)),
         wrt=tuple(what.wrt or ()),
         framework=what.framework,
-        optimizer=what.optimizer,
-        partners=tuple(what.partner or ()),
+        optimizer=getattr(what, "optimizer", None),
+        partners=tuple(getattr(what, "partner", None) or ()),
         keyword=keyword,
         entries=tuple(entries),
         root=root,
     )
 
 
-def options_given(how: How) -> dict[str, Any]:
+def options_given(how: Drawn) -> dict[str, Any]:
     """Those of Options that were typed, by name.
 
     Raises:

@@ -62,7 +62,7 @@ def run(
     shown: Shown,
 ) -> None:
     """Check derivatives."""
-    with messages(), _undisturbed() as ending:
+    with messages(), undisturbed() as ending:
         chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
         result = _carried_out(chosen, ending)
         try:
@@ -131,7 +131,7 @@ def _carried_out(chosen: Chosen, ending: Callable[[], None]) -> RunResult:
             nothing(request)
         part = Shard(index, total, tuple(case.name for case in cases))
         own = shard.taken(cases, part)
-        with _progress(len(own)) as started:
+        with progress(len(own)) as started:
             found = run_cases(
                 own,
                 chosen.options,
@@ -165,7 +165,7 @@ def exit_code(run: RunResult, *, strict: bool) -> int:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[Callable[[], None]]:
+def undisturbed() -> Iterator[Callable[[], None]]:
     """Yield what makes this process deaf to Ctrl-C until the end of the block: what was found is then put away whole."""
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
@@ -204,7 +204,7 @@ def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Case], None]]:
+def progress(total: int) -> Iterator[Callable[[Case], None]]:
     """A bar on stderr; nothing off a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None

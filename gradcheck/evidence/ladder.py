@@ -314,12 +314,13 @@ def _one_sided(h: F64, right: F64, left: F64, noise: F64, nearby: float) -> _One
     for side in (right, left):
         start = _fine_run(np.isfinite(side))
         if h.size - start >= PLATEAU + 2:
-            diverges = _diverges(h[start:], side[start:], noise[start:])
+            jumps = smoothness.stays(side, noise)
+            diverges = jumps or _diverges(h[start:], side[start:], noise[start:])
             found = None if diverges else _plateau_one_sided(h[start:], side[start:], noise[start:])
             if found:
                 return _smooth(found, nearby, shape="one-sided")
-            singular = smoothness.Shape.SINGULAR.value
-            return _One(float(side[-1] / h[-1]), np.inf, nearby, reason=Reason.SINGULAR, shape=singular)
+            reason, shape = (Reason.JUMP, "jump") if jumps else (Reason.SINGULAR, smoothness.Shape.SINGULAR.value)
+            return _One(float(side[-1] / h[-1]), np.inf, nearby, reason=reason, shape=shape)
     return _One(np.nan, np.inf, nearby, reason=Reason.NOT_FINITE_NEARBY)
 
 

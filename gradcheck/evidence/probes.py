@@ -14,13 +14,14 @@ MODERATE = 1e-100  # nothing between this and its inverse over- or underflows wh
 TINY = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
 LEAST = 0.5  # of its scale: how far an even tangent moves each entry, at least
 PIECE = 2**16  # numbers that are worked on at a time: they stay in the cache
+LEAST_NORMAL = 2.0**-1022  # of smaller numbers there is no small part: such an entry moves as if it were zero
 SMALL = 1e-3  # of the leaf's RMS: below that an entry has a scale of its own
 
 
 def scale_of(x: F64) -> float:
-    """Root mean square of a leaf, 1 where it is all zero; safe against overflow."""
+    """Root mean square of a leaf, 1 where it is all zero or next to it; safe against overflow."""
     largest = max(float(np.max(x, initial=0.0)), -float(np.min(x, initial=0.0)))
-    if largest == 0 or not math.isfinite(largest):
+    if largest < LEAST_NORMAL or not math.isfinite(largest):
         return 1.0
     if x.size > PIECE and MODERATE < largest < 1 / MODERATE:  # without a copy
         return math.sqrt(float(np.dot(x, x)) / x.size)
@@ -34,7 +35,12 @@ def scales_of(x: F64) -> F64:
     """
     leaf = scale_of(x)
     size = np.abs(x)
-    return np.where((size > 0) & (size < SMALL * leaf), size, leaf)
+    return np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf)
+
+
+def smallest(eps: float) -> float:
+    """The spacing of the smallest numbers in a dtype of relative spacing `eps`; of float32 for those that are coarser."""
+    return float(np.finfo(np.float64 if eps <= 2.0**-52 else np.float32).smallest_subnormal)
 
 
 def finest_step(eps: float) -> float:
@@ -50,8 +56,8 @@ def exact(u: F64, x: F64, eps: float) -> F64:
     exactly this tangent. Where an entry crosses a power of two on its way, its last bit may be lost all the same; the
     measured noise allows for that.
     """
-    _, exponent = np.frexp(np.abs(x) + np.abs(u))
-    unit = np.ldexp(eps / finest_step(eps), exponent)
+    _, exponent = np.frexp(np.abs(x) / 2 + np.abs(u) / 2)
+    unit = np.ldexp(eps / finest_step(eps), exponent + 1)
     rounded = np.round(u / unit) * unit
     return np.where((rounded == 0) & (u != 0), np.copysign(unit, u), rounded)
 
@@ -90,7 +96,7 @@ def even(rng: np.random.Generator, x: F64, out: F64) -> None:
         np.multiply(u, leaf, out=out[piece])
         size = np.abs(x[piece])
         small = np.flatnonzero(size < SMALL * leaf)
-        small = small[size[small] > 0]
+        small = small[size[small] >= LEAST_NORMAL]
         out[piece][small] = u[small] * size[small]
 
 

@@ -30,7 +30,7 @@ def classify(h: F64, right: F64, left: F64, noise: F64) -> Shape:
     stand out of the noise decide: a kink at a distance shows order 1 only at the steps that reach it, and none below. A jump
     is also what stays the same however fine the step (at the middle of a symmetric jump S vanishes).
     """
-    if _stays(right, noise) or _stays(left, noise):
+    if stays(right, noise) or stays(left, noise):
         return Shape.JUMP
     second = right - left
     clear = np.abs(second) > 4 * noise
@@ -54,7 +54,7 @@ def classify(h: F64, right: F64, left: F64, noise: F64) -> Shape:
     return Shape.JUMP if order < 0.2 else Shape.SINGULAR
 
 
-def _stays(difference: F64, noise: F64) -> bool:
+def stays(difference: F64, noise: F64) -> bool:
     """Whether a difference no longer changes as the step falls, over the four finest steps."""
     tail = difference[-4:]
     return bool(tail.size == 4 and np.all(np.abs(tail) > noise[-4:]) and np.ptp(tail) <= 0.01 * np.abs(tail[-1]))

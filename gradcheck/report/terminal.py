@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import further, layers, story, words
+from gradcheck.report import further, layers, search, story, words
 from gradcheck.report.words import number
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 
@@ -64,7 +64,8 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     for of_leaf in words.by_leaf(result.comparisons):
         yield from _explained(of_leaf)
     yield from _contracts(result.contracts, all_=verbosity >= VERBOSE)
-    if (not result.comparisons and not result.layers) or result.verdict is Verdict.ERROR:
+    found_nothing = result.search is not None and result.verdict is Verdict.PASS
+    if (not result.comparisons and not result.layers and not found_nothing) or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
     yield from _layers(result, verbosity)
     for check in result.checks:
@@ -77,6 +78,7 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     for intent in result.intents:
         if intent.kind not in (result.expect, "known"):
             yield _indented(Text(f"declared: {words.meant(intent, result)}", "dim"))
+    yield from search.blocks(result)
 
 
 def _contracts(contracts: tuple[Contract, ...], *, all_: bool) -> Iterator[RenderableType]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradcheck.errors import GradientError, UsageError
 from gradcheck.options import Options, overridden
-from gradcheck.results import CheckResult
+from gradcheck.results import CheckResult, Reason, Verdict
 from gradcheck.run.one import check_case
 from gradcheck.targets.case import Case, claims, declared_on, source_of
 from gradcheck.targets.intent import Named, declared
@@ -67,6 +67,54 @@ def check(
     Raises:
         UsageError: where inputs or options do not fit the target.
     """
+    case = case_of(
+        fn,
+        *inputs,
+        gradient=gradient,
+        jacobian=jacobian,
+        vjp=vjp,
+        jvp=jvp,
+        reference=reference,
+        wrt=wrt,
+        kwargs=kwargs,
+        init=init,
+        framework=framework,
+        expect=expect,
+        because=because,
+        detached=detached,
+        tolerates=tolerates,
+        nondeterministic=nondeterministic,
+        name=name,
+    )
+    chosen = overridden(Options(), options)
+    told = ", ".join(f"{option}={value!r}" for option, value in {"seed": chosen.seed, **options}.items())
+    return replace(check_case(case, chosen, alone=True), replay=f"the same call with {told}")
+
+
+def case_of(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    gradient: Callable[..., Any] | None = None,
+    jacobian: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    wrt: str | tuple[str, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | None = None,
+    framework: str | None = None,
+    expect: str = "pass",
+    because: str = "",
+    detached: Named = (),
+    tolerates: Named = (),
+    nondeterministic: str = "",
+    name: str | None = None,
+) -> Case:
+    """The case that these arguments of `check` describe: the target's own declared one, where no inputs are given.
+
+    Raises:
+        UsageError: where they do not fit the target.
+    """
     if not callable(fn):
         raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
     if reference is not None:
@@ -102,13 +150,15 @@ def check(
         if len(cases) > 1:
             raise UsageError(f"{title} has {len(cases)} declared cases: give inputs, or run them with `gradcheck run`")
         case = replace(cases[0], name=title, target=title, file=file, line=line)
-    chosen = overridden(Options(), options)
-    told = ", ".join(f"{option}={value!r}" for option, value in {"seed": chosen.seed, **options}.items())
-    return replace(check_case(case, chosen, alone=True), replay=f"the same call with {told}")
+    return case
 
 
-def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> CheckResult:
+def assert_gradients(fn: Callable[..., Any], *inputs: Any, drawn: bool = False, **arguments: Any) -> CheckResult:
     """Like `check`, for tests: returns the result where it is ok, raises where it is not.
+
+    Args:
+        drawn: the inputs come from Hypothesis, and not all of them are sensible: those that the function raises on are
+            discarded, and INCONCLUSIVE passes.
 
     Raises:
         GradientError: with the table as message, where the outcome is not PASS. It is an AssertionError.
@@ -116,7 +166,11 @@ def assert_gradients(fn: Callable[..., Any], *inputs: Any, **arguments: Any) -> 
     """
     __tracebackhide__ = True
     result = check(fn, *inputs, **arguments)
-    if not result.ok:
+    if drawn and result.reason is Reason.TARGET_RAISED:
+        from hypothesis import reject
+
+        reject()
+    if not (result.ok or (drawn and result.outcome is Verdict.INCONCLUSIVE)):
         raise GradientError(f"\n{result}", result)
     return result
 

@@ -15,7 +15,7 @@ import numpy as np
 from gradcheck.backends.state import preserved, settled
 from gradcheck.checks import detached, sensitivity
 from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.errors import ClaimError, InputError, TargetError, UsageError
+from gradcheck.errors import ClaimError, DerivativeError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import (
     SEVERITY,
@@ -77,11 +77,10 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     )
     with preserved():
         try:
-            _refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
+            refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
             found = _examined(case, options, blank, command)
         except TargetError as error:
-            reason = Reason.BAD_CLAIM if isinstance(error, ClaimError) else Reason.TARGET_RAISED
-            found = replace(blank, reason=reason, message=str(error), traceback=error.frames)
+            found = replace(blank, reason=_reason(error), message=str(error), traceback=error.frames)
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -93,7 +92,19 @@ def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResu
         return failed_to_start(case, options, error)
 
 
-def _refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
+def _reason(error: TargetError) -> Reason:
+    """What kind of ERROR an exception stands for."""
+    if isinstance(error, ClaimError):
+        return Reason.BAD_CLAIM
+    return Reason.DERIVATIVE_RAISED if isinstance(error, DerivativeError) else Reason.TARGET_RAISED
+
+
+def refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
+    """Say that a size is named which no input has.
+
+    Raises:
+        InputError: with the names that there are.
+    """
     names = named_sizes([*case.values, *annotated(case.fn)])
     unknown = sorted(set(dims) - names)
     if unknown:
@@ -121,24 +132,62 @@ def failed_to_start(case: Case, options: Options, error: BaseException) -> Check
 
 
 def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
-    leaves = [x for value in (*case.values, *defaults_of(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
-    name = case.framework or frameworks.infer(case.fn, leaves)
-    if name not in frameworks.FRAMEWORKS:
-        raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
+    name = framework_of(case)
     if case.detached and name != "torch":
         raise InputError(f"detached= is for torch targets, and {case.name} is of {name}: name the other inputs in wrt=")
-    backend = _backend(name)
-    constructed = case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
-    dtype = options.dtype or backend.default_dtype(case.fn) or _dtype_of_specs(case) or "float64"
+    backend = backend_of(name)
+    dtype = options.dtype or natural_dtype(backend, case) or "float64"
     with ExitStack() as stack:
         for function in (case.fn, *options.partners):
             stack.enter_context(backend.kept(function))
-        findings, layers = _trials(backend, case, options, dtype, constructed, command)
+        findings, layers = _trials(backend, case, options, dtype, command)
     found = merged(blank, findings, name)
     return with_layers(found, layers) if layers else found
 
 
-def _backend(name: str) -> ModuleType:
+def framework_of(case: Case) -> str:
+    """The framework that a case says, or that its inputs and its code tell.
+
+    Raises:
+        InputError: where that is none of those supported, or cannot be told.
+    """
+    leaves = [x for value in (*case.values, *defaults_of(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
+    name = case.framework or frameworks.infer(case.fn, leaves)
+    if name not in frameworks.FRAMEWORKS:
+        raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
+    return name
+
+
+def natural_dtype(backend: ModuleType, case: Case) -> str | None:
+    """The dtype that a module has, or a module class is to be made in; None where nothing says."""
+    found: str | None = backend.default_dtype(case.fn) or _dtype_of_specs(case)
+    return found
+
+
+def constructed(case: Case) -> bool:
+    """Whether the target is made from a class or a factory first."""
+    return case.init is not None or kind_of(case.fn) is Kind.MODULE_CLASS
+
+
+def opened(
+    backend: ModuleType, case: Case, dtype: str, *, seed: int, trial: int = 0, command: str | None = None
+) -> tuple[Any, Inputs]:
+    """The target that is called, constructed where it must be, and its inputs, specs among them.
+
+    Raises:
+        InputError: where inputs are missing or superfluous.
+        TargetError: where the constructor raises.
+    """
+    target = _constructed(backend, case, dtype, seed, trial) if constructed(case) else case.fn
+    return target, resolve(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)
+
+
+def backend_of(name: str) -> ModuleType:
+    """What evaluates targets of a framework.
+
+    Raises:
+        UsageError: where the framework is not installed.
+    """
     try:
         return importlib.import_module(f"gradcheck.backends.{name}")
     except ModuleNotFoundError as error:
@@ -146,14 +195,12 @@ def _backend(name: str) -> ModuleType:
 
 
 def _trials(
-    backend: ModuleType, case: Case, options: Options, dtype: str, constructed: bool, command: str | None
+    backend: ModuleType, case: Case, options: Options, dtype: str, command: str | None
 ) -> tuple[list[Finding], tuple[LayerResult, ...]]:
-    target, findings, layers = case.fn, list[Finding](), tuple[LayerResult, ...]()
+    findings, layers = list[Finding](), tuple[LayerResult, ...]()
     for trial in range(options.trials):
         settled(generator(options.seed, case.stream, trial, "global"))
-        if constructed:
-            target = _constructed(backend, case, dtype, options.seed, trial)
-        inputs = resolve(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)
+        target, inputs = opened(backend, case, dtype, seed=options.seed, trial=trial, command=command)
         drawn = draw_inputs(
             inputs,
             case=case.stream,
@@ -170,7 +217,7 @@ def _trials(
                 if any(layer.verdict in by_layer.BAD for layer in layers):
                     return [Finding(stop=Reason.LAYER_WRONG)], layers
             findings.append(_tried(backend, case, target, drawn, options, trial))
-        if not (constructed or has_specs(inputs)) or findings[-1].stop:
+        if not (constructed(case) or has_specs(inputs)) or findings[-1].stop:
             break
     return findings, layers
 
@@ -251,7 +298,7 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         partials=findings[0].partials,
         notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
         details=tuple(dict.fromkeys(text for f in findings for text in f.details)),
-        message=stop.message if stop else "",
+        message=stop.message if stop and reason is stop.stop else "",
         framework=framework,
         mode=next((f.mode for f in findings if f.mode), ""),
         trials=len(findings),

@@ -38,6 +38,7 @@ def run(
     config: dict[str, Any] | None = None,
     started: Callable[[Case], None] = lambda _: None,
     ending: Callable[[], None] = lambda: None,
+    examine: Callable[..., CheckResult] = attempted,
 ) -> RunResult:
     """Check every case; one that breaks costs itself alone. Ctrl-C keeps what is finished.
 
@@ -53,6 +54,7 @@ def run(
         config: what the user chose, for the record.
         started: told of each case as it begins.
         ending: told when no further case will begin, because all are finished, or of Ctrl-C.
+        examine: what is done with a case in this process: (case, options, alone=) -> its result.
     """
     began = time.perf_counter()
     found: dict[int, CheckResult] = {}
@@ -66,9 +68,13 @@ def run(
         elif request is not None and ((jobs or 1) > 1 or timeout is not None):
             coming = parallel.results(cases, Work(request, options, alone), jobs=jobs or 1, **limits)
         else:
-            coming = _one_by_one(cases, options, alone, started)
+            coming = _one_by_one(cases, options, alone, started, examine)
         for number, result in coming:
-            found[number] = baseline.applied(replace(result, replay=replay(cases[number])), known or {})
+            told = replace(result, replay=result.replay or replay(cases[number]))
+            found[number] = baseline.applied(told, known or {})
+            if result.search and result.search.stopped == "interrupted":
+                interrupted = True
+                break
             if fail_fast and found[number].outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
@@ -87,11 +93,15 @@ def run(
 
 
 def _one_by_one(
-    cases: Sequence[Case], options: Options, alone: bool, started: Callable[[Case], None]
+    cases: Sequence[Case],
+    options: Options,
+    alone: bool,
+    started: Callable[[Case], None],
+    examine: Callable[..., CheckResult],
 ) -> Iterator[tuple[int, CheckResult]]:
     for number, case in enumerate(cases):
         started(case)
-        yield number, attempted(case, options, alone=alone)
+        yield number, examine(case, options, alone=alone)
 
 
 def environment() -> dict[str, str]:

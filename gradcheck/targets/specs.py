@@ -9,6 +9,7 @@ what is not 0. Values keep away from nothing on purpose.
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,11 +71,20 @@ class Spec:
         if self.kind in ("one_hot", "simplex") and (not self.shape or self.shape[-1] == 0):
             raise SpecError(f"{self.kind}: expected at least one class, as in {self.kind}(4, 3) for 4 rows of 3 classes")
 
+    @property
+    def entries(self) -> int:
+        """How many entries a literal spec has."""
+        return math.prod(int(size) for size in self.shape)
+
     def __str__(self) -> str:
         """Return the text that parses to this spec again."""
+        return self.written(str)
+
+    def written(self, size: Callable[[Size], str]) -> str:
+        """The same with each size written in another way; `repr` makes it Python."""
         literal = self.kind == "array"
-        parts = [] if literal else [str(s) for s in self.shape]
-        parts += [repr(v) if literal else f"{k}={v!r}" for k, v in self.params]
+        parts = [] if literal else [size(s) for s in self.shape]
+        parts += [repr(_thawed(v)) if literal else f"{k}={v!r}" for k, v in self.params]
         parts += [f"dtype={self.dtype!r}"] if self.dtype and self.kind != "boolean" else []
         parts += [f"layout={self.layout!r}"] if self.layout != "contiguous" else []
         return f"{self.kind}({', '.join(parts)})"
@@ -186,6 +196,10 @@ def array(value: Any, dtype: str | None = None, layout: str = "contiguous") -> S
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    return [_thawed(v) for v in value] if isinstance(value, tuple) else value
 
 
 CONSTRUCTORS: dict[str, Callable[..., Spec]] = {

@@ -47,7 +47,7 @@ def rearranged(gradient: F64, rng: np.random.Generator) -> Iterator[tuple[str, F
 
 def _one_changed(flat: F64, size: float, something: float, rng: np.random.Generator) -> F64:
     """An entry of typical size or above is changed: a smaller one could change by that much unseen."""
-    weight = np.sum(flat**2, axis=(0, 2))
+    weight = np.sum((flat / (np.max(np.abs(flat), initial=0.0) or 1.0)) ** 2, axis=(0, 2))  # squares may overflow
     place = int(rng.choice(np.flatnonzero(weight >= (1 - EQUAL) * np.mean(weight))))
     spoilt = flat.copy()
     spoilt[:, place] = spoilt[:, place] * (1 + size) if weight[place] else something

@@ -125,7 +125,7 @@ def test_a_backward_that_raises_is_an_error_with_the_users_frames_alone():
             raise ValueError("no backward today")
 
     result = gradcheck.check(Raises, normal(3))
-    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.DERIVATIVE_RAISED)
     assert "the backward pass raised ValueError: no backward today" in result.message
     assert "test_torch.py" in result.traceback
     assert "gradcheck/backends" not in result.traceback

@@ -30,6 +30,22 @@ def test_empty_inputs_are_inconclusive_and_named():
     assert "x has no entry" in result.message
 
 
+@pytest.mark.parametrize(("over", "found"), [(lambda n: n, "FAIL"), (lambda n: max(n, 1), "INCONCLUSIVE")])
+def test_of_no_output_the_gradient_of_what_rows_share_must_be_zero(over, found):
+    def vjp(v, x, w):
+        return v * w, (v * x).sum(0) / over(len(x))
+
+    result = gradcheck.check(lambda x, w: x * w, normal(0, 3), normal(3), vjp=vjp, wrt=("x", "w"), framework="numpy")
+    assert result.verdict.value == found
+    assert ("the gradient at w[0] is nan in place of 0" in str(result)) is (found == "FAIL")
+
+
+def test_a_derivative_that_raises_where_there_is_no_entry_is_an_error():
+    result = gradcheck.check(lambda x: x**2, normal(0), vjp=lambda v, x: v * 2 * x / x[0], framework="numpy")
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.DERIVATIVE_RAISED)
+    assert "vjp= raised IndexError" in result.message
+
+
 def test_a_little_randomness_is_counted_as_noise():
     rng = np.random.default_rng(0)
     result = gradcheck.check(lambda x: np.sum(x**2) + 1e-9 * rng.standard_normal(), normal(3), gradient=lambda x: 2 * x)

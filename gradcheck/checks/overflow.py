@@ -1,0 +1,39 @@
+"""Derivatives that are no numbers of their dtype: of them a claim can only be infinite, or NaN where it meets a zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.evidence.probes import LEAST_NORMAL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradcheck.checks.sheet import Compared
+    from gradcheck.evidence.line import F64
+    from gradcheck.results import Reason
+
+LARGEST = {"float16": 65504.0, "float32": 2.0**128, "bfloat16": 2.0**128, "complex64": 2.0**128}
+
+
+def of_dtype(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
+    """Entries of a leaf, (n,), one of whose derivatives, (C, n), is beyond the numbers of a dtype."""
+    return np.asarray(np.any(np.abs(derivatives) >= LARGEST.get(dtype, np.inf), axis=0))
+
+
+def of_evidence(x: F64, along: F64, units: F64) -> NDArray[np.bool_]:
+    """The same in float64, by slopes along lines that move an entry by `units` each; denormal entries may have any."""
+    with np.errstate(all="ignore"):
+        beyond = of_dtype(along / units, "float64")
+    return np.asarray(beyond | ((x != 0) & (np.abs(x) < LEAST_NORMAL)))
+
+
+def excused(c: Compared, beyond: NDArray[np.bool_], reason: Reason) -> Compared:
+    """What was held against claims that are not finite of such entries decides nothing."""
+    lost = (c.code == 2) & ~np.isfinite(c.sides.claim) & beyond
+    seen = c.seen.copy()
+    seen[lost] = reason
+    return replace(c, code=np.where(lost, 1, c.code).astype(np.int8), seen=seen)

@@ -1,0 +1,79 @@
+"""`gradcheck fuzz`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradcheck.cli.app import Targets, app, messages, nothing
+from gradcheck.cli.choices import Drawn, Named, Shown, options_given, recorded, requested
+from gradcheck.cli.groups import grouped, typed
+from gradcheck.cli.run import exit_code, progress, report, undisturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.options import Options
+    from gradcheck.results import CheckResult, RunResult
+    from gradcheck.run.fuzz.space import Example
+    from gradcheck.targets.case import Case
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How to search."""
+
+    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 200
+    budget: Annotated[str, typer.Option(help="What the search through a case may take: 60s, 5min.")] = "60s"
+    keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
+
+
+@app.command()
+@grouped
+def fuzz(target: Targets = None, *, what: Named, how: Drawn, searched: Searched, shown: Shown) -> None:
+    """Search for the input that breaks a derivative."""
+    with messages(), undisturbed() as ending:
+        result = _carried_out(target or [], what, how, searched, ending)
+        report(result, shown)
+    raise typer.Exit(exit_code(result, strict=False))
+
+
+def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched, ending: Callable[[], None]) -> RunResult:
+    from gradcheck.options import Options, overridden
+    from gradcheck.run.fuzz.search import attempted_search
+    from gradcheck.run.plan import plan, replay_command, seconds
+    from gradcheck.run.runner import run as run_cases
+
+    request, budget = requested(targets, what, searched.keyword), seconds(searched.budget)
+    options = overridden(Options(), options_given(how))
+
+    def replay(case: Case, options: Options, example: Example) -> str:
+        """The command that checks an example."""
+        from gradcheck.run.fuzz.pasted import texts_of
+        from gradcheck.run.one import constructed
+
+        told = replace(what, inputs=list(texts_of(example)), wrt=list(example.wrt) if example.wrt else what.wrt)
+        plain = replace(how, seed=None, dim=None, dtype=example.dtype if constructed(case) else how.dtype)
+        return replay_command(options, [*typed(told), *typed(plain)])(case)
+
+    def examine(case: Case, options: Options, *, alone: bool) -> CheckResult:
+        return attempted_search(case, options, count=searched.examples, budget=budget, alone=alone, replay=replay)
+
+    with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+        cases = plan(request)
+        if not cases:
+            nothing(request)
+        with progress(len(cases)) as started:
+            return run_cases(
+                cases,
+                options,
+                replay=lambda _: "",
+                config={**recorded(request, options), "examples": searched.examples, "budget": budget},
+                started=started,
+                ending=ending,
+                examine=examine,
+            )

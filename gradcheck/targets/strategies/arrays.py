@@ -1,0 +1,134 @@
+"""Arrays: sizes with 0 and 1 among them, values of one temper each, and memory layouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from gradcheck.errors import SpecError
+from gradcheck.seeds import generator
+from gradcheck.targets import sizes, specs
+from gradcheck.targets.specs import LAYOUTS, Spec
+from gradcheck.targets.strategies.elements import anywhere, ordinary, special
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Dims = Mapping[str, tuple[int, int]]
+SIZES = (0, 4)  # of a dimension whose size has a name and no range
+ONE_BY_ONE = 64  # entries: of larger arrays a few are drawn, the rest comes from a seed
+SPRINKLED = 4  # so many
+POOL = 2  # numbers that an array full of ties is made of
+BY_SEED = ("spd", "orthogonal", "triangular", "sparse", "ones", "zeros", "eye", "array")  # as specs draw them
+
+
+def size(name: str, dims: Dims) -> st.SearchStrategy[int]:
+    """The size behind a name: the same for every array of an example."""
+    return st.shared(st.integers(*dims.get(name, SIZES)), key=f"gradcheck size {name}")
+
+
+@st.composite
+def literals(draw: Draw, spec: Spec, dims: Dims, dtype: str) -> Spec:
+    """A literal spec with the values, the dtype and the layout of one array.
+
+    Args:
+        dims: ranges of named sizes, both ends included.
+        dtype: where the spec names none.
+    """
+    shape = _shape(draw, spec, dims)
+    dtype = spec.dtype or dtype
+    values = _values(draw, spec, shape, dtype)
+    layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(shape)))
+    return literal(specs.laid_out(values, layout), layout)
+
+
+def literal(values: NDArray[Any], layout: str = "contiguous") -> Spec:
+    """The spec of exactly these values."""
+    if not values.size:
+        return specs.zeros(*values.shape, dtype=values.dtype.name, layout=layout)
+    return specs.array(values.tolist(), dtype=values.dtype.name, layout=layout)
+
+
+def _shape(draw: Draw, spec: Spec, dims: Dims) -> tuple[int, ...]:
+    try:
+        return tuple(s if isinstance(s, int) else sizes.evaluate(s, lambda n: draw(size(n, dims))) for s in spec.shape)
+    except SpecError:  # below 0
+        assume(False)
+        raise
+
+
+def _layouts(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The layouts that differ for a shape."""
+    if math.prod(shape) < 2:
+        return LAYOUTS[:1]
+    flat, one = sum(n > 1 for n in shape) < 2, shape[0] < 2
+    return tuple(layout for layout in LAYOUTS if not ((flat and layout == "transposed") or (one and layout == "expanded")))
+
+
+def _values(draw: Draw, spec: Spec, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    if spec.kind in ("one_hot", "simplex"):
+        assume(shape[-1] > 0)
+        rows = _one_hot if spec.kind == "one_hot" else _simplex
+        return rows(draw, shape).astype(dtype)
+    if spec.kind in BY_SEED or math.prod(shape) > ONE_BY_ONE:
+        seed = draw(st.integers(0, 2**16))
+        plain = specs.Spec(spec.kind, shape, spec.params, dtype)
+        found = specs.draw(plain, generator(seed, "strategies"), {}, dtype)
+        return _sprinkled(draw, spec, found) if spec.kind not in BY_SEED else found
+    count = math.prod(shape)
+    return np.array(draw(st.lists(_entries(draw, spec, dtype), min_size=count, max_size=count)), dtype).reshape(shape)
+
+
+def _sprinkled(draw: Draw, spec: Spec, values: NDArray[Any]) -> NDArray[Any]:
+    """With a few entries of an array replaced by drawn ones."""
+    entries = _entries(draw, spec, values.dtype.name)
+    places = st.dictionaries(st.integers(0, values.size - 1), entries, max_size=SPRINKLED)
+    for place, value in draw(places).items():
+        values.reshape(-1)[place] = value
+    return values
+
+
+def _entries(draw: Draw, spec: Spec, dtype: str) -> st.SearchStrategy[Any]:
+    """Where one array's entries come from: ordinary numbers, special ones among them, ties, or any number."""
+    params = dict(spec.params)
+    if spec.kind == "boolean":
+        return st.booleans()
+    if spec.kind == "integers":
+        low, high = params["low"], params["high"] - 1
+        tempers = [st.integers(low, high), st.sampled_from(sorted({low, high}))]
+    else:
+        tempers = _tempers(spec, dtype)
+    chosen = draw(st.sampled_from(tempers))
+    if draw(st.integers(0, 3)) < 3:
+        return chosen
+    return st.sampled_from(draw(st.lists(chosen, min_size=1, max_size=POOL)))
+
+
+def _tempers(spec: Spec, dtype: str) -> list[st.SearchStrategy[Any]]:
+    kind = np.dtype(dtype)
+    real = f"float{kind.itemsize * 4}" if kind.kind == "c" else dtype
+    params = dict(spec.params)
+    least = float(np.finfo(real).smallest_subnormal) if spec.kind == "positive" else -np.inf
+    low, high = params.get("low", least), params.get("high", np.inf)
+    usual = ordinary(low, high)
+    found = [usual, st.one_of(usual, special(real, low, high)), anywhere(real, low, high)]
+    return [st.builds(complex, part, part) for part in found] if kind.kind == "c" else found
+
+
+def _one_hot(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
+    count = math.prod(shape[:-1])
+    rows = draw(st.lists(st.integers(0, shape[-1] - 1), min_size=count, max_size=count))
+    return np.eye(shape[-1])[np.array(rows, dtype=int)].reshape(shape)
+
+
+def _simplex(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
+    weight = st.one_of(st.integers(1, 16).map(float), st.sampled_from([1e-3, 1e-12]))
+    count = math.prod(shape)
+    weights = np.array(draw(st.lists(weight, min_size=count, max_size=count)), dtype=float).reshape(shape)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
