@@ -201,7 +201,9 @@ class CheckResult:
     def failure(self) -> str:
         """Verdict, reason, and what is not right by name, in a line: the same where the same fails again."""
         broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
-        found = [*self.comparisons, *broken, *self.layers, *self.checks] if self.verdict is not Verdict.PASS else []
+        found: list[Comparison | Contract | LayerResult | CheckTable] = []
+        if self.verdict is not Verdict.PASS:
+            found = [*self.comparisons, *broken, *self.layers, *self.checks]
         names = ", ".join(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
         return f"{self.verdict.value} {self.reason.code}" + (f": {names}" if names else "")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gradcheck.options import Options
     from gradcheck.run.config import Config
@@ -176,7 +176,7 @@ def options_given(how: Drawn) -> dict[str, Any]:
     """
     from gradcheck.run.plan import bytes_of, dims, seconds
 
-    reads = {
+    reads: dict[str, Callable[[Any], Any]] = {
         "budget": seconds,
         "memory": bytes_of,
         "contract": tuple,
@@ -185,7 +185,7 @@ def options_given(how: Drawn) -> dict[str, Any]:
         "dim": dims,
     }
     given = {name: value for name, value in asdict(how).items() if value is not None}
-    return {"dims" if name == "dim" else name: reads.get(name, lambda x: x)(value) for name, value in given.items()}
+    return {"dims" if name == "dim" else name: reads[name](value) if name in reads else value for name, value in given.items()}
 
 
 def limits_of(carried: Carried, config: Config) -> dict[str, Any]:

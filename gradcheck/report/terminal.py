@@ -230,6 +230,8 @@ def _summary(run: RunResult) -> Iterator[RenderableType]:
     evaluations = sum(r.evaluations for r in run.results)
     text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
     yield text
+    if run.shard:
+        yield Text(f"shard {run.shard.index}/{run.shard.total}, of {len(run.shard.cases)} cases in all")
     if run.interrupted:
         yield Text(f"interrupted: {len(run.results)} of {run.planned} cases are finished", "bold yellow")
     yield from _replays(run.results)

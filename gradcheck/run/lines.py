@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections import Counter
@@ -17,11 +18,14 @@ _KEY = re.compile(r"\s*([^=#\[\]]+?)\s*=")
 
 def line_of(text: str, path: Path) -> int:
     """The line, from 1, of a key; of what stands inside an inline table or array, that of the key which holds it."""
-    best, line = 0, 1
-    for number, found in _paths(text):
-        if len(found) > best and path[: len(found)] == found:
-            best, line = len(found), number
-    return line
+    lines = _lines(text)
+    return next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _lines(text: str) -> dict[Path, int]:
+    """The first line of each path."""
+    return {path: number for number, path in reversed([*_paths(text)])}
 
 
 def _paths(text: str) -> Iterator[tuple[int, Path]]:

@@ -93,9 +93,13 @@ def plan(request: Request) -> list[Case]:
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
     overrides, chosen = _overrides(request, "--", request.root), _functions(request, request.root)
+    described: dict[str, list[Entry]] = {}
+    for entry in request.entries:
+        described.setdefault(entry.target, []).append(entry)
     found: dict[str, Case] = {}
     for text in request.texts:
-        for case in _given(_described(text, request.entries) or _found(text, request.root), text, overrides):
+        own = [case for entry in described.get(text, ()) for case in _of_entry(entry)]
+        for case in _given(own or _found(text, request.root), text, overrides):
             if case.name not in found or case.target == text:  # named by itself it goes before a module that holds it
                 found[case.name] = replace(_as_factory(case), options={**case.options, **chosen})
     return [case for case in found.values() if _selected(Path(case.name).name, request.keyword)]  # a folder selects nothing
@@ -148,11 +152,6 @@ def _given(cases: list[Case], text: str, overrides: dict[str, Any]) -> list[Case
     return [replace(case, **_merged(case, overrides)) for case in cases]
 
 
-def _described(text: str, entries: Sequence[Entry]) -> list[Case]:
-    """The cases of a target as the configuration describes it; none where it does not."""
-    return [case for entry in entries if entry.target == text for case in _of_entry(entry)]
-
-
 def _of_entry(entry: Entry) -> list[Case]:
     if entry.unfinished:
         raise UsageError(entry.unfinished)
@@ -166,8 +165,8 @@ def _of_entry(entry: Entry) -> list[Case]:
         options = {**dict(entry.options), **_functions(entry.asked, entry.root)}
     except UsageError as error:
         raise type(error)(f"{entry.place}: {error}") from None
-    name = {"name": f"{entry.target}[{entry.name}]"} if entry.name else {}
-    return [replace(case, **name, options={**case.options, **options}) for case in cases]
+    named = f"{entry.target}[{entry.name}]" if entry.name else ""
+    return [replace(case, name=named or case.name, options={**case.options, **options}) for case in cases]
 
 
 def _overrides(request: Request, lead: str = "", root: str = "") -> dict[str, Any]:

@@ -30,7 +30,7 @@ def read(text: str) -> tuple[int, int]:
 
 def of(name: str, total: int) -> int:
     """The part that a case belongs to, by its name alone: the same on every machine, whatever other cases there are."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % total + 1
+    return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % total + 1
 
 
 def taken(cases: Sequence[Case], shard: Shard) -> list[Case]:

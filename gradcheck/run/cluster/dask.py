@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
 from gradcheck.run.worker import DIED, Outcome, Work, checked_alike, version
@@ -108,11 +108,12 @@ def _workers(pool: Pool) -> set[str]:
 def _outcome(job: Future) -> Outcome:
     from distributed import KilledWorker
 
+    found: Outcome = DIED
     if job.status == "finished":
         try:
-            found: Any = job.result()
-        except Exception as error:
-            return error
-        return found
-    error = job.exception() if job.status == "error" else None
-    return DIED if error is None or isinstance(error, KilledWorker) else error
+            found = job.result()
+        except Exception as error:  # that cannot be sent, say
+            found = error
+    elif job.status == "error" and not isinstance(job.exception(), KilledWorker):
+        found = job.exception()
+    return found

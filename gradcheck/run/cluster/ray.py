@@ -82,11 +82,11 @@ def close(pool: Pool, jobs: Sequence[Any]) -> None:
 
 
 def _outcome(ray: Any, job: Any) -> Outcome:
+    found: Outcome
     try:
-        found: Any = ray.get(job)
+        found = ray.get(job)
     except ray.exceptions.RayTaskError as error:
-        cause: BaseException = error.cause or error
-        return cause
+        found = error.cause or error
     except ray.exceptions.RayError:
-        return DIED
+        found = DIED
     return found
