@@ -26,7 +26,7 @@ def test_what_was_typed_is_told_again_and_nothing_else():
     assert list(typed(What())) == list(typed(How())) == []
     assert " ".join(typed(What(inputs=["normal(3)", "y=0.5"], wrt=["x"]))) == "--input normal(3) --input y=0.5 --wrt x"
     how = How(trials=3, budget="5min", contracts=False, by_layer=True, no_contract=["state"])
-    assert " ".join(typed(how)) == "--trials 3 --budget 5min --no-contracts --no-contract state --by-layer"
+    assert " ".join(typed(how)) == "--no-contracts --no-contract state --trials 3 --budget 5min --by-layer"
 
 
 def test_options_are_those_that_were_given():

@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 from gradcheck.options import Options
+from gradcheck.run import config, keys
 from gradcheck.run.plan import Request, plan
 from gradcheck.run.runner import run
 
@@ -32,3 +33,15 @@ def test_the_table_of_models_names_every_reference_model():
     names = {c.target.rpartition(":")[2] for c in plan(Request(targets=["gradcheck.reference"]))}
     assert told == {name for name in names if not name.startswith("torch_")}
     assert f"{len(plan(Request(targets=['gradcheck.reference'], keyword='not torch_'))) - 1} cases" in section
+
+
+def test_the_configuration_shown_is_read_and_every_key_is_named(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## The gate: in CI", 1)[1].split("\n## ", 1)[0]
+    (tmp_path / "pyproject.toml").write_text(section.split("```toml\n", 1)[1].split("```", 1)[0])
+    assert len(config.read(tmp_path / "pyproject.toml").entries) == 3
+    rows = dict(re.findall(r"^\| ([\w ]+) \| (`.*) \|$", section, flags=re.M))
+    named = {name: set(re.findall(r"`(\w+)`", row)) for name, row in rows.items()}
+    assert named["of the whole and of a target"] == {*keys.OF_CASE}
+    assert named["of the whole"] == {*keys.OF_OPTIONS, *keys.OF_RUN} - {*keys.OF_CASE}
+    assert named["of a target"] == {*keys.OF_TARGET} - {*keys.OF_CASE}

@@ -194,10 +194,13 @@ def limits_of(carried: Carried, config: Config) -> dict[str, Any]:
     Raises:
         UsageError: where one of it is of the wrong form.
     """
+    from gradcheck.errors import UsageError
     from gradcheck.run.plan import seconds
 
     timeout = seconds(carried.timeout) if carried.timeout is not None else config.running.get("timeout")
     chosen = {name: getattr(carried, name) or config.running.get(name) for name in ("jobs", "executor", "address")}
+    if carried.address and (chosen["executor"] or "loky") == "loky":
+        raise UsageError(f"--address {carried.address} is a cluster's: it goes with --executor dask or ray")
     return {**chosen, "executor": chosen["executor"] or "loky", "timeout": timeout, "fail_fast": carried.fail_fast}
 
 

@@ -167,6 +167,7 @@ def test_a_worker_with_another_version_is_refused(work):
     [
         (["--executor", "dusk", "--address", "x"], "--executor dusk: expected one of loky, dask, ray"),
         (["--executor", "dask"], "--executor dask needs the cluster's --address"),
+        (["--address", "tcp://127.0.0.1:8786"], "it goes with --executor dask or ray"),
     ],
 )
 def test_an_executor_that_cannot_be_is_a_usage_error(source, words, message):
