@@ -38,7 +38,7 @@ def counted(search: Search) -> str:
     told = ", ".join(f"{getattr(search, kind)} {kind}" for kind in kinds if getattr(search, kind))
     first = f"; the first that failed was number {search.before}" if search.before else ""
     end = f"; {STOPPED[search.stopped]}" if search.stopped else ""
-    return f"{search.examples} examples: {told or 'none finished'}{first}{end}"
+    return f"{search.examples} inputs tried: {told or 'none finished'}{first}{end}"
 
 
 def _indented(text: RenderableType, by: int = 2) -> Padding:

@@ -166,18 +166,21 @@ def _named(value: Any, target: str) -> tuple[str, str] | None:
 
 
 def _place(value: Any) -> tuple[str, str] | None:
-    """The module and the name that an object can be imported by."""
-    home = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", getattr(value, "__name__", None))
-    module = sys.modules.get(str(home))
+    """The module and the name that an object can be imported by: the module nearest to the top of its package."""
+    home = str(getattr(value, "__module__", None))
+    module = sys.modules.get(home)
     if module is None:
         return None
-    if name is None or _at(module, name) is not value:
-        name = next((n for n, v in vars(module).items() if v is value), None)
-    if name is None:
+    name = str(getattr(value, "__qualname__", getattr(value, "__name__", "")))
+    if _at(module, name) is not value:
+        name = next((n for n, v in vars(module).items() if v is value), "")
+    if not name:
         return None
+    parts = home.split(".")
+    above = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+    place = next(path for path in above if path in sys.modules and _at(sys.modules[path], name) is value)
     file = getattr(module, "__file__", None)
-    return (Path(file).stem if home == "__main__" and file else str(home)), name
+    return (Path(file).stem if place == "__main__" and file else place), name
 
 
 def _at(module: Any, name: str) -> Any:

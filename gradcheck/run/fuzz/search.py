@@ -76,6 +76,7 @@ def search_case(
     else:
         result = replace(
             found.result,
+            framework=framework,
             verdict=Verdict.ERROR if found.result.reason is Reason.INTERNAL else Verdict.FAIL,
             search=replace(told, inputs=pasted.inputs_of(found.example)),
             example=pasted.test_of(case, space, found.example, options, framework),
