@@ -97,3 +97,12 @@ def test_what_cannot_be_copied_is_left_alone(training):
 def test_a_contract_that_does_not_exist_is_refused(words, said):
     done = CliRunner().invoke(app, ["run", f"{mishaps.__file__}:Base", "--input", "normal(5, 4)", *words])
     assert (done.exit_code, said in done.stderr) == (2, True), done.output
+
+
+def test_a_contract_is_explained_and_asked_for_again_by_the_replay():
+    for name, how in (("compile", "To try it: --contract compile"), ("autocast", "To leave it out: --no-contract autocast")):
+        assert how in CliRunner().invoke(app, ["explain", name]).stdout
+    words = ["run", f"{mishaps.__file__}:RaisesInEval", "--input", "normal(5, 4)", "--no-contracts", "--contract", "train-eval"]
+    done = CliRunner().invoke(app, [*words, "--mode", "probe"])
+    assert done.exit_code == 1
+    assert "--no-contracts --contract train-eval" in " ".join(done.stdout.split())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from casting import Converted
-from lawful import RIGHT, Block, Dropped, Forces, Function
+from lawful import RIGHT, Dropped, Forces, Function
 from registered import REMARKED, TWO, Doubled
 from registered import RIGHT as OPERATORS
 from unruly import other
@@ -13,12 +13,11 @@ from gradcheck import Verdict, normal
 from gradcheck.errors import UsageError
 from gradcheck.options import CONTRACTS
 
-NAMES = ("function", "two outputs", "affine", "softmax", "normalised", "turned", "gathered", "squared")
+NAMES = ("function", "two outputs", "softmax", "turned", "gathered", "squared")
 RIGHT_ONES = {
     **{name: RIGHT[name] for name in NAMES},
-    **{name: OPERATORS[name] for name in ("polar", "rows", "filled")},
+    **{name: OPERATORS[name] for name in ("polar", "rows", "total")},
     "converted": (Converted, (normal(5, 4), normal(3, 4))),
-    "block": (Block, (normal(3, 4),)),
 }
 
 

@@ -152,7 +152,7 @@ RIGHT = {
     "summed": (Summed, (normal(3, 40),)),
     "largest": (Largest, (normal(3, 4),)),
     "module": (Module(PRODUCT, 12), (normal(5, 12),)),
-    "many": (Summed, (normal(300, 300),)),
+    "many": (Summed, (normal(100, 80),)),
 }
 
 
