@@ -292,8 +292,8 @@ def _second(first: Program, function: Callable[..., Any], bound: Binding, *, wid
     assert vjp is not None
 
     def second(v: F64) -> Program:
-        from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
-
+        with _torch_wanted():
+            from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
         return replace(
             first,
             outputs=gradient_leaves(first.leaves),

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.silenced import silenced
-from gradcheck.checks import double_adjoint, symmetric
+from gradcheck.checks import demotion, double_adjoint, symmetric
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.checks.evaluator import Evaluator, every_entry
 from gradcheck.checks.outputs import outlook
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ORDER = 2
 WRONG = "second derivatives not looked at: the first are wrong"
-NO_VJP = "no output carries a derivative of automatic differentiation"
+NO_VJP = "there is no derivative by automatic differentiation (reverse) to differentiate again"
 ROUNDING = "of {}, {} numbers are what rounding leaves of zero: not compared"
 CANCELLED = 2.0**20  # units in the last place of the largest: what is larger is not rounding alone
 LOUDER = 16.0  # times the standard deviation of noise
@@ -44,7 +44,8 @@ def added(first: Finding, program: Program, options: Options, label: str, trial:
     """
     if first.stop:
         return first
-    if Verdict.FAIL in [*(c.verdict for c in first.comparisons), *(c.verdict for c in first.contracts)]:
+    wrong = [c.wrt for c in first.comparisons if c.verdict is Verdict.FAIL]
+    if wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in first.contracts):
         return replace(first, notes=(*first.notes, WRONG))
     used = {c.method for c in first.comparisons}  # what drops tangents, or cannot be traced, does so here, too
     try:
@@ -58,17 +59,16 @@ def added(first: Finding, program: Program, options: Options, label: str, trial:
     except Unavailable as why:
         return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=OF_SECOND.format(why))
     found = _examined(replace(again, claims=claims, rounding=_rounding(again, first)), options, f"{label}/{ORDER}", trial)
-    contracts = [] if found.stop else _adjoint(looked, again, options, label)
+    lost = found.stop or demotion.explicable([*first.comparisons])  # in lower precision inside
+    contracts = [] if lost else _adjoint(looked, again, options, label)
     first = replace(first, contracts=(*first.contracts, *contracts), evaluations=first.evaluations + looked.count - 1)
     return _joined(first, found)
 
 
 def _adjoint(evaluator: Evaluator, second: Program, options: Options, label: str) -> list[Contract]:
-    program = evaluator.program
     if not options.tries(double_adjoint.NAME) or second.by_cotangent is None:
         return []
-    tangent = every_entry(program, generator(0, "double adjoint", label))
-    return [double_adjoint.examine(program, second, tangent, _cotangent(evaluator, label, "double adjoint"), options.rtol)]
+    return [double_adjoint.examine(evaluator, second, options, label, _cotangent(evaluator, label, "double adjoint"))]
 
 
 def _rounding(program: Program, first: Finding) -> F64 | None:
@@ -109,12 +109,16 @@ def _rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
     program = evaluator.program
     scales = np.concatenate([probes.scales_of(program.point[leaf.span]) for leaf in program.leaves])
     phi = evaluator.line(every_entry(program, generator(0, "rounding alone", label)))
-    around = scales * np.max(np.abs([program.value, *(phi(t) for t in FAR)]), axis=0)
+    around = np.abs(program.value)
+    for t in FAR:
+        around = np.maximum(around, np.abs(phi(t)))
+    around *= scales
     small = around <= CANCELLED * program.eps * np.max(around, initial=0.0)
     if not small.any() or not np.all(np.isfinite(around)):
         return np.zeros(small.shape, dtype=bool)
-    measured = noise.measure(phi, program.value, probes.finest_step(program.eps), program.eps, spacings=1)
-    level = small * scales * measured
+    finest, few = probes.finest_step(program.eps), np.flatnonzero(small)
+    level = np.zeros(small.shape)
+    level[few] = noise.measure(lambda t: phi(t)[few], program.value[few], finest, program.eps, spacings=1) * scales[few]
     for leaf in program.outputs:
         level[leaf.span] = np.max(level[leaf.span], initial=0.0)  # a few evaluations say little of a single number
     return np.asarray(small & (level > 0) & (around <= LOUDER * level))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks import claims, demotion
-from gradcheck.checks.bench import Bench
-from gradcheck.checks.evaluator import every_entry, setting_for
+from gradcheck.checks.evaluator import every_entry
 from gradcheck.checks.own_dtype import UNITS
 from gradcheck.options import CONTRACTS
 from gradcheck.results import Contract, Verdict
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "symmetric-hessian"
 AWAY, POINTS = 2.0**-10, 3  # of the scales of the inputs, and how many: there a kink at the primal is left behind
-INSIDE = 64.0  # times the noise that lower precision inside leaves in the values
 BROKEN = (
     "along random directions u and w, u·Hw is {:.6g} and w·Hu is {:.6g}, H the derivative of a vjp: the backward is the"
     " gradient of no function, or forgets a term when it is differentiated itself"
@@ -54,7 +52,7 @@ def examine(evaluator: Evaluator, options: Options, label: str, kept: NDArray[np
         except Exception:  # beside the primal it need not exist
             excess = 0.0
         if excess > 0 and not told:
-            inside = INSIDE * _noise(evaluator, options, label)
+            inside = demotion.inside(evaluator, options, label)
         if not excess > inside:
             return Contract(NAME, Verdict.PASS, CONTRACTS[NAME])
         told = told or BROKEN.format(one, other)
@@ -77,8 +75,3 @@ def _asymmetry(program: Program, claim: Claim, pair: F64, rtol: float) -> tuple[
     if excess > 0:
         excess -= float(np.sum(claims.jittered(rows, program, pair).own * np.abs(crossed)))
     return products, excess / size if excess > 0 else 0.0
-
-
-def _noise(evaluator: Evaluator, options: Options, label: str) -> float:
-    setting = setting_for(evaluator, 1, label, np.zeros(evaluator.program.value.shape))
-    return demotion.noise(Bench(evaluator.program, evaluator, setting, options, label, 0))

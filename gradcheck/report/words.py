@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SECOND = "second derivatives, of ∂output/∂x; of several outputs a random combination"
+SAVED = (
+    "unless a formula is wrong: what a forward saves besides inputs and outputs, or a backward computes in NumPy or of what is"
+    " detached, is a constant to the second backward"
+)
 UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
 
 WAYS = {  # to pass
@@ -48,7 +52,8 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
         told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
-        lines += [line for line in told if not line.startswith(UNKNOWN)] or told
+        named = [line for line in told if not line.startswith(UNKNOWN)]
+        lines += named or ([SAVED] if told and first.order > 1 else told)
         if first.self_test and first.self_test.slipped:
             lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
         at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
