@@ -11,7 +11,7 @@ from gradcheck.backends.program import Unavailable
 from gradcheck.backends.silenced import silenced
 from gradcheck.checks import demotion, double_adjoint, symmetric
 from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.checks.evaluator import Evaluator, every_entry
+from gradcheck.checks.evaluator import Evaluator, every_entry, setting_for
 from gradcheck.checks.outputs import outlook
 from gradcheck.evidence import noise, probes
 from gradcheck.results import Reason, Verdict
@@ -52,7 +52,8 @@ def added(first: Finding, program: Program, options: Options, label: str, trial:
         if program.second is None:
             raise Unavailable(NO_VJP)
         looked = Evaluator(program)
-        again = program.second(_cotangent(looked, label, "second"))
+        cotangent, other = _cotangents(looked, label)
+        again = program.second(cotangent)
         claims = tuple(claim for claim in again.claims if claim.method in used)
         if not claims:
             raise Unavailable(NO_VJP)
@@ -60,15 +61,15 @@ def added(first: Finding, program: Program, options: Options, label: str, trial:
         return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=OF_SECOND.format(why))
     found = _examined(replace(again, claims=claims, rounding=_rounding(again, first)), options, f"{label}/{ORDER}", trial)
     lost = found.stop or demotion.explicable([*first.comparisons])  # in lower precision inside
-    contracts = [] if lost else _adjoint(looked, again, options, label)
+    contracts = [] if lost else _adjoint(looked, again, options, label, other)
     first = replace(first, contracts=(*first.contracts, *contracts), evaluations=first.evaluations + looked.count - 1)
     return _joined(first, found)
 
 
-def _adjoint(evaluator: Evaluator, second: Program, options: Options, label: str) -> list[Contract]:
+def _adjoint(evaluator: Evaluator, second: Program, options: Options, label: str, cotangent: F64) -> list[Contract]:
     if not options.tries(double_adjoint.NAME) or second.by_cotangent is None:
         return []
-    return [double_adjoint.examine(evaluator, second, options, label, _cotangent(evaluator, label, "double adjoint"))]
+    return [double_adjoint.examine(evaluator, second, options, label, cotangent)]
 
 
 def _rounding(program: Program, first: Finding) -> F64 | None:
@@ -80,12 +81,15 @@ def _rounding(program: Program, first: Finding) -> F64 | None:
     return max(resolution, LEAST) * np.repeat(largest, [leaf.entries * leaf.width for leaf in program.outputs])
 
 
-def _cotangent(evaluator: Evaluator, label: str, stream: str) -> F64:
-    """A random combination of the outputs, in numbers that are the same in float32; a single number as it is."""
-    if evaluator.program.value.size == 1:
-        return np.ones(1)
-    found = outlook(evaluator, label).cotangent(generator(0, stream, label))
-    return found.astype(np.float32).astype(np.float64)
+def _cotangents(evaluator: Evaluator, label: str) -> F64:
+    """Two random combinations of the outputs, in numbers that are the same in float32; a single number as it is."""
+    program = evaluator.program
+    if program.value.size == 1:
+        return np.ones((2, 1))
+    setting = setting_for(evaluator, 1, label, np.zeros(program.value.shape))
+    look = outlook(evaluator, setting, label)
+    found = [look.cotangent(generator(0, stream, label)) for stream in ("second", "double adjoint")]
+    return np.stack(found).astype(np.float32).astype(np.float64)
 
 
 def _examined(whole: Program, options: Options, label: str, trial: int) -> Finding:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from lawful import Function, Once, TwoOutputs
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from twice import WRONG, detached, nested
-from unruly import Function, Once, TwoOutputs, other
+from unruly import other
 
 import gradcheck
 from gradcheck import Reason, Verdict, integers, normal, uniform

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from unruly import Function, other
+from lawful import Function
+from unruly import other
 
 
 def nested(spoil=lambda gx, gw, gg: (gx, gw, gg)):
