@@ -150,6 +150,7 @@ class Comparison:
         self_test: of a PASS against numerical evidence, what became of faults planted in the claim.
         where: of a FAIL, which entries are wrong.
         story: how the estimate at the worst entry was found, where steps were tried one by one.
+        order: of the derivative; 2 where the outputs are themselves gradients, `∂output/∂x`, of one random cotangent.
         picture: of all entries, where each was looked at and held against numerical evidence.
     """
 
@@ -178,4 +179,5 @@ class Comparison:
     self_test: SelfTest | None = None
     story: Estimate | None = None
     where: Whereabouts | None = None
+    order: int = 1
     picture: Picture | None = None

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "full", "probe")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
-CONTRACTS = {  # what each asks; after the first four, of an autograd.Function of one's own, the last of modules as well
+CONTRACTS = {  # what each asks; after the first six, of an autograd.Function of one's own, the last of modules as well
     "deterministic": "the function returns the same on every call",
     "inputs-intact": "the function leaves its differentiable inputs as they are",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
     "detached": "no gradient comes through to inputs that are declared detached",
+    "symmetric-hessian": "with order=2, the derivative of a vjp is symmetric",
+    "double-adjoint": "with order=2, the derivative of a vjp by its cotangent is the Jacobian",
     "primal": "the outputs are the same under no_grad",
     "backward-intact": "the backward leaves cotangents, inputs and outputs as they are",
     "deterministic-backward": "the backward returns the same on every call",
@@ -55,7 +57,7 @@ class Options:
         rtol: the relative error that matters, also a demand on the evidence; None: as sharp as the evidence allows.
         mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
         dtype: of drawn inputs and constructed modules; None: float64, or what the target says.
-        order: of the derivative; 1.
+        order: 1, or 2: the derivative of the vjp is checked, too.
         budget: seconds that a trial may take in full mode, as predicted, before probes do; None: 30. Where it was set, a
             trial whose probes cannot keep it either is not made.
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
@@ -114,8 +116,8 @@ class Options:
             _one_of("dtype", self.dtype, DTYPES)
         _further(self.checks, self.optimizer, self.partners)
         _named_contracts(self.contract, self.no_contract)
-        if self.order != 1:
-            raise UsageError(f"order={self.order!r}: only first derivatives can be checked in this version; use order=1")
+        if type(self.order) is not int or self.order not in (1, 2):
+            raise UsageError(f"order={self.order!r}: expected 1 for first derivatives, or 2 for second ones too")
         for name, (low, high) in self.dims.items():
             if not 0 <= low <= high:
                 raise UsageError(f"dim {name}={low}..{high}: expected 0 <= low <= high")

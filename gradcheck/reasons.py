@@ -136,6 +136,12 @@ class Reason(Enum):
         "descent is of one real number, and the output is another thing",
         "Return a loss: the mean or the sum of the outputs.",
     )
+    ONCE_DIFFERENTIABLE = (
+        "once-differentiable",
+        "second derivatives were asked for, but what computes the first cannot be differentiated, and says so",
+        "Check first derivatives alone (order=1). Write a backward of differentiable operations, without @once_differentiable; "
+        "of fused attention choose the plain form: with torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
+    )
     EMPTY = ("empty", "the inputs hold no entry: there is no derivative to check", "Use sizes of at least 1.")
     LAYER_WRONG = (
         "layer-wrong",

@@ -32,24 +32,29 @@ def claims(
     """The derivative by hand, where there is one, and PyTorch's in both modes, where an output carries one."""
     written = _written(case, bound, first, called)
     found = [] if written is None else [written]
-    if not _attached_at_all(first, bound):
+    if not connected(first, bound):
         return tuple(found)
+    optional = not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves))
+    return (*found, *by_autograd(run, bound, wide=wide, optional=optional))
+
+
+def by_autograd(run: Callable[..., Any], bound: Binding, *, wide: bool, optional: bool = True) -> tuple[Claim, Claim]:
+    """PyTorch's derivative in reverse and in forward mode.
+
+    Args:
+        run: (every leaf of the inputs, binding, wide=) -> what the target returns.
+        optional: whether forward mode may be unavailable.
+    """
     eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
-    has_twin = wide and eps > EPS["float64"]
+    twin = wide and eps > EPS["float64"]
     return (
-        *found,
-        Claim(
-            "reverse",
-            eps,
-            _reverse(run, bound, wide=False),
-            twin=_reverse(run, bound, wide=True) if has_twin else None,
-        ),
+        Claim("reverse", eps, reverse(run, bound, wide=False), twin=reverse(run, bound, wide=True) if twin else None),
         Claim(
             "forward",
             eps,
             jvp=_forward(run, bound, wide=False),
-            twin_jvp=_forward(run, bound, wide=True) if has_twin else None,
-            optional=not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves)),
+            twin_jvp=_forward(run, bound, wide=True) if twin else None,
+            optional=optional,
         ),
     )
 
@@ -59,7 +64,8 @@ def _was_sparse(output: Any) -> bool:
     return carries_gradient(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
 
 
-def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+def reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+    """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N); Unavailable where no output carries a gradient."""
     habit = vjps.Habit()
 
     def vjp(point: F64, cotangents: F64) -> F64:
@@ -77,7 +83,8 @@ def _reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable
     return vjp
 
 
-def _attached_at_all(returned: Any, bound: Binding) -> bool:
+def connected(returned: Any, bound: Binding) -> bool:
+    """Whether an output carries a gradient."""
     found = flatten(returned).leaves
     return any(carries_gradient(found[i]) for i in bound.kept)
 
@@ -97,7 +104,7 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
             for i, leaf in zip(bound.places, bound.leaves, strict=True):
                 tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
             found = flatten(run(tensors, bound, wide=wide)).leaves
-            parts = [_tangent(found[i]) for i in bound.kept]
+            parts = [tangent(found[i]) for i in bound.kept]
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")
             return flat_of_all(parts, bound.outputs)
@@ -107,7 +114,8 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
         raise Unavailable(one_line(error, 120)) from error
 
 
-def _tangent(output: Any) -> torch.Tensor | None:
+def tangent(output: Any) -> torch.Tensor | None:
+    """What an output carries in forward mode."""
     return forward_ad.unpack_dual(output).tangent if isinstance(output, torch.Tensor) else None  # type: ignore[no-untyped-call]
 
 

@@ -21,6 +21,7 @@ from gradcheck.backends.program import (
     Program,
     Unavailable,
     from_flat,
+    gradient_leaves,
     layout_leaves,
     like_layout,
     same_function,
@@ -129,7 +130,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         return differing(call.paths, leaves_of(_arguments(bound, given[0], wide=wide)), leaves_of(given[1]))
 
-    return Program(
+    claims = tuple(c for c in (_written(case, bound, first, wide=wide), _traced(function, bound, wide=wide)) if c is not None)
+    program = Program(
         framework="numpy",
         shapes=shapes_of(call, bound.outputs),
         name=case.name,
@@ -143,13 +145,12 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         evaluate=evaluate,
         native=native if wide else None,
         eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=tuple(
-            c for c in (_written(case, bound, first, wide=wide), _traced(function, bound, wide=wide)) if c is not None
-        ),
+        claims=claims,
         complex_step=_complex_step(function, bound),
         notes=(refusal,) if refusal else (),
         mutated=mutated,
     )
+    return replace(program, second=_second(program, function, bound, wide=wide))
 
 
 def _twin(function: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
@@ -282,6 +283,33 @@ def _torch_wanted() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise Unavailable(f"PyTorch traces NumPy code, and {error.name!r} is not installed") from None
+
+
+def _second(first: Program, function: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64], Program]:
+    """From a cotangent to the program of its vjp, by hand if there is such; its derivative is that of the traced code."""
+    given = next(claim for claim in first.claims if claim.vjp is not None)
+    vjp = given.twin or given.vjp
+    assert vjp is not None
+
+    def second(v: F64) -> Program:
+        with _torch_wanted():
+            from gradcheck.backends import traced  # PyTorch is loaded only when its derivative is asked for
+        return replace(
+            first,
+            outputs=gradient_leaves(first.leaves),
+            value=vjp(first.point, v[None])[0],
+            evaluate=lambda at: vjp(at, v[None])[0],
+            native=None,
+            claims=(Claim("reverse", first.eps, traced.second(function, bound, v, wide=wide)),),
+            complex_step=None,
+            composed=None,
+            stepped=None,
+            second=None,
+            notes=(),
+            mutated=list,
+        )
+
+    return second
 
 
 def _complex_step(function: Callable[..., Any], bound: Binding) -> Callable[[F64, F64], F64] | None:

@@ -120,6 +120,11 @@ class Program:
         notes: remarks for the report; details: those for who asks for more.
         mutated: paths of the arrays that the last evaluation changed in place.
         layer: what the contracts of a custom layer are tried on; None where the framework has none.
+        rounding: what rounding may do to each output at most, (M,), where the outputs are known to be right to so much.
+        second: from a cotangent (M,) to the program of its vjp, whose outputs are the gradients with respect to the leaves;
+            raises Unavailable. None where there is no vjp that could be differentiated.
+        by_cotangent: of the program of a vjp: (point, tangent (N,)) -> what its derivative with respect to the cotangent makes
+            of the tangent, in terms of the outputs that the cotangent is for.
     """
 
     framework: str
@@ -143,6 +148,9 @@ class Program:
     details: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)
     layer: Layer | None = None
+    rounding: F64 | None = None
+    second: Callable[[F64], Program] | None = None
+    by_cotangent: Callable[[F64, F64], F64] | None = None
 
 
 def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
@@ -153,6 +161,12 @@ def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[
         leaves.append(Leaf(path, tuple(shape), dtype, start))
         start = leaves[-1].span.stop
     return tuple(leaves)
+
+
+def gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
+    """The gradients with respect to some leaves, as the outputs of a program."""
+    paths, shapes, dtypes = zip(*[(f"∂output/∂{leaf.path}", leaf.shape, leaf.dtype) for leaf in leaves], strict=True)
+    return layout_leaves(list(paths), list(shapes), list(dtypes))
 
 
 def to_flat(array: Any) -> F64:

@@ -57,8 +57,8 @@ def to_numpy(value: Any) -> NDArray[Any]:
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     dense = value if value.layout is torch.strided else value.to_dense()
-    host = dense.detach().resolve_conj().resolve_neg().cpu()
-    return host.to(torch.float32).numpy() if host.dtype in (torch.bfloat16, torch.float16) else host.numpy()
+    host = dense.to(torch.float32) if dense.dtype in (torch.bfloat16, torch.float16) else dense
+    return host.numpy(force=True)  # also of zeros that autograd keeps without memory
 
 
 def flat_of(value: Any) -> F64:

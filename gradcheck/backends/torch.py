@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends import batched, combined, lazy, lines, modules, sparse, state, steps
+from gradcheck.backends import batched, combined, lazy, lines, modules, second, sparse, state, steps
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
-from gradcheck.backends.claimed import claims
+from gradcheck.backends.claimed import claims, connected
 from gradcheck.backends.layer import layer_of
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.points import leaves_at, numbers_of
@@ -144,7 +144,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         given.clear()  # as large as the inputs
         return differing(call.paths, *_beside_each_other(bound, at, seen, wide=wide))
 
-    return Program(
+    program = Program(
         framework="torch",
         shapes=shapes_of(called.given, bound.outputs),
         name=case.name,
@@ -179,6 +179,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         details=called.details,
         mutated=mutated,
     )
+    if not connected(first, bound):
+        return program
+    return replace(program, second=lambda v: second.program(program, run, bound, v, wide=wide))
 
 
 def _carried(

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import torch
 import torch._dynamo
 from numpy.typing import NDArray
 
-from gradcheck.backends import combined
+from gradcheck.backends import claimed, combined
 from gradcheck.backends.calls import Binding, leaves_of
 from gradcheck.backends.program import F64, Member, Unavailable
+from gradcheck.backends.second import Gradient
 from gradcheck.backends.tensors import gradients, seed
 from gradcheck.tracebacks import one_line, shortened
 from gradcheck.trees import flatten
@@ -45,6 +47,22 @@ def vjp(
             raise Unavailable("the traced code gives another value than NumPy")
     wanted = [values[i] for i in bound.places]
     return np.stack([_row(parts, wanted, v, bound) for v in cotangents])
+
+
+def second(function: Callable[..., Any], bound: Binding, cotangent: F64, *, wide: bool) -> Callable[[F64, F64], F64]:
+    """The vjp of a vjp: (point (N,), cotangents of the gradients (C, N)) -> (C, N), for a cotangent (M,) of the function.
+
+    Args:
+        wide: in float64 throughout.
+    """
+
+    def run(values: list[Any], _bound: Binding, **_: bool) -> Sequence[Any]:
+        args, kwargs = bound.call.rebuild(values)
+        return _run(function, args, kwargs)
+
+    leaves = tuple(_tensor(x) if isinstance(x, np.ndarray) else x for x in bound.call.leaves)
+    gradients = Gradient(run, replace(bound, call=replace(bound.call, leaves=leaves)), cotangent)
+    return claimed.reverse(gradients, gradients.binding, wide=wide)
 
 
 def composed(

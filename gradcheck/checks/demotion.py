@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.evaluator import every_entry
+from gradcheck.checks.bench import Bench
+from gradcheck.checks.evaluator import every_entry, setting_for
 from gradcheck.evidence import hidden
 from gradcheck.results import Reason
 from gradcheck.seeds import generator
 from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
-    from gradcheck.checks.bench import Bench
+    from gradcheck.checks.evaluator import Evaluator
+    from gradcheck.options import Options
     from gradcheck.results import Comparison
 
 EXPLICABLE = (Reason.DULL, Reason.QUANTISED)
+INSIDE = 64.0  # times the noise that it leaves in the values
 DULL = 100.0  # times the relative error that matters: what is duller wants an explanation
 
 
@@ -30,6 +33,12 @@ def noise(bench: Bench) -> float:
     sizes = [np.linalg.norm(setting.base[o.span]) for o in program.outputs]
     noises = [np.linalg.norm(found[o.span]) for o in program.outputs]
     return max((float(n / s) for n, s in zip(noises, sizes, strict=True) if s > 0), default=0.0)
+
+
+def inside(evaluator: Evaluator, options: Options, label: str) -> float:
+    """What claims may differ by, relative to their terms, for the lower precision that a program seems to compute in inside."""
+    setting = setting_for(evaluator, 1, label, np.zeros(evaluator.program.value.shape))
+    return INSIDE * noise(Bench(evaluator.program, evaluator, setting, options, label, 0))
 
 
 def explicable(compared: list[Comparison]) -> bool:

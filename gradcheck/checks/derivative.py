@@ -136,6 +136,8 @@ def _honoured(bench: Bench, layer: Layer, compared: Sequence[Comparison], notes:
     skipped = [name for name in CONTRACTS if not bench.options.tries(name)]
     if any(c.verdict is Verdict.FAIL and "forward" in (c.method, c.against) for c in compared):
         skipped.append(own.adjoint.NAME)  # would say again what the table says better
+    if bench.options.order > 1:
+        skipped.append(own.twofold.NAME)
 
     def moved(cotangent: F64) -> F64:
         rows = claims.of_claim(claim, claims.rows_of(claim, bench.program.point, cotangent[None]), bench.program)

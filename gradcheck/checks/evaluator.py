@@ -227,7 +227,8 @@ def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F
     found, spacings = spread, len(noise.SPACINGS) if program.point.size <= FEW else 1
     for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
         line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
-        found = np.maximum(found, noise.measure(line, program.value, finest, program.eps, spacings=spacings))
+        seen = noise.measure(line, program.value, finest, program.eps, spacings=spacings, coarsest=program.rounding)
+        found = np.maximum(found, seen)
         if program.eps <= PRECISE:
             found = np.maximum(found, _cancelled(program, line))
-    return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons))
+    return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons), program.rounding)

@@ -68,6 +68,7 @@ class Drawn:
 class How(Drawn):
     """How to check."""
 
+    order: Annotated[int | None, typer.Option(help="2: also check second derivatives, those of the vjp. Default: 1.")] = None
     trials: Annotated[int | None, typer.Option(help="How many times inputs are drawn. Default: 1.")] = None
     mode: Annotated[
         Text, typer.Option(help="auto, full (every partial derivative) or probe (random directions). Default: auto.")

@@ -84,6 +84,7 @@ def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
     """The noise of hidden rounding, (M,), seen at coarser steps; None where it is no more."""
     with np.errstate(all="ignore"):
         found = levels(phi, setting.base)
+        found = found if setting.coarsest is None else np.minimum(found, setting.coarsest)
         clear = setting.combined(found) > more * setting.combined(np.where(found > 0, setting.deviation, 0.0))
     return found if np.any(clear) else None
 

@@ -41,7 +41,7 @@ class Rungs:
     """Everything evaluated on the ladder, coarse to fine: steps (J,), the rest (J, C).
 
     `right` and `left` are the channels of f(x + h u) - f(x) and f(x) - f(x - h u); `noise` that of each difference; `size` (C,)
-    that of the channels themselves.
+    that of the channels themselves; `coarsest` (C,) the largest quantum that rounding can make of them.
     """
 
     steps: F64
@@ -49,6 +49,7 @@ class Rungs:
     left: F64
     noise: F64
     size: F64
+    coarsest: F64
 
 
 def climb(phi: Phi, setting: Setting) -> Rungs:
@@ -67,7 +68,8 @@ def climb(phi: Phi, setting: Setting) -> Rungs:
     noise = np.stack([setting.channel_noise(moved, h / COARSEST) for h in steps])
     noise = setting.slack * np.fmax(noise, np.where(np.isfinite(rounding), rounding, 0.0))
     above, below = np.stack(right), np.stack(left)
-    return Rungs(steps, above, below, _of_this_line(above, below, noise, setting), setting.size)
+    coarsest = np.full(setting.size.shape, np.inf) if setting.coarsest is None else setting.combined(setting.coarsest)
+    return Rungs(steps, above, below, _of_this_line(above, below, noise, setting), setting.size, coarsest)
 
 
 def _of_this_line(right: F64, left: F64, noise: F64, setting: Setting) -> F64:
@@ -228,8 +230,8 @@ def _quantum(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
         return 0.0, h.size
     steps = np.concatenate([np.abs(right[:last]), np.abs(left[:last])])
     quantum = float(np.min(steps[steps > 0]))
-    if quantum <= np.max(rungs.noise[last:, c]):
-        return 0.0, h.size  # round-off, nothing coarser
+    if quantum <= np.max(rungs.noise[last:, c]) or quantum > rungs.coarsest[c]:
+        return 0.0, h.size  # round-off, nothing coarser; or a jump
     step = float(h[min(last + 2, h.size - 1)])
     if np.mean([frozen(c, float(place), step) for place in h[:last]]) <= MOSTLY:
         return 0.0, h.size
@@ -251,8 +253,14 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
 
 
 def _diverges(h: F64, side: F64, noise: F64) -> bool:
-    """Whether the slope on one side grows at every step until the noise drowns it, though both sides may cancel: a cusp."""
+    """Whether the slope on one side grows at every step until the noise drowns it, though both sides may cancel: a cusp.
+
+    One that is gone where it would still stand out has been that over a jump further off.
+    """
     clear = np.abs(side) > 4 * noise
+    last = int(np.flatnonzero(clear)[-1]) if clear.any() else 0
+    if last + 1 < h.size and np.abs(side[last]) / RATIO > 8 * noise[last + 1]:
+        return False
     slopes = np.abs(side / h)[clear][-FINE:]
     return bool(slopes.size == FINE and np.all(slopes[1:] > GROWS * slopes[:-1]))
 

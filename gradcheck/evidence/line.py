@@ -33,6 +33,7 @@ class Setting:
         channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
         finest: the smallest step t; every multiple of it displaces the primal exactly.
         slack: how many standard deviations of noise a bound allows for.
+        coarsest: what rounding may do to each output at most, (M,), where that is known: larger steps are jumps. None: unknown.
         hidden: more noise, (M,), that shows at coarse steps only, once it was found; shared by all lines of the primal.
     """
 
@@ -42,6 +43,7 @@ class Setting:
     channels: F64 | None
     finest: float
     slack: float
+    coarsest: F64 | None = None
     hidden: list[F64] = field(default_factory=list)
 
     @property

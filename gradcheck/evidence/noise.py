@@ -22,7 +22,9 @@ LIKELY = 4.0  # units in the last place of the largest output: up to that what s
 SPACINGS = ((0.875, 1.17), (1.0, 1.0), (0.75, 1.37))  # (power, factor) of the one given: wider, and no power of two
 
 
-def measure(phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = len(SPACINGS)) -> F64:
+def measure(
+    phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = len(SPACINGS), coarsest: F64 | None = None
+) -> F64:
     """Standard deviation of the evaluation error of each output, (M,), from twelve evaluations a spacing.
 
     The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
@@ -40,7 +42,9 @@ def measure(phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = l
         finest: the smallest step t that displaces the primal exactly; spacings are near it.
         eps: relative spacing of floats in the precision the function computes in.
         spacings: at how many to look; few inputs can be on the grid of the values at one of them by accident, many cannot.
+        coarsest: what rounding may do to each output at most, (M,), where that is known; more is a jump, and no noise.
     """
+    limit = np.full(base.shape, np.inf) if coarsest is None else coarsest
     spacing, *others, far = (factor * finest**power for power, factor in SPACINGS)
     with np.errstate(all="ignore"):
         looked = [_sides(phi, base, s) for s in (spacing, *others, far)[:spacings]]
@@ -52,12 +56,13 @@ def measure(phi: Phi, base: F64, finest: float, eps: float, *, spacings: int = l
         for _ in range(WIDENINGS if moves.any() else 0):
             spacing *= wider
             sides = _sides(phi, base, spacing)
-            found = np.where(moves, _quieter(sides), found)
+            again = _quieter(sides)
+            found = np.where(moves & (again <= limit), again, found)
             moves &= _stands(sides)
             if not moves.any():
                 break
         floor = 0.5 * eps * np.abs(base)
-    return np.maximum(np.nan_to_num(found, posinf=0.0), np.nan_to_num(floor, posinf=0.0))
+    return np.maximum(np.minimum(np.nan_to_num(found, posinf=0.0), limit), np.nan_to_num(floor, posinf=0.0))
 
 
 def _in_steps(phi: Phi, base: F64, still: NDArray[np.bool_], spacing: float) -> NDArray[np.bool_]:

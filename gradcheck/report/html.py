@@ -132,14 +132,18 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
     marked = sum(p.wrong)
     count = c.where.count if c.where and c.where.count is not None else None
     state = f"{count or marked} wrong" if marked else f"largest {words.number(_largest(p.errors))}"
-    told = f"Relative error of {c.method} ~ {c.against} over {c.wrt} ({words.shape(c)}): {state}."
+    told = f"{_second(c)}Relative error of {c.method} ~ {c.against} over {c.wrt} ({words.shape(c)}): {state}."
     cells = sorted(((e, k) for k, e in enumerate(p.errors) if not math.isnan(e)), reverse=True)
     rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
     yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, shades=True)
     pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
     off = "some lie off the diagonal" if marked else "all lie on the diagonal"
-    told = f"{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
+    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
     yield from _figure(svg.scatter(p, f"{name}n", told, c.method), told, (c.method, "numeric"), pairs)
+
+
+def _second(c: Comparison) -> str:
+    return "" if c.order == 1 else "Second derivatives. "
 
 
 def _largest(errors: Sequence[float]) -> float:

@@ -59,13 +59,15 @@ def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
 
 def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     yield _headline(result)
-    if result.comparisons:
-        yield _table(result.comparisons)
-    for of_leaf in words.by_leaf(result.comparisons):
-        yield from _explained(of_leaf)
+    for heading, comparisons in words.by_order(result.comparisons):
+        yield from [Text(heading)] if heading else []
+        yield _table(comparisons)
+        for of_leaf in words.by_leaf(comparisons):
+            yield from _explained(of_leaf)
     yield from _contracts(result.contracts, all_=verbosity >= VERBOSE)
     found_nothing = result.search is not None and result.verdict is Verdict.PASS
-    if (not result.comparisons and not result.layers and not found_nothing) or result.verdict is Verdict.ERROR:
+    told = result.comparisons or result.layers or found_nothing
+    if result.message or not told or result.verdict is Verdict.ERROR:
         yield from _stopped(result)
     yield from _layers(result, verbosity)
     for check in result.checks:

@@ -12,6 +12,11 @@ from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SECOND = "second derivatives, of ∂output/∂x; of several outputs a random combination"
+SAVED = (
+    "unless a formula is wrong: what a forward saves besides inputs and outputs, or a backward computes in NumPy or of what is"
+    " detached, is a constant to the second backward"
+)
 UNKNOWN = "unknown:"  # a diagnosis that is told only where none of the other methods' has more to say
 
 WAYS = {  # to pass
@@ -47,7 +52,8 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
         told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
-        lines += [line for line in told if not line.startswith(UNKNOWN)] or told
+        named = [line for line in told if not line.startswith(UNKNOWN)]
+        lines += named or ([SAVED] if told and first.order > 1 else told)
         if first.self_test and first.self_test.slipped:
             lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
         at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
@@ -88,10 +94,11 @@ def whereabouts(c: Comparison, where: Whereabouts) -> str:
 def _wrong(c: Comparison, where: Whereabouts, more: str = "") -> str:
     """The wrong entries with what is claimed for what is true; of which output, where it is not the one named above."""
     others = {w.output for w in where.entries} - {"", c.output}
+    kind = _outputs(c)
     combined = others == {"combination"}
     of = {output: f" ({output})" for output in others if not combined}
     named = ", ".join(f"{index(w.entry)} {w.claimed:.6g} for {w.estimate:.6g}{of.get(w.output, '')}" for w in where.entries)
-    return named + more + (" (of a random combination of the outputs)" if combined else "")
+    return named + more + (f" (of a random combination of the {kind})" if combined else "")
 
 
 def _share(where: Whereabouts) -> str:
@@ -102,8 +109,15 @@ def derivative(c: Comparison) -> str:
     """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction."""
     index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
     along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
-    output = "(a random combination of the outputs)" if c.output == "combination" else c.output
+    output = c.output if c.order == 1 else f"({c.output})"
+    if c.output == "combination":
+        output = f"(a random combination of the {_outputs(c)})"
     return f"∂{output} / ∂{c.wrt}{index}{along}"
+
+
+def _outputs(c: Comparison) -> str:
+    """What is differentiated."""
+    return "outputs" if c.order == 1 else "gradients"
 
 
 def values(c: Comparison) -> str:
@@ -195,11 +209,17 @@ def remark(c: Comparison) -> str:
     return WAYS.get(c.reason, small)
 
 
+def by_order(comparisons: Sequence[Comparison]) -> list[tuple[str, tuple[Comparison, ...]]]:
+    """The first derivatives and the second ones, where there are any, each with a heading."""
+    orders = dict.fromkeys(c.order for c in comparisons)
+    return [("" if order == 1 else SECOND, tuple(c for c in comparisons if c.order == order)) for order in orders]
+
+
 def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     """Leaf by leaf, in the order in which they first come."""
-    groups: dict[str, list[Comparison]] = {}
+    groups: dict[tuple[int, str], list[Comparison]] = {}
     for c in comparisons:
-        groups.setdefault(c.wrt, []).append(c)
+        groups.setdefault((c.order, c.wrt), []).append(c)
     return list(groups.values())
 
 

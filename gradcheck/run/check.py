@@ -58,8 +58,8 @@ def check(
         expect, because, detached, tolerates, nondeterministic: what is meant to be so, each with a reason, as for
             `gradcheck.case`.
         name: of the case; seeds derive from it.
-        **options: `trials`, `seed`, `rtol`, `mode`, `dtype`, `checks`, `optimizer`, `partners`, `dims` and the others of
-            `gradcheck.Options`.
+        **options: `order`, `trials`, `seed`, `rtol`, `mode`, `dtype`, `checks`, `optimizer`, `partners`, `dims` and the
+            others of `gradcheck.Options`.
 
     Returns:
         The result; `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.state import preserved, settled
-from gradcheck.checks import detached, sensitivity
+from gradcheck.checks import detached, second, sensitivity
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.errors import ClaimError, DerivativeError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
@@ -261,7 +261,7 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
         if case.detached and options.tries(detached.NAME):
             apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
             found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))
-    return found
+        return second.added(found, program, options, label, trial) if options.order == second.ORDER else found
 
 
 def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
@@ -320,12 +320,12 @@ def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRe
 
 
 def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
-    groups: dict[tuple[str, str, str], list[Comparison]] = {}
+    groups: dict[tuple[int, str, str, str], list[Comparison]] = {}
     for c in comparisons:
-        groups.setdefault((c.wrt, c.method, c.against), []).append(c)
-    order = {wrt: i for i, wrt in enumerate(dict.fromkeys(c.wrt for c in comparisons))}
+        groups.setdefault((c.order, c.wrt, c.method, c.against), []).append(c)
+    places = {wrt: i for i, wrt in enumerate(dict.fromkeys(c.wrt for c in comparisons))}
     found = [_worst_comparison(group) for group in groups.values()]
-    return tuple(sorted(found, key=lambda c: order[c.wrt]))
+    return tuple(sorted(found, key=lambda c: (c.order, places[c.wrt])))
 
 
 def _worst_comparison(group: list[Comparison]) -> Comparison:
@@ -370,10 +370,10 @@ def _verdict(
         return Verdict.FAIL, Reason.CONTRACT_BROKEN
     if stop is not None and stop.stop is not None:
         return Verdict.INCONCLUSIVE, stop.stop
-    claimed: dict[tuple[str, str], list[Comparison]] = {}
+    claimed: dict[tuple[int, str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.against in EVIDENCE:
-            claimed.setdefault((c.wrt, c.method), []).append(c)
+            claimed.setdefault((c.order, c.wrt, c.method), []).append(c)
     open_ = [group for group in claimed.values() if all(c.verdict is not Verdict.PASS for c in group)]
     if open_:
         return worst(c.verdict for c in open_[0]), open_[0][0].reason

@@ -132,7 +132,8 @@ def test_no_kernel_is_led_out_of_bounds_by_indices_beside_smaller_inputs(index):
 
 
 def test_every_contract_can_be_left_out_by_its_name():
-    assert set(CONTRACTS) == KNOWN | {"deterministic", "inputs-intact", "linear-vjp", "detached"}
+    of_every_target = {"deterministic", "inputs-intact", "linear-vjp", "detached", "symmetric-hessian", "double-adjoint"}
+    assert set(CONTRACTS) == KNOWN | of_every_target
     layer = other(backward=views_the_cotangent)
     assert broken(gradcheck.check(layer, normal(3, 4), normal(3, 4))) == {"cotangent-layout"}
     result = gradcheck.check(layer, normal(3, 4), normal(3, 4), no_contract=("cotangent-layout",))
