@@ -191,7 +191,8 @@ def _cancelled(program: Program, line: Phi) -> F64:
         around = np.fmax.reduce([size, *(np.abs(line(t)) for t in (-hidden.FARTHEST, hidden.FARTHEST))])
 
     def told_by(seen: F64) -> NDArray[np.bool_]:
-        return small & (seen > CANCELLED * program.eps * around) & (seen <= noise.LIKELY * program.eps * most)
+        told = small & (seen > CANCELLED * program.eps * around) & (seen <= noise.LIKELY * program.eps * most)
+        return np.asarray(told)
 
     with np.errstate(all="ignore"):
         if not np.any(told_by(noise.like_rounding(line, program.value, GLANCE))):

@@ -60,8 +60,8 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
     setting = replace(bench.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     slopes = partials.output_slopes(program, setting)[0]  # terms as large as the outputs may cancel in a derivative
     for leaf in bench.leaves:
-        largest = np.max(size[leaf.span], initial=0.0)
-        least = UNITS * (eps * largest + probes.smallest(eps) * max(1.0, 1 / unit))
+        largest = float(np.max(size[leaf.span], initial=0.0))
+        least = UNITS * (eps * largest + probes.smallest(eps) * max(1.0, 1 / float(unit)))
         last = least + UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
         excess = np.maximum(_finite(apart[leaf.span]) - last, _finite(scaled[leaf.span]) - least)
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation

@@ -62,7 +62,7 @@ def measure(
             if not moves.any():
                 break
         floor = 0.5 * eps * np.abs(base)
-    return np.maximum(np.minimum(np.nan_to_num(found, posinf=0.0), limit), np.nan_to_num(floor, posinf=0.0))
+    return np.asarray(np.maximum(np.minimum(np.nan_to_num(found, posinf=0.0), limit), np.nan_to_num(floor, posinf=0.0)))
 
 
 def _in_steps(phi: Phi, base: F64, still: NDArray[np.bool_], spacing: float) -> NDArray[np.bool_]:
