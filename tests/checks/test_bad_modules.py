@@ -24,18 +24,18 @@ TOLD = {
     "HalfWithoutGrad": (Verdict.FAIL, Reason.DISAGREES, ["claimed = 0 on all 12 entries; look for .detach(), no_grad()"]),
     "RaisesInBackward": (
         Verdict.ERROR,
-        Reason.TARGET_RAISED,
+        Reason.DERIVATIVE_RAISED,
         ["the backward pass raised NameError", "mishaps.py", "return g * torch.cos(y)"],
     ),
-    "OfAnotherShape": (Verdict.ERROR, Reason.TARGET_RAISED, ["OfAnotherShapeBackward returned an invalid gradient"]),
-    "TooMany": (Verdict.ERROR, Reason.TARGET_RAISED, ["(expected 1, got 2)"]),
+    "OfAnotherShape": (Verdict.ERROR, Reason.DERIVATIVE_RAISED, ["OfAnotherShapeBackward returned an invalid gradient"]),
+    "TooMany": (Verdict.ERROR, Reason.DERIVATIVE_RAISED, ["(expected 1, got 2)"]),
     "NothingReturned": (Verdict.FAIL, Reason.DISAGREES, ["a forgotten return value"]),
     "RaisesInJvp": (
         Verdict.ERROR,
-        Reason.TARGET_RAISED,
+        Reason.DERIVATIVE_RAISED,
         ["the forward derivative cannot be computed: AttributeError", "return u * ctx.never_saved"],
     ),
-    "NoBackward": (Verdict.ERROR, Reason.TARGET_RAISED, ["You must implement either the backward or vjp method"]),
+    "NoBackward": (Verdict.ERROR, Reason.DERIVATIVE_RAISED, ["You must implement either the backward or vjp method"]),
 }
 OURS = ("gradcheck/backends", "gradcheck/checks", "torch/autograd", "torch/nn")
 
