@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gradcheck.comparison import Comparison as Comparison
@@ -91,6 +91,7 @@ class LayerResult:
         verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
         comparisons, contracts: of the call that came out worst.
         evaluations: over all calls.
+        file, line: where its derivative is written.
     """
 
     path: str
@@ -104,6 +105,8 @@ class LayerResult:
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
     evaluations: int = 0
+    file: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class CheckResult:
         expect: 'pass', 'fail' or 'straight-through', and `because` why; `intents`: all that is declared to be meant so.
         search: of `fuzz`, what was tried; `example`: the smallest input that fails, as a test that can be pasted.
         layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
+        file, line: of the target; `claim_file`, `claim_line`: where the derivative that is checked is written: a function by
+            hand, the backward of an autograd.Function, that of the wrong layer; else the target's.
     """
 
     case: str
@@ -167,6 +172,8 @@ class CheckResult:
     seconds: float = 0.0
     file: str | None = None
     line: int | None = None
+    claim_file: str | None = None
+    claim_line: int | None = None
     replay: str = ""
 
     @property
@@ -256,7 +263,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything one run found out: the argument of every report."""
+    """Everything one run found out: the argument of every report.
+
+    Attributes:
+        planned: how many cases there were to check.
+        root: the repository's folder, or that in which the run was started: reports name files relative to it.
+    """
 
     gradcheck_version: str
     environment: dict[str, str]
@@ -266,8 +278,9 @@ class RunResult:
     seconds: float = 0.0
     interrupted: bool = False
     schema_version: int = SCHEMA_VERSION
-    planned: int = field(default=0)
+    planned: int = 0
     shard: Shard | None = None
+    root: str = ""
 
     @property
     def verdict(self) -> Verdict:
