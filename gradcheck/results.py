@@ -288,6 +288,11 @@ class RunResult:
         return worst(r.outcome for r in self.results)
 
     @property
+    def strict(self) -> bool:
+        """Whether INCONCLUSIVE ends the run, too."""
+        return bool(self.config.get("strict"))
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many cases had which outcome; 'expected_fail' and 'known' are among the passed."""
         tally = Counter(r.outcome.value for r in self.results)

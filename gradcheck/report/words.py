@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradcheck.diagnoses import Diagnosis
 from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, Whereabouts
 
 if TYPE_CHECKING:
@@ -29,13 +30,25 @@ WAYS = {  # to pass
 
 @dataclass(frozen=True)
 class Told:
-    """What is not PASS at one place of a leaf: which derivative, why in a sentence, more lines, and what to do about it."""
+    """What is not PASS at one place of a leaf.
+
+    Attributes:
+        place: which derivative.
+        lines: its values, which entries are wrong, and what the error looks like.
+        advice: what to do about it; of a fault that has a name, the usual mend.
+    """
 
     verdict: Verdict
+    reason: Reason
     place: str
-    why: str
     lines: tuple[str, ...]
     advice: str
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, in a sentence."""
+        return self.reason.message
 
 
 def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
@@ -51,13 +64,22 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
         if first.where and not any(_covers(earlier, first.where) for earlier in said[first.method]):
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
-        told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
-        named = [line for line in told if not line.startswith(UNKNOWN)]
-        lines += named or ([SAVED] if told and first.order > 1 else told)
+        told = list(dict.fromkeys(c.diagnosis for c in group if c.diagnosis))
+        known = [line for line in told if not line.startswith(UNKNOWN)]
+        told = known or ([SAVED] if told and first.order > 1 else told)
+        lines += told
         if first.self_test and first.self_test.slipped:
             lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
         at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
-        yield Told(first.verdict, at, first.reason.message, tuple(lines), first.reason.advice)
+        named = diagnosis_of(told[0]) if told else None
+        mend = f"The usual mend: {named.mend}." if named and named is not Diagnosis.UNKNOWN else ""  # that one's line holds it
+        yield Told(first.verdict, first.reason, at, tuple(lines), first.reason.advice or mend, named)
+
+
+def diagnosis_of(line: str) -> Diagnosis | None:
+    """Which diagnosis a line tells; None of one that this version does not know."""
+    code = line.partition(":")[0]
+    return next((known for known in Diagnosis if known.code == code), None)
 
 
 def stands_alone(of_leaf: Sequence[Comparison]) -> str:
