@@ -12,6 +12,7 @@ from gradcheck.cli import run as run  # each adds its command to the application
 from gradcheck.cli import fuzz as fuzz
 from gradcheck.cli import list as list
 from gradcheck.cli import report as report
+from gradcheck.cli import diff as diff
 from gradcheck.cli import init as init
 from gradcheck.cli import merge as merge
 from gradcheck.cli import explain as explain

@@ -74,10 +74,10 @@ def _counts(run: RunResult) -> str:
 
 def _row(result: CheckResult) -> str:
     found = problems(result)
-    what = _plain(found[0].short) if found else result.reason.code
+    what = plain(found[0].short) if found else result.reason.code
     right = "" if math.isnan(result.resolution) else words.number(result.resolution)
-    verdict = f"{result.verdict.value}{_plain(words.as_expected(result)) if result.ok else ''}"
-    cells = (SIGNS[result.outcome], _code(result.case), verdict, what, right, result.evaluations, f"{result.seconds:.2f}")
+    verdict = f"{result.verdict.value}{plain(words.as_expected(result)) if result.ok else ''}"
+    cells = (SIGNS[result.outcome], code(result.case), verdict, what, right, result.evaluations, f"{result.seconds:.2f}")
     return f"| {' | '.join(map(str, cells))} |\n"
 
 
@@ -85,7 +85,7 @@ def _evidence(run: RunResult, result: CheckResult) -> str:
     place = places.of(run, result)
     parts = [f"<details><summary>{result.outcome.value} <code>{escape(_joined(result.case))}</code></summary>\n"]
     parts.append(_fenced(_table(result)))
-    parts += [f"At {_code(str(place))}.\n"] if place else []
+    parts += [f"At {code(str(place))}.\n"] if place else []
     parts += [f"Replay:\n\n{_fenced(result.replay)}"] if result.replay else []
     return "\n".join([*parts, "</details>\n"])
 
@@ -99,7 +99,7 @@ def _fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}\n"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """A code span in a table: nothing inside is read as Markdown or HTML."""
     told = _joined(text).replace("|", "\\|")
     fence = "`" * (1 + _longest_run(told))
@@ -107,7 +107,7 @@ def _code(text: str) -> str:
     return f"{fence}{space}{told}{space}{fence}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which nothing is read as Markdown or HTML."""
     return MEANT.sub(lambda found: f"&#{ord(found[0])};", _joined(text))
 
