@@ -107,7 +107,7 @@ def _sections(found: Diff) -> list[tuple[str, tuple[Change, ...]]]:
 
 
 def _counted(found: Diff) -> str:
-    counts = [f"{len(changes)} {title}" for title, changes in _sections(found)]
+    counts = [f"{title}: {len(changes)}" for title, changes in _sections(found)]
     return ", ".join(counts) or "no case has changed"
 
 
@@ -160,7 +160,9 @@ def _duller(old: CheckResult, new: CheckResult) -> str:
 
 
 def _slower(old: CheckResult, new: CheckResult) -> str:
-    told = []
+    told: list[str] = []
+    if new.outcome is not old.outcome:  # a FAIL is looked into
+        return ""
     if new.evaluations > DEARER * old.evaluations > 0:
         told.append(f"{new.evaluations} evaluations, before {old.evaluations} ({new.evaluations / old.evaluations:.1f} times)")
     if new.seconds > SLOWER * old.seconds > 0 and new.seconds - old.seconds > LEAST:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.report import story, svg, words
+from gradcheck.report import places, story, svg, words
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -19,17 +19,28 @@ if TYPE_CHECKING:
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
 DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
 LISTED = 64  # rows of the table beside a picture
+STEPS = (("dot", "difference"), ("dashes", "what noise may do"), ("band", "steps chosen"))
+SHADES = (
+    *((f"s{k}", told) for k, told in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
+    ("cross", "wrong"),
+)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, what it shows in a sentence, and its numbers."""
+    """A picture, what it shows in a sentence, and its numbers.
+
+    Attributes:
+        width: of the picture, in pixels.
+        legend: classes of the style sheet and what each stands for.
+    """
 
     svg: Markup
+    width: str
     told: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    shades: bool = False
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -50,6 +61,7 @@ def render(run: RunResult) -> str:
     return environment.get_template("page.html.j2").render(
         run=run,
         words=words,
+        place_of=lambda result: places.of(run, result),
         signs=SIGNS,
         counts=counts,
         filters=filters,
@@ -110,19 +122,21 @@ def _figure(
     from markupsafe import Markup
 
     if drawing:
-        yield Figure(Markup(drawing), told, columns, tuple(rows[:LISTED]), **more)
+        width = drawing.partition(' width="')[2].partition('"')[0]
+        yield Figure(Markup(drawing), width, told, columns, tuple(rows[:LISTED]), **more)
 
 
 def _of_story(c: Comparison, name: str) -> Iterator[Figure]:
     if c.story is None:
         return
     s = c.story
-    told = f"{words.derivative(c)}: {story.sentence(s)}."
+    told = f"{words.derivative(c)}: {story.sentence(s)}; {_off(c, s.value, s.bound)}."
     rows = [
         (f"{h:.1e}", f"{d:.9g}", f"{b:.0e}", f"{abs(d - s.value):.0e}")
         for h, d, b in zip(s.steps, s.differences, s.bounds, strict=True)
     ]
-    yield from _figure(svg.steps(c, s, name, told), told, ("step", "difference", "± noise", "off by"), rows)
+    drawing = svg.steps(c, s, name, told)
+    yield from _figure(drawing, told, ("step", "difference", "± noise", "off by"), rows, legend=STEPS)
 
 
 def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
@@ -135,7 +149,7 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
     told = f"{_second(c)}Relative error of {c.method} ~ {c.against} over {c.wrt} ({words.shape(c)}): {state}."
     cells = sorted(((e, k) for k, e in enumerate(p.errors) if not math.isnan(e)), reverse=True)
     rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
-    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, shades=True)
+    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, legend=SHADES)
     pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
     off = "some lie off the diagonal" if marked else "all lie on the diagonal"
     told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
@@ -144,6 +158,16 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
 
 def _second(c: Comparison) -> str:
     return "" if c.order == 1 else "Second derivatives. "
+
+
+def _off(c: Comparison, value: float, bound: float) -> str:
+    """How the claim stands to an estimate."""
+    apart = abs(c.claimed - value)
+    if not math.isfinite(apart) or not math.isfinite(bound):
+        return f"{c.method} says {c.claimed:.9g}"
+    if apart <= bound:
+        return f"{c.method} lies within the bound"
+    return f"{c.method} is off by {apart:.1e}" + (f", {apart / bound:.2g} times the bound" if bound else "")
 
 
 def _largest(errors: Sequence[float]) -> float:

@@ -72,7 +72,8 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
             lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
         at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
         named = diagnosis_of(told[0]) if told else None
-        mend = f"The usual mend: {named.mend}." if named and named is not Diagnosis.UNKNOWN else ""  # that one's line holds it
+        new = named is not None and named.mend not in told[0]
+        mend = f"The usual mend: {named.mend}." if named and new else ""
         yield Told(first.verdict, first.reason, at, tuple(lines), first.reason.advice or mend, named)
 
 
@@ -80,6 +81,16 @@ def diagnosis_of(line: str) -> Diagnosis | None:
     """Which diagnosis a line tells; None of one that this version does not know."""
     code = line.partition(":")[0]
     return next((known for known in Diagnosis if known.code == code), None)
+
+
+def located(of_leaf: Sequence[Comparison]) -> Iterator[tuple[Comparison, Whereabouts]]:
+    """The comparisons that know wrong entries, each set of entries of a claim once."""
+    said: dict[str, list[Whereabouts]] = defaultdict(list)
+    for c in of_leaf:
+        where = c.where
+        if c.verdict is Verdict.FAIL and where and where.entries and not any(_covers(w, where) for w in said[c.method]):
+            said[c.method].append(where)
+            yield c, where
 
 
 def stands_alone(of_leaf: Sequence[Comparison]) -> str:
@@ -243,6 +254,24 @@ def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     for c in comparisons:
         groups.setdefault((c.order, c.wrt), []).append(c)
     return list(groups.values())
+
+
+def sharpness(result: CheckResult) -> str:
+    """What a PASS is worth, in a sentence; '' where no resolution is stated."""
+    passed = [c for c in result.comparisons if c.verdict is Verdict.PASS and not math.isnan(c.resolution)]
+    if result.verdict is not Verdict.PASS or not passed:
+        return ""
+    certainty = min(c.certainty for c in passed)
+    how = "" if certainty == 1 else f", with a probability of {100 * certainty:.3g} %"
+    return f"right to {number(result.resolution)}: a single entry that is wrong by more would have been caught{how}"
+
+
+def self_test(comparisons: Sequence[Comparison]) -> str:
+    """How many faults planted in the claims were caught, and of which kinds; '' where none were."""
+    scores = [c.self_test for c in comparisons if c.self_test is not None]
+    tried, slipped = sum(len(s.tried) for s in scores), sum(len(s.slipped) for s in scores)
+    kinds = ", ".join(dict.fromkeys(name for s in scores for name in s.tried))
+    return f"self-test: {tried - slipped} of {tried} planted faults caught ({kinds})" if tried else ""
 
 
 def shape(c: Comparison) -> str:
