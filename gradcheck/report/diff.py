@@ -176,7 +176,7 @@ def _settings(old: RunResult, new: RunResult) -> Iterator[str]:
     )
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now and before[name] != now[name]:
-            yield f"{name}: {now[name]}, before {before[name]}"
+            yield f"{name}: {words.setting(now[name])}, before {words.setting(before[name])}"
     for run, which in ((old, "old"), (new, "new")):
         if run.interrupted:
             yield f"the {which} run was interrupted: {len(run.results)} of {run.planned} cases are finished"

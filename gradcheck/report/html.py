@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.report import places, story, svg, words
-from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
+from gradcheck.results import SEVERITY, CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
 DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
 LISTED = 64  # rows of the table beside a picture
+CELL = 26  # characters of markup around a cell
+PICTURES = 1_800_000  # characters that all pictures of a page may take, so that it opens at once
+SECTIONS = 500  # cases with a section of their own; where there are more, the worst have one
+OPEN = 20  # sections of those that are not ok that stand open
 STEPS = (("dot", "difference"), ("dashes", "what noise may do"), ("band", "steps chosen"))
 SHADES = (
     *((f"s{k}", told) for k, told in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
@@ -42,6 +46,11 @@ class Figure:
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Characters that it takes on the page, about."""
+        return len(self.svg) + sum(len(cell) + CELL for row in self.rows for cell in row)
+
 
 @dataclass
 class Node:
@@ -54,22 +63,30 @@ class Node:
 
 def render(run: RunResult) -> str:
     """Return the page."""
-    environment = _environment()
+    order = sorted(range(len(run.results)), key=lambda k: (run.results[k].ok, SEVERITY.index(run.results[k].outcome)))
+    album = _album([(run.results[k], str(k + 1)) for k in order[:SECTIONS]])
     counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
     found = {result.outcome.value for result in run.results}
     filters = [("all", "all"), *((v.value, v.value) for v in Verdict if v.value in found)]
-    return environment.get_template("page.html.j2").render(
-        run=run,
-        words=words,
-        place_of=lambda result: places.of(run, result),
-        signs=SIGNS,
-        counts=counts,
-        filters=filters,
-        evaluations=sum(result.evaluations for result in run.results),
-        figures_of=lambda of, name, passed: list(figures(of, f"p{name}{'y' if passed else 'n'}", passed=passed)),
-        tree_of=tree,
-        css=_raw("page.css"),
-        js=_raw("page.js"),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            words=words,
+            place_of=lambda result: places.of(run, result),
+            signs=SIGNS,
+            counts=counts,
+            filters=filters,
+            evaluations=sum(result.evaluations for result in run.results),
+            figures_of=lambda name, passed: [figure for figure in album[_key(name, passed=passed)] if figure],
+            sections={k + 1: run.results[k] for k in sorted(order[:SECTIONS])},
+            open=[k + 1 for k in order[:OPEN] if not run.results[k].ok or len(run.results) == 1],
+            undrawn=sum(figure is None for found in album.values() for figure in found),
+            tree_of=tree,
+            css=_raw("page.css"),
+            js=_raw("page.js"),
+        )
     )
 
 
@@ -90,6 +107,30 @@ def _raw(name: str) -> Markup:
     from markupsafe import Markup
 
     return Markup((_folder() / name).read_text(encoding="utf-8"))
+
+
+def _key(name: str, *, passed: bool) -> str:
+    return f"p{name}{'y' if passed else 'n'}"
+
+
+def _album(cases: Sequence[tuple[CheckResult, str]]) -> dict[str, list[Figure | None]]:
+    """The pictures of cases, by the name of their place on the page; None for one that there is no room for.
+
+    What is wrong comes first, then what passed, of the cases in their order.
+    """
+    places: list[tuple[CheckResult | LayerResult, str, bool]] = []
+    for passed in (False, True):
+        for result, name in cases:
+            wrong = [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]
+            places += [(result, name, passed), *((layer, f"{name}-{k}", passed) for k, layer in enumerate(wrong, 1))]
+    album: dict[str, list[Figure | None]] = {}
+    room = PICTURES
+    for of, name, passed in places:
+        found = album.setdefault(_key(name, passed=passed), [])
+        for figure in figures(of, _key(name, passed=passed), passed=passed):
+            found.append(figure if figure.size <= room else None)
+            room -= figure.size if figure.size <= room else 0
+    return album
 
 
 def tree(layers: Sequence[LayerResult]) -> Node:

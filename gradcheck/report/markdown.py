@@ -33,7 +33,8 @@ def render(run: RunResult, limit: int = LIMIT) -> str:
     left = limit - _size(head) - RESERVE
     rows, spent = _fitting((_row(r) for r in bad), left // 2)
     shown, used = _fitting((_evidence(run, r) for r in bad), left - spent)
-    passed, _ = _fitting((_row(r) for r in good), left - spent - used)
+    whole = len(rows) == len(shown) == len(bad)  # what passed is left out before anything else is
+    passed, _ = _fitting((_row(r) for r in good), left - spent - used if whole else 0)
     parts = [head]
     if rows or passed:
         parts.append(HEAD + "".join(rows + passed))

@@ -57,13 +57,27 @@ def _severity(verdict: Verdict) -> int:
 
 
 def _of_comparisons(comparisons: Sequence[Comparison]) -> Iterator[Problem]:
+    """One for each leaf and verdict: what is known of its fault names it, whichever comparison that is from."""
     for of_leaf in words.by_leaf(comparisons):
+        groups: dict[Verdict, list[words.Told]] = {}
         for told in words.explained(of_leaf):
-            kind = f"diagnosis/{told.diagnosis.code}" if told.diagnosis else f"reason/{told.reason.code}"
-            short = f"{told.place}: {told.lines[0] if told.verdict is Verdict.FAIL else told.why}"
-            named = [line for line in told.lines if told.diagnosis and words.diagnosis_of(line) is told.diagnosis]
-            text = [f"{told.place}: {told.why}", *told.lines, told.advice]
-            yield Problem(kind, told.verdict, _one_line("; ".join([short, *named[:1]])), "\n".join(filter(None, text)))
+            groups.setdefault(told.verdict, []).append(told)
+        for verdict, group in groups.items():
+            first = next((told for told in group if told.diagnosis), group[0])
+            kind = f"diagnosis/{first.diagnosis.code}" if first.diagnosis else f"reason/{first.reason.code}"
+            text = "\n".join(line for told in group for line in _lines(told))
+            yield Problem(kind, verdict, _short(first), text)
+
+
+def _lines(told: words.Told) -> list[str]:
+    return [line for line in (f"{told.place}: {told.why}", *told.lines, told.advice) if line]
+
+
+def _short(told: words.Told) -> str:
+    """By how much it is wrong, and what the error looks like; where nothing is certainly wrong, why."""
+    parts = [f"{told.place}: {told.lines[0] if told.verdict is Verdict.FAIL else told.why}"]
+    parts += [line for line in told.lines if told.diagnosis and words.diagnosis_of(line) is told.diagnosis][:1]
+    return _one_line("; ".join(parts))
 
 
 def _of_contracts(contracts: Sequence[Contract]) -> Iterator[Problem]:

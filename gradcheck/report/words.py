@@ -274,6 +274,13 @@ def self_test(comparisons: Sequence[Comparison]) -> str:
     return f"self-test: {tried - slipped} of {tried} planted faults caught ({kinds})" if tried else ""
 
 
+def setting(value: object) -> str:
+    """What an option was set to; a list is told the same before and after it went through JSON."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def shape(c: Comparison) -> str:
     """The shape of the leaf."""
     return "×".join(map(str, c.shape)) or "scalar"

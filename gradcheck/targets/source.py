@@ -40,12 +40,7 @@ def _registered(method: Any) -> Any:
 def _definition(target: Any) -> Place:
     """As `source_of`, at the line of the `def` rather than of its first decorator."""
     file, line = source_of(target)
-    if line is None or not inspect.isroutine(target):
+    if line is None or not inspect.isfunction(target) or target.__name__ == "<lambda>":
         return file, line
-    lines = inspect.findsource(inspect.unwrap(target))[0][line - 1 :]
-    return file, line + (_decorators(lines) if lines[0].lstrip().startswith("@") else 0)
-
-
-def _decorators(lines: list[str]) -> int:
-    """How many lines stand before the `def`."""
-    return next((k for k, text in enumerate(lines) if text.lstrip().startswith(("def ", "async def "))), 0)
+    lines = inspect.findsource(target)[0][line - 1 :]
+    return file, line + next((k for k, text in enumerate(lines) if text.lstrip().startswith(("def ", "async def "))), 0)
