@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from html import escape
 from typing import TYPE_CHECKING
@@ -76,9 +75,16 @@ def _counts(run: RunResult) -> str:
 def _row(result: CheckResult) -> str:
     found = problems(result)
     what = plain(found[0].short) if found else result.reason.code
-    right = "" if math.isnan(result.resolution) else words.number(result.resolution)
     verdict = f"{result.verdict.value}{plain(words.as_expected(result)) if result.ok else ''}"
-    cells = (SIGNS[result.outcome], code(result.case), verdict, what, right, result.evaluations, f"{result.seconds:.2f}")
+    cells = (
+        SIGNS[result.outcome],
+        code(result.case),
+        verdict,
+        what,
+        words.right_to(result),
+        result.evaluations,
+        f"{result.seconds:.2f}",
+    )
     return f"| {' | '.join(map(str, cells))} |\n"
 
 

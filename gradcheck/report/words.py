@@ -256,6 +256,11 @@ def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     return list(groups.values())
 
 
+def right_to(result: CheckResult) -> str:
+    """The resolution of a PASS; '-' of anything else, where it would be that of some of the claims."""
+    return number(result.resolution if result.verdict is Verdict.PASS else math.nan)
+
+
 def sharpness(result: CheckResult) -> str:
     """What a PASS is worth, in a sentence; '' where no resolution is stated."""
     passed = [c for c in result.comparisons if c.verdict is Verdict.PASS and not math.isnan(c.resolution)]
