@@ -95,5 +95,6 @@ def _about(kind: str, code: str) -> tuple[str, str]:
     """What a rule asks, and what to do where it is broken."""
     if kind == "contract":
         return CONTRACTS.get(code, code), ""
-    known: Diagnosis | Reason = Diagnosis(code) if kind == "diagnosis" else Reason(code)
-    return known.message, known.mend if isinstance(known, Diagnosis) else known.advice
+    if kind == "diagnosis":
+        return next((known.message, known.mend) for known in Diagnosis if known.code == code)
+    return next((known.message, known.advice) for known in Reason if known.code == code)
