@@ -207,12 +207,17 @@ class CheckResult:
     @property
     def failure(self) -> str:
         """Verdict, reason, and what is not right by name, in a line: the same where the same fails again."""
-        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
-        found: list[Comparison | Contract | LayerResult | CheckTable] = []
-        if self.verdict is not Verdict.PASS:
-            found = [*self.comparisons, *broken, *self.layers, *self.checks]
-        names = ", ".join(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
+        names = ", ".join(self.failing)
         return f"{self.verdict.value} {self.reason.code}" + (f": {names}" if names else "")
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The leaves, contracts, layers and checks that have the case's verdict, by name; none of a PASS."""
+        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
+        found: list[Comparison | Contract | LayerResult | CheckTable] = [*self.comparisons, *broken, *self.layers, *self.checks]
+        if self.verdict is Verdict.PASS:
+            return ()
+        return tuple(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
 
     @property
     def ok(self) -> bool:

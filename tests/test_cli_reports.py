@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gradcheck.cli import app
-from gradcheck.saved import read
+from gradcheck.report.read import read
 
 OLD = str(Path(__file__).parent / "data" / "run-of-0.1.0-2026-11-21.json")
 BEGINNINGS = {

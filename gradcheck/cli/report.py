@@ -22,7 +22,7 @@ def report(
     """Render a run that was written as JSON: the table, where no file is asked for. Exit code 0 whatever the run found."""
     with messages():
         from gradcheck.errors import UsageError
-        from gradcheck.saved import read
+        from gradcheck.report.read import read
 
         found, files = read(run), shown.files
         try:

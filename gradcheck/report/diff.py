@@ -132,19 +132,10 @@ def _failure(old: CheckResult, new: CheckResult) -> str:
     """Why a case that passed, or failed elsewhere, fails now; '' where it does not."""
     if new.outcome not in BROKEN:
         return ""
-    if old.outcome not in BROKEN:
+    if old.outcome not in BROKEN or old.verdict is not new.verdict:
         return _reason(new)
-    more = [part for part in _parts(new) if part not in _parts(old)]
+    more = [part for part in new.failing if part not in old.failing]
     return f"{new.outcome.value}: also {', '.join(more)}" if more else ""
-
-
-def _parts(result: CheckResult) -> list[str]:
-    """In which parts a case fails."""
-    found = [c.wrt for c in result.comparisons if c.verdict in BROKEN]
-    found += [f"contract {c.name}" for c in result.contracts if c.verdict in BROKEN and not c.tolerated]
-    found += [f"layer {layer.path}" for layer in result.layers if layer.verdict in BROKEN]
-    found += [f"check {table.check}" for table in result.checks if table.verdict in BROKEN]
-    return list(dict.fromkeys(found)) or [result.reason.code]
 
 
 def _duller(old: CheckResult, new: CheckResult) -> str:

@@ -39,8 +39,8 @@ def problems(result: CheckResult) -> list[Problem]:
     """What makes a case not ok, worst first; nothing of one that is."""
     if result.ok:
         return []
-    if result.verdict is Verdict.PASS:
-        told = f"PASS{words.as_expected(result)}"
+    if Verdict.PASS in (result.verdict, result.as_declared):
+        told = f"{result.verdict.value}{words.as_expected(result)}"
         return [Problem(f"reason/{words.why(result).code}", result.outcome, told, told)]
     found = [
         *_of_comparisons(result.comparisons),

@@ -37,6 +37,7 @@ def found(old, new):
         (result(PASS), result(FAIL), {"failures": ["a"]}),
         (result(PASS), result(ERROR), {"failures": ["a"]}),
         (result(OPEN), result(FAIL), {"failures": ["a"]}),
+        (result(FAIL), result(ERROR), {"failures": ["a"]}),
         (result(PASS), result(OPEN), {"undecided": ["a"]}),
         (result(FAIL), result(PASS), {"mended": ["a"]}),
         (result(OPEN), result(PASS), {"mended": ["a"]}),
