@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.report import places, story, svg, words
+from gradcheck.report import places, search, story, svg, words
 from gradcheck.results import SEVERITY, CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def render(run: RunResult) -> str:
         .render(
             run=run,
             words=words,
+            counted=search.counted,
             place_of=lambda result: places.of(run, result),
             signs=SIGNS,
             counts=counts,

@@ -49,7 +49,14 @@ def problems(result: CheckResult) -> list[Problem]:
         *_of_checks(result.checks),
     ]
     decisive = [p for p in found if _severity(p.verdict) <= _severity(result.outcome)]
-    return sorted(decisive, key=lambda p: _severity(p.verdict)) or [_stopped(result)]
+    first, *rest = sorted(decisive, key=lambda p: _severity(p.verdict)) or [_stopped(result)]
+    return [replace(first, text=first.text + _searched(result)), *rest]
+
+
+def _searched(result: CheckResult) -> str:
+    """The smallest input that a search found."""
+    inputs = result.search.inputs if result.search else ()
+    return "".join(["\nthe smallest input that fails:", *(f"\n  {name} = {text}" for name, text in inputs)]) if inputs else ""
 
 
 def _severity(verdict: Verdict) -> int:

@@ -11,7 +11,7 @@ from elementwise import changed, layer
 import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.report import html
-from gradcheck.results import RunResult
+from gradcheck.results import RunResult, Search
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "input"}
@@ -135,6 +135,14 @@ def test_what_a_pass_is_worth_the_mend_and_how_it_was_run_are_told(varied):
     ):
         assert told in text, told
     assert re.search(r"analytic is off by \S+, \S+ times the bound", text)
+
+
+def test_a_search_and_its_smallest_input_are_told(results):
+    searched = Search(examples=9, failed=1, regions=("n > 3",), inputs=(("x", EVIL),))
+    found = Outline(page([replace(results[0], search=searched, example=f"def test(): {EVIL}")]))
+    for told in ("9 examples: 1 failed", "rejected: n > 3", "The smallest input that fails", f"def test(): {EVIL}"):
+        assert told in found.text
+    assert found.tags.count("script") == 1
 
 
 def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(results, monkeypatch):

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from gradcheck.report.problems import LONGEST, problems
-from gradcheck.results import Verdict
+from gradcheck.results import Search, Verdict
 
 
 @pytest.mark.parametrize(
@@ -37,9 +39,13 @@ def test_of_a_wrong_layer_the_layer_and_its_own_place_are_told(by_name):
     assert found.line == by_name["wave[1]"].claim_line
 
 
-def test_a_line_has_an_end(by_name):
-    from dataclasses import replace
+def test_the_smallest_input_that_a_search_found_is_told(by_name):
+    searched = Search(examples=9, failed=1, inputs=(("x", "[0.0]"), ("dtype", "float32")))
+    found = problems(replace(by_name["square[3]"], search=searched))
+    assert found[0].text.endswith("the smallest input that fails:\n  x = [0.0]\n  dtype = float32")
 
+
+def test_a_line_has_an_end(by_name):
     (found,) = problems(replace(by_name["raises"], message="x" * 1000 + "\ny"))
     assert len(found.short) == LONGEST
     assert "y" in found.text
