@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gradcheck.comparison import Comparison as Comparison
@@ -91,6 +91,7 @@ class LayerResult:
         verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
         comparisons, contracts: of the call that came out worst.
         evaluations: over all calls.
+        file, line: where its derivative is written.
     """
 
     path: str
@@ -104,6 +105,8 @@ class LayerResult:
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
     evaluations: int = 0
+    file: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class CheckResult:
         expect: 'pass', 'fail' or 'straight-through', and `because` why; `intents`: all that is declared to be meant so.
         search: of `fuzz`, what was tried; `example`: the smallest input that fails, as a test that can be pasted.
         layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
+        file, line: of the target; `claim_file`, `claim_line`: where the derivative that is checked is written: a function by
+            hand, the backward of an autograd.Function, that of the wrong layer; else the target's.
     """
 
     case: str
@@ -167,6 +172,8 @@ class CheckResult:
     seconds: float = 0.0
     file: str | None = None
     line: int | None = None
+    claim_file: str | None = None
+    claim_line: int | None = None
     replay: str = ""
 
     @property
@@ -200,12 +207,17 @@ class CheckResult:
     @property
     def failure(self) -> str:
         """Verdict, reason, and what is not right by name, in a line: the same where the same fails again."""
-        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
-        found: list[Comparison | Contract | LayerResult | CheckTable] = []
-        if self.verdict is not Verdict.PASS:
-            found = [*self.comparisons, *broken, *self.layers, *self.checks]
-        names = ", ".join(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
+        names = ", ".join(self.failing)
         return f"{self.verdict.value} {self.reason.code}" + (f": {names}" if names else "")
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The leaves, contracts, layers and checks that have the case's verdict, by name; none of a PASS."""
+        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
+        found: list[Comparison | Contract | LayerResult | CheckTable] = [*self.comparisons, *broken, *self.layers, *self.checks]
+        if self.verdict is Verdict.PASS:
+            return ()
+        return tuple(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
 
     @property
     def ok(self) -> bool:
@@ -256,7 +268,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything one run found out: the argument of every report."""
+    """Everything one run found out: the argument of every report.
+
+    Attributes:
+        planned: how many cases there were to check.
+        root: the repository's folder, or that in which the run was started: reports name files relative to it.
+    """
 
     gradcheck_version: str
     environment: dict[str, str]
@@ -266,13 +283,19 @@ class RunResult:
     seconds: float = 0.0
     interrupted: bool = False
     schema_version: int = SCHEMA_VERSION
-    planned: int = field(default=0)
+    planned: int = 0
     shard: Shard | None = None
+    root: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The worst outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS."""
         return worst(r.outcome for r in self.results)
+
+    @property
+    def strict(self) -> bool:
+        """Whether INCONCLUSIVE ends the run, too."""
+        return bool(self.config.get("strict"))
 
     @property
     def counts(self) -> dict[str, int]:

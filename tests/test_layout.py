@@ -10,7 +10,7 @@ import gradcheck
 PACKAGE = Path(gradcheck.__file__).parent
 # Each may import those before it, none after.
 FLOORS = [
-    "errors", "listening", "reasons", "comparison", "results", "options", "seeds", "tracebacks",
+    "errors", "listening", "reasons", "diagnoses", "comparison", "results", "options", "seeds", "tracebacks",
     "trees", "targets", "backends", "evidence", "verdict", "checks", "run", "strategies", "report", "reference", "cli",
 ]  # fmt: skip
 BLIND = {

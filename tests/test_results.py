@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict, worst
@@ -47,6 +47,7 @@ def result(verdict: Verdict, expect: str = "pass") -> CheckResult:
     return CheckResult("c", "t", verdict, Reason.AGREES, expect=expect)
 
 
+@settings(deadline=None)  # the first example loads what reads JSON
 @given(st.lists(results, max_size=2))
 def test_a_run_is_read_back_from_json_as_it_was(found):
     run = run_of(*found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.backends.layer import own_nodes, watched
+from gradcheck.backends.layer import own_functions, watched
 from gradcheck.backends.modules import attributes_restored
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind
@@ -67,7 +67,7 @@ def captured(model: torch.nn.Module, inputs: Inputs) -> list[Captured]:
             given = tree_map(_wanting, (inputs.args, dict(inputs.kwargs)))
             outputs = flatten(model(*given[0], **given[1])).leaves
             _sent_back(outputs, [x for x in flatten(given).leaves if isinstance(x, torch.Tensor)], model)
-        functions = {type(node)._forward_cls for node in own_nodes(outputs)}
+        functions = set(own_functions(outputs))
         return _with_functions(found, functions, model, inputs) if functions else found
 
 

@@ -12,10 +12,13 @@ import torch
 from gradcheck.backends.calls import Binding
 from gradcheck.backends.program import EPS, Leaf
 from gradcheck.backends.tensors import with_moved
+from gradcheck.targets.source import of_backward
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gradcheck.targets.source import Place
 
 Call = Callable[[Sequence["Tensor"]], "list[Any]"]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # as torch.compile
@@ -39,7 +42,8 @@ class Layer:
         beside: from what makes a tensor another to `call`, with the tensors that stand beside the leaves, as labels and masks
             do, made so.
         indices: integers that the module holds in its buffers, which may point at rows of the inputs.
-        own: the autograd.Functions and registered operators of the user's own among what it calls, by name.
+        own: the autograd.Functions and registered operators of the user's own among what it calls, by name; `place`: file and
+            line of the backward of the first.
         module: the target, where it is a module of a class of the user's own, or holds one.
         random: whether it draws random numbers, which fall elsewhere in tensors of another form.
         upstream: what a model sends back to the outputs, one a leaf, None where nothing; None outside of a model.
@@ -58,6 +62,7 @@ class Layer:
     module: torch.nn.Module | None
     random: bool
     upstream: Sequence[Tensor | None] | None = None
+    place: Place | None = None
 
 
 def layer_of(
@@ -100,7 +105,7 @@ def layer_of(
 
         return call
 
-    plain = returning(_plain)
+    plain, own = returning(_plain), own_functions(flatten(first).leaves)
     return Layer(
         leaves=bound.leaves,
         outputs=bound.outputs,
@@ -111,10 +116,11 @@ def layer_of(
         wrapped=lambda wrap: kept(returning(wrap)),
         beside=beside,
         indices=tuple(filter(_may_point, target.buffers())) if isinstance(target, torch.nn.Module) else (),
-        own=own_functions(flatten(first).leaves),
+        own=tuple(dict.fromkeys(function.__name__ for function in own)),
         module=target if _is_own_module(target) else None,
         random=random,
         upstream=[upstream.get(i) for i in bound.kept] if upstream else None,
+        place=place_of(own),
     )
 
 
@@ -138,9 +144,14 @@ def _of_torch(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == "torch"
 
 
-def own_functions(outputs: Sequence[Any]) -> tuple[str, ...]:
-    """Names of the autograd.Functions in the graph of some outputs that are not PyTorch's own."""
-    return tuple(dict.fromkeys(type(node)._forward_cls.__name__ for node in own_nodes(outputs)))
+def own_functions(outputs: Sequence[Any]) -> tuple[type, ...]:
+    """The autograd.Functions in the graph of some outputs that are not PyTorch's own, the last applied first."""
+    return tuple(dict.fromkeys(type(node)._forward_cls for node in own_nodes(outputs)))
+
+
+def place_of(functions: Sequence[type]) -> Place | None:
+    """Where the backward of the first is written; None where there is none."""
+    return of_backward(functions[0]) if functions else None
 
 
 def own_nodes(outputs: Sequence[Any]) -> list[Any]:

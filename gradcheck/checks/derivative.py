@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradcheck.checks.outputs import Outlook
     from gradcheck.evidence.line import Setting
     from gradcheck.options import Options
+    from gradcheck.targets.source import Place
 
 FULL_ENTRIES = 1024  # full mode up to so many input numbers ...
 FULL_WORK = 2**26  # ... so many numbers touched in all ...
@@ -52,6 +53,7 @@ class Finding:
     message: str = ""
     mode: str = ""
     evaluations: int = 0
+    place: Place | None = None  # of the backward that made the claim, where it is the user's
 
 
 def derivative(program: Program, options: Options, label: str, trial: int, partners: Sequence[Program] = ()) -> Finding:

@@ -11,6 +11,8 @@ import sys
 from gradcheck.cli import run as run  # each adds its command to the application, in the order of the help
 from gradcheck.cli import fuzz as fuzz
 from gradcheck.cli import list as list
+from gradcheck.cli import report as report
+from gradcheck.cli import diff as diff
 from gradcheck.cli import init as init
 from gradcheck.cli import merge as merge
 from gradcheck.cli import explain as explain

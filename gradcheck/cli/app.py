@@ -81,7 +81,10 @@ def put(stream: TextIO, text: str) -> None:
     from gradcheck.errors import UsageError
 
     try:
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a terminal of few characters, or a name that was no text
+            stream.write(text.encode(stream.encoding, "replace").decode(stream.encoding))
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor is what is left in its buffer to be tried again

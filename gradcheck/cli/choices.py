@@ -124,6 +124,16 @@ class Shown:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False
     json: Annotated[Text, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None
     html: Annotated[Text, typer.Option("--html", help="Write the run as one self-contained page to this path.")] = None
+    markdown: Annotated[Text, typer.Option("--markdown", help="Write a summary as Markdown, for a CI step.")] = None
+    junit_xml: Annotated[Text, typer.Option("--junit-xml", help="Write the run as JUnit XML.")] = None
+    sarif: Annotated[Text, typer.Option("--sarif", help="Write what is not ok as SARIF 2.1.0, for code scanning.")] = None
+    github: Annotated[
+        bool | None,
+        typer.Option(
+            "--github/--no-github",
+            help="Annotate a GitHub workflow, on stderr. Default: a run's, where GITHUB_ACTIONS=true.",
+        ),
+    ] = None
 
     @property
     def verbosity(self) -> int:
@@ -132,10 +142,18 @@ class Shown:
 
     @property
     def files(self) -> dict[str, str]:
-        """The path of each file format that is asked for."""
+        """The path of each file format that is asked for.
+
+        Raises:
+            UsageError: where two are to go to stdout.
+        """
+        from gradcheck.errors import UsageError
         from gradcheck.report.formats import FORMATS
 
         asked = {name: getattr(self, name.replace("-", "_")) for name in FORMATS}
+        mixed = [f"--{name} -" for name, path in asked.items() if path == "-"]
+        if len(mixed) > 1:
+            raise UsageError(f"{' and '.join(mixed)}: only one can go to stdout; give paths to the others")
         return {name: path for name, path in asked.items() if path is not None}
 
 

@@ -10,8 +10,8 @@ import typer
 from gradcheck.cli.app import app, messages, put
 
 if TYPE_CHECKING:
+    from gradcheck.diagnoses import Diagnosis
     from gradcheck.results import Reason
-    from gradcheck.verdict.diagnose import Diagnosis
 
 
 @app.command()
@@ -24,10 +24,10 @@ def explain(
     with messages():
         import difflib
 
+        from gradcheck.diagnoses import Diagnosis
         from gradcheck.errors import UsageError
         from gradcheck.options import ASKED, CONTRACTS
         from gradcheck.results import Reason
-        from gradcheck.verdict.diagnose import Diagnosis
 
         known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
         if name is None:

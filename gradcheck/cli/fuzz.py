@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradcheck.cli import output
 from gradcheck.cli.app import Targets, app, messages, nothing
 from gradcheck.cli.choices import Drawn, Named, Shown, options_given, recorded, requested
 from gradcheck.cli.groups import grouped, typed
-from gradcheck.cli.run import exit_code, progress, report, undisturbed
+from gradcheck.cli.run import exit_code, progress, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +38,9 @@ class Searched:
 def fuzz(target: Targets = None, *, what: Named, how: Drawn, searched: Searched, shown: Shown) -> None:
     """Search for the input that breaks a derivative."""
     with messages(), undisturbed() as ending:
+        files = shown.files
         result = _carried_out(target or [], what, how, searched, ending)
-        report(result, shown)
+        output.report(result, shown, files, github=output.in_workflow())
     raise typer.Exit(exit_code(result, strict=False))
 
 

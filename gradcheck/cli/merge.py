@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from gradcheck.cli import output
 from gradcheck.cli.app import app, messages
 from gradcheck.cli.choices import Shown
 from gradcheck.cli.groups import grouped
-from gradcheck.cli.run import exit_code, report
+from gradcheck.cli.run import exit_code
 
 
 @app.command()
@@ -24,6 +25,7 @@ def merge(
         from gradcheck.report.read import read
         from gradcheck.run import shard
 
+        files = shown.files
         result = shard.merged([(path, read(path)) for path in file])
-        report(result, shown)
+        output.report(result, shown, files, github=output.in_workflow())
     raise typer.Exit(exit_code(result, strict=bool(result.config.get("strict"))))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sys
 import threading
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gradcheck.cli import output
 from gradcheck.cli.app import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -24,7 +23,6 @@ from gradcheck.cli.app import (
     app,
     messages,
     nothing,
-    put,
 )
 from gradcheck.cli.choices import (
     Carried,
@@ -63,13 +61,14 @@ def run(
 ) -> None:
     """Check derivatives."""
     with messages(), undisturbed() as ending:
+        files = shown.files  # what cannot be is told before anything is run
         chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
         result = _carried_out(chosen, ending)
         try:
             if chosen.baseline and gate.update_baseline:
                 result = updated(result, chosen.known, chosen.baseline, gate.reason or "", strict=chosen.strict)
         finally:
-            report(result, shown)
+            output.report(result, shown, files, github=output.in_workflow())
     raise typer.Exit(exit_code(result, strict=chosen.strict))
 
 
@@ -179,28 +178,6 @@ def undisturbed() -> Iterator[Callable[[], None]]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, before)
-
-
-def report(run: RunResult, shown: Shown) -> None:
-    """Write what is asked for. The table is shown although a file could not be written: that is said below it."""
-    from gradcheck.report import formats
-
-    to_stdout = [name for name, path in shown.files.items() if path == "-"]
-    try:
-        for name in to_stdout:
-            put(sys.stdout, formats.render(name, run))
-        formats.write(run, {name: path for name, path in shown.files.items() if path != "-"})
-    finally:
-        _show(run, shown.verbosity, to_stderr=bool(to_stdout))
-
-
-def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
-    from gradcheck.report import terminal
-
-    stream = sys.stderr if to_stderr else sys.stdout
-    color = stream.isatty() and not os.environ.get("NO_COLOR")
-    width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    put(stream, terminal.render(run, width=width, color=color, verbosity=verbosity))
 
 
 @contextmanager

@@ -13,13 +13,24 @@ if TYPE_CHECKING:
 FORMATS = {
     "json": "the run as JSON",
     "html": "the run as one self-contained page",
+    "markdown": "the run as Markdown, for the summary of a CI step",
+    "junit-xml": "the run as JUnit XML",
+    "sarif": "what is not ok as SARIF 2.1.0, for code scanning",
 }  # what is written; the module is named after the format, with _ for -
 
 
 def render(name: str, run: RunResult) -> str:
     """Return the text of one format."""
     module = importlib.import_module(f"gradcheck.report.{name.replace('-', '_')}")
-    text: str = module.render(run)
+    return _writable(module.render(run))
+
+
+def _writable(text: str) -> str:
+    """The same where it can be encoded; half a surrogate pair, as in a name that was no text, becomes a sign for that."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.report import story, svg, words
-from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
+from gradcheck.report import places, search, story, svg, words
+from gradcheck.results import SEVERITY, CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -19,17 +19,37 @@ if TYPE_CHECKING:
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
 DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
 LISTED = 64  # rows of the table beside a picture
+CELL = 26  # characters of markup around a cell
+PICTURES = 1_800_000  # characters that all pictures of a page may take, so that it opens at once
+SECTIONS = 500  # cases with a section of their own; where there are more, the worst have one
+OPEN = 20  # sections of those that are not ok that stand open
+STEPS = (("dot", "difference"), ("dashes", "what noise may do"), ("band", "steps chosen"))
+SHADES = (
+    *((f"s{k}", told) for k, told in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
+    ("cross", "wrong"),
+)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, what it shows in a sentence, and its numbers."""
+    """A picture, what it shows in a sentence, and its numbers.
+
+    Attributes:
+        width: of the picture, in pixels.
+        legend: classes of the style sheet and what each stands for.
+    """
 
     svg: Markup
+    width: str
     told: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    shades: bool = False
+    legend: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Characters that it takes on the page, about."""
+        return len(self.svg) + sum(len(cell) + CELL for row in self.rows for cell in row)
 
 
 @dataclass
@@ -43,21 +63,31 @@ class Node:
 
 def render(run: RunResult) -> str:
     """Return the page."""
-    environment = _environment()
+    order = sorted(range(len(run.results)), key=lambda k: (run.results[k].ok, SEVERITY.index(run.results[k].outcome)))
+    album = _album([(run.results[k], str(k + 1)) for k in order[:SECTIONS]])
     counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
     found = {result.outcome.value for result in run.results}
     filters = [("all", "all"), *((v.value, v.value) for v in Verdict if v.value in found)]
-    return environment.get_template("page.html.j2").render(
-        run=run,
-        words=words,
-        signs=SIGNS,
-        counts=counts,
-        filters=filters,
-        evaluations=sum(result.evaluations for result in run.results),
-        figures_of=lambda of, name, passed: list(figures(of, f"p{name}{'y' if passed else 'n'}", passed=passed)),
-        tree_of=tree,
-        css=_raw("page.css"),
-        js=_raw("page.js"),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            words=words,
+            counted=search.counted,
+            place_of=lambda result: places.of(run, result),
+            signs=SIGNS,
+            counts=counts,
+            filters=filters,
+            evaluations=sum(result.evaluations for result in run.results),
+            figures_of=lambda name, passed: [figure for figure in album[_key(name, passed=passed)] if figure],
+            sections={k + 1: run.results[k] for k in sorted(order[:SECTIONS])},
+            open=[k + 1 for k in order[:OPEN] if not run.results[k].ok or len(run.results) == 1],
+            undrawn=sum(figure is None for found in album.values() for figure in found),
+            tree_of=tree,
+            css=_raw("page.css"),
+            js=_raw("page.js"),
+        )
     )
 
 
@@ -78,6 +108,30 @@ def _raw(name: str) -> Markup:
     from markupsafe import Markup
 
     return Markup((_folder() / name).read_text(encoding="utf-8"))
+
+
+def _key(name: str, *, passed: bool) -> str:
+    return f"p{name}{'y' if passed else 'n'}"
+
+
+def _album(cases: Sequence[tuple[CheckResult, str]]) -> dict[str, list[Figure | None]]:
+    """The pictures of cases, by the name of their place on the page; None for one that there is no room for.
+
+    What is wrong comes first, then what passed, of the cases in their order.
+    """
+    places: list[tuple[CheckResult | LayerResult, str, bool]] = []
+    for passed in (False, True):
+        for result, name in cases:
+            wrong = [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]
+            places += [(result, name, passed), *((layer, f"{name}-{k}", passed) for k, layer in enumerate(wrong, 1))]
+    album: dict[str, list[Figure | None]] = {}
+    room = PICTURES
+    for of, name, passed in places:
+        found = album.setdefault(_key(name, passed=passed), [])
+        for figure in figures(of, _key(name, passed=passed), passed=passed):
+            found.append(figure if figure.size <= room else None)
+            room -= figure.size if figure.size <= room else 0
+    return album
 
 
 def tree(layers: Sequence[LayerResult]) -> Node:
@@ -110,19 +164,21 @@ def _figure(
     from markupsafe import Markup
 
     if drawing:
-        yield Figure(Markup(drawing), told, columns, tuple(rows[:LISTED]), **more)
+        width = drawing.partition(' width="')[2].partition('"')[0]
+        yield Figure(Markup(drawing), width, told, columns, tuple(rows[:LISTED]), **more)
 
 
 def _of_story(c: Comparison, name: str) -> Iterator[Figure]:
     if c.story is None:
         return
     s = c.story
-    told = f"{words.derivative(c)}: {story.sentence(s)}."
+    told = f"{words.derivative(c)}: {story.sentence(s)}; {_off(c, s.value, s.bound)}."
     rows = [
         (f"{h:.1e}", f"{d:.9g}", f"{b:.0e}", f"{abs(d - s.value):.0e}")
         for h, d, b in zip(s.steps, s.differences, s.bounds, strict=True)
     ]
-    yield from _figure(svg.steps(c, s, name, told), told, ("step", "difference", "± noise", "off by"), rows)
+    drawing = svg.steps(c, s, name, told)
+    yield from _figure(drawing, told, ("step", "difference", "± noise", "off by"), rows, legend=STEPS)
 
 
 def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
@@ -135,7 +191,7 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
     told = f"{_second(c)}Relative error of {c.method} ~ {c.against} over {c.wrt} ({words.shape(c)}): {state}."
     cells = sorted(((e, k) for k, e in enumerate(p.errors) if not math.isnan(e)), reverse=True)
     rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
-    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, shades=True)
+    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, legend=SHADES)
     pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
     off = "some lie off the diagonal" if marked else "all lie on the diagonal"
     told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
@@ -144,6 +200,16 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
 
 def _second(c: Comparison) -> str:
     return "" if c.order == 1 else "Second derivatives. "
+
+
+def _off(c: Comparison, value: float, bound: float) -> str:
+    """How the claim stands to an estimate."""
+    apart = abs(c.claimed - value)
+    if not math.isfinite(apart) or not math.isfinite(bound):
+        return f"{c.method} says {c.claimed:.9g}"
+    if apart <= bound:
+        return f"{c.method} lies within the bound"
+    return f"{c.method} is off by {apart:.1e}" + (f", {apart / bound:.2g} times the bound" if bound else "")
 
 
 def _largest(errors: Sequence[float]) -> float:

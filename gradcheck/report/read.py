@@ -3,44 +3,63 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gradcheck.errors import UsageError
 from gradcheck.results import SCHEMA_VERSION, RunResult
 
+WRITTEN = "expected a file that `gradcheck run --json` wrote"
+
 
 def read(path: str) -> RunResult:
-    """Read a run that `--json` wrote.
+    """Read a run; `-` reads stdin. Every schema version up to this one's can be read; keys that an old one lacks are empty.
 
     Raises:
-        UsageError: where there is no such file, or it holds no run, or one of a newer gradcheck.
+        UsageError: where the file cannot be read, is no JSON, is another tool's, or of a newer schema.
     """
-    data = _loaded(path)
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if type(version) is not int or "gradcheck_version" not in data:
-        raise UsageError(f"{path} is no run of gradcheck: expected a file that `gradcheck run --json` wrote")
+    data = _parsed(path, _text(path))
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} holds a {type(data).__name__}: {WRITTEN}")
+    version = data.get("schema_version")
+    if type(version) is not int or "results" not in data:
+        held = ", ".join(map(str, list(data)[:5])) or "nothing"
+        raise UsageError(f"{path} is no run of gradcheck (it holds {held}): {WRITTEN}")
     if version > SCHEMA_VERSION:
         raise UsageError(
-            f"{path} is of a newer gradcheck ({data['gradcheck_version']}, schema {version}; this one reads {SCHEMA_VERSION}): "
-            "upgrade gradcheck"
+            f"{path} is of a newer gradcheck ({data.get('gradcheck_version')}, schema {version}; this one reads up to "
+            f"{SCHEMA_VERSION}): upgrade gradcheck"
         )
+    return _structured(path, data)
+
+
+def _text(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}; {WRITTEN}") from None
+    except ValueError:
+        raise UsageError(f"{path} is no text: {WRITTEN}") from None
+
+
+def _parsed(path: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        whole = "" if text.rstrip().endswith("}") else "; is it cut off?"
+        raise UsageError(f"{path} is no JSON ({error}): {WRITTEN}{whole}") from None
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} stands where a number should")
+
+
+def _structured(path: str, data: dict[str, Any]) -> RunResult:
+    from cattrs import transform_error
+
     try:
         return RunResult.from_dict(data)
-    except Exception as error:  # cattrs raises groups of whatever went wrong inside
-        raise UsageError(f"{path} is no whole run of gradcheck: {_innermost(error)}; make it again") from None
-
-
-def _loaded(path: str) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON: {error or 'it is nested too deeply'}; was it written whole?") from None
-
-
-def _innermost(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    except Exception as error:
+        told = transform_error(error)
+        raise UsageError(f"{path} is no whole run of gradcheck ({told[0]}): was it changed by hand?") from None

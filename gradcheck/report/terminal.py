@@ -108,7 +108,8 @@ def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
 
 def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     if verbosity >= VERBOSE:
-        yield from _self_test(result.comparisons)
+        told = words.self_test(result.comparisons)
+        yield from [_indented(Text(told))] if told else []
         if result.partials:
             yield _partials(result.partials)
         yield from (_indented(Text(detail, "dim")) for detail in result.details)
@@ -174,14 +175,6 @@ def _stopped(result: CheckResult) -> Iterator[RenderableType]:
         yield _indented(Text(result.reason.advice, "dim"))
     if result.traceback:
         yield _indented(Text(result.traceback, "dim"), 4)
-
-
-def _self_test(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:
-    scores = [c.self_test for c in comparisons if c.self_test is not None]
-    tried, slipped = sum(len(s.tried) for s in scores), sum(len(s.slipped) for s in scores)
-    if tried:
-        kinds = ", ".join(dict.fromkeys(name for s in scores for name in s.tried))
-        yield _indented(Text(f"self-test: {tried - slipped} of {tried} planted faults caught ({kinds})"))
 
 
 def _stories(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradcheck.diagnoses import Diagnosis
 from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, Whereabouts
 
 if TYPE_CHECKING:
@@ -29,13 +30,25 @@ WAYS = {  # to pass
 
 @dataclass(frozen=True)
 class Told:
-    """What is not PASS at one place of a leaf: which derivative, why in a sentence, more lines, and what to do about it."""
+    """What is not PASS at one place of a leaf.
+
+    Attributes:
+        place: which derivative.
+        lines: its values, which entries are wrong, and what the error looks like.
+        advice: what to do about it; of a fault that has a name, the usual mend.
+    """
 
     verdict: Verdict
+    reason: Reason
     place: str
-    why: str
     lines: tuple[str, ...]
     advice: str
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, in a sentence."""
+        return self.reason.message
 
 
 def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
@@ -51,13 +64,33 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
         if first.where and not any(_covers(earlier, first.where) for earlier in said[first.method]):
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
-        told = dict.fromkeys(c.diagnosis for c in group if c.diagnosis)
-        named = [line for line in told if not line.startswith(UNKNOWN)]
-        lines += named or ([SAVED] if told and first.order > 1 else told)
+        told = list(dict.fromkeys(c.diagnosis for c in group if c.diagnosis))
+        known = [line for line in told if not line.startswith(UNKNOWN)]
+        told = known or ([SAVED] if told and first.order > 1 else told)
+        lines += told
         if first.self_test and first.self_test.slipped:
             lines.append(f"slipped through: {', '.join(first.self_test.slipped)}")
         at = f"{derivative(first)}{f', trial {first.trial}' if first.trial else ''}"
-        yield Told(first.verdict, at, first.reason.message, tuple(lines), first.reason.advice)
+        named = diagnosis_of(told[0]) if told else None
+        new = named is not None and named.mend not in told[0]
+        mend = f"The usual mend: {named.mend}." if named and new else ""
+        yield Told(first.verdict, first.reason, at, tuple(lines), first.reason.advice or mend, named)
+
+
+def diagnosis_of(line: str) -> Diagnosis | None:
+    """Which diagnosis a line tells; None of one that this version does not know."""
+    code = line.partition(":")[0]
+    return next((known for known in Diagnosis if known.code == code), None)
+
+
+def located(of_leaf: Sequence[Comparison]) -> Iterator[tuple[Comparison, Whereabouts]]:
+    """The comparisons that know wrong entries, each set of entries of a claim once."""
+    said: dict[str, list[Whereabouts]] = defaultdict(list)
+    for c in of_leaf:
+        where = c.where
+        if c.verdict is Verdict.FAIL and where and where.entries and not any(_covers(w, where) for w in said[c.method]):
+            said[c.method].append(where)
+            yield c, where
 
 
 def stands_alone(of_leaf: Sequence[Comparison]) -> str:
@@ -221,6 +254,36 @@ def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     for c in comparisons:
         groups.setdefault((c.order, c.wrt), []).append(c)
     return list(groups.values())
+
+
+def right_to(result: CheckResult) -> str:
+    """The resolution of a PASS; '-' of anything else, where it would be that of some of the claims."""
+    return number(result.resolution if result.verdict is Verdict.PASS else math.nan)
+
+
+def sharpness(result: CheckResult) -> str:
+    """What a PASS is worth, in a sentence; '' where no resolution is stated."""
+    passed = [c for c in result.comparisons if c.verdict is Verdict.PASS and not math.isnan(c.resolution)]
+    if result.verdict is not Verdict.PASS or not passed:
+        return ""
+    certainty = min(c.certainty for c in passed)
+    how = "" if certainty == 1 else f", with a probability of {100 * certainty:.3g} %"
+    return f"right to {number(result.resolution)}: a single entry that is wrong by more would have been caught{how}"
+
+
+def self_test(comparisons: Sequence[Comparison]) -> str:
+    """How many faults planted in the claims were caught, and of which kinds; '' where none were."""
+    scores = [c.self_test for c in comparisons if c.self_test is not None]
+    tried, slipped = sum(len(s.tried) for s in scores), sum(len(s.slipped) for s in scores)
+    kinds = ", ".join(dict.fromkeys(name for s in scores for name in s.tried))
+    return f"self-test: {tried - slipped} of {tried} planted faults caught ({kinds})" if tried else ""
+
+
+def setting(value: object) -> str:
+    """What an option was set to; a list is told the same before and after it went through JSON."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def shape(c: Comparison) -> str:

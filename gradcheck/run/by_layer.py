@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck import listening
 from gradcheck.errors import InputError, UsageError
 from gradcheck.results import SEVERITY, CheckResult, LayerResult, Verdict, worst
-from gradcheck.targets.case import Case
+from gradcheck.targets.case import Case, source_of
 from gradcheck.targets.framework import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _checked(
     case: Case, one: Captured, call: Call, options: Options, check: Callable[[Case, Options], CheckResult]
 ) -> CheckResult | None:
     """None where a layer has nothing to differentiate."""
+    file, line = source_of(one.target)
     apart = Case(
         f"{case.name}.{one.path}",
         one.target,
@@ -61,6 +62,8 @@ def _checked(
         framework="torch",
         intents=tuple(intent for intent in case.intents if intent.kind in INHERITED),
         upstream=call.cotangents,
+        file=file,
+        line=line,
     )
     try:
         return check(apart, options)
@@ -85,6 +88,8 @@ def _layer(path: str, kind: str, calls: int, results: list[CheckResult], *, insi
         one.comparisons,
         one.contracts,
         evaluations=sum(result.evaluations for result in results),
+        file=one.claim_file,
+        line=one.claim_line,
     )
 
 

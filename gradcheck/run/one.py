@@ -36,6 +36,7 @@ from gradcheck.targets.case import declared_on
 from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs, annotated, defaults_of, resolve
+from gradcheck.targets.source import of_derivative
 from gradcheck.targets.specs import Spec
 from gradcheck.trees import flatten
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.program import Program
     from gradcheck.targets.case import Case
+    from gradcheck.targets.source import Place
 
 EVIDENCE = ("numeric", "complex-step")
 REMARKABLE = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)  # ways to pass that a reader wants to hear of
@@ -74,6 +76,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
         trials=options.trials,
         file=case.file,
         line=case.line,
+        **_claimed_at(of_derivative(case)),
     )
     with preserved():
         try:
@@ -128,7 +131,12 @@ def failed_to_start(case: Case, options: Options, error: BaseException) -> Check
         seed=options.seed,
         file=case.file,
         line=case.line,
+        **_claimed_at(of_derivative(case)),
     )
+
+
+def _claimed_at(place: Place) -> dict[str, Any]:
+    return {"claim_file": place[0], "claim_line": place[1]}
 
 
 def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
@@ -261,7 +269,8 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
         if case.detached and options.tries(detached.NAME):
             apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
             found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))
-        return second.added(found, program, options, label, trial) if options.order == second.ORDER else found
+        found = second.added(found, program, options, label, trial) if options.order == second.ORDER else found
+    return replace(found, place=program.layer.place if program.layer and not case.claims else None)
 
 
 def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
@@ -282,6 +291,7 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
     contracts = _tolerated(_contracts(findings), blank.intents)
     checks = _tables([t for f in findings for t in f.checks])
     stop = next((f for f in findings if f.stop), None)
+    place = next((f.place for f in findings if f.place), None)
     verdict, reason = _verdict(comparisons, contracts, stop)
     if checks and verdict is not Verdict.ERROR:
         told = [
@@ -303,6 +313,7 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         mode=next((f.mode for f in findings if f.mode), ""),
         trials=len(findings),
         evaluations=sum(f.evaluations for f in findings),
+        **(_claimed_at(place) if place else {}),
     )
 
 
@@ -316,7 +327,9 @@ def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRe
     )
     if found.reason is not Reason.LAYER_WRONG:
         return found
-    return replace(found, verdict=worst(layer.verdict for layer in layers if layer.verdict is not None))
+    wrong = next(layer for layer in layers if layer.verdict in by_layer.BAD)
+    verdict = worst(layer.verdict for layer in layers if layer.verdict is not None)
+    return replace(found, verdict=verdict, **_claimed_at((wrong.file, wrong.line)))
 
 
 def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:

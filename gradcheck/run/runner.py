@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
@@ -89,6 +90,7 @@ def run(
         seconds=time.perf_counter() - began,
         interrupted=interrupted,
         planned=len(cases),
+        root=root(),
     )
 
 
@@ -102,6 +104,12 @@ def _one_by_one(
     for number, case in enumerate(cases):
         started(case)
         yield number, examine(case, options, alone=alone)
+
+
+def root() -> str:
+    """The repository's folder: the nearest that holds a .git; else the current one."""
+    here = Path.cwd()
+    return str(next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here))
 
 
 def environment() -> dict[str, str]:

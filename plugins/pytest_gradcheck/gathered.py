@@ -110,7 +110,7 @@ def run_of(config: pytest.Config, *, interrupted: bool) -> RunResult:
     """Everything that came in, in the order of collection, as one run."""
     from gradcheck.options import Options, overridden
     from gradcheck.results import SCHEMA_VERSION, RunResult
-    from gradcheck.run.runner import version
+    from gradcheck.run.runner import root, version
 
     known, chosen = config.stash[KEY], config.stash[settings.KEY]
     tests = sorted(known.results, key=lambda nodeid: known.order.get(nodeid, len(known.order)))
@@ -127,6 +127,7 @@ def run_of(config: pytest.Config, *, interrupted: bool) -> RunResult:
             "interrupted": interrupted,
             "schema_version": SCHEMA_VERSION,
             "planned": len(results),
+            "root": root(),
         }
     )
 

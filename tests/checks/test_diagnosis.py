@@ -8,7 +8,7 @@ from elementwise import square
 
 import gradcheck
 from gradcheck import Verdict, array, normal, positive
-from gradcheck.verdict.diagnose import Diagnosis
+from gradcheck.diagnoses import Diagnosis
 
 RNG = np.random.default_rng(7)
 X, Y = RNG.standard_normal((6, 4)), RNG.standard_normal(6)

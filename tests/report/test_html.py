@@ -11,7 +11,7 @@ from elementwise import changed, layer
 import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.report import html
-from gradcheck.results import RunResult
+from gradcheck.results import RunResult, Search
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "input"}
@@ -113,3 +113,57 @@ def test_200_cases_stay_under_3_mb(results):
 def test_a_run_without_a_case_and_one_that_was_interrupted():
     assert "No case was checked" in page([])
     assert "interrupted: 0 of 3 cases are finished" in page([], interrupted=True, planned=3)
+
+
+def test_wrong_entries_are_listed_in_probe_mode_too(by_name):
+    found = Outline(page([by_name["wave[wide]"]]))
+    assert by_name["wave[wide]"].mode == "probe"
+    assert "Wrong entries of x" in found.text
+    entry = next(c.where.entries[0] for c in by_name["wave[wide]"].comparisons if c.where)
+    for told in (f"{entry.claimed:.6g}", f"{entry.estimate:.6g}", f"[{entry.entry[0]}]"):
+        assert told in found.text
+
+
+def test_what_a_pass_is_worth_the_mend_and_how_it_was_run_are_told(varied):
+    text = re.sub(r"\s+", " ", Outline(html.render(varied)).text)
+    for told in (
+        "a single entry that is wrong by more would have been caught",
+        "The usual mend: look for a mean in the forward",
+        "planted faults caught",
+        "layers/targets.py:7",
+        "How it was run",
+    ):
+        assert told in text, told
+    assert re.search(r"analytic is off by \S+, \S+ times the bound", text)
+
+
+def test_a_search_and_its_smallest_input_are_told(results):
+    searched = Search(examples=9, failed=1, regions=("n > 3",), inputs=(("x", EVIL),))
+    found = Outline(page([replace(results[0], search=searched, example=f"def test(): {EVIL}")]))
+    for told in ("9 examples: 1 failed", "rejected: n > 3", "The smallest input that fails", f"def test(): {EVIL}"):
+        assert told in found.text
+    assert found.tags.count("script") == 1
+
+
+def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(results, monkeypatch):
+    wrong, right, *_ = results
+    monkeypatch.setattr(html, "PICTURES", len("".join(f.svg for f in html.figures(wrong, "p", passed=False))) + 20_000)
+    text = page([*(replace(right, case=f"right {k}") for k in range(50)), wrong])
+    last = text.rpartition('<details class="case')[2]
+    assert last.count("<svg") >= 3
+    assert re.search(r"\d+ pictures are left out, those of what passed first", text)
+    assert text.count("<svg") < 50
+
+
+def test_of_very_many_cases_the_worst_have_a_section(results, monkeypatch):
+    wrong, right, *_ = results
+    monkeypatch.setattr(html, "SECTIONS", 3)
+    monkeypatch.setattr(html, "OPEN", 1)
+    text = page(
+        [*(replace(right, case=f"right {k}") for k in range(5)), *(replace(wrong, case=f"wrong {k}") for k in range(2))]
+    )
+    Outline(text)
+    assert text.count('<details class="case') == 3
+    assert len(re.findall(r'<details class="case[^>]* open>', text)) == 1
+    assert "The worst 3 cases are shown below" in text
+    assert all(f"right {k}" in text for k in range(5))

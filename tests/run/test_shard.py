@@ -154,6 +154,7 @@ def test_merge_writes_the_formats_that_a_run_does(tmp_path):
 
 
 def test_merge_says_what_it_cannot_read(tmp_path):
-    assert merge("nowhere.json").stderr == "gradcheck: cannot read nowhere.json: No such file or directory\n"
+    said = "cannot read nowhere.json: No such file or directory; expected a file that `gradcheck run --json` wrote"
+    assert merge("nowhere.json").stderr == f"gradcheck: {said}\n"
     done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "nowhere" / "whole.json")
     assert (done.exit_code, "cannot write" in done.stderr) == (2, True)
