@@ -140,14 +140,18 @@ def _failure(old: CheckResult, new: CheckResult) -> str:
 
 def _duller(old: CheckResult, new: CheckResult) -> str:
     """The comparison that lost most of its resolution."""
-    before = {(c.wrt, c.method, c.against): c.resolution for c in old.comparisons if c.verdict is Verdict.PASS}
-    now = {(c.wrt, c.method, c.against): c.resolution for c in new.comparisons if c.verdict is Verdict.PASS}
+    before, now = _resolutions(old), _resolutions(new)
     ratios = {key: now[key] / was for key, was in before.items() if key in now and 0 < was < math.inf}
     key = max(ratios, key=lambda key: ratios[key], default=None)
     if key is None or not ratios[key] > DULLER:
         return ""
-    wrt, method, against = key
-    return f"{wrt}, {method} ~ {against}: right to {words.number(now[key])}, before to {words.number(before[key])}"
+    return f"{key}: right to {words.number(now[key])}, before to {words.number(before[key])}"
+
+
+def _resolutions(result: CheckResult) -> dict[str, float]:
+    """Of each comparison that passed, by its name."""
+    passed = [c for c in result.comparisons if c.verdict is Verdict.PASS]
+    return {f"{c.wrt}{', order 2' * (c.order > 1)}, {c.method} ~ {c.against}": c.resolution for c in passed}
 
 
 def _slower(old: CheckResult, new: CheckResult) -> str:

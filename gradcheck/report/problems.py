@@ -64,7 +64,7 @@ def _severity(verdict: Verdict) -> int:
 
 
 def _of_comparisons(comparisons: Sequence[Comparison]) -> Iterator[Problem]:
-    """One for each leaf and verdict: what is known of its fault names it, whichever comparison that is from."""
+    """One for each leaf, order and verdict: what is known of its fault names it, whichever comparison that is from."""
     for of_leaf in words.by_leaf(comparisons):
         groups: dict[Verdict, list[words.Told]] = {}
         for told in words.explained(of_leaf):

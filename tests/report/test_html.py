@@ -140,7 +140,7 @@ def test_what_a_pass_is_worth_the_mend_and_how_it_was_run_are_told(varied):
 def test_a_search_and_its_smallest_input_are_told(results):
     searched = Search(examples=9, failed=1, regions=("n > 3",), inputs=(("x", EVIL),))
     found = Outline(page([replace(results[0], search=searched, example=f"def test(): {EVIL}")]))
-    for told in ("9 examples: 1 failed", "rejected: n > 3", "The smallest input that fails", f"def test(): {EVIL}"):
+    for told in ("1 failed", "rejected: n > 3", "The smallest input that fails", f"def test(): {EVIL}"):
         assert told in found.text
     assert found.tags.count("script") == 1
 
