@@ -46,6 +46,7 @@ class Layer:
             line of the backward of the first.
         module: the target, where it is a module of a class of the user's own, or holds one.
         random: whether it draws random numbers, which fall elsewhere in tensors of another form.
+        carried: () -> what is to be said of buffers that a call changes and the next one reads.
         upstream: what a model sends back to the outputs, one a leaf, None where nothing; None outside of a model.
     """
 
@@ -61,6 +62,7 @@ class Layer:
     own: tuple[str, ...]
     module: torch.nn.Module | None
     random: bool
+    carried: Callable[[], tuple[str, ...]]
     upstream: Sequence[Tensor | None] | None = None
     place: Place | None = None
 
@@ -71,6 +73,7 @@ def layer_of(
     running: Callable[[Wrap], Callable[..., Any]],
     first: Any,
     target: Any,
+    carried: Callable[[], tuple[str, ...]],
     *,
     random: bool,
     upstream: Mapping[int, Tensor],
@@ -81,6 +84,7 @@ def layer_of(
         tensors: () -> every leaf of the call.
         running: from what wraps the target's function to (leaves of the call, bound) -> what the target returns.
         first: what it returned, with its graph.
+        carried: as the layer's.
         upstream: what a model sends back to it, by place among what it returns.
     """
 
@@ -119,6 +123,7 @@ def layer_of(
         own=tuple(dict.fromkeys(function.__name__ for function in own)),
         module=target if _is_own_module(target) else None,
         random=random,
+        carried=carried,
         upstream=[upstream.get(i) for i in bound.kept] if upstream else None,
         place=place_of(own),
     )

@@ -165,6 +165,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
             lambda wrap: state.replayed(replace(called, enter=wrap(called.enter)), drawn),
             first,
             target,
+            lambda: _carried_now(called, bound, point),
             random=bool(drawn),
             upstream=case.upstream,
         ),
@@ -199,6 +200,16 @@ def _carried(
     if np.array_equal(again, value, equal_nan=True):
         return ()
     return (CARRIED.format(", ".join(changed)),)
+
+
+def _carried_now(called: Called, bound: Binding, point: F64) -> tuple[str, ...]:
+    """The same of a call in the mode that the module is in by now."""
+    states, after = state.snapshot(), dict[str, Any]()
+    try:
+        found = state.replayed(called, states)(leaves_at(bound, point), bound, wide=False, buffers=after)
+        return _carried(called, after, states, bound, point, numbers_of(found, bound))
+    except Exception:
+        return ()
 
 
 def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Composed:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from switching import NOT_TRIED, RIGHT, WRONG, Counted, Frozen, Mlp, Rounded, X
+from switching import NOT_TRIED, RIGHT, WRONG, Counted, Frozen, Iterated, Mlp, Rounded, X
 from torch import nn
 
 import gradcheck
@@ -58,6 +58,12 @@ def test_a_straight_through_estimator_is_remarked():
     result, found, _ = checked(Rounded, (X,), True)
     assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
     assert "straight-through" in found.message
+
+
+def test_what_a_call_writes_for_the_next_one_is_remarked():
+    result, found, _ = checked(Iterated, (X,), False)
+    assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE), str(result)
+    assert "the output depends on u, which the forward updates" in found.message
 
 
 @pytest.mark.parametrize("kind", [Counted, Frozen])

@@ -30,7 +30,7 @@ def broken(base: Baseline) -> str:
     """How the derivative in the other mode is wrong, or that there is none; '' where neither.
 
     Raises:
-        Remarked: where the outputs there are not finite.
+        Remarked: where the outputs there are not finite, or depend on what a call writes for the next one.
         Unsupported: where the target is no module, refuses the other mode, or carries no gradient there.
     """
     module = base.layer.module
@@ -56,7 +56,13 @@ def broken(base: Baseline) -> str:
         raise Remarked(f"in {mode} mode the outputs are not finite")
     here = partial(slopes.slope, base.layer.returned, base.inputs, base.layer.eps)
     told = slopes.told(partial(_there, base, call, mode), here, [leaf.path for leaf in base.layer.leaves])
-    return f"in {mode} mode {told}" if told else ""
+    if not told:
+        return ""
+    with in_the_other_mode(module):
+        carried = base.layer.carried()
+    if carried:
+        raise Remarked(f"in {mode} mode {told}: {carried[0]}")
+    return f"in {mode} mode {told}"
 
 
 def _there(base: Baseline, call: Call, mode: str, which: int, only: int | None = None) -> slopes.Slope:
