@@ -98,7 +98,7 @@ for mode in ("zero", "symmetric", "reflect"):
     loss(x).backward()
     print(mode, "claimed", float(x.grad[0, 0, 1]), "differences", slope(loss, x.detach(), u))
 """,
-        ("pytorch_wavelets DWT", "pytorch_wavelets DTCWT"),
+        ("pytorch_wavelets DWTForward", "pytorch_wavelets DWT1DForward"),
     ),
     Finding(
         "pytorch_wavelets",
@@ -170,6 +170,26 @@ for wants in (True, False):
         ("xitorch integrate.quad",),
     ),
     Finding(
+        "torchinterp1d",
+        "interp1d: the backward calls itself and never ends",
+        "`torchinterp1d/interp1d.py`: the saved output comes back with the graph of the Function itself; not among the cases, "
+        "as nothing ends it but its process",
+        """
+import subprocess, sys
+code = "; ".join([
+    "import torch, torchinterp1d",
+    "y = torch.randn(1, 6, requires_grad=True)",
+    "torchinterp1d.interp1d(torch.linspace(0, 1, 6)[None], y, torch.tensor([[0.13, 0.47]])).sum().backward()",
+    "print(y.grad)",
+])
+try:
+    print(subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True))
+except subprocess.TimeoutExpired:
+    print("still running after 30 s")
+""",
+        ("torchinterp1d ",),
+    ),
+    Finding(
         "torchlie",
         "SE3.exp beside the identity: small derivatives are off by up to 6e-4",
         "`torchlie/functional/se3_impl.py`: below a threshold a series of too few terms",
@@ -205,6 +225,30 @@ except Exception as error:
     print(type(error).__name__, str(error).splitlines()[0])
 """,
         ("torchkbnufft KbNufftAdjoint",),
+    ),
+    Finding(
+        "torchsde",
+        "sdeint_adjoint, reversible_heun: off where a time that is asked for lies between two steps, without a word",
+        "`torchsde/_core/adjoint.py`: states between two steps are interpolated, which the backward takes for steps; "
+        "documented as exact",
+        """
+import torch, torchsde
+class Diffusion(torch.nn.Module):
+    noise_type, sde_type = "diagonal", "stratonovich"
+    f = lambda self, t, y: torch.tanh(y)
+    g = lambda self, t, y: 0.3 * torch.sigmoid(y)
+torch.manual_seed(0)
+y = torch.randn(2, 2).double()
+for times, dt in (([0.0, 0.25, 0.5], 0.25), ([0.0, 0.15, 0.3], 0.1)):
+    path = torchsde.BrownianInterval(t0=0.0, t1=times[-1], size=(2, 2), dtype=torch.float64, entropy=1)
+    gradients = []
+    for solve, adjoint in ((torchsde.sdeint, {}), (torchsde.sdeint_adjoint, {"adjoint_method": "adjoint_reversible_heun"})):
+        x = y.clone().requires_grad_()
+        out = solve(Diffusion(), x, torch.tensor(times).double(), bm=path, dt=dt, method="reversible_heun", **adjoint)
+        gradients.append(torch.autograd.grad(out.sin().sum(), x)[0])
+    print("times", times, "dt", dt, "largest difference of the two gradients %.2g" % (gradients[0] - gradients[1]).abs().max())
+""",
+        ("torchsde sdeint_adjoint",),
     ),
     Finding(
         "torchdiffeq",
