@@ -61,6 +61,7 @@ def _checked(
         framework="torch",
         intents=tuple(intent for intent in case.intents if intent.kind in INHERITED),
         upstream=call.cotangents,
+        overwrites=call.overwritten,
     )
     try:
         return check(apart, options)
