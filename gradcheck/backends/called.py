@@ -18,7 +18,7 @@ from gradcheck.backends.program import EPS
 from gradcheck.backends.tensors import fresh, name_of
 from gradcheck.errors import InputError
 from gradcheck.targets.framework import Kind, kind_of
-from gradcheck.trees import KINDS, flatten
+from gradcheck.trees import KINDS, flatten, tree_map
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
@@ -38,6 +38,7 @@ class Called:
         patterns: by place, of the leaves that are values of sparse tensors.
         given: inputs and parameters as the user has them, sparse ones as tensors.
         elsewhere: attributes of the module that hold some of its parameters or buffers once more.
+        overwrites: whether it writes to its arguments, which autograd allows only of what was computed: it gets copies, then.
         notes, details: what a reader should know of tensors that are not differentiated.
     """
 
@@ -48,6 +49,7 @@ class Called:
     patterns: Mapping[int, sparse.Pattern]
     given: Call
     elsewhere: tuple[Plain, ...] = ()
+    overwrites: bool = False
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
 
@@ -58,6 +60,8 @@ class Called:
             buffers: filled with the frozen tensors as they are after the call.
         """
         args, kwargs, given = self.arguments(leaves, bound)
+        if self.overwrites:
+            args, kwargs = tree_map(_computed, (args, kwargs))
         if kind_of(self.fn) is not Kind.MODULE:
             return densely(self.enter(*args, **kwargs))
         held = {name: fresh(t, wide) for name, t in self.frozen.items()}
@@ -76,6 +80,10 @@ class Called:
         values = [sparse.laid(x, self.patterns[i]) if i in self.patterns else x for i, x in enumerate(leaves)]
         own = len(values) - len(self.parameters)
         return *bound.call.rebuild(values[:own]), dict(zip(self.parameters, values[own:], strict=True))
+
+
+def _computed(x: Any) -> Any:
+    return x.clone() if isinstance(x, torch.Tensor) else x
 
 
 def densely(returned: Any) -> Any:
@@ -123,6 +131,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
         patterns,
         given,
         tuple(one for one in plain if not known.isdisjoint(map(id, one.tensors))),
+        case.overwrites,
         (*_notes(named, plain), *_opaque(call)),
         tuple(_details(dict(module.named_parameters()))),
     )

@@ -11,6 +11,7 @@ import torch
 
 from gradcheck.backends.layer import own_functions, watched
 from gradcheck.backends.modules import attributes_restored
+from gradcheck.backends.numpy import call_user
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind
 from gradcheck.targets.signature import takes_context
@@ -29,11 +30,13 @@ class Call:
     """What a submodule was given; tensors that want gradients did so in the model.
 
     Attributes:
+        overwritten: whether it wrote to what it was given.
         cotangents: what the model sends back to each leaf of what it returned, by its place; filled by the way back.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    overwritten: bool = False
     cotangents: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
@@ -65,7 +68,7 @@ def captured(model: torch.nn.Module, inputs: Inputs) -> list[Captured]:
     with torch.enable_grad(), attributes_restored(model):
         with _hooked(found):
             given = tree_map(_wanting, (inputs.args, dict(inputs.kwargs)))
-            outputs = flatten(model(*given[0], **given[1])).leaves
+            outputs = flatten(call_user("the target", model, *given)).leaves
             _sent_back(outputs, [x for x in flatten(given).leaves if isinstance(x, torch.Tensor)], model)
         functions = set(own_functions(outputs))
         return _with_functions(found, functions, model, inputs) if functions else found
@@ -77,21 +80,22 @@ def _hooked(found: list[Captured]) -> Iterator[None]:
         for one in found:
             before, after = _keeping(one)
             stack.callback(one.target.register_forward_pre_hook(before, with_kwargs=True).remove)
-            stack.callback(one.target.register_forward_hook(after).remove)
+            stack.callback(one.target.register_forward_hook(after, always_call=True).remove)
         yield
 
 
 def _keeping(one: Captured) -> tuple[Callable[..., None], Callable[..., None]]:
     """What is to be told before and after a submodule's forward; calls of one module may lie in each other."""
-    open_: list[Call | None] = []
+    open_: list[tuple[Call | None, Callable[[], bool]]] = []
 
     def before(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        open_.append(_kept(one, args, kwargs))
+        open_.append((_kept(one, args, kwargs), _overwritten((args, kwargs))))
 
     def after(_: torch.nn.Module, _args: Any, output: Any) -> None:
-        call = open_.pop()
+        call, overwritten = open_.pop()
         if call is None:
             return
+        call.overwritten = overwritten()
         for place, out in enumerate(flatten(output).leaves):
             if isinstance(out, torch.Tensor) and out.requires_grad:
                 out.register_hook(_storing(call, place))  # type: ignore[no-untyped-call]
@@ -106,6 +110,12 @@ def _kept(one: Captured, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call 
         return None
     one.calls.append(Call(tree_map(_copied, args), tree_map(_copied, kwargs)))
     return one.calls[-1]
+
+
+def _overwritten(given: Any) -> Callable[[], bool]:
+    """Asks later whether any tensor was written to since."""
+    before = [(x, x._version) for x in flatten(given).leaves if isinstance(x, torch.Tensor) and not x.is_inference()]
+    return lambda: any(x._version != version for x, version in before)
 
 
 def _storing(call: Call, place: int) -> Callable[[torch.Tensor], None]:
@@ -133,19 +143,26 @@ def _with_functions(found: list[Captured], functions: set[Any], model: torch.nn.
     inside: list[Captured] = [found[0]]
     applied: dict[int, dict[Any, Captured]] = {}
 
-    def look(function: Any, args: tuple[Any, ...], _: Any) -> None:
+    def look(function: Any, args: tuple[Any, ...]) -> Callable[[Any], None]:
         module = inside[-1]
         name = function.__name__
         own = applied.setdefault(id(module), {})
         one = own.setdefault(function, Captured(f"{module.path}.{name}".lstrip("."), function, FUNCTION))
-        _kept(one, args[1:] if takes_context(function) else args, {})
+        given = args[1:] if takes_context(function) else args
+        call, overwritten = _kept(one, given, {}), _overwritten(given)
+
+        def after(_: Any) -> None:
+            if call is not None:
+                call.overwritten = overwritten()
+
+        return after
 
     with ExitStack() as stack:
         for one in found:
             stack.callback(one.target.register_forward_pre_hook(lambda *_, one=one: inside.append(one)).remove)
-            stack.callback(one.target.register_forward_hook(lambda *_: _leave(inside)).remove)
+            stack.callback(one.target.register_forward_hook(lambda *_: _leave(inside), always_call=True).remove)
         stack.enter_context(watched(functions, ("forward",), look))
-        model(*tree_map(_wanting, inputs.args), **tree_map(_wanting, dict(inputs.kwargs)))
+        call_user("the target", model, *tree_map(_wanting, (inputs.args, dict(inputs.kwargs))))
     return [each for one in found for each in (one, *applied.get(id(one), {}).values())]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.source import Place
 
 Call = Callable[[Sequence["Tensor"]], "list[Any]"]
+Look = Callable[[Any], None]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # as torch.compile
 
 REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of an operator by
@@ -142,10 +143,11 @@ def _may_point(buffer: Tensor) -> bool:
 
 
 def _is_own_module(target: Any) -> bool:
-    return isinstance(target, torch.nn.Module) and any(not _of_torch(type(module)) for module in target.modules())
+    return isinstance(target, torch.nn.Module) and any(not of_torch(type(module)) for module in target.modules())
 
 
-def _of_torch(kind: type) -> bool:
+def of_torch(kind: type) -> bool:
+    """Whether a class is PyTorch's own."""
     return kind.__module__.partition(".")[0] == "torch"
 
 
@@ -179,7 +181,7 @@ def nodes(outputs: Sequence[Any]) -> Iterator[Any]:
 def _own(function: type | None) -> bool:
     if function is None:
         return False
-    foreign = _of_torch(function) or function.__module__.startswith(OURS)
+    foreign = of_torch(function) or function.__module__.startswith(OURS)
     return not foreign or _registered(function)
 
 
@@ -190,18 +192,19 @@ def _registered(function: type) -> bool:
 
 
 @contextmanager
-def watched(functions: set[Any], names: Sequence[str], look: Callable[[Any, tuple[Any, ...], Any], None]) -> Iterator[None]:
+def watched(functions: set[Any], names: Sequence[str], look: Callable[[Any, tuple[Any, ...]], Look]) -> Iterator[None]:
     """Let `look` see what some Functions' own methods of these names are given and return, before PyTorch touches it.
 
     Args:
-        look: takes the Function, the arguments and what was returned.
+        look: takes the Function and the arguments before the call; what it returns takes what was returned.
     """
     saved = [(f, n, vars(f).get(n), getattr(f, n)) for f in functions for n in names if _has_own(f, n)]
 
     def watching(function: Any, method: Callable[..., Any]) -> Callable[..., Any]:
         def told(*args: Any, **kwargs: Any) -> Any:
+            after = look(function, args)
             returned = method(*args, **kwargs)
-            look(function, args, returned)
+            after(returned)
             return returned
 
         return told

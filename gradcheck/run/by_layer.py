@@ -64,6 +64,7 @@ def _checked(
         upstream=call.cotangents,
         file=file,
         line=line,
+        overwrites=call.overwritten,
     )
     try:
         return check(apart, options)

@@ -34,6 +34,7 @@ class Case:
         options: overrides of the run's options.
         target: what a user types to name it, where it has such a name.
         upstream: of a layer inside a model, what that sends back to each leaf of the output, by its place.
+        overwrites: of a layer inside a model, whether it writes to what it is given there, as ReLU(inplace=True) does.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Case:
     file: str | None = None
     line: int | None = None
     upstream: Mapping[int, Any] = field(default_factory=dict)
+    overwrites: bool = False
 
     @property
     def values(self) -> tuple[Any, ...]:

@@ -176,3 +176,16 @@ def test_a_budget_that_does_not_allow_for_them_is_told(monkeypatch):
     assert result.verdict is Verdict.PASS
     assert not TRIED & {c.name for c in result.contracts}
     assert any("contracts of Function not tried" in note for note in result.notes)
+
+
+def test_parameters_of_pytorchs_own_modules_lie_as_these_made_them():
+    # the kernel of batch norm reads its weight as if it were contiguous
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.own = torch.nn.BatchNorm1d(4, dtype=torch.float64), layer().apply
+
+        def forward(self, x):
+            return self.norm(self.own(x))
+
+    assert gradcheck.check(Scaled(), normal(6, 4)).verdict is Verdict.PASS

@@ -239,6 +239,54 @@ def test_a_layer_is_asked_for_the_cotangent_that_the_model_sends_back():
     assert "contract upstream: FAIL of the cotangent that the model sends back" in " ".join(str(result).split())
 
 
+def test_a_backward_that_takes_what_is_small_for_nothing_is_named():
+    class Faint(nn.Module):
+        def __init__(self, spoil):
+            super().__init__()
+            self.wave = Wave(spoil)
+
+        def forward(self, x):
+            return 1e-5 * self.wave(x)
+
+    wrong = checked(Faint(lambda g: torch.where(g.abs() < 1e-3, 0.0, g)), normal(2, 6))
+    assert wrong.culprit == "wave is wrong; everything else is right given its inputs"
+    assert checked(Faint(lambda g: g), normal(2, 6)).verdict is Verdict.PASS
+
+
+class Clamp(torch.autograd.Function):
+    slope = 1.0
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x > 0)
+        ctx.mark_dirty(x)
+        return x.clamp_(min=0)
+
+    @classmethod
+    def backward(cls, ctx, g):
+        return cls.slope * g * ctx.saved_tensors[0]
+
+
+class Doubled(Clamp):
+    slope = 2.0
+
+
+class Overwriting(nn.Module):
+    def __init__(self, clamp=Clamp):
+        super().__init__()
+        self.linear, self.relu, self.clamp = nn.Linear(4, 6, dtype=torch.float64), nn.ReLU(inplace=True), clamp.apply
+
+    def forward(self, x):
+        return self.clamp(self.linear(x) - 0.1) + self.relu(self.linear(x))
+
+
+def test_layers_that_write_to_what_they_are_given_are_checked_on_what_it_was_before():
+    torch.manual_seed(0)
+    right, wrong = checked(Overwriting(), normal(3, 4)), checked(Overwriting(Doubled), normal(3, 4))
+    assert (right.verdict, verdicts(right)["Clamp"], verdicts(right)["relu"]) == (Verdict.PASS,) * 3
+    assert wrong.culprit == "the model (in its autograd.Function Doubled) is wrong; everything else is right given its inputs"
+
+
 def test_a_backward_that_raises_is_told_of_the_layer_that_it_is_in():
     def raising(g):
         raise RuntimeError("no kernel for this shape")
@@ -250,6 +298,50 @@ def test_a_backward_that_raises_is_told_of_the_layer_that_it_is_in():
     assert result.culprit == "2.wave (in its autograd.Function Layer) is broken; everything else is right given its inputs"
     assert "no kernel for this shape" in str(result)
     assert 'raise RuntimeError("no kernel' in str(result)
+
+
+class Refusing(nn.Module):
+    def forward(self, x):
+        raise ValueError("only for images")
+
+
+class Falling(nn.Module):
+    """Does without a layer that raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.refusing, self.own = Refusing(), layer().apply
+
+    def forward(self, x):
+        try:
+            return self.refusing(x)
+        except ValueError:
+            return self.own(x)
+
+
+def test_a_function_is_named_behind_the_module_that_applies_it_though_another_has_raised():
+    assert set(verdicts(checked(Falling(), normal(2, 3)))) == {"", "refusing", "Layer"}
+
+
+class Moody(nn.Module):
+    """Raises on every call but the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.own, self.seen = layer().apply, [0]
+
+    def forward(self, x):
+        self.seen[0] += 1
+        if self.seen[0] > 1:
+            raise ValueError("called twice")
+        return self.own(x)
+
+
+def test_a_model_that_raises_while_its_layers_are_looked_for_is_an_error_with_its_own_lines():
+    result = checked(Moody(), torch.ones(2, 3, dtype=torch.float64))
+    assert result.verdict is Verdict.ERROR
+    assert "ValueError: called twice" in result.message
+    assert 'raise ValueError("called twice")' in result.traceback
 
 
 def test_only_modules_have_layers():

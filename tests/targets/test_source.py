@@ -73,7 +73,6 @@ def squares(x):
         (squares, {"gradient": gradient}, "gradient"),
         (Layer(Sine.apply), {"vjp": lambda g, x: (gradient(g),), "mode": "full"}, "vjp"),
     ],
-    ids=str,
 )
 def test_the_place_is_that_of_the_code_that_claims(target, arguments, what):
     result = gradcheck.check(target, normal(3), contracts=False, **arguments)

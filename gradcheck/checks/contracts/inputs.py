@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradcheck.backends.layer import of_torch
 from gradcheck.checks.contracts import baseline as plain
 from gradcheck.checks.contracts.baseline import Raised, Unsupported
 from gradcheck.checks.contracts.layouts import FORMS, formed
 
 if TYPE_CHECKING:
+    from gradcheck.backends.layer import Layer
     from gradcheck.checks.contracts.baseline import Baseline
 
 NAME = "input-layout"
@@ -23,12 +25,13 @@ def broken(base: Baseline) -> str:
     """
     if base.layer.random:
         raise Unsupported("random numbers are drawn, which fall elsewhere in tensors of another form")
-    refused = ""
+    refused, kept = "", _kept(base.layer)
     for name, form in FORMS.items():
         made = formed(base.inputs, form)
         if made is None:
             continue
-        leaves = [x.requires_grad_() for x in made]
+        made = [x if leaf.path in kept else y for x, y, leaf in zip(base.inputs, made, base.layer.leaves, strict=True)]
+        leaves = [x.detach().requires_grad_() for x in made]
         try:
             outputs = base.layer.call(leaves)
         except Exception as error:
@@ -44,3 +47,12 @@ def broken(base: Baseline) -> str:
     if refused:
         raise Unsupported(refused)
     return ""
+
+
+def _kept(layer: Layer) -> set[str]:
+    """Parameters of PyTorch's own modules, which lie as these made them; not all of its kernels read others rightly."""
+    if layer.module is None:
+        return set()
+    own = [(path, module) for path, module in layer.module.named_modules() if of_torch(type(module))]
+    names = [f"{path}.{name}".lstrip(".") for path, module in own for name in module._parameters]
+    return {f"params[{name!r}]" for name in names}
