@@ -122,6 +122,17 @@ def test_a_straight_through_estimator_can_be_declared(cli, tmp_path):
     assert declared.exit_code == 0
 
 
+def test_second_derivatives_are_checked_where_they_are_asked_for(cli, mod):
+    words = ("run", f"{mod}:bad", "--gradient", f"{mod}:right", "--input", "normal(3)", "--order")
+    data = json.loads(cli(*words, "2", "--json", "-").stdout)
+    (result,) = data["results"]
+    assert {(c["order"], c["verdict"]) for c in result["comparisons"]} == {(1, "PASS"), (2, "PASS")}
+    assert data["config"]["order"] == 2
+    assert "--order 2 --seed 0" in result["replay"]
+    refused = cli(*words, "3")
+    assert (refused.exit_code, "order=3: expected 1" in refused.output) == (2, True)
+
+
 def test_json_in_a_file_is_written_beside_the_table(cli, mod, tmp_path):
     result = cli("run", mod, "--json", tmp_path / "run.json")
     assert json.loads((tmp_path / "run.json").read_text())["results"][0]["case"] == f"{mod}:good"
