@@ -11,8 +11,8 @@ from gradcheck.backends.program import Unavailable
 from gradcheck.backends.silenced import silenced
 from gradcheck.checks import demotion, double_adjoint, symmetric
 from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.checks.evaluator import Evaluator, every_entry, setting_for
-from gradcheck.checks.outputs import outlook
+from gradcheck.checks.evaluator import Evaluator, every_entry
+from gradcheck.checks.outputs import LOST, seen_along
 from gradcheck.evidence import noise, probes
 from gradcheck.results import Reason, Verdict
 from gradcheck.seeds import generator
@@ -86,8 +86,9 @@ def _cotangents(evaluator: Evaluator, label: str) -> F64:
     program = evaluator.program
     if program.value.size == 1:
         return np.ones((2, 1))
-    setting = setting_for(evaluator, 1, label, np.zeros(program.value.shape))
-    look = outlook(evaluator, setting, label)
+    look = seen_along(program, evaluator.line(every_entry(program, generator(0, "second outlook", label))))
+    scales = [np.full(leaf.entries * leaf.width, probes.scale_of(program.value[leaf.span])) for leaf in program.outputs]
+    look = replace(look, scales=np.maximum(look.scales, program.eps**LOST * np.concatenate(scales)))
     found = [look.cotangent(generator(0, stream, label)) for stream in ("second", "double adjoint")]
     return np.stack(found).astype(np.float32).astype(np.float64)
 
