@@ -37,16 +37,35 @@ def slope(f, x, u, h=1e-6):
     return float((f(x + h * u) - f(x - h * u)).sum() / (2 * h))
 """
 TWICE = """
-def twice(f, x, u, h=1e-5):  # u . d/dx (df/dx . u): by differentiating the gradient again, and by differences of the gradient
+def twice(f, x, u, h=1e-5):  # second derivative of f(x)^2 along u: its gradient differentiated again, and by differences
     def g(x):
         x = x.detach().requires_grad_()
-        return x, torch.autograd.grad(f(x), x, create_graph=True)[0]
+        return x, torch.autograd.grad(f(x).square(), x, create_graph=True)[0]
     at, first = g(x)
-    again = float((torch.autograd.grad((first * u).sum(), at)[0] * u).sum()) if first.requires_grad else 0.0
+    again = float((torch.autograd.grad((first * u).sum(), at)[0] * u).sum())
     return again, float(((g(x + h * u)[1] - g(x - h * u)[1]) * u).sum() / (2 * h))
 """
 
 FINDINGS = (
+    Finding(
+        "torch",
+        "linear_cross_entropy in chunks: second derivatives are wrong, without a word",
+        "`torch.nn.functional.linear_cross_entropy`, `nn.LinearCrossEntropyLoss`: the gradient is computed along with the "
+        "loss, and counts as a constant",
+        TWICE
+        + """
+import torch
+from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
+torch.manual_seed(0)
+x, u, w = torch.randn(6, 4).double(), torch.randn(6, 4).double(), torch.randn(5, 4).double()
+y, options = torch.tensor([0, 3, 1, 4, 2, 2]), LinearCrossEntropyOptions(batch_chunk_size=2)
+fused = lambda x: torch.nn.functional.linear_cross_entropy(x, w, y, options=options)
+plain = lambda x: torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, w), y)
+for f in (fused, plain):
+    print("differentiated again %.6g, differences %.6g" % twice(f, x, u))
+""",
+        ("module_db float64 nn.LinearCrossEntropyLoss", "module_db float32 nn.LinearCrossEntropyLoss"),
+    ),
     Finding(
         "gpytorch",
         "log_normal_cdf: from -1 downwards value and gradient are off by up to 2e-3, and do not fit each other",
@@ -252,7 +271,7 @@ for times, dt in (([0.0, 0.25, 0.5], 0.25), ([0.0, 0.15, 0.3], 0.1)):
     ),
     Finding(
         "torchdiffeq",
-        "odeint_adjoint: the second derivative is zero, without a word",
+        "odeint_adjoint: second derivatives are wrong, without a word",
         "`torchdiffeq/_impl/adjoint.py`: the backward runs under no_grad, and is not marked once_differentiable",
         TWICE
         + """
@@ -272,7 +291,7 @@ for solve in (odeint, odeint_adjoint):
     ),
     Finding(
         "gpytorch",
-        "RBFCovariance and MaternCovariance: the second derivative by the lengthscale is zero, without a word",
+        "RBFCovariance and MaternCovariance: second derivatives by the lengthscale are wrong, without a word",
         "`gpytorch/functions/rbf_covariance.py`, `matern_covariance.py`: the saved derivative counts as a constant",
         TWICE
         + """
@@ -303,7 +322,7 @@ for f in (roma.procrustes, roma.procrustes_naive):
     ),
     Finding(
         "entmax",
-        "entmax15_loss and entmax_bisect_loss: the second derivative is zero, without a word",
+        "entmax15_loss and entmax_bisect_loss: second derivatives are wrong, without a word",
         "`entmax/losses.py`, _GenericLossFunction: the saved p_star counts as a constant",
         TWICE
         + """

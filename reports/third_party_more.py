@@ -37,7 +37,7 @@ def monai() -> Iterator[Case]:
         (torch.rand(1, 1, 6, 6).double(), torch.rand(1, 1, 6, 6).double()),
     )
     yield Case("GaussianFilter", simplelayers.GaussianFilter(2, 1.0, requires_grad=True).double(), (normal(1, 1, 5, 5),))
-    yield Case("SavitzkyGolayFilter", simplelayers.SavitzkyGolayFilter(3, 1), (normal(1, 8),))
+    yield Case("SavitzkyGolayFilter", simplelayers.SavitzkyGolayFilter(3, 1), (normal(1, 1, 8),))
     yield Case("HilbertTransform", simplelayers.HilbertTransform(axis=2), (normal(1, 1, 8),))
     yield Case("MedianFilter", simplelayers.MedianFilter(1), (normal(1, 1, 4, 4, 4),))
 
