@@ -26,8 +26,8 @@ def examine(program: Program) -> list[Contract]:
     asked = [claim.vjp for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.optional)]
     for vjp in asked:
         (row,) = vjp(program.point, np.ones((1, size)))
-        wrong = np.flatnonzero(~(np.abs(row) <= 0)) if size == 0 else []
-        if len(wrong):
+        wrong = np.flatnonzero(~(np.abs(row) <= 0)) if size == 0 else np.empty(0, dtype=np.intp)
+        if wrong.size:
             leaf = next(leaf for leaf in program.leaves if wrong[0] < leaf.span.stop)
             told = f"without an output the gradient at {leaf.entry(int(wrong[0]))} is {row[wrong[0]]:.6g} in place of 0"
             return [Contract(NAME, Verdict.FAIL, f"{told}; look for a mean over the rows or a division by their number")]

@@ -104,7 +104,7 @@ def _entries(draw: Draw, spec: Spec, dtype: str) -> st.SearchStrategy[Any]:
         tempers = [st.integers(low, high), st.sampled_from(sorted({low, high}))]
     else:
         tempers = _tempers(spec, dtype)
-    chosen = draw(st.sampled_from(tempers))
+    chosen: st.SearchStrategy[Any] = draw(st.sampled_from(tempers))
     if draw(st.integers(0, 3)) < 3:
         return chosen
     return st.sampled_from(draw(st.lists(chosen, min_size=1, max_size=POOL)))
@@ -124,7 +124,7 @@ def _tempers(spec: Spec, dtype: str) -> list[st.SearchStrategy[Any]]:
 def _one_hot(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
     count = math.prod(shape[:-1])
     rows = draw(st.lists(st.integers(0, shape[-1] - 1), min_size=count, max_size=count))
-    return np.eye(shape[-1])[np.array(rows, dtype=int)].reshape(shape)
+    return np.asarray(np.eye(shape[-1])[np.array(rows, dtype=int)].reshape(shape))
 
 
 def _simplex(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
