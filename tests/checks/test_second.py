@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from lawful import Function, Once, TwoOutputs
+from second_backward import WRONG, detached, nested
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from twice import WRONG, detached, nested
 from unruly import other
 
 import gradcheck
