@@ -1,0 +1,135 @@
+"""The search finds what is wrong for rare inputs only, shrinks it, and finds nothing in the right layers."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis.database import InMemoryExampleDatabase
+from rare import RARE, SCALED, NegativeZero
+
+import gradcheck
+from gradcheck import CheckResult, Reason, Verdict, normal
+from gradcheck.errors import UsageError
+from gradcheck.results import RunResult
+from gradcheck.targets.spec_text import parse
+
+SEEDS = {  # at which it takes few examples
+    "a batch without a row": 8,
+    "a batch of one row": 9,
+    "ties": 9,
+    "negative zero": 7,
+    "cotangents that are not contiguous": 6,
+    "one subset of requires_grad": 1,
+    "above 1e4": 9,
+}
+
+
+@pytest.fixture(autouse=True)
+def database():
+    """Nothing is kept on disk."""
+    kept = InMemoryExampleDatabase()
+    settings.register_profile("kept", database=kept)
+    settings.load_profile("kept")
+    yield kept
+    settings.load_profile("default")
+
+
+def entries(result):
+    return sum(math.prod(parse(text).shape) for name, text in result.search.inputs if name != "wrt")
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_what_is_wrong_for_rare_inputs_only_is_found_and_shrunk(name):
+    wrong, _, inputs = RARE[name]
+    result = gradcheck.fuzz(wrong, *inputs, seed=SEEDS[name], examples=60)
+    assert result.verdict is Verdict.FAIL
+    assert entries(result) <= 4
+    assert result.search.before <= result.search.examples
+
+
+@pytest.mark.parametrize(("right", "inputs"), dict.fromkeys((right, inputs) for _, right, inputs in RARE.values()))
+def test_nothing_is_found_in_the_right_layers(right, inputs):
+    result = gradcheck.fuzz(right, *inputs, seed=1, examples=25)
+    assert (result.verdict, result.search.failed, result.example) == (Verdict.PASS, 0, "")
+    assert result.search.passed
+
+
+def picky(x):
+    if x.shape[0] == 0:
+        raise ValueError("a batch needs a row")
+    if torch.any(x < 0):
+        raise ValueError("negative")
+    return torch.sum(x * x)
+
+
+def test_what_the_function_rejects_is_no_failure_and_told_by_regions():
+    result = gradcheck.fuzz(picky, normal("batch", 3), examples=60)
+    assert result.verdict is Verdict.PASS
+    told = result.search.regions
+    assert any(t.startswith("every input with a batch of 0 (") and t.endswith("ValueError: a batch needs a row") for t in told)
+    assert any(t.startswith("every input with a negative number in x (") for t in told)
+    assert result.search.rejected == sum(int(t.partition("(")[2].partition(" of ")[0]) for t in told)
+
+
+def test_a_function_that_takes_no_input_is_an_error_that_says_so():
+    def never(x):
+        raise ValueError("not today")
+
+    result = gradcheck.fuzz(never, normal("n"), examples=20, framework="numpy")
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
+    assert "takes none of" in result.message
+    assert "not today" in result.message
+
+
+def test_sizes_given_as_numbers_vary_where_the_function_takes_others():
+    layer = torch.nn.Linear(3, 2, dtype=torch.float64)
+    result = gradcheck.fuzz(layer, normal(4, 3), examples=15)
+    assert (result.verdict, result.search.rejected) == (Verdict.PASS, 0)
+
+
+def test_trees_of_inputs_are_drawn_and_written_down():
+    def loss(params, x):
+        return torch.sum(torch.where(x == 0, x.detach(), x) * params["w"])
+
+    result = gradcheck.fuzz(loss, {"w": normal("n")}, normal("n"), seed=3)
+    assert result.verdict is Verdict.FAIL
+    assert dict(result.search.inputs)["params"].startswith("{'w': array([")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"examples": 0}, "at least 1"),
+        ({"budget": -1}, "number of seconds"),
+        ({"exmples": 3}, "unknown option exmples=3"),
+        ({"dims": {"nobody": 3}}, "no input has a size of that name"),
+    ],
+)
+def test_what_cannot_be_searched_is_said(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        gradcheck.fuzz(picky, normal("batch", 3), **arguments)
+
+
+def test_inputs_that_are_given_as_they_are_leave_nothing_to_search():
+    with pytest.raises(UsageError, match="nothing to search"):
+        gradcheck.fuzz(picky, torch.ones(2, 3))
+
+
+def test_the_same_seed_finds_the_same_and_nothing_global_is_changed():
+    before = np.random.get_state(legacy=False), torch.get_rng_state(), torch.get_default_dtype()
+    first, again = (gradcheck.fuzz(picky, normal("batch", 3), examples=10, seed=5) for _ in range(2))
+    assert first.search == again.search
+    assert str(before[0]) == str(np.random.get_state(legacy=False))
+    assert torch.equal(before[1], torch.get_rng_state())
+    assert before[2] == torch.get_default_dtype()
+
+
+def test_a_search_is_written_to_json_and_read_back():
+    result = gradcheck.fuzz(NegativeZero, *SCALED, seed=7)
+    run = RunResult("0", {}, 0, {}, (result,))
+    read = RunResult.from_dict(json.loads(run.to_json()))
+    assert isinstance(read.results[0], CheckResult)
+    assert (read.results[0].search, read.results[0].example) == (result.search, result.example)
