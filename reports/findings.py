@@ -37,10 +37,10 @@ def slope(f, x, u, h=1e-6):
     return float((f(x + h * u) - f(x - h * u)).sum() / (2 * h))
 """
 TWICE = """
-def twice(f, x, u, h=1e-5):  # second derivative of f(x)^2 along u: its gradient differentiated again, and by differences
+def twice(f, x, u, h=1e-5):  # second derivative of f(x)^2 + |x|^2 along u: by autograd, by differences
     def g(x):
         x = x.detach().requires_grad_()
-        return x, torch.autograd.grad(f(x).square(), x, create_graph=True)[0]
+        return x, torch.autograd.grad(f(x).square() + x.square().sum(), x, create_graph=True)[0]
     at, first = g(x)
     again = float((torch.autograd.grad((first * u).sum(), at)[0] * u).sum())
     return again, float(((g(x + h * u)[1] - g(x - h * u)[1]) * u).sum() / (2 * h))
@@ -58,7 +58,7 @@ import torch
 from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
 torch.manual_seed(0)
 x, u, w = torch.randn(6, 4).double(), torch.randn(6, 4).double(), torch.randn(5, 4).double()
-y, options = torch.tensor([0, 3, 1, 4, 2, 2]), LinearCrossEntropyOptions(batch_chunk_size=2)
+y, options = torch.tensor([0, 3, 1, 4, 2, 2]), LinearCrossEntropyOptions(batch_chunk_size=2, allow_retain_graph=True)
 fused = lambda x: torch.nn.functional.linear_cross_entropy(x, w, y, options=options)
 plain = lambda x: torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, w), y)
 for f in (fused, plain):
