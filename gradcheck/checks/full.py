@@ -83,7 +83,7 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
 def _numbers_only(bench: Bench, sheet: Sheet, c: Compared) -> Compared:
     """Excuse claims that are not finite where the derivative is no number, either."""
     units = partials.displacements(bench.program, sheet.leaf)
-    beyond = overflow.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units)
+    beyond = overflow.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units, sheet.leaf.dtype)
     return overflow.excused(c, beyond, Reason.SINGULAR)
 
 

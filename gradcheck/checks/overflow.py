@@ -24,10 +24,10 @@ def of_dtype(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
     return np.asarray(np.any(np.abs(derivatives) >= LARGEST.get(dtype, np.inf), axis=0))
 
 
-def of_evidence(x: F64, along: F64, units: F64) -> NDArray[np.bool_]:
-    """The same in float64, by slopes along lines that move an entry by `units` each; denormal entries may have any."""
+def of_evidence(x: F64, along: F64, units: F64, dtype: str) -> NDArray[np.bool_]:
+    """The same by slopes along lines that move an entry by `units` each; denormal entries may have any."""
     with np.errstate(all="ignore"):
-        beyond = of_dtype(along / units, "float64")
+        beyond = of_dtype(along / units, dtype)
     return np.asarray(beyond | ((x != 0) & (np.abs(x) < LEAST_NORMAL)))
 
 

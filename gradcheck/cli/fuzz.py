@@ -35,7 +35,7 @@ def fuzz(
     jvp: asked.Jvp = None,
     wrt: asked.Wrt = None,
     framework: asked.Framework = None,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 200,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 300,
     budget: Annotated[str, typer.Option(help="What the search through a case may take: 60s, 5min.")] = "60s",
     seed: asked.Seed = 0,
     rtol: asked.Rtol = None,

@@ -171,6 +171,9 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     if h.size < PLATEAU + 1 or _drowned(right, left, noise, rungs.size[c]):
         return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.QUANTISED if coarse else Reason.DULL)
     found = _plateau(h, (right + left) / (2 * h), noise / h)
+    rest = (h >= found.steps[1]) & (h <= found.steps[0]) if found else np.zeros(h.size, dtype=bool)
+    if found and _drowned(right[rest], left[rest], noise[rest], rungs.size[c]):
+        found = None  # its steps agree that they see nothing
     shape = smoothness.classify(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
         return _at_kink(h, right, left, noise, found, nearby)
