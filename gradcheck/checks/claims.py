@@ -137,7 +137,14 @@ def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
         return claim.vjp(point, cotangents)
     assert claim.jvp is not None
     columns = claim.jvp(point, np.eye(point.size))
-    return np.asarray(cotangents @ columns.T)
+    return contracted(cotangents, columns)
+
+
+def contracted(cotangents: F64, columns: F64) -> F64:
+    """Rows, (C, N), of a Jacobian's columns, (N, M); outputs that do not count may be anything."""
+    if np.all(np.isfinite(columns)):
+        return np.asarray(cotangents @ columns.T)
+    return np.stack([np.sum(np.where(v == 0, 0.0, v * columns), axis=1) for v in cotangents])
 
 
 def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:

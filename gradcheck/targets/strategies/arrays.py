@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradcheck.errors import SpecError
 from gradcheck.seeds import generator
 from gradcheck.targets import sizes, specs
-from gradcheck.targets.specs import LAYOUTS, Spec
+from gradcheck.targets.specs import LAYOUTS, MATRIX_KINDS, Spec
 from gradcheck.targets.strategies.elements import anywhere, exponents, ordinary, specials
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def literals(draw: Draw, spec: Spec, dims: Dims, dtype: str) -> Spec:
     shape = _shape(draw, spec, dims)
     dtype = spec.dtype or dtype
     values = _values(draw, spec, shape, dtype)
-    layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(shape)))
+    layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(values.shape, spec.kind)))
     return literal(specs.laid_out(values, layout), layout)
 
 
@@ -65,11 +65,11 @@ def _shape(draw: Draw, spec: Spec, dims: Dims) -> tuple[int, ...]:
         raise
 
 
-def _layouts(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The layouts that differ for a shape."""
+def _layouts(shape: tuple[int, ...], kind: str) -> tuple[str, ...]:
+    """The layouts that differ for a shape; a single matrix of a kind has no slice that could be repeated."""
     if math.prod(shape) < 2:
         return LAYOUTS[:1]
-    flat, one = sum(n > 1 for n in shape) < 2, shape[0] < 2
+    flat, one = sum(n > 1 for n in shape) < 2, shape[0] < 2 or (kind in MATRIX_KINDS and len(shape) == 2)
     return tuple(layout for layout in LAYOUTS if not ((flat and layout == "transposed") or (one and layout == "expanded")))
 
 
