@@ -33,8 +33,9 @@ def of_evidence(x: F64, along: F64, units: F64, dtype: str) -> NDArray[np.bool_]
 
 
 def excused(c: Compared, beyond: NDArray[np.bool_], reason: Reason) -> Compared:
-    """Let claims that are not finite decide nothing where derivatives are `beyond`."""
-    lost = (c.code == 2) & ~np.isfinite(c.sides.claim) & beyond
+    """Let claims that are not finite decide nothing where derivatives are `beyond`; nor elsewhere of the same output."""
+    infinite = ~np.isfinite(c.sides.claim)
+    lost = (c.code == 2) & infinite & (beyond | np.any(infinite & beyond, axis=1, keepdims=True))
     seen = c.seen.copy()
     seen[lost] = reason
     return replace(c, code=np.where(lost, 1, c.code).astype(np.int8), seen=seen)

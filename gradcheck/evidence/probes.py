@@ -35,7 +35,7 @@ def scales_of(x: F64) -> F64:
     """
     leaf = scale_of(x)
     size = np.abs(x)
-    return np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf)
+    return np.asarray(np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf))
 
 
 def smallest(eps: float) -> float:
@@ -59,7 +59,7 @@ def exact(u: F64, x: F64, eps: float) -> F64:
     _, exponent = np.frexp(np.abs(x) / 2 + np.abs(u) / 2)
     unit = np.ldexp(eps / finest_step(eps), exponent + 1)
     rounded = np.round(u / unit) * unit
-    return np.where((rounded == 0) & (u != 0), np.copysign(unit, u), rounded)
+    return np.asarray(np.where((rounded == 0) & (u != 0), np.copysign(unit, u), rounded))
 
 
 def dense(rng: np.random.Generator, x: F64, eps: float) -> F64:

@@ -56,7 +56,7 @@ class Words:
         return text_of(value)
 
 
-def test_of(case: Case, space: Space, example: Example, options: Options, framework: str) -> str:
+def as_test(case: Case, space: Space, example: Example, options: Options, framework: str) -> str:
     """A test by Hypothesis, ready to be pasted, in which the example is the first input.
 
     Args:

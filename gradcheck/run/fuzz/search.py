@@ -82,7 +82,7 @@ def search_case(
             framework=framework,
             verdict=Verdict.ERROR if found.result.reason is Reason.INTERNAL else Verdict.FAIL,
             search=replace(told, inputs=pasted.inputs_of(found.example)),
-            example=pasted.test_of(case, space, found.example, options, framework),
+            example=pasted.as_test(case, space, found.example, options, framework),
             replay=replay(case, options, found.example),
         )
     evaluations = sum(t.result.evaluations for t in trace.tried.values())

@@ -111,7 +111,7 @@ def _temper(draw: Draw, spec: Spec, dtype: str) -> st.SearchStrategy[Any]:
         return st.booleans()
     if spec.kind == "integers":
         low, high = params["low"], params["high"] - 1
-        return draw(st.sampled_from([st.integers(low, high), st.sampled_from(sorted({low, high}))]))
+        return st.sampled_from(sorted({low, high})) if draw(st.booleans()) else st.integers(low, high)
     real = f"float{kind.itemsize * 4}" if kind.kind == "c" else dtype
     least = float(np.finfo(real).smallest_subnormal) if spec.kind == "positive" else -np.inf
     low, high = params.get("low", least), params.get("high", np.inf)
@@ -132,7 +132,7 @@ def _of_a_size(draw: Draw, dtype: str, low: float, high: float) -> st.SearchStra
 def _one_hot(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
     count = math.prod(shape[:-1])
     rows = draw(st.lists(st.integers(0, shape[-1] - 1), min_size=count, max_size=count))
-    return np.eye(shape[-1])[np.array(rows, dtype=int)].reshape(shape)
+    return np.asarray(np.eye(shape[-1])[np.array(rows, dtype=int)].reshape(shape))
 
 
 def _simplex(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
