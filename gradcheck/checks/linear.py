@@ -67,6 +67,9 @@ def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Con
         if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
             moved = claims.jittered(claims.of_claim(claim, rows, program), program, cotangents)
             excess -= UNITS * np.max(weights @ moved.own[:, leaf.span], initial=0.0)
+        if np.any(excess > 0):
+            spread = claims.moved_at_all(claims.of_claim(claim, rows, program), program, cotangents)
+            excess -= UNITS * np.max(weights @ spread[:, leaf.span], initial=0.0)
         if np.any(excess > 0):  # or computes in lower precision inside
             excess -= (GROSS if coarse else min(GROSS, UNITS * demotion.noise(bench))) * largest
         if np.any(excess > bench.rtol_of(eps) * largest):

@@ -79,3 +79,19 @@ def test_a_wrong_derivative_there_is(value, dtype):
     value = {"least": LEAST, "normal": NORMAL}.get(value, {}).get(dtype, value)
     assert check(Zeroed, [1.0, value], dtype=dtype).verdict is Verdict.FAIL
     assert check(Zeroed, [1.0, 2.0], dtype=dtype).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("small", [1e-9, 2.0**-52, 1e-40])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_entry_that_its_neighbours_absorb_is_moved_by_their_size(small, dtype):
+    def normalised(x):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:])
+
+    x = [[1.5, 0.5, small, small]]  # one output is exactly zero, by cancellation
+    assert check(normalised, x, dtype=dtype).verdict is Verdict.PASS
+    assert not check(lambda x: normalised(torch.where(x < 0.1, x.detach(), x)), x, dtype=dtype).ok
+
+
+def test_whole_numbers_of_a_size_are_jittered_as_others_are():
+    result = check(lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]), [[-287500.0, -343750.0]], name="target")
+    assert result.verdict is Verdict.PASS, str(result)
