@@ -188,7 +188,7 @@ def same_function(value: F64, again: F64, eps: float) -> bool:
         return False
     finite = np.isfinite(value) & np.isfinite(again)
     scale = np.max(np.abs(value), initial=0.0, where=finite)
-    return not np.any(np.abs(again - value)[finite] > max(TWIN_AGREES, 8 * eps) * scale)
+    return not np.any(np.abs(again[finite] - value[finite]) > max(TWIN_AGREES, 8 * eps) * scale)
 
 
 def wider(value: F64, again: F64 | None) -> F64:

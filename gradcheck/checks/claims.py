@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
 JITTERS = 6
-WHOLE = 2.0**24  # from here on numbers are whole since floats are
+HARDLY = 64.0  # units in the last place of the largest output
+WHOLE = 2.0**10  # larger whole numbers are hardly labels: floats of many inputs are whole
 POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
 
 
@@ -139,7 +140,14 @@ def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
         return claim.vjp(point, cotangents)
     assert claim.jvp is not None
     columns = claim.jvp(point, np.eye(point.size))
-    return np.asarray(cotangents @ columns.T)
+    return contracted(cotangents, columns)
+
+
+def contracted(cotangents: F64, columns: F64) -> F64:
+    """Rows, (C, N), of a Jacobian's columns, (N, M); outputs that do not count may be anything."""
+    if np.all(np.isfinite(columns)):
+        return np.asarray(cotangents @ columns.T)
+    return np.stack([np.sum(np.where(v == 0, 0.0, v * columns), axis=1) for v in cotangents])
 
 
 def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
@@ -156,12 +164,31 @@ def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
     return replace(rows, own=rows.own + ROUNDING * rows.conditioning[0])
 
 
-def points_around(point: F64, eps: float, name: str, count: int) -> Iterator[F64]:
-    """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream."""
+def points_around(point: F64, eps: float, name: str, count: int, *, whole: bool = False) -> Iterator[F64]:
+    """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream.
+
+    Args:
+        whole: whole numbers too.
+    """
     for k in range(count):
         signs = generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
-        signs[(point == np.round(point)) & (np.abs(point) < WHOLE)] = 0.0
+        signs[(point == np.round(point)) & (np.abs(point) < WHOLE) & (not whole)] = 0.0
         yield point * (1 + eps * signs)
+
+
+def moved_at_all(rows: Rows, program: Program, cotangents: F64) -> F64:
+    """How far rows move when whole numbers do, too, (C, N): where the function hardly does, they are no labels."""
+    assert rows.claim is not None
+    spread = np.zeros(rows.rows.shape)
+    for at in points_around(program.point, rows.eps, rows.method, JITTERS, whole=True):
+        try:
+            change = np.abs(program.evaluate(at) - program.value)
+            moved = rows_of(rows.claim, at, cotangents)
+        except Exception:
+            continue
+        if np.all(change <= HARDLY * rows.eps * np.max(np.abs(program.value))):
+            spread = np.fmax(spread, np.abs(moved - rows.rows))
+    return spread
 
 
 def _spread(rows: Rows, claim: Claim, program: Program, cotangents: F64) -> F64:

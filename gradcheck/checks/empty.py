@@ -10,7 +10,9 @@ from gradcheck.options import CONTRACTS
 from gradcheck.results import Contract, Verdict
 
 if TYPE_CHECKING:
-    from gradcheck.backends.program import Program
+    from numpy.typing import NDArray
+
+    from gradcheck.backends.program import F64, Program
 
 NAME = "empty-batch"
 
@@ -23,12 +25,24 @@ def examine(program: Program) -> list[Contract]:
         ClaimError: where it returns another shape.
     """
     size = program.value.size
+    if not np.all(np.isfinite(program.value)):
+        return []
     asked = [claim.vjp for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.optional)]
     for vjp in asked:
         (row,) = vjp(program.point, np.ones((1, size)))
-        wrong = np.flatnonzero(~(np.abs(row) <= 0)) if size == 0 else np.empty(0, dtype=np.intp)
-        if wrong.size:
+        if size:
+            continue  # it runs, which is all
+        wrong = _wrong(row)
+        if len(wrong) and not np.any(np.abs(row) > 0):  # NaN alone may come of large inputs, in an output that is not there
+            (row,) = vjp(np.sign(program.point), np.ones((1, size)))
+            wrong = _wrong(row)
+        if len(wrong):
             leaf = next(leaf for leaf in program.leaves if wrong[0] < leaf.span.stop)
             told = f"without an output the gradient at {leaf.entry(int(wrong[0]))} is {row[wrong[0]]:.6g} in place of 0"
             return [Contract(NAME, Verdict.FAIL, f"{told}; look for a mean over the rows or a division by their number")]
     return [Contract(NAME, Verdict.PASS, CONTRACTS[NAME])] if asked else []
+
+
+def _wrong(row: F64) -> NDArray[np.intp]:
+    """Where a gradient is not zero."""
+    return np.flatnonzero(~(np.abs(row) <= 0))

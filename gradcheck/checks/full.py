@@ -9,6 +9,7 @@ import numpy as np
 
 from gradcheck.backends.program import COMPLEX_STEP, Claim, Leaf, Unavailable
 from gradcheck.checks import (
+    absorbed,
     beside,
     claims,
     culprit,
@@ -75,15 +76,24 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
     first = [look(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
     if any(np.any(c.code > 0) for c in first):
         fine = claims.jittered(fine, program, cotangents)
-    found = [settle(s, partials.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
+    found = [_settled(bench, s, fine, rtol) for s in sheets]
     found = [_not_smooth(bench, s, _numbers_only(bench, s, c), fine, cotangents) for s, c in zip(sheets, found, strict=True)]
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
+
+
+def _settled(bench: Bench, sheet: Sheet, rows: Rows, rtol: float) -> Compared:
+    """Judge a leaf; once more where entries that seemed to move nothing are seen by larger steps."""
+    along = partials.along_entries(bench.program, sheet.leaf, rows)
+    found = settle(sheet, along, rtol, demanded=bench.demanded)
+    if absorbed.seen_at_large(bench, sheet, found):
+        return settle(sheet, along, rtol, demanded=bench.demanded)
+    return found
 
 
 def _numbers_only(bench: Bench, sheet: Sheet, c: Compared) -> Compared:
     """Excuse claims that are not finite where the derivative is no number, either."""
     units = partials.displacements(bench.program, sheet.leaf)
-    beyond = overflow.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units)
+    beyond = overflow.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units, sheet.leaf.dtype)
     return overflow.excused(c, beyond, Reason.SINGULAR)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck import listening
 from gradcheck.checks import partials
+from gradcheck.checks.claims import contracted
 from gradcheck.checks.sheet import SHARP, Sheet, blank, estimate
 from gradcheck.evidence import brief, probes
 from gradcheck.seeds import generator
@@ -113,7 +114,7 @@ def columns(claim: Claim, program: Program, cotangents: F64, like: Rows, label: 
     for places in np.array_split(np.flatnonzero(open_), max(1, int(open_.sum()) // GROUP)):
         units = np.zeros((places.size, program.point.size))
         units[np.arange(places.size), places] = 1.0
-        found[:, places] = cotangents @ claim.jvp(program.point, units).T if places.size else 0.0
+        found[:, places] = contracted(cotangents, claim.jvp(program.point, units)) if places.size else 0.0
     return found
 
 

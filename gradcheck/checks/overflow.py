@@ -20,20 +20,22 @@ LARGEST = {"float16": 65504.0, "float32": 2.0**128, "bfloat16": 2.0**128, "compl
 
 
 def of_dtype(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
-    """Entries of a leaf, (n,), one of whose derivatives, (C, n), is beyond the numbers of a dtype."""
-    return np.asarray(np.any(np.abs(derivatives) >= LARGEST.get(dtype, np.inf), axis=0))
+    """Derivatives, (C, n), of inputs or outputs one of whose derivatives is beyond the numbers of a dtype."""
+    beyond = np.abs(derivatives) >= LARGEST.get(dtype, np.inf)
+    return np.asarray(np.any(beyond, axis=0, keepdims=True) | np.any(beyond, axis=1, keepdims=True))
 
 
-def of_evidence(x: F64, along: F64, units: F64) -> NDArray[np.bool_]:
-    """The same in float64, by slopes along lines that move an entry by `units` each; denormal entries may have any."""
+def of_evidence(x: F64, along: F64, units: F64, dtype: str) -> NDArray[np.bool_]:
+    """The same by slopes along lines that move an entry by `units` each; denormal inputs may have any."""
     with np.errstate(all="ignore"):
-        beyond = of_dtype(along / units, "float64")
+        beyond = of_dtype(along / units, dtype)
     return np.asarray(beyond | ((x != 0) & (np.abs(x) < LEAST_NORMAL)))
 
 
 def excused(c: Compared, beyond: NDArray[np.bool_], reason: Reason) -> Compared:
-    """What was held against claims that are not finite of such entries decides nothing."""
-    lost = (c.code == 2) & ~np.isfinite(c.sides.claim) & beyond
+    """Let claims that are not finite decide nothing where derivatives are `beyond`; nor elsewhere of the same output."""
+    infinite = ~np.isfinite(c.sides.claim)
+    lost = (c.code == 2) & infinite & (beyond | np.any(infinite & beyond, axis=1, keepdims=True))
     seen = c.seen.copy()
     seen[lost] = reason
     return replace(c, code=np.where(lost, 1, c.code).astype(np.int8), seen=seen)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Searched:
     """How to search."""
 
-    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 200
+    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 300
     budget: Annotated[str, typer.Option(help="What the search through a case may take: 60s, 5min.")] = "60s"
     keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
 

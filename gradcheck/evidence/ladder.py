@@ -29,6 +29,7 @@ ONE_STEP = 2  # rungs: a function that moves at the coarsest of them only is fla
 MOSTLY = 0.6  # of the places looked at; a step of the values may fall between any two
 BALANCE = 0.46  # of the logarithm of eps: a step at which one-sided differences balance noise and curvature
 GROWS = 1.2  # from step to step: a slope that does so at every one is infinite at the primal
+SETTLED, EVEN = 0.98, 0.02  # of the slope before: one that falls by the same share of it at every step has not settled
 SLOWEST = 0.8  # of the difference before, in the bound of a plateau
 SHRINKS = 0.6  # of the last difference: a sequence of slopes that shrinks faster converges
 NOTHING = 2.0  # times the noise: what does not exceed that is nothing
@@ -173,6 +174,9 @@ def _channel(rungs: Rungs, c: int, frozen: Callable[[int, float, float], bool]) 
     if h.size < PLATEAU + 1 or _drowned(right, left, noise, rungs.size[c]):
         return _One(_finest(h, right, left), np.inf, nearby, reason=Reason.QUANTISED if coarse else Reason.DULL)
     found = _plateau(h, (right + left) / (2 * h), noise / h)
+    rest = (h >= found.steps[1]) & (h <= found.steps[0]) if found else np.zeros(h.size, dtype=bool)
+    if found and _drowned(right[rest], left[rest], noise[rest], rungs.size[c]):
+        found = None  # its steps agree that they see nothing
     shape = smoothness.classify(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
         return _at_kink(h, right, left, noise, found, nearby)
@@ -255,14 +259,17 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
 def _diverges(h: F64, side: F64, noise: F64) -> bool:
     """Whether the slope on one side grows at every step until the noise drowns it, though both sides may cancel: a cusp.
 
-    One that is gone where it would still stand out has been that over a jump further off.
+    One that is gone where it would still stand out has been that over a jump further off. Or it falls with a power of the step
+    so small that no step comes near its limit, as that of x^1.1 at 0.
     """
-    clear = np.abs(side) > 4 * noise
+    slopes, clear = np.abs(side / h), np.abs(side) > 4 * noise
     last = int(np.flatnonzero(clear)[-1]) if clear.any() else 0
-    if last + 1 < h.size and np.abs(side[last]) / RATIO > 8 * noise[last + 1]:
-        return False
-    slopes = np.abs(side / h)[clear][-FINE:]
-    return bool(slopes.size == FINE and np.all(slopes[1:] > GROWS * slopes[:-1]))
+    gone = last + 1 < h.size and np.abs(side[last]) / RATIO > 8 * noise[last + 1]
+    growing, falling = slopes[clear][-FINE:], slopes[np.abs(side) > noise][-FINE:]
+    if not gone and growing.size == FINE and np.all(growing[1:] > GROWS * growing[:-1]):
+        return True
+    ratio = falling[1:] / falling[:-1]
+    return bool(ratio.size == FINE - 1 and np.all((ratio > SHRINKS) & (ratio < SETTLED)) and np.ptp(ratio) < EVEN)
 
 
 def _too_slow(value: F64, radius: float) -> bool:

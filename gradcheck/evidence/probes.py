@@ -35,7 +35,7 @@ def scales_of(x: F64) -> F64:
     """
     leaf = scale_of(x)
     size = np.abs(x)
-    return np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf)
+    return np.asarray(np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf))
 
 
 def smallest(eps: float) -> float:

@@ -33,7 +33,7 @@ DTYPES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """How to draw one array. Make one with `normal`, `uniform` and their siblings.
 
@@ -70,6 +70,14 @@ class Spec:
             raise SpecError(f"{self.kind}(): expected the size of the matrix, as in {self.kind}(3)")
         if self.kind in ("one_hot", "simplex") and (not self.shape or self.shape[-1] == 0):
             raise SpecError(f"{self.kind}: expected at least one class, as in {self.kind}(4, 3) for 4 rows of 3 classes")
+
+    def __repr__(self) -> str:
+        """Return the call that makes this spec."""
+        return self.written(repr)
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """The same for IPython and Hypothesis, which would print the fields."""
+        printer.text(repr(self))
 
     @property
     def entries(self) -> int:

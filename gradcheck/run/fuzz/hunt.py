@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, Phase, Verbosity, find, reject, settings, target
-from hypothesis.errors import Flaky, NoSuchExample, Unsatisfiable
+from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings, target
+from hypothesis import seed as with_seed
+from hypothesis.errors import Flaky, Unsatisfiable
 
 from gradcheck.reasons import Verdict
-from gradcheck.run.fuzz.space import REJECTED
+from gradcheck.run.fuzz.kept import Apart
+from gradcheck.run.fuzz.space import REJECTED, Example
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from gradcheck.results import CheckResult
-    from gradcheck.run.fuzz.space import Example
 
+Examine = Callable[[Example], "CheckResult"]
+Reduce = Callable[[Example, Callable[[Example], bool]], Example]
 SHRINKING = 10.0  # seconds that a failure may be shrunk for, where the budget is used up by then
+REPEATS = 3  # how often an input is drawn again, at most, on average
 SUSPICIOUS = 0.5  # of its bound: an error from which on Hypothesis is led to larger ones; below, it is chance
 SCORE = 1e9  # an error so many times its bound is as bad as any
 
@@ -69,7 +72,7 @@ class Trace:
         """Whether there is time for another example; a failure is shrunk for SHRINKING at least."""
         return time.perf_counter() <= max(self.ends, 0.0 if math.isinf(self.found) else self.found + SHRINKING)
 
-    def look(self, example: Example, examine: Callable[[Example], CheckResult]) -> Tried:
+    def look(self, example: Example, examine: Examine) -> Tried:
         """What becomes of an example; of one that was tried before, what became of it."""
         name = repr(example)
         if name not in self.tried:
@@ -77,14 +80,22 @@ class Trace:
         return self.tried[name]
 
 
-class _Spent(KeyboardInterrupt):
-    """The budget is spent: Hypothesis lets an interrupt through at once."""
+class _Found(Exception):  # noqa: N818 - what Hypothesis is asked to shrink
+    """An example failed."""
+
+
+class _Done(KeyboardInterrupt):
+    """As many different inputs as were asked for: Hypothesis lets an interrupt through at once."""
+
+
+class _Spent(_Done):
+    """The budget is spent."""
 
 
 def hunt(
     strategy: SearchStrategy[Example],
-    examine: Callable[[Example], CheckResult],
-    reduce: Callable[[Example, Callable[[Example], bool]], Example],
+    examine: Examine,
+    reduce: Reduce,
     *,
     examples: int,
     budget: float,
@@ -95,6 +106,7 @@ def hunt(
     """Search until an example fails, and shrink it; what failed in an earlier hunt of the same key is tried first.
 
     Args:
+        key: names what the failures are kept under.
         reduce: shrinks what Hypothesis shrank: (example, whether one fails) -> an example.
         examples: to draw, at most.
         budget: seconds, of which a failure is shrunk for as long as is left.
@@ -103,42 +115,68 @@ def hunt(
     trace = Trace(time.perf_counter() + budget)
 
     def fails(example: Example) -> bool:
-        if not trace.open and repr(example) not in trace.tried:
-            return _out_of_time(trace)
+        if repr(example) not in trace.tried and _ended(trace, examples):
+            return False
         heard(len(trace.tried))
         return _judged(trace, trace.look(example, examine))
 
+    @_settings(examples, key)
+    @with_seed(seed)
+    @given(strategy)
+    def hunted(example: Example) -> None:
+        if fails(example):
+            trace.smallest = example
+            raise _Found
+
     try:
-        trace.smallest = find(
-            strategy, fails, settings=_settings(examples), random=random.Random(seed), database_key=key.encode()
-        )
-        trace.smallest = reduce(trace.smallest, lambda example: trace.open and trace.look(example, examine).failed)
-    except (NoSuchExample, Unsatisfiable, Flaky):
-        pass
+        hunted()
+    except _Found:
+        return _cut(trace, examine, reduce)
     except _Spent:
         trace.stopped = "budget"
+    except (Unsatisfiable, Flaky, _Done):
+        pass
     except KeyboardInterrupt:
-        trace.stopped = "interrupted"
+        trace.stopped, trace.smallest = "interrupted", None
     return trace
 
 
-def _settings(examples: int) -> settings:
+def _settings(examples: int, key: str) -> settings:
+    whole = settings().database
     return settings(
-        max_examples=examples,
+        max_examples=REPEATS * examples,
+        database=None if whole is None else Apart(whole, key),
         deadline=None,
         derandomize=False,
         print_blob=False,
+        report_multiple_bugs=False,
         verbosity=Verbosity.quiet,
         phases=[Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
 
 
-def _out_of_time(trace: Trace) -> bool:
-    """End the search; while a failure is shrunk, what is new does not count, so that Hypothesis is soon through."""
-    if math.isinf(trace.found):
+def _cut(trace: Trace, examine: Examine, reduce: Reduce) -> Trace:
+    """Shrink what Hypothesis shrank."""
+    assert trace.smallest is not None
+    try:
+        trace.smallest = reduce(trace.smallest, lambda example: trace.open and trace.look(example, examine).failed)
+    except KeyboardInterrupt:
+        trace.stopped = "interrupted"
+    return trace
+
+
+def _ended(trace: Trace, examples: int) -> bool:
+    """Whether no new example is to be looked at; ends the search, where nothing has failed yet.
+
+    While a failure is shrunk, what is new does not count from then on, so that Hypothesis is soon through.
+    """
+    searching = math.isinf(trace.found)
+    if searching and not trace.open:
         raise _Spent
-    return False
+    if searching and len(trace.tried) >= examples:
+        raise _Done
+    return not trace.open
 
 
 def _judged(trace: Trace, known: Tried) -> bool:

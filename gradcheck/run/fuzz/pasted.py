@@ -56,30 +56,31 @@ class Words:
         return text_of(value)
 
 
-def test_of(case: Case, space: Space, example: Example, options: Options, framework: str) -> str:
+def as_test(case: Case, space: Space, example: Example, options: Options, framework: str, name: str) -> str:
     """A test by Hypothesis, ready to be pasted, in which the example is the first input.
 
     Args:
         options: of the search.
+        name: that the check is to be given, '' for none.
     """
     words, names = Words(), list[str]()
     drawn, given, call = list[str](), list[str](), [words.name(case.fn, "target", case.target)]
     known: dict[str, str] = {}
-    for name, spec, value, by_name in _arguments(space.inputs, example.inputs):
+    for label, spec, value, by_name in _arguments(space.inputs, example.inputs):
         searched = has_specs(Inputs((spec,)))
         if searched:
-            names.append(name)
+            names.append(label)
             drawn.append(
-                f"{name}=strategies.arrays({', '.join([words.text(spec), *_ranges(case, spec, space, example, framework)])})"
+                f"{label}=strategies.arrays({', '.join([words.text(spec), *_ranges(case, spec, space, example, framework)])})"
             )
-            given.append(f"{name}={words.text(value)}")
-        shown = name if searched else words.text(value)
+            given.append(f"{label}={words.text(value)}")
+        shown = label if searched else words.text(value)
         if by_name:
             known[by_name] = shown
         else:
             call.append(shown)
     call += [f"kwargs={{{', '.join(f'{k!r}: {v}' for k, v in known.items())}}}"] if known else []
-    call += [*_choices(words, case, example, options), "drawn=True"]
+    call += [*_choices(words, case, example, options), *([f"name={name!r}"] if name else []), "drawn=True"]
     test = [
         "@settings(deadline=None)",
         _wrapped("@given", drawn),

@@ -149,12 +149,16 @@ def _floating(spec: Spec) -> bool:
 
 
 def with_names(case: Case, kept: frozenset[int] = frozenset()) -> Case:
-    """The case with names for the sizes that are given as numbers, equal ones for equal numbers, but for some that are kept."""
+    """The case with names for the sizes that are given as numbers, equal ones for equal numbers, but for some that are kept.
+
+    So are 0 and 1, which are chosen on purpose: an axis of size 1 is broadcast.
+    """
 
     def named(leaf: Any) -> Any:
         if not isinstance(leaf, Spec) or leaf.kind == "array":
             return leaf
-        return replace(leaf, shape=tuple(LITERAL.format(s) if isinstance(s, int) and s not in kept else s for s in leaf.shape))
+        shape = (LITERAL.format(s) if isinstance(s, int) and s > 1 and s not in kept else s for s in leaf.shape)
+        return replace(leaf, shape=tuple(shape))
 
     return replace(
         case,
@@ -166,9 +170,9 @@ def with_names(case: Case, kept: frozenset[int] = frozenset()) -> Case:
 
 
 def numbers_in(case: Case) -> list[int]:
-    """The sizes that the specs of a case give as numbers."""
+    """The sizes that the specs of a case give as numbers, and that may be others."""
     specs = [leaf for value in case.values for leaf in flatten(value).leaves if isinstance(leaf, Spec) and leaf.kind != "array"]
-    return sorted({s for spec in specs for s in spec.shape if isinstance(s, int)})
+    return sorted({s for spec in specs for s in spec.shape if isinstance(s, int) and s > 1})
 
 
 def of_size(name: str, value: int) -> str:

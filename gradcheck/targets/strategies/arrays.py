@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gradcheck.errors import SpecError
 from gradcheck.seeds import generator
 from gradcheck.targets import sizes, specs
-from gradcheck.targets.specs import LAYOUTS, Spec
-from gradcheck.targets.strategies.elements import anywhere, ordinary, special
+from gradcheck.targets.specs import LAYOUTS, MATRIX_KINDS, Spec
+from gradcheck.targets.strategies.elements import anywhere, exponents, ordinary, specials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,10 @@ BY_SEED = ("spd", "orthogonal", "triangular", "sparse", "ones", "zeros", "eye", 
 
 
 def size(name: str, dims: Dims) -> st.SearchStrategy[int]:
-    """The size behind a name: the same for every array of an example."""
-    return st.shared(st.integers(*dims.get(name, SIZES)), key=f"gradcheck size {name}")
+    """The size behind a name: the same for every array of an example. 0 is half as likely as any other."""
+    low, high = dims.get(name, SIZES)
+    sizes = st.integers(0, 2 * high).map(lambda k: k if k <= high else k - high) if low == 0 else st.integers(low, high)
+    return st.shared(sizes, key=f"gradcheck size {name}")
 
 
 @st.composite
@@ -44,7 +46,7 @@ def literals(draw: Draw, spec: Spec, dims: Dims, dtype: str) -> Spec:
     shape = _shape(draw, spec, dims)
     dtype = spec.dtype or dtype
     values = _values(draw, spec, shape, dtype)
-    layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(shape)))
+    layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(values.shape, spec.kind)))
     return literal(specs.laid_out(values, layout), layout)
 
 
@@ -63,11 +65,11 @@ def _shape(draw: Draw, spec: Spec, dims: Dims) -> tuple[int, ...]:
         raise
 
 
-def _layouts(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The layouts that differ for a shape."""
+def _layouts(shape: tuple[int, ...], kind: str) -> tuple[str, ...]:
+    """The layouts that differ for a shape; a single matrix of a kind has no slice that could be repeated."""
     if math.prod(shape) < 2:
         return LAYOUTS[:1]
-    flat, one = sum(n > 1 for n in shape) < 2, shape[0] < 2
+    flat, one = sum(n > 1 for n in shape) < 2, shape[0] < 2 or (kind in MATRIX_KINDS and len(shape) == 2)
     return tuple(layout for layout in LAYOUTS if not ((flat and layout == "transposed") or (one and layout == "expanded")))
 
 
@@ -95,30 +97,36 @@ def _sprinkled(draw: Draw, spec: Spec, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _entries(draw: Draw, spec: Spec, dtype: str) -> st.SearchStrategy[Any]:
-    """Where one array's entries come from: ordinary numbers, special ones among them, ties, or any number."""
-    params = dict(spec.params)
-    if spec.kind == "boolean":
-        return st.booleans()
-    if spec.kind == "integers":
-        low, high = params["low"], params["high"] - 1
-        tempers = [st.integers(low, high), st.sampled_from(sorted({low, high}))]
-    else:
-        tempers = _tempers(spec, dtype)
-    chosen: st.SearchStrategy[Any] = draw(st.sampled_from(tempers))
+    """Where one array's entries come from: any of a temper, or of a few numbers of it, so that many are equal."""
+    chosen = _temper(draw, spec, dtype)
     if draw(st.integers(0, 3)) < 3:
         return chosen
     return st.sampled_from(draw(st.lists(chosen, min_size=1, max_size=POOL)))
 
 
-def _tempers(spec: Spec, dtype: str) -> list[st.SearchStrategy[Any]]:
-    kind = np.dtype(dtype)
+def _temper(draw: Draw, spec: Spec, dtype: str) -> st.SearchStrategy[Any]:
+    """Ordinary numbers, some special ones among them, or numbers of another size."""
+    params, kind = dict(spec.params), np.dtype(dtype)
+    if spec.kind == "boolean":
+        return st.booleans()
+    if spec.kind == "integers":
+        low, high = params["low"], params["high"] - 1
+        return st.sampled_from(sorted({low, high})) if draw(st.booleans()) else st.integers(low, high)
     real = f"float{kind.itemsize * 4}" if kind.kind == "c" else dtype
-    params = dict(spec.params)
     least = float(np.finfo(real).smallest_subnormal) if spec.kind == "positive" else -np.inf
     low, high = params.get("low", least), params.get("high", np.inf)
     usual = ordinary(low, high)
-    found = [usual, st.one_of(usual, special(real, low, high)), anywhere(real, low, high)]
-    return [st.builds(complex, part, part) for part in found] if kind.kind == "c" else found
+    mixed = [st.one_of(usual, part) for part in specials(real, low, high)]
+    which = draw(st.integers(0, len(mixed) + 1))
+    chosen = [usual, *mixed][which] if which <= len(mixed) else _of_a_size(draw, real, low, high)
+    return st.builds(complex, chosen, chosen) if kind.kind == "c" else chosen
+
+
+def _of_a_size(draw: Draw, dtype: str, low: float, high: float) -> st.SearchStrategy[Any]:
+    if np.isfinite(high):
+        return anywhere(dtype, low, high)
+    scale = 10.0 ** draw(exponents(dtype))
+    return ordinary(low, high).map(lambda x: x * scale)
 
 
 def _one_hot(draw: Draw, shape: tuple[int, ...]) -> NDArray[Any]:
