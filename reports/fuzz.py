@@ -72,8 +72,10 @@ ORDINARY: dict[str, Call] = {  # right, and of every kind: PyTorch's own
 EXPLAINED = {  # what was found out about what is found in them
     "acos": "at -1 the slope is infinite, and 0 times that is NaN for the other outputs: as README says of sqrt at 0",
     "atan2": "at the origin, where it has no derivative, forward mode gives NaN for other inputs too",
+    "cumprod": "PyTorch divides products by each factor, which overflows or loses digits where they are denormal",
     "det": "of a singular matrix PyTorch's derivative is zero; the adjugate is not",
     "logsumexp": "at a tie of large numbers, beside which log 2 is lost, each of the tied gets all of the gradient",
+    "prod": "PyTorch divides the product by each factor, and a product that underflows has lost its digits",
 }
 
 
