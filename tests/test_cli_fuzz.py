@@ -90,3 +90,13 @@ def test_what_is_found_is_replayed_by_the_command_shown_and_by_the_test(layers, 
     exec(found["example"], namespace)
     with pytest.raises(AssertionError, match="FAIL"):
         namespace["test_wrong"]()
+
+
+def test_what_the_project_has_configured_is_searched(layers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = '[[target]]\ntarget = "fuzzed_layers.py:Wrong"\ninputs = ["normal(batch, 3)", "normal(3)"]\n'
+    (tmp_path / "gradcheck.toml").write_text(f"seed = 3\n{target}")
+    result = fuzz("--examples", "40")
+    assert (result.exit_code, "seed 3" in result.stdout) == (1, True), result.output
+    assert "fuzzed_layers.py:Wrong" in result.stdout
+    assert "seed 5" in fuzz("--examples", "5", "--seed", "5").stdout

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gradcheck.options import Options
     from gradcheck.run.config import Config
@@ -163,6 +163,11 @@ def configured(path: str | None) -> Config:
 
     place = Path(path).resolve() if path is not None else config.nearest(Path.cwd())
     return config.read(place) if place else config.Config()
+
+
+def entries_behind(config: Config, given: Mapping[str, Any]) -> list[Entry]:
+    """The targets that are configured, without the options that the command line gives for all."""
+    return [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
 
 
 def requested(

@@ -11,7 +11,7 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import Targets, app, messages, nothing
-from gradcheck.cli.choices import Drawn, Named, Shown, options_given, recorded, requested
+from gradcheck.cli.choices import CONFIG, Drawn, Named, Shown, configured, entries_behind, options_given, recorded, requested
 from gradcheck.cli.groups import grouped, typed
 from gradcheck.cli.run import exit_code, progress, undisturbed
 
@@ -31,6 +31,7 @@ class Searched:
     examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 300
     budget: Annotated[str, typer.Option(help="What the search through a case may take: 60s, 5min.")] = "60s"
     keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
+    config: Annotated[str | None, CONFIG] = None
 
 
 @app.command()
@@ -50,8 +51,10 @@ def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched
     from gradcheck.run.plan import plan, replay_command, seconds
     from gradcheck.run.runner import run as run_cases
 
-    request, budget = requested(targets, what, searched.keyword), seconds(searched.budget)
-    options = overridden(Options(), options_given(how))
+    config, given, budget = configured(searched.config), options_given(how), seconds(searched.budget)
+    request = requested(targets, what, searched.keyword, entries_behind(config, given))
+    options = overridden(Options(), {**config.options, **given})
+    where = ("--config", searched.config) if searched.config else ()
 
     def replay(case: Case, options: Options, example: Example) -> str:
         """The command that checks an example."""
@@ -60,7 +63,7 @@ def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched
 
         told = replace(what, inputs=list(texts_of(example)), wrt=list(example.wrt) if example.wrt else what.wrt)
         plain = replace(how, seed=None, dim=None, dtype=example.dtype if constructed(case) else how.dtype)
-        return replay_command(options, [*typed(told), *typed(plain)])(case)
+        return replay_command(options, [*typed(told), *typed(plain), *where])(case)
 
     def examine(case: Case, options: Options, *, alone: bool) -> CheckResult:
         return attempted_search(case, options, count=searched.examples, budget=budget, alone=alone, replay=replay)
@@ -74,6 +77,7 @@ def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched
                 cases,
                 options,
                 replay=lambda _: "",
+                alone=len(cases) == 1 and not ("dims" in config.options and "dims" not in given),
                 config={**recorded(request, options), "examples": searched.examples, "budget": budget},
                 started=started,
                 ending=ending,

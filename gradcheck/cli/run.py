@@ -31,6 +31,7 @@ from gradcheck.cli.choices import (
     Shown,
     What,
     configured,
+    entries_behind,
     limits_of,
     options_given,
     recorded,
@@ -99,13 +100,12 @@ def _chosen(targets: list[str], what: What, how: How, carried: Carried, gate: Ga
     from gradcheck.run.plan import replay_command
 
     config, given = configured(carried.config), options_given(how)
-    entries = [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
     options = overridden(Options(stories=stories), {**config.options, **given})
     where = ("--config", carried.config) if carried.config else ()
     path, limits = baseline_of(gate, carried, config), limits_of(carried, config)
     root = "" if limits["executor"] == "loky" else str(Path.cwd())  # a cluster's workers start somewhere else
     return Chosen(
-        request=requested(targets, what, carried.keyword, entries, root),
+        request=requested(targets, what, carried.keyword, entries_behind(config, given), root),
         options=options,
         limits=limits,
         part=shard.read(carried.shard) if carried.shard is not None else None,
