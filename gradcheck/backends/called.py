@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from gradcheck.backends import sparse
 from gradcheck.backends.calls import STORED, Binding, Call, select, take_apart, without
+from gradcheck.backends.held import hold
 from gradcheck.backends.lazy import registered
 from gradcheck.backends.modules import Plain, attributes_restored, exchange, plain_attributes
 from gradcheck.backends.program import EPS
@@ -37,6 +38,7 @@ class Called:
         frozen: the module's other parameters and its buffers.
         patterns: by place, of the leaves that are values of sparse tensors.
         given: inputs and parameters as the user has them, sparse ones as tensors.
+        known: names of the module's tensors, by the id of each.
         elsewhere: attributes of the module that hold some of its parameters or buffers once more.
         overwrites: whether it writes to its arguments, which autograd allows only of what was computed: it gets copies, then.
         notes, details: what a reader should know of tensors that are not differentiated.
@@ -48,6 +50,7 @@ class Called:
     frozen: dict[str, torch.Tensor]
     patterns: Mapping[int, sparse.Pattern]
     given: Call
+    known: Mapping[int, str] = field(default_factory=dict)
     elsewhere: tuple[Plain, ...] = ()
     overwrites: bool = False
     notes: tuple[str, ...] = ()
@@ -70,10 +73,12 @@ class Called:
             buffers.update(held)
         with attributes_restored(self.fn):
             if self.elsewhere:
-                by = {id(t): given[name] for name, t in registered(self.fn).items() if name in given}
+                by = {known: given[name] for known, name in self.known.items() if name in given}
                 for plain in self.elsewhere:
                     exchange(plain, by)
-            return densely(self.enter(given, args, kwargs))
+            returned = densely(self.enter(given, args, kwargs))
+        hold(self.fn, given)  # type: ignore[arg-type]
+        return returned
 
     def arguments(self, leaves: Sequence[Any], bound: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         """The arguments by position and by name, and the parameters by name, made of leaves."""
@@ -115,7 +120,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     named, plain = registered(module), plain_attributes(module)
     trainable = {k: t for k, t in named.items() if t.requires_grad and not is_lazy(t)}
     frozen = {k: t for k, t in named.items() if not (t.requires_grad or is_lazy(t))}
-    known = set(map(id, named.values()))
+    known = {id(t): name for name, t in named.items()}
     paths = (*call.paths, *(f"params[{name!r}]" for name in trainable))
     given = Call(paths, (*call.leaves, *trainable.values()), call.positional, call.named)
     nested = [path for path, x in zip(given.paths, given.leaves, strict=True) if isinstance(x, torch.Tensor) and x.is_nested]
@@ -130,7 +135,8 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
         frozen,
         patterns,
         given,
-        tuple(one for one in plain if not known.isdisjoint(map(id, one.tensors))),
+        known,
+        tuple(one for one in plain if not known.keys().isdisjoint(map(id, one.tensors))),
         case.overwrites,
         (*_notes(named, plain), *_opaque(call)),
         tuple(_details(dict(module.named_parameters()))),

@@ -10,6 +10,7 @@ import torch
 from torch.autograd import forward_ad
 
 from gradcheck.backends import handwritten, sparse, vjps
+from gradcheck.backends.held import until_differentiated
 from gradcheck.backends.numpy import call_user
 from gradcheck.backends.points import leaves_at
 from gradcheck.backends.program import EPS, F64, Claim, Leaf, Unavailable, from_flat
@@ -70,7 +71,7 @@ def reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[
 
     def vjp(point: F64, cotangents: F64) -> F64:
         tensors = leaves_at(bound, point, wide=wide, requires_grad=True)
-        with torch.enable_grad(), wide_default(wide):
+        with torch.enable_grad(), wide_default(wide), until_differentiated():
             found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
             wanted = [tensors[i] for i in bound.places]
             attached = [

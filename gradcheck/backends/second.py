@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends import claimed, lines
 from gradcheck.backends.claimed import tangent
+from gradcheck.backends.held import until_differentiated
 from gradcheck.backends.layer import nodes
 from gradcheck.backends.points import leaves_at, numbers_of
 from gradcheck.backends.program import Program, Unavailable, gradient_leaves
@@ -107,7 +108,7 @@ class Gradient:
         self, given: Sequence[Any], leaves: list[Tensor], *, wide: bool, again: bool
     ) -> tuple[list[Tensor | None], list[Tensor]]:
         """A cotangent for each output that carries a gradient, and the gradients."""
-        with torch.enable_grad():
+        with torch.enable_grad(), until_differentiated():
             returned = flatten(self.run(given, self.bound, wide=wide)).leaves
             outputs = [(returned[i], leaf) for i, leaf in zip(self.bound.kept, self.bound.outputs, strict=True)]
             cotangents = [_cotangent(self.cotangent, leaf, out, again=again) for out, leaf in outputs]

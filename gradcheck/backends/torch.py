@@ -17,6 +17,7 @@ from gradcheck.backends import batched, combined, lazy, lines, modules, second, 
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.claimed import claims, connected
+from gradcheck.backends.held import until_differentiated
 from gradcheck.backends.layer import layer_of
 from gradcheck.backends.numpy import call_user, differing, outputs_of
 from gradcheck.backends.points import leaves_at, numbers_of
@@ -222,7 +223,7 @@ def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Compos
         return flatten(densely(function(*args, **kwargs))).leaves  # type: ignore[return-value]
 
     def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
-        with torch.enable_grad():
+        with torch.enable_grad(), until_differentiated():
             return combined.vjp(call, leaves_at(bound, at, requires_grad=True), bound, members, combine, cotangent)
 
     return composed

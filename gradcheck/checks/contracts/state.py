@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradcheck.backends.held import until_differentiated
 from gradcheck.checks.contracts import baseline as plain
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def broken(base: Baseline) -> str:
     leaves, others = base.leaves(), [(OTHER * x).detach().requires_grad_() for x in base.inputs]
     outputs = base.layer.call(leaves)
     try:
-        plain.pulled(base.layer.call(others), others, base.given())
+        with until_differentiated(apart=True):
+            plain.pulled(base.layer.call(others), others, base.given())
     except Exception:  # the function may not be defined there
         return ""
     told = plain.other(base, plain.rows(outputs, leaves, base.given()))
