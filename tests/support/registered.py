@@ -218,6 +218,17 @@ torch.library.register_autograd("registered::defined", of_product, setup_context
 
 LIBRARY.define("misplaced(Tensor x, Tensor w) -> Tensor")
 LIBRARY.impl("misplaced", lambda x, w: Function.apply(x, w), "CPU")
+torch.library.register_fake("registered::misplaced", like_first, lib=LIBRARY)
+
+
+class Around(Function):
+    """An operator without a derivative to carry, inside a Function that carries it."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return torch.ops.registered.misplaced(x, w)
+
 
 TWO = (normal(3, 4), normal(3, 4))
 RIGHT = {
@@ -232,6 +243,7 @@ RIGHT = {
     "repeated": (lambda x: repeated(x, 2), (normal(3, 4),)),
     "filled": (Filled, (normal(3, 4),)),
     "backward": (Backward, TWO),
+    "around": (Around, TWO),
     "defined": (lambda x, w: torch.ops.registered.defined(x, w), TWO),
 }
 

@@ -74,7 +74,10 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _copied(x: Any) -> Any:
-    return x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
+    """What an autograd.Function calls within its forward needs no derivative: the Function carries it."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    return x.detach().clone().requires_grad_(x.requires_grad and torch.is_grad_enabled())
 
 
 def _failures(operator: Any, args: Any, kwargs: Any) -> Iterator[tuple[str, Exception]]:
