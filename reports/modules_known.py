@@ -1,7 +1,6 @@
 """What was found out about cases of the study of modules that do not pass, by how their names start."""
 
 EXPLAINED = {
-    "torchlpc ": ("limit", "contract opcheck: its operators are called inside of Functions that carry the derivative"),
     "module_db float64 nn.GELU": (
         "limit",
         "beside -6 the value is a few ulps of the 1 that cancels in it: its slope is not seen",

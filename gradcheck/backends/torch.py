@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
+LEAF_OVERWRITTEN = "a leaf Variable that requires grad"  # how PyTorch begins to say so
 CARRIED = (
     "the output depends on {}, which the forward updates outside of autograd: gradients leave that out, differences do not;"
     " .eval() may hold it still"
@@ -119,8 +120,14 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
     def start() -> Any:
         return called(leaves_at(empty, point, requires_grad=True), empty, wide=False, buffers=after)
 
-    with torch.enable_grad():
-        first = call_user("the target", start, (), {}, called.given)
+    try:
+        with torch.enable_grad():
+            first = call_user("the target", start, (), {}, called.given)
+    except TargetError as error:
+        if case.overwrites or LEAF_OVERWRITTEN not in str(error):
+            raise
+        program = bind(replace(case, overwrites=True), target, inputs, settled=settled)
+        return replace(program, notes=(*program.notes, "it writes to its inputs: called with what is computed of them"))
     if not settled and lazy.grown(target, {*called.parameters, *called.frozen}):
         lazy.called_once(target, inputs, case.stream)
         return bind(case, target, inputs, settled=True)

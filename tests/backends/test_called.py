@@ -312,3 +312,39 @@ def test_what_is_not_differentiated_is_told():
     module.requires_grad_(False)
     assert {c.wrt for c in gradcheck.check(module, normal(4, 3)).comparisons} == {"input"}
     assert {c.wrt for c in gradcheck.check(nn.Tanh(), normal(4, 3)).comparisons} == {"input"}
+
+
+class Tripled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x.mul_(3.0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3.0 * g
+
+
+class TripledWrongly(Tripled):
+    @staticmethod
+    def backward(ctx, g):
+        return 2.9 * g
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [
+        (nn.ReLU(inplace=True), Verdict.PASS),
+        (lambda x: x.mul_(2).sin(), Verdict.PASS),
+        (Tripled, Verdict.PASS),
+        (TripledWrongly, Verdict.FAIL),
+    ],
+    ids=["ReLU", "function", "Tripled", "TripledWrongly"],
+)
+def test_what_writes_to_its_inputs_is_called_with_what_is_computed_of_them(target, verdict):
+    x = torch.randn(3, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    result = gradcheck.check(target, x)
+    assert result.verdict is verdict, str(result)
+    assert any("writes to its inputs" in note for note in result.notes)
+    assert torch.equal(x, before)

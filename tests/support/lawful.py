@@ -236,6 +236,21 @@ class Mixed(torch.autograd.Function):
         return g * y, None, g * x
 
 
+class MeanSquare(torch.autograd.Function):
+    """A loss: the mean over all of (x - y)²."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.save_for_backward(x, y)
+        return torch.mean((x - y) ** 2)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        slope = g * 2 * (x - y) / x.numel()
+        return slope, -slope
+
+
 class Forces(torch.nn.Module):
     """An energy and its gradient: it needs autograd in its forward."""
 
@@ -261,6 +276,7 @@ MATRIX = torch.linspace(-1, 1, 4096, dtype=torch.float64).view(64, 64).sin()
 RIGHT = {
     "residual": (Residual, (MATRIX, MATRIX.T.contiguous(), MATRIX @ MATRIX.T)),
     "mixed": (Mixed, (normal(3), True, normal(3))),
+    "mean square": (MeanSquare, (normal(5, 2), normal(5, 2))),
     "forces": (Forces(), (torch.linspace(-1, 1, 6, dtype=torch.float64),)),
     "function": (Function, (normal(3, 4), normal(3, 4))),
     "separate": (Separate, (normal(3, 4), normal(3, 4))),

@@ -1,7 +1,7 @@
 """Layers of one's own that each break a contract."""
 
 import torch
-from lawful import Function, Separate, TwoOutputs
+from lawful import Function, MeanSquare, Separate, TwoOutputs
 
 
 def other(forward=None, backward=None, of=Function):
@@ -152,6 +152,12 @@ def writes_down_the_rows(ctx, g):
     return gx, gw * len(g) / 3
 
 
+def divides_by_three_rows(ctx, g):
+    x, y = ctx.saved_tensors
+    slope = g * 2 * (x - y) / (3 * x.shape[1])
+    return slope, -slope
+
+
 def forgets_numbers(ctx, g):
     gx, gw = Function.backward(ctx, g)
     return (gx, gw) if g.dim() else (gx, torch.zeros_like(gw))
@@ -196,6 +202,7 @@ VIOLATIONS = [
     ("one-element", lambda: other(backward=squeezes)),
     ("one-element", lambda: other(backward=divides_by_the_rest, of=Rows)),
     ("one-element", lambda: other(backward=writes_down_the_rows, of=Rows)),
+    ("one-element", lambda: other(backward=divides_by_three_rows, of=MeanSquare)),
     ("one-element", lambda: other(backward=forgets_numbers)),
     ("one-element", lambda: other(backward=spreads_the_mean)),
     ("checkpoint", saves_in_another_form_every_other_time),

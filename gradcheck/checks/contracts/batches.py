@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 def cut(base: Baseline, rows: int) -> tuple[list[Tensor], Call]:
     """New leaves, the batches among them with so many of their rows alone, and what calls the layer with them.
 
-    A batch shares its first axis with every output. Labels, masks and whatever else has as many rows are cut alike.
+    A batch shares its first axis with every output; where these are single numbers, as of a loss, with every other input.
+    Labels, masks and whatever else has as many rows are cut alike.
 
     Raises:
         Unsupported: where nothing looks like a batch, or where integers may be indices of rows that are gone.
     """
+    given = [not leaf.path.startswith("params[") and bool(leaf.shape) for leaf in base.layer.leaves]
     shared = {tuple(out.shape[:1]) for out in base.outputs}
-    batched = [
-        not leaf.path.startswith("params[") and bool(leaf.shape) and {leaf.shape[:1]} == shared for leaf in base.layer.leaves
-    ]
+    if shared == {()}:
+        shared = {leaf.shape[:1] for leaf, so in zip(base.layer.leaves, given, strict=True) if so}
+    batched = [so and {leaf.shape[:1]} == shared for leaf, so in zip(base.layer.leaves, given, strict=True)]
     if not any(batched):
         raise Unsupported("the outputs have no first axis in common with an input")
     (size,) = shared.pop()
