@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+NO_DRIVER = "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
+ADVICE = {"0 active drivers": NO_DRIVER, "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER}
 _OURS = str(Path(__file__).parent)
 _AUTOGRAD = (str(Path("torch", "autograd", "graph.py")), str(Path("torch", "autograd", "function.py")))
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -39,6 +41,11 @@ def one_line(error: BaseException, width: int = 1000) -> str:
     """Name an exception and the first line of its message, cut at a word where it is longer than `width`."""
     lines = str(error).strip().splitlines()
     return shortened(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
+
+
+def advice_on(error: BaseException) -> str:
+    """What to do about an exception whose own message does not say it, '; ...'; '' of any other."""
+    return next((f"; {advice}" for words, advice in ADVICE.items() if words in str(error)), "")
 
 
 def shortened(text: str, width: int) -> str:

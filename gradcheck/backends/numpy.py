@@ -29,7 +29,7 @@ from gradcheck.backends.program import (
     wider,
 )
 from gradcheck.errors import InputError, TargetError
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import advice_on, one_line, user_frames
 from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def call_user(
         raise
     except Exception as error:
         given = f", given {described(call)}" if call is not None else ""
-        raise TargetError(f"{what} raised {one_line(error)}{given}", user_frames(error)) from None
+        raise TargetError(f"{what} raised {one_line(error)}{given}{advice_on(error)}", user_frames(error)) from None
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:

@@ -1,0 +1,200 @@
+"""Fused Triton kernels with hand-written backwards: softmax, RMSNorm and cross-entropy, and a planted fault for each.
+
+Without a GPU they run in Triton's interpreter, which has to be chosen before the kernels are made.
+"""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def read(pointers, n, other, BLOCK: tl.constexpr, KIND: tl.constexpr):
+    return tl.load(pointers + tl.arange(0, BLOCK), mask=tl.arange(0, BLOCK) < n, other=other).to(KIND)
+
+
+@triton.jit
+def softmax_forward(x, y, n, BLOCK: tl.constexpr, KIND: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    values = read(x + row, n, -float("inf"), BLOCK, KIND)
+    e = tl.exp(values - tl.max(values, axis=0))
+    tl.store(y + row + at, e / tl.sum(e, axis=0), mask=at < n)
+
+
+@triton.jit
+def softmax_backward(y, g, gx, n, BLOCK: tl.constexpr, KIND: tl.constexpr, CENTRED: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    p = read(y + row, n, 0.0, BLOCK, KIND)
+    v = read(g + row, n, 0.0, BLOCK, KIND)
+    mean = tl.sum(p * v, axis=0) if CENTRED else 0.0
+    tl.store(gx + row + at, p * (v - mean), mask=at < n)
+
+
+@triton.jit
+def rms_forward(x, w, y, scale, n, eps, BLOCK: tl.constexpr, KIND: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    values = read(x + row, n, 0.0, BLOCK, KIND)
+    r = 1 / tl.sqrt(tl.sum(values * values, axis=0) / n + eps)
+    tl.store(y + row + at, values * r * read(w, n, 0.0, BLOCK, KIND), mask=at < n)
+    tl.store(scale + tl.program_id(0), r)
+
+
+@triton.jit
+def rms_backward(x, w, scale, g, gx, gw, n, BLOCK: tl.constexpr, KIND: tl.constexpr, CENTRED: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    values = read(x + row, n, 0.0, BLOCK, KIND)
+    v = read(g + row, n, 0.0, BLOCK, KIND)
+    r = tl.load(scale + tl.program_id(0)).to(KIND)
+    u = v * read(w, n, 0.0, BLOCK, KIND)
+    along = tl.sum(u * values, axis=0) / n * r * r if CENTRED else 0.0
+    tl.store(gx + row + at, r * (u - values * along), mask=at < n)
+    tl.store(gw + row + at, v * values * r, mask=at < n)
+
+
+@triton.jit
+def entropy_forward(x, labels, loss, p, n, BLOCK: tl.constexpr, KIND: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    values = read(x + row, n, -float("inf"), BLOCK, KIND)
+    most = tl.max(values, axis=0)
+    total = tl.sum(tl.exp(values - most), axis=0)
+    label = tl.load(labels + tl.program_id(0))
+    tl.store(p + row + at, tl.exp(values - most) / total, mask=at < n)
+    tl.store(loss + tl.program_id(0), most + tl.log(total) - tl.load(x + row + label).to(KIND))
+
+
+@triton.jit
+def entropy_backward(p, labels, g, gx, n, BLOCK: tl.constexpr, KIND: tl.constexpr, FIRST: tl.constexpr):
+    row, at = tl.program_id(0) * n, tl.arange(0, BLOCK)
+    label = tl.load(labels + tl.program_id(0)) + FIRST
+    hot = tl.where(at == label, 1.0, 0.0)
+    share = read(p + row, n, 0.0, BLOCK, KIND) - hot
+    tl.store(gx + row + at, share * tl.load(g + tl.program_id(0)).to(KIND), mask=at < n)
+
+
+def sizes(x):
+    """Of a row at once, and the type that it is computed in: float32, but for float64."""
+    kind = tl.float64 if x.dtype is torch.float64 else tl.float32
+    return {"BLOCK": triton.next_power_of_2(x.shape[1]), "KIND": kind}
+
+
+class Softmax(torch.autograd.Function):
+    """Of each row of a matrix."""
+
+    centred = True
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        if x.numel():
+            softmax_forward[(len(x),)](x, y, x.shape[1], **sizes(x))
+        ctx.save_for_backward(y)
+        return y
+
+    @classmethod
+    def pulled(cls, ctx, g):
+        (y,) = ctx.saved_tensors
+        g, gx = g.contiguous(), torch.empty_like(y)
+        if y.numel():
+            softmax_backward[(len(y),)](y, g, gx, y.shape[1], **sizes(y), CENTRED=cls.centred)
+        return gx
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return Softmax.pulled(ctx, g)
+
+
+class UncentredSoftmax(Softmax):
+    """Without the sum over the row."""
+
+    centred = False
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return UncentredSoftmax.pulled(ctx, g)
+
+
+class RMSNorm(torch.autograd.Function):
+    """x / sqrt(mean(x²) + eps) w, of each row of a matrix."""
+
+    centred = True
+
+    @staticmethod
+    def forward(ctx, x, w):
+        x, w = x.contiguous(), w.contiguous()
+        y, scale = torch.empty_like(x), x.new_empty(len(x))
+        if x.numel():
+            rms_forward[(len(x),)](x, w, y, scale, x.shape[1], 1e-6, **sizes(x))
+        ctx.save_for_backward(x, w, scale)
+        return y
+
+    @classmethod
+    def pulled(cls, ctx, g):
+        x, w, scale = ctx.saved_tensors
+        g, gx, gw = g.contiguous(), torch.empty_like(x), torch.empty_like(x)
+        if x.numel():
+            rms_backward[(len(x),)](x, w, scale, g, gx, gw, x.shape[1], **sizes(x), CENTRED=cls.centred)
+        return gx, gw.sum(0)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return RMSNorm.pulled(ctx, g)
+
+
+class RMSNormOfConstantScale(RMSNorm):
+    """Which takes the root mean square for a constant."""
+
+    centred = False
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return RMSNormOfConstantScale.pulled(ctx, g)
+
+
+class CrossEntropy(torch.autograd.Function):
+    """-log softmax(x)[label], of each row of a matrix."""
+
+    first = 0
+
+    @staticmethod
+    def forward(ctx, x, labels):
+        x = x.contiguous()
+        loss, p = x.new_empty(len(x)), torch.empty_like(x)
+        if x.numel():
+            entropy_forward[(len(x),)](x, labels, loss, p, x.shape[1], **sizes(x))
+        ctx.save_for_backward(p, labels)
+        return loss
+
+    @classmethod
+    def pulled(cls, ctx, g):
+        p, labels = ctx.saved_tensors
+        g, gx = g.contiguous(), torch.empty_like(p)
+        if p.numel():
+            entropy_backward[(len(p),)](p, labels, g, gx, p.shape[1], **sizes(p), FIRST=cls.first)
+        return gx, None
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return CrossEntropy.pulled(ctx, g)
+
+
+class CrossEntropyFromOne(CrossEntropy):
+    """Which counts labels from 1."""
+
+    first = -1
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return CrossEntropyFromOne.pulled(ctx, g)
