@@ -25,6 +25,16 @@ class Reason(Enum):
         "A valid subgradient. To check the smooth part alone, move the inputs off the kink.",
     )
     DISAGREES = ("disagrees", "wrong by more than rtol and the evidence's own error", "")
+    VALUE_DIFFERS = (
+        "value-differs",
+        "the function itself returns another value than its reference",
+        "Mend the forward first, or the reference; a derivative is that of the function as it is.",
+    )
+    REFERENCE_DIFFERS = (
+        "reference-differs",
+        "the claim is the derivative of the function as it is, and the reference's is another: the reference stands alone",
+        "Where the values agree, look in the reference for detach(), rounding, or another convention at a kink.",
+    )
     CLAIM_NOT_FINITE = (
         "claim-not-finite",
         "the claim is NaN or infinite where the function is smooth and finite",
@@ -175,6 +185,11 @@ class Reason(Enum):
         "bad-claim",
         "the hand-written derivative has the wrong form",
         "Return one array per differentiable input, each of that input's shape.",
+    )
+    BAD_REFERENCE = (
+        "bad-reference",
+        "the reference cannot be held beside the target",
+        "It must take the same inputs and return arrays of the same shapes, in the same tree.",
     )
     INTERNAL = ("internal", "gradcheck itself broke", "Please report this with the traceback.")
 

@@ -13,6 +13,7 @@ from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+VALUES = "values, beside those of the reference"
 SECOND = "second derivatives, of ∂output/∂x; of several outputs a random combination"
 SAVED = (
     "unless a formula is wrong: what a forward saves besides inputs and outputs, or a backward computes in NumPy or of what is"
@@ -139,9 +140,11 @@ def _share(where: Whereabouts) -> str:
 
 
 def derivative(c: Comparison) -> str:
-    """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction."""
+    """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction; or which value."""
     index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
     along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
+    if c.order == 0:
+        return f"{c.wrt}{index}"
     output = c.output if c.order == 1 else f"({c.output})"
     if c.output == "combination":
         output = f"(a random combination of the {_outputs(c)})"
@@ -162,9 +165,10 @@ def _alone(of_leaf: Sequence[Comparison]) -> str | None:
     """The one method that every other contradicts, while those agree; None where there is no such."""
     methods = {m for c in of_leaf for m in (c.method, c.against)}
     for method in sorted(methods):
-        own = [c.verdict for c in of_leaf if method in (c.method, c.against)]
+        own = [c for c in of_leaf if method in (c.method, c.against)]
         rest = [c.verdict for c in of_leaf if method not in (c.method, c.against)]
-        if rest and all(v is Verdict.FAIL for v in own) and all(v is Verdict.PASS for v in rest):
+        contradicted = all(c.verdict is Verdict.FAIL or c.reason is Reason.REFERENCE_DIFFERS for c in own)
+        if rest and contradicted and all(v is Verdict.PASS for v in rest):
             return method
     return None
 
@@ -243,9 +247,9 @@ def remark(c: Comparison) -> str:
 
 
 def by_order(comparisons: Sequence[Comparison]) -> list[tuple[str, tuple[Comparison, ...]]]:
-    """The first derivatives and the second ones, where there are any, each with a heading."""
+    """The values, the first derivatives and the second ones, where there are any, each with a heading."""
     orders = dict.fromkeys(c.order for c in comparisons)
-    return [("" if order == 1 else SECOND, tuple(c for c in comparisons if c.order == order)) for order in orders]
+    return [({0: VALUES, 1: ""}.get(order, SECOND), tuple(c for c in comparisons if c.order == order)) for order in orders]
 
 
 def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
