@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcheck.backends import counterpart
 from gradcheck.backends.state import preserved, restore, settled, snapshot
-from gradcheck.checks import detached, referred, second
+from gradcheck.checks import accuracy, detached, referred, second
 from gradcheck.checks.derivative import Finding, derivative
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
@@ -270,17 +270,27 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
         if case.detached and options.tries(detached.NAME):
             apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
             found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))
-        if case.reference is not None:
-            restore(states)  # both draw the same
-            found = referred.added(found, program, _counterpart(backend, case, program, target, drawn), options, label, trial)
+        found = _beside(found, program, _counterpart(backend, case, program, target, drawn, states), options, label, trial)
         found = second.added(found, program, options, label, trial) if options.order == second.ORDER else found
     return replace(found, place=program.layer.place if program.layer and not case.claims else None)
 
 
-def _counterpart(backend: ModuleType, case: Case, program: Program, target: Any, drawn: Inputs) -> Program:
-    """The case's reference, bound to the same inputs."""
+def _counterpart(
+    backend: ModuleType, case: Case, program: Program, target: Any, drawn: Inputs, states: dict[str, Any]
+) -> Program | None:
+    """The case's reference, bound to the same inputs; it draws what the target draws."""
+    if case.reference is None:
+        return None
+    restore(states)
     name = counterpart.framework_of(case.reference, program.framework, lambda function: frameworks.infer(function, ()))
     return counterpart.bind(case, program, target, drawn, backend, backend_of(name))
+
+
+def _beside(found: Finding, program: Program, other: Program | None, options: Options, label: str, trial: int) -> Finding:
+    """What was found of a target, with what its reference says, and in half precision how accurate it is."""
+    if other is not None:
+        found = referred.added(found, program, other, options, label, trial)
+    return accuracy.added(found, program, other, options, label, trial)
 
 
 def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
@@ -357,6 +367,8 @@ def _verdict(
     for c in comparisons:
         if c.against in EVIDENCE or c.order == referred.ORDER:
             claimed.setdefault((c.order, c.wrt, c.method), []).append(c)
+        elif c.against == accuracy.AGAINST:
+            claimed[c.order, c.wrt, f"{c.method}, {c.dtype}"] = [c]
     sure = referred.confirmed(comparisons)
     open_ = [g for key, g in claimed.items() if key not in sure and all(c.verdict is not Verdict.PASS for c in g)]
     if open_:
