@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gradcheck.reasons import Reason, Verdict
@@ -152,6 +153,8 @@ class Comparison:
         story: how the estimate at the worst entry was found, where steps were tried one by one.
         order: of the derivative; 2 where the outputs are themselves gradients, `∂output/∂x`, of one random cotangent.
         picture: of all entries, where each was looked at and held against numerical evidence.
+        error_ulp, plain_ulp, ratio: in half precision, the error of the claim in units in the last place of its dtype, that of
+            a plain implementation in the same dtype, and the one over the other; NaN elsewhere.
     """
 
     wrt: str
@@ -181,3 +184,6 @@ class Comparison:
     where: Whereabouts | None = None
     order: int = 1
     picture: Picture | None = None
+    error_ulp: float = math.nan
+    plain_ulp: float = math.nan
+    ratio: float = math.nan

@@ -7,7 +7,8 @@ GradcheckError
 │   └── InputError            inputs missing, superfluous, or of a form the target cannot take
 ├── TargetError           the user's code raised, or broke a contract that makes checking impossible (exit code 3)
 │   ├── DerivativeError       the function runs, but its derivative raises
-│   └── ClaimError            a hand-written derivative has the wrong form
+│   ├── ClaimError            a hand-written derivative has the wrong form
+│   └── BadReferenceError     a reference does not take the target's inputs, or returns something else
 └── GradientError         a derivative is wrong or could not be confirmed; also an AssertionError
 """
 
@@ -60,6 +61,10 @@ class DerivativeError(TargetError):
 
 class ClaimError(TargetError):
     """A hand-written derivative has the wrong number, shape or dtype, or is None."""
+
+
+class BadReferenceError(TargetError):
+    """A reference raises, does not take the target's inputs, or returns arrays of other shapes."""
 
 
 class GradientError(GradcheckError, AssertionError):

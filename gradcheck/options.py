@@ -44,7 +44,7 @@ CONTRACTS = {  # what each asks; after the first six, of an autograd.Function of
     "train-eval": "of a module, the derivative is right in the other mode, training or evaluation, as well",
 }
 ASKED = ("compile",)  # contracts that are tried only where they are asked for: they take seconds
-DTYPES = ("float64", "float32", "complex128", "complex64")
+DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,36 @@ class Reason(Enum):
         "A valid subgradient. To check the smooth part alone, move the inputs off the kink.",
     )
     DISAGREES = ("disagrees", "wrong by more than rtol and the evidence's own error", "")
+    VALUE_DIFFERS = (
+        "value-differs",
+        "the function itself returns another value than its reference",
+        "Mend the forward first, or the reference; a derivative is that of the function as it is.",
+    )
+    REFERENCE_DIFFERS = (
+        "reference-differs",
+        "the claim is the derivative of the function as it is, and the reference's is another: the reference stands alone",
+        "Where the values agree, look in the reference for detach(), rounding, or another convention at a kink.",
+    )
+    INACCURATE = (
+        "inaccurate",
+        "further from float64 than a plain implementation in the same dtype is",
+        "Add up in float32, and cast to it before exponentials, products that are summed, and divisions; cast back at the end.",
+    )
+    OVERFLOW = (
+        "overflow",
+        "infinite or NaN in its dtype, which could hold the true number: something inside is beyond its largest",
+        "Compute in float32 inside; float16 ends at 65504, and a square at 256. In training, scale the loss by less.",
+    )
+    UNDERFLOW = (
+        "underflow",
+        "zero in its dtype, which could hold the true number: something inside is below its smallest, or one over infinity",
+        "Compute in float32 inside; float16 ends at 6e-08, and loses digits below 6e-05. In training, scale the loss by more.",
+    )
+    OUT_OF_RANGE = (
+        "out-of-range",
+        "right, but no number of its dtype can hold it: it is infinite, or zero throughout",
+        "In training with float16, scale the loss: by less where gradients overflow, by more where they underflow.",
+    )
     CLAIM_NOT_FINITE = (
         "claim-not-finite",
         "the claim is NaN or infinite where the function is smooth and finite",
@@ -175,6 +205,11 @@ class Reason(Enum):
         "bad-claim",
         "the hand-written derivative has the wrong form",
         "Return one array per differentiable input, each of that input's shape.",
+    )
+    BAD_REFERENCE = (
+        "bad-reference",
+        "the reference cannot be held beside the target",
+        "It must take the same inputs and return arrays of the same shapes, in the same tree.",
     )
     INTERNAL = ("internal", "gradcheck itself broke", "Please report this with the traceback.")
 

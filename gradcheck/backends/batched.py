@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.tensors import WIDE, aligned, shaped, wide_default, with_moved
+from gradcheck.backends.tensors import WIDE, aligned, shaped, with_moved
+from gradcheck.backends.widened import wide_default
 from gradcheck.tracebacks import one_line
 from gradcheck.trees import flatten
 
@@ -34,7 +35,7 @@ def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F6
 
     def outputs(points: F64) -> F64:
         try:
-            with torch.no_grad(), wide_default(wide):
+            with torch.no_grad(), wide_default(wide, bound.leaves):
                 found: F64 = torch.func.vmap(at, randomness="same")(torch.from_numpy(points)).numpy()
         except Exception as error:
             raise Unavailable(one_line(error, 100)) from None

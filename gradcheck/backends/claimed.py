@@ -14,7 +14,8 @@ from gradcheck.backends.held import until_differentiated
 from gradcheck.backends.numpy import call_user
 from gradcheck.backends.points import leaves_at
 from gradcheck.backends.program import EPS, F64, Claim, Leaf, Unavailable, from_flat
-from gradcheck.backends.tensors import carries_gradient, flat_of_all, seed, tensor_of, to_numpy, wide_default
+from gradcheck.backends.tensors import carries_gradient, flat_of_all, seed, tensor_of, to_numpy
+from gradcheck.backends.widened import is_half, plainly, wide_default
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.tracebacks import one_line
 from gradcheck.trees import flatten
@@ -48,8 +49,15 @@ def by_autograd(run: Callable[..., Any], bound: Binding, *, wide: bool, optional
     """
     eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
     twin = wide and eps > EPS["float64"]
+    plain = twin and is_half(bound.leaves)
     return (
-        Claim("reverse", eps, reverse(run, bound, wide=False), twin=reverse(run, bound, wide=True) if twin else None),
+        Claim(
+            "reverse",
+            eps,
+            reverse(run, bound, wide=False),
+            twin=reverse(run, bound, wide=True) if twin else None,
+            plain=reverse(run, bound, wide=True, within=plainly) if plain else None,
+        ),
         Claim(
             "forward",
             eps,
@@ -65,13 +73,19 @@ def _was_sparse(output: Any) -> bool:
     return carries_gradient(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
 
 
-def reverse(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
-    """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N); Unavailable where no output carries a gradient."""
+def reverse(
+    run: Callable[..., Any], bound: Binding, *, wide: bool, within: Callable[..., Any] = wide_default
+) -> Callable[[F64, F64], F64]:
+    """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N); Unavailable where no output carries a gradient.
+
+    Args:
+        within: (wide, leaves) -> the context in which they are computed.
+    """
     habit = vjps.Habit()
 
     def vjp(point: F64, cotangents: F64) -> F64:
         tensors = leaves_at(bound, point, wide=wide, requires_grad=True)
-        with torch.enable_grad(), wide_default(wide), until_differentiated():
+        with torch.enable_grad(), within(wide, bound.leaves), until_differentiated():
             found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
             wanted = [tensors[i] for i in bound.places]
             attached = [
@@ -92,7 +106,7 @@ def connected(returned: Any, bound: Binding) -> bool:
 
 def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
-        with wide_default(wide):
+        with wide_default(wide, bound.leaves):
             return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
 
     return jvp

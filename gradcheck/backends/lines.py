@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import EPS
-from gradcheck.backends.tensors import WIDE, flat_of, name_of, shaped, wide_default, with_moved
+from gradcheck.backends.tensors import WIDE, flat_of, name_of, shaped, with_moved
+from gradcheck.backends.widened import wide_default
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def lines(
         def values(t: float) -> list[F64]:
             torch.add(start, direction, alpha=t, out=at)
             given = with_moved(bound.call.leaves, views, wide)
-            with wide_default(wide):
+            with wide_default(wide, bound.leaves):
                 found = flatten(run(given, bound, wide=wide)).leaves
             return [flat_of(found[i]) for i in bound.kept]
 

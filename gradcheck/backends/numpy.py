@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 COLUMNS = 256  # inputs up to which a combination is differentiated by the complex step, one input at a time
 
 
-def from_numpy(array: NDArray[Any], layout: str | None = None) -> NDArray[Any]:
+def from_numpy(array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> NDArray[Any]:
     """Arrays drawn from specs are this framework's own.
 
     Raises:
-        InputError: for a sparse layout.
+        InputError: for a sparse layout, or a dtype that NumPy has not.
     """
+    if dtype is not None:
+        raise InputError(f"dtype={dtype!r}: NumPy has no such dtype; float16 is its half precision")
     if layout is not None:
         raise InputError(f"layout={layout!r} is for torch targets: NumPy arrays are dense; sparse(...) draws one with zeros")
     return array

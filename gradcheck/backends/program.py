@@ -24,7 +24,8 @@ F64 = NDArray[np.float64]
 EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
 TWIN_AGREES = 1e-3  # relative; a twin further off is another function (a branch on dtype, another random draw)
 COMPLEX_STEP = 1e-200  # no subtraction, so no round-off: small enough for any x, though derivatives below 1e-124 underflow
-EPS |= {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+HALF = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+EPS |= HALF
 
 
 Member = tuple[Callable[..., Any] | None, tuple[float, ...]]  # of a combination: a function, and a factor for each leaf
@@ -79,6 +80,7 @@ class Claim:
         vjp: (point (N,), cotangents (C, M)) -> (C, N).
         jvp: (point (N,), tangents (K, N)) -> (K, M).
         twin: the same vjp, or `twin_jvp` the same jvp, computed in the precision of the evaluation, where that is higher.
+        plain: the same vjp as a plain implementation in the claim's dtype would compute it, in half precision.
         optional: may be unavailable without that being the user's fault.
         linear: its vjp is linear in the cotangent by construction, being made of a gradient or a Jacobian.
         derived: made from the function's code by tracing; where it disagrees, the tracing is at fault.
@@ -90,6 +92,7 @@ class Claim:
     jvp: Callable[[F64, F64], F64] | None = None
     twin: Callable[[F64, F64], F64] | None = None
     twin_jvp: Callable[[F64, F64], F64] | None = None
+    plain: Callable[[F64, F64], F64] | None = None
     optional: bool = False
     linear: bool = False
     derived: bool = False
@@ -108,7 +111,8 @@ class Program:
         along: from a tangent to t -> outputs at point + t tangent, one array a leaf that is to be used at once: the same as
             `evaluate`, without the copies. None where a backend has no such way.
         many: (points (B, N)) -> (B, M), all at once; raises Unavailable. None where a backend has no such way.
-        native: the same in the target's own dtype, where `evaluate` computes in a higher one.
+        native: the same in the target's own dtype, where `evaluate` computes in a higher one; `plain`: as a plain
+            implementation in that dtype would, where it is half precision.
         claims: what is to be proved.
         shapes: of every array among the inputs and outputs, with its path.
         name: of the target, for messages; `fn`: what the backend calls.
@@ -138,6 +142,7 @@ class Program:
     along: Callable[[F64], Callable[[float], list[F64]]] | None = None
     many: Callable[[F64], F64] | None = None
     native: Callable[[F64], F64] | None = None
+    plain: Callable[[F64], F64] | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     name: str = ""
     fn: Callable[..., Any] | None = None
@@ -151,6 +156,11 @@ class Program:
     rounding: F64 | None = None
     second: Callable[[F64], Program] | None = None
     by_cotangent: Callable[[F64, F64], F64] | None = None
+
+    @property
+    def half(self) -> bool:
+        """Whether it is in half precision, and has a twin: then its accuracy is judged apart from its formula."""
+        return self.native is not None and any(leaf.dtype in HALF for leaf in self.leaves)
 
 
 def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:

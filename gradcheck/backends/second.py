@@ -15,7 +15,8 @@ from gradcheck.backends.held import until_differentiated
 from gradcheck.backends.layer import nodes
 from gradcheck.backends.points import leaves_at, numbers_of
 from gradcheck.backends.program import Program, Unavailable, gradient_leaves
-from gradcheck.backends.tensors import carries_gradient, flat_of_all, seed, wide_default
+from gradcheck.backends.tensors import carries_gradient, flat_of_all, seed
+from gradcheck.backends.widened import wide_default
 from gradcheck.tracebacks import one_line, user_frames, user_line
 from gradcheck.trees import flatten
 
@@ -43,7 +44,7 @@ def program(first: Program, run: Callable[..., Any], bound: Binding, cotangent: 
     _differentiated(gradients, first.point)
 
     def values(at: F64, *, wide: bool) -> F64:
-        with wide_default(wide):
+        with wide_default(wide, bound.leaves):
             return numbers_of(gradients(leaves_at(every, at, wide=wide), every, wide=wide), every)
 
     return Program(

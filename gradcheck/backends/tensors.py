@@ -53,11 +53,12 @@ def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
 
 
 def to_numpy(value: Any) -> NDArray[Any]:
-    """A tensor or number as a NumPy array on the host; half precision as float32, which holds it exactly; sparse as dense."""
+    """A tensor or number as a NumPy array on the host; lower precision as float32, which holds it exactly; sparse as dense."""
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     dense = value if value.layout is torch.strided else value.to_dense()
-    host = dense.to(torch.float32) if dense.dtype in (torch.bfloat16, torch.float16) else dense
+    narrow = dense.dtype.is_floating_point and dense.dtype.itemsize < torch.float32.itemsize  # float8, too
+    host = dense.to(torch.float32) if narrow else dense
     return host.numpy(force=True)  # also of zeros that autograd keeps without memory
 
 
@@ -126,16 +127,6 @@ def default_of(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def wide_default(wide: bool) -> Iterator[None]:
-    """Make float64 the default dtype for a while, if asked for: what a twin creates inside must be as wide as its inputs."""
-    if not wide:
-        yield
-        return
-    with default_of(torch.float64):
-        yield
 
 
 def gradients(

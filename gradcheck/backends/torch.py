@@ -39,9 +39,9 @@ from gradcheck.backends.tensors import (
     flat_of_all,
     name_of,
     to_numpy,
-    wide_default,
     with_moved,
 )
+from gradcheck.backends.widened import is_half, plainly, wide_default
 from gradcheck.errors import TargetError
 from gradcheck.seeds import generator
 from gradcheck.targets.framework import Kind, kind_of
@@ -61,17 +61,20 @@ CARRIED = (
     " .eval() may hold it still"
 )
 
+EXPLAINED = 0.25  # of a difference may be left
+
 kept = modules.kept
 initialised = lazy.initialised
 
 
-def from_numpy(array: NDArray[Any], layout: str | None = None) -> torch.Tensor:
-    """Turn a drawn array into a tensor of the same layout, or of a sparse one.
+def from_numpy(array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> torch.Tensor:
+    """Turn a drawn array into a tensor of the same layout, or of a sparse one; in another dtype, if asked for.
 
     Raises:
         InputError: where a sparse layout has other axes.
     """
-    return torch.from_numpy(array) if layout is None else sparse.made_sparse(torch.from_numpy(array), layout)
+    made = torch.from_numpy(array) if dtype is None else torch.from_numpy(array).to(getattr(torch, dtype))
+    return made if layout is None else sparse.made_sparse(made, layout)
 
 
 def default_dtype(target: Any) -> str | None:
@@ -141,7 +144,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
 
     def evaluate(at: F64) -> F64:
         given[:] = [at, leaves_at(bound, at, wide=wide)]
-        with wide_default(wide):
+        with wide_default(wide, bound.leaves):
             return numbers_of(run(given[1], bound, wide=wide), bound)
 
     def native(at: F64) -> F64:
@@ -167,6 +170,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
+        plain=(lambda at: _plainly(run, bound, at)) if wide and is_half(leaves) else None,
         layer=layer_of(
             bound,
             lambda: leaves_at(bound, point),
@@ -262,10 +266,30 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
     if not dtypes & WIDE.keys():
         return None, ""
     try:
-        with default_of(torch.float64):
+        with wide_default(True, bound.leaves):
             again = numbers_of(run(leaves_at(bound, point, wide=True), bound, wide=True), bound)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
-    if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
+    same = same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves))
+    if not (same or (is_half(bound.leaves) and _rounding_explains(run, bound, point, value, again))):
         return None, "differences in its own dtype: in float64 it returns another value"
     return again, ""
+
+
+def _plainly(run: Callable[..., Any], bound: Binding, at: F64, *, every: bool = False) -> F64:
+    """The value as a plain implementation in the leaves' half precision would return it."""
+    with torch.no_grad(), plainly(True, bound.leaves, every=every):
+        return numbers_of(run(leaves_at(bound, at, wide=True), bound, wide=True), bound)
+
+
+def _rounding_explains(run: Callable[..., Any], bound: Binding, point: F64, value: F64, again: F64) -> bool:
+    """Whether rounding the result of every operation explains what a value and that of its twin differ by."""
+    try:
+        rounded = _plainly(run, bound, point, every=True)
+    except Exception:
+        return False
+    if not rounded.shape == value.shape == again.shape:
+        return False
+    with np.errstate(all="ignore"):
+        left, whole = np.linalg.norm(rounded - value), np.linalg.norm(again - value)
+    return bool(left <= EXPLAINED * whole)

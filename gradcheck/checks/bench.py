@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradcheck.backends.program import EPS
 from gradcheck.verdict.compare import default_rtol
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ class Bench:
     trial: int
 
     def rtol(self, *rows: Rows) -> float:
-        """The relative error that matters: the user's, or the default of the dullest dtype among the methods."""
-        return self.rtol_of(max(r.claim.eps if r.claim else r.eps for r in rows))
+        """The relative error that matters: the user's, or the default of the dullest dtype among the methods.
+
+        In half precision that of float32: what is compared are the twins, and rounding is judged apart.
+        """
+        eps = max(r.claim.eps if r.claim else r.eps for r in rows)
+        return self.rtol_of(min(eps, EPS["float32"]) if self.program.half else eps)
 
     def rtol_of(self, eps: float) -> float:
         """The same for claims in a dtype of relative spacing `eps`."""

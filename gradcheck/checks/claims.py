@@ -101,6 +101,11 @@ def asked(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | 
     return ((claim, twin_of(claim)) for claim in program.claims if claim.vjp is not None or not only_vjp)
 
 
+def between(rows: Rows, program: Program) -> Rows:
+    """What two methods are compared by: in half precision their twins, where rounding would hide all else."""
+    return rows.fine if program.half and rows.fine is not None else rows
+
+
 def twin_of(claim: Claim) -> Claim | None:
     """The claim in the precision of the evaluation; None where its own is as high."""
     if claim.twin is None and claim.twin_jvp is None:

@@ -46,9 +46,10 @@ def examine(
         fine = _pushed_along(bench, twin.jvp(program.point, tangents), twin.eps, program.point, tangents, twin)
         c = settle(whole.sheet, fine, rtol, demanded=bench.demanded)
         resolution = _resolution_of_sums(c, leaf.entries)
-        apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
-        worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
-        c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
+        if not program.half:
+            apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
+            worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
+            c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
     own = row(bench, c, rows, "numeric", resolution)
     if not np.any(c.code) and not any(seen in ADJUSTED for seen in c.seen.flat):
         own = _scored_sums(bench, own, whole, rough if twin is None else fine)

@@ -64,7 +64,8 @@ def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Part
         if stepped is not None:
             table += _against(bench, rows, stepped, sheets, rows_of)
         for other in trusted:
-            table += _against(bench, other, rows, sheets, rows_of)
+            first_of, then = (claims.between(r, program) for r in (other, rows))
+            table += _against(bench, first_of, then, sheets, rows_of)
         trusted.append(rows)
     return table, _partials(bench, trusted, stepped, sheets, notes)
 
@@ -131,6 +132,8 @@ def _not_smooth(bench: Bench, sheet: Sheet, c: Compared, rows: Rows, cotangents:
 def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:
     """The claim in its own dtype, given what the evidence says of its twin."""
     own = own_dtype.against_twin(bench, proved.leaf, rows, cotangents)
+    if bench.program.half and not np.any(own.code):
+        return proved
     units = partials.displacements(bench.program, proved.leaf)
     per, s = np.abs(units), proved.sides
     claim = own.sides.claim * units

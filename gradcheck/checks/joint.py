@@ -248,7 +248,7 @@ def _gradient(
         return (native if twin is None else fine), exact, every, nothing
     nothing &= _nothing(fine, twin.eps, program, cotangent, leaves)
     off, among = np.transpose([_off(native[leaf.span], fine[leaf.span]) for leaf in leaves])
-    return fine, off, among <= rtol, nothing
+    return fine, exact if program.half else off, among <= rtol, nothing
 
 
 def _row(claim: Claim, program: Program, cotangent: F64) -> F64:
@@ -320,6 +320,6 @@ def _pushed(program: Program, tangent: F64, cotangent: F64, rtol: float, notes: 
         if len(along) < len(said):
             continue
         (value, error, size), (rough, coarse, _) = along[0], along[-1]
-        same = len(along) == 1 or abs(rough - value) <= coarse + rtol * size
+        same = len(along) == 1 or program.half or abs(rough - value) <= coarse + rtol * size
         found.append((claim, value if same else math.inf, error))
     return found

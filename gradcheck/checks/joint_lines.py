@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.program import EPS
 from gradcheck.checks import self_test
 from gradcheck.checks.part import CERTAINTY, SUM
 from gradcheck.checks.rows import output_name
@@ -100,7 +101,7 @@ def lines(
         resolutions, plain = (np.max((held.apart + u)[:, None] / least, axis=0) for u in (held.allowed, held.plain))
         worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
         errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
-    rtol = options.rtol or default_rtol(held.claim.eps)
+    rtol = options.rtol or default_rtol(min(held.claim.eps, EPS["float32"]) if program.half else held.claim.eps)
     dullest = options.rtol or DULLEST
     stated = np.fmax(np.fmax(resolutions, np.fmin(plain, dullest)), sums.off)
     sharp = (resolutions <= limit) & (stated <= dullest)

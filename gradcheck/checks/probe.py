@@ -45,7 +45,8 @@ def examine(bench: Bench, notes: list[str]) -> list[Comparison]:
         for i, rows in enumerate(reverse):
             table.append(_against_evidence(bench, leaf, rows, whole, cotangents))
             proved.append((table[-1], rows))
-            table += [_against(bench, leaf, other, rows, cotangents) for other in reverse[:i]]
+            fine = claims.between(rows, program)
+            table += [_against(bench, leaf, claims.between(other, program), fine, cotangents) for other in reverse[:i]]
         for claim in pushed:
             table += forward.examine(bench, claim, whole, proved, notes)
     return _without_cut_off(table, reverse, notes)

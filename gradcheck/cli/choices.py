@@ -30,6 +30,7 @@ class Named:
     jacobian: Annotated[Text, typer.Option(help="module:name of a hand-written Jacobian.")] = None
     vjp: Annotated[Text, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None
     jvp: Annotated[Text, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None
+    reference: Annotated[Text, typer.Option(help="module:name of a second implementation, trusted.")] = None
     wrt: Annotated[Texts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None
     framework: Annotated[Text, typer.Option(help="numpy or torch, where the code does not tell.")] = None
 
@@ -182,6 +183,7 @@ def requested(
         inputs=tuple(what.inputs or ()),
         init=tuple(what.init or ()),
         claims=tuple((kind, getattr(what, kind)) for kind in kinds if getattr(what, kind)),
+        reference=what.reference,
         wrt=tuple(what.wrt or ()),
         framework=what.framework,
         optimizer=getattr(what, "optimizer", None),

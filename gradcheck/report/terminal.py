@@ -109,6 +109,7 @@ def _layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
 def _details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     if verbosity >= VERBOSE:
         told = words.self_test(result.comparisons)
+        yield from [_indented(Text(line)) for line in words.accuracies(result.comparisons)]
         yield from [_indented(Text(told))] if told else []
         if result.partials:
             yield _partials(result.partials)

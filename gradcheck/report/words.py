@@ -13,6 +13,7 @@ from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+VALUES = "values"
 SECOND = "second derivatives, of ∂output/∂x; of several outputs a random combination"
 SAVED = (
     "unless a formula is wrong: what a forward saves besides inputs and outputs, or a backward computes in NumPy or of what is"
@@ -60,7 +61,7 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
     said: dict[str, list[Whereabouts]] = defaultdict(list)
     for group in groups.values():
         first = group[0]
-        lines = [values(c) for c in group]
+        lines = [values(c) for c in group] + [accuracy(c) for c in group if not math.isnan(c.ratio)]
         if first.where and not any(_covers(earlier, first.where) for earlier in said[first.method]):
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
@@ -98,7 +99,7 @@ def stands_alone(of_leaf: Sequence[Comparison]) -> str:
     alone = _alone(of_leaf)
     if not alone:
         return ""
-    others = sorted({m for c in of_leaf for m in (c.method, c.against)} - {alone})
+    others = sorted({m for c in of_leaf if math.isnan(c.ratio) for m in (c.method, c.against)} - {alone})
     return f"{alone} stands alone: {', '.join(others)} agree with each other"
 
 
@@ -139,9 +140,11 @@ def _share(where: Whereabouts) -> str:
 
 
 def derivative(c: Comparison) -> str:
-    """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction."""
+    """Which derivative it is: of an output with respect to an entry of a leaf, or along a direction; or which value."""
     index = f"[{', '.join(map(str, c.worst_entry))}]" if c.worst_entry else ""
     along = "" if c.mode == "full" or c.worst_entry is not None else " along a random direction"
+    if c.order == 0:
+        return f"{c.wrt}{index}"
     output = c.output if c.order == 1 else f"({c.output})"
     if c.output == "combination":
         output = f"(a random combination of the {_outputs(c)})"
@@ -158,13 +161,28 @@ def values(c: Comparison) -> str:
     return f"{c.method} {c.claimed:.9g}, {c.against} {c.estimate:.9g} ± {c.bound:.0e}: relative error {c.rel_err:.2g}"
 
 
+def accuracy(c: Comparison) -> str:
+    """The error in half precision beside that of a plain implementation."""
+    if math.isinf(c.ratio):
+        return f"a plain {c.dtype} implementation is off by {c.plain_ulp:.2g} units in the last place"
+    off, plain = f"off by {c.error_ulp:.2g} units in the last place", f"a plain {c.dtype} implementation by {c.plain_ulp:.2g}"
+    return f"{off}, {plain}: ratio {c.ratio:.2g}"
+
+
+def accuracies(comparisons: Sequence[Comparison]) -> list[str]:
+    """One line for each comparison in half precision."""
+    return [f"{c.method} {c.wrt}: {accuracy(c)}" for c in comparisons if not math.isnan(c.ratio)]
+
+
 def _alone(of_leaf: Sequence[Comparison]) -> str | None:
     """The one method that every other contradicts, while those agree; None where there is no such."""
+    of_leaf = [c for c in of_leaf if math.isnan(c.ratio)]  # accuracy is another matter
     methods = {m for c in of_leaf for m in (c.method, c.against)}
     for method in sorted(methods):
-        own = [c.verdict for c in of_leaf if method in (c.method, c.against)]
+        own = [c for c in of_leaf if method in (c.method, c.against)]
         rest = [c.verdict for c in of_leaf if method not in (c.method, c.against)]
-        if rest and all(v is Verdict.FAIL for v in own) and all(v is Verdict.PASS for v in rest):
+        contradicted = all(c.verdict is Verdict.FAIL or c.reason is Reason.REFERENCE_DIFFERS for c in own)
+        if rest and contradicted and all(v is Verdict.PASS for v in rest):
             return method
     return None
 
@@ -235,7 +253,12 @@ def meant(intent: Intent, result: CheckResult) -> str:
 
 
 def remark(c: Comparison) -> str:
-    """What to say beside PASS: in which way, or how many entries are too small to be judged by their own size."""
+    """What to say beside the verdict: in which way it passed, or how many entries are too small to be judged by their own size.
+
+    In half precision, the error over that of a plain implementation.
+    """
+    if not math.isnan(c.ratio):
+        return f"ratio {c.ratio:.2g}"
     if c.verdict is not Verdict.PASS:
         return ""
     small = f"{c.unresolved} small" if c.unresolved else ""
@@ -243,9 +266,9 @@ def remark(c: Comparison) -> str:
 
 
 def by_order(comparisons: Sequence[Comparison]) -> list[tuple[str, tuple[Comparison, ...]]]:
-    """The first derivatives and the second ones, where there are any, each with a heading."""
+    """The values, the first derivatives and the second ones, where there are any, each with a heading."""
     orders = dict.fromkeys(c.order for c in comparisons)
-    return [("" if order == 1 else SECOND, tuple(c for c in comparisons if c.order == order)) for order in orders]
+    return [({0: VALUES, 1: ""}.get(order, SECOND), tuple(c for c in comparisons if c.order == order)) for order in orders]
 
 
 def by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:

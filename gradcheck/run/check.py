@@ -11,7 +11,7 @@ from gradcheck.errors import GradientError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import CheckResult, Reason, Verdict
 from gradcheck.run.one import check_case
-from gradcheck.targets.case import Case, claims, declared_on, source_of
+from gradcheck.targets.case import Case, claims, declared_on, source_of, usable
 from gradcheck.targets.intent import Named, declared
 
 
@@ -22,7 +22,7 @@ def check(
     jacobian: Callable[..., Any] | None = None,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
-    reference: Callable[..., Any] | None = None,
+    reference: Any = None,
     wrt: str | tuple[str, ...] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     init: Mapping[str, Any] | None = None,
@@ -49,7 +49,9 @@ def check(
         jacobian: takes fn's inputs, returns per input an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's form and then fn's inputs, returns what `gradient` would.
         jvp: takes a tangent (a tuple, where several inputs are differentiable) and then fn's inputs, returns the output's form.
-        reference: not available in this version.
+        reference: a second implementation, trusted, on arrays of whichever framework its code tells; or a SymPy expression
+            in the inputs' names. Held beside the target's value and derivative. For a module: a module with parameters of the
+            same names, which takes the target's, or a function that takes `params`, all of them by name.
         wrt: argument names or leaf paths (`params['linear.weight']`); default: every floating or complex leaf and every
             trainable parameter; in PyTorch, where some inputs have `requires_grad`, only these and the parameters.
         kwargs: inputs by name.
@@ -98,7 +100,7 @@ def case_of(
     jacobian: Callable[..., Any] | None = None,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
-    reference: Callable[..., Any] | None = None,
+    reference: Any = None,
     wrt: str | tuple[str, ...] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     init: Mapping[str, Any] | None = None,
@@ -117,10 +119,6 @@ def case_of(
     """
     if not callable(fn):
         raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
-    if reference is not None:
-        raise UsageError(
-            "reference=: a second implementation cannot be used in this version; give gradient=, jacobian= or vjp="
-        )
     if wrt is not None and not isinstance(wrt, str) and not (isinstance(wrt, tuple | list) and wrt):
         raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")
     if kwargs is not None and not isinstance(kwargs, Mapping):
@@ -133,6 +131,7 @@ def case_of(
         args=inputs,
         kwargs=dict(kwargs or {}),
         claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+        reference=usable(reference),
         init=init,
         wrt=(wrt,) if isinstance(wrt, str) else wrt and tuple(wrt),
         framework=framework,
@@ -149,7 +148,7 @@ def case_of(
     if cases and not inputs and not kwargs and not case.claims:
         if len(cases) > 1:
             raise UsageError(f"{title} has {len(cases)} declared cases: give inputs, or run them with `gradcheck run`")
-        case = replace(cases[0], name=title, target=title, file=file, line=line)
+        case = replace(cases[0], name=title, target=title, file=file, line=line, reference=case.reference or cases[0].reference)
     return case
 
 

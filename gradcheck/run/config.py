@@ -167,6 +167,7 @@ def _asked(found: Mapping[str, Any]) -> Request:
         inputs=tuple((f"{name}=" if name else "") + _spec(value) for name, value in named),
         init=tuple(f"{name}={value!r}" for name, value in found.get("init", {}).items()),
         claims=tuple((kind, found[kind]) for kind in CLAIMS if kind in found),
+        reference=found.get("reference"),
         wrt=found.get("wrt", ()),
         framework=found.get("framework"),
         optimizer=found.get("optimizer"),

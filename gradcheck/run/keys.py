@@ -71,6 +71,6 @@ OF_RUN = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, 
 INTENT = {"expect": TEXT, "because": TEXT, "detached": NAMED, "tolerates": NAMED, "nondeterministic": TEXT}
 CLAIMS = ("gradient", "jacobian", "vjp", "jvp")
 OF_TARGET = {
-    "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIMS, TEXT), "wrt": LEAVES,
-    "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, **INTENT, **OF_CASE,
+    "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIMS, TEXT),
+    "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, **INTENT, **OF_CASE,
 }  # fmt: skip

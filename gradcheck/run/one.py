@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.state import preserved, settled
-from gradcheck.checks import detached, second, sensitivity
+from gradcheck.backends import counterpart
+from gradcheck.backends.state import preserved, restore, settled, snapshot
+from gradcheck.checks import accuracy, detached, referred, second
 from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.errors import ClaimError, DerivativeError, InputError, TargetError, UsageError
+from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import (
     SEVERITY,
     CheckResult,
-    CheckTable,
     Comparison,
     Contract,
-    Intent,
     LayerResult,
     Reason,
     Verdict,
-    worst,
 )
-from gradcheck.run import by_layer
+from gradcheck.results import worst as worst_verdict
+from gradcheck.run import by_layer, worst
 from gradcheck.seeds import generator
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import declared_on
@@ -97,8 +96,9 @@ def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResu
 
 def _reason(error: TargetError) -> Reason:
     """What kind of ERROR an exception stands for."""
-    if isinstance(error, ClaimError):
-        return Reason.BAD_CLAIM
+    for kind, reason in ((ClaimError, Reason.BAD_CLAIM), (BadReferenceError, Reason.BAD_REFERENCE)):
+        if isinstance(error, kind):
+            return reason
     return Reason.DERIVATIVE_RAISED if isinstance(error, DerivativeError) else Reason.TARGET_RAISED
 
 
@@ -259,6 +259,7 @@ def _dtype_of_specs(case: Case) -> str | None:
 
 
 def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options: Options, trial: int) -> Finding:
+    states = snapshot()
     program = backend.bind(case, target, drawn)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [_partner(backend, case, function, drawn, wrt) for function in options.partners if "laws" in options.checks]
@@ -269,8 +270,27 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
         if case.detached and options.tries(detached.NAME):
             apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
             found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))
+        found = _beside(found, program, _counterpart(backend, case, program, target, drawn, states), options, label, trial)
         found = second.added(found, program, options, label, trial) if options.order == second.ORDER else found
     return replace(found, place=program.layer.place if program.layer and not case.claims else None)
+
+
+def _counterpart(
+    backend: ModuleType, case: Case, program: Program, target: Any, drawn: Inputs, states: dict[str, Any]
+) -> Program | None:
+    """The case's reference, bound to the same inputs; it draws what the target draws."""
+    if case.reference is None:
+        return None
+    restore(states)
+    name = counterpart.framework_of(case.reference, program.framework, lambda function: frameworks.infer(function, ()))
+    return counterpart.bind(case, program, target, drawn, backend, backend_of(name))
+
+
+def _beside(found: Finding, program: Program, other: Program | None, options: Options, label: str, trial: int) -> Finding:
+    """What was found of a target, with what its reference says, and in half precision how accurate it is."""
+    if other is not None:
+        found = referred.added(found, program, other, options, label, trial)
+    return accuracy.added(found, program, other, options, label, trial)
 
 
 def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
@@ -287,9 +307,9 @@ def _partner(backend: ModuleType, case: Case, function: Any, drawn: Inputs, wrt:
 
 def merged(blank: CheckResult, findings: list[Finding], framework: str) -> CheckResult:
     """Join the trials: for each leaf and pair of methods, the worst."""
-    comparisons = _worst_of([c for f in findings for c in f.comparisons])
-    contracts = _tolerated(_contracts(findings), blank.intents)
-    checks = _tables([t for f in findings for t in f.checks])
+    comparisons = worst.comparisons([c for f in findings for c in f.comparisons])
+    contracts = worst.tolerated(worst.contracts(findings), blank.intents)
+    checks = worst.tables([t for f in findings for t in f.checks])
     stop = next((f for f in findings if f.stop), None)
     place = next((f.place for f in findings if f.place), None)
     verdict, reason = _verdict(comparisons, contracts, stop)
@@ -328,48 +348,8 @@ def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRe
     if found.reason is not Reason.LAYER_WRONG:
         return found
     wrong = next(layer for layer in layers if layer.verdict in by_layer.BAD)
-    verdict = worst(layer.verdict for layer in layers if layer.verdict is not None)
+    verdict = worst_verdict(layer.verdict for layer in layers if layer.verdict is not None)
     return replace(found, verdict=verdict, **_claimed_at((wrong.file, wrong.line)))
-
-
-def _worst_of(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
-    groups: dict[tuple[int, str, str, str], list[Comparison]] = {}
-    for c in comparisons:
-        groups.setdefault((c.order, c.wrt, c.method, c.against), []).append(c)
-    places = {wrt: i for i, wrt in enumerate(dict.fromkeys(c.wrt for c in comparisons))}
-    found = [_worst_comparison(group) for group in groups.values()]
-    return tuple(sorted(found, key=lambda c: (c.order, places[c.wrt])))
-
-
-def _worst_comparison(group: list[Comparison]) -> Comparison:
-    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), -c.rel_err))
-    dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
-    return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
-
-
-def _tables(tables: list[CheckTable]) -> tuple[CheckTable, ...]:
-    """Of each further check the worst trial; sensitivities are averaged."""
-    groups: dict[str, list[CheckTable]] = {}
-    for table in tables:
-        groups.setdefault(table.check, []).append(table)
-    return tuple(
-        sensitivity.merged(group) if check == "sensitivity" else min(group, key=lambda t: SEVERITY.index(t.verdict))
-        for check, group in groups.items()
-    )
-
-
-def _contracts(findings: list[Finding]) -> tuple[Contract, ...]:
-    found: dict[str, Contract] = {}
-    for contract in (c for f in findings for c in f.contracts):
-        known = found.get(contract.name)
-        if known is None or SEVERITY.index(contract.verdict) < SEVERITY.index(known.verdict):
-            found[contract.name] = contract
-    return tuple(found.values())
-
-
-def _tolerated(contracts: tuple[Contract, ...], intents: tuple[Intent, ...]) -> tuple[Contract, ...]:
-    why = {intent.subject: intent.because for intent in intents if intent.kind == "tolerates"}
-    return tuple(c if c.verdict is Verdict.PASS else replace(c, tolerated=why.get(c.name, "")) for c in contracts)
 
 
 def _verdict(
@@ -385,10 +365,13 @@ def _verdict(
         return Verdict.INCONCLUSIVE, stop.stop
     claimed: dict[tuple[int, str, str], list[Comparison]] = {}
     for c in comparisons:
-        if c.against in EVIDENCE:
+        if c.against in EVIDENCE or c.order == referred.ORDER:
             claimed.setdefault((c.order, c.wrt, c.method), []).append(c)
-    open_ = [group for group in claimed.values() if all(c.verdict is not Verdict.PASS for c in group)]
+        elif c.against == accuracy.AGAINST:
+            claimed[c.order, c.wrt, f"{c.method}, {c.dtype}"] = [c]
+    sure = referred.confirmed(comparisons)
+    open_ = [g for key, g in claimed.items() if key not in sure and all(c.verdict is not Verdict.PASS for c in g)]
     if open_:
-        return worst(c.verdict for c in open_[0]), open_[0][0].reason
+        return worst_verdict(c.verdict for c in open_[0]), open_[0][0].reason
     seen = {c.reason for c in comparisons if c.verdict is Verdict.PASS}
     return Verdict.PASS, next((reason for reason in REMARKABLE if reason in seen), Reason.AGREES)

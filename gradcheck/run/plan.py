@@ -25,6 +25,7 @@ class Request:
         targets: none: those of the configuration.
         inputs: specs, each `spec` or `name=spec`; `init`: each `name=value`.
         claims: (kind, module:name) of each hand-written derivative.
+        reference: module:name of a second implementation.
         optimizer, partners: module:name, for the further checks.
         entries: the targets that the configuration describes.
         root: the folder that paths start from; '' for the working directory.
@@ -34,6 +35,7 @@ class Request:
     inputs: Sequence[str] = ()
     init: Sequence[str] = ()
     claims: Sequence[tuple[str, str]] = ()
+    reference: str | None = None
     wrt: Sequence[str] = ()
     framework: str | None = None
     optimizer: str | None = None
@@ -181,10 +183,17 @@ def _overrides(request: Request, lead: str = "", root: str = "") -> dict[str, An
         "kwargs": kwargs,
         "init": _init(request.init, f"{lead}init"),
         "claims": claims(**{kind: discover.find_callable(text, root) for kind, text in request.claims}),
+        "reference": request.reference and _reference(request.reference, root),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _reference(text: str, root: str) -> Any:
+    """A second implementation; an expression is none that can be called."""
+    found = discover.find(text, root)
+    return found.value if hasattr(found.value, "free_symbols") else discover.find_callable(text, root)
 
 
 def _merged(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:

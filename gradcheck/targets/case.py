@@ -27,6 +27,7 @@ class Case:
         args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
         declared_args, declared_kwargs: the same as declared, where others are given now: they fill what those leave open.
         claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
+        reference: a second implementation, trusted: takes the same inputs, in arrays of its own framework.
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
         expect: 'pass', 'fail' or 'straight-through'; `because` says why.
@@ -44,6 +45,7 @@ class Case:
     declared_args: tuple[Any, ...] = ()
     declared_kwargs: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    reference: Any = None
     init: Mapping[str, Any] | None = None
     wrt: tuple[str, ...] | None = None
     framework: str | None = None
@@ -87,6 +89,7 @@ def case(
     jacobian: Callable[..., Any] | None = None,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
+    reference: Any = None,
     init: Mapping[str, Any] | None = None,
     wrt: str | tuple[str, ...] | None = None,
     framework: str | None = None,
@@ -107,6 +110,7 @@ def case(
         *args: inputs by position: specs, arrays or plain values.
         inputs: inputs by name, for names that collide with the arguments here.
         gradient, jacobian, vjp, jvp: hand-written derivatives, as for `gradcheck.check`.
+        reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
         framework: 'numpy' or 'torch', where the arrays and the code do not tell.
@@ -136,6 +140,7 @@ def case(
             args=args,
             kwargs={**(inputs or {}), **specs},
             claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+            reference=usable(reference),
             init=init,
             wrt=(wrt,) if isinstance(wrt, str) else wrt,
             framework=framework,
@@ -165,6 +170,17 @@ def claims(**given: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
                 f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}"
             )
     return kept
+
+
+def usable(reference: Any) -> Any:
+    """A reference that may be one.
+
+    Raises:
+        UsageError: where it cannot be called, and is no SymPy expression.
+    """
+    if reference is None or callable(reference) or hasattr(reference, "free_symbols"):
+        return reference
+    raise UsageError(f"reference={reference!r}: expected a second implementation of the target, got {type(reference).__name__}")
 
 
 def declared_on(target: Any) -> tuple[Case, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.seeds import generator
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.sizes import Sizes, names_in
-from gradcheck.targets.specs import SPARSE, Spec, draw
+from gradcheck.targets.specs import HOST, SPARSE, Spec, draw
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ def draw_inputs(
         case: name that the seeds derive from.
         dims: ranges of named sizes.
         dtype: of specs that name none.
-        convert: from NumPy to the target's framework; a second argument is a sparse layout, where one is asked for.
+        convert: from NumPy to the target's framework; a second argument is a sparse layout, where one is asked for, a third
+            a dtype that NumPy has not.
     """
     sizes = Sizes(dims, seed, case, trial)
 
     def one(spec: Spec, path: str) -> Any:
         array = draw(spec, generator(seed, case, trial, path), sizes, dtype)
-        return convert(array, spec.layout) if spec.layout in SPARSE else convert(array)
+        named, layout = spec.dtype or dtype, spec.layout if spec.layout in SPARSE else None
+        if named in HOST and array.dtype == HOST[named]:
+            return convert(array, layout, named)
+        return convert(array, layout) if layout else convert(array)
 
     def drawn(value: Any, root: str) -> Any:
         flat = flatten(value, root)

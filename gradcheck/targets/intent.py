@@ -22,6 +22,7 @@ TOLERABLE = tuple(
         Reason.NOT_FINITE_NEARBY,
         Reason.NONDETERMINISTIC,
         Reason.DTYPE_DEPENDENT,
+        Reason.OUT_OF_RANGE,
         Reason.METHODS_DISAGREE,
         Reason.BLIND,
         Reason.BESIDE_KINK,

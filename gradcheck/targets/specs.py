@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 Size = int | str
 LAYOUTS = ("contiguous", "transposed", "strided", "expanded")
 SPARSE = ("sparse_coo", "sparse_csr")  # layouts that a framework makes of a drawn array
+HOST = {"bfloat16": "float32"}  # what NumPy draws in the place of a dtype that it has not
 MATRIX_KINDS = ("spd", "orthogonal", "triangular", "eye")
 DTYPES = (
-    "float64", "float32", "float16", "complex128", "complex64",
+    "float64", "float32", "float16", "bfloat16", "complex128", "complex64",
     "int64", "int32", "int16", "int8", "uint8", "bool",
 )  # fmt: skip
 
@@ -250,9 +251,12 @@ def draw(spec: Spec, rng: np.random.Generator, named: Mapping[str, int], dtype: 
         rng: where the randomness comes from.
         named: sizes by name.
         dtype: used where the spec names none.
+
+    Returns:
+        The array; for bfloat16, which NumPy has not, in float32.
     """
     shape = tuple(sizes.evaluate(s, named.__getitem__) if isinstance(s, str) else s for s in spec.shape)
-    wanted = np.dtype(spec.dtype or dtype)
+    wanted = np.dtype(HOST.get(spec.dtype or dtype, spec.dtype or dtype))
     try:
         values = _SAMPLERS[spec.kind](rng, shape, **dict(spec.params))
     except (ValueError, OverflowError, MemoryError) as error:

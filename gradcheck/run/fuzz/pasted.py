@@ -141,6 +141,7 @@ def _ranges(case: Case, spec: Any, space: Space, example: Example, framework: st
 def _choices(words: Words, case: Case, example: Example, options: Options) -> list[str]:
     """What a check is told beside its inputs."""
     found = [f"{kind}={words.name(function, kind)}" for kind, function in case.claims.items()]
+    found += [f"reference={words.name(case.reference, 'reference')}"] if case.reference is not None else []
     wrt = example.wrt or case.wrt
     given = {
         "init": case.init if case.init is None else dict(case.init),
