@@ -48,7 +48,7 @@ def arrays(
         spec: such as `gradcheck.normal("batch", 3)`, or a pytree of specs. A dtype or layout that it names stays.
         dims: of named sizes, a size or a range (low, high), both included; 0 to 4 where nothing is said.
         dtypes: of specs that name none; one for all arrays of a test.
-        framework: 'numpy', or 'torch' for tensors.
+        framework: 'numpy', 'torch' for tensors, or 'jax'.
 
     Raises:
         UsageError: for a range or a framework that is none.
