@@ -72,7 +72,7 @@ def _registered(leaves: Sequence[Any]) -> bool:
 def _registered_with_jax(leaves: Sequence[Any]) -> set[type]:
     """Register the classes that JAX knows for trees, as it knows them: their static fields are no leaves."""
     jax = sys.modules.get("jax")
-    found = {type(leaf) for leaf in leaves if jax is not None and not jax.tree_util.all_leaves([leaf])}
+    found = {type(x) for x in leaves if jax and x is not None and not jax.tree_util.all_leaves([x])}
     for cls in found:
         optree.register_pytree_node(cls, _by_jax, _made_by_jax, namespace=OWN, path_entry_type=_KeyOfJax)  # type: ignore[arg-type]
     return found

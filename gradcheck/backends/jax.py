@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,12 +18,13 @@ from gradcheck.backends import jax_second, jax_traced, state, steps
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.jax_arrays import NARROW, at_point, dtype_of, is_array, is_differentiable, is_wide, numbers, x64
 from gradcheck.backends.jax_called import Called, called_with, leaves_with, tree_of
+from gradcheck.backends.jax_compiled import said
 from gradcheck.backends.jax_traced import Traced
 from gradcheck.backends.jax_written import written
 from gradcheck.backends.numpy import call_user, construct, outputs_of
 from gradcheck.backends.program import EPS, F64, Composed, Leaf, Member, Program, layout_leaves, same_function, to_flat, wider
-from gradcheck.errors import InputError
-from gradcheck.tracebacks import one_line
+from gradcheck.errors import InputError, TargetError
+from gradcheck.tracebacks import one_line, user_frames
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     first = call_user("the target", lambda: called(leaves_with(bound, given)), (), {}, called.call)
     drawn = state.changed(before)
     run = state.replayed(called, drawn)
-    bound = replace(bound, **dict(zip(("kept", "outputs"), outputs_of(first, is_differentiable, np.asarray), strict=True)))
+    kept, outputs = outputs_of(first, is_differentiable, np.asarray)
+    bound = replace(bound, kept=kept, outputs=outputs)
     bound, apart = _without_detached(bound, jax_traced.attached(jax_traced.traced(run, bound, bits64=bits64), point))
     native = jax_traced.traced(run, bound, bits64=bits64)
     returned = flatten(first).leaves
@@ -146,12 +147,16 @@ def _without_detached(bound: Binding, attached: list[bool]) -> tuple[Binding, li
 
 
 def _evaluated(native: Traced, point: F64, value: F64) -> tuple[Callable[[F64], F64], str]:
-    """The target in its own dtype: compiled, where it is the same function so."""
+    """The target in its own dtype: compiled, where it is the same function so.
+
+    Raises:
+        TargetError: where it raises on its second call.
+    """
     evaluate = jax_traced.values(native)
     try:
         again = evaluate(point)
-    except Exception:  # on a second call: the gates tell
-        return evaluate, ""
+    except Exception as error:
+        raise TargetError(f"the target raised on its second call: {said(error)}", user_frames(error)) from None
     return (evaluate, "") if same_function(value, again, native.eps) else (jax_traced.values(native, plainly=True), AS_IT_IS)
 
 
@@ -161,12 +166,13 @@ def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tu
         return None, None, ""
     twin = jax_traced.traced(run, bound, bits64=True, wide=True)
     try:
-        again = jax_traced.values(twin)(point)
-        dtypes = jax_traced.dtypes(twin, point)
+        with x64(True):
+            found = twin.run(twin.at(point), twin.still)
     except Exception as error:
         return None, None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
-    if any(EPS[dtype] > EPS["float64"] for dtype in dtypes):
+    if any(EPS[x.dtype.name] > EPS["float64"] for x in found):
         return None, None, "differences in its own dtype: it returns a lower precision than it is given"
+    again = numbers(found)
     if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
         return None, None, "differences in its own dtype: in float64 it returns another value"
     return twin, again, ""

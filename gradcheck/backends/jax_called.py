@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -27,7 +28,7 @@ class Called:
 
     Attributes:
         fn: the callable as it was given.
-        tree: the same taken apart; None where it is no pytree.
+        tree: the same taken apart, or the object that it is a method of; None where that is no pytree.
         call: the arguments' leaves, and after them those of the tree.
     """
 
@@ -39,17 +40,19 @@ class Called:
         """What the target returns, given every leaf."""
         own = len(leaves) - (len(self.tree.leaves) if self.tree else 0)
         args, kwargs = self.call.rebuild(leaves[:own])
-        fn = self.tree.rebuild(list(leaves[own:])) if self.tree else self.fn
-        return fn(*args, **kwargs)
+        if self.tree is None:
+            return self.fn(*args, **kwargs)
+        made = self.tree.rebuild(list(leaves[own:]))
+        return (MethodType(self.fn.__func__, made) if isinstance(self.fn, MethodType) else made)(*args, **kwargs)
 
     def arguments(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments by position and by name, made of leaves."""
         return self.call.rebuild(leaves)
 
-    def params(self, leaves: Sequence[Any]) -> dict[str, Any] | None:
-        """The arrays of the tree by name; None where it is no pytree."""
+    def params(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        """The arrays of the tree by name."""
         if self.tree is None:
-            return None
+            return {}
         own = len(leaves) - len(self.tree.leaves)
         return {name_of(path): x for path, x in zip(self.tree.paths, leaves[own:], strict=True) if is_differentiable(x)}
 
@@ -69,9 +72,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     return Called(target, tree, joined), without(joined.paths, chosen, case.detached)
 
 
-def leaves_with(
-    bound: Binding, moving: Sequence[Any], still: Sequence[Any] | None = None, *, wide: bool = False
-) -> list[Any]:
+def leaves_with(bound: Binding, moving: Sequence[Any], still: Sequence[Any] | None = None, *, wide: bool = False) -> list[Any]:
     """Every leaf of a call: the differentiable ones, the arrays that stand still, and copies of all else.
 
     Args:
@@ -90,9 +91,10 @@ def standing(bound: Binding) -> list[int]:
 
 
 def tree_of(target: Any) -> Flat | None:
-    """A callable taken apart, where it is a pytree with arrays of its own."""
-    flat = flatten(target)
-    return flat if len(flat.leaves) != 1 or flat.leaves[0] is not target else None
+    """A callable taken apart, or the object that it is a method of, where that is a pytree with arrays of its own."""
+    owner = target.__self__ if isinstance(target, MethodType) else target
+    flat = flatten(owner)
+    return flat if any(map(is_differentiable, flat.leaves)) and (len(flat.leaves) != 1 or flat.leaves[0] is not owner) else None
 
 
 def name_of(path: str) -> str:

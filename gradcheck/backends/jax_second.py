@@ -52,24 +52,25 @@ def program(first: Program, native: Traced, twin: Traced | None, cotangent: F64)
 
 def gradient(traced: Traced, cotangent: F64) -> Traced:
     """The gradients J(x)^T v as the outputs, for a fixed cotangent v (M,)."""
-    outputs, pulled = gradient_leaves(traced.bound.leaves), jax_traced.pullback(traced)
+    outputs, pulled = gradient_leaves(traced.bound.leaves), jax_traced.pullback(traced.outputs, traced.bound)
 
     def gradients(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
         given = [jnp.asarray(v) for v in at_point(cotangent, traced.bound.outputs, wide=traced.wide)]
-        return pulled([*moving, *given], still)
+        return pulled([*moving, *given], still)[len(given) :]
 
     return replace(traced, outputs=gradients, bound=replace(traced.bound, kept=tuple(range(len(outputs))), outputs=outputs))
 
 
 def by_cotangent(traced: Traced, cotangent: F64, point: F64, u: F64) -> F64:
     """The derivative of the gradients with respect to v, transposed: from a tangent (N,) to (M,), J(x) times the tangent."""
-    pulled, bound = jax_traced.pullback(traced), traced.bound
+    bound = traced.bound
+    pulled = jax_traced.pullback(traced.outputs, bound)
     with x64(traced.bits64):
         moving, given, tangents = (
             [jnp.array(x) for x in at_point(flat, leaves, wide=traced.wide)]
             for flat, leaves in ((point, bound.leaves), (cotangent, bound.outputs), (u, bound.leaves))
         )
-        _, back = jax.vjp(lambda *vs: pulled([*moving, *vs], traced.still), *given)
+        _, back = jax.vjp(lambda *vs: pulled([*moving, *vs], traced.still)[len(vs) :], *given)
         return numbers([turned(g) for g in back([turned(x) for x in tangents])])
 
 

@@ -1,23 +1,20 @@
-"""A JAX target as functions of arrays: its outputs, their vjp and their jvp, in its own dtype or with 64 bits.
-
-Raises where JAX has no such mode for what the target is made of: `Unavailable`. What the user's own rule raises is a
-`DerivativeError`.
-"""
+"""A JAX target as functions of arrays: its outputs, their vjp and their jvp, in its own dtype or with 64 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.jax_arrays import at_point, copied, narrowed, numbers, turned, widened, x64
+from gradcheck.backends.jax_arrays import at_point, narrowed, numbers, turned, widened, x64
 from gradcheck.backends.jax_called import leaves_with, standing
-from gradcheck.backends.jax_compiled import Function, compiled, eager
+from gradcheck.backends.jax_compiled import Arrays, Function, compiled, eager, said
 from gradcheck.backends.program import EPS, F64, Claim, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import one_line, user_frames
@@ -39,7 +36,7 @@ class Traced:
 
     Attributes:
         outputs: (arrays of the differentiable leaves, arrays that stand still) -> the differentiable outputs.
-        still: the arrays among the other leaves; they are traced, too.
+        still: JAX's arrays among the other leaves; they are traced, too.
         bits64: whether JAX computes with 64 bits.
         wide: whether this is the twin, whose floating arrays are all float64.
     """
@@ -55,6 +52,53 @@ class Traced:
         """Relative spacing of floats in the dullest dtype of the leaves."""
         return EPS["float64"] if self.wide else max(EPS[leaf.dtype] for leaf in self.bound.leaves)
 
+    @cached_property
+    def jitted(self) -> Function:
+        """The outputs, traced once for all that is made of them."""
+        return jax.jit(self.outputs)  # type: ignore[no-any-return]
+
+    @cached_property
+    def run(self) -> Function:
+        """The outputs, compiled."""
+        return compiled(self.jitted, self.outputs)
+
+    @cached_property
+    def pulled(self) -> Function:
+        """(leaves and cotangents of the outputs, what stands still) -> outputs and gradients, compiled."""
+        return compiled(pullback(self.jitted, self.bound), pullback(self.outputs, self.bound))
+
+    @cached_property
+    def pushed(self) -> Function:
+        """(leaves and tangents of them, what stands still) -> outputs and their tangents, compiled."""
+        return compiled(pushforward(self.jitted), pushforward(self.outputs))
+
+    def at(self, point: F64) -> list[Any]:
+        """The differentiable leaves at a point, as NumPy arrays."""
+        return at_point(point, self.bound.leaves, wide=self.wide)
+
+
+def pullback(outputs: Function, bound: Binding) -> Function:
+    """The vjp, in a program's convention."""
+    count = len(bound.leaves)
+
+    def pulled(moving: Arrays, still: Arrays) -> list[Any]:
+        found, back = jax.vjp(lambda *xs: outputs(xs, still), *moving[:count])
+        cotangents = [turned(v.astype(out.dtype)) for v, out in zip(moving[count:], found, strict=True)]
+        return [*found, *map(turned, back(cotangents))]
+
+    return pulled
+
+
+def pushforward(outputs: Function) -> Function:
+    """The jvp."""
+
+    def pushed(moving: Arrays, still: Arrays) -> list[Any]:
+        count = len(moving) // 2
+        found, tangents = jax.jvp(lambda *xs: outputs(xs, still), tuple(moving[:count]), tuple(moving[count:]))
+        return [*found, *tangents]
+
+    return pushed
+
 
 def traced(run: Callable[..., Any], bound: Binding, *, bits64: bool, wide: bool = False) -> Traced:
     """A target's kept outputs as a function.
@@ -63,7 +107,7 @@ def traced(run: Callable[..., Any], bound: Binding, *, bits64: bool, wide: bool 
         run: every leaf of the call -> what the target returns.
     """
 
-    def outputs(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
+    def outputs(moving: Arrays, still: Arrays) -> list[Any]:
         found = flatten(run(leaves_with(bound, moving, still, wide=wide))).leaves
         return [jnp.asarray(found[i]) for i in bound.kept]
 
@@ -73,85 +117,55 @@ def traced(run: Callable[..., Any], bound: Binding, *, bits64: bool, wide: bool 
     return Traced(outputs, still, bound, bits64, wide)
 
 
-def values(traced: Traced, *, plainly: bool = False) -> Callable[[F64], F64]:
+def values(of: Traced, *, plainly: bool = False) -> Callable[[F64], F64]:
     """From a point (N,) to the outputs there, (M,)."""
-    run = traced.outputs if plainly else compiled(traced.outputs)
 
     def evaluate(point: F64) -> F64:
-        moving = at_point(point, traced.bound.leaves, wide=traced.wide)
-        with x64(traced.bits64):
-            found = eager(run, moving, traced.still) if plainly else run(moving, traced.still)
-        return numbers(found)
+        with x64(of.bits64):
+            return numbers(eager(of.outputs, of.at(point), of.still) if plainly else of.run(of.at(point), of.still))
 
     return evaluate
 
 
-def dtypes(traced: Traced, point: F64) -> list[str]:
-    """The names of the outputs' dtypes."""
-    moving = at_point(point, traced.bound.leaves, wide=traced.wide)
-    with x64(traced.bits64):
-        return [x.dtype.name for x in compiled(traced.outputs)(moving, traced.still)]
-
-
-def many(traced: Traced) -> Callable[[F64], F64]:
+def many(of: Traced) -> Callable[[F64], F64]:
     """From points (B, N) to the outputs there, (B, M), through `jax.vmap`; raises Unavailable where that does not apply."""
 
-    def mapped(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        return jax.vmap(lambda *one: traced.outputs(one, still))(*moving)  # type: ignore[no-any-return]
+    def mapped(moving: Arrays, still: Arrays) -> Any:
+        return jax.vmap(lambda *one: of.jitted(one, still))(*moving)
 
     run = jax.jit(mapped)
 
     def outputs(points: F64) -> F64:
-        rows = [at_point(point, traced.bound.leaves, wide=traced.wide) for point in points]
+        stacked = [np.stack(parts) for parts in zip(*map(of.at, points), strict=True)]
         try:
-            with x64(traced.bits64):
-                found = run([np.stack(parts) for parts in zip(*rows, strict=True)], traced.still)
+            with x64(of.bits64):
+                found = [np.asarray(part) for part in run(stacked, of.still)]
         except Exception as error:
             raise Unavailable(one_line(error, 100)) from None
-        return np.stack([numbers(row) for row in zip(*[np.asarray(part) for part in found], strict=True)])
+        return np.stack([numbers(row) for row in zip(*found, strict=True)])
 
     return outputs
 
 
-def reverse(traced: Traced) -> Callable[[F64, F64], F64]:
+def reverse(of: Traced) -> Callable[[F64, F64], F64]:
     """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N)."""
-    run = compiled(pullback(traced))
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        moving, outputs = at_point(point, traced.bound.leaves, wide=traced.wide), traced.bound.outputs
-        with x64(traced.bits64), told("reverse"):
-            rows = [run([*moving, *at_point(v, outputs, wide=traced.wide)], traced.still) for v in cotangents]
-        return np.stack([numbers(row) for row in rows])
+        outputs = of.bound.outputs
+        with x64(of.bits64), told("reverse"):
+            given = [[*of.at(point), *at_point(v, outputs, wide=of.wide)] for v in cotangents]
+            return np.stack([numbers(of.pulled(moving, of.still)[len(outputs) :]) for moving in given])
 
     return vjp
 
 
-def pullback(traced: Traced) -> Function:
-    """The function (leaves and cotangents of the outputs, what stands still) -> gradients, in a program's convention."""
-
-    def pulled(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        leaves, cotangents = moving[: len(traced.bound.leaves)], moving[len(traced.bound.leaves) :]
-        found, back = jax.vjp(lambda *xs: traced.outputs(xs, still), *leaves)
-        return [turned(g) for g in back([turned(v.astype(out.dtype)) for v, out in zip(cotangents, found, strict=True)])]
-
-    return pulled
-
-
-def forward(traced: Traced) -> Callable[[F64, F64], F64]:
+def forward(of: Traced) -> Callable[[F64, F64], F64]:
     """Jacobian-vector products: (point (N,), tangents (K, N)) -> (K, M)."""
 
-    def pushed(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        count = len(traced.bound.leaves)
-        found = jax.jvp(lambda *xs: traced.outputs(xs, still), tuple(moving[:count]), tuple(moving[count:]))
-        return found[1]  # type: ignore[no-any-return]
-
-    run = compiled(pushed)
-
     def jvp(point: F64, tangents: F64) -> F64:
-        moving = at_point(point, traced.bound.leaves, wide=traced.wide)
-        with x64(traced.bits64), told("forward"):
-            rows = [run([*moving, *at_point(u, traced.bound.leaves, wide=traced.wide)], traced.still) for u in tangents]
-        return np.stack([numbers(row) for row in rows])
+        count, at = len(of.bound.outputs), of.at(point)
+        with x64(of.bits64), told("forward"):
+            return np.stack([numbers(of.pushed([*at, *of.at(u)], of.still)[count:]) for u in tangents])
 
     return jvp
 
@@ -177,43 +191,34 @@ def told(mode: str) -> Iterator[None]:
     except Exception as error:
         if any(text in str(error) for text in NO_MODE):
             raise Unavailable(one_line(error, 120)) from None
-        raise DerivativeError(f"the {mode} derivative cannot be computed: {one_line(error)}", user_frames(error)) from None
+        raise DerivativeError(f"the {mode} derivative cannot be computed: {said(error)}", user_frames(error)) from None
 
 
-def attached(traced: Traced, point: F64) -> list[bool]:
+def attached(of: Traced, point: F64) -> list[bool]:
     """For each output whether a derivative comes out of it at all: none does behind `stop_gradient`, rounding and the like."""
     seen: list[bool] = []
 
     def watched(*moving: Any) -> list[Any]:
-        found = traced.outputs(moving, still)
-        seen[:] = [isinstance(out, jax.core.Tracer) for out in found]
+        found = of.jitted(moving, of.still)
+        seen[:] = [isinstance(out, type(moving[0])) for out in found]
         return found
 
-    with x64(traced.bits64):
-        still = [copied(x) for x in traced.still]
-        given = [jnp.array(x) for x in at_point(point, traced.bound.leaves, wide=traced.wide)]
-        for ask in (lambda: jax.vjp(watched, *given), lambda: jax.jvp(watched, tuple(given), tuple(given))):
+    def by_jvp(*moving: Any) -> Any:
+        return jax.jvp(watched, moving, moving)[1]
+
+    with x64(of.bits64):
+        for ask in (lambda *moving: jax.vjp(watched, *moving)[0], by_jvp):
             with suppress(Exception):  # a mode that is not there says nothing of it
-                ask()
+                jax.eval_shape(ask, *of.at(point))
                 return seen
-    return [True] * len(traced.bound.outputs)
+    return [True] * len(of.bound.outputs)
 
 
-def primals(traced: Traced, point: F64) -> dict[str, F64]:
-    """The outputs (M,) as they are computed while derivatives are taken, by the name of the mode, where it is available."""
-    moving = at_point(point, traced.bound.leaves, wide=traced.wide)
-
-    def in_reverse(given: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        return jax.vjp(lambda *xs: traced.outputs(xs, still), *given)[0]  # type: ignore[no-any-return]
-
-    def in_forward(given: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        return jax.jvp(lambda *xs: traced.outputs(xs, still), tuple(given), tuple(given))[0]  # type: ignore[no-any-return]
-
+def primals(of: Traced, point: F64) -> dict[str, F64]:
+    """The outputs (M,) as they come out beside derivatives, by the name of what takes these, where it is available."""
+    ones = at_point(np.ones(sum(leaf.entries * leaf.width for leaf in of.bound.outputs)), of.bound.outputs, wide=of.wide)
     found = {}
-    for mode, function in (("jax.vjp", in_reverse), ("jax.jvp", in_forward)):
-        try:
-            with x64(traced.bits64):
-                found[mode] = numbers(compiled(function)(moving, traced.still))
-        except Exception:  # the claims tell
-            continue
+    for name, function, given in (("jax.vjp", of.pulled, ones), ("jax.jvp", of.pushed, of.at(point))):
+        with suppress(Exception), x64(of.bits64):  # the claims tell
+            found[name] = numbers(function([*of.at(point), *given], of.still)[: len(of.bound.outputs)])
     return found

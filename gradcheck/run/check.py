@@ -44,8 +44,8 @@ def check(
             the target's own `@gradcheck.case`.
         gradient: for one real number as output: takes fn's inputs, returns one array where one input is differentiable, else a
             tuple or a mapping by argument name; each of its input's shape. Of a real function L with respect to a complex
-            entry a + ib: dL/da + i dL/db, as in PyTorch; of a JAX target dL/da - i dL/db, as in JAX. For a module it may take `params`, the parameters by name, and return
-            {'params': {name: array}} among the rest.
+            entry a + ib: dL/da + i dL/db, as in PyTorch; of a JAX target dL/da - i dL/db, as in JAX. For a module it may take
+            `params`, the parameters by name, and return {'params': {name: array}} among the rest.
         jacobian: takes fn's inputs, returns per input an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's form and then fn's inputs, returns what `gradient` would.
         jvp: takes a tangent (a tuple, where several inputs are differentiable) and then fn's inputs, returns the output's form.

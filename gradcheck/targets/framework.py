@@ -72,7 +72,7 @@ def infer(target: Any, leaves: Iterable[Any]) -> str:
     given = of_arrays(leaves)
     own = _of_class(target)
     if given and own and given != own and (given, own) != TAKEN:
-        named = f"a torch {kind_of(target).value}" if own == "torch" else f"of jax, {type(target).__name__}"
+        named = f"a torch {kind_of(target).value}" if own == "torch" else f"a jax {type(target).__name__}"
         wanted = "tensors" if own == "torch" else "JAX arrays"
         raise InputError(f"the target is {named}, but the inputs are {given} arrays: give {wanted}")
     function = unwrapped(target)
