@@ -35,7 +35,7 @@ def x64(on: bool) -> AbstractContextManager[Any]:
 
 def is_wide() -> bool:
     """Whether JAX computes with 64 bits now."""
-    return bool(jax.config.jax_enable_x64)
+    return bool(jax.dtypes.canonicalize_dtype("float64") == "float64")
 
 
 def is_array(leaf: Any) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
+from gradcheck.backends.jax_arrays import x64
 
 X = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
 
@@ -45,7 +46,7 @@ WRONG = {
 
 @pytest.fixture(params=["float32", "x64"])
 def x(request):
-    with jax.enable_x64(request.param == "x64"):
+    with x64(request.param == "x64"):
         yield jnp.array(X, dtype=jnp.float64 if request.param == "x64" else jnp.float32)
 
 
@@ -110,7 +111,7 @@ def test_an_all_zero_tangent_on_500_float32_numbers_fails_where_check_grads_pass
 
 
 def test_the_evidence_of_a_float32_target_is_taken_in_float64():
-    with jax.enable_x64(False):
+    with x64(False):
         result = gradcheck.check(lambda x: jnp.sum(jnp.tanh(x)), jnp.array(X), rtol=1e-5)
     assert result.verdict is Verdict.PASS
     assert result.comparisons[0].abs_err < 1e-6

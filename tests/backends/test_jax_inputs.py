@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
+from gradcheck.backends.jax_arrays import x64
 from gradcheck.cli import app
 from gradcheck.errors import InputError, UsageError
 from gradcheck.run.one import backend_of
@@ -62,7 +63,7 @@ def test_float64_inputs_without_64_bits_are_said_and_checked_as_jax_computes():
         assert result.verdict is Verdict.PASS
         assert any("float64 given, and checked in float32" in note for note in result.notes)
     assert not gradcheck.check(sine, normal(3)).notes
-    with jax.enable_x64(True):
+    with x64(True):
         assert not gradcheck.check(sine, normal(3)).notes
 
 
@@ -122,6 +123,7 @@ def test_what_the_users_code_raises_is_told_with_its_lines():
     assert "KeyError: 'lost'" in result.message
     assert "in raising" in result.traceback
     assert "JAX_TRACEBACK_FILTERING" not in result.traceback
+    assert (result.claim_file, result.claim_line) == (__file__, raising.__code__.co_firstlineno)
 
 
 def test_a_function_that_python_decides_in_is_evaluated_as_it_is():
@@ -142,6 +144,15 @@ def test_labels_and_options_stay_as_they_are():
     result = gradcheck.check(loss, X, np.array([0, 2]), 0, jnp.array([True, False]), framework="jax")
     assert result.verdict is Verdict.PASS
     assert {c.wrt for c in result.comparisons} == {"x"}
+
+
+def test_a_target_that_enables_64_bits_leaves_them_as_they_were():
+    def enabling(x):
+        jax.config.update("jax_enable_x64", True)
+        return jnp.sin(x)
+
+    gradcheck.check(enabling, X)
+    assert not jax.config.jax_enable_x64
 
 
 def test_the_environment_names_jax_and_strategies_draw_its_arrays():
