@@ -11,7 +11,7 @@ class Diagnosis(Enum):
     ZERO = (
         "zero",
         "the claim is zero where the derivative is not",
-        "look for .detach(), no_grad(), a forgotten return value, or a gradient buffer that is never written",
+        "look for .detach(), no_grad(), stop_gradient, a forgotten return value, or a gradient buffer that is never written",
         "backward: return torch.zeros_like(x)",
     )
     SIGN = (
@@ -23,7 +23,8 @@ class Diagnosis(Enum):
     CONJUGATED = (
         "conjugated",
         "the claim is the conjugate of what it should be",
-        "PyTorch's convention is dL/da + i dL/db: conjugate the local derivative, not the cotangent",
+        "PyTorch's convention is dL/da + i dL/db: conjugate the local derivative, not the cotangent; JAX's is dL/da - i dL/db,"
+        " and nothing is conjugated",
         "backward of z*z: return g * 2 * z, where g * (2 * z).conj() is meant",
     )
     FACTOR = (

@@ -40,22 +40,24 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def arrays(
-    spec: Any, *, dims: Dims | None = None, dtypes: Sequence[str] = ("float64",), framework: str = "numpy"
+    spec: Any, *, dims: Dims | None = None, dtypes: Sequence[str] | None = None, framework: str = "numpy"
 ) -> st.SearchStrategy[Any]:
     """Arrays that a spec stands for, with special values and in every memory layout.
 
     Args:
         spec: such as `gradcheck.normal("batch", 3)`, or a pytree of specs. A dtype or layout that it names stays.
         dims: of named sizes, a size or a range (low, high), both included; 0 to 4 where nothing is said.
-        dtypes: of specs that name none; one for all arrays of a test.
-        framework: 'numpy', or 'torch' for tensors.
+        dtypes: of specs that name none; one for all arrays of a test; float64, or what JAX computes with.
+        framework: 'numpy', 'torch' for tensors, or 'jax'.
 
     Raises:
         UsageError: for a range or a framework that is none.
     """
     if framework not in FRAMEWORKS:
         raise InputError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
-    return _drawn(backend_of(framework), Inputs((spec,), {}, ("",)), dims, dtypes).map(lambda call: call[0][0])
+    backend = backend_of(framework)
+    natural = (backend.default_dtype(None) or DTYPES[0],)
+    return _drawn(backend, Inputs((spec,), {}, ("",)), dims, dtypes or natural).map(lambda call: call[0][0])
 
 
 def inputs(case: Any, *, dims: Dims | None = None, dtypes: Sequence[str] | None = None) -> st.SearchStrategy[Arguments]:

@@ -11,7 +11,12 @@ from pathlib import Path
 NO_DRIVER = "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
 ADVICE = {"0 active drivers": NO_DRIVER, "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER}
 _OURS = str(Path(__file__).parent)
-_AUTOGRAD = (str(Path("torch", "autograd", "graph.py")), str(Path("torch", "autograd", "function.py")))
+_AUTOGRAD = (
+    str(Path("torch", "autograd", "graph.py")),
+    str(Path("torch", "autograd", "function.py")),
+    str(Path("jax", "_src", "custom_derivatives.py")),
+)
+_ASIDE = "JAX_TRACEBACK_FILTERING"  # in a remark of JAX on its own frames, which are left out here anyway
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
@@ -24,6 +29,7 @@ def user_frames(error: BaseException) -> str:
         return ""  # of a backward that returned what does not fit: the message says all there is
     told.stack = traceback.StackSummary.from_list(own or ([] if isinstance(error, SyntaxError) else foreign[-2:]))
     told.__cause__ = told.__context__ = None
+    told.__notes__ = [note for note in told.__notes__ or () if _ASIDE not in note]
     return "".join(told.format()).rstrip()
 
 

@@ -1,12 +1,14 @@
 """Pytrees with a readable path for every leaf: a thin layer over optree.
 
 `None` is an empty tree, as in torch and JAX. Dictionaries are walked in sorted key order. Dataclasses are trees of their
-fields, and so are classes derived from dict, without being registered by anyone.
+fields, and so are classes derived from dict, without being registered by anyone. What is registered with JAX is a tree as JAX
+has it.
 """
 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -56,13 +58,42 @@ def _flat(tree: Any, root: str, namespace: str, none_is_leaf: bool) -> Flat:
 def _registered(leaves: Sequence[Any]) -> bool:
     """Register the classes among some leaves that are trees of their own; whether there was one."""
     new = {type(leaf) for leaf in leaves} - LOOKED_AT
+    of_jax = _registered_with_jax([leaf for leaf in leaves if type(leaf) in new])
+    new -= of_jax
     found = [cls for cls in new if is_dataclass(cls) and not hasattr(cls, ATOM)]
     mappings = [cls for cls in new if issubclass(cls, dict) and not is_dataclass(cls)]
     LOOKED_AT.update(new.difference(found, mappings))
     for classes, taken_apart, entry in ((found, _fields, optree.GetAttrEntry), (mappings, _items, optree.MappingEntry)):
         for cls in classes:
             optree.register_pytree_node(cls, taken_apart, _like, namespace=OWN, path_entry_type=entry)  # type: ignore[arg-type]
-    return bool(found or mappings)
+    return bool(found or mappings or of_jax)
+
+
+def _registered_with_jax(leaves: Sequence[Any]) -> set[type]:
+    """Register the classes that JAX knows for trees, as it knows them: their static fields are no leaves."""
+    jax = sys.modules.get("jax")
+    found = {type(x) for x in leaves if jax and x is not None and not jax.tree_util.all_leaves([x])}
+    for cls in found:
+        optree.register_pytree_node(cls, _by_jax, _made_by_jax, namespace=OWN, path_entry_type=_KeyOfJax)  # type: ignore[arg-type]
+    return found
+
+
+class _KeyOfJax(optree.PyTreeEntry):
+    """A key as JAX prints it: `.weight`, `['a']`, `[0]`."""
+
+    def codify(self, /, node: str = "") -> str:
+        return f"{node}{self.entry}"
+
+
+def _by_jax(tree: Any) -> tuple[list[Any], Any, tuple[str, ...]]:
+    util = sys.modules["jax"].tree_util
+    children, treedef = util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)
+    keys = [util.keystr(path).replace("<flat index ", "").replace(">]", "]") for path, _ in children]
+    return [child for _, child in children], treedef, tuple(keys)
+
+
+def _made_by_jax(treedef: Any, children: Sequence[Any]) -> Any:
+    return sys.modules["jax"].tree_util.tree_unflatten(treedef, children)
 
 
 def _fields(tree: Any) -> tuple[list[Any], Any, tuple[str, ...]]:

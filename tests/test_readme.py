@@ -1,6 +1,9 @@
 import re
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from gradcheck.cli import app
 from gradcheck.options import Options
 from gradcheck.run import config, keys
 from gradcheck.run.plan import Request, plan
@@ -16,6 +19,23 @@ def test_the_table_of_what_to_expect_is_what_a_run_finds():
     cases = plan(Request(targets=[str(ROOT / "reports" / "expect.py")]))
     found = run(cases, Options(), replay=lambda _: "")
     assert told == {r.case.split(":")[-1]: f"{r.verdict.value} | {r.reason.code}" for r in found.results}
+
+
+def test_the_example_in_jax_is_what_a_run_finds(tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("\n## JAX", 1)[1].split("\n## ", 1)[0]
+    code, shown = (section.split(f"```{kind}\n", 1)[1].split("```", 1)[0] for kind in ("python", "text"))
+    (tmp_path / "rules.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    found = CliRunner().invoke(app, ["run", "rules.py"])
+    assert found.exit_code == 1
+    assert _but_for_numbers(found.stdout).startswith(_but_for_numbers(shown))
+
+
+def _but_for_numbers(text):
+    return re.sub(r"\d+\.\d+(e[+-]\d+)?", "#", text)
 
 
 def test_the_table_of_pytest_options_names_every_one(pytestconfig):

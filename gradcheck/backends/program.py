@@ -9,7 +9,7 @@ derivative, twice).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,8 @@ class Program:
             combination of functions of the same inputs. A member is (function, one factor for each leaf); None stands for the
             target. `combine` makes one output of as many as there are members. Raises Unavailable.
         stepped: (optimizer, point, gradient (N,), learning rate) -> (N,): where a step of an optimiser leads.
+        differentiated: () -> the outputs at the primal, (M,), as they come out beside a derivative, by the name of what takes
+            it: a custom rule computes them by itself. None where a backend has no such rules.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report; details: those for who asks for more.
         mutated: paths of the arrays that the last evaluation changed in place.
@@ -149,6 +151,7 @@ class Program:
     composed: Composed | None = None
     stepped: Callable[[Callable[..., Any], F64, F64, float], F64] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
+    differentiated: Callable[[], Mapping[str, F64]] | None = None
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     mutated: Callable[[], list[str]] = field(default=list)

@@ -84,8 +84,9 @@ def replayed(function: Callable[..., Any], states: dict[str, Any]) -> Callable[.
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Leave random states, default dtype and grad mode as they were."""
-    states, torch = snapshot(), sys.modules.get("torch")
+    """Leave random states, default dtype and grad mode as they were, and whether JAX computes with 64 bits."""
+    states, torch, jax = snapshot(), sys.modules.get("torch"), sys.modules.get("jax")
+    wide = jax and jax.config.jax_enable_x64
     dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
     try:
         yield
@@ -94,3 +95,5 @@ def preserved() -> Iterator[None]:
         if torch:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
+        if jax and jax.config.jax_enable_x64 != wide:
+            jax.config.update("jax_enable_x64", wide)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.restricted import restricted
-from gradcheck.checks import claims, demotion, empty, full, further, gates, joint, linear, partials, probe
+from gradcheck.checks import claims, demotion, empty, full, further, gates, joint, linear, partials, primal, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
 from gradcheck.evidence import brief
@@ -104,6 +104,8 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
     coarse = demotion.explicable(compared)
     if options.tries("linear-vjp") and not (seen and program.point.size > TURNED):
         contracts = (*contracts, *linear.examine(bench, coarse=coarse, seen=seen))
+    if program.differentiated is not None and options.tries(primal.NAME):
+        contracts = (*contracts, *primal.examine(evaluator, label))
     if program.layer is not None:
         contracts = (*contracts, *_honoured(bench, program.layer, compared, notes))
     return Finding(

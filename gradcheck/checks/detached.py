@@ -38,7 +38,7 @@ def examine(program: Program, label: str) -> list[Contract]:
     told = (
         f"a gradient comes through to {', '.join(leaf.path for leaf in through)}, declared detached: at {at} it is {value:.6g}"
     )
-    return [Contract(NAME, Verdict.FAIL, f"{told} in place of exactly 0; is a .detach() forgotten?")]
+    return [Contract(NAME, Verdict.FAIL, f"{told} in place of exactly 0; is a .detach() or stop_gradient forgotten?")]
 
 
 def _rows(program: Program, label: str) -> F64:

@@ -32,7 +32,7 @@ class Named:
     jvp: Annotated[Text, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None
     reference: Annotated[Text, typer.Option(help="module:name of a second implementation, trusted.")] = None
     wrt: Annotated[Texts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None
-    framework: Annotated[Text, typer.Option(help="numpy or torch, where the code does not tell.")] = None
+    framework: Annotated[Text, typer.Option(help="numpy, torch or jax, where the code does not tell.")] = None
 
 
 @dataclass(frozen=True)

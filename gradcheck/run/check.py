@@ -38,14 +38,14 @@ def check(
     """Say whether the derivatives of a function are right, where they are wrong, and why.
 
     Args:
-        fn: function on NumPy arrays or torch tensors, `torch.autograd.Function` subclass, `nn.Module`, or a module class or
-            factory with `init=`.
+        fn: function on NumPy arrays, torch tensors or JAX arrays, `torch.autograd.Function` subclass, `nn.Module`, a pytree of
+            JAX arrays that can be called, such as an equinox module, or a module class or factory with `init=`.
         *inputs: arrays, tensors, pytrees of them, specs such as `gradcheck.normal(4, 3)`, or plain values. None: those of
             the target's own `@gradcheck.case`.
         gradient: for one real number as output: takes fn's inputs, returns one array where one input is differentiable, else a
             tuple or a mapping by argument name; each of its input's shape. Of a real function L with respect to a complex
-            entry a + ib: dL/da + i dL/db, as in PyTorch. For a module it may take `params`, the parameters by name, and return
-            {'params': {name: array}} among the rest.
+            entry a + ib: dL/da + i dL/db, as in PyTorch; of a JAX target dL/da - i dL/db, as in JAX. For a module it may take
+            `params`, the parameters by name, and return {'params': {name: array}} among the rest.
         jacobian: takes fn's inputs, returns per input an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's form and then fn's inputs, returns what `gradient` would.
         jvp: takes a tangent (a tuple, where several inputs are differentiable) and then fn's inputs, returns the output's form.
@@ -56,7 +56,7 @@ def check(
             trainable parameter; in PyTorch, where some inputs have `requires_grad`, only these and the parameters.
         kwargs: inputs by name.
         init: arguments that construct the target from `fn`.
-        framework: 'numpy' or 'torch', where neither the inputs nor the code tell.
+        framework: 'numpy', 'torch' or 'jax', where neither the inputs nor the code tell.
         expect, because, detached, tolerates, nondeterministic: what is meant to be so, each with a reason, as for
             `gradcheck.case`.
         name: of the case; seeds derive from it.

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
     from gradcheck.targets.source import Place
 
+EXTRAS = ("jax",)  # frameworks that come with an extra of that name
 EVIDENCE = ("numeric", "complex-step")
+RECORDING = ("torch", "jax")  # frameworks in which an input can be cut off
 REMARKABLE = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)  # ways to pass that a reader wants to hear of
 
 
@@ -141,8 +143,8 @@ def _claimed_at(place: Place) -> dict[str, Any]:
 
 def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
     name = framework_of(case)
-    if case.detached and name != "torch":
-        raise InputError(f"detached= is for torch targets, and {case.name} is of {name}: name the other inputs in wrt=")
+    if case.detached and name not in RECORDING:
+        raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
     backend = backend_of(name)
     dtype = options.dtype or natural_dtype(backend, case) or "float64"
     with ExitStack() as stack:
@@ -199,7 +201,8 @@ def backend_of(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"gradcheck.backends.{name}")
     except ModuleNotFoundError as error:
-        raise UsageError(f"framework {name}: {error.name!r} is not installed; pip install {name}") from None
+        wanted = f"'gradcheck[{name}]'" if name in EXTRAS else name
+        raise UsageError(f"framework {name}: {error.name!r} is not installed; pip install {wanted}") from None
 
 
 def _trials(

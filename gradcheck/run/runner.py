@@ -114,5 +114,5 @@ def root() -> str:
 
 def environment() -> dict[str, str]:
     """Versions that a derivative may depend on; only of what is loaded."""
-    loaded: dict[str, str] = {n: str(sys.modules[n].__version__) for n in ("numpy", "torch") if n in sys.modules}
+    loaded: dict[str, str] = {n: str(sys.modules[n].__version__) for n in ("numpy", "torch", "jax") if n in sys.modules}
     return {"python": platform.python_version(), "platform": platform.platform(terse=True), **loaded}

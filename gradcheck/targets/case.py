@@ -113,10 +113,10 @@ def case(
         reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
-        framework: 'numpy' or 'torch', where the arrays and the code do not tell.
+        framework: 'numpy', 'torch' or 'jax', where the arrays and the code do not tell.
         expect: 'fail' for a case that must fail, 'straight-through' for a backward that stands in for a derivative of zero.
         because: why; shown in the report. Whatever is declared needs a reason: this one, or its own.
-        detached: torch inputs whose gradient must be exactly zero, or None: names, or names with reasons.
+        detached: torch or JAX inputs whose gradient must be exactly zero, or None: names, or names with reasons.
         tolerates: contracts that may be broken, and reasons to be INCONCLUSIVE that are no fault: names, or names with reasons.
         nondeterministic: why the function returns another value on every call; that then counts as noise.
         name: of this declaration, where a target has several.

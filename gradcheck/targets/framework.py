@@ -15,8 +15,10 @@ from gradcheck.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-FRAMEWORKS = ("numpy", "torch")
-_KNOWN = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax"}
+FRAMEWORKS = ("numpy", "torch", "jax")
+_KNOWN = {"numpy": "numpy", "torch": "torch", **dict.fromkeys(("jax", "jaxlib", "equinox", "flax", "haiku"), "jax")}
+
+TAKEN = ("numpy", "jax")  # arrays of the one are taken by functions of the other
 
 
 class Kind(Enum):
@@ -68,21 +70,43 @@ def infer(target: Any, leaves: Iterable[Any]) -> str:
         InputError: where neither tells, or the two contradict each other.
     """
     given = of_arrays(leaves)
-    own = "torch" if kind_of(target) is not Kind.FUNCTION else None
-    if given and own and given != own:
-        raise InputError(f"the target is a torch {kind_of(target).value}, but the inputs are {given} arrays: give tensors")
-    for told in (given, own):
+    own = _of_class(target)
+    if given and own and given != own and (given, own) != TAKEN:
+        named = f"a torch {kind_of(target).value}" if own == "torch" else f"a jax {type(target).__name__}"
+        wanted = "tensors" if own == "torch" else "JAX arrays"
+        raise InputError(f"the target is {named}, but the inputs are {given} arrays: give {wanted}")
+    function = unwrapped(target)
+    if own is None and given == TAKEN[0] and _one(_named(function)) == TAKEN[1]:
+        return TAKEN[1]
+    for told in (own, given):
         if told:
             return told
-    function = unwrapped(target)
     for source in (_home, _annotated, _named, _imported):
-        found = {f for f in source(function) if f}
-        if len(found) == 1:
-            return str(found.pop())
+        found = _one(source(function))
+        if found:
+            return found
     raise InputError(
-        f"cannot tell whether {getattr(target, '__name__', target)!r} takes NumPy arrays or torch tensors: "
-        "say --framework numpy or --framework torch (framework= in Python)"
+        f"cannot tell whether {getattr(target, '__name__', target)!r} takes NumPy arrays, torch tensors or JAX arrays: "
+        f"say --framework {', '.join(FRAMEWORKS[:-1])} or {FRAMEWORKS[-1]} (framework= in Python)"
     )
+
+
+def _of_class(target: Any) -> str | None:
+    """What the target's own class tells: a module or Function of torch, a transformed function or a module of JAX."""
+    if kind_of(target) is not Kind.FUNCTION:
+        return "torch"
+    return "jax" if "jax" in {_root(cls.__module__) for cls in type(target).__mro__} else None
+
+
+def _one(found: Iterable[str | None]) -> str | None:
+    """The only framework among some; None where there are several, or none."""
+    known = {name for name in found if name}
+    return known.pop() if len(known) == 1 else None
+
+
+def is_of(leaf: Any, name: str) -> bool:
+    """Whether a leaf is of a class of a framework."""
+    return _root(type(leaf).__module__) == name
 
 
 def _root(module: str | None) -> str | None:

@@ -6,19 +6,23 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.targets.case import source_of
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.framework import Kind, is_of, kind_of
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 Place = tuple[str | None, int | None]  # file and line
+RULES = {"custom_vjp": "bwd", "custom_jvp": "jvp"}  # where JAX keeps what a derivative is computed by
 METHODS = ("backward", "vjp")  # that a Function computes its derivative by; the second is another name of the first
 
 
 def of_derivative(case: Case) -> Place:
-    """File and line of the hand-written derivative, or of an autograd.Function's backward; else the target's own."""
+    """File and line of the derivative by hand, of a Function's backward, or of a rule of JAX; else the target's own."""
     for claim in case.claims.values():
         return _definition(claim)
+    rule = getattr(case.fn, RULES.get(type(case.fn).__name__, ""), None) if is_of(case.fn, "jax") else None
+    if rule is not None and not str(getattr(rule, "__module__", "")).startswith("jax."):
+        return _definition(rule)
     return of_backward(case.fn) if kind_of(case.fn) is Kind.AUTOGRAD_FUNCTION else (case.file, case.line)
 
 

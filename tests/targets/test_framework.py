@@ -212,7 +212,7 @@ def test_where_the_code_names_none_the_modules_imports_tell(imports, framework):
     "source", ["def f(x): return x * x", BOTH + "def f(x): return x * x", BOTH + "def f(x): return np.sum(torch.exp(x))"]
 )
 def test_where_nothing_tells_or_both_are_meant_the_user_is_asked(source):
-    with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays or torch tensors: say --framework numpy"):
+    with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays, torch tensors or JAX arrays: say --fr"):
         infer(function(source), [])
 
 

@@ -1,0 +1,46 @@
+"""A function of JAX arrays through `jax.jit`, where it can be traced: an evaluation then costs microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradcheck.tracebacks import one_line
+
+LEAKED = "; the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
+Arrays = Sequence[Any]
+Function = Callable[[Arrays, Arrays], list[Any]]  # (arrays that move, arrays that stand still) -> arrays
+
+
+def said(error: Exception) -> str:
+    """What was raised, in a line; of a leaked tracer what to do about it."""
+    return one_line(error) + (LEAKED if isinstance(error, jax.errors.UnexpectedTracerError) else "")
+
+
+def compiled(jitted: Function, plain: Function) -> Function:
+    """A function compiled; or as it is, where it does not run under a trace but does without.
+
+    Args:
+        jitted: from which a trace is made; `plain` is the same without any `jit` of ours in it.
+    """
+    traced, plainly = jax.jit(jitted), list[bool]()
+
+    def run(moving: Arrays, still: Arrays) -> list[Any]:
+        if not plainly:
+            try:
+                return list(traced(moving, still))
+            except Exception:
+                found = eager(plain, moving, still)
+                plainly.append(True)
+                return found
+        return eager(plain, moving, still)
+
+    return run
+
+
+def eager(function: Function, moving: Arrays, still: Arrays) -> list[Any]:
+    """Call a function as it is, with arrays that it may donate."""
+    return list(function([jnp.array(x) for x in moving], [jnp.array(x, copy=True) for x in still]))
