@@ -149,6 +149,11 @@ def test_trees_of_inputs_are_drawn_and_written_down():
     assert dict(result.search.inputs)["params"].startswith("{'w': array([")
 
 
+def test_a_tensor_that_stays_is_written_down_with_the_framework_that_it_told():
+    shown = gradcheck.fuzz(lambda x, w: TiesTwice.apply(x * w), normal("batch", 3), torch.ones(3), seed=5).example
+    assert '        array([1.0, 1.0, 1.0], dtype="float32"),\n        framework="torch",\n' in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
