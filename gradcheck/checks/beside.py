@@ -113,8 +113,9 @@ def beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
 def _all_beside(bench: Bench, leaves: Sequence[Leaf], k: int) -> F64:
     """The same of all entries of some leaves."""
     point = bench.program.point.copy()
-    for leaf in leaves:
-        point[leaf.span] = beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)[leaf.span]
+    for leaf, unit in zip(leaves, partials.alike(bench.program, leaves), strict=True):
+        there = beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)[leaf.span]
+        point[leaf.span] += unit * (there - point[leaf.span])
     return point
 
 
@@ -214,10 +215,10 @@ def _between(bench: Bench, leaves: Sequence[Leaf], rows: Rows, cotangents: F64, 
     assert rows.claim is not None
     program = bench.program
     along = np.zeros((program.point.size, DIRECTIONS + 1))
-    for leaf in leaves:
+    for leaf, unit in zip(leaves, partials.alike(program, leaves), strict=True):
         x = program.point[leaf.span]
         tangents = [probes.dense(generator(0, "between", bench.label, leaf.path, k), x, program.eps) for k in range(DIRECTIONS)]
-        along[leaf.span] = np.stack([*tangents, probes.scales_of(x)], axis=1)
+        along[leaf.span] = unit * np.stack([*tangents, probes.scales_of(x)], axis=1)
     moved = np.any(along != 0, axis=1)
     along = along[moved]
     around = np.stack([claims.rows_of(rows.claim, p, cotangents)[:, moved] @ along for p in points])

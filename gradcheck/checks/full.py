@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,12 +32,15 @@ from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gradcheck.checks.bench import Bench
     from gradcheck.evidence.line import F64
 
 SHOWN = 64  # partial derivatives kept for -v
+PAIRED = 4  # leaves at kinks up to which each pair of them is looked at
 
 
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
@@ -156,21 +160,20 @@ def _between_leaves(bench: Bench, found: list[Compared], rows: Rows, cotangents:
     tied = [c for c in found if np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0))]
     if len(tied) < 2 or rows.claim is None:
         return found
-    wrong = _through_kink(bench, tied, rows)
-    if not np.any(wrong):
+    for group in (*(combinations(tied, 2) if len(tied) <= PAIRED else ()), tied):
+        wrong = _through_kink(bench, group, rows)
+        if np.any(wrong):
+            break
+    else:
         return found
-    for c in tuple(tied):
-        others = [other for other in tied if other is not c]
-        if len(others) > 1 and np.any(_through_kink(bench, others, rows)):
-            tied = others
-    places = np.flatnonzero(np.any(tied[0].seen == Reason.KINK_SUBGRADIENT, axis=0))[: beside.TWICE]
-    again = beside.tie_at(bench, [c.leaf for c in tied], rows, cotangents, places, known=True)
+    places = np.flatnonzero(np.any(group[0].seen == Reason.KINK_SUBGRADIENT, axis=0))[: beside.TWICE]
+    again = beside.tie_at(bench, [c.leaf for c in group], rows, cotangents, places, known=True)
     if again is not None:
         wrong &= again == 2
-    return [_outside(c, wrong) if any(c is other for other in tied) else c for c in found]
+    return [_outside(c, wrong) if any(c is other for other in group) else c for c in found]
 
 
-def _through_kink(bench: Bench, found: list[Compared], rows: Rows) -> NDArray[np.bool_]:
+def _through_kink(bench: Bench, found: Sequence[Compared], rows: Rows) -> NDArray[np.bool_]:
     """Whether each channel's claim is wrong along dense directions of some leaves, (C,)."""
     dense = partials.through_kink(bench.evaluator, bench.setting, [c.leaf for c in found], rows, bench.rtol(rows), bench.label)
     clean = ~np.any([np.any(c.code == 2, axis=1) for c in found], axis=0)  # else it may be other entries that these show

@@ -72,16 +72,22 @@ def through_kink(
     """Hold a claim against one-sided slopes along dense directions of some leaves, which see a tie counted twice."""
     program = evaluator.program
     along = np.zeros((program.point.size, KINKED + 1))
-    for leaf in leaves:
+    for leaf, unit in zip(leaves, alike(program, leaves), strict=True):
         x = program.point[leaf.span]
         tangents = [probes.dense(generator(0, "kink", label, leaf.path, k), x, program.eps) for k in range(KINKED)]
         tangents.append(probes.one_hot(x, program.eps))  # all entries alike: a tie stays one, and counts once
-        along[leaf.span] = np.stack(tangents, axis=1)
+        along[leaf.span] = np.stack([probes.exact(unit * u, x, program.eps) for u in tangents], axis=1)
     phis = [evaluator.line(u) for u in along.T]
     sheet = measure(leaves[0], phis, [setting] * len(phis), program.eps)
     size = np.abs(along)
     own, slip = claimed.own @ size, claimed.slip @ size
     return settle(sheet, Along(claimed.rows @ along, own, slip, np.abs(claimed.rows) @ size, many=True), rtol, demanded=False)
+
+
+def alike(program: Program, leaves: Sequence[Leaf]) -> list[float]:
+    """What displacements in each of some leaves are multiplied by, so that entries of all of them move by the same."""
+    scales = [probes.scale_of(program.point[leaf.span]) for leaf in leaves]
+    return [min(scales) / scale for scale in scales]
 
 
 def embedded(program: Program, leaf: Leaf, u: F64) -> F64:
