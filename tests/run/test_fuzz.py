@@ -126,6 +126,17 @@ def test_sizes_given_as_numbers_vary_where_the_function_takes_others():
     assert (result.verdict, result.search.rejected) == (Verdict.PASS, 0)
 
 
+def test_sizes_that_a_gradient_was_written_for_stay():
+    def valley(x):
+        return (x[1] - x[0] ** 2) ** 2
+
+    def gradient(x):
+        return np.array([-4 * x[0], 2.0]) * (x[1] - x[0] ** 2)
+
+    result = gradcheck.fuzz(valley, normal(2), gradient=gradient, framework="numpy", examples=15)
+    assert (result.verdict, result.search.rejected) == (Verdict.PASS, 0)
+
+
 def test_hand_written_gradients_of_numpy_code_are_searched_too():
     def loss(x, scale):
         return np.sum(np.abs(x)) * scale
