@@ -17,6 +17,7 @@ from gradcheck.evidence import probes
 if TYPE_CHECKING:
     from gradcheck.checks.bench import Bench
     from gradcheck.checks.sheet import Compared, Sheet
+    from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
 LOOKED_AT = 64  # lines; of more than that nothing is known
 
@@ -36,14 +37,26 @@ def seen_at_large(bench: Bench, sheet: Sheet, c: Compared) -> bool:
     sheet.bound[:, unknown] = np.where(c.code[:, unknown] == 2, np.inf, sheet.bound[:, unknown])
     for line in lines[:LOOKED_AT]:
         (unit,) = probes.exact(np.array([whole]), x[line : line + 1], bench.program.eps)
-        slope = careful(bench.evaluator.line_of_entry(sheet.leaf.start + int(line), float(unit)), sheet.settings[line])
+        phi, setting = bench.evaluator.line_of_entry(sheet.leaf.start + int(line), float(unit)), sheet.settings[line]
+        slope = careful(phi, setting)
         ratio, asked = units[line] / unit, flat[:, line]
         for name in ("value", "low", "high"):
             getattr(sheet, name)[asked, line] = getattr(slope, name)[asked] * ratio
-        for name in ("bound", "nearby"):
-            getattr(sheet, name)[asked, line] = getattr(slope, name)[asked] * abs(ratio)
+        bound = np.fmax(slope.bound, _bent(phi, setting, slope))
+        for name, size in (("bound", bound), ("nearby", slope.nearby)):
+            getattr(sheet, name)[asked, line] = size[asked] * abs(ratio)
         for channel in np.flatnonzero(asked):
             sheet.reason[channel, line] = slope.reason[channel]
             sheet.story[channel, line] = slope.story[channel].per(unit / units[line])
         sheet.refined[line] = True
     return bool(lines.size)
+
+
+def _bent(phi: Phi, setting: Setting, slope: Slope) -> F64:
+    """How far the slopes on both sides are apart at the finest step that an estimate rests on, (C,): finer ones saw nothing."""
+    bent = np.zeros(slope.value.shape)
+    for channel, story in enumerate(slope.story):
+        if story.plateau is not None and np.isnan(slope.low[channel]):
+            step = story.plateau[1]
+            bent[channel] = abs(setting.contract(phi(step) + phi(-step) - 2 * setting.base)[channel]) / step
+    return bent

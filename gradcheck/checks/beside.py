@@ -19,6 +19,8 @@ from gradcheck.results import Reason
 from gradcheck.seeds import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gradcheck.backends.program import Leaf
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 AWAY = 2.0**-8  # of an entry's scale: far enough for many steps that are finer still, and for it to keep that scale
 LOOKED_AT = 16  # entries at kinks that are looked at from beside
 TWICE = 2  # points, on either side, at which a claim must be right
-SAMPLES = 16  # points around a tie whose gradients say what a subgradient may be
+SAMPLES = 32  # points around a tie whose gradients say what a subgradient may be
 DIRECTIONS = 3  # in which they are compared
 COLUMNS = ("claim", "value", "bound", "rounding", "scale")  # of the sides: what is in units of a line
 STEPS = 2.0 ** -np.arange(10, 23, 4)  # at which changes are added up
@@ -59,7 +61,11 @@ def ties(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
         return c
     urgency = np.where(wrong, c.sides.apart / np.maximum(c.sides.allowed, 1e-300), 0.0)
     places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:TWICE]
-    again = tie_at(bench, c.leaf, rows, cotangents, places, known=bool(np.any(c.seen[wrong] == Reason.OUTSIDE_KINK)))
+    known = bool(np.any(c.seen[wrong] == Reason.OUTSIDE_KINK))
+    again = tie_at(bench, [c.leaf], rows, cotangents, places, known=known)
+    others = _leaves_with(bench, c.leaf, int(places[0])) if again is None else []
+    if others:
+        again = tie_at(bench, [c.leaf, *others], rows, cotangents, places, known=known)
     if again is None:
         return c
     seen = c.seen.copy()
@@ -67,22 +73,31 @@ def ties(bench: Bench, c: Compared, rows: Rows, cotangents: F64) -> Compared:
     return replace(c, code=np.where(wrong, again[:, None], c.code).astype(np.int8), seen=seen)
 
 
+def _leaves_with(bench: Bench, leaf: Leaf, place: int) -> list[Leaf]:
+    """The other leaves in which there is an entry equal to one of a leaf."""
+    point = bench.program.point
+    return [other for other in bench.leaves if other is not leaf and np.any(point[other.span] == point[leaf.start + place])]
+
+
 def tie_at(
-    bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, places: NDArray[np.intp], *, known: bool
+    bench: Bench, leaves: Sequence[Leaf], rows: Rows, cotangents: F64, places: NDArray[np.intp], *, known: bool
 ) -> NDArray[np.int8] | None:
     """Judge a claim at a tie, channel by channel, (C,); None where there is none, or the claim is wrong beside it too.
 
     At a tie the slopes along two directions do not add up, if it is not known for a kink already. The claim must be right
     beside this point, and along some directions lie between those found around it; at a known kink without a doubt.
+
+    Args:
+        leaves: whose entries may be tied.
+        places: of the first of them, at which the claim is judged beside the tie.
     """
-    if not known and not _do_not_add_up(bench, leaf, int(places[0])):
+    if not known and not _do_not_add_up(bench, leaves, int(places[0])):
         return None
-    everywhere = np.arange(leaf.entries * leaf.width)
-    points = [beside(bench, leaf, everywhere, k) for k in range(SAMPLES)]
-    judged = [_judged(bench, leaf, rows, cotangents, places, point) for point in points[:TWICE]]
+    points = [_all_beside(bench, leaves, k) for k in range(SAMPLES)]
+    judged = [_judged(bench, leaves[0], rows, cotangents, places, point) for point in points[:TWICE]]
     if any(j is None or np.any(j.code == 2) for j in judged):
         return None
-    found = _between(bench, leaf, rows, cotangents, points)
+    found = _between(bench, leaves, rows, cotangents, points)
     return np.where(found == 1, 2, found).astype(np.int8) if known else found
 
 
@@ -92,6 +107,15 @@ def beside(bench: Bench, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
     rng = generator(0, "beside", bench.label, leaf.path, k // 2)
     jitter = (-1.0) ** k * rng.choice([-1.0, 1.0], places.size) * rng.uniform(0.5, 1.0, places.size)
     point[leaf.start + places] += AWAY * probes.scales_of(x)[places] * jitter
+    return point
+
+
+def _all_beside(bench: Bench, leaves: Sequence[Leaf], k: int) -> F64:
+    """The same of all entries of some leaves."""
+    point = bench.program.point.copy()
+    for leaf, unit in zip(leaves, partials.alike(bench.program, leaves), strict=True):
+        there = beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)[leaf.span]
+        point[leaf.span] += unit * (there - point[leaf.span])
     return point
 
 
@@ -141,27 +165,35 @@ def _with(bench: Bench, c: Compared, places: NDArray[np.intp], other: Compared) 
     return replace(c, code=code, seen=seen, sides=replace(c.sides, **columns), story=None)
 
 
-def _do_not_add_up(bench: Bench, leaf: Leaf, place: int) -> bool:
+def _do_not_add_up(bench: Bench, leaves: Sequence[Leaf], place: int) -> bool:
     """Whether changes along an entry's direction, either way, and along a random one do not add up to that along their sum.
 
     The random one moves the entries that equal it, where there are any: these it may be tied with. Of a differentiable function
     what is missing falls with the square of the step, else with the step itself.
+
+    Args:
+        place: of the entry, in the first leaf.
     """
-    program, x = bench.program, bench.program.point[leaf.span]
-    one, tied = np.zeros(x.size), x == x[place]
-    one[place] = 4 * partials.displacements(program, leaf)[place]
+    program, at = bench.program, leaves[0].start + place
+    one, tied = np.zeros(program.point.size), np.zeros(program.point.size, dtype=bool)
+    one[at] = 4 * partials.displacements(program, leaves[0])[place]
+    for leaf in leaves:
+        tied[leaf.span] = program.point[leaf.span] == program.point[at]
     for k in range(DIRECTIONS):
-        other = probes.dense(generator(0, "adds up", bench.label, leaf.path, k), x, program.eps)
+        other = np.zeros(program.point.size)
+        for leaf in leaves:
+            rng = generator(0, "adds up", bench.label, leaf.path, k)
+            other[leaf.span] = probes.dense(rng, program.point[leaf.span], program.eps)
         if np.sum(tied) > 1:
             other[~tied] = 0.0
-        if any(_falls_with_the_step(bench, leaf, u, other) for u in (one, -one)):
+        if any(_falls_with_the_step(bench, u, other) for u in (one, -one)):
             return True
     return False
 
 
-def _falls_with_the_step(bench: Bench, leaf: Leaf, u: F64, w: F64) -> bool:
+def _falls_with_the_step(bench: Bench, u: F64, w: F64) -> bool:
     """Whether what is missing of additivity, at the finest steps where it shows, shrinks no faster than they do."""
-    setting, lines = bench.setting, [bench.evaluator.line(partials.embedded(bench.program, leaf, v)) for v in (u, w, u + w)]
+    setting, lines = bench.setting, [bench.evaluator.line(v) for v in (u, w, u + w)]
     noise = SUMS * setting.slack * setting.combined(np.maximum(setting.deviation, setting.rounding(setting.base)))
     missing, size = [], []
     with np.errstate(all="ignore"):
@@ -175,22 +207,25 @@ def _falls_with_the_step(bench: Bench, leaf: Leaf, u: F64, w: F64) -> bool:
     return any(at.size and clear[at[0], c] and ratio[at[0], c] > SLOWLY for c, at in enumerate(finest))
 
 
-def _between(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64, points: list[F64]) -> NDArray[np.int8]:
+def _between(bench: Bench, leaves: Sequence[Leaf], rows: Rows, cotangents: F64, points: list[F64]) -> NDArray[np.int8]:
     """Whether each channel's claim lies between those at points around, (C,): 0 it does, 2 it is far outside, 1 neither.
 
     Along some directions and along all entries alike; far is by more than these claims differ among themselves.
     """
     assert rows.claim is not None
-    x = bench.program.point[leaf.span]
-    tangents = [
-        probes.dense(generator(0, "between", bench.label, leaf.path, k), x, bench.program.eps) for k in range(DIRECTIONS)
-    ]
-    along = np.stack([*tangents, probes.scales_of(x)], axis=1)
-    around = np.stack([claims.rows_of(rows.claim, p, cotangents)[:, leaf.span] @ along for p in points])
+    program = bench.program
+    along = np.zeros((program.point.size, DIRECTIONS + 1))
+    for leaf, unit in zip(leaves, partials.alike(program, leaves), strict=True):
+        x = program.point[leaf.span]
+        tangents = [probes.dense(generator(0, "between", bench.label, leaf.path, k), x, program.eps) for k in range(DIRECTIONS)]
+        along[leaf.span] = unit * np.stack([*tangents, probes.scales_of(x)], axis=1)
+    moved = np.any(along != 0, axis=1)
+    along = along[moved]
+    around = np.stack([claims.rows_of(rows.claim, p, cotangents)[:, moved] @ along for p in points])
     low, high = np.min(around, axis=0), np.max(around, axis=0)
-    claim = rows.rows[:, leaf.span] @ along
+    claim = rows.rows[:, moved] @ along
     # its rounding alone: jitter around a kink takes its jump for conditioning
-    reach = WITHIN * (np.abs(low) + np.abs(high)) + rows.slip[:, leaf.span] @ np.abs(along)
+    reach = WITHIN * (np.abs(low) + np.abs(high)) + rows.slip[:, moved] @ np.abs(along)
     outside = np.maximum(low - claim, claim - high)
     code = np.where(outside <= reach, 0, np.where(outside <= reach + (high - low), 1, 2))
     return np.asarray(np.max(code, axis=1), dtype=np.int8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +32,15 @@ from gradcheck.seeds import generator
 from gradcheck.verdict.compare import ROUNDING, default_rtol, flat_here
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from gradcheck.checks.bench import Bench
     from gradcheck.evidence.line import F64
 
 SHOWN = 64  # partial derivatives kept for -v
+PAIRED = 4  # leaves at kinks up to which each pair of them is looked at
 
 
 def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
@@ -79,6 +85,7 @@ def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: 
         fine = claims.jittered(fine, program, cotangents)
     found = [_settled(bench, s, fine, rtol) for s in sheets]
     found = [_not_smooth(bench, s, _numbers_only(bench, s, c), fine, cotangents) for s, c in zip(sheets, found, strict=True)]
+    found = _between_leaves(bench, found, fine, cotangents)
     return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
 
 
@@ -148,12 +155,40 @@ def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
     """Look along dense directions through a kink, which see a gradient that counts a tie twice; single entries do not."""
     if not np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)):
         return c
-    dense = partials.through_kink(bench.evaluator, bench.setting, c.leaf, rows, bench.rtol(rows), bench.label)
-    clean = ~np.any(c.code == 2, axis=1, keepdims=True)  # else it may be the other entries that the directions show
-    wrong = clean & np.any(dense.code == 2, axis=1, keepdims=True) & (c.seen == Reason.KINK_SUBGRADIENT)
+    return _outside(c, _through_kink(bench, [c], rows))
+
+
+def _between_leaves(bench: Bench, found: list[Compared], rows: Rows, cotangents: F64) -> list[Compared]:
+    """The same along directions of several leaves: entries of two inputs may be tied, too."""
+    tied = [c for c in found if np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0))]
+    if len(tied) < 2 or rows.claim is None:
+        return found
+    for group in (*(combinations(tied, 2) if len(tied) <= PAIRED else ()), tied):
+        wrong = _through_kink(bench, group, rows)
+        if np.any(wrong):
+            break
+    else:
+        return found
+    places = np.flatnonzero(np.any(group[0].seen == Reason.KINK_SUBGRADIENT, axis=0))[: beside.TWICE]
+    again = beside.tie_at(bench, [c.leaf for c in group], rows, cotangents, places, known=True)
+    if again is not None:
+        wrong &= again == 2
+    return [_outside(c, wrong) if any(c is other for other in group) else c for c in found]
+
+
+def _through_kink(bench: Bench, found: Sequence[Compared], rows: Rows) -> NDArray[np.bool_]:
+    """Whether each channel's claim is wrong along dense directions of some leaves, (C,)."""
+    dense = partials.through_kink(bench.evaluator, bench.setting, [c.leaf for c in found], rows, bench.rtol(rows), bench.label)
+    clean = ~np.any([np.any(c.code == 2, axis=1) for c in found], axis=0)  # else it may be other entries that these show
+    return np.asarray(clean & np.any(dense.code == 2, axis=1))
+
+
+def _outside(c: Compared, wrong: NDArray[np.bool_]) -> Compared:
+    """Let a leaf's entries at a kink be wrong in some channels."""
+    at = wrong[:, None] & (c.seen == Reason.KINK_SUBGRADIENT)
     seen = c.seen.copy()
-    seen[wrong] = Reason.OUTSIDE_KINK
-    return replace(c, code=np.where(wrong, 2, c.code).astype(np.int8), seen=seen)
+    seen[at] = Reason.OUTSIDE_KINK
+    return replace(c, code=np.where(at, 2, c.code).astype(np.int8), seen=seen)
 
 
 def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows | None:

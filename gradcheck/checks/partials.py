@@ -16,10 +16,13 @@ from gradcheck.seeds import generator
 from gradcheck.verdict.compare import judge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradcheck.checks.evaluator import Evaluator
 
 OWN_CHANNELS = 16  # up to so many outputs each is looked at by itself, beyond through random combinations
 COMBINATIONS = 4
+KINKED = 3  # random directions through a kink
 
 
 def channels_for(evaluator: Evaluator, setting: Setting, label: str) -> F64 | None:
@@ -63,18 +66,28 @@ def along_entries(program: Program, leaf: Leaf, claimed: Rows) -> Along:
     return Along(value, claimed.own[part] * size, claimed.slip[part] * size, np.abs(value), many=False)
 
 
-def through_kink(evaluator: Evaluator, setting: Setting, leaf: Leaf, claimed: Rows, rtol: float, label: object) -> Compared:
-    """Hold a claim against one-sided slopes along dense directions of a leaf, which see a tie counted twice."""
+def through_kink(
+    evaluator: Evaluator, setting: Setting, leaves: Sequence[Leaf], claimed: Rows, rtol: float, label: object
+) -> Compared:
+    """Hold a claim against one-sided slopes along dense directions of some leaves, which see a tie counted twice."""
     program = evaluator.program
-    x = program.point[leaf.span]
-    tangents = [probes.dense(generator(0, "kink", label, leaf.path, k), x, program.eps) for k in range(3)]
-    tangents.append(probes.one_hot(x, program.eps))  # all entries alike: a tie stays one, and counts once
-    phis = [evaluator.line(embedded(program, leaf, u)) for u in tangents]
-    sheet = measure(leaf, phis, [setting] * len(phis), program.eps)
-    along = np.stack(tangents, axis=1)
-    rows, size = claimed.rows[:, leaf.span], np.abs(along)
-    own, slip = claimed.own[:, leaf.span] @ size, claimed.slip[:, leaf.span] @ size
-    return settle(sheet, Along(rows @ along, own, slip, np.abs(rows) @ size, many=True), rtol, demanded=False)
+    along = np.zeros((program.point.size, KINKED + 1))
+    for leaf, unit in zip(leaves, alike(program, leaves), strict=True):
+        x = program.point[leaf.span]
+        tangents = [probes.dense(generator(0, "kink", label, leaf.path, k), x, program.eps) for k in range(KINKED)]
+        tangents.append(probes.one_hot(x, program.eps))  # all entries alike: a tie stays one, and counts once
+        along[leaf.span] = np.stack([probes.exact(unit * u, x, program.eps) for u in tangents], axis=1)
+    phis = [evaluator.line(u) for u in along.T]
+    sheet = measure(leaves[0], phis, [setting] * len(phis), program.eps)
+    size = np.abs(along)
+    own, slip = claimed.own @ size, claimed.slip @ size
+    return settle(sheet, Along(claimed.rows @ along, own, slip, np.abs(claimed.rows) @ size, many=True), rtol, demanded=False)
+
+
+def alike(program: Program, leaves: Sequence[Leaf]) -> list[float]:
+    """What displacements in each of some leaves are multiplied by, so that entries of all of them move by the same."""
+    scales = [probes.scale_of(program.point[leaf.span]) for leaf in leaves]
+    return [min(scales) / scale for scale in scales]
 
 
 def embedded(program: Program, leaf: Leaf, u: F64) -> F64:

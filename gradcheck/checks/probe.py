@@ -161,7 +161,7 @@ def _beside_kinks(bench: Bench, rows: Rows, found: Compared, part: Part, cotange
     leaf, last = found.leaf, (found, rows, part)
     if not np.any((found.seen == Reason.KINK_SUBGRADIENT) & (found.code == 0)):
         return last
-    dense = partials.through_kink(bench.evaluator, bench.setting, leaf, rows, bench.rtol(rows), bench.label)
+    dense = partials.through_kink(bench.evaluator, bench.setting, [leaf], rows, bench.rtol(rows), bench.label)
     if np.any(dense.code == 2):
         return dense, rows, part
     for k in range(beside.TWICE):
@@ -189,7 +189,7 @@ def _unless_tied(bench: Bench, rows: Rows, wrong: Compared, cotangents: F64) -> 
     x = bench.program.point[wrong.leaf.span]
     place = wrong.at[0] if wrong.at is not None else _most_tied(x)
     known = bool(np.any(wrong.seen[bad] == Reason.OUTSIDE_KINK))
-    tied = beside.tie_at(bench, wrong.leaf, rows, cotangents, np.array([place]), known=known)
+    tied = beside.tie_at(bench, [wrong.leaf], rows, cotangents, np.array([place]), known=known)
     if tied is None or np.max(tied) == 2:
         return wrong
     seen = wrong.seen.copy()

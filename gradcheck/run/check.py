@@ -165,13 +165,19 @@ def assert_gradients(fn: Callable[..., Any], *inputs: Any, drawn: bool = False, 
     """
     __tracebackhide__ = True
     result = check(fn, *inputs, **arguments)
-    if drawn and result.reason is Reason.TARGET_RAISED:
-        from hypothesis import reject
-
-        reject()
+    if drawn:
+        discard_rejected(result)
     if not (result.ok or (drawn and result.outcome is Verdict.INCONCLUSIVE)):
         raise GradientError(f"\n{result}", result)
     return result
+
+
+def discard_rejected(result: CheckResult) -> None:
+    """Have Hypothesis discard an example that the target itself raised on."""
+    if result.reason is Reason.TARGET_RAISED:
+        from hypothesis import reject
+
+        reject()
 
 
 def title_of(fn: Any) -> str:

@@ -35,6 +35,7 @@ class Gradcheck:
             *target_and_inputs: the function or module, and its inputs.
             **arguments: those of `gradcheck.check`, and `strict`: whether INCONCLUSIVE fails. What is not given here comes
                 from the markers, the command line and the ini file, in this order; the seed's numbers derive from the test.
+                And `drawn`, as for `gradcheck.assert_gradients`.
 
         Returns:
             The result, where it is ok, or INCONCLUSIVE with a warning.
@@ -48,10 +49,10 @@ class Gradcheck:
 
         item = self._config.stash[CURRENT]
         chosen = {**marker.chosen(item), **arguments}
-        strict = chosen.pop("strict")
+        strict, drawn = chosen.pop("strict"), chosen.pop("drawn", False)
         try:
-            result = _checked(item, target_and_inputs, chosen)
-            outcome.judge(result, strict=strict, warn=_warner(item, result.case))
+            result = _checked(item, target_and_inputs, chosen, drawn=drawn)
+            outcome.judge(result, strict=strict and not drawn, warn=_silent if drawn else _warner(item, result.case))
         except GradcheckError as error:
             raise error.with_traceback(None) from None
         return result
@@ -69,9 +70,9 @@ class Gradcheck:
         return getattr(gradcheck, name)
 
 
-def _checked(item: pytest.Item, given: tuple[Any, ...], arguments: dict[str, Any]) -> CheckResult:
+def _checked(item: pytest.Item, given: tuple[Any, ...], arguments: dict[str, Any], *, drawn: bool) -> CheckResult:
     from gradcheck.errors import UsageError
-    from gradcheck.run.check import check, title_of
+    from gradcheck.run.check import check, discard_rejected, title_of
 
     if not given and "fn" not in arguments:
         raise UsageError("gradcheck() was given nothing to check: expected a target and its inputs, as in\n" + EXAMPLE)
@@ -79,21 +80,27 @@ def _checked(item: pytest.Item, given: tuple[Any, ...], arguments: dict[str, Any
     title = arguments.pop("name", None) or title_of(target).rpartition("<locals>.")[2]
     around = _surroundings()
     found = check(*given, name=f"{item.nodeid}: {title}", **arguments)
+    if drawn:
+        discard_rejected(found)
     found = replace(
         found,
         target=title,
         notes=(*found.notes, *(around if found.framework == "torch" else ())),
         replay=settings.replay(item.config, item.nodeid, found.seed),
     )
-    return gathered.record(item, found)
+    return gathered.record(item, found, drawn=drawn)
 
 
 def _warner(item: pytest.Item, case: str) -> Callable[[Warning], object]:
     """Warns at the call in the test, once for all examples of a Hypothesis test."""
     known = item.stash.setdefault(WARNED, set())
-    warn = (lambda _: None) if case in known else functools.partial(warnings.warn, stacklevel=3)
+    warn = _silent if case in known else functools.partial(warnings.warn, stacklevel=3)
     known.add(case)
     return warn
+
+
+def _silent(_: Warning) -> None:
+    """Warns of nothing."""
 
 
 def _surroundings() -> tuple[str, ...]:

@@ -57,11 +57,15 @@ def begin(item: pytest.Item) -> None:
     item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith(PREFIX)]
 
 
-def record(item: pytest.Item, result: CheckResult) -> CheckResult:
-    """Keep a result with its test; one of the same name gets a number, or joins it in a test of many examples."""
+def record(item: pytest.Item, result: CheckResult, *, drawn: bool = False) -> CheckResult:
+    """Keep a result with its test; one of the same name gets a number, or joins it in a test of many examples.
+
+    Args:
+        drawn: whether examples that are INCONCLUSIVE do not count beside others.
+    """
     known = item.stash[OF_ITEM]
     if result.case in known and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-        known[result.case] = _joined(known[result.case], result)
+        known[result.case] = _joined(known[result.case], result, drawn=drawn)
         return result
     number = sum(name.partition(" #")[0] == result.case for name in known)
     result = replace(result, case=f"{result.case} #{number + 1}" if number else result.case)
@@ -69,11 +73,12 @@ def record(item: pytest.Item, result: CheckResult) -> CheckResult:
     return result
 
 
-def _joined(before: CheckResult, now: CheckResult) -> CheckResult:
+def _joined(before: CheckResult, now: CheckResult, *, drawn: bool) -> CheckResult:
     """The worse of two results of the same check; of two that fail the later, which is the smaller example."""
     from gradcheck.results import SEVERITY, Verdict
 
-    places = SEVERITY.index(before.outcome), SEVERITY.index(now.outcome)
+    order = (*(v for v in SEVERITY if v is not Verdict.INCONCLUSIVE), Verdict.INCONCLUSIVE) if drawn else SEVERITY
+    places = order.index(before.outcome), order.index(now.outcome)
     duller = now.outcome is not Verdict.PASS or not before.resolution >= now.resolution
     worse = now if places[1] < places[0] or (places[0] == places[1] and duller) else before
     return replace(worse, evaluations=before.evaluations + now.evaluations, seconds=before.seconds + now.seconds)

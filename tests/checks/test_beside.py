@@ -80,3 +80,47 @@ def test_pytorchs_conventions_pass_at_kinks(name, mode):
     x = torch.tensor([0.0, 1.0, -1.0, 0.25], dtype=torch.float64)
     result = gradcheck.check(functions[name], x, mode=mode)
     assert (result.verdict, result.reason) == (Verdict.PASS, Reason.KINK_SUBGRADIENT), str(result)
+
+
+class Larger(torch.autograd.Function):
+    """The larger of two, each of which gets all of the gradient where they are equal."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return torch.maximum(a, b)
+
+    @staticmethod
+    def backward(ctx, g):
+        a, b = ctx.saved_tensors
+        return g * (a >= b), g * (b >= a)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("at", [1.0, 0.0])
+def test_a_tie_of_two_inputs_that_counts_twice_is_wrong(at, dtype):
+    a, b, c = (torch.tensor(v, dtype=dtype) for v in ([at, 2.0], [at, 3.0], [0.0, 1.0]))
+    assert gradcheck.check(Larger, a, b).reason is Reason.OUTSIDE_KINK
+    found = gradcheck.check(lambda a, b, c: (Larger.apply(a, b) + torch.relu(c)).sum(), a, b, c, name="target").comparisons
+    assert [line.verdict for line in found] == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
+
+
+BETWEEN_INPUTS = {
+    "maximum": torch.maximum,
+    "where": lambda a, b: torch.where(a > b, a, b),
+    "sort": lambda a, b: torch.cat([a, b]).sort().values,
+    "distance": lambda a, b: (a - b).abs(),
+    "difference": lambda a, b: (torch.relu(a - 1) - torch.relu(b - 1)).sum(),
+    "median": lambda a, b, c: torch.stack([a, b, c]).median(0).values,
+    "clamp": torch.clamp,
+    "bounded": lambda a, b, c: torch.minimum(torch.maximum(a, b), c),
+}
+
+
+@pytest.mark.parametrize("scale", [2.0, 50.0])
+@pytest.mark.parametrize("name", BETWEEN_INPUTS)
+def test_pytorchs_conventions_are_not_called_wrong_at_ties_of_several_inputs(name, scale):
+    count = 3 if name in ("median", "clamp", "bounded") else 2
+    inputs = [torch.tensor([1.0, other], dtype=torch.float64) for other in (scale, 2.0, 2.0)[:count]]
+    result = gradcheck.check(BETWEEN_INPUTS[name], *inputs, name=name)
+    assert result.verdict is not Verdict.FAIL, str(result)

@@ -204,6 +204,28 @@ def test_undecided(gradcheck, n):
     done.stdout.fnmatch_lines(["*n=3,*", "2 passed, 1 failed, 1 inconclusive; *"])
 
 
+def test_drawn_examples_that_are_no_good_input_do_not_count(project, write_tests):
+    write_tests("""
+from hypothesis import given, settings
+from gradcheck import strategies
+
+drawn = given(strategies.arrays(normal("batch", 2), framework="torch"))
+
+@settings(deadline=None, max_examples=20)
+@drawn
+def test_right(gradcheck, x):
+    gradcheck(lambda x: Square.apply(x).amax(0), x, drawn=True)
+
+@settings(deadline=None, max_examples=20)
+@drawn
+def test_wrong(gradcheck, x):
+    gradcheck(Wrong, x, drawn=True)
+""")
+    done = project.runpytest("-p", "no:cacheprovider", "--gradcheck-strict")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*GradientError: FAIL: *", "1 passed, 1 failed; *"])
+
+
 def test_calls_of_one_test_are_told_apart(project, write_tests):
     write_tests("""
 def test_many(gradcheck):

@@ -126,6 +126,17 @@ def test_sizes_given_as_numbers_vary_where_the_function_takes_others():
     assert (result.verdict, result.search.rejected) == (Verdict.PASS, 0)
 
 
+def test_sizes_that_a_gradient_was_written_for_stay():
+    def valley(x):
+        return (x[1] - x[0] ** 2) ** 2
+
+    def gradient(x):
+        return np.array([-4 * x[0], 2.0]) * (x[1] - x[0] ** 2)
+
+    result = gradcheck.fuzz(valley, normal(2), gradient=gradient, framework="numpy", examples=15)
+    assert (result.verdict, result.search.rejected) == (Verdict.PASS, 0)
+
+
 def test_hand_written_gradients_of_numpy_code_are_searched_too():
     def loss(x, scale):
         return np.sum(np.abs(x)) * scale
@@ -147,6 +158,11 @@ def test_trees_of_inputs_are_drawn_and_written_down():
     result = gradcheck.fuzz(loss, {"w": normal("n")}, normal("n"), seed=3)
     assert result.verdict is Verdict.FAIL
     assert dict(result.search.inputs)["params"].startswith("{'w': array([")
+
+
+def test_a_tensor_that_stays_is_written_down_with_the_framework_that_it_told():
+    shown = gradcheck.fuzz(lambda x, w: TiesTwice.apply(x * w), normal("batch", 3), torch.ones(3), seed=5).example
+    assert '        array([1.0, 1.0, 1.0], dtype="float32"),\n        framework="torch",\n' in shown
 
 
 @pytest.mark.parametrize(

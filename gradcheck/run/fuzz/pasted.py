@@ -16,6 +16,7 @@ from gradcheck.options import Options
 from gradcheck.run.one import constructed
 from gradcheck.targets import discover
 from gradcheck.targets.draws import has_specs, named_sizes
+from gradcheck.targets.framework import of_arrays
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs import Spec
 from gradcheck.targets.strategies.arrays import literal
@@ -146,7 +147,7 @@ def _choices(words: Words, case: Case, example: Example, options: Options) -> li
     given = {
         "init": case.init if case.init is None else dict(case.init),
         "wrt": wrt,
-        "framework": case.framework,
+        "framework": case.framework or of_arrays(leaf for value in case.values for leaf in flatten(value).leaves),
         "dtype": example.dtype if constructed(case) else None,
         "seed": options.seed or None,
     }

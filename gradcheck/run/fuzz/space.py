@@ -116,15 +116,16 @@ def space_of(case: Case, options: Options, framework: str, command: str | None) 
 
 
 def _kept(case: Case, options: Options) -> frozenset[int]:
-    """The sizes, given as numbers, in whose place the function takes none of a few others."""
+    """The sizes, given as numbers, in whose place the function, or its derivative by hand, takes none of a few others."""
     numbers = numbers_in(case)
     declared = {LITERAL.format(k): (k, k) for k in numbers}
     named, options = with_names(case), replace(options, contracts=False, trials=1)
+    refusals = (*REJECTED, *([Reason.BAD_CLAIM] if case.claims else []))
 
     def rejects(**other: tuple[int, int]) -> bool:
         chosen = replace(options, dims={**options.dims, **declared, **other})
         found = check_case(replace(named, options={}), chosen)
-        return found.verdict is Verdict.ERROR and found.reason in REJECTED
+        return found.verdict is Verdict.ERROR and found.reason in refusals
 
     if rejects():
         return frozenset()
