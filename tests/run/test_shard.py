@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.errors import UsageError
-from gradcheck.results import CheckResult, Reason, RunResult, Shard, Verdict
+from gradcheck.results import CheckResult, LayerResult, Reason, RunResult, Shard, Verdict
 from gradcheck.run import shard
 from gradcheck.targets.case import Case
 
@@ -158,3 +158,11 @@ def test_merge_says_what_it_cannot_read(tmp_path):
     assert merge("nowhere.json").stderr == f"gradcheck: {said}\n"
     done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "nowhere" / "whole.json")
     assert (done.exit_code, "cannot write" in done.stderr) == (2, True)
+
+
+def test_parts_that_cannot_be_rendered_are_one_message(tmp_path):
+    lost = (LayerResult("blocks.0", "Block", 1),)  # without what holds it
+    odd = replace(ONE, results=(replace(ONE.results[0], layers=lost), *ONE.results[1:]))
+    done = merge(*write(tmp_path, odd, TWO), "-q", "--html", tmp_path / "whole.html")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "1.json cannot be rendered (KeyError: 'blocks'): was it changed by hand?" in done.stderr
