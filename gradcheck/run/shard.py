@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -105,12 +106,14 @@ def _each_once(names: Sequence[str], shards: Sequence[Shard]) -> None:
 
 
 def _whole(name: str, run: RunResult, shard: Shard) -> None:
-    """Refuse a part that holds fewer cases than its own, or others."""
+    """Refuse a part that holds fewer cases than its own, others, or one twice."""
     own = [case for case in shard.cases if of(case, shard.total) == shard.index]
-    found = {result.case for result in run.results if result.reason is not Reason.STALE_BASELINE}
+    found = Counter(result.case for result in run.results if result.reason is not Reason.STALE_BASELINE)
     if lost := [case for case in own if case not in found]:
         raise UsageError(f"{name} lacks {_listed(lost)}: was it interrupted, or ended by --fail-fast? Run that shard again")
-    if strange := sorted(found - {*own}):
+    if twice := [case for case, count in found.items() if count > 1]:
+        raise UsageError(f"{name} holds {_listed(twice)} twice: was it changed by hand? Run that shard again")
+    if strange := sorted({*found} - {*own}):
         raise UsageError(f"{name} holds {_listed(strange)}, which is no case of shard {shard.index}/{shard.total}")
 
 

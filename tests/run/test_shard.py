@@ -99,6 +99,7 @@ ONE, TWO = part(1), part(2)
         ([ONE, replace(TWO, results=TWO.results[:-1])], f"2.json lacks {TWO.results[-1].case}: was it interrupted"),
         ([ONE, replace(TWO, results=())], "and 8 more: was it interrupted, or ended by --fail-fast?"),
         ([ONE, replace(TWO, results=(*TWO.results, ONE.results[0]))], "which is no case of shard 2/2"),
+        ([ONE, replace(TWO, results=(*TWO.results, TWO.results[0]))], f"2.json holds {TWO.results[0].case} twice"),
     ],
 )
 def test_what_is_not_the_whole_of_one_run_is_refused(runs, said):
