@@ -82,6 +82,21 @@ def test_what_differs_between_machines_is_told_and_what_a_baseline_misses_is_kep
 ONE, TWO = part(1), part(2)
 
 
+def test_files_of_another_checkout_are_named_as_in_the_first():
+    parts = [replace(part(index), root=f"/runner{index}/repo") for index in (1, 2)]
+    files = {"file": "/runner2/repo/layers.py", "claim_file": "/elsewhere/lib.py"}
+    inside = LayerResult("", "Net", 1, file="/runner2/repo/net.py")
+    there = tuple(replace(result, **files, layers=(inside,)) for result in parts[1].results)
+    whole = merged(parts[0], replace(parts[1], results=there))
+    found = next(r for r in whole.results if r.case == there[0].case)
+    assert whole.root == "/runner1/repo"
+    assert (found.file, found.claim_file, found.layers[0].file) == (
+        "/runner1/repo/layers.py",
+        "/elsewhere/lib.py",
+        "/runner1/repo/net.py",
+    )
+
+
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
