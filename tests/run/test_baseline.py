@@ -125,7 +125,7 @@ def test_an_update_keeps_the_reasons_of_what_stays_and_forgets_what_is_gone(proj
         (None, "cannot read the baseline known.json: No such file or directory; --update-baseline writes one"),
         ("{", "the baseline known.json is no JSON"),
         ("[]", "known.json is no baseline: expected 'gradcheck_baseline': 1"),
-        ('{"gradcheck_baseline": 2, "known": []}', "known.json is of version 2: expected 'gradcheck_baseline': 1"),
+        ('{"gradcheck_baseline": 2, "known": []}', "known.json is of version 2: expected 'gradcheck_baseline': 1; move it away"),
         ('{"gradcheck_baseline": true, "known": []}', "known.json is of version True"),
         ('{"gradcheck_baseline": 1}', "expected 'gradcheck_baseline' and a list 'known'"),
         ('{"gradcheck_baseline": 1, "known": {}}', "expected 'gradcheck_baseline' and a list 'known'"),
