@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from gradcheck.results import RunResult
 
 
+def ready(files: Mapping[str, str]) -> Mapping[str, str]:
+    """The same paths; what cannot be written is told before anything is run.
+
+    Raises:
+        UsageError: for the first of them.
+    """
+    from gradcheck.report.files import ready
+
+    for path in files.values():
+        if path != "-":
+            ready(path)
+    return files
+
+
 def report(run: RunResult, shown: Shown, files: Mapping[str, str], *, table: bool = True, github: bool = False) -> None:
     """Write what is asked for. The table is shown although a file could not be written: that is said below it.
 
