@@ -165,13 +165,22 @@ def _slower(old: CheckResult, new: CheckResult) -> str:
     return "; ".join(told)
 
 
+def _apart(one: object, other: object) -> tuple[object, object]:
+    """Of two lists of tables, as configured targets are, what is in one of them alone; anything else whole."""
+    if not (isinstance(one, list) and isinstance(other, list) and all(isinstance(x, dict) for x in (*one, *other))):
+        return one, other
+    return [x for x in one if x not in other], [x for x in other if x not in one]
+
+
 def _settings(old: RunResult, new: RunResult) -> Iterator[str]:
     before, now = (
         {"gradcheck": run.gradcheck_version, **run.environment, "seed": run.seed, **run.config} for run in (old, new)
     )
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now and before[name] != now[name]:
-            yield f"{name}: {words.setting(now[name])}, before {words.setting(before[name])}"
+            here, there = _apart(now[name], before[name])
+            changed = f"{words.setting(here)}, before {words.setting(there)}"
+            yield f"{name}: {changed if here != there else 'in another order'}"
     for run, which in ((old, "old"), (new, "new")):
         if run.interrupted:
             yield f"the {which} run was interrupted: {len(run.results)} of {run.planned} cases are finished"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -280,7 +281,10 @@ def self_test(comparisons: Sequence[Comparison]) -> str:
 
 
 def setting(value: object) -> str:
-    """What an option was set to; a list is told the same before and after it went through JSON."""
+    """What an option was set to, without what is empty: the same before and after it went through JSON."""
+    if isinstance(value, Mapping):
+        given = {name: held for name, held in value.items() if held not in (None, "", (), [], {})}
+        return f"({'; '.join(f'{name}: {setting(held)}' for name, held in given.items())})" if given else "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value)) or "none"
     return "none" if value is None else str(value)

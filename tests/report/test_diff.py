@@ -67,6 +67,22 @@ def test_a_case_that_fails_in_another_place_is_a_new_failure():
     assert not diff.diff(run(new), run(old)).failures
 
 
+def target(name, **fields):
+    return {"asked": {"targets": [name], "inputs": ["normal(3)"], "wrt": []}, "options": [], "expect": "pass", **fields}
+
+
+def test_of_configured_targets_it_tells_those_that_differ():
+    before, now = [target("a"), target("b")], [target("a"), target("b", options=[["trials", 2]]), target("c")]
+    told = diff.diff(run(config={"entries": before}), run(config={"entries": now}))
+    asked = "asked: (targets: {}; inputs: normal(3))"
+    assert told.settings == (
+        f"entries: ({asked.format('b')}; options: trials, 2; expect: pass), ({asked.format('c')}; expect: pass), "
+        f"before ({asked.format('b')}; expect: pass)",
+    )
+    told = diff.diff(run(config={"entries": before}), run(config={"entries": before[::-1]}))
+    assert told.settings == ("entries: in another order",)
+
+
 def test_it_says_by_how_much_and_counts():
     old = [result(PASS, "a"), result(PASS, "b"), result(PASS, "c"), result(FAIL, "d"), result(PASS, "e")]
     new = [
