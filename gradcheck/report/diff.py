@@ -91,15 +91,30 @@ def render(found: Diff) -> str:
     return "\n".join([*parts, _counted(found) + "\n"])
 
 
-def render_markdown(found: Diff) -> str:
-    """Return the same as Markdown."""
-    parts = [f"## gradcheck: {_counted(found)}\n"]
-    for title, changes in _sections(found):
-        rows = "".join(f"| {markdown.code(change.case)} | {markdown.plain(change.what)} |\n" for change in changes)
-        parts.append(f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n{rows}")
+def render_markdown(found: Diff, limit: int = markdown.LIMIT) -> str:
+    """Return the same as Markdown; of a list that would take more than half of the room that is left the first ones.
+
+    Args:
+        limit: bytes that it may have.
+    """
+    lists = [
+        (f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n", [_row(change) for change in changes])
+        for title, changes in _sections(found)
+    ]
     if found.settings:
-        parts.append("The runs differ in:\n\n" + "".join(f"- {markdown.plain(line)}\n" for line in found.settings))
+        lists.append(("The runs differ in:\n\n", [f"- {markdown.plain(line)}\n" for line in found.settings]))
+    parts, left = [f"## gradcheck: {_counted(found)}\n"], limit - markdown.RESERVE
+    for head, lines in lists:
+        kept, size = markdown.fitting(lines, left // 2)
+        left -= size
+        more = len(lines) - len(kept)
+        rest = f"\nand {more} more, left out so that this fits a step's summary\n" if more else ""
+        parts.append(f"{head}{''.join(kept)}{rest}")
     return "\n".join(parts)
+
+
+def _row(change: Change) -> str:
+    return f"| {markdown.code(change.case)} | {markdown.plain(change.what)} |\n"
 
 
 def _sections(found: Diff) -> list[tuple[str, tuple[Change, ...]]]:
