@@ -104,10 +104,13 @@ def test_pictures_have_a_title_a_description_and_their_numbers(results):
     assert found.text.count("The numbers") == drawings
 
 
-def test_200_cases_stay_under_3_mb(results):
+@pytest.mark.parametrize("failing", [10, 100, 200])
+def test_200_cases_stay_under_3_mb(results, failing):
     wrong, right, *_ = results
-    many = [replace(right, case=f"case {k}") for k in range(190)] + [replace(wrong, case=f"wrong {k}") for k in range(10)]
-    assert len(page(many).encode()) < 3e6
+    many = [replace(wrong if k < failing else right, case=f"case {k}") for k in range(200)]
+    text = page(many)
+    assert len(text.encode()) < 3e6
+    assert text.count("<svg") >= 3 * 30
 
 
 def test_a_run_without_a_case_and_one_that_was_interrupted():
@@ -147,7 +150,7 @@ def test_a_search_and_its_smallest_input_are_told(results):
 
 def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(results, monkeypatch):
     wrong, right, *_ = results
-    monkeypatch.setattr(html, "PICTURES", len("".join(f.svg for f in html.figures(wrong, "p", passed=False))) + 20_000)
+    monkeypatch.setattr(html, "PICTURES", sum(f.size for f in html.figures(wrong, "p", passed=False)) + 20_000)
     text = page([*(replace(right, case=f"right {k}") for k in range(50)), wrong])
     last = text.rpartition('<details class="case')[2]
     assert last.count("<svg") >= 3
