@@ -200,8 +200,8 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
     rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
     yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, legend=SHADES)
     pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
-    off = "some lie off the diagonal" if marked else "all lie on the diagonal"
-    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
+    which = "wrong ones lie off" if marked else "all lie on" if c.verdict is Verdict.PASS else "right ones lie on"
+    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {which} the diagonal."
     yield from _figure(svg.scatter(p, f"{name}n", told, c.method), told, (c.method, "numeric"), pairs)
 
 

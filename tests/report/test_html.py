@@ -104,6 +104,21 @@ def test_pictures_have_a_title_a_description_and_their_numbers(results):
     assert found.text.count("The numbers") == drawings
 
 
+def test_what_a_picture_shows_is_said_no_surer_than_it_is(results):
+    wrong, right, *_ = results
+    assert "wrong ones lie off the diagonal" in page([wrong])
+    assert "all lie on the diagonal" in page([right])
+    dull = [replace(c, verdict=Verdict.INCONCLUSIVE) for c in right.comparisons]
+    text = page([replace(right, verdict=Verdict.INCONCLUSIVE, comparisons=tuple(dull))])
+    assert "right ones lie on the diagonal" in text
+    assert "all lie" not in text
+
+
+def test_the_bound_and_the_claim_are_named_at_two_ends_as_they_may_be_at_one_height(results):
+    labels = dict(re.findall(r'text-anchor="(\w+)">(bound|reverse is off by this)</text>', page(results[:1])))
+    assert labels == {"start": "bound", "end": "reverse is off by this"}
+
+
 @pytest.mark.parametrize("failing", [10, 100, 200])
 def test_200_cases_stay_under_3_mb(results, failing):
     wrong, right, *_ = results
