@@ -104,6 +104,25 @@ def test_pictures_have_a_title_a_description_and_their_numbers(results):
     assert found.text.count("The numbers") == drawings
 
 
+def luminance(colour):
+    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_cross_on_a_wrong_entry_stands_out_in_light_and_dark():
+    css = (html._folder() / "page.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--(text|shade\d): #(\w{6})", part)) for part in css.split("prefers-color-scheme: dark")[:2]
+    )
+    for theme in (light, dark):
+        assert len(theme) == 8
+        for shade in ("shade2", "shade3", "shade4", "shade5"):
+            low, high = sorted((luminance(theme["text"]), luminance(theme[shade])))
+            assert (high + 0.05) / (low + 0.05) > 3, shade
+
+
 def test_what_a_picture_shows_is_said_no_surer_than_it_is(results):
     wrong, right, *_ = results
     assert "wrong ones lie off the diagonal" in page([wrong])
