@@ -272,6 +272,11 @@ def sharpness(result: CheckResult) -> str:
     return f"right to {number(result.resolution)}: a single entry that is wrong by more would have been caught{how}"
 
 
+def notes(result: CheckResult) -> list[str]:
+    """What was noticed, without what concerns the listing of partial derivatives alone."""
+    return [note for note in result.notes if "-v does not" not in note]
+
+
 def self_test(comparisons: Sequence[Comparison]) -> str:
     """How many faults planted in the claims were caught, and of which kinds; '' where none were."""
     scores = [c.self_test for c in comparisons if c.self_test is not None]

@@ -91,6 +91,8 @@ def test_everything_that_was_found_is_told(results):
     wrong, _, _, layered, _ = results
     for c in wrong.comparisons:
         assert f"{c.claimed:.9g}" in text or c.verdict is Verdict.PASS
+    assert any("-v does not list" in note for r in results for note in r.notes)
+    assert "-v does not list" not in text
     for told in ("1 of 12 entries is wrong", "x[1, 0]", "Replay", "linear-vjp", "slope", "share", "ValueError", "0  Linear"):
         assert re.sub(r"\s+", " ", told) in re.sub(r"\s+", " ", text), told
     assert all(layer.kind in text for layer in layered.layers)
