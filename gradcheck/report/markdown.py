@@ -75,7 +75,7 @@ def _counts(run: RunResult) -> str:
 def _row(result: CheckResult) -> str:
     found = problems(result)
     what = plain(found[0].short) if found else result.reason.code
-    verdict = f"{result.verdict.value}{plain(words.as_expected(result)) if result.ok else ''}"
+    verdict = plain(f"{result.verdict.value}{words.as_expected(result) if result.ok else ''}")
     cells = (
         SIGNS[result.outcome],
         code(result.case),
