@@ -68,6 +68,10 @@ def _filters(tab: browser.Page) -> Iterator[str]:
         all_ = "details.case" if wanted == "all" else f"details.case[data-outcome={wanted}]"
         if tab.run(f"{SHOWN}.length") != tab.run(f"document.querySelectorAll('{all_}').length"):
             yield f"the filter {wanted} shows other cases"
+        rows = tab.run("[...document.querySelectorAll('tr[data-outcome]')].filter(row => !row.hidden).length")
+        counted = rows or tab.run(f"{SHOWN}.length")
+        if tab.run("document.querySelector('.filter [role=status]').textContent") != f"{counted} shown":
+            yield f"the filter {wanted} does not count {counted}"
     tab.run("document.querySelector('.filter button').click()")
     names = tab.run("[...document.querySelectorAll('details.case')].map(c => c.dataset.name)")
     box = "const box = document.querySelector('.filter input')"

@@ -15,6 +15,7 @@ def test_each_group_has_its_title_in_the_help():
     told = CliRunner().invoke(app, ["run", "--help"]).stdout
     titles = ["What to check", "How to check", "How to run", "What passes", "What to show and write"]
     assert [told.index(title) for title in titles] == sorted(told.index(title) for title in titles)
+    assert "How to search" not in told  # the group of another command that has an option in common
 
 
 def test_no_option_is_in_two_groups():

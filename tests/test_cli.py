@@ -231,10 +231,19 @@ def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole
     assert child.returncode in (130, -signal.SIGINT)  # a shell calls both 130; the second if the impatience came late
 
 
-def test_a_report_that_cannot_be_written_is_one_message_below_the_table(cli, mod, tmp_path):
-    result = cli("run", mod, "--json", tmp_path / "nowhere" / "run.json")
+def test_a_report_that_cannot_be_written_is_one_message_before_anything_is_run(cli, mod, tmp_path):
+    for command in ("run", "fuzz"):
+        result = cli(command, mod, "--html", tmp_path / "run.html", "--json", tmp_path / "nowhere" / "run.json")
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert result.stderr.startswith("gradcheck: cannot write ")
+    assert not (tmp_path / "run.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_report_that_finds_no_room_in_the_end_is_one_message_below_the_table(cli, mod):
+    result = cli("run", mod, "--json", "/dev/full")
     assert "1 passed" in result.stdout
-    assert result.stderr.splitlines()[-1].startswith("gradcheck: cannot write ")
+    assert result.stderr.splitlines()[-1].startswith("gradcheck: cannot write /dev/full: No space left on device")
     assert result.exit_code == 2
 
 

@@ -28,7 +28,8 @@ def cli(monkeypatch, tmp_path):
 
 
 def test_a_run_writes_every_format_and_report_renders_the_same_later(cli, tmp_path):
-    words = ["run", "torch:sin", "--input", "normal(3)", "-q"]
+    Path("gradcheck.toml").write_text('[[target]]\ntarget = "torch:sin"\ninputs = ["normal(n)"]\ntrials = 2\n')
+    words = ["run", "--dim", "n=2..3", "-q"]
     done = cli(*words, *(word for name in BEGINNINGS for word in (f"--{name}", f"run.{name}")))
     assert done.exit_code == 0
     again = cli("report", "run.json", *(word for name in BEGINNINGS for word in (f"--{name}", f"again.{name}")))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gradcheck.cli.app import EXIT_FAIL, app, messages, put
+from gradcheck.cli.output import as_read
 
 
 @app.command(name="diff")
@@ -17,7 +18,7 @@ def diff_(
     markdown: Annotated[str | None, typer.Option("--markdown", help="Also write it as Markdown; '-' for stdout alone.")] = None,
 ) -> None:
     """Say what a new run has that an old one had not. Exit code 1 where a case fails that did not, or in another place."""
-    with messages():
+    with messages(), as_read(old, new):
         from gradcheck.report import diff, files
         from gradcheck.report.read import read
 

@@ -39,7 +39,7 @@ class Searched:
 def fuzz(target: Targets = None, *, what: Named, how: Drawn, searched: Searched, shown: Shown) -> None:
     """Search for the input that breaks a derivative."""
     with messages(), undisturbed() as ending:
-        files = shown.files
+        files = output.ready(shown.files)
         result = _carried_out(target or [], what, how, searched, ending)
         output.report(result, shown, files, github=output.in_workflow())
     raise typer.Exit(exit_code(result, strict=False))

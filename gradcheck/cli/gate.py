@@ -19,8 +19,10 @@ def baseline_of(gate: Gate, carried: Carried, config: Config) -> Path | None:
     """Where the baseline is; None where there is none.
 
     Raises:
-        UsageError: where what was asked for does not go together.
+        UsageError: where what was asked for does not go together, or it is to be written and cannot be.
     """
+    from gradcheck.report import files
+
     configured = config.running.get("baseline")
     path = Path(gate.baseline) if gate.baseline is not None else config.root / configured if configured else None
     if gate.reason is not None and not gate.update_baseline:
@@ -29,6 +31,8 @@ def baseline_of(gate: Gate, carried: Carried, config: Config) -> Path | None:
         raise UsageError("--update-baseline: say which with --baseline PATH, or baseline = ... under [tool.gradcheck]")
     if gate.update_baseline and (carried.shard or carried.fail_fast):
         raise UsageError(f"--update-baseline needs all cases: leave out {'--shard' if carried.shard else '--fail-fast'}")
+    if gate.update_baseline:
+        files.ready(str(path))
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from operator import getitem
+from typing import Annotated, Any, get_type_hints
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,9 +48,10 @@ def _options(group: type[Any]) -> Iterator[inspect.Parameter]:
     title = (group.__doc__ or "").splitlines()[0].rstrip(".")
     hints = _hints(group)
     for field in fields(group):
-        hints[field.name].__metadata__[0].rich_help_panel = title
-        kind = inspect.Parameter.KEYWORD_ONLY
-        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+        told = copy.copy(hints[field.name].__metadata__[0])  # several groups may have it
+        told.rich_help_panel = title
+        annotation = getitem(Annotated, (hints[field.name].__origin__, told))
+        yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
 
 def _hints(group: type[Any]) -> dict[str, Any]:

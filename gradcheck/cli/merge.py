@@ -21,7 +21,7 @@ def merge(
     shown: Shown,
 ) -> None:
     """Put the parts of a run together; fail where one is missing. Ends as the whole run would have."""
-    with messages():
+    with messages(), output.as_read(*file):
         from gradcheck.report.read import read
         from gradcheck.run import shard
 

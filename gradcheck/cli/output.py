@@ -5,15 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gradcheck.cli.app import put
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gradcheck.cli.choices import Shown
     from gradcheck.results import RunResult
+
+
+def ready(files: Mapping[str, str]) -> Mapping[str, str]:
+    """The same paths; what cannot be written is told before anything is run.
+
+    Raises:
+        UsageError: for the first of them.
+    """
+    from gradcheck.report.files import ready
+
+    for path in files.values():
+        if path != "-":
+            ready(path)
+    return files
 
 
 def report(run: RunResult, shown: Shown, files: Mapping[str, str], *, table: bool = True, github: bool = False) -> None:
@@ -36,6 +51,18 @@ def report(run: RunResult, shown: Shown, files: Mapping[str, str], *, table: boo
             _show(run, shown.verbosity, to_stderr=bool(to_stdout))
         if github if shown.github is None else shown.github:
             put(sys.stderr, formats.render("github", run))
+
+
+@contextmanager
+def as_read(*paths: str) -> Iterator[None]:
+    """Turn what cannot be told of runs that were read from files into one message: their parts do not fit together."""
+    from gradcheck.errors import UsageError
+
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{', '.join(paths)} cannot be rendered ({told}): was it changed by hand?") from None
 
 
 def in_workflow() -> bool:

@@ -20,13 +20,8 @@ def report(
     shown: Shown,
 ) -> None:
     """Render a run that was written as JSON: the table, where no file is asked for. Exit code 0 whatever the run found."""
-    with messages():
-        from gradcheck.errors import UsageError
+    with messages(), output.as_read(run):
         from gradcheck.report.read import read
 
         found, files = read(run), shown.files
-        try:
-            output.report(found, shown, files, table=not (files or shown.github))
-        except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # of parts that do not fit together
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(f"{run} cannot be rendered ({told}): was it changed by hand?") from None
+        output.report(found, shown, files, table=not (files or shown.github))

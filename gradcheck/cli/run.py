@@ -62,7 +62,7 @@ def run(
 ) -> None:
     """Check derivatives."""
     with messages(), undisturbed() as ending:
-        files = shown.files  # what cannot be is told before anything is run
+        files = output.ready(shown.files)
         chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
         result = _carried_out(chosen, ending)
         try:

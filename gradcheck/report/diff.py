@@ -91,15 +91,30 @@ def render(found: Diff) -> str:
     return "\n".join([*parts, _counted(found) + "\n"])
 
 
-def render_markdown(found: Diff) -> str:
-    """Return the same as Markdown."""
-    parts = [f"## gradcheck: {_counted(found)}\n"]
-    for title, changes in _sections(found):
-        rows = "".join(f"| {markdown.code(change.case)} | {markdown.plain(change.what)} |\n" for change in changes)
-        parts.append(f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n{rows}")
+def render_markdown(found: Diff, limit: int = markdown.LIMIT) -> str:
+    """Return the same as Markdown; of a list that would take more than half of the room that is left the first ones.
+
+    Args:
+        limit: bytes that it may have.
+    """
+    lists = [
+        (f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n", [_row(change) for change in changes])
+        for title, changes in _sections(found)
+    ]
     if found.settings:
-        parts.append("The runs differ in:\n\n" + "".join(f"- {markdown.plain(line)}\n" for line in found.settings))
+        lists.append(("The runs differ in:\n\n", [f"- {markdown.plain(line)}\n" for line in found.settings]))
+    parts, left = [f"## gradcheck: {_counted(found)}\n"], limit - markdown.RESERVE
+    for head, lines in lists:
+        kept, size = markdown.fitting(lines, left // 2)
+        left -= size
+        more = len(lines) - len(kept)
+        rest = f"\nand {more} more, left out so that this fits a step's summary\n" if more else ""
+        parts.append(f"{head}{''.join(kept)}{rest}")
     return "\n".join(parts)
+
+
+def _row(change: Change) -> str:
+    return f"| {markdown.code(change.case)} | {markdown.plain(change.what)} |\n"
 
 
 def _sections(found: Diff) -> list[tuple[str, tuple[Change, ...]]]:
@@ -165,13 +180,22 @@ def _slower(old: CheckResult, new: CheckResult) -> str:
     return "; ".join(told)
 
 
+def _apart(one: object, other: object) -> tuple[object, object]:
+    """Of two lists of tables, as configured targets are, what is in one of them alone; anything else whole."""
+    if not (isinstance(one, list) and isinstance(other, list) and all(isinstance(x, dict) for x in (*one, *other))):
+        return one, other
+    return [x for x in one if x not in other], [x for x in other if x not in one]
+
+
 def _settings(old: RunResult, new: RunResult) -> Iterator[str]:
     before, now = (
         {"gradcheck": run.gradcheck_version, **run.environment, "seed": run.seed, **run.config} for run in (old, new)
     )
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now and before[name] != now[name]:
-            yield f"{name}: {words.setting(now[name])}, before {words.setting(before[name])}"
+            here, there = _apart(now[name], before[name])
+            changed = f"{words.setting(here)}, before {words.setting(there)}"
+            yield f"{name}: {changed if here != there else 'in another order'}"
     for run, which in ((old, "old"), (new, "new")):
         if run.interrupted:
             yield f"the {which} run was interrupted: {len(run.results)} of {run.planned} cases are finished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -22,9 +23,29 @@ def write(path: str, text: str) -> None:
         else:
             _replace(place.resolve(), text)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to"
-        ) from None
+        raise _refused(path, error) from None
+
+
+def ready(path: str) -> None:
+    """Try whether a report can be written, before a run that may take long.
+
+    Raises:
+        UsageError: where it cannot.
+    """
+    place = Path(path)
+    try:
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if place.is_file() or not place.exists():
+            tempfile.TemporaryFile(dir=place.resolve().parent).close()
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: str, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to"
+    )
 
 
 def _replace(place: Path, text: str) -> None:

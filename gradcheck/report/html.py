@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
 DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
 LISTED = 64  # rows of the table beside a picture
-CELL = 26  # characters of markup around a cell
-PICTURES = 1_800_000  # characters that all pictures of a page may take, so that it opens at once
+CELL, FRAME = 26, 600  # characters of markup around a cell, and around a picture with its legend
+LIMIT = 2_950_000  # bytes of a page, so that it opens at once: pictures are left out to stay within
+PICTURES, FEWEST = 1_800_000, 300_000  # characters that all pictures of a page may take, and may in any case
 SECTIONS = 500  # cases with a section of their own; where there are more, the worst have one
 OPEN = 20  # sections of those that are not ok that stand open
 STEPS = (("dot", "difference"), ("dashes", "what noise may do"), ("band", "steps chosen"))
@@ -49,7 +50,7 @@ class Figure:
     @property
     def size(self) -> int:
         """Characters that it takes on the page, about."""
-        return len(self.svg) + sum(len(cell) + CELL for row in self.rows for cell in row)
+        return FRAME + len(self.svg) + len(self.told) + sum(len(cell) + CELL for row in self.rows for cell in row)
 
 
 @dataclass
@@ -63,8 +64,15 @@ class Node:
 
 def render(run: RunResult) -> str:
     """Return the page."""
+    page = _page(run, PICTURES)
+    over = len(page.encode("utf-8", "replace")) - LIMIT
+    return page if over <= 0 else _page(run, max(PICTURES - over, FEWEST))
+
+
+def _page(run: RunResult, room: int) -> str:
+    """The page with pictures of so many characters."""
     order = sorted(range(len(run.results)), key=lambda k: (run.results[k].ok, SEVERITY.index(run.results[k].outcome)))
-    album = _album([(run.results[k], str(k + 1)) for k in order[:SECTIONS]])
+    album = _album([(run.results[k], str(k + 1)) for k in order[:SECTIONS]], room)
     counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
     found = {result.outcome.value for result in run.results}
     filters = [("all", "all"), *((v.value, v.value) for v in Verdict if v.value in found)]
@@ -114,7 +122,7 @@ def _key(name: str, *, passed: bool) -> str:
     return f"p{name}{'y' if passed else 'n'}"
 
 
-def _album(cases: Sequence[tuple[CheckResult, str]]) -> dict[str, list[Figure | None]]:
+def _album(cases: Sequence[tuple[CheckResult, str]], room: int) -> dict[str, list[Figure | None]]:
     """The pictures of cases, by the name of their place on the page; None for one that there is no room for.
 
     What is wrong comes first, then what passed, of the cases in their order.
@@ -125,7 +133,6 @@ def _album(cases: Sequence[tuple[CheckResult, str]]) -> dict[str, list[Figure | 
             wrong = [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]
             places += [(result, name, passed), *((layer, f"{name}-{k}", passed) for k, layer in enumerate(wrong, 1))]
     album: dict[str, list[Figure | None]] = {}
-    room = PICTURES
     for of, name, passed in places:
         found = album.setdefault(_key(name, passed=passed), [])
         for figure in figures(of, _key(name, passed=passed), passed=passed):
@@ -193,8 +200,8 @@ def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
     rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", words.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
     yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, legend=SHADES)
     pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
-    off = "some lie off the diagonal" if marked else "all lie on the diagonal"
-    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {off}."
+    which = "wrong ones lie off" if marked else "all lie on" if c.verdict is Verdict.PASS else "right ones lie on"
+    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {which} the diagonal."
     yield from _figure(svg.scatter(p, f"{name}n", told, c.method), told, (c.method, "numeric"), pairs)
 
 

@@ -30,10 +30,10 @@ def render(run: RunResult, limit: int = LIMIT) -> str:
     bad = sorted((r for r in run.results if not r.ok), key=lambda r: SEVERITY.index(r.outcome))
     good = [r for r in run.results if r.ok]
     left = limit - _size(head) - RESERVE
-    rows, spent = _fitting((_row(r) for r in bad), left // 2)
-    shown, used = _fitting((_evidence(run, r) for r in bad), left - spent)
+    rows, spent = fitting((_row(r) for r in bad), left // 2)
+    shown, used = fitting((_evidence(run, r) for r in bad), left - spent)
     whole = len(rows) == len(shown) == len(bad)  # what passed is left out before anything else is
-    passed, _ = _fitting((_row(r) for r in good), left - spent - used if whole else 0)
+    passed, _ = fitting((_row(r) for r in good), left - spent - used if whole else 0)
     parts = [head]
     if rows or passed:
         parts.append(HEAD + "".join(rows + passed))
@@ -43,7 +43,7 @@ def render(run: RunResult, limit: int = LIMIT) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _fitting(texts: Iterable[str], budget: int) -> tuple[list[str], int]:
+def fitting(texts: Iterable[str], budget: int) -> tuple[list[str], int]:
     """As many of the texts as fit, from the first on, and their size."""
     kept, size = list[str](), 0
     for text in texts:
@@ -75,7 +75,7 @@ def _counts(run: RunResult) -> str:
 def _row(result: CheckResult) -> str:
     found = problems(result)
     what = plain(found[0].short) if found else result.reason.code
-    verdict = f"{result.verdict.value}{plain(words.as_expected(result)) if result.ok else ''}"
+    verdict = plain(f"{result.verdict.value}{words.as_expected(result) if result.ok else ''}")
     cells = (
         SIGNS[result.outcome],
         code(result.case),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,5 +62,6 @@ def _structured(path: str, data: dict[str, Any]) -> RunResult:
     try:
         return RunResult.from_dict(data)
     except Exception as error:
-        told = transform_error(error)
-        raise UsageError(f"{path} is no whole run of gradcheck ({told[0]}): was it changed by hand?") from None
+        told, there, here = transform_error(error), data.get("gradcheck_version"), metadata.version("gradcheck")
+        other = f", or written by another gradcheck ({there}; this is {here})" if there not in (None, here) else ""
+        raise UsageError(f"{path} is no whole run of gradcheck ({told[0]}): was it changed by hand{other}?") from None

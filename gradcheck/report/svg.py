@@ -81,7 +81,8 @@ def _level(y: Axis, error: float, kind: str, label: str) -> str:
     at = y.at(error)
     line = f'<line class="{kind}" x1="{LEFT}" y1="{at:g}" x2="{WIDTH - RIGHT}" y2="{at:g}"/>'
     beside = at - 4 if at > TOP + 12 else at + 12  # inside the frame
-    return f'{line}<text x="{WIDTH - RIGHT - 4}" y="{beside:g}" text-anchor="end">{escape(label)}</text>'
+    x, anchor = (LEFT + 4, "start") if kind == "bound" else (WIDTH - RIGHT - 4, "end")  # the two may be at one height
+    return f'{line}<text x="{x}" y="{beside:g}" text-anchor="{anchor}">{escape(label)}</text>'
 
 
 def scatter(picture: Picture, name: str, told: str, method: str) -> str:

@@ -73,7 +73,7 @@ def _case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     for check in result.checks:
         yield from further.blocks(check, STYLES[check.verdict])
     yield from _details(result, verbosity)
-    for note in result.notes if verbosity >= VERBOSE else [n for n in result.notes if "-v does not" not in n]:
+    for note in result.notes if verbosity >= VERBOSE else words.notes(result):
         yield _indented(Text(note, "dim"))
     if result.expect != "pass":
         yield _indented(Text(f"expected: {result.because}", "dim"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -294,6 +295,11 @@ def sharpness(result: CheckResult) -> str:
     return f"right to {number(result.resolution)}: a single entry that is wrong by more would have been caught{how}"
 
 
+def notes(result: CheckResult) -> list[str]:
+    """What was noticed, without what concerns the listing of partial derivatives alone."""
+    return [note for note in result.notes if "-v does not" not in note]
+
+
 def self_test(comparisons: Sequence[Comparison]) -> str:
     """How many faults planted in the claims were caught, and of which kinds; '' where none were."""
     scores = [c.self_test for c in comparisons if c.self_test is not None]
@@ -303,7 +309,10 @@ def self_test(comparisons: Sequence[Comparison]) -> str:
 
 
 def setting(value: object) -> str:
-    """What an option was set to; a list is told the same before and after it went through JSON."""
+    """What an option was set to, without what is empty: the same before and after it went through JSON."""
+    if isinstance(value, Mapping):
+        given = {name: held for name, held in value.items() if held not in (None, "", (), [], {})}
+        return f"({'; '.join(f'{name}: {setting(held)}' for name, held in given.items())})" if given else "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value)) or "none"
     return "none" if value is None else str(value)

@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, Intent]:
     version = data.get(HEAD) if isinstance(data, dict) else None
     if version != VERSION or type(version) is not int:
         told = f"of version {version!r}" if version is not None else "no baseline"
-        raise UsageError(f"{path} is {told}: expected {HEAD!r}: {VERSION}; write it anew with --update-baseline")
+        raise UsageError(f"{path} is {told}: expected {HEAD!r}: {VERSION}; move it away, and --update-baseline writes one")
     if {*data} != {HEAD, "known"} or not isinstance(data["known"], list):
         raise UsageError(f"the baseline {path}: expected {HEAD!r} and a list 'known', got {', '.join(map(repr, data))}")
     return _by_case(path, data["known"])

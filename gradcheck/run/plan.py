@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -258,7 +259,7 @@ def _selected(name: str, keyword: str | None) -> bool:
     """Whether a case's name fits an expression of words joined by and, or, not."""
     if not keyword:
         return True
-    words = keyword.replace("(", " ( ").replace(")", " ) ").split()
+    words = re.findall(r"[^\s()\[]*\[.*?\]+|[()]|[^\s()]+", keyword)  # what stands in [] is one word
     parts = [w if w in ("and", "or", "not", "(", ")") else str(w.lower() in name.lower()) for w in words]
     try:
         return bool(_truth(" ".join(parts)))

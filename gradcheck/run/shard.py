@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
-from gradcheck.results import Reason, RunResult, Shard
+from gradcheck.results import CheckResult, Reason, RunResult, Shard
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
@@ -52,7 +53,8 @@ def merged(parts: Sequence[Part]) -> RunResult:
     for (name, run), shard in zip(parts, shards, strict=True):
         _whole(name, run, shard)
     planned = shards[0].cases
-    found = {result.case: result for _, run in parts for result in run.results}
+    root = parts[0][1].root
+    found = {result.case: _moved(result, run.root, root) for _, run in parts for result in run.results}
     stale = [name for name in found if name not in {*planned}]
     return replace(
         parts[0][1],
@@ -105,13 +107,27 @@ def _each_once(names: Sequence[str], shards: Sequence[Shard]) -> None:
 
 
 def _whole(name: str, run: RunResult, shard: Shard) -> None:
-    """Refuse a part that holds fewer cases than its own, or others."""
+    """Refuse a part that holds fewer cases than its own, others, or one twice."""
     own = [case for case in shard.cases if of(case, shard.total) == shard.index]
-    found = {result.case for result in run.results if result.reason is not Reason.STALE_BASELINE}
+    found = Counter(result.case for result in run.results if result.reason is not Reason.STALE_BASELINE)
     if lost := [case for case in own if case not in found]:
         raise UsageError(f"{name} lacks {_listed(lost)}: was it interrupted, or ended by --fail-fast? Run that shard again")
-    if strange := sorted(found - {*own}):
+    if twice := [case for case, count in found.items() if count > 1]:
+        raise UsageError(f"{name} holds {_listed(twice)} twice: was it changed by hand? Run that shard again")
+    if strange := sorted({*found} - {*own}):
         raise UsageError(f"{name} holds {_listed(strange)}, which is no case of shard {shard.index}/{shard.total}")
+
+
+def _moved(result: CheckResult, there: str, here: str) -> CheckResult:
+    """A result from another checkout, with its files as they are named in this one."""
+    if not there or not here or there == here:
+        return result
+
+    def moved(file: str | None) -> str | None:
+        return f"{here}{file.removeprefix(there)}" if file and file.startswith(f"{there}/") else file
+
+    layers = tuple(replace(layer, file=moved(layer.file)) for layer in result.layers)
+    return replace(result, file=moved(result.file), claim_file=moved(result.claim_file), layers=layers)
 
 
 def _environment(runs: Sequence[RunResult]) -> dict[str, str]:

@@ -121,6 +121,8 @@ def is_path(place: str) -> bool:
 
 
 def _load_file(path: Path) -> ModuleType:
+    if path.is_dir():
+        raise TargetNotFoundError(f"{path} is a folder: name a file in it, or its package as a module, as in pkg.layers")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
         raise TargetNotFoundError(f"no file {path}{_near(path.name, [p.name for p in folder.glob('*.py')])}")
@@ -203,6 +205,8 @@ def _with_submodules(module: ModuleType, refused: Callable[[TargetError], None] 
 
 def _near_module(name: str) -> str:
     parent, _, last = name.rpartition(".")
+    if Path("src", name).is_dir():
+        return "; it lies in src: install the project (pip install -e .), or put src on PYTHONPATH"
     if parent:
         paths = getattr(sys.modules.get(parent), "__path__", None)
         known = [m.name for m in pkgutil.iter_modules(paths)] if paths else []

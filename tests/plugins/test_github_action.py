@@ -34,7 +34,7 @@ def undecided(x):
     return torch.log(-torch.abs(x))
 """
 RECORDING = """#!/bin/sh
-if [ "$1" = -c ]; then exec {python} "$@"; fi
+case "$1" in -c | *words.py) exec {python} "$@" ;; esac
 for word in "$@"; do printf '%s\\n' "$word" >> "$RECORDED"; done
 exit {code}
 """
@@ -156,6 +156,19 @@ def test_inputs_are_words_and_no_shell(runner):
     assert runner.recorded[10:13] == ["evil", "--input", "normal(4, 3)"]
     assert not list(runner.folder.rglob("evil"))
     assert runner.summary == ""
+
+
+@pytest.mark.parametrize(("step", "name"), [("Check", "targets"), ("Check", "args"), ("Install", "install")])
+def test_what_is_badly_quoted_ends_the_step(runner, step, name):
+    runner.recording()
+    done = runner.step(step, **{name: "-k 'not slow"})
+    assert (done.returncode, runner.recorded) == (1, [])
+    assert done.stderr == "gradcheck: -k 'not slow is not quoted as in a shell: No closing quotation\n"
+
+
+def test_the_steps_ask_for_no_newer_bash_than_that_of_macos():
+    for step in STEPS.values():
+        assert not re.search(r"\b(mapfile|readarray|declare -A|local -n)\b", step.get("run", ""))
 
 
 @pytest.mark.parametrize(

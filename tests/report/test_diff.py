@@ -67,6 +67,33 @@ def test_a_case_that_fails_in_another_place_is_a_new_failure():
     assert not diff.diff(run(new), run(old)).failures
 
 
+def test_the_markdown_of_very_many_changes_stays_within_the_limit_and_says_so():
+    old, new = ([result(verdict, f"layers:case_{k}") for k in range(300)] for verdict in (PASS, FAIL))
+    old_run, new_run = run(*old, config={"x": "a" * 9000}), run(*new, config={"x": "b" * 9000})
+    told = diff.diff(old_run, new_run)
+    text = diff.render_markdown(told, limit=20_000)
+    assert len(text.encode()) < 20_000
+    shown = text.count("| `layers:case_")
+    assert 0 < shown < 300
+    assert f"and {300 - shown} more, left out" in text
+
+
+def target(name, **fields):
+    return {"asked": {"targets": [name], "inputs": ["normal(3)"], "wrt": []}, "options": [], "expect": "pass", **fields}
+
+
+def test_of_configured_targets_it_tells_those_that_differ():
+    before, now = [target("a"), target("b")], [target("a"), target("b", options=[["trials", 2]]), target("c")]
+    told = diff.diff(run(config={"entries": before}), run(config={"entries": now}))
+    asked = "asked: (targets: {}; inputs: normal(3))"
+    assert told.settings == (
+        f"entries: ({asked.format('b')}; options: trials, 2; expect: pass), ({asked.format('c')}; expect: pass), "
+        f"before ({asked.format('b')}; expect: pass)",
+    )
+    told = diff.diff(run(config={"entries": before}), run(config={"entries": before[::-1]}))
+    assert told.settings == ("entries: in another order",)
+
+
 def test_it_says_by_how_much_and_counts():
     old = [result(PASS, "a"), result(PASS, "b"), result(PASS, "c"), result(FAIL, "d"), result(PASS, "e")]
     new = [

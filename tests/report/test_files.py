@@ -45,3 +45,28 @@ def test_a_link_is_followed(tmp_path):
     files.write(str(tmp_path / "link"), "text")
     assert (tmp_path / "run.json").read_text() == "text"
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere/run.json", "No such file"),
+        (".", "Is a directory"),
+        ("run.txt/run.json", "Not a directory"),
+        ("", "Is a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before(tmp_path, monkeypatch, path, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.txt").write_text("old")
+    with pytest.raises(UsageError, match=f"cannot write {path}: {said}"):
+        files.ready(path)
+
+
+def test_trying_whether_a_report_can_be_written_leaves_everything_as_it_is(tmp_path):
+    (tmp_path / "run.json").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("run.json", "new.json", "pipe"):
+        files.ready(str(tmp_path / name))
+    assert {place.name for place in tmp_path.iterdir()} == {"run.json", "pipe"}
+    assert (tmp_path / "run.json").read_text() == "old"

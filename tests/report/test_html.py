@@ -91,6 +91,8 @@ def test_everything_that_was_found_is_told(results):
     wrong, _, _, layered, _ = results
     for c in wrong.comparisons:
         assert f"{c.claimed:.9g}" in text or c.verdict is Verdict.PASS
+    assert any("-v does not list" in note for r in results for note in r.notes)
+    assert "-v does not list" not in text
     for told in ("1 of 12 entries is wrong", "x[1, 0]", "Replay", "linear-vjp", "slope", "share", "ValueError", "0  Linear"):
         assert re.sub(r"\s+", " ", told) in re.sub(r"\s+", " ", text), told
     assert all(layer.kind in text for layer in layered.layers)
@@ -104,10 +106,47 @@ def test_pictures_have_a_title_a_description_and_their_numbers(results):
     assert found.text.count("The numbers") == drawings
 
 
-def test_200_cases_stay_under_3_mb(results):
+def luminance(colour):
+    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_cross_on_a_wrong_entry_stands_out_in_light_and_dark():
+    css = (html._folder() / "page.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--(text|shade\d): #(\w{6})", part)) for part in css.split("prefers-color-scheme: dark")[:2]
+    )
+    for theme in (light, dark):
+        assert len(theme) == 8
+        for shade in ("shade2", "shade3", "shade4", "shade5"):
+            low, high = sorted((luminance(theme["text"]), luminance(theme[shade])))
+            assert (high + 0.05) / (low + 0.05) > 3, shade
+
+
+def test_what_a_picture_shows_is_said_no_surer_than_it_is(results):
     wrong, right, *_ = results
-    many = [replace(right, case=f"case {k}") for k in range(190)] + [replace(wrong, case=f"wrong {k}") for k in range(10)]
-    assert len(page(many).encode()) < 3e6
+    assert "wrong ones lie off the diagonal" in page([wrong])
+    assert "all lie on the diagonal" in page([right])
+    dull = [replace(c, verdict=Verdict.INCONCLUSIVE) for c in right.comparisons]
+    text = page([replace(right, verdict=Verdict.INCONCLUSIVE, comparisons=tuple(dull))])
+    assert "right ones lie on the diagonal" in text
+    assert "all lie" not in text
+
+
+def test_the_bound_and_the_claim_are_named_at_two_ends_as_they_may_be_at_one_height(results):
+    labels = dict(re.findall(r'text-anchor="(\w+)">(bound|reverse is off by this)</text>', page(results[:1])))
+    assert labels == {"start": "bound", "end": "reverse is off by this"}
+
+
+@pytest.mark.parametrize("failing", [10, 100, 200])
+def test_200_cases_stay_under_3_mb(results, failing):
+    wrong, right, *_ = results
+    many = [replace(wrong if k < failing else right, case=f"case {k}") for k in range(200)]
+    text = page(many)
+    assert len(text.encode()) < 3e6
+    assert text.count("<svg") >= 3 * 30
 
 
 def test_a_run_without_a_case_and_one_that_was_interrupted():
@@ -147,7 +186,7 @@ def test_a_search_and_its_smallest_input_are_told(results):
 
 def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(results, monkeypatch):
     wrong, right, *_ = results
-    monkeypatch.setattr(html, "PICTURES", len("".join(f.svg for f in html.figures(wrong, "p", passed=False))) + 20_000)
+    monkeypatch.setattr(html, "PICTURES", sum(f.size for f in html.figures(wrong, "p", passed=False)) + 20_000)
     text = page([*(replace(right, case=f"right {k}") for k in range(50)), wrong])
     last = text.rpartition('<details class="case')[2]
     assert last.count("<svg") >= 3

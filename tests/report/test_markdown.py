@@ -28,6 +28,7 @@ def test_what_is_not_ok_comes_first_and_all_is_counted(varied):
     assert text.startswith("## ❌ gradcheck: FAIL\n\n**4 pass, 6 fail, 1 inconclusive, 1 error, 1 expected fail**; ")
     assert text.count("<details>") == text.count("</details>") == 8
     assert "At `layers/targets.py:7`." in text
+    assert "| FAIL (expected) |" in text
     assert "gradcheck run layers/targets.py:cube --seed 0" in text
 
 

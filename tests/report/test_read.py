@@ -58,6 +58,10 @@ FOREIGN = {
     ),
     "version as text": (spoilt(schema_version="1").encode(), "is no run of gradcheck"),
     "a verdict that is none": (with_result(verdict="GOOD").encode(), "is no whole run of gradcheck"),
+    "a reason of a later version": (
+        json.dumps({**json.loads(with_result(reason="novel")), "gradcheck_version": "9.0"}).encode(),
+        r"was it changed by hand, or written by another gradcheck \(9.0; this is ",
+    ),
     "a number that is none": (with_result(seconds="soon").encode(), "is no whole run of gradcheck"),
     "results that are none": (spoilt(results=7).encode(), "is no whole run of gradcheck"),
     "no text": (b"\xff\xfe\x00", "is no text"),

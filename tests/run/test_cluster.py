@@ -2,6 +2,7 @@
 
 import socket
 import textwrap
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -173,6 +174,15 @@ def test_a_worker_with_another_version_is_refused(work):
 def test_an_executor_that_cannot_be_is_a_usage_error(source, words, message):
     done = CliRunner().invoke(app, ["run", str(source), *words])
     assert (done.exit_code, message in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "tcp://", "tcp://127.0.0.1", "://1:2"])
+def test_dask_says_at_once_what_is_no_address(address):
+    pytest.importorskip("distributed", reason="gradcheck[dask] is not installed")
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=f"--address {address}: no dask scheduler answers there"):
+        dask.connect(address)
+    assert time.monotonic() - began < 5
 
 
 def test_ray_says_at_once_that_nobody_answers():

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from gradcheck.errors import InputError, SpecError, UsageError
@@ -130,3 +132,14 @@ def test_the_replay_command_names_the_case_and_the_seed(mod):
     small = plan(Request([f"{mod}:cube"]))[1]
     command = replay_command(Options(seed=5), ["--input", "normal(4, 3)"])(small)
     assert command == f"gradcheck run {mod}:cube --input 'normal(4, 3)' -k '[small]' --seed 5"
+
+
+@pytest.mark.parametrize("name", ["two words", "(a)", "a (b, c)", "x[1]", "not", "a or b", "<script>%0A"])
+def test_the_replay_command_finds_a_case_by_any_name(tmp_path, name):
+    path = tmp_path / "plan_named.py"
+    path.write_text(SOURCE.replace('"small"', repr(name)))
+    case = next(case for case in plan(Request([f"{path}:cube"])) if case.name.endswith(f"[{name}]"))
+    words = shlex.split(replay_command(Options(), [])(case))
+    keyword = words[words.index("-k") + 1]
+    assert names(f"{path}:cube", keyword=keyword) == [f"cube[{name}]"]
+    assert names(f"{path}:cube", keyword=f"not {keyword} and cube") == ["cube[large]"]

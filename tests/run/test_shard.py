@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.errors import UsageError
-from gradcheck.results import CheckResult, Reason, RunResult, Shard, Verdict
+from gradcheck.results import CheckResult, LayerResult, Reason, RunResult, Shard, Verdict
 from gradcheck.run import shard
 from gradcheck.targets.case import Case
 
@@ -82,6 +82,21 @@ def test_what_differs_between_machines_is_told_and_what_a_baseline_misses_is_kep
 ONE, TWO = part(1), part(2)
 
 
+def test_files_of_another_checkout_are_named_as_in_the_first():
+    parts = [replace(part(index), root=f"/runner{index}/repo") for index in (1, 2)]
+    files = {"file": "/runner2/repo/layers.py", "claim_file": "/elsewhere/lib.py"}
+    inside = LayerResult("", "Net", 1, file="/runner2/repo/net.py")
+    there = tuple(replace(result, **files, layers=(inside,)) for result in parts[1].results)
+    whole = merged(parts[0], replace(parts[1], results=there))
+    found = next(r for r in whole.results if r.case == there[0].case)
+    assert whole.root == "/runner1/repo"
+    assert (found.file, found.claim_file, found.layers[0].file) == (
+        "/runner1/repo/layers.py",
+        "/elsewhere/lib.py",
+        "/runner1/repo/net.py",
+    )
+
+
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
@@ -99,6 +114,7 @@ ONE, TWO = part(1), part(2)
         ([ONE, replace(TWO, results=TWO.results[:-1])], f"2.json lacks {TWO.results[-1].case}: was it interrupted"),
         ([ONE, replace(TWO, results=())], "and 8 more: was it interrupted, or ended by --fail-fast?"),
         ([ONE, replace(TWO, results=(*TWO.results, ONE.results[0]))], "which is no case of shard 2/2"),
+        ([ONE, replace(TWO, results=(*TWO.results, TWO.results[0]))], f"2.json holds {TWO.results[0].case} twice"),
     ],
 )
 def test_what_is_not_the_whole_of_one_run_is_refused(runs, said):
@@ -158,3 +174,11 @@ def test_merge_says_what_it_cannot_read(tmp_path):
     assert merge("nowhere.json").stderr == f"gradcheck: {said}\n"
     done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "nowhere" / "whole.json")
     assert (done.exit_code, "cannot write" in done.stderr) == (2, True)
+
+
+def test_parts_that_cannot_be_rendered_are_one_message(tmp_path):
+    lost = (LayerResult("blocks.0", "Block", 1),)  # without what holds it
+    odd = replace(ONE, results=(replace(ONE.results[0], layers=lost), *ONE.results[1:]))
+    done = merge(*write(tmp_path, odd, TWO), "-q", "--html", tmp_path / "whole.html")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "1.json cannot be rendered (KeyError: 'blocks'): was it changed by hand?" in done.stderr

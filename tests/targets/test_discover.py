@@ -127,8 +127,15 @@ def test_a_file_that_is_not_there_is_told_with_a_near_one(write):
 
 def test_a_folder_is_no_file(write):
     write({"code/model.py": PLAIN})
-    with pytest.raises(TargetNotFoundError, match="no file code"):
+    with pytest.raises(TargetNotFoundError, match=r"code is a folder: name a file in it, or its package as a module"):
         find("code/")
+
+
+def test_a_package_in_src_is_told_to_be_installed(write):
+    write({"src/pkg_in_src/__init__.py": "", "src/pkg_in_src/layers.py": PLAIN})
+    for target in ("pkg_in_src", "pkg_in_src.layers:loss"):
+        with pytest.raises(TargetNotFoundError, match=r"no module 'pkg_in_src.*; it lies in src: install the project"):
+            find(target)
 
 
 def test_a_windows_path_is_a_path_and_its_drive_no_module():

@@ -4,6 +4,7 @@
   const buttons = [...bar.querySelectorAll("button")];
   const box = bar.querySelector("input");
   const rows = [...document.querySelectorAll("[data-outcome]")];
+  const counted = document.querySelector("tr[data-outcome]") ? "TR" : "DETAILS"; // of very many cases not each has a section
   const said = bar.querySelector("[role=status]");
   let wanted = "all";
   const show = () => {
@@ -12,7 +13,7 @@
     for (const row of rows) {
       const fits = (wanted === "all" || row.dataset.outcome === wanted) && row.dataset.name.toLowerCase().includes(words);
       row.hidden = !fits;
-      count += fits && row.tagName === "DETAILS" ? 1 : 0;
+      count += fits && row.tagName === counted ? 1 : 0;
     }
     said.textContent = `${count} shown`;
   };

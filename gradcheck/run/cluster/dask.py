@@ -33,10 +33,12 @@ def connect(address: str) -> Pool:
     """
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ModuleNotFoundError:
         raise UsageError("--executor dask needs dask.distributed: pip install 'gradcheck[dask]'") from None
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what becomes of workers is told as results
     try:
+        get_address_host_port(address)  # of what is no address a client would be left half made
         return Pool(Client(address, timeout=10, set_as_default=False))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"--address {address}: no dask scheduler answers there ({type(error).__name__}: {error})") from None
