@@ -13,12 +13,17 @@ import numpy as np
 from gradcheck.checks import partials
 from gradcheck.checks.sheet import careful
 from gradcheck.evidence import probes
+from gradcheck.evidence.line import COARSEST
+from gradcheck.results import Reason
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.checks.bench import Bench
     from gradcheck.checks.sheet import Compared, Sheet
     from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
+UNITS = 64.0  # in the last place of the largest leaf: a smaller entry is lost beside it
 LOOKED_AT = 64  # lines; of more than that nothing is known
 
 
@@ -49,7 +54,23 @@ def seen_at_large(bench: Bench, sheet: Sheet, c: Compared) -> bool:
             sheet.reason[channel, line] = slope.reason[channel]
             sheet.story[channel, line] = slope.story[channel].per(unit / units[line])
         sheet.refined[line] = True
-    return bool(lines.size)
+    return bool(lines.size) or _lost_in_others(bench, sheet, (c.code == 2) & (sheet.value == 0), units)
+
+
+def _lost_in_others(bench: Bench, sheet: Sheet, asked: NDArray[np.bool_], units: F64) -> bool:
+    """Let slopes of zero that a claim denies be unknown, where other leaves absorb all steps and one of their size shows.
+
+    Returns:
+        Whether there are any.
+    """
+    program, lost = bench.program, np.zeros(asked.shape, dtype=bool)
+    largest = max(probes.scale_of(program.point[leaf.span]) for leaf in program.leaves)
+    for line in np.flatnonzero(np.any(asked, axis=0) & (np.abs(units) < UNITS * program.eps * largest))[:LOOKED_AT]:
+        setting, phi = sheet.settings[line], bench.evaluator.line_of_entry(sheet.leaf.start + int(line), largest)
+        with np.errstate(all="ignore"):
+            lost[:, line] = asked[:, line] & (setting.contract(phi(COARSEST) - setting.base) != 0)
+    sheet.bound[lost], sheet.reason[lost] = np.inf, Reason.DULL
+    return bool(np.any(lost))
 
 
 def _bent(phi: Phi, setting: Setting, slope: Slope) -> F64:

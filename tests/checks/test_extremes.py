@@ -33,6 +33,8 @@ def check(function, *values, dtype="float64", **more):
         (Scaled, ([[1.0, 1.0, NORMAL["float32"], 1.0], [1.0, 1.0, 1.0, 1e5]], [1e7] * 4), "float32"),
         (torch.matmul, ([[5e16] * 2] * 2, [[1e16, 1e-62], [-3e105, 1e154]]), "float64"),
         (torch.nn.functional.smooth_l1_loss, ([0.0] * 6, [1.0] * 4 + [1e8, 2.0**-23]), "float32"),  # nearly even
+        (lambda a, b: (a + b) - a, ([1e17], [1.0]), "float64"),
+        (torch.nn.functional.triplet_margin_loss, ([[1e15]], [[1.0]], [[1.0]]), "float64"),
     ],
     ids=lambda v: getattr(v, "__name__", None),
 )
@@ -92,6 +94,13 @@ def test_an_entry_that_its_neighbours_absorb_is_moved_by_their_size(small, dtype
     x = [[1.5, 0.5, small, small]]  # one output is exactly zero, by cancellation
     assert check(normalised, x, dtype=dtype).verdict is Verdict.PASS
     assert not check(lambda x: normalised(torch.where(x < 0.1, x.detach(), x)), x, dtype=dtype).ok
+
+
+def test_rounding_beside_a_large_input_is_still_seen_to_be_constant():
+    def rounded(a, x):
+        return a * 1e-16 + (torch.round(x.detach()) + x - x.detach())
+
+    assert check(rounded, [1e12], [1.25]).reason is Reason.STRAIGHT_THROUGH
 
 
 def test_whole_numbers_of_a_size_are_jittered_as_others_are():
