@@ -16,6 +16,7 @@ import browser
 PHONE, DESK = 390, 1100
 SECONDS = 5.0  # that a page may take to open
 SHOWN = "[...document.querySelectorAll('details.case')].filter(c => !c.hidden)"
+UNFOLD = "document.querySelectorAll('details').forEach(d => { d.open = true; d.style.contentVisibility = 'visible' })"
 WRONG = "axe.run().then(found => found.violations.map(v => v.id + ': ' + v.nodes[0].target.join(' ')))"
 
 
@@ -48,6 +49,7 @@ def broken(tab: browser.Page, place: Path, axe: Path | None) -> Iterator[str]:
         yield f"takes {took:.1f} s to open"
     yield from _filters(tab)
     yield from _quiet(tab, place)
+    tab.run(UNFOLD)
     for width in (PHONE, DESK):
         tab.look(width=width)
         if tab.run("document.documentElement.scrollWidth") > width:
@@ -55,7 +57,7 @@ def broken(tab: browser.Page, place: Path, axe: Path | None) -> Iterator[str]:
     for dark in (False, True) if axe else ():
         tab.look(width=DESK, dark=dark)
         tab.open(place)
-        tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        tab.run(UNFOLD)
         tab.run(axe.read_text(encoding="utf-8"))
         yield from (f"{'dark' if dark else 'light'}: {told}" for told in tab.run(WRONG))
     yield from _without_scripts(tab, place)

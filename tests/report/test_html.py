@@ -98,6 +98,11 @@ def test_everything_that_was_found_is_told(results):
     assert all(layer.kind in text for layer in layered.layers)
 
 
+def test_a_deep_tree_scrolls_by_itself_rather_than_being_cut_off_on_a_phone(results):
+    before = page([results[3]]).partition('<ul class="tree">')[0]
+    assert before.endswith('<div class="wide" role="group" aria-label="Layers" tabindex="0">')
+
+
 def test_pictures_have_a_title_a_description_and_their_numbers(results):
     found = Outline(page(results[:1]))
     drawings = found.tags.count("svg")
