@@ -94,8 +94,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     native = jax_traced.traced(run, bound, bits64=bits64)
     returned = flatten(first).leaves
     value = numbers([returned[i] for i in bound.kept])
-    evaluate, uncompiled = _evaluated(native, point, value)
     twin, again, refusal = _twin(run, bound, point, value)
+    evaluate, value, uncompiled = _evaluated(native, point, value) if twin is None else (jax_traced.values(twin), value, "")
     program = Program(
         framework="jax",
         shapes=shapes_of(called.call, bound.outputs),
@@ -106,10 +106,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         leaves=leaves,
         outputs=bound.outputs,
         point=point,
-        value=wider(evaluate(point), again),
-        evaluate=jax_traced.values(twin) if twin else evaluate,
+        value=wider(value, again),
+        evaluate=evaluate,
         many=jax_traced.many(twin or native),
-        native=evaluate if twin else None,
+        native=jax_traced.values(native) if twin else None,
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
         claims=(*written(case, called, native, first), *jax_traced.claims(native, twin)),
         differentiated=lambda: jax_traced.primals(twin or native, point),
@@ -146,18 +146,25 @@ def _without_detached(bound: Binding, attached: list[bool]) -> tuple[Binding, li
     return replace(bound, kept=tuple(i for i, _, so in every if so), outputs=outputs), [o.path for _, o, so in every if not so]
 
 
-def _evaluated(native: Traced, point: F64, value: F64) -> tuple[Callable[[F64], F64], str]:
-    """The target in its own dtype: compiled, where it is the same function so.
+def _evaluated(native: Traced, point: F64, value: F64) -> tuple[Callable[[F64], F64], F64, str]:
+    """The target in its own dtype, compiled where it is the same function so; its value at a point; and a note.
 
     Raises:
         TargetError: where it raises on its second call.
     """
     evaluate = jax_traced.values(native)
+    again = _called_again(evaluate, point)
+    if same_function(value, again, native.eps):
+        return evaluate, again, ""
+    evaluate = jax_traced.values(native, plainly=True)
+    return evaluate, _called_again(evaluate, point), AS_IT_IS
+
+
+def _called_again(evaluate: Callable[[F64], F64], point: F64) -> F64:
     try:
-        again = evaluate(point)
+        return evaluate(point)
     except Exception as error:
         raise TargetError(f"the target raised on its second call: {said(error)}", user_frames(error)) from None
-    return (evaluate, "") if same_function(value, again, native.eps) else (jax_traced.values(native, plainly=True), AS_IT_IS)
 
 
 def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[Traced | None, F64 | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ import jax.numpy as jnp
 from gradcheck.tracebacks import one_line
 
 LEAKED = "; the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
+LITTLE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 Arrays = Sequence[Any]
 Function = Callable[[Arrays, Arrays], list[Any]]  # (arrays that move, arrays that stand still) -> arrays
 
@@ -20,13 +27,24 @@ def said(error: Exception) -> str:
     return one_line(error) + (LEAKED if isinstance(error, jax.errors.UnexpectedTracerError) else "")
 
 
-def compiled(jitted: Function, plain: Function) -> Function:
+@functools.cache
+def quickly() -> dict[str, Any]:
+    """Options of `jax.jit` that make it optimise little, where this version has them: it compiles in a third of the time."""
+    try:
+        jax.jit(jnp.negative, compiler_options=LITTLE)(1.0)
+    except Exception:
+        return {}
+    return {"compiler_options": LITTLE}
+
+
+def compiled(jitted: Function, plain: Function, *, small: bool) -> Function:
     """A function compiled; or as it is, where it does not run under a trace but does without.
 
     Args:
         jitted: from which a trace is made; `plain` is the same without any `jit` of ours in it.
+        small: it is compiled quickly, to code that need not be fast.
     """
-    traced, plainly = jax.jit(jitted), list[bool]()
+    traced, plainly = jax.jit(jitted, **(quickly() if small else {})), list[bool]()
 
     def run(moving: Arrays, still: Arrays) -> list[Any]:
         if not plainly:

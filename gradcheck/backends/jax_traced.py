@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcheck.backends.jax_arrays import at_point, narrowed, numbers, turned, widened, x64
 from gradcheck.backends.jax_called import leaves_with, standing
-from gradcheck.backends.jax_compiled import Arrays, Function, compiled, eager, said
+from gradcheck.backends.jax_compiled import Arrays, Function, compiled, eager, quickly, said
 from gradcheck.backends.program import EPS, F64, Claim, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import one_line, user_frames
@@ -23,6 +23,7 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from gradcheck.backends.calls import Binding
 
+SMALL = 2048  # numbers among inputs and outputs
 NO_MODE = {  # how JAX says that it has a function's derivative in the other mode alone, and how we do
     "can't apply forward-mode": "JAX has no forward mode for a custom_vjp",
     "Reverse-mode differentiation does not work for lax.while_loop": "JAX has no reverse mode for a while_loop",
@@ -52,6 +53,11 @@ class Traced:
         """Relative spacing of floats in the dullest dtype of the leaves."""
         return EPS["float64"] if self.wide else max(EPS[leaf.dtype] for leaf in self.bound.leaves)
 
+    @property
+    def small(self) -> bool:
+        """Whether an evaluation takes no time worth mentioning, however it is compiled."""
+        return sum(leaf.entries for leaf in (*self.bound.leaves, *self.bound.outputs)) <= SMALL
+
     @cached_property
     def jitted(self) -> Function:
         """The outputs, traced once for all that is made of them."""
@@ -60,17 +66,17 @@ class Traced:
     @cached_property
     def run(self) -> Function:
         """The outputs, compiled."""
-        return compiled(self.jitted, self.outputs)
+        return compiled(self.jitted, self.outputs, small=self.small)
 
     @cached_property
     def pulled(self) -> Function:
         """(leaves and cotangents of the outputs, what stands still) -> outputs and gradients, compiled."""
-        return compiled(pullback(self.jitted, self.bound), pullback(self.outputs, self.bound))
+        return compiled(pullback(self.jitted, self.bound), pullback(self.outputs, self.bound), small=self.small)
 
     @cached_property
     def pushed(self) -> Function:
         """(leaves and tangents of them, what stands still) -> outputs and their tangents, compiled."""
-        return compiled(pushforward(self.jitted), pushforward(self.outputs))
+        return compiled(pushforward(self.jitted), pushforward(self.outputs), small=self.small)
 
     def at(self, point: F64) -> list[Any]:
         """The differentiable leaves at a point, as NumPy arrays."""
@@ -133,7 +139,7 @@ def many(of: Traced) -> Callable[[F64], F64]:
     def mapped(moving: Arrays, still: Arrays) -> Any:
         return jax.vmap(lambda *one: of.jitted(one, still))(*moving)
 
-    run = jax.jit(mapped)
+    run = jax.jit(mapped, **(quickly() if of.small else {}))
 
     def outputs(points: F64) -> F64:
         stacked = [np.stack(parts) for parts in zip(*map(of.at, points), strict=True)]
