@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gradcheck.reasons import Reason, Verdict
@@ -154,7 +153,7 @@ class Comparison:
         order: of the derivative; 2 where the outputs are themselves gradients, `∂output/∂x`, of one random cotangent.
         picture: of all entries, where each was looked at and held against numerical evidence.
         error_ulp, plain_ulp, ratio: in half precision, the error of the claim in units in the last place of its dtype, that of
-            a plain implementation in the same dtype, and the one over the other; NaN elsewhere.
+            a plain implementation in the same dtype, and the one over the other; None elsewhere.
     """
 
     wrt: str
@@ -184,6 +183,6 @@ class Comparison:
     where: Whereabouts | None = None
     order: int = 1
     picture: Picture | None = None
-    error_ulp: float = math.nan
-    plain_ulp: float = math.nan
-    ratio: float = math.nan
+    error_ulp: float | None = None
+    plain_ulp: float | None = None
+    ratio: float | None = None

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
-BLOCK = 16  # numbers that are added up exactly before a partial sum is kept
+BLOCK = 1  # numbers that are added up exactly before a partial sum is kept
 EPS = 1e-6
 Sum = Callable[[Tensor], Tensor]  # over the last axis, which stays
 Cast = Callable[[Tensor], Tensor]

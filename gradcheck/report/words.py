@@ -62,7 +62,7 @@ def explained(of_leaf: Sequence[Comparison]) -> Iterator[Told]:
     said: dict[str, list[Whereabouts]] = defaultdict(list)
     for group in groups.values():
         first = group[0]
-        lines = [values(c) for c in group] + [accuracy(c) for c in group if not math.isnan(c.ratio)]
+        lines = [values(c) for c in group] + [accuracy(c) for c in group if c.ratio is not None]
         if first.where and not any(_covers(earlier, first.where) for earlier in said[first.method]):
             said[first.method].append(first.where)
             lines.append(whereabouts(first, first.where))
@@ -100,7 +100,7 @@ def stands_alone(of_leaf: Sequence[Comparison]) -> str:
     alone = _alone(of_leaf)
     if not alone:
         return ""
-    others = sorted({m for c in of_leaf if math.isnan(c.ratio) for m in (c.method, c.against)} - {alone})
+    others = sorted({m for c in of_leaf if c.ratio is None for m in (c.method, c.against)} - {alone})
     return f"{alone} stands alone: {', '.join(others)} agree with each other"
 
 
@@ -164,7 +164,7 @@ def values(c: Comparison) -> str:
 
 def accuracy(c: Comparison) -> str:
     """The error in half precision beside that of a plain implementation."""
-    if math.isinf(c.ratio):
+    if c.ratio is None or math.isinf(c.ratio):
         return f"a plain {c.dtype} implementation is off by {c.plain_ulp:.2g} units in the last place"
     off, plain = f"off by {c.error_ulp:.2g} units in the last place", f"a plain {c.dtype} implementation by {c.plain_ulp:.2g}"
     return f"{off}, {plain}: ratio {c.ratio:.2g}"
@@ -172,12 +172,12 @@ def accuracy(c: Comparison) -> str:
 
 def accuracies(comparisons: Sequence[Comparison]) -> list[str]:
     """One line for each comparison in half precision."""
-    return [f"{c.method} {c.wrt}: {accuracy(c)}" for c in comparisons if not math.isnan(c.ratio)]
+    return [f"{c.method} {c.wrt}: {accuracy(c)}" for c in comparisons if c.ratio is not None]
 
 
 def _alone(of_leaf: Sequence[Comparison]) -> str | None:
     """The one method that every other contradicts, while those agree; None where there is no such."""
-    of_leaf = [c for c in of_leaf if math.isnan(c.ratio)]  # accuracy is another matter
+    of_leaf = [c for c in of_leaf if c.ratio is None]  # accuracy is another matter
     methods = {m for c in of_leaf for m in (c.method, c.against)}
     for method in sorted(methods):
         own = [c for c in of_leaf if method in (c.method, c.against)]
@@ -258,7 +258,7 @@ def remark(c: Comparison) -> str:
 
     In half precision, the error over that of a plain implementation.
     """
-    if not math.isnan(c.ratio):
+    if c.ratio is not None:
         return f"ratio {c.ratio:.2g}"
     if c.verdict is not Verdict.PASS:
         return ""

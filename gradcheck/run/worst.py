@@ -25,7 +25,7 @@ def comparisons(lines: list[Comparison]) -> tuple[Comparison, ...]:
 
 
 def _worst_comparison(group: list[Comparison]) -> Comparison:
-    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), np.nan_to_num(-c.ratio), -c.rel_err))
+    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), -(c.ratio or 0.0), -c.rel_err))
     dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
     return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
 

@@ -1,6 +1,5 @@
 """bfloat16 and float16: the error of a claim and of a value beside that of a plain implementation in the same dtype."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ LONG = {torch.bfloat16: (2048, 4), torch.float16: (1024, 1)}  # numbers in a row
 
 
 def accuracies(result):
-    return {c.wrt: c for c in result.comparisons if not math.isnan(c.ratio)}
+    return {c.wrt: c for c in result.comparisons if c.ratio is not None}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -50,7 +50,7 @@ def test_each_anonymous_dimension_has_a_size_of_its_own(dims):
     assert rows != columns
 
 
-@pytest.mark.parametrize("kind", [Float, Inexact, Num, Real, Shaped, BFloat16])
+@pytest.mark.parametrize("kind", [Float, Inexact, Num, Real, Shaped])
 def test_what_may_be_a_float_is_normal_in_the_checks_dtype(kind):
     assert spec_from(kind[np.ndarray, "n"]) == normal("n")
 
@@ -59,6 +59,7 @@ def test_what_may_be_a_float_is_normal_in_the_checks_dtype(kind):
     ("annotation", "spec"),
     [
         (Float32[np.ndarray, "n"], normal("n", dtype="float32")),
+        (BFloat16[np.ndarray, "n"], normal("n", dtype="bfloat16")),
         (Complex[np.ndarray, "n"], normal("n", dtype="complex128")),
         (Complex64[np.ndarray, "n"], normal("n", dtype="complex64")),
         (Int[np.ndarray, "n"], integers("n", low=0, high=2)),
