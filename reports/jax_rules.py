@@ -37,7 +37,7 @@ def norm_of(x: Any) -> Any:
 PROBLEMS = (
     Problem("sin(x) x, 12", lambda x: jnp.sin(x) * x, (4, 3), lambda x: jnp.sin(x) * jax.lax.stop_gradient(x)),
     Problem("tanh, 500", jnp.tanh, (500,), lambda x: x - jax.lax.stop_gradient(x) + jnp.tanh(x)),
-    Problem("softmax, 8 x 16", nn.softmax, (8, 16),
+    Problem("softmax, 8 x 16", lambda x: nn.softmax(x), (8, 16),
             lambda x: jnp.exp(x) / jax.lax.stop_gradient(jnp.exp(x).sum(-1, keepdims=True))),
     Problem("RMS norm, 16 x 64", lambda x: rms(x, norm_of(x)), (16, 64), lambda x: rms(x, jax.lax.stop_gradient(norm_of(x)))),
     Problem("mean square of 10,000", lambda x: jnp.mean(x**2), (10_000,), lambda x: jnp.mean(x * jax.lax.stop_gradient(x))),
