@@ -158,5 +158,5 @@ def test_names_of_what_is_detached_are_checked():
         gradcheck.check(loss, normal(4), normal(4), detached={"targets": "labels"})
     with pytest.raises(InputError, match="nothing is left"):
         gradcheck.check(loss, normal(4), normal(4), detached={"x": "a", "target": "b"})
-    with pytest.raises(InputError, match="for torch targets"):
+    with pytest.raises(InputError, match="for torch and jax targets"):
         gradcheck.check(lambda x, y: x @ y, normal(4), normal(4), framework="numpy", detached={"x": "a"})
