@@ -7,6 +7,7 @@ GradcheckError
 │   └── InputError            inputs missing, superfluous, or of a form the target cannot take
 ├── TargetError           the user's code raised, or broke a contract that makes checking impossible (exit code 3)
 │   ├── DerivativeError       the function runs, but its derivative raises
+│   ├── NoMemoryError         the device or the host has too little memory for the target
 │   ├── ClaimError            a hand-written derivative has the wrong form
 │   └── BadReferenceError     a reference does not take the target's inputs, or returns something else
 └── GradientError         a derivative is wrong or could not be confirmed; also an AssertionError
@@ -57,6 +58,10 @@ class TargetError(GradcheckError):
 
 class DerivativeError(TargetError):
     """A backward or a hand-written derivative raises where the function itself runs."""
+
+
+class NoMemoryError(TargetError):
+    """The target, or its derivative, needs more memory than the device or the host has."""
 
 
 class ClaimError(TargetError):

@@ -57,6 +57,7 @@ class Options:
         rtol: the relative error that matters, also a demand on the evidence; None: as sharp as the evidence allows.
         mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
         dtype: of drawn inputs and constructed modules; None: float64, or what the target says.
+        device: of the tensors and the module, as 'cuda' or 'cuda:1', for PyTorch; None: where they are, or the host.
         order: 1, or 2: the derivative of the vjp is checked, too.
         budget: seconds that a trial may take in full mode, as predicted, before probes do; None: 30. Where it was set, a
             trial whose probes cannot keep it either is not made.
@@ -82,6 +83,7 @@ class Options:
     rtol: float | None = None
     mode: str = "auto"
     dtype: str | None = None
+    device: str | None = None
     order: int = 1
     budget: float | None = None
     memory: float | None = None
@@ -114,6 +116,8 @@ class Options:
         _amount("memory", self.memory, "bytes")
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
+        if self.device is not None and not (isinstance(self.device, str) and self.device):
+            raise UsageError(f"device={self.device!r}: expected a name such as 'cuda' or 'cuda:1'")
         _further(self.checks, self.optimizer, self.partners)
         _named_contracts(self.contract, self.no_contract)
         if type(self.order) is not int or self.order not in (1, 2):

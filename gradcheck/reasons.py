@@ -190,6 +190,11 @@ class Reason(Enum):
         "the function runs, but its derivative raises",
         "A backward must take whatever the forward takes: look for shapes, layouts or inputs without a gradient left out.",
     )
+    OUT_OF_MEMORY = (
+        "out-of-memory",
+        "there is too little memory for the target, even along random directions",
+        "Give smaller inputs, or another --device; --memory bounds what a check holds besides the target.",
+    )
     TIMEOUT = ("timeout", "the case took longer than it may", "Raise --timeout, or give it smaller inputs.")
     WORKER_DIED = (
         "worker-died",

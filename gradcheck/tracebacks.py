@@ -49,6 +49,12 @@ def one_line(error: BaseException, width: int = 1000) -> str:
     return shortened(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out: Python's own, PyTorch's, or that of XLA."""
+    named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
+    return isinstance(error, MemoryError) or named or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def advice_on(error: BaseException) -> str:
     """What to do about an exception whose own message does not say it, '; ...'; '' of any other."""
     return next((f"; {advice}" for words, advice in ADVICE.items() if words in str(error)), "")

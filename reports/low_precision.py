@@ -120,9 +120,9 @@ def conclusion(found: list[Row]) -> list[str]:
     missed = sorted({f"{row.name}, {row.variant.name}, {str(row.dtype)[6:]}, {row.columns}" for row in wrong if row.passed})
     largest = max((row.worst(k).ratio or 0.0 for row in right for k in (0, 1)), default=math.nan)
     lines = [
-        f"Right: {sum(row.passed for row in right)} of {checks} checks pass. The largest ratio is {largest:.2g}, the limit 4.",
+        f"Right: {sum(row.passed for row in right)} of {checks} checks pass; the largest ratio is {largest:.2g}, the limit 4.",
         "",
-        f"Sums in the low dtype: {len(caught)} of {len(wrong)} fail. The others are off as a plain implementation is, too:",
+        f"Sums in the low dtype: {len(caught)} of {len(wrong)} fail. The others are off as plain ones are, too:",
         "what the backward takes off each gradient is small beside it, or a row is short for the eleven bits of float16.",
         "",
         *(f"- {told}" for told in missed),

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import page
+import speed_gpu
 import speed_targets as at
 import torch
 from matplotlib.figure import Figure
@@ -345,6 +346,7 @@ def report(
         "Gradients that are easily misjudged": judged_table(found) if found else [],
         "Growth": growth_chart(grown, out.with_name("speed_growth.svg")) if grown else [],
         **{f"Growth, {mode} mode": times_table([s for s in grown if s.mode == mode]) for mode in CHECKER if grown},
+        "On a GPU": speed_gpu.lines(),
         "How it is measured": METHOD.strip().splitlines(),
     }
     return [

@@ -47,9 +47,9 @@ def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F6
 def _leaf(point: torch.Tensor, leaf: Leaf, template: Any, wide: bool) -> torch.Tensor:
     dtype = getattr(torch, leaf.dtype)
     device = template.device if isinstance(template, torch.Tensor) else "cpu"
-    return shaped(aligned(point[leaf.span], leaf), leaf).to(device, WIDE.get(dtype, dtype) if wide else dtype)
+    return shaped(aligned(point[leaf.span], leaf), leaf).to(WIDE.get(dtype, dtype) if wide else dtype).to(device)
 
 
 def _numbers(output: Any) -> torch.Tensor:
     value = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
-    return value.reshape(-1).to("cpu", torch.float64)
+    return value.reshape(-1).to("cpu").to(torch.float64)  # a device need not have float64

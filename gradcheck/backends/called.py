@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from gradcheck.backends import sparse
 from gradcheck.backends.calls import STORED, Binding, Call, select, take_apart, without
+from gradcheck.backends.devices import refuse_mixed
 from gradcheck.backends.held import hold
 from gradcheck.backends.lazy import registered
 from gradcheck.backends.modules import Plain, attributes_restored, exchange, plain_attributes
@@ -126,6 +127,7 @@ def called_with(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple
     nested = [path for path, x in zip(given.paths, given.leaves, strict=True) if isinstance(x, torch.Tensor) and x.is_nested]
     if nested:
         raise InputError(f"{', '.join(nested)} is a nested tensor: give its values, and make it of them inside the function")
+    refuse_mixed((*given.paths, *frozen), (*given.leaves, *frozen.values()))
     fn = target.apply if kind_of(target) is Kind.AUTOGRAD_FUNCTION else target  # type: ignore[attr-defined]
     patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(given.leaves) if sparse.is_sparse(x)}
     called = Called(

@@ -42,8 +42,8 @@ NARROWED = (
 AS_IT_IS = "evaluated without jit: under it the target returns another value"
 
 
-def from_numpy(array: NDArray[Any], layout: str | None = None) -> Any:
-    """Turn a drawn array into JAX's; one of 64 bits stays so, and is narrowed with a note where the check meets it.
+def from_numpy(array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> Any:
+    """Turn a drawn array into JAX's, or of another dtype; one of 64 bits stays so, and is narrowed where the check meets it.
 
     Raises:
         InputError: for a sparse layout.
@@ -51,7 +51,7 @@ def from_numpy(array: NDArray[Any], layout: str | None = None) -> Any:
     if layout is not None:
         raise InputError(f"layout={layout!r} is for torch targets: JAX arrays are dense; sparse(...) draws one with zeros")
     with x64(True):
-        return jnp.array(array)
+        return jnp.array(array, dtype)
 
 
 def kept(_target: Any) -> AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """A torch target along one line, as bare as it can be: one buffer that moves, and tensors that look into it.
 
-Nothing is built or copied from one evaluation to the next, so a large problem costs little more than its forward passes.
+Nothing is built or copied from one evaluation to the next, so a large problem costs little more than its forward passes. On
+a GPU the point stays there: one vector of outputs comes back for each evaluation.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ def lines(
     templates = [bound.call.leaves[i] for i in bound.places]
     if not all(_fits(t, leaf, wide) for t, leaf in zip(templates, bound.leaves, strict=True)):
         return None
+    places = {t.device for t in templates if isinstance(t, torch.Tensor)} or {torch.device("cpu")}
+    if len(places) > 1:
+        return None
+    device = places.pop()
     buffers: list[torch.Tensor] = []  # every line uses it in turn
 
     def along(tangent: F64) -> Callable[[float], list[F64]]:
-        start, direction = torch.from_numpy(point), torch.from_numpy(tangent)
+        start, direction = torch.from_numpy(point).to(device), torch.from_numpy(tangent).to(device)
         if not buffers:
             buffers.append(torch.empty_like(start))
         at = buffers[0]
@@ -60,4 +65,4 @@ def _fits(template: Any, leaf: Leaf, wide: bool) -> bool:
         return EPS[leaf.dtype] == EPS["float64"]
     dtype = WIDE.get(template.dtype, template.dtype) if wide else template.dtype
     plain = template.is_contiguous() and not (template.is_conj() or template.is_neg())
-    return template.device.type == "cpu" and plain and EPS[name_of(dtype)] == EPS["float64"]
+    return plain and EPS[name_of(dtype)] == EPS["float64"]

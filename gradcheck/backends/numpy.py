@@ -28,8 +28,8 @@ from gradcheck.backends.program import (
     to_flat,
     wider,
 )
-from gradcheck.errors import InputError, TargetError
-from gradcheck.tracebacks import advice_on, one_line, user_frames
+from gradcheck.errors import InputError, NoMemoryError, TargetError
+from gradcheck.tracebacks import advice_on, one_line, out_of_memory, user_frames
 from gradcheck.trees import KINDS, flatten
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def call_user(
         raise
     except Exception as error:
         given = f", given {described(call)}" if call is not None else ""
+        if out_of_memory(error):
+            raise NoMemoryError(f"{what} ran out of memory ({one_line(error, 160)}){given}", user_frames(error)) from None
         raise TargetError(f"{what} raised {one_line(error)}{given}{advice_on(error)}", user_frames(error)) from None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,7 @@ class Program:
         stepped: (optimizer, point, gradient (N,), learning rate) -> (N,): where a step of an optimiser leads.
         differentiated: () -> the outputs at the primal, (M,), as they come out beside a derivative, by the name of what takes
             it: a custom rule computes them by itself. None where a backend has no such rules.
+        exactly: the context in which the claims are computed without TF32; None where that is not used.
         complex_step: (point, tangent) -> derivative along the tangent (M,); raises Unavailable.
         notes: remarks for the report; details: those for who asks for more.
         mutated: paths of the arrays that the last evaluation changed in place.
@@ -150,6 +152,7 @@ class Program:
     fn: Callable[..., Any] | None = None
     composed: Composed | None = None
     stepped: Callable[[Callable[..., Any], F64, F64, float], F64] | None = None
+    exactly: Callable[[], AbstractContextManager[None]] | None = None
     complex_step: Callable[[F64, F64], F64] | None = None
     differentiated: Callable[[], Mapping[str, F64]] | None = None
     notes: tuple[str, ...] = ()

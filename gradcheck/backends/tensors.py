@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gradcheck.backends.program import F64, Leaf, to_flat
-from gradcheck.errors import DerivativeError
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.errors import DerivativeError, NoMemoryError
+from gradcheck.tracebacks import one_line, out_of_memory, user_frames
 
 WIDE = {
     torch.float32: torch.float64,
@@ -140,11 +140,14 @@ def gradients(
 
     Raises:
         DerivativeError: where the backward pass raises.
+        NoMemoryError: where memory runs out.
     """
     try:
         grads = torch.autograd.grad(outputs, list(wanted), seeds, retain_graph=True, allow_unused=True)
     except Exception as error:
         if REAL in str(error):
             raise DerivativeError("a backward returned a complex gradient for a real input: return its real part") from None
+        if out_of_memory(error):
+            raise NoMemoryError(f"the backward pass ran out of memory ({one_line(error, 160)})", user_frames(error)) from None
         raise DerivativeError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
     return flat_of_all(grads, leaves, into)

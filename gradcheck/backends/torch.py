@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends import batched, combined, lazy, lines, modules, second, sparse, state, steps
+from gradcheck.backends import batched, combined, devices, lazy, lines, modules, second, sparse, state, steps
 from gradcheck.backends.called import Called, called_with, densely, is_differentiable
 from gradcheck.backends.calls import Binding, shapes_of
 from gradcheck.backends.claimed import claims, connected
@@ -64,6 +64,7 @@ CARRIED = (
 EXPLAINED = 0.25  # of a difference may be left
 
 kept = modules.kept
+placed = devices.placed
 initialised = lazy.initialised
 
 
@@ -170,6 +171,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: boo
         along=lines.lines(run, bound, point, wide=wide),
         many=batched.many(run, bound, wide=wide),
         native=native if wide else None,
+        exactly=devices.without_tf32 if devices.uses_tf32(called.given.leaves) else None,
         plain=(lambda at: _plainly(run, bound, at)) if wide and is_half(leaves) else None,
         layer=layer_of(
             bound,

@@ -69,7 +69,7 @@ def _at_once(graph: Graph, cotangents: F64, found: F64) -> None:
     outs, seeds = [out for out, _ in graph.outputs], []
     for out, leaf in graph.outputs:
         stacked = np.stack([from_flat(v[leaf.span], leaf) for v in cotangents])
-        seeds.append(torch.from_numpy(stacked).to(out.device, out.dtype))
+        seeds.append(torch.from_numpy(stacked).to(out.dtype).to(out.device))
     grads = torch.autograd.grad(outs, list(graph.inputs), seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
     for k, row in enumerate(found):
         flat_of_all([None if g is None else g[k] for g in grads], graph.leaves, row)

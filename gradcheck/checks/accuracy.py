@@ -8,7 +8,7 @@ rounds its inputs, the result of every operation and its output, and adds sums u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ AGAINST = "float64"
 PRECISE = 2.0**-52
 LIMIT = 4.0  # times the error of a plain implementation
 UNSEEN = 4.0  # times more where its operations cannot be seen, and only its inputs and its output are rounded
-SAMPLES = 6
+SAMPLES, OF_FEW = 6, 24  # of the error of a plain implementation; of an output or leaf with so few entries, that share none
+FEW = 16
 MOVED = 1 / math.sqrt(12)  # of a move by one unit in the last place: the standard deviation of rounding
 COTANGENTS = 2
 EVEN = 64.0  # times: no output counts for more or less than that in a cotangent, whose numbers the low dtype must hold
@@ -88,7 +89,7 @@ class Sampled:
     other: Program | None
     eps: float
 
-    def expected(self, truth: Truth, cotangents: F64, low: F64 | None) -> tuple[F64, F64]:
+    def expected(self, truth: Truth, cotangents: F64, low: F64 | None, fewest: int) -> tuple[F64, F64]:
         """The numbers in float64, and the error to be expected of a plain implementation at each.
 
         It is sampled at inputs and cotangents that are moved by a unit in the last place: what its operations are off by
@@ -96,11 +97,13 @@ class Sampled:
 
         Args:
             low: what the reference is off by in the same dtype; None where it does not run in it.
+            fewest: entries of a leaf that is judged by itself.
         """
+        count = SAMPLES if fewest >= FEW else OF_FEW
         point, eps = self.program.point, self.eps
         exact = truth.exact(point, cotangents)
         squares: list[F64] = []
-        moved = (claims.points_around(x, eps, name, SAMPLES) for x, name in ((point, "accuracy"), (cotangents, "cotangents")))
+        moved = (claims.points_around(x, eps, name, count) for x, name in ((point, "accuracy"), (cotangents, "cotangents")))
         for at, v in zip(*moved, strict=True):
             x, g = half.rounded(at, eps), half.rounded(v, eps)
             try:
@@ -119,7 +122,8 @@ class Sampled:
     def held(self, leaf: Leaf, numbers: tuple[F64, F64, F64], *, seen: bool) -> half.Held:
         """A leaf's part of claim, float64 and expected error, (C, N) each."""
         claim, exact, expected = (a[:, leaf.span] for a in numbers)
-        return half.Held(leaf, claim, exact, expected, self.eps, LIMIT if seen else LIMIT * UNSEEN)
+        limit = LIMIT * (1 + claim.size**-0.5)  # the fewer errors, the further their mean may be off
+        return half.Held(leaf, claim, exact, expected, self.eps, limit if seen else limit * UNSEEN)
 
 
 Judged = tuple[Comparison, list[str]]  # with remarks
@@ -132,7 +136,7 @@ def _value(sampled: Sampled) -> Iterator[Judged]:
         return
     low = other.native(other.point) - other.evaluate(other.point) if other is not None and other.native else None
     value = (program.native or program.evaluate)(program.point)
-    exact, expected = sampled.expected(truth, np.zeros(0), low)
+    exact, expected = sampled.expected(truth, np.zeros(0), low, _fewest(program.outputs))
     numbers = value[None], exact[None], expected[None]
     for leaf in program.outputs:
         if leaf.entries:
@@ -151,13 +155,18 @@ def _gradients(sampled: Sampled, label: str) -> Iterator[Judged]:
             continue
         try:
             rows = claim.vjp(program.point, cotangents)
-            numbers = rows, *sampled.expected(truth, cotangents, _low_rows(sampled.other, cotangents))
+            low = _low_rows(sampled.other, cotangents)
+            numbers = rows, *sampled.expected(truth, cotangents, low, _fewest(program.leaves))
         except Unavailable:
             continue
         for leaf in program.leaves:
             if leaf.entries:
                 held = sampled.held(leaf, numbers, seen=truth.plain is not None)
                 yield half.judged(held, claim.method, truth.against, output), half.remarks(held)
+
+
+def _fewest(leaves: Sequence[Leaf]) -> int:
+    return min((leaf.entries for leaf in leaves if leaf.entries), default=0)
 
 
 def _of_value(program: Program, other: Program | None) -> Truth | None:

@@ -84,7 +84,7 @@ def evaluate(program: Program, cotangents: F64, notes: list[str], columns: Colum
     for claim, twin in asked(program, only_vjp=columns is None):
         with remarked(claim, notes):
             known = found[0] if found else None
-            rows = _rows(claim, program, cotangents, columns, known)
+            rows = _without_tf32(_rows(claim, program, cotangents, columns, known), program, cotangents, notes)
             fine = _rows(twin, program, cotangents, columns, known and known.fine) if twin else None
             found.append(replace(rows, fine=fine))
     return found
@@ -94,6 +94,22 @@ def _rows(claim: Claim, program: Program, cotangents: F64, columns: Columns | No
     if claim.vjp is None and columns and known:
         return of_claim(claim, columns(claim, known), program)
     return of_claim(claim, rows_of(claim, program.point, cotangents), program)
+
+
+def _without_tf32(rows: Rows, program: Program, cotangents: F64, notes: list[str]) -> Rows:
+    """The rows with what TF32 does to them counted as rounding."""
+    if program.exactly is None or rows.claim is None or rows.claim.vjp is None:
+        return rows
+    with program.exactly():
+        moved = np.abs(rows_of(rows.claim, program.point, cotangents) - rows.rows)
+    if not np.any(moved):
+        return rows
+    noise = np.zeros(moved.shape)
+    for leaf in program.leaves:
+        noise[:, leaf.span] = np.sqrt(np.mean(moved[:, leaf.span] ** 2, axis=1, keepdims=True))
+    size = float(np.linalg.norm(moved) / np.linalg.norm(rows.rows))
+    notes.append(f"TF32: without it the {rows.method} derivative moves by {size:.0e} of its size, which counts as noise")
+    return replace(rows, own=rows.own + POOLED * noise, slip=rows.slip + POOLED * noise)
 
 
 def asked(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | None]]:

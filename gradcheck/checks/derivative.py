@@ -6,15 +6,17 @@ partial derivative is looked at, in probe mode random directions, and the way do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends import memory
 from gradcheck.backends.restricted import restricted
 from gradcheck.checks import claims, demotion, empty, full, further, gates, joint, linear, partials, primal, probe
 from gradcheck.checks.bench import Bench
 from gradcheck.checks.evaluator import Evaluator, setting_for
+from gradcheck.errors import NoMemoryError
 from gradcheck.evidence import brief
 from gradcheck.options import CONTRACTS
 from gradcheck.results import CheckTable, Comparison, Contract, Partial, Reason, Verdict
@@ -119,6 +121,23 @@ def derivative(program: Program, options: Options, label: str, trial: int, partn
         mode=mode,
         evaluations=evaluator.count,
     )
+
+
+def within_memory(program: Program, options: Options, label: str, trial: int, partners: Sequence[Program] = ()) -> Finding:
+    """The same; along random directions alone where there is too little memory to look at entries one by one.
+
+    Raises:
+        NoMemoryError: where there is too little for that, too.
+    """
+    try:
+        return derivative(program, options, label, trial, partners)
+    except NoMemoryError as error:
+        if options.mode == "probe":
+            raise
+        told = str(error)
+    memory.given_back()
+    found = derivative(program, replace(options, mode="probe"), label, trial, partners)
+    return replace(found, notes=(*found.notes, f"probes: {told}"))
 
 
 def _way_by_grad_mode(layer: Layer, label: str) -> list[Contract]:

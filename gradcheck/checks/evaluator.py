@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
+from gradcheck.errors import NoMemoryError
 from gradcheck.evidence import hidden, noise, probes
 from gradcheck.evidence.line import F64, Phi, Setting, slack_for
 from gradcheck.seeds import generator
+from gradcheck.tracebacks import one_line, out_of_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +65,7 @@ class Evaluator:
         try:
             found = self.program.evaluate(point)
         except Exception as error:
+            _within_memory(error)
             self.raised, found = error, np.empty(0)
         self.seconds = time.perf_counter() - began
         return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
@@ -87,6 +90,7 @@ class Evaluator:
             try:
                 found = values(t)
             except Exception as error:
+                _within_memory(error)
                 self.raised, found = error, []
             if sum(part.size for part in found) != program.value.size:
                 return np.full(program.value.shape, np.nan)
@@ -136,6 +140,16 @@ class Evaluator:
             return self(point)
 
         return phi
+
+
+def _within_memory(error: Exception) -> None:
+    """Go on after an error of the function's own.
+
+    Raises:
+        NoMemoryError: where it is that memory has run out, which says nothing of the point.
+    """
+    if out_of_memory(error):
+        raise NoMemoryError(f"the target ran out of memory ({one_line(error, 160)})") from None
 
 
 class _Lines(Sequence[Phi]):

@@ -54,6 +54,9 @@ class Drawn:
     seed: Annotated[int | None, typer.Option(help="Of all random numbers. Default: 0.")] = None
     rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None
     dtype: Annotated[Text, typer.Option(help="Of drawn inputs and constructed modules.")] = None
+    device: Annotated[Text, typer.Option(help="Where a torch target runs: cpu, cuda, cuda:1, mps. Default: where it is.")] = (
+        None
+    )
     dim: Annotated[Texts, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None
     contracts: Annotated[
         bool | None, typer.Option("--contracts/--no-contracts", help="Try what else a derivative must honour. Default: yes.")

@@ -63,8 +63,9 @@ TABLES = Kind(
 )
 
 OF_CASE = {
-    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "dtype": TEXT, "order": INTEGER, "budget": SECONDS, "memory": BYTES,
-    "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG, "checks": TEXTS, "dims": SIZES,
+    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "dtype": TEXT, "device": TEXT, "order": INTEGER, "budget": SECONDS,
+    "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG, "checks": TEXTS,
+    "dims": SIZES,
 }  # fmt: skip
 OF_OPTIONS = {"seed": INTEGER, **OF_CASE}
 OF_RUN = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, "strict": FLAG, "baseline": TEXT}

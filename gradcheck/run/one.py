@@ -15,8 +15,8 @@ import numpy as np
 from gradcheck.backends import counterpart
 from gradcheck.backends.state import preserved, restore, settled, snapshot
 from gradcheck.checks import accuracy, detached, referred, second
-from gradcheck.checks.derivative import Finding, derivative
-from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, TargetError, UsageError
+from gradcheck.checks.derivative import Finding, within_memory
+from gradcheck.errors import InputError, TargetError, UsageError
 from gradcheck.options import Options, overridden
 from gradcheck.results import (
     SEVERITY,
@@ -28,7 +28,7 @@ from gradcheck.results import (
     Verdict,
 )
 from gradcheck.results import worst as worst_verdict
-from gradcheck.run import by_layer, worst
+from gradcheck.run import by_layer, mishaps, worst
 from gradcheck.seeds import generator
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import declared_on
@@ -84,7 +84,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
             refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
             found = _examined(case, options, blank, command)
         except TargetError as error:
-            found = replace(blank, reason=_reason(error), message=str(error), traceback=error.frames)
+            found = replace(blank, reason=mishaps.reason_of(error), message=str(error), traceback=error.frames)
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -94,14 +94,6 @@ def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResu
         return check_case(case, options, case.target, alone=alone)
     except (Exception, SystemExit) as error:
         return failed_to_start(case, options, error)
-
-
-def _reason(error: TargetError) -> Reason:
-    """What kind of ERROR an exception stands for."""
-    for kind, reason in ((ClaimError, Reason.BAD_CLAIM), (BadReferenceError, Reason.BAD_REFERENCE)):
-        if isinstance(error, kind):
-            return reason
-    return Reason.DERIVATIVE_RAISED if isinstance(error, DerivativeError) else Reason.TARGET_RAISED
 
 
 def refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
@@ -221,6 +213,8 @@ def _trials(
             dtype=dtype,
             convert=backend.from_numpy,
         )
+        if options.device is not None:
+            target, drawn = _placed(backend, target, drawn, options.device)
         stream = f"{options.seed}/{case.stream}/{trial}"
         with backend.initialised(target, drawn, stream, surely=options.by_layer):
             if options.by_layer and trial == 0:
@@ -231,6 +225,18 @@ def _trials(
         if not (constructed(case) or has_specs(inputs)) or findings[-1].stop:
             break
     return findings, layers
+
+
+def _placed(backend: ModuleType, target: Any, drawn: Inputs, device: str) -> tuple[Any, Inputs]:
+    """The target and its inputs on a device.
+
+    Raises:
+        InputError: where there is none such, or its framework is not told where to compute in this way.
+    """
+    if not hasattr(backend, "placed"):
+        raise InputError(f"device={device!r} is for torch targets: NumPy computes on the host, JAX where JAX_PLATFORMS says")
+    found: tuple[Any, Inputs] = backend.placed(target, drawn, device)
+    return found
 
 
 def _constructed(backend: ModuleType, case: Case, dtype: str, seed: int, trial: int) -> Any:
@@ -269,7 +275,7 @@ def _tried(backend: ModuleType, case: Case, target: Any, drawn: Inputs, options:
     label = f"{options.seed}/{case.stream}/{trial}"
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        found = derivative(program, options, label, trial, partners)
+        found = within_memory(program, options, label, trial, partners)
         if case.detached and options.tries(detached.NAME):
             apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
             found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))

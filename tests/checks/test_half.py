@@ -151,6 +151,16 @@ def test_a_module_is_made_and_drawn_in_bfloat16():
     assert {c.dtype for c in accuracies(result).values()} == {"bfloat16"}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_jax_in_half_precision(dtype):
+    jax = pytest.importorskip("jax")
+    result = gradcheck.check(jax.nn.softmax, normal(2, 30), dtype=dtype, framework="jax")
+    assert result.verdict is Verdict.PASS
+    assert set(accuracies(result)) == {"output", "x"}
+    wrong = gradcheck.check(lambda x: x * jax.lax.stop_gradient(x), normal(30), dtype=dtype, framework="jax")
+    assert wrong.verdict is Verdict.FAIL
+
+
 def test_numpy_has_float16_and_no_bfloat16():
     def square(x):
         return x * x

@@ -168,6 +168,20 @@ def test_numpy_beside_torch():
     assert gradcheck.check(in_numpy, normal(4, 3), normal(3, 2), reference=lambda x, w: layer(x, 2 * w)).verdict is Verdict.FAIL
 
 
+def test_jax_beside_torch_and_numpy():
+    jnp = pytest.importorskip("jax.numpy")
+
+    def in_jax(x, w):
+        return jnp.tanh(x @ w)
+
+    given = (normal(4, 3), normal(3, 2))
+    assert gradcheck.check(layer, *given, reference=in_jax, dtype="float32").ok
+    assert gradcheck.check(in_jax, *given, reference=layer).ok
+    assert gradcheck.check(in_jax, *given, reference=in_numpy).ok
+    wrong = gradcheck.check(in_jax, *given, reference=lambda x, w: torch.tanh(x @ w) * 1.001)
+    assert wrong.reason is Reason.VALUE_DIFFERS
+
+
 def test_integers_cross_between_frameworks():
     def picked(x, k):
         return torch.gather(x, 1, k[:, None])[:, 0]
