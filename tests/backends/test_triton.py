@@ -13,6 +13,11 @@ INPUTS = {
     RMSNorm: (normal(2, 3), normal(3)),
     CrossEntropy: (normal(2, 3), integers(0, 3, 2)),
 }
+ROW = {  # which is all that a fault needs, and the interpreter is slow
+    Softmax: (normal(1, 3),),
+    RMSNorm: (normal(1, 3), normal(3)),
+    CrossEntropy: (normal(1, 3), integers(0, 3, 1)),
+}
 WRONG = {Softmax: UncentredSoftmax, RMSNorm: RMSNormOfConstantScale, CrossEntropy: CrossEntropyFromOne}
 
 
@@ -26,7 +31,7 @@ def test_a_right_kernel_passes_with_all_contracts(kernel, dtype):
 
 @pytest.mark.parametrize("kernel", INPUTS)
 def test_a_planted_fault_is_found(kernel):
-    result = gradcheck.check(WRONG[kernel], *INPUTS[kernel], dtype="float32", mode="full", contracts=False)
+    result = gradcheck.check(WRONG[kernel], *ROW[kernel], dtype="float32", mode="full", contracts=False)
     assert result.verdict is Verdict.FAIL, str(result)
     assert "x" in {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL}
 
