@@ -24,6 +24,7 @@ from gradcheck.run.fuzz.space import DTYPES, literal_inputs
 from gradcheck.run.one import backend_of, framework_of, natural_dtype, opened
 from gradcheck.seeds import generator
 from gradcheck.targets.case import Case, declared_on
+from gradcheck.targets.draws import converted
 from gradcheck.targets.framework import FRAMEWORKS
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs import LAYOUTS, Spec, draw
@@ -126,7 +127,9 @@ def _drawn(backend: ModuleType, call: Inputs, dims: Dims | None, dtypes: Sequenc
     dtype = st.shared(st.sampled_from(list(dtypes)), key="gradcheck dtype")
 
     def array(leaf: Any) -> Any:
-        return backend.from_numpy(draw(leaf, generator(0), {}, DTYPES[0])) if isinstance(leaf, Spec) else leaf
+        if not isinstance(leaf, Spec):
+            return leaf
+        return converted(leaf, draw(leaf, generator(0), {}, DTYPES[0]), DTYPES[0], backend.from_numpy)
 
     def made(literal: Inputs) -> Arguments:
         kwargs = {name: tree_map(array, value) for name, value in literal.kwargs.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from torch import Tensor
+from torch import Tensor, nn
 
 BLOCK = 1  # numbers that are added up exactly before a partial sum is kept
 EPS = 1e-6
@@ -206,3 +206,42 @@ def inputs(pair: Pair, dtype: torch.dtype, seed: int) -> list[Tensor]:
     """Standard normal inputs in a dtype."""
     rng = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=rng).to(dtype) for shape in pair.shapes]
+
+
+class Residual(nn.Module):
+    """Blocks whose outputs are added to what they are given."""
+
+    def __init__(self, blocks: int, width: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last sum."""
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def stacked(blocks: int, width: int) -> nn.Module:
+    """Blocks one after the other."""
+    parts = ((nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(blocks))
+    return nn.Sequential(*(part for block in parts for part in block))
+
+
+def convolutional() -> nn.Module:
+    """A convolution, batch norm in training mode, max pooling, and a linear layer."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 9, 5))
+
+
+MODULES: tuple[tuple[str, Callable[[], nn.Module], tuple[int, ...]], ...] = (
+    ("TransformerEncoderLayer", lambda: nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True), (2, 10, 32)),
+    ("LSTM", lambda: nn.LSTM(8, 16, batch_first=True), (2, 12, 8)),
+    ("GRU", lambda: nn.GRU(8, 16, batch_first=True), (2, 12, 8)),
+    ("convolution, batch norm, pooling", convolutional, (4, 3, 8, 8)),
+    ("10 × linear, GELU, layer norm", lambda: stacked(10, 32), (4, 32)),
+    ("12 residual blocks", lambda: Residual(12, 32), (4, 32)),
+    ("24 residual blocks", lambda: Residual(24, 32), (4, 32)),
+)

@@ -13,6 +13,8 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from numpy.typing import NDArray
+
 
 def has_specs(inputs: Inputs) -> bool:
     """Whether another draw would give other inputs."""
@@ -47,11 +49,7 @@ def draw_inputs(
     sizes = Sizes(dims, seed, case, trial)
 
     def one(spec: Spec, path: str) -> Any:
-        array = draw(spec, generator(seed, case, trial, path), sizes, dtype)
-        named, layout = spec.dtype or dtype, spec.layout if spec.layout in SPARSE else None
-        if named in HOST and array.dtype == HOST[named]:
-            return convert(array, layout, named)
-        return convert(array, layout) if layout else convert(array)
+        return converted(spec, draw(spec, generator(seed, case, trial, path), sizes, dtype), dtype, convert)
 
     def drawn(value: Any, root: str) -> Any:
         flat = flatten(value, root)
@@ -61,3 +59,11 @@ def draw_inputs(
 
     args = tuple(drawn(value, label) for value, label in zip(inputs.args, inputs.labels, strict=True))
     return Inputs(args, {name: drawn(value, name) for name, value in inputs.kwargs.items()}, inputs.labels)
+
+
+def converted(spec: Spec, array: NDArray[Any], dtype: str, convert: Callable[..., Any]) -> Any:
+    """What was drawn, in the target's framework, dtype and layout; arguments as for `draw_inputs`."""
+    named, layout = spec.dtype or dtype, spec.layout if spec.layout in SPARSE else None
+    if named in HOST and array.dtype == HOST[named]:
+        return convert(array, layout, named)
+    return convert(array, layout) if layout else convert(array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,10 +45,11 @@ def literals(draw: Draw, spec: Spec, dims: Dims, dtype: str) -> Spec:
         dtype: where the spec names none.
     """
     shape = _shape(draw, spec, dims)
-    dtype = spec.dtype or dtype
-    values = _values(draw, spec, shape, dtype)
+    named = spec.dtype or dtype
+    values = _values(draw, spec, shape, specs.HOST.get(named, named))
     layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_layouts(values.shape, spec.kind)))
-    return literal(specs.laid_out(values, layout), layout)
+    found = literal(specs.laid_out(values, layout), layout)
+    return replace(found, dtype=named) if named in specs.HOST and found.dtype == specs.HOST[named] else found
 
 
 def literal(values: NDArray[Any], layout: str = "contiguous") -> Spec:
