@@ -75,6 +75,8 @@ class Rounding(Mode):  # type: ignore[no-untyped-call]
 
     def _round(self, t: torch.Tensor) -> None:
         """To as many digits, by G. W. Veltkamp's splitting; the range stays that of float64, as overflow is told elsewhere."""
+        if t._is_zerotensor() or t.layout is not torch.strided:
+            return  # zeros that autograd keeps without memory: to write there ends the process
         if self.every:
             t.copy_(t.to(self.low))
             return

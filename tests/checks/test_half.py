@@ -240,6 +240,11 @@ def test_a_plain_implementation_rounds_every_result_but_the_parts_of_a_sum(low):
     assert stagnant == by_hand
 
 
+@pytest.mark.parametrize("function", [torch.sign, torch.round])
+def test_zeros_without_memory_are_not_written_to(function):
+    assert gradcheck.check(function, normal(4), framework="torch", dtype="bfloat16").verdict is not Verdict.FAIL
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rounding_is_that_of_the_dtype(dtype):
     x = torch.randn(1000, dtype=torch.float64, generator=torch.manual_seed(0))
