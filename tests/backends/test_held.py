@@ -25,8 +25,11 @@ class Checkpointed(nn.Module):
         return self.norm(checkpoint(self.inside, x, use_reentrant=False))
 
 
-@pytest.mark.parametrize("more", [{}, {"order": 2}, {"by_layer": True}], ids=["first", "second", "by-layer"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "more"),
+    [(torch.float32, {}), (torch.float64, {"order": 2}), (torch.float64, {"by_layer": True})],
+    ids=["first", "second", "by-layer"],
+)
 def test_a_module_that_checkpoints_its_layers_is_right_and_its_parameters_are_its_own_again(dtype, more):
     torch.manual_seed(0)
     module = Checkpointed(elementwise.layer(name="cube")).to(dtype)

@@ -178,11 +178,11 @@ def test_the_reference_says_how_far_a_plain_implementation_is_off():
         assert x.dtype is torch.bfloat16
         return torch.softmax(x, -1)
 
-    alone = gradcheck.check(kernel, normal(2, 8), dtype="bfloat16", framework="torch")
+    alone = gradcheck.check(kernel, normal(2, 8), dtype="bfloat16", framework="torch", contracts=False)
     assert not accuracies(alone)
     assert any("a reference= can tell" in note for note in alone.notes)
     result = gradcheck.check(
-        kernel, normal(4, 64), dtype="bfloat16", framework="torch", reference=lambda x: torch.softmax(x, -1)
+        kernel, normal(4, 64), dtype="bfloat16", framework="torch", contracts=False, reference=lambda x: torch.softmax(x, -1)
     )
     assert {c.against for c in accuracies(result).values()} == {"reference"}
     assert all(c.verdict is Verdict.PASS for c in accuracies(result).values())
