@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NO_DRIVER = "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
-ADVICE = {"0 active drivers": NO_DRIVER, "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER}
+LEAKED = "the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
+ADVICE = {
+    "0 active drivers": NO_DRIVER,
+    "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER,
+    "Encountered an unexpected tracer": LEAKED,
+}
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
 _OURS = str(Path(__file__).parent)
 _AUTOGRAD = (
     str(Path("torch", "autograd", "graph.py")),
@@ -50,9 +56,9 @@ def one_line(error: BaseException, width: int = 1000) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory has run out: Python's own, PyTorch's, or that of XLA."""
+    """Whether an exception says that memory has run out: Python's own, PyTorch's on a device or on the host, or XLA's."""
     named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
-    return isinstance(error, MemoryError) or named or "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or named or any(words in str(error) for words in NO_MEMORY)
 
 
 def advice_on(error: BaseException) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradcheck.tracebacks import one_line
+from gradcheck.tracebacks import advice_on, one_line
 
-LEAKED = "; the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
 LITTLE = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -24,7 +23,7 @@ Function = Callable[[Arrays, Arrays], list[Any]]  # (arrays that move, arrays th
 
 def said(error: Exception) -> str:
     """What was raised, in a line; of a leaked tracer what to do about it."""
-    return one_line(error) + (LEAKED if isinstance(error, jax.errors.UnexpectedTracerError) else "")
+    return one_line(error) + advice_on(error)
 
 
 @functools.cache

@@ -78,7 +78,7 @@ def _state(module: torch.nn.Module) -> dict[str, Any]:
     return {
         "class": type(module),
         "registered": [(held, {**held}) for name in OWN if isinstance(held := vars(module).get(name), dict)],
-        "values": [(t, t.detach().clone()) for t in tensors if not is_lazy(t)],
+        "values": [(t, t.detach().clone()) for t in tensors if not (is_lazy(t) or t.is_meta)],
         "lazy": [(t, type(t)) for t in tensors if is_lazy(t)],
         "attributes": attributes,
         "contents": {name: _contents(value) for name, value in attributes.items()},

@@ -52,6 +52,11 @@ def test_inputs_on_two_devices_are_named_and_a_number_on_the_host_is_none_of_the
         devices.refuse_mixed(["x", "k"], [there, torch.tensor(2.0)])
 
 
+def test_a_module_on_the_meta_device_is_refused():
+    with pytest.raises(InputError, match=r"inputs on 2 devices: input on cpu, params\['weight'\] on meta"):
+        gradcheck.check(torch.nn.Linear(3, 2, device="meta"), normal(4, 3))
+
+
 def test_a_device_without_float64_takes_the_route_of_float32(monkeypatch):
     """As on MPS: float64 cannot be moved there."""
     to = torch.Tensor.to
@@ -97,6 +102,11 @@ def test_where_that_does_not_fit_either_it_is_one_clear_error(mode):
     at_once = gradcheck.check(runs_out(lambda _: True), start, framework="torch", mode=mode)
     assert at_once.reason is Reason.OUT_OF_MEMORY
     assert "given x (9,) float64" in at_once.message
+
+
+def test_memory_of_the_host_runs_out_too():
+    result = gradcheck.check(lambda x: x * torch.ones(2**50).sum(), torch.ones(3))
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.OUT_OF_MEMORY), str(result)
 
 
 def test_a_backward_that_runs_out_of_memory_is_told_apart_from_one_that_is_wrong():

@@ -103,6 +103,14 @@ def test_a_leaked_tracer_is_named():
     assert "the function stores an array that JAX was tracing" in result.message
 
 
+def test_a_tracer_that_leaked_before_is_named():
+    kept = []
+    jax.jit(lambda x: kept.append(x) or x)(X)
+    result = gradcheck.check(lambda x: jnp.sin(x) * kept[0], X)
+    assert result.reason is Reason.TARGET_RAISED
+    assert "the function stores an array that JAX was tracing" in result.message
+
+
 @pytest.mark.parametrize(("function", "inputs", "said"), [
     (sine, (normal(3, 2, layout="sparse_coo"),), "layout='sparse_coo' is for torch targets: JAX arrays are dense"),
     (sine, (jnp.arange(3),), "no differentiable input: x is int32"),
