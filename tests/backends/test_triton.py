@@ -27,6 +27,8 @@ def test_a_right_kernel_passes_with_all_contracts(kernel, dtype):
     result = gradcheck.check(kernel, *INPUTS[kernel], dtype=dtype, mode="probe")
     assert result.verdict is Verdict.PASS, str(result)
     assert {c.verdict for c in result.contracts} == {Verdict.PASS}
+    told = {c.name: c.message for c in result.contracts}
+    assert all("a Triton kernel without a mask would" in told[name] for name in ("empty-batch", "one-element"))
 
 
 @pytest.mark.parametrize("kernel", INPUTS)

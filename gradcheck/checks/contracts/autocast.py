@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,7 +40,7 @@ def broken(base: Baseline) -> str:
         Remarked: where a backward raises that makes no claim to work under autocast, or the outputs are others there.
         Unsupported: where autocast does not apply, or the forward refuses it aloud.
     """
-    if os.environ.get("TRITON_INTERPRET") == "1" and _in_triton(base):
+    if os.environ.get("TRITON_INTERPRET") == "1" and plain.in_triton(base):
         raise Unsupported("Triton's interpreter, which TRITON_INTERPRET=1 chooses, computes bfloat16 on its bits")
     device = base.inputs[0].device.type
     if any(x.dtype not in WIDE for x in (*base.inputs, *base.outputs)) or not torch.amp.is_autocast_available(device):
@@ -56,13 +54,6 @@ def broken(base: Baseline) -> str:
     except Unsupported:  # an input in bfloat16 is refused: then the layer in front returns none
         return ""
     return f"under autocast, where {base.layer.leaves[activation].path} comes in bfloat16, {told}" if told else ""
-
-
-def _in_triton(base: Baseline) -> bool:
-    """Whether a Function of the user's own stands in a module that uses Triton."""
-    functions = [type(node)._forward_cls for node in own_nodes(base.layer.call(base.leaves()))]
-    named = [value for function in functions for value in vars(sys.modules[function.__module__]).values()]
-    return any(getattr(value, "__name__", "").partition(".")[0] == "triton" for value in named if inspect.ismodule(value))
 
 
 def _off(base: Baseline, device: str, low: Sequence[int]) -> str:

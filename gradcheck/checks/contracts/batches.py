@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.baseline import Unsupported
+from gradcheck.checks.contracts.baseline import Unsupported, in_triton
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,12 @@ def smaller(base: Baseline, made: Sequence[Tensor], change: Callable[[Tensor], T
         made: what the leaves are made of.
         change: makes what stands beside them smaller, if it is to be.
         rows: how many are left: all other indices would point outside.
+
+    Raises:
+        Unsupported: where integers may be indices of what is gone, or memory is read unguarded.
     """
+    if in_triton(base):
+        raise Unsupported("a Triton kernel without a mask would read and write beyond smaller inputs, and end the process")
     for held in base.layer.indices:
         _fitting(held, held, rows)
     call = base.layer.beside(lambda x: _fitting(x, change(x), rows))
