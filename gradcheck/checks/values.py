@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import EPS
+from gradcheck.backends.program import EPS, HALF
 from gradcheck.checks import claims
 from gradcheck.checks.evaluator import largest_terms
 from gradcheck.checks.rows import comparison, resolution_of
@@ -25,9 +25,14 @@ METHOD = "primal"
 
 
 def examine(bench: Bench, other: Program) -> list[Comparison]:
-    """Hold the value, in the target's own dtype, against the reference's: a line for each output."""
+    """Hold the value, in the target's own dtype, against the reference's: a line for each output.
+
+    In half precision the twin's value: how accurate it is in the dtype itself is judged apart, and without a twin all there is.
+    """
     program = bench.program
-    value = program.value if program.native is None else program.native(program.point)
+    if program.native is None and eps_of(program) in HALF.values() and other.eps <= EPS["float64"]:
+        return []
+    value = program.native(program.point) if program.native and not program.half else program.value
     allowed = _rounding(bench, program, value), _rounding(bench, other, other.value)
     return [_line(bench, leaf, value, other.value, allowed) for leaf in program.outputs if leaf.entries]
 
@@ -42,7 +47,7 @@ def _rounding(bench: Bench, program: Program, value: F64) -> F64:
 
     A few units in the last place of it and of its leaf, the noise measured, and what one such unit of the inputs does.
     """
-    native = bench.program is program and program.native
+    native = bench.program is program and not program.half and program.native
     evaluate, eps = (native, eps_of(program)) if native else (program.evaluate, program.eps)
     whole = np.concatenate([np.full(o.entries * o.width, np.max(np.abs(value[o.span]), initial=0.0)) for o in program.outputs])
     spread = np.zeros(value.shape)
@@ -59,7 +64,8 @@ def _rounding(bench: Bench, program: Program, value: F64) -> F64:
 
 
 def _line(bench: Bench, leaf: Leaf, value: F64, trusted: F64, allowed: tuple[F64, F64]) -> Comparison:
-    program, rtol = bench.program, bench.rtol_of(eps_of(bench.program))
+    program = bench.program
+    rtol = bench.rtol_of(EPS["float32"] if program.half else eps_of(program))
     claim, estimate, own, bound = (a[leaf.span][None] for a in (value, trusted, *allowed))
     size = np.fmax(np.abs(claim), np.abs(estimate))
     s = sides(claim, estimate, bound, own, size, largest_terms(program)[leaf.span][None])

@@ -186,6 +186,7 @@ def test_the_reference_says_how_far_a_plain_implementation_is_off():
     )
     assert {c.against for c in accuracies(result).values()} == {"reference"}
     assert all(c.verdict is Verdict.PASS for c in accuracies(result).values())
+    assert result.verdict is Verdict.PASS, str(result)  # though differences in bfloat16 are too dull to tell
 
     def coarse(x):
         assert x.dtype is torch.bfloat16
@@ -195,6 +196,23 @@ def test_the_reference_says_how_far_a_plain_implementation_is_off():
     result = gradcheck.check(coarse, normal(2, 8), **given)
     assert result.verdict is Verdict.FAIL
     assert accuracies(result)["output"].ratio > 4
+
+
+def test_a_reference_of_another_value_is_seen_beneath_the_rounding():
+    def standardised(x):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:])
+
+    def in_numpy(ddof):
+        return lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, ddof=ddof, keepdims=True) + 1e-5)
+
+    for dtype in ("bfloat16", "float16"):
+        right, wrong = (
+            gradcheck.check(standardised, normal(4, 64), dtype=dtype, framework="torch", reference=in_numpy(ddof))
+            for ddof in (0, 1)  # off by less than 1 %
+        )
+        assert right.verdict is Verdict.PASS, str(right)
+        assert {c.verdict for c in right.comparisons} == {Verdict.PASS}
+        assert (wrong.verdict, wrong.reason) == (Verdict.FAIL, Reason.VALUE_DIFFERS), str(wrong)
 
 
 def test_weights_stored_in_float8_are_constants():
