@@ -16,6 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from gradcheck.backends.program import HALF, Leaf
 from gradcheck.backends.tensors import WIDE, default_of, name_of
 
+LOW = tuple(getattr(torch, name) for name in HALF)
 SUMS = ("add", "add_", "sub", "sub_", "sum")  # what a sum is continued by
 
 
@@ -28,12 +29,12 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Widening(Mode):  # type: ignore[no-untyped-call]
-    """Every operation that is asked for a floating dtype gets the wide one."""
+    """Every operation that is asked for a floating dtype gets the wide one, and constants in half precision are widened."""
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation with wide dtypes."""
-        widened = {name: _wide(value) for name, value in (kwargs or {}).items()}
-        return func(*map(_wide, args), **widened)
+        widened = {name: _wide(_constant(func, value)) for name, value in (kwargs or {}).items()}
+        return func(*(_wide(_constant(func, x)) for x in args), **widened)
 
 
 class Rounding(Mode):  # type: ignore[no-untyped-call]
@@ -56,8 +57,8 @@ class Rounding(Mode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation on what is rounded, and round what it returns."""
-        name, given = func.overloadpacket.__name__, [self._low(x) for x in args]
-        told = {key: self._low(value) for key, value in (kwargs or {}).items()}
+        name, given = func.overloadpacket.__name__, [self._low(_constant(func, x)) for x in args]
+        told = {key: self._low(_constant(func, value)) for key, value in (kwargs or {}).items()}
         summing = name in self.sums
         if not (summing or func.is_view):
             for t in filter(self.open.__contains__, _tensors((given, tuple(told.values())))):
@@ -84,6 +85,14 @@ class Rounding(Mode):  # type: ignore[no-untyped-call]
         rounded = wide - (wide - t)
         t.copy_(torch.where(rounded.isfinite(), rounded, t))
         self.open.pop(t, None)  # type: ignore[no-untyped-call]
+
+
+def _constant(func: Any, value: Any) -> Any:
+    """A constant in half precision as float64, as all inputs are; what is written to stays what it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(_constant(func, x) for x in value)
+    low = isinstance(value, torch.Tensor) and value.dtype in LOW
+    return value.double() if low and not func._schema.is_mutable else value
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

@@ -230,6 +230,37 @@ def test_weights_stored_in_float8_are_constants():
 # --- the dtype modes
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_constants_in_half_precision_are_widened_for_the_twin(dtype):
+    weight, frozen = torch.linspace(-1, 1, 24).reshape(8, 3).to(dtype), torch.nn.Linear(8, 3).to(dtype)
+    memory = torch.zeros(2, 3, dtype=dtype)
+
+    class Product(torch.autograd.Function):
+        factor = 1.0
+
+        @staticmethod
+        def forward(ctx, x):
+            return x @ weight
+
+        @staticmethod
+        def backward(ctx, g):
+            return Product.factor * g @ weight.mT
+
+    def remembering(x):
+        with torch.no_grad():
+            memory.mul_(0.5).add_(x @ weight)
+        return torch.softmax(x @ weight, -1)
+
+    x = torch.randn(2, 8, generator=torch.manual_seed(0)).to(dtype)
+    for function in (Product, frozen.forward, remembering, lambda x: torch.cat([x, weight.mT])):
+        result = gradcheck.check(function, x, contracts=False, framework="torch")
+        assert result.verdict is Verdict.PASS, str(result)
+        assert all(c.against != "numeric" or c.resolution < 1e-4 for c in result.comparisons)
+    Product.factor = 1.01
+    assert gradcheck.check(Product, x, contracts=False).reason is Reason.DISAGREES
+    assert weight.dtype is frozen.weight.dtype is dtype
+
+
 def test_casts_of_a_twin_lead_to_float64():
     with Widening():
         x = torch.ones(3, dtype=torch.float64)
