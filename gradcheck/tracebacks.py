@@ -10,10 +10,12 @@ from pathlib import Path
 
 NO_DRIVER = "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
 LEAKED = "the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
+NUMPY = "NumPy cannot compute with what JAX traces: call jax.numpy inside of the function, or give it NumPy arrays"
 ADVICE = {
     "0 active drivers": NO_DRIVER,
     "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER,
     "Encountered an unexpected tracer": LEAKED,
+    "The numpy.ndarray conversion method __array__() was called on": NUMPY,
 }
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
 _OURS = str(Path(__file__).parent)

@@ -103,6 +103,12 @@ def test_a_leaked_tracer_is_named():
     assert "the function stores an array that JAX was tracing" in result.message
 
 
+def test_numpy_inside_of_a_function_of_jax_arrays_is_told():
+    result = gradcheck.check(lambda x: jnp.sum(np.sin(x)), X)
+    assert result.reason is Reason.DERIVATIVE_RAISED
+    assert "call jax.numpy inside of the function" in result.message
+
+
 def test_a_tracer_that_leaked_before_is_named():
     kept = []
     jax.jit(lambda x: kept.append(x) or x)(X)
