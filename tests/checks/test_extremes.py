@@ -30,6 +30,7 @@ def check(function, *values, dtype="float64", **more):
         (lambda x: x.var(-1), ([2.5e16, 2.5e16, 2.5e16],), "float64"),
         (lambda x: x**-1e284, ([1.0],), "float64"),
         (lambda x: x**1.0625, ([LEAST["float64"]],), "float64"),
+        (Scaled, ([[1.0, 1.9375, 1.0], *[[1.0] * 3] * 2], [1.401298464324817e-45, 1.0, 1.0]), "float32"),
         (Scaled, ([[1.0, 1.0, NORMAL["float32"], 1.0], [1.0, 1.0, 1.0, 1e5]], [1e7] * 4), "float32"),
         (torch.matmul, ([[5e16] * 2] * 2, [[1e16, 1e-62], [-3e105, 1e154]]), "float64"),
         (torch.nn.functional.smooth_l1_loss, ([0.0] * 6, [1.0] * 4 + [1e8, 2.0**-23]), "float32"),  # nearly even

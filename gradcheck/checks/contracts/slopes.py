@@ -121,11 +121,18 @@ def slope(call: Call, inputs: Sequence[Tensor], eps: float, which: int, only: in
             return np.array([np.nan])
 
     outputs_size = math.sqrt(sum(float(was @ was) for _, _, was in read))
-    noise = np.array([eps * outputs_size])
+    noise = np.array([eps * outputs_size + sum(_quantum(outputs[k]) * was.size for k, _, was in read)])
     near = brief.sharp(change, 0.0, eps, lambda _: noise, slack_for(1))
-    value, bound = float(near.value[0]), float(near.bound[0])
+    lost = sum(_quantum(x) * float(u.abs().sum()) for x, u in zip(leaves, tangents, strict=True))
+    value, bound = float(near.value[0]), float(near.bound[0]) + lost
     size = np.fmax(math.sqrt(sum(square for _, square in sums)), abs(value))
     return Slope(sum(total for total, _ in sums), value, bound, float(size), eps**0.5 * outputs_size)
+
+
+def _quantum(x: Tensor) -> float:
+    """The smallest number above 0 of a tensor's dtype, which is how far apart all small ones are."""
+    limits = torch.finfo(x.dtype)
+    return limits.tiny * limits.eps
 
 
 def _sums(gradient: Tensor, tangent: Tensor) -> tuple[float, float]:
