@@ -26,6 +26,7 @@ NAME = "autocast"
 MEND = "decorate forward and backward with torch.amp.custom_fwd and custom_bwd, and read memory by its dtype"
 LOW = torch.bfloat16
 WIDE = (torch.float32, torch.float64)
+LEAST = torch.finfo(LOW).tiny  # smaller gradients lose their digits in bfloat16, or all of themselves
 GROSS = 0.25  # of the size of a gradient: no rounding of a single layer
 DRAWS = 5  # of inputs near the primal, which bfloat16 rounds in other ways each
 MOVED = 2.0**-5  # of the inputs: eight units in the last place of bfloat16
@@ -73,7 +74,7 @@ def _off(base: Baseline, device: str, low: Sequence[int]) -> str:
         errors = np.stack([after[j] - before[j] for before, after in draws])
         size = max(_norm(before[j]) for before, _ in draws)
         mean, spread = _norm(errors.mean(axis=0)), _norm(errors.std(axis=0))
-        if mean <= GROSS * size + CLEAR * spread:
+        if mean <= GROSS * size + CLEAR * spread or size < LEAST:
             continue
         off = f"{leaf.path} is off by {mean / size if size else np.inf:.2g} times its size, which bfloat16 does not explain"
         if j < count:
