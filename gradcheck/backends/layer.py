@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ class Layer:
         indices: integers that the module holds in its buffers, which may point at rows of the inputs.
         own: the autograd.Functions and registered operators of the user's own among what it calls, by name; `place`: file and
             line of the backward of the first.
+        triton: whether one of them stands in a file that uses Triton.
         module: the target, where it is a module of a class of the user's own, or holds one.
         random: whether it draws random numbers, which fall elsewhere in tensors of another form.
         carried: () -> what is to be said of buffers that a call changes and the next one reads.
@@ -61,6 +64,7 @@ class Layer:
     beside: Callable[[Callable[[Tensor], Tensor]], Call]
     indices: tuple[Tensor, ...]
     own: tuple[str, ...]
+    triton: bool
     module: torch.nn.Module | None
     random: bool
     carried: Callable[[], tuple[str, ...]]
@@ -122,6 +126,7 @@ def layer_of(
         beside=beside,
         indices=tuple(filter(_may_point, target.buffers())) if isinstance(target, torch.nn.Module) else (),
         own=tuple(dict.fromkeys(function.__name__ for function in own)),
+        triton=any(map(_uses_triton, own)),
         module=target if _is_own_module(target) else None,
         random=random,
         carried=carried,
@@ -183,6 +188,11 @@ def _own(function: type | None) -> bool:
         return False
     foreign = of_torch(function) or function.__module__.startswith(OURS)
     return not foreign or _registered(function)
+
+
+def _uses_triton(function: type) -> bool:
+    beside = vars(sys.modules[function.__module__]) if "triton" in sys.modules and function.__module__ in sys.modules else {}
+    return any(inspect.ismodule(x) and x.__name__.partition(".")[0] == "triton" for x in beside.values())
 
 
 def _registered(function: type) -> bool:

@@ -251,8 +251,11 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
     for j in range(value.size - PLATEAU + 1):
         apart = np.abs(value[j] - value[j + 1 :])
         if np.all(apart <= radius[j] + radius[j + 1 :]) and not _too_slow(value[j : j + PLATEAU], radius[j + PLATEAU - 1]):
-            bound = float(radius[j] + max(np.max(apart[: PLATEAU - 1]), _still_to_come(value[j : j + PLATEAU])))
-            return _Plateau(float(value[j]), bound, (float(h[j + 1]), float(h[j + PLATEAU])))
+            hidden = _hidden(value[: j + 2], float(apart[0] + radius[j] + radius[j + 1]))
+            if not np.isfinite(hidden):
+                break
+            left = max(float(np.max(apart[: PLATEAU - 1])), _still_to_come(value[j : j + PLATEAU]), hidden)
+            return _Plateau(float(value[j]), float(radius[j]) + left, (float(h[j + 1]), float(h[j + PLATEAU])))
     return _converging(h, value, radius)
 
 
@@ -284,6 +287,23 @@ def _still_to_come(value: F64) -> float:
     if first * second <= 0:
         return 0.0
     return float(abs(first) / (1 - min(second / first, SLOWEST)))
+
+
+def _hidden(value: F64, room: float) -> float:
+    """What is left of a trend that the noise of finer steps may hide: infinite where it hardly shrinks.
+
+    Args:
+        value: up to the one after the one chosen.
+        room: how far apart these two may be in truth.
+    """
+    if value.size < PLATEAU + 1:
+        return 0.0
+    first, second = np.diff(value[-PLATEAU - 1 : -1])
+    ratio = second / first if first else 0.0
+    following = abs(second) * ratio
+    if ratio <= 0 or following > room:  # then it would have shown, and it did not
+        return 0.0
+    return np.inf if ratio > SLOWEST else float(following / (1 - ratio))
 
 
 def _two_slopes(h: F64, right: F64, left: F64, noise: F64) -> bool:

@@ -107,3 +107,17 @@ def test_rounding_beside_a_large_input_is_still_seen_to_be_constant():
 def test_whole_numbers_of_a_size_are_jittered_as_others_are():
     result = check(lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]), [[-287500.0, -343750.0]], name="target")
     assert result.verdict is Verdict.PASS, str(result)
+
+
+def test_a_slope_that_settles_below_the_noise_of_a_large_output_is_not_called_wrong():
+    def entropy(y, x):
+        return torch.nn.functional.kl_div(x, y, reduction="sum")
+
+    beside = [[1.0, 1.0], [1.0, 1e8]]
+    assert check(entropy, [[0.5, 0.5], [9.99999999999e-13, 0.9999999999989999]], beside).ok
+    assert check(torch.nn.functional.huber_loss, [1.0, 0.9375, 0.0], [1.0, 1e5, -1.0000000000000002]).ok
+
+
+def test_autocast_says_nothing_of_gradients_below_the_normal_numbers_of_bfloat16():
+    result = check(Scaled, [[1.0]], [LEAST["float32"]], dtype="float32", wrt="x")
+    assert result.verdict is not Verdict.FAIL, str(result)

@@ -83,118 +83,81 @@ def sizes(x):
     return {"BLOCK": triton.next_power_of_2(x.shape[1]), "KIND": kind}
 
 
-class Softmax(torch.autograd.Function):
-    """Of each row of a matrix."""
+def softmax_of(*, centred):
+    """Of each row of a matrix; without the sum over the row where it is not centred."""
 
-    centred = True
+    class Softmax(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            x = x.contiguous()
+            y = torch.empty_like(x)
+            if x.numel():
+                softmax_forward[(len(x),)](x, y, x.shape[1], **sizes(x))
+            ctx.save_for_backward(y)
+            return y
 
-    @staticmethod
-    def forward(ctx, x):
-        x = x.contiguous()
-        y = torch.empty_like(x)
-        if x.numel():
-            softmax_forward[(len(x),)](x, y, x.shape[1], **sizes(x))
-        ctx.save_for_backward(y)
-        return y
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            (y,) = ctx.saved_tensors
+            g, gx = g.contiguous(), torch.empty_like(y)
+            if y.numel():
+                softmax_backward[(len(y),)](y, g, gx, y.shape[1], **sizes(y), CENTRED=centred)
+            return gx
 
-    @classmethod
-    def pulled(cls, ctx, g):
-        (y,) = ctx.saved_tensors
-        g, gx = g.contiguous(), torch.empty_like(y)
-        if y.numel():
-            softmax_backward[(len(y),)](y, g, gx, y.shape[1], **sizes(y), CENTRED=cls.centred)
-        return gx
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return Softmax.pulled(ctx, g)
+    return Softmax
 
 
-class UncentredSoftmax(Softmax):
-    """Without the sum over the row."""
+def rms_norm_of(*, centred):
+    """x / sqrt(mean(x²) + eps) w, of each row of a matrix; with the root taken for a constant where it is not centred."""
 
-    centred = False
+    class RMSNorm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            x, w = x.contiguous(), w.contiguous()
+            y, scale = torch.empty_like(x), x.new_empty(len(x))
+            if x.numel():
+                rms_forward[(len(x),)](x, w, y, scale, x.shape[1], 1e-6, **sizes(x))
+            ctx.save_for_backward(x, w, scale)
+            return y
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return UncentredSoftmax.pulled(ctx, g)
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            x, w, scale = ctx.saved_tensors
+            g, gx, gw = g.contiguous(), torch.empty_like(x), torch.empty_like(x)
+            if x.numel():
+                rms_backward[(len(x),)](x, w, scale, g, gx, gw, x.shape[1], **sizes(x), CENTRED=centred)
+            return gx, gw.sum(0)
 
-
-class RMSNorm(torch.autograd.Function):
-    """x / sqrt(mean(x²) + eps) w, of each row of a matrix."""
-
-    centred = True
-
-    @staticmethod
-    def forward(ctx, x, w):
-        x, w = x.contiguous(), w.contiguous()
-        y, scale = torch.empty_like(x), x.new_empty(len(x))
-        if x.numel():
-            rms_forward[(len(x),)](x, w, y, scale, x.shape[1], 1e-6, **sizes(x))
-        ctx.save_for_backward(x, w, scale)
-        return y
-
-    @classmethod
-    def pulled(cls, ctx, g):
-        x, w, scale = ctx.saved_tensors
-        g, gx, gw = g.contiguous(), torch.empty_like(x), torch.empty_like(x)
-        if x.numel():
-            rms_backward[(len(x),)](x, w, scale, g, gx, gw, x.shape[1], **sizes(x), CENTRED=cls.centred)
-        return gx, gw.sum(0)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return RMSNorm.pulled(ctx, g)
+    return RMSNorm
 
 
-class RMSNormOfConstantScale(RMSNorm):
-    """Which takes the root mean square for a constant."""
+def cross_entropy_of(*, first):
+    """-log softmax(x)[label], of each row of a matrix; the backward adds `first` to the labels, which count from 0."""
 
-    centred = False
+    class CrossEntropy(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, labels):
+            x = x.contiguous()
+            loss, p = x.new_empty(len(x)), torch.empty_like(x)
+            if x.numel():
+                entropy_forward[(len(x),)](x, labels, loss, p, x.shape[1], **sizes(x))
+            ctx.save_for_backward(p, labels)
+            return loss
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return RMSNormOfConstantScale.pulled(ctx, g)
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            p, labels = ctx.saved_tensors
+            g, gx = g.contiguous(), torch.empty_like(p)
+            if p.numel():
+                entropy_backward[(len(p),)](p, labels, g, gx, p.shape[1], **sizes(p), FIRST=first)
+            return gx, None
 
-
-class CrossEntropy(torch.autograd.Function):
-    """-log softmax(x)[label], of each row of a matrix."""
-
-    first = 0
-
-    @staticmethod
-    def forward(ctx, x, labels):
-        x = x.contiguous()
-        loss, p = x.new_empty(len(x)), torch.empty_like(x)
-        if x.numel():
-            entropy_forward[(len(x),)](x, labels, loss, p, x.shape[1], **sizes(x))
-        ctx.save_for_backward(p, labels)
-        return loss
-
-    @classmethod
-    def pulled(cls, ctx, g):
-        p, labels = ctx.saved_tensors
-        g, gx = g.contiguous(), torch.empty_like(p)
-        if p.numel():
-            entropy_backward[(len(p),)](p, labels, g, gx, p.shape[1], **sizes(p), FIRST=cls.first)
-        return gx, None
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return CrossEntropy.pulled(ctx, g)
+    return CrossEntropy
 
 
-class CrossEntropyFromOne(CrossEntropy):
-    """Which counts labels from 1."""
-
-    first = -1
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        return CrossEntropyFromOne.pulled(ctx, g)
+Softmax, UncentredSoftmax = softmax_of(centred=True), softmax_of(centred=False)
+RMSNorm, RMSNormOfConstantScale = rms_norm_of(centred=True), rms_norm_of(centred=False)
+CrossEntropy, CrossEntropyFromOne = cross_entropy_of(first=0), cross_entropy_of(first=-1)

@@ -41,7 +41,7 @@ def broken(base: Baseline) -> str:
         Remarked: where a backward raises that makes no claim to work under autocast, or the outputs are others there.
         Unsupported: where autocast does not apply, or the forward refuses it aloud.
     """
-    if os.environ.get("TRITON_INTERPRET") == "1" and plain.in_triton(base):
+    if os.environ.get("TRITON_INTERPRET") == "1" and base.layer.triton:
         raise Unsupported("Triton's interpreter, which TRITON_INTERPRET=1 chooses, computes bfloat16 on its bits")
     device = base.inputs[0].device.type
     if any(x.dtype not in WIDE for x in (*base.inputs, *base.outputs)) or not torch.amp.is_autocast_available(device):

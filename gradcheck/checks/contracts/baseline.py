@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends.layer import own_nodes
 from gradcheck.backends.tensors import flat_of, seed
 from gradcheck.evidence import probes
 from gradcheck.seeds import generator
@@ -65,15 +62,6 @@ class Baseline:
     def given(self) -> list[Tensor]:
         """New tensors of the cotangents."""
         return [v.clone() for v in self.cotangents]
-
-
-def in_triton(base: Baseline) -> bool:
-    """Whether a Function of the user's own stands in a module that uses Triton."""
-    if "triton" not in sys.modules:
-        return False
-    functions = [type(node)._forward_cls for node in own_nodes(base.layer.call(base.leaves()))]
-    named = [value for function in functions for value in vars(sys.modules[function.__module__]).values()]
-    return any(getattr(value, "__name__", "").partition(".")[0] == "triton" for value in named if inspect.ismodule(value))
 
 
 def baseline(layer: Layer, moved: Callable[[F64], F64], label: str) -> Baseline:

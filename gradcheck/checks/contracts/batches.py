@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.baseline import Unsupported, in_triton
+from gradcheck.checks.contracts.baseline import Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def smaller(base: Baseline, made: Sequence[Tensor], change: Callable[[Tensor], T
     Raises:
         Unsupported: where integers may be indices of what is gone, or memory is read unguarded.
     """
-    if in_triton(base):
+    if base.layer.triton:
         raise Unsupported("a Triton kernel without a mask would read and write beyond smaller inputs, and end the process")
     for held in base.layer.indices:
         _fitting(held, held, rows)
