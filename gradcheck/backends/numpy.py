@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends import handwritten, state, steps
+from gradcheck.backends import handwritten, namespaces, state, steps
 from gradcheck.backends.calls import Binding, Call, described, leaves_of, select, shapes_of, take_apart
 from gradcheck.backends.program import (
     COMPLEX_STEP,
@@ -99,12 +99,13 @@ def call_user(
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
-    """Bind a function to its inputs.
+    """Bind a function to its inputs, in NumPy arrays or those of another namespace of the array API.
 
     Raises:
-        InputError: where nothing is differentiable.
+        InputError: where nothing is differentiable, or arrays of two namespaces are mixed.
         TargetError: where the function raises at the primal, or returns no floating-point array.
     """
+    given_by, (case, target, inputs) = target, namespaces.hosted(case, target, inputs)
     call = take_apart(inputs)
     masked = [p for p, x in zip(call.paths, call.leaves, strict=True) if isinstance(x, np.ma.MaskedArray)]
     if masked:
@@ -134,7 +135,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         return differing(call.paths, leaves_of(_arguments(bound, given[0], wide=wide)), leaves_of(given[1]))
 
-    claims = tuple(c for c in (_written(case, bound, first, wide=wide), _traced(function, bound, wide=wide)) if c is not None)
+    derived = _traced(function, bound, wide=wide) if target is given_by else _untraced()
+    claims = tuple(c for c in (_written(case, bound, first, wide=wide), derived) if c is not None)
     program = Program(
         framework="numpy",
         shapes=shapes_of(call, bound.outputs),
@@ -274,6 +276,13 @@ def _traced(function: Callable[..., Any], bound: Binding, *, wide: bool) -> Clai
 
     eps = EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in bound.leaves)
     return Claim("reverse", eps, vjp, optional=True, derived=True)
+
+
+def _untraced() -> Claim:
+    def vjp(point: F64, cotangents: F64) -> F64:
+        raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
+
+    return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 
 
 @contextmanager

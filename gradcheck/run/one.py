@@ -32,6 +32,7 @@ from gradcheck.run import by_layer, mishaps, worst
 from gradcheck.seeds import generator
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import declared_on
+from gradcheck.targets.discover import EXTRAS
 from gradcheck.targets.draws import draw_inputs, has_specs, named_sizes
 from gradcheck.targets.framework import Kind, kind_of
 from gradcheck.targets.signature import Inputs, annotated, defaults_of, resolve
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
     from gradcheck.targets.source import Place
 
-EXTRAS = ("jax",)  # frameworks that come with an extra of that name
 EVIDENCE = ("numeric", "complex-step")
 RECORDING = ("torch", "jax")  # frameworks in which an input can be cut off
 REMARKABLE = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)  # ways to pass that a reader wants to hear of

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
+EXTRAS = ("jax", "triton")  # what a user's code imports, and an extra of that name brings
+
 
 @dataclass(frozen=True)
 class Found:
@@ -171,7 +173,9 @@ def _load_module(name: str) -> ModuleType:
 def _import_raised(place: str, error: BaseException) -> TargetError:
     advice = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        advice = f": install {error.name.split('.')[0]!r} into the environment gradcheck runs in"
+        name = error.name.split(".")[0]
+        wanted = f"pip install 'gradcheck[{name}]'" if name in EXTRAS else f"install {name!r}"
+        advice = f": {wanted} into the environment gradcheck runs in"
     return TargetError(f"importing {place} raised {one_line(error)}{advice}", user_frames(error))
 
 

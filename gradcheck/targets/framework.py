@@ -53,14 +53,19 @@ def of_arrays(leaves: Iterable[Any]) -> str | None:
         InputError: where arrays of two frameworks are mixed.
     """
     arrays = [type(leaf) for leaf in leaves if hasattr(type(leaf), "shape")]  # one of its own may raise: nested tensors
-    found = {_root(cls.__module__) for cls in arrays} - {None}
+    found = {_of(cls) for cls in arrays} - {None}
     if len(found) > 1:  # a NumPy scalar is a plain value beside tensors
-        found = {_root(cls.__module__) for cls in arrays if cls.__module__ != "numpy" or cls.__name__ == "ndarray"} - {None}
+        found = {_of(cls) for cls in arrays if cls.__module__ != "numpy" or cls.__name__ == "ndarray"} - {None}
     if len(found) > 1:
         raise InputError(
             f"inputs mix arrays of {' and '.join(sorted(map(str, found)))}: give all of them in the framework of the target"
         )
     return next(iter(found), None)
+
+
+def _of(cls: type) -> str | None:
+    """Arrays of any other namespace of the array API standard cross as NumPy's."""
+    return _root(cls.__module__) or (FRAMEWORKS[0] if hasattr(cls, "__array_namespace__") else None)
 
 
 def infer(target: Any, leaves: Iterable[Any]) -> str:

@@ -179,6 +179,11 @@ def test_an_import_that_exits_is_told_too(raising):
     assert "raised SystemExit: 3" in str(raising("raise SystemExit(3)\n"))
 
 
+def test_a_missing_extra_is_named(raising):
+    error = raising("raise ModuleNotFoundError('no module', name='triton.language')\n")
+    assert "pip install 'gradcheck[triton]' into the environment gradcheck runs in" in str(error)
+
+
 def test_a_missing_dependency_is_told_with_what_to_install(raising):
     error = raising("import not_there.linalg\n")
     assert "raised ModuleNotFoundError: No module named 'not_there'" in str(error)
