@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 FRAMEWORKS = ("numpy", "torch", "jax")
-_KNOWN = {"numpy": "numpy", "torch": "torch", **dict.fromkeys(("jax", "jaxlib", "equinox", "flax", "haiku"), "jax")}
+_KNOWN = {
+    **dict.fromkeys(("numpy", "autograd"), "numpy"),  # HIPS autograd's functions take NumPy's arrays
+    "torch": "torch",
+    **dict.fromkeys(("jax", "jaxlib", "equinox", "flax", "haiku"), "jax"),
+}
 
 TAKEN = ("numpy", "jax")  # arrays of the one are taken by functions of the other
 

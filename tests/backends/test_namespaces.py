@@ -94,8 +94,8 @@ def test_an_array_that_cannot_be_read_on_the_host_is_one_error():
         def __array_namespace__(self):
             return xp
 
-    with pytest.raises(InputError, match=r"an array of test_namespaces on elsewhere cannot be read .* give arrays on the host"):
-        gradcheck.check(weighted, Remote())
+    with pytest.raises(InputError, match=r"an array of .* on elsewhere cannot be read .* give arrays on the host"):
+        gradcheck.check(xp.sum, Remote())
 
 
 def test_hips_autograd_derivatives_are_judged_as_written_by_hand():
@@ -104,6 +104,6 @@ def test_hips_autograd_derivatives_are_judged_as_written_by_hand():
     def norm(x):
         return autograd.numpy.sqrt(autograd.numpy.sum(x**2))
 
-    assert gradcheck.check(norm, normal(4), gradient=autograd.grad(norm), framework="numpy").verdict is Verdict.PASS
+    assert gradcheck.check(norm, normal(4), gradient=autograd.grad(norm)).verdict is Verdict.PASS
     other = autograd.grad(lambda x: autograd.numpy.sum(x**2))
-    assert gradcheck.check(norm, normal(4), gradient=other, framework="numpy").verdict is Verdict.FAIL
+    assert gradcheck.check(norm, normal(4), gradient=other).verdict is Verdict.FAIL
