@@ -63,6 +63,12 @@ class Diagnosis(Enum):
         "sum over the axes that were broadcast, and over no other",
         "return np.broadcast_to(g.sum(0), x.shape)",
     )
+    SYMMETRISED = (
+        "symmetrised",
+        "the claim is the mean of the derivative and its transpose",
+        "the function reads one triangle of its input alone: give it (a + a.T) / 2, or keep that triangle's part of the claim",
+        "torch.linalg.cholesky(a): the derivative with respect to the upper triangle is 0",
+    )
     TERM = (
         "missing-term",
         "a term is missing, or one too many",

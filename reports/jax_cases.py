@@ -275,6 +275,10 @@ SLINALG: Table = {
     "solve_triangular": ("Ln", lambda a, b: slinalg.solve_triangular(a, b.T, lower=True)),
     "sqrtm": ("S", lambda a: slinalg.sqrtm(a).real),
     "svd values": ("a", lambda a: slinalg.svd(a, compute_uv=False)),
+    "symmetric cho_factor": ("S", lambda a: slinalg.cho_factor(symmetric(a))[0]),
+    "symmetric cho_solve": ("Sn", lambda a, b: slinalg.cho_solve(slinalg.cho_factor(symmetric(a)), b.T)),
+    "symmetric cholesky": ("S", lambda a: slinalg.cholesky(symmetric(a))),
+    "symmetric solve pos": ("Sn", lambda a, b: slinalg.solve(symmetric(a), b.T, assume_a="pos")),
     "toeplitz": ("v", slinalg.toeplitz),
     "circulant": ("v", slinalg.circulant),
 }

@@ -24,8 +24,8 @@ PROCESSES = 2
 DTYPES = ("float32", "float64")
 TOGETHER = 20  # cases after which what was compiled is let go
 TRIANGLE = (
-    "reads one triangle of its input, and JAX shares the derivative out over both: right for symmetric directions, which is"
-    " what `numpy.linalg.cholesky` makes of its input itself"
+    "true of the partial derivatives: it reads one triangle of its input, and JAX shares the derivative out over both. Called"
+    " with (a + aᵀ)/2, as `symmetric ...` here, it passes"
 )
 EXPLAINED = {
     "numpy.floor": "a number beside an integer: between two steps the claimed zero is right, across many it is not",

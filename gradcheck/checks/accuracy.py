@@ -35,6 +35,7 @@ SAMPLES, OF_FEW = 6, 24  # of the error of a plain implementation; of an output 
 FEW = 16
 MOVED = 1 / math.sqrt(12)  # of a move by one unit in the last place: the standard deviation of rounding
 COTANGENTS = 2
+ALIGNED = 2.0**13  # numbers of one sign: the sum of more may be too large for the low dtype
 EVEN = 64.0  # times: no output counts for more or less than that in a cotangent, whose numbers the low dtype must hold
 UNTOLD = "how accurate it is cannot be told: it does not run in float64, or returns another value there; a reference= can tell"
 
@@ -202,12 +203,17 @@ def _low_rows(other: Program | None, cotangents: F64) -> F64 | None:
 
 
 def _cotangents(program: Program, eps: float, label: str) -> F64:
-    """Random cotangents that the low dtype holds exactly, (C, M); of a single output number 1."""
+    """Random cotangents that the low dtype holds exactly, (C, M); of a single output number 1.
+
+    The last has the outputs' own signs: sums that a backward takes of its products with them, as those of softmax and RMSNorm
+    are, then add up instead of cancelling, and show it if partial sums were rounded.
+    """
     if program.value.size == 1:
         return np.ones((1, 1))
     sizes = np.concatenate(
         [np.full(leaf.entries * leaf.width, probes.scale_of(program.value[leaf.span])) for leaf in program.outputs]
     )
     weights = np.clip(np.median(sizes) / sizes, 1 / EVEN, EVEN)
-    drawn = [generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)]
-    return half.rounded(weights * np.stack(drawn), eps)
+    drawn = np.stack([generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)])
+    drawn[-1] = np.copysign(drawn[-1], program.value) * min(1.0, ALIGNED / 2.0 ** np.ceil(np.log2(sizes.size)))
+    return half.rounded(weights * drawn, eps)

@@ -73,7 +73,7 @@ class Diagnosed:
 
 def diagnose(facts: Facts) -> Diagnosed:
     """Name the fault; unknown where no repair makes the claim right."""
-    for hypothesis in (_zero, _sign, _conjugated, _factor, _moved, _term, _summed, _in_part):
+    for hypothesis in (_zero, _sign, _conjugated, _factor, _moved, _term, _summed, _symmetrised, _in_part):
         found = next(iter(hypothesis(facts)), None)
         if found is not None:
             return found
@@ -218,6 +218,16 @@ def _summed(facts: Facts) -> Iterator[Diagnosed]:
         ):
             if count > 1 and _explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
                 yield _said(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, the same all along it")
+
+
+def _symmetrised(facts: Facts) -> Iterator[Diagnosed]:
+    """The derivative of a function of symmetric matrices, shared out over both triangles."""
+    if facts.true is None or facts.width > 1 or not facts.shape or facts.shape[-1:] != facts.shape[-2:-1]:
+        return
+    true = facts.true.reshape(len(facts.claim), *facts.shape)
+    shared = (true + np.swapaxes(true, -1, -2)) / 2
+    if _explains(facts.claim, shared.reshape(facts.claim.shape), facts.true):
+        yield _said(Diagnosis.SYMMETRISED, "claimed = mean of true and its transpose")
 
 
 def _explains(claim: F64, told: F64, true: F64) -> bool:
