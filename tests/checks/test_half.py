@@ -39,14 +39,7 @@ def test_right_functions_pass_plain_ones_and_those_that_compute_in_float32(dtype
 
 
 @pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        ("softmax", "forward"),
-        ("softmax", "backward"),
-        ("RMSNorm", "forward"),
-        ("RMSNorm", "backward"),
-        ("cross-entropy", "backward"),
-    ],
+    ("name", "where"), [*product(("softmax", "RMSNorm"), ("forward", "backward")), ("cross-entropy", "backward")]
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_in_the_low_dtype_fail_with_the_ratio(dtype, name, where, monkeypatch):
