@@ -192,7 +192,8 @@ def _own(function: type | None) -> bool:
 
 def _uses_triton(function: type) -> bool:
     beside = vars(sys.modules[function.__module__]) if "triton" in sys.modules and function.__module__ in sys.modules else {}
-    return any(inspect.ismodule(x) and x.__name__.partition(".")[0] == "triton" for x in beside.values())
+    homes = [x.__name__ if inspect.ismodule(x) else type(x).__module__ for x in beside.values()]
+    return any(home.partition(".")[0] == "triton" for home in homes)
 
 
 def _registered(function: type) -> bool:

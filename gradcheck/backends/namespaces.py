@@ -30,15 +30,21 @@ def hosted(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[Case
     like = next((x for x in leaves if is_foreign(x)), None)
     if like is None:
         return case, target, inputs
-    others = sorted({_name(x) for x in leaves if is_foreign(x) or isinstance(x, np.ndarray)})
+    others = sorted({_package(x) for x in leaves if is_foreign(x) or isinstance(x, np.ndarray)})
     if len(others) > 1:
         raise InputError(f"inputs mix arrays of {' and '.join(others)}: give all of them in the namespace of the target")
     xp, device = like.__array_namespace__(), getattr(like, "device", None)
 
     def taking(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **kwargs: Any) -> Any:
-            given, named = tree_map(lambda x: xp.asarray(x, device=device) if isinstance(x, np.ndarray) else x, (args, kwargs))
-            return tree_map(_on_host, function(*given, **named))
+            given = flatten((args, kwargs))
+            made = [xp.asarray(x, device=device) if isinstance(x, np.ndarray | np.generic) else x for x in given.leaves]
+            positional, named = given.rebuild(made)
+            returned = tree_map(_on_host, function(*positional, **named))
+            for x, crossed in zip(given.leaves, made, strict=True):
+                if isinstance(x, np.ndarray) and x.flags.writeable:
+                    np.copyto(x, _on_host(crossed))  # what the function wrote to its own is to be seen
+            return returned
 
         return called
 
@@ -52,7 +58,7 @@ def is_foreign(x: Any) -> bool:
     return hasattr(type(x), "__array_namespace__") and not isinstance(x, np.ndarray | np.generic)
 
 
-def _name(x: Any) -> str:
+def _package(x: Any) -> str:
     return type(x).__module__.partition(".")[0]
 
 
@@ -63,6 +69,6 @@ def _on_host(x: Any) -> Any:
         return np.array(np.from_dlpack(x))
     except Exception as error:
         raise InputError(
-            f"an array of {_name(x)} on {getattr(x, 'device', 'its device')} cannot be read as a NumPy array ({error}): "
+            f"an array of {_package(x)} on {getattr(x, 'device', 'its device')} cannot be read as a NumPy array ({error}): "
             "give arrays on the host"
         ) from None

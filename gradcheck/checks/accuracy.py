@@ -35,7 +35,8 @@ SAMPLES, OF_FEW = 6, 24  # of the error of a plain implementation; of an output 
 FEW = 16
 MOVED = 1 / math.sqrt(12)  # of a move by one unit in the last place: the standard deviation of rounding
 COTANGENTS = 2
-ALIGNED = 2.0**13  # numbers of one sign: the sum of more may be too large for the low dtype
+ROOM = 64.0  # times: by so much what a backward computes on its way may be larger than the gradient
+LESS = 2.0**-6  # times: so much smaller a cotangent may be made to leave that room
 EVEN = 64.0  # times: no output counts for more or less than that in a cotangent, whose numbers the low dtype must hold
 UNTOLD = "how accurate it is cannot be told: it does not run in float64, or returns another value there; a reference= can tell"
 
@@ -155,9 +156,10 @@ def _gradients(sampled: Sampled, label: str) -> Iterator[Judged]:
         if claim.vjp is None or claim.derived or claim.eps not in half.NAMES or truth is None:
             continue
         try:
-            rows = claim.vjp(program.point, cotangents)
-            low = _low_rows(sampled.other, cotangents)
-            numbers = rows, *sampled.expected(truth, cotangents, low, _fewest(program.leaves))
+            given = _aligned(cotangents, program, truth, sampled.eps)
+            rows = claim.vjp(program.point, given)
+            low = _low_rows(sampled.other, given)
+            numbers = rows, *sampled.expected(truth, given, low, _fewest(program.leaves))
         except Unavailable:
             continue
         for leaf in program.leaves:
@@ -202,12 +204,28 @@ def _low_rows(other: Program | None, cotangents: F64) -> F64 | None:
     return None
 
 
-def _cotangents(program: Program, eps: float, label: str) -> F64:
-    """Random cotangents that the low dtype holds exactly, (C, M); of a single output number 1.
+def _aligned(cotangents: F64, program: Program, truth: Truth, eps: float) -> F64:
+    """The same, the last with the signs of the outputs, (C, M).
 
-    The last has the outputs' own signs: sums that a backward takes of its products with them, as those of softmax and RMSNorm
-    are, then add up instead of cancelling, and show it if partial sums were rounded.
+    Sums that a backward takes of its products with them, as those of softmax and RMSNorm are, then add up instead of
+    cancelling, and show it if partial sums were rounded. It is made smaller where the gradient would leave a short range, and
+    keeps its signs where that is not enough.
     """
+    if len(cotangents) == 1:
+        return cotangents
+    last = np.copysign(cotangents[-1:], program.value)
+    if eps in half.SHORT:
+        largest = np.max(np.abs(truth.exact(program.point, last)), initial=0.0)
+        with np.errstate(all="ignore"):
+            less = 2.0 ** np.floor(np.log2(half.LARGEST[eps] / (ROOM * largest)))
+        if not less >= LESS:
+            return cotangents
+        last = last * min(less, 1.0)
+    return np.vstack([cotangents[:-1], last])
+
+
+def _cotangents(program: Program, eps: float, label: str) -> F64:
+    """Random cotangents that the low dtype holds exactly, (C, M); of a single output number 1."""
     if program.value.size == 1:
         return np.ones((1, 1))
     sizes = np.concatenate(
@@ -215,5 +233,4 @@ def _cotangents(program: Program, eps: float, label: str) -> F64:
     )
     weights = np.clip(np.median(sizes) / sizes, 1 / EVEN, EVEN)
     drawn = np.stack([generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)])
-    drawn[-1] = np.copysign(drawn[-1], program.value) * min(1.0, ALIGNED / 2.0 ** np.ceil(np.log2(sizes.size)))
     return half.rounded(weights * drawn, eps)

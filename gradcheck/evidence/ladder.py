@@ -253,7 +253,7 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
         if np.all(apart <= radius[j] + radius[j + 1 :]) and not _too_slow(value[j : j + PLATEAU], radius[j + PLATEAU - 1]):
             hidden = _hidden(value[: j + 2], float(apart[0] + radius[j] + radius[j + 1]))
             if not np.isfinite(hidden):
-                break
+                continue
             left = max(float(np.max(apart[: PLATEAU - 1])), _still_to_come(value[j : j + PLATEAU]), hidden)
             return _Plateau(float(value[j]), float(radius[j]) + left, (float(h[j + 1]), float(h[j + PLATEAU])))
     return _converging(h, value, radius)

@@ -173,8 +173,9 @@ def _load_module(name: str) -> ModuleType:
 def _import_raised(place: str, error: BaseException) -> TargetError:
     advice = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        name = error.name.split(".")[0]
-        wanted = f"pip install 'gradcheck[{name}]'" if name in EXTRAS else f"install {name!r}"
+        wanted = f"install {error.name.split('.')[0]!r}"
+        if error.name in EXTRAS:
+            wanted = f"pip install 'gradcheck[{error.name}]'"
         advice = f": {wanted} into the environment gradcheck runs in"
     return TargetError(f"importing {place} raised {one_line(error)}{advice}", user_frames(error))
 

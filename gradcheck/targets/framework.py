@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FRAMEWORKS = ("numpy", "torch", "jax")
 _KNOWN = {
-    **dict.fromkeys(("numpy", "autograd"), "numpy"),  # HIPS autograd's functions take NumPy's arrays
+    **dict.fromkeys(("numpy", "autograd.numpy", "autograd.scipy"), "numpy"),  # HIPS autograd takes NumPy's arrays
     "torch": "torch",
     **dict.fromkeys(("jax", "jaxlib", "equinox", "flax", "haiku"), "jax"),
 }
@@ -61,15 +61,15 @@ def of_arrays(leaves: Iterable[Any]) -> str | None:
     if len(found) > 1:  # a NumPy scalar is a plain value beside tensors
         found = {_of(cls) for cls in arrays if cls.__module__ != "numpy" or cls.__name__ == "ndarray"} - {None}
     if len(found) > 1:
-        raise InputError(
-            f"inputs mix arrays of {' and '.join(sorted(map(str, found)))}: give all of them in the framework of the target"
-        )
+        packages = sorted({_root(cls.__module__) or cls.__module__.partition(".")[0] for cls in arrays if _of(cls)})
+        raise InputError(f"inputs mix arrays of {' and '.join(packages)}: give all of them in the framework of the target")
     return next(iter(found), None)
 
 
 def _of(cls: type) -> str | None:
-    """Arrays of any other namespace of the array API standard cross as NumPy's."""
-    return _root(cls.__module__) or (FRAMEWORKS[0] if hasattr(cls, "__array_namespace__") else None)
+    """Arrays of any other namespace of the array API standard cross as NumPy's; a class derived from NumPy's tells nothing."""
+    foreign = hasattr(cls, "__array_namespace__") and not any(base.__module__ == "numpy" for base in cls.__mro__)
+    return _root(cls.__module__) or (FRAMEWORKS[0] if foreign else None)
 
 
 def infer(target: Any, leaves: Iterable[Any]) -> str:
@@ -119,7 +119,8 @@ def is_of(leaf: Any, name: str) -> bool:
 
 
 def _root(module: str | None) -> str | None:
-    return _KNOWN.get((module or "").split(".")[0])
+    parts = (module or "").split(".")
+    return _KNOWN.get(parts[0]) or _KNOWN.get(".".join(parts[:2]))
 
 
 def unwrapped(target: Any) -> Any:

@@ -221,12 +221,13 @@ def _summed(facts: Facts) -> Iterator[Diagnosed]:
 
 
 def _symmetrised(facts: Facts) -> Iterator[Diagnosed]:
-    """The derivative of a function of symmetric matrices, shared out over both triangles."""
+    """The derivative of a function that reads one triangle of a matrix, shared out over both."""
     if facts.true is None or facts.width > 1 or not facts.shape or facts.shape[-1:] != facts.shape[-2:-1]:
         return
     true = facts.true.reshape(len(facts.claim), *facts.shape)
     shared = (true + np.swapaxes(true, -1, -2)) / 2
-    if _explains(facts.claim, shared.reshape(facts.claim.shape), facts.true):
+    triangular = not (np.any(np.triu(true, 1)) and np.any(np.tril(true, -1)))
+    if triangular and _explains(facts.claim, shared.reshape(facts.claim.shape), facts.true):
         yield _said(Diagnosis.SYMMETRISED, "claimed = mean of true and its transpose")
 
 
