@@ -189,3 +189,17 @@ def test_parameters_of_pytorchs_own_modules_lie_as_these_made_them():
             return self.norm(self.own(x))
 
     assert gradcheck.check(Scaled(), normal(6, 4)).verdict is Verdict.PASS
+
+
+def test_a_backward_that_reads_pairs_of_numbers_as_complex_ones_is_no_breach():
+    class Spectrum(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.size = x.shape[-1]
+            return torch.view_as_real(torch.fft.fft(x))
+
+        @staticmethod
+        def backward(ctx, g):
+            return torch.fft.ifft(torch.view_as_complex(g.contiguous())).real * ctx.size
+
+    assert gradcheck.check(Spectrum, normal(8)).verdict is Verdict.PASS

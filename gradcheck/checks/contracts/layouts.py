@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+BEFORE = 2  # numbers: PyTorch's own backward of view_as_real raises where they are odd in number
+
+
 def transposed(x: Tensor) -> Tensor:
     """With the last two axes swapped in memory."""
     return x.transpose(-1, -2).contiguous().transpose(-1, -2) if x.dim() > 1 else x
@@ -25,9 +28,9 @@ def sliced(x: Tensor) -> Tensor:
 
 def offset(x: Tensor) -> Tensor:
     """The end of a larger tensor."""
-    long = torch.full((x.numel() + 3,), torch.nan, dtype=x.dtype, device=x.device)
-    long[3:] = x.reshape(-1)
-    return long[3:].view(x.shape)
+    long = torch.full((x.numel() + BEFORE,), torch.nan, dtype=x.dtype, device=x.device)
+    long[BEFORE:] = x.reshape(-1)
+    return long[BEFORE:].view(x.shape)
 
 
 def channels_last(x: Tensor) -> Tensor:
