@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +119,7 @@ def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable
 def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: bool) -> F64:
     tensors = leaves_at(bound, point, wide=wide)
     try:
-        with forward_ad.dual_level():
+        with forward_level():
             for i, leaf in zip(bound.places, bound.leaves, strict=True):
                 tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
             found = flatten(run(tensors, bound, wide=wide)).leaves
@@ -127,6 +131,22 @@ def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: 
         raise
     except Exception as error:
         raise Unavailable(one_line(error, 120)) from error
+
+
+@contextmanager
+def forward_level() -> Iterator[None]:
+    """A level of PyTorch's forward mode."""
+    _load_rules()
+    with forward_ad.dual_level():
+        yield
+
+
+@cache
+def _load_rules() -> None:
+    """Load what PyTorch loads at first use, without its own warning, which a filter of the user's may turn into an error."""
+    with warnings.catch_warnings(), suppress(ModuleNotFoundError):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import_module("torch._decomp.decompositions_for_jvp")
 
 
 def tangent(output: Any) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
+from gradcheck.backends.claimed import forward_level
 from gradcheck.backends.tensors import flat_of
 from gradcheck.checks.contracts import baseline as plain
 from gradcheck.checks.contracts.baseline import UNITS, Remarked, Unsupported
@@ -107,7 +108,7 @@ def _beside(base: Baseline) -> tuple[list[Tensor], list[F64]]:
 def _pushed(base: Baseline, inputs: Sequence[Tensor], tangents: Sequence[Tensor], moved: Sequence[int]) -> list[F64]:
     """J u as numbers, where some leaves alone have a tangent."""
     try:
-        with forward_ad.dual_level():
+        with forward_level():
             given = [
                 forward_ad.make_dual(x.clone(), tangents[k].clone()) if k in moved else x.clone()  # type: ignore[no-untyped-call]
                 for k, x in enumerate(inputs)
