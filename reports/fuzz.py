@@ -75,6 +75,7 @@ EXPLAINED = {  # what was found out about what is found in them
     "cumprod": "PyTorch divides products by each factor, which overflows or loses digits where they are denormal",
     "det": "of a singular matrix PyTorch's derivative is zero; the adjugate is not",
     "logsumexp": "at a tie of large numbers, beside which log 2 is lost, each of the tied gets all of the gradient",
+    "pow": "beside 0 the slope in the base overflows, and forward mode's 0 times that is NaN for the exponent",
     "prod": "PyTorch divides the product by each factor, and a product that underflows has lost its digits",
 }
 
