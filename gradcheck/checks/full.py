@@ -155,7 +155,7 @@ def _at_ties(bench: Bench, c: Compared, rows: Rows) -> Compared:
     """Look along dense directions through a kink, which see a gradient that counts a tie twice; single entries do not."""
     if not np.any((c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)):
         return c
-    return _outside(c, _through_kink(bench, [c], rows))
+    return _outside(c, _through_kink(bench, [c], rows) == 2)
 
 
 def _between_leaves(bench: Bench, found: list[Compared], rows: Rows, cotangents: F64) -> list[Compared]:
@@ -164,23 +164,25 @@ def _between_leaves(bench: Bench, found: list[Compared], rows: Rows, cotangents:
     if len(tied) < 2 or rows.claim is None:
         return found
     for group in (*(combinations(tied, 2) if len(tied) <= PAIRED else ()), tied):
-        wrong = _through_kink(bench, group, rows)
+        code = _through_kink(bench, group, rows)
+        if not np.any(code):
+            continue
+        places = np.flatnonzero(np.any(group[0].seen == Reason.KINK_SUBGRADIENT, axis=0))[: beside.TWICE]
+        again = beside.tie_at(bench, [c.leaf for c in group], rows, cotangents, places, known=True)
+        wrong = code == 2 if again is None else (code > 0) & (again == 2)
         if np.any(wrong):
-            break
-    else:
-        return found
-    places = np.flatnonzero(np.any(group[0].seen == Reason.KINK_SUBGRADIENT, axis=0))[: beside.TWICE]
-    again = beside.tie_at(bench, [c.leaf for c in group], rows, cotangents, places, known=True)
-    if again is not None:
-        wrong &= again == 2
-    return [_outside(c, wrong) if any(c is other for other in group) else c for c in found]
+            return [_outside(c, wrong) if any(c is other for other in group) else c for c in found]
+    return found
 
 
-def _through_kink(bench: Bench, found: Sequence[Compared], rows: Rows) -> NDArray[np.bool_]:
-    """Whether each channel's claim is wrong along dense directions of some leaves, (C,)."""
+def _through_kink(bench: Bench, found: Sequence[Compared], rows: Rows) -> NDArray[np.int8]:
+    """What each channel's claim is along dense directions of some leaves, (C,): 0 right, 1 in doubt, 2 wrong.
+
+    In doubt it is where jitter breaks the tie, and the jump counts for the claim's own rounding.
+    """
     dense = partials.through_kink(bench.evaluator, bench.setting, [c.leaf for c in found], rows, bench.rtol(rows), bench.label)
     clean = ~np.any([np.any(c.code == 2, axis=1) for c in found], axis=0)  # else it may be other entries that these show
-    return np.asarray(clean & np.any(dense.code == 2, axis=1))
+    return np.where(clean, np.max(dense.code, axis=1, initial=0), 0).astype(np.int8)
 
 
 def _outside(c: Compared, wrong: NDArray[np.bool_]) -> Compared:

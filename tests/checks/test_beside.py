@@ -97,7 +97,7 @@ class Larger(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("at", [1.0, 0.0])
+@pytest.mark.parametrize("at", [1.0, 0.0, 0.3])
 def test_a_tie_of_two_inputs_that_counts_twice_is_wrong(at, dtype):
     a, b, c = (torch.tensor(v, dtype=dtype) for v in ([at, 2.0], [at, 3.0], [0.0, 1.0]))
     assert gradcheck.check(Larger, a, b).reason is Reason.OUTSIDE_KINK
