@@ -209,7 +209,7 @@ def _aligned(cotangents: F64, program: Program, truth: Truth, eps: float) -> F64
 
     Sums that a backward takes of its products with them, as those of softmax and RMSNorm are, then add up instead of
     cancelling, and show it if partial sums were rounded. It is made smaller where the gradient would leave a short range, and
-    keeps its signs where that is not enough.
+    keeps its random signs where that is not enough.
     """
     if len(cotangents) == 1:
         return cotangents

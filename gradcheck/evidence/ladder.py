@@ -251,7 +251,7 @@ def _plateau(h: F64, slopes: F64, radius: F64) -> _Plateau | None:
     for j in range(value.size - PLATEAU + 1):
         apart = np.abs(value[j] - value[j + 1 :])
         if np.all(apart <= radius[j] + radius[j + 1 :]) and not _too_slow(value[j : j + PLATEAU], radius[j + PLATEAU - 1]):
-            hidden = _hidden(value[: j + 2], float(apart[0] + radius[j] + radius[j + 1]))
+            hidden = _hidden(value[max(j + 1 - PLATEAU, 0) : j + 1], float(apart[0] + radius[j] + radius[j + 1]))
             if not np.isfinite(hidden):
                 continue
             left = max(float(np.max(apart[: PLATEAU - 1])), _still_to_come(value[j : j + PLATEAU]), hidden)
@@ -293,12 +293,12 @@ def _hidden(value: F64, room: float) -> float:
     """What is left of a trend that the noise of finer steps may hide: infinite where it hardly shrinks.
 
     Args:
-        value: up to the one after the one chosen.
-        room: how far apart these two may be in truth.
+        value: the one chosen, and those before it.
+        room: how far from it the next may be in truth.
     """
-    if value.size < PLATEAU + 1:
+    if value.size < PLATEAU:
         return 0.0
-    first, second = np.diff(value[-PLATEAU - 1 : -1])
+    first, second = np.diff(value)
     ratio = second / first if first else 0.0
     following = abs(second) * ratio
     if ratio <= 0 or following > room:  # then it would have shown, and it did not
