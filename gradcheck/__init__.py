@@ -1,9 +1,25 @@
 """gradcheck says whether a derivative is right, where it is wrong, and why, with no tolerance to tune.
 
-The public names are declared in `__init__.pyi` beside this file and loaded at first use: `import gradcheck` imports neither a
-framework nor NumPy.
+The public names are declared in `__init__.pyi` and loaded at first use: `import gradcheck` imports neither a framework nor
+NumPy.
 """
+
+from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from gradcheck import printing
+
+if TYPE_CHECKING:
+    from gradcheck.results import CheckResult
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def _table(result: "CheckResult") -> str:
+    from gradcheck.report.terminal import table  # loads rich, which only printing needs
+
+    return table.to_text(result)
+
+
+printing.use(_table)

@@ -23,7 +23,7 @@ from known import BORDERED, NOISES, SMOOTH, bordered_cases, smooth_cases
 from page import arguments, chart, heading, table, write
 
 from gradcheck import Verdict
-from gradcheck.verdict.compare import UNSEEN
+from gradcheck.verdict.interval import UNSEEN
 
 SEED = 0
 EACH, EACH_BORDER = 46, 120  # points of a smooth function, and of one with a border

@@ -14,8 +14,8 @@ from page import table
 
 import gradcheck
 from gradcheck import Reason, Verdict
-from gradcheck.evidence import probes
-from gradcheck.verdict.compare import UNSEEN
+from gradcheck.evidence import directions
+from gradcheck.verdict.interval import UNSEEN
 
 POINTS = 36  # of a function, beside its kink or jump; and one on it for every three of them
 EPS = 2.0**-52
@@ -139,7 +139,7 @@ def unseen(h: Held) -> bool:
     at = h.at
     if at.gap == 0:
         return False
-    finest = probes.finest_step(EPS) * abs(float(probes.one_hot(np.array([at.x]), EPS)[0]))
+    finest = directions.finest_step(EPS) * abs(float(directions.one_hot(np.array([at.x]), EPS)[0]))
     if at.gap < finest or h.is_right:
         return at.gap < finest
     apart = min((abs(h.value - r) for r in at.right.values()), default=math.inf)

@@ -14,13 +14,14 @@ from known import F64, Case
 from scipy import differentiate
 
 from gradcheck import Reason, Verdict
-from gradcheck.backends.program import Leaf
-from gradcheck.checks.evaluator import DIRECTIONS, PRECISE
-from gradcheck.checks.sheet import Along, measure, settle
-from gradcheck.evidence import ladder, noise, probes
+from gradcheck.backends.flat import Leaf
+from gradcheck.compare.estimates import measure
+from gradcheck.compare.judge import Along, settle
+from gradcheck.compare.noise_floor import DIRECTIONS, PRECISE
+from gradcheck.evidence import directions, ladder, noise
 from gradcheck.evidence.line import Phi, Setting, slack_for
 from gradcheck.seeds import generator
-from gradcheck.verdict.compare import ROUNDING, VERDICTS, default_rtol
+from gradcheck.verdict.interval import ROUNDING, VERDICTS, default_rtol
 
 OURS = "gradcheck"
 METHODS = (OURS, "cheap alone", "careful alone")
@@ -85,7 +86,7 @@ def ours(case: Case) -> dict[str, Answer]:
     """The evidence, as `check` gathers it for a right claim; and what either estimate says by itself."""
     function = Counted(case.function)
     setting = setting_for(function, case)
-    unit = float(probes.one_hot(np.array([case.x]), case.eps)[0])
+    unit = float(directions.one_hot(np.array([case.x]), case.eps)[0])
     phi = line(function, case.x, unit)
     before = function.count
     sheet = measure(LEAF, [phi], [setting], case.eps)
@@ -104,12 +105,12 @@ def ours(case: Case) -> dict[str, Answer]:
 
 
 def setting_for(function: Counted, case: Case) -> Setting:
-    """The noise, measured as in gradcheck.checks.evaluator.setting_for."""
-    base, finest = function([case.x]), probes.finest_step(case.eps)
+    """The noise, measured as in gradcheck.compare.evaluator.setting_for."""
+    base, finest = function([case.x]), directions.finest_step(case.eps)
     found = np.zeros(1)
     for k in range(1 if case.eps <= PRECISE else DIRECTIONS):
         rng = generator(0, "noise", f"{case.condition}/{case.name}/{case.x!r}", k)
-        tangent = float(rng.standard_normal() * probes.scales_of(np.array([case.x]))[0])
+        tangent = float(rng.standard_normal() * directions.scales_of(np.array([case.x]))[0])
         found = np.maximum(found, noise.measure(line(function, case.x, tangent), base, finest, case.eps))
     return Setting(base, found, case.eps, None, finest, slack_for(1))
 

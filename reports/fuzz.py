@@ -25,7 +25,7 @@ from torch.nn import functional
 
 import gradcheck
 from gradcheck import CheckResult, Verdict, integers, normal, positive, simplex, spd, uniform
-from gradcheck.targets.spec_text import parse
+from gradcheck.targets.specs.parse import parse
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from rare import RARE

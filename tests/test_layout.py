@@ -1,3 +1,5 @@
+"""The structure of the package: every import of every file goes one way, and a framework is imported only in its own place."""
+
 import ast
 import subprocess
 import sys
@@ -8,45 +10,102 @@ import pytest
 import gradcheck
 
 PACKAGE = Path(gradcheck.__file__).parent
-# Each may import those before it, none after.
+# Each floor may import those before it and none after it.
 FLOORS = [
-    "errors", "listening", "reasons", "diagnoses", "comparison", "results", "options", "seeds", "tracebacks",
-    "trees", "targets", "backends", "evidence", "verdict", "checks", "run", "strategies", "report", "reference", "cli",
+    "printing", "progress", "glossary", "results", "errors", "options", "seeds", "tracebacks", "trees", "targets",
+    "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report", "reference", "cli",
 ]  # fmt: skip
+# What a floor does not need to know, although it comes before it.
 BLIND = {
     "evidence": {"targets", "backends"},
     "verdict": {"targets", "backends"},
     "report": {"targets", "backends", "checks", "run"},
 }
-SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem not in ("__init__", "__main__"))
+# Imports that go the other way, each with its reason. They run inside functions, when everything is loaded.
+PERMITTED = {
+    ("gradcheck", "gradcheck.results"): "the root composes: it knows what results are, for a type",
+    ("gradcheck", "gradcheck.report.terminal.table"): "the root composes: it has results printed as the report's table",
+}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(path: Path) -> str:
+    parts = ("gradcheck", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_when_loaded(path: Path) -> set[str]:
-    found = set()
-    for node in ast.parse(path.read_text()).body:
+SOURCES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+OF_FLOORS = {module: path for module, path in SOURCES.items() if module not in ("gradcheck", "gradcheck.__main__")}
+
+
+def imported_names(tree: ast.AST, modules: set[str]) -> set[str]:
+    """Every module that is imported anywhere in a file: at its top, inside functions, and under TYPE_CHECKING."""
+    names = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "gradcheck" else {node.module}
-    return found
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {member if member in modules else node.module for member in members}
+    return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    room = room_of(path)
-    rooms = {name.split(".")[1] for name in imports_when_loaded(path) if name.startswith("gradcheck.")}
-    assert not {r for r in rooms if FLOORS.index(r) > FLOORS.index(room)}
-    assert not rooms & BLIND.get(room, set())
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """From each module of the package to those that it imports, without what is permitted."""
+    modules = set(sources)
+    edges = {module: imported_names(ast.parse(text), modules) & modules - {module} for module, text in sources.items()}
+    return {module: {to for to in imports if (module, to) not in PERMITTED} for module, imports in edges.items()}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_frameworks_are_imported_in_backends_and_reference_alone(path):
-    heads = {name.split(".")[0] for name in imports_when_loaded(path)}
-    own = room_of(path) in ("backends", "reference") or "contracts" in path.parts  # these are loaded for torch targets alone
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The modules that import each other: those left when modules that only import, or are only imported, are removed."""
+    left = {module: set(imports) for module, imports in graph.items()}
+    while True:
+        imported = set().union(*left.values()) if left else set()
+        ends = {module for module, imports in left.items() if not imports or module not in imported}
+        if not ends:
+            break
+        left = {module: imports - ends for module, imports in left.items() if module not in ends}
+    return [set(left)] if left else []
+
+
+GRAPH = import_graph({module: path.read_text() for module, path in SOURCES.items()})
+
+
+def floor_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert circles(GRAPH) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "imports"),
+    [
+        ("gradcheck.results.case", "from gradcheck.report.terminal import table"),
+        ("gradcheck.backends.torch.derivatives", "from gradcheck.backends.numpy.bind import bind"),
+        ("gradcheck.backends.layer_view", "from gradcheck.backends.torch.layer import layer_of"),
+        ("gradcheck.backends.flat", "def f():\n    from gradcheck.backends.program import Program"),
+    ],
+)
+def test_a_circle_that_was_opened_is_noticed_when_it_closes_again(module, imports):
+    sources = {name: path.read_text() for name, path in SOURCES.items()}
+    sources[module] += f"\n{imports}\n"
+    (circle,) = circles(import_graph(sources))
+    assert module in circle
+
+
+@pytest.mark.parametrize("module", OF_FLOORS)
+def test_imports_go_one_way(module):
+    floors = {floor_of(name) for name in GRAPH[module] if name != "gradcheck"}
+    assert not {floor for floor in floors if FLOORS.index(floor) > FLOORS.index(floor_of(module))}
+    assert not floors & BLIND.get(floor_of(module), set())
+
+
+@pytest.mark.parametrize("module", OF_FLOORS)
+def test_frameworks_are_imported_in_backends_contracts_and_reference_alone(module):
+    heads = {name.split(".")[0] for name in imported_names(ast.parse(OF_FLOORS[module].read_text()), set(SOURCES))}
+    own = floor_of(module) in ("backends", "reference") or ".contracts.torch" in module  # loaded for targets of theirs alone
     assert own or not heads & {"torch", "jax"}
 
 
@@ -84,7 +143,7 @@ def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path):
     words = ["--rootdir", str(tmp_path), *others, str(tmp_path)]
     loaded = loaded_after("import pytest", f"pytest.main({words!r})")
     found = {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
-    assert found == {"gradcheck.report", "gradcheck.report.formats"}  # which name the options
+    assert found == {"gradcheck.printing", "gradcheck.report", "gradcheck.report.formats"}  # the latter name the options
 
 
 def test_every_public_name_can_be_had_and_is_listed_once():

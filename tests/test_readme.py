@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.options import Options
-from gradcheck.run import config, keys
+from gradcheck.run.config import read, schema
 from gradcheck.run.plan import Request, plan
 from gradcheck.run.runner import run
 
@@ -59,9 +59,9 @@ def test_the_configuration_shown_is_read_and_every_key_is_named(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("## The gate: in CI", 1)[1].split("\n## ", 1)[0]
     (tmp_path / "pyproject.toml").write_text(section.split("```toml\n", 1)[1].split("```", 1)[0])
-    assert len(config.read(tmp_path / "pyproject.toml").entries) == 3
+    assert len(read.read(tmp_path / "pyproject.toml").entries) == 3
     rows = dict(re.findall(r"^\| ([\w ]+) \| (`.*) \|$", section, flags=re.M))
     named = {name: set(re.findall(r"`(\w+)`", row)) for name, row in rows.items()}
-    assert named["of the whole and of a target"] == {*keys.OF_CASE}
-    assert named["of the whole"] == {*keys.OF_OPTIONS, *keys.OF_RUN} - {*keys.OF_CASE}
-    assert named["of a target"] == {*keys.OF_TARGET} - {*keys.OF_CASE}
+    assert named["of the whole and of a target"] == {*schema.OF_CASE}
+    assert named["of the whole"] == {*schema.OF_OPTIONS, *schema.OF_RUN} - {*schema.OF_CASE}
+    assert named["of a target"] == {*schema.OF_TARGET} - {*schema.OF_CASE}

@@ -8,25 +8,20 @@ derivative, twice).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gradcheck.backends.flat import F64, HALF, Leaf
 
 if TYPE_CHECKING:
-    from gradcheck.backends.layer import Layer
+    from gradcheck.backends.layer_view import Layer
 
-F64 = NDArray[np.float64]
-EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
 TWIN_AGREES = 1e-3  # relative; a twin further off is another function (a branch on dtype, another random draw)
 COMPLEX_STEP = 1e-200  # no subtraction, so no round-off: small enough for any x, though derivatives below 1e-124 underflow
-HALF = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-EPS |= HALF
 
 
 Member = tuple[Callable[..., Any] | None, tuple[float, ...]]  # of a combination: a function, and a factor for each leaf
@@ -35,40 +30,6 @@ Composed = Callable[[F64, Sequence[Member], Callable[..., Any], F64, frozenset[s
 
 class Unavailable(Exception):  # noqa: N818 - not an error: a method that cannot be used on this target
     """A method of computing derivatives does not apply to this target; the message says why."""
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One array among the inputs or outputs, and where it lies in the flat vector."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    start: int
-
-    @cached_property
-    def width(self) -> int:
-        """Numbers per entry: 2 for complex leaves."""
-        return 2 if self.dtype.startswith("complex") else 1
-
-    @cached_property
-    def entries(self) -> int:
-        """How many entries the leaf has."""
-        return math.prod(self.shape)
-
-    @cached_property
-    def span(self) -> slice:
-        """The leaf's place in the flat vector."""
-        return slice(self.start, self.start + self.entries * self.width)
-
-    def index(self, position: int) -> tuple[int, ...]:
-        """The index of the entry at a position of the flat vector."""
-        return tuple(int(i) for i in np.unravel_index((position - self.start) // self.width, self.shape))
-
-    def entry(self, position: int) -> str:
-        """The entry at a position of the flat vector, with its path: 'x[0, 3]'."""
-        index = self.index(position)
-        return f"{self.path}[{', '.join(map(str, index))}]" if index else self.path
 
 
 @dataclass(frozen=True)
@@ -169,35 +130,6 @@ class Program:
         return self.native is not None and any(leaf.dtype in HALF for leaf in self.leaves)
 
 
-def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
-    """Lay leaves out one after the other."""
-    leaves: list[Leaf] = []
-    start = 0
-    for path, shape, dtype in zip(paths, shapes, dtypes, strict=True):
-        leaves.append(Leaf(path, tuple(shape), dtype, start))
-        start = leaves[-1].span.stop
-    return tuple(leaves)
-
-
-def gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
-    """The gradients with respect to some leaves, as the outputs of a program."""
-    paths, shapes, dtypes = zip(*[(f"∂output/∂{leaf.path}", leaf.shape, leaf.dtype) for leaf in leaves], strict=True)
-    return layout_leaves(list(paths), list(shapes), list(dtypes))
-
-
-def to_flat(array: Any) -> F64:
-    """One array as float64 numbers; complex entries as (real, imaginary)."""
-    array = np.asarray(array)
-    wide = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
-    return wide.reshape(-1).view(np.float64)
-
-
-def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
-    """The inverse: float64 or complex128, of the leaf's shape; a new array."""
-    kind = np.complex128 if leaf.width == 2 else np.float64
-    return np.array(numbers, dtype=np.float64).view(kind).reshape(leaf.shape)
-
-
 def same_function(value: F64, again: F64, eps: float) -> bool:
     """Whether a twin in float64 gave the value of the function itself, as far as a dtype of relative spacing `eps` can tell."""
     if again.shape != value.shape:
@@ -210,19 +142,3 @@ def same_function(value: F64, again: F64, eps: float) -> bool:
 def wider(value: F64, again: F64 | None) -> F64:
     """The value as a twin in float64 returns it, if there is one; what overflows in the target's own dtype stays infinite."""
     return value if again is None else np.where(np.isfinite(value), again, value)
-
-
-def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
-    """Values in the memory layout of a template; contiguous where entries of the template share memory.
-
-    Where the values' dtype is wider than the template's, the strides grow with it.
-    """
-    strides = tuple(s // template.itemsize * values.itemsize for s in template.strides)
-    shared = any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
-    if template.size == 0 or values.strides == strides or shared:
-        return values
-    extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + values.itemsize
-    buffer = np.zeros(-(-extent // values.itemsize), values.dtype)
-    placed = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
-    placed[...] = values
-    return placed

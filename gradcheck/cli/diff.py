@@ -20,7 +20,7 @@ def diff_(
     """Say what a new run has that an old one had not. Exit code 1 where a case fails that did not, or in another place."""
     with messages(), as_read(old, new):
         from gradcheck.report import diff, files
-        from gradcheck.report.read import read
+        from gradcheck.report.load import read
 
         found = diff.diff(read(old), read(new))
         if markdown not in (None, "-"):

@@ -10,7 +10,7 @@ import typer
 from gradcheck.cli.app import app, messages, put
 
 if TYPE_CHECKING:
-    from gradcheck.diagnoses import Diagnosis
+    from gradcheck.glossary.diagnoses import Diagnosis
     from gradcheck.results import Reason
 
 
@@ -24,9 +24,9 @@ def explain(
     with messages():
         import difflib
 
-        from gradcheck.diagnoses import Diagnosis
         from gradcheck.errors import UsageError
-        from gradcheck.options import ASKED, CONTRACTS
+        from gradcheck.glossary.contracts import ASKED, CONTRACTS
+        from gradcheck.glossary.diagnoses import Diagnosis
         from gradcheck.results import Reason
 
         known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}

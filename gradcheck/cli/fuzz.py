@@ -11,16 +11,26 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import Targets, app, messages, nothing
-from gradcheck.cli.choices import CONFIG, Drawn, Named, Shown, configured, entries_behind, options_given, recorded, requested
-from gradcheck.cli.groups import grouped, typed
+from gradcheck.cli.option_groups import grouped, typed
+from gradcheck.cli.options import (
+    CONFIG,
+    Drawn,
+    Named,
+    Shown,
+    configured,
+    entries_behind,
+    options_given,
+    recorded,
+    requested,
+)
 from gradcheck.cli.run import exit_code, progress, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradcheck.fuzzing.space import Example
     from gradcheck.options import Options
     from gradcheck.results import CheckResult, RunResult
-    from gradcheck.run.fuzz.space import Example
     from gradcheck.targets.case import Case
 
 
@@ -46,9 +56,10 @@ def fuzz(target: Targets = None, *, what: Named, how: Drawn, searched: Searched,
 
 
 def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched, ending: Callable[[], None]) -> RunResult:
+    from gradcheck.fuzzing.search import attempted_search
     from gradcheck.options import Options, overridden
-    from gradcheck.run.fuzz.search import attempted_search
-    from gradcheck.run.plan import plan, replay_command, seconds
+    from gradcheck.run.plan import plan, replay_command
+    from gradcheck.run.quantities import seconds
     from gradcheck.run.runner import run as run_cases
 
     config, given, budget = configured(searched.config), options_given(how), seconds(searched.budget)
@@ -58,8 +69,8 @@ def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched
 
     def replay(case: Case, options: Options, example: Example) -> str:
         """The command that checks an example."""
-        from gradcheck.run.fuzz.pasted import texts_of
-        from gradcheck.run.one import constructed
+        from gradcheck.backends.loading import constructed
+        from gradcheck.fuzzing.reproducer import texts_of
 
         told = replace(what, inputs=list(texts_of(example)), wrt=list(example.wrt) if example.wrt else what.wrt)
         plain = replace(how, seed=None, dim=None, dtype=example.dtype if constructed(case) else how.dtype)

@@ -21,7 +21,7 @@ def init(
 ) -> None:
     """Draft a configuration from the layers, Functions and declared cases of a package."""
     with messages():
-        from gradcheck.run import draft
+        from gradcheck.run.config import draft
 
         folder = Path.cwd()
         place = draft.place(folder)
@@ -50,7 +50,7 @@ def _added(place: Path, text: str) -> None:
     """
     from gradcheck.errors import UsageError
     from gradcheck.report import files
-    from gradcheck.run.config import nearest
+    from gradcheck.run.config.read import nearest
 
     there = nearest(place.parent)
     if there is not None and there.parent == place.parent:

@@ -7,7 +7,12 @@ from contextlib import redirect_stdout
 from typing import Annotated
 
 from gradcheck.cli.app import Targets, app, messages, nothing, put
-from gradcheck.cli.choices import CONFIG, What, configured, requested
+from gradcheck.cli.options import (
+    CONFIG,
+    What,
+    configured,
+    requested,
+)
 
 
 @app.command(name="list")

@@ -8,8 +8,8 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import app, messages
-from gradcheck.cli.choices import Shown
-from gradcheck.cli.groups import grouped
+from gradcheck.cli.option_groups import grouped
+from gradcheck.cli.options import Shown
 from gradcheck.cli.run import exit_code
 
 
@@ -22,7 +22,7 @@ def merge(
 ) -> None:
     """Put the parts of a run together; fail where one is missing. Ends as the whole run would have."""
     with messages(), output.as_read(*file):
-        from gradcheck.report.read import read
+        from gradcheck.report.load import read
         from gradcheck.run import shard
 
         files = shown.files

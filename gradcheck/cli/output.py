@@ -13,7 +13,7 @@ from gradcheck.cli.app import put
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradcheck.cli.choices import Shown
+    from gradcheck.cli.options import Shown
     from gradcheck.results import RunResult
 
 
@@ -71,9 +71,9 @@ def in_workflow() -> bool:
 
 
 def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
-    from gradcheck.report import terminal
+    from gradcheck.report.terminal import table as table_module
 
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    put(stream, terminal.render(run, width=width, color=color, verbosity=verbosity))
+    put(stream, table_module.render(run, width=width, color=color, verbosity=verbosity))

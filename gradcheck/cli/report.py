@@ -8,8 +8,8 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import app, messages
-from gradcheck.cli.choices import Shown
-from gradcheck.cli.groups import grouped
+from gradcheck.cli.option_groups import grouped
+from gradcheck.cli.options import Shown
 
 
 @app.command()
@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Render a run that was written as JSON: the table, where no file is asked for. Exit code 0 whatever the run found."""
     with messages(), output.as_read(run):
-        from gradcheck.report.read import read
+        from gradcheck.report.load import read
 
         found, files = read(run), shown.files
         output.report(found, shown, files, table=not (files or shown.github))

@@ -24,7 +24,9 @@ from gradcheck.cli.app import (
     messages,
     nothing,
 )
-from gradcheck.cli.choices import (
+from gradcheck.cli.baseline import baseline_of, known_before, updated
+from gradcheck.cli.option_groups import grouped, typed
+from gradcheck.cli.options import (
     Carried,
     Gate,
     How,
@@ -37,8 +39,6 @@ from gradcheck.cli.choices import (
     recorded,
     requested,
 )
-from gradcheck.cli.gate import baseline_of, known_before, updated
-from gradcheck.cli.groups import grouped, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,7 +186,7 @@ def progress(total: int) -> Iterator[Callable[[Case], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from gradcheck.report import bar
+    from gradcheck.report.terminal import progress_bar
 
-    with bar.shown(total) as started:
+    with progress_bar.shown(total) as started:
         yield lambda case: started(case.name)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 F64 = NDArray[np.float64]
 Tensor = torch.Tensor

@@ -15,7 +15,13 @@ from torch.nn import functional
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import array, boolean, integers, normal, uniform
+from gradcheck.targets.specs.spec import (
+    array,
+    boolean,
+    integers,
+    normal,
+    uniform,
+)
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 
 def linear_mse_gradient(

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import integers, normal, one_hot
+from gradcheck.targets.specs.spec import integers, normal, one_hot
 
 F64 = NDArray[np.float64]
 Tensor = torch.Tensor

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal, positive, uniform
+from gradcheck.targets.specs.spec import normal, positive, uniform
 
 F64 = NDArray[np.float64]
 Tensor = torch.Tensor

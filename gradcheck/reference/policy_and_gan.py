@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal, simplex
+from gradcheck.targets.specs.spec import normal, simplex
 
 F64 = NDArray[np.float64]
 OPTIONS = {"dims": {"N": (5, 8)}}

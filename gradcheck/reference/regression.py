@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import array, integers, normal
+from gradcheck.targets.specs.spec import array, integers, normal
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import integers, normal, uniform
+from gradcheck.targets.specs.spec import integers, normal, uniform
 
 F64 = NDArray[np.float64]
 FEATURES = 2000

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 F64 = NDArray[np.float64]
 

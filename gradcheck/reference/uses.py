@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gradcheck.reference.twin import twin_of
 from gradcheck.targets.case import case
-from gradcheck.targets.specs import normal, one_hot, uniform
+from gradcheck.targets.specs.spec import normal, one_hot, uniform
 
 F64 = NDArray[np.float64]
 OPTIONS = {"dims": {"N": (5, 8)}}

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradcheck.report import markdown, words
+from gradcheck.report import markdown, phrases
 from gradcheck.report.problems import BROKEN, problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
@@ -135,7 +135,7 @@ def _name(result: CheckResult) -> str:
 
 
 def _state(result: CheckResult) -> str:
-    return f"{result.verdict.value} {result.reason.code}{words.as_expected(result) if result.ok else ''}"
+    return f"{result.verdict.value} {result.reason.code}{phrases.as_expected(result) if result.ok else ''}"
 
 
 def _reason(result: CheckResult) -> str:
@@ -160,7 +160,7 @@ def _duller(old: CheckResult, new: CheckResult) -> str:
     key = max(ratios, key=lambda key: ratios[key], default=None)
     if key is None or not ratios[key] > DULLER:
         return ""
-    return f"{key}: right to {words.number(now[key])}, before to {words.number(before[key])}"
+    return f"{key}: right to {phrases.number(now[key])}, before to {phrases.number(before[key])}"
 
 
 def _resolutions(result: CheckResult) -> dict[str, float]:
@@ -194,7 +194,7 @@ def _settings(old: RunResult, new: RunResult) -> Iterator[str]:
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now and before[name] != now[name]:
             here, there = _apart(now[name], before[name])
-            changed = f"{words.setting(here)}, before {words.setting(there)}"
+            changed = f"{phrases.setting(here)}, before {phrases.setting(there)}"
             yield f"{name}: {changed if here != there else 'in another order'}"
     for run, which in ((old, "old"), (new, "new")):
         if run.interrupted:

@@ -21,7 +21,8 @@ FORMATS = {
 
 def render(name: str, run: RunResult) -> str:
     """Return the text of one format."""
-    module = importlib.import_module(f"gradcheck.report.{name.replace('-', '_')}")
+    file = "html.page" if name == "html" else name.replace("-", "_")
+    module = importlib.import_module(f"gradcheck.report.{file}")
     return _writable(module.render(run))
 
 

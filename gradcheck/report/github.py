@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gradcheck.report import places
+from gradcheck.glossary.verdicts import SEVERITY
+from gradcheck.report import locations
 from gradcheck.report.problems import Problem, problems
-from gradcheck.results import SEVERITY, CheckResult, RunResult, Verdict
+from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,7 @@ def _kind(run: RunResult, result: CheckResult) -> str:
 
 def _annotation(run: RunResult, result: CheckResult) -> str:
     found = problems(result)
-    place = places.of(run, result, found[0])
+    place = locations.of(run, result, found[0])
     at = {"file": place.path, "line": str(place.line)} if place and place.inside else {}
     properties = {**at, "title": f"gradcheck {result.outcome.value}: {result.case}"}
     given = ",".join(f"{name}={_escaped(value, PROPERTY)}" for name, value in properties.items())

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from gradcheck.report import places
+from gradcheck.report import locations
 from gradcheck.report.problems import problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
@@ -48,7 +48,7 @@ def _case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]:
     found = problems(result)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     kind = {} if tag == "skipped" else {"type": found[0].rule.partition("/")[2]}  # the schema has none for what is skipped
-    place = places.of(run, result)
+    place = locations.of(run, result)
     body = [*(p.text for p in found), f"at {place}" if place else "", f"replay: {result.replay}" if result.replay else ""]
     text = escape(_clean("\n\n".join(filter(None, body))))
     yield f"{opening}>"

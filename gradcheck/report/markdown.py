@@ -6,9 +6,11 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
-from gradcheck.report import places, terminal, words
+from gradcheck.glossary.verdicts import SEVERITY
+from gradcheck.report import locations, phrases
 from gradcheck.report.problems import problems
-from gradcheck.results import SEVERITY, CheckResult, RunResult, Verdict
+from gradcheck.report.terminal import table
+from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,13 +77,13 @@ def _counts(run: RunResult) -> str:
 def _row(result: CheckResult) -> str:
     found = problems(result)
     what = plain(found[0].short) if found else result.reason.code
-    verdict = plain(f"{result.verdict.value}{words.as_expected(result) if result.ok else ''}")
+    verdict = plain(f"{result.verdict.value}{phrases.as_expected(result) if result.ok else ''}")
     cells = (
         SIGNS[result.outcome],
         code(result.case),
         verdict,
         what,
-        words.right_to(result),
+        phrases.right_to(result),
         result.evaluations,
         f"{result.seconds:.2f}",
     )
@@ -89,7 +91,7 @@ def _row(result: CheckResult) -> str:
 
 
 def _evidence(run: RunResult, result: CheckResult) -> str:
-    place = places.of(run, result)
+    place = locations.of(run, result)
     parts = [f"<details><summary>{result.outcome.value} <code>{escape(_joined(result.case))}</code></summary>\n"]
     parts.append(_fenced(_table(result)))
     parts += [f"At {code(str(place))}.\n"] if place else []
@@ -98,7 +100,7 @@ def _evidence(run: RunResult, result: CheckResult) -> str:
 
 
 def _table(result: CheckResult) -> str:
-    return "\n".join(line for line in terminal.to_text(result).split("\n") if not line.startswith("replay: "))
+    return "\n".join(line for line in table.to_text(result).split("\n") if not line.startswith("replay: "))
 
 
 def _fenced(text: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gradcheck.report import words
-from gradcheck.results import SEVERITY, CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict
+from gradcheck.glossary.verdicts import SEVERITY
+from gradcheck.report import phrases
+from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,8 +41,8 @@ def problems(result: CheckResult) -> list[Problem]:
     if result.ok:
         return []
     if Verdict.PASS in (result.verdict, result.as_declared):
-        told = f"{result.verdict.value}{words.as_expected(result)}"
-        return [Problem(f"reason/{words.why(result).code}", result.outcome, told, told)]
+        told = f"{result.verdict.value}{phrases.as_expected(result)}"
+        return [Problem(f"reason/{phrases.why(result).code}", result.outcome, told, told)]
     found = [
         *_of_comparisons(result.comparisons),
         *_of_contracts(result.contracts),
@@ -65,9 +66,9 @@ def _severity(verdict: Verdict) -> int:
 
 def _of_comparisons(comparisons: Sequence[Comparison]) -> Iterator[Problem]:
     """One for each leaf, order and verdict: what is known of its fault names it, whichever comparison that is from."""
-    for of_leaf in words.by_leaf(comparisons):
-        groups: dict[Verdict, list[words.Told]] = {}
-        for told in words.explained(of_leaf):
+    for of_leaf in phrases.by_leaf(comparisons):
+        groups: dict[Verdict, list[phrases.Told]] = {}
+        for told in phrases.explained(of_leaf):
             groups.setdefault(told.verdict, []).append(told)
         for verdict, group in groups.items():
             first = next((told for told in group if told.diagnosis), group[0])
@@ -76,14 +77,14 @@ def _of_comparisons(comparisons: Sequence[Comparison]) -> Iterator[Problem]:
             yield Problem(kind, verdict, _short(first), text)
 
 
-def _lines(told: words.Told) -> list[str]:
+def _lines(told: phrases.Told) -> list[str]:
     return [line for line in (f"{told.place}: {told.why}", *told.lines, told.advice) if line]
 
 
-def _short(told: words.Told) -> str:
+def _short(told: phrases.Told) -> str:
     """By how much it is wrong, and what the error looks like; where nothing is certainly wrong, why."""
     parts = [f"{told.place}: {told.lines[0] if told.verdict is Verdict.FAIL else told.why}"]
-    parts += [line for line in told.lines if told.diagnosis and words.diagnosis_of(line) is told.diagnosis][:1]
+    parts += [line for line in told.lines if told.diagnosis and phrases.diagnosis_of(line) is told.diagnosis][:1]
     return _one_line("; ".join(parts))
 
 

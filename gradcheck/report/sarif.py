@@ -9,9 +9,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.diagnoses import Diagnosis
-from gradcheck.options import CONTRACTS
-from gradcheck.report import places
+from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.glossary.diagnoses import Diagnosis
+from gradcheck.report import locations
 from gradcheck.report.problems import Problem, problems
 from gradcheck.results import CheckResult, Reason, RunResult, Verdict
 
@@ -37,7 +37,7 @@ def render(run: RunResult) -> str:
         "results": found,
     }
     if run.root:
-        told["originalUriBaseIds"] = {ROOT: {"uri": places.uri(run.root).rstrip("/") + "/"}}
+        told["originalUriBaseIds"] = {ROOT: {"uri": locations.uri(run.root).rstrip("/") + "/"}}
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [told]}, indent=1) + "\n"
 
 
@@ -64,11 +64,11 @@ def _bytes(text: str) -> bytes:
 
 
 def _location(run: RunResult, result: CheckResult, problem: Problem) -> dict[str, Any]:
-    place = places.of(run, result, problem)
+    place = locations.of(run, result, problem)
     told: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": result.case, "kind": "function"}]}
     if place:
         base = {"uriBaseId": ROOT} if place.inside and run.root else {}
-        artifact = {"uri": places.uri(place.path), **base}
+        artifact = {"uri": locations.uri(place.path), **base}
         told["physicalLocation"] = {"artifactLocation": artifact, "region": {"startLine": place.line}}
     return told
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck import listening
+from gradcheck import progress
 from gradcheck.errors import InputError, UsageError
-from gradcheck.results import SEVERITY, CheckResult, LayerResult, Verdict, worst
+from gradcheck.glossary.verdicts import SEVERITY, worst
+from gradcheck.results import CheckResult, LayerResult, Verdict
 from gradcheck.targets.case import Case, source_of
 from gradcheck.targets.framework import Kind, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradcheck.backends.capture import Call, Captured
+    from gradcheck.backends.torch.hooks import Call, Captured
     from gradcheck.options import Options
     from gradcheck.targets.signature import Inputs
 
@@ -34,13 +35,13 @@ def layers_of(
     """
     if kind_of(model) is not Kind.MODULE:
         raise UsageError(f"by_layer: {case.name} is {type(model).__name__}: expected a torch.nn.Module, whose layers it names")
-    from gradcheck.backends.capture import captured
+    from gradcheck.backends.torch.hooks import captured
 
     alone = replace(options, by_layer=False, trials=1)
     found: list[LayerResult] = []
     layers = captured(model, inputs)
     for done, one in enumerate(reversed(layers)):  # what is inside comes first
-        listening.tell(f"layer {one.path}", done, len(layers))
+        progress.tell(f"layer {one.path}", done, len(layers))
         inside = any(layer.path.startswith(f"{one.path}.") and layer.verdict in BAD for layer in found)
         calls = one.calls if one.path and not inside else ()
         results = [_checked(case, one, call, alone, check) for call in calls]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
-from gradcheck.targets import discover, spec_text
+from gradcheck.targets import discover
 from gradcheck.targets.case import Case, claims, source_of
 from gradcheck.targets.framework import FRAMEWORKS, Kind, kind_of
+from gradcheck.targets.specs import parse
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _inputs(texts: Sequence[str], said: str) -> tuple[tuple[Any, ...], dict[str,
     for text in texts:
         name, spec = _named(text)
         try:
-            value = spec_text.parse(spec)
+            value = parse.parse(spec)
         except UsageError as error:
             raise type(error)(f"{said} {text}: {error}") from None
         if name is None:
@@ -244,7 +245,7 @@ def _init(texts: Sequence[str], said: str) -> dict[str, Any]:
         if name is None:
             raise UsageError(f"{said} {text}: expected name=value, as in {said} in_features=5")
         try:
-            found[name] = spec_text.literal(value)
+            found[name] = parse.literal(value)
         except UsageError as error:
             raise type(error)(f"{said} {text}: {error}; a string needs quotes inside, as in {said} mode=\"'mean'\"") from None
     return found
@@ -282,60 +283,6 @@ def _truth(expression: str) -> bool:
         raise SyntaxError
 
     return value(ast.parse(expression, mode="eval").body)
-
-
-def dims(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Read `batch=3` and `batch=1..4`.
-
-    Raises:
-        UsageError: where a text is neither.
-    """
-    found = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        low, dots, high = value.partition("..")
-        try:
-            found[name] = (int(low), int(high if dots else low))
-        except ValueError:
-            raise UsageError(f"--dim {text}: expected name=size or name=low..high, as in --dim batch=1..4") from None
-        if not name.isidentifier():
-            raise UsageError(f"--dim {text}: expected a name before '=', as in --dim batch=1..4")
-    return found
-
-
-def seconds(text: str) -> float:
-    """Read a duration: `30`, `30s`, `5min`, `1h`.
-
-    Raises:
-        UsageError: where it is none.
-    """
-    return _quantity(
-        text, {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "m": 60.0, "h": 3600.0}, "a duration such as 30s or 5min"
-    )
-
-
-def bytes_of(text: str) -> float:
-    """Read an amount of memory: `500MB`, `4GiB`.
-
-    Raises:
-        UsageError: where it is none.
-    """
-    decimal = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-    return _quantity(
-        text, {"": 1.0, **decimal, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}, "an amount such as 500MB or 4GiB"
-    )
-
-
-def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:
-    number = text.strip().rstrip("".join({*"".join(units)}))
-    unit = text.strip()[len(number) :]
-    try:
-        value = float(number) * units[unit.strip()]
-    except (ValueError, KeyError):
-        raise UsageError(f"{text!r}: expected {expected}") from None
-    if not 0 < value < float("inf"):
-        raise UsageError(f"{text!r}: expected {expected}, more than 0")
-    return value
 
 
 def replay_command(options: Options, given: Sequence[str]) -> Callable[[Case], str]:

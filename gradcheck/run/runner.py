@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
-from gradcheck.run import baseline, cluster, parallel
-from gradcheck.run.one import attempted
-from gradcheck.run.worker import Work
-from gradcheck.run.worker import version as version
+from gradcheck.run import baseline
+from gradcheck.run.case import attempted
+from gradcheck.run.workers import cluster, local
+from gradcheck.run.workers.worker import Work
+from gradcheck.run.workers.worker import version as version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,7 @@ def run(
             work = Work(request, options, alone)
             coming = cluster.results(cases, work, kind=executor, address=address, jobs=jobs, **limits)
         elif request is not None and ((jobs or 1) > 1 or timeout is not None):
-            coming = parallel.results(cases, Work(request, options, alone), jobs=jobs or 1, **limits)
+            coming = local.results(cases, Work(request, options, alone), jobs=jobs or 1, **limits)
         else:
             coming = _one_by_one(cases, options, alone, started, examine)
         for number, result in coming:

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from gradcheck.errors import UsageError
-from gradcheck.options import CONTRACTS
-from gradcheck.reasons import Reason
+from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.glossary.verdicts import Reason
 from gradcheck.results import Intent
 
 EXPECTED = ("pass", "fail", "straight-through")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import InputError
 from gradcheck.targets import framework
-from gradcheck.targets.annotations import spec_from
+from gradcheck.targets.specs.annotations import spec_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradcheck.targets.specs import Spec
+    from gradcheck.targets.specs.spec import Spec
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.diagnoses import Diagnosis
+from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
 SAME = 1e-4  # relative: a fitted factor so near a number that has a name is that number

@@ -72,7 +72,7 @@ class Gradcheck:
 
 def _checked(item: pytest.Item, given: tuple[Any, ...], arguments: dict[str, Any], *, drawn: bool) -> CheckResult:
     from gradcheck.errors import UsageError
-    from gradcheck.run.check import check, discard_rejected, title_of
+    from gradcheck.run.api import check, discard_rejected, title_of
 
     if not given and "fn" not in arguments:
         raise UsageError("gradcheck() was given nothing to check: expected a target and its inputs, as in\n" + EXAMPLE)

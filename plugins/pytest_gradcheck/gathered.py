@@ -75,7 +75,8 @@ def record(item: pytest.Item, result: CheckResult, *, drawn: bool = False) -> Ch
 
 def _joined(before: CheckResult, now: CheckResult, *, drawn: bool) -> CheckResult:
     """The worse of two results of the same check; of two that fail the later, which is the smaller example."""
-    from gradcheck.results import SEVERITY, Verdict
+    from gradcheck.glossary.verdicts import SEVERITY
+    from gradcheck.results import Verdict
 
     order = (*(v for v in SEVERITY if v is not Verdict.INCONCLUSIVE), Verdict.INCONCLUSIVE) if drawn else SEVERITY
     places = order.index(before.outcome), order.index(now.outcome)

@@ -69,7 +69,7 @@ class GradcheckCase(pytest.Item):
             GradientError: where the outcome is not PASS.
         """
         from gradcheck.options import Options, overridden
-        from gradcheck.run.one import attempted
+        from gradcheck.run.case import attempted
 
         chosen = marker.chosen(self)
         strict = chosen.pop("strict")

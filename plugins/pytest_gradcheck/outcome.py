@@ -40,7 +40,8 @@ def judge(result: CheckResult, *, strict: bool, warn: Callable[[Warning], object
 
 def told(result: CheckResult) -> str:
     """The verdict in a line, and the table."""
-    from gradcheck.report import terminal, words
+    from gradcheck.report import phrases
+    from gradcheck.report.terminal import table
 
     width = max(shutil.get_terminal_size((100, 24)).columns - MARGIN, 60)
-    return f"{result.outcome.value}: {words.why(result).message}\n{terminal.to_text(result, width)}"
+    return f"{result.outcome.value}: {phrases.why(result).message}\n{table.to_text(result, width)}"

@@ -28,10 +28,10 @@ def written(run: RunResult, reports: Mapping[str, str]) -> str:
 
 def lines(run: RunResult) -> Iterator[str]:
     """The counts with the commands that replay what is not ok, then the slowest and the weakest checks."""
-    from gradcheck.report import terminal
+    from gradcheck.report.terminal import table
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    yield terminal.render(replace(run, interrupted=False), width=width, verbosity=terminal.QUIET).rstrip("\n")
+    yield table.render(replace(run, interrupted=False), width=width, verbosity=table.QUIET).rstrip("\n")
     if len(run.results) > 1:
         yield from _listed("slowest", "{:.2f} s", [(result.seconds, result) for result in run.results])
     seen = [(result.resolution, result) for result in run.results if not math.isnan(result.resolution)]

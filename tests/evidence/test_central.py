@@ -5,11 +5,11 @@ import pytest
 
 import gradcheck
 from gradcheck import Reason, Verdict
-from gradcheck.evidence import central, noise, probes
+from gradcheck.evidence import central, directions, noise
 from gradcheck.evidence.line import Setting, slack_for
 
 EPS = 2.0**-52
-FINEST = probes.finest_step(EPS)
+FINEST = directions.finest_step(EPS)
 
 
 def setting(phi, deviation=None):

@@ -12,7 +12,7 @@ from gradcheck.reference import classification as c
 from gradcheck.reference.regression import half_mse_gradient
 from gradcheck.results import Reason
 from gradcheck.targets.case import declared_on
-from gradcheck.targets.specs import array, draw
+from gradcheck.targets.specs.spec import array, draw
 
 MODELS = [c.logistic, c.softmax_cross_entropy, c.softmax_regression, c.hinge]
 

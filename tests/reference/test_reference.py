@@ -5,7 +5,7 @@ import gradcheck
 from gradcheck import Verdict
 from gradcheck.options import Options
 from gradcheck.reference import modules, regression, textbook
-from gradcheck.run.one import check_case
+from gradcheck.run.case import check_case
 from gradcheck.run.plan import Request, plan
 
 CASES = plan(Request(["gradcheck.reference"]))

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.errors import UsageError
-from gradcheck.report import html, terminal
+from gradcheck.report.html import page
+from gradcheck.report.terminal import table
 from gradcheck.results import CheckResult, Contract, Intent, Reason, RunResult, Verdict
 from gradcheck.run import baseline
 
@@ -216,7 +217,7 @@ def test_a_failure_is_told_by_what_is_wrong_and_not_by_what_is_tolerated():
 def test_outcomes_of_what_is_listed(verdict, reason, more, known, outcome):
     found = result(verdict, reason, known=known, **more)
     assert found.outcome is outcome
-    for text in (terminal.render(of(found)), html.render(of(found))):
+    for text in (table.render(of(found)), page.render(of(found))):
         assert "baseline" in text or "known: later" in text
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from gradcheck.errors import InputError, SpecError, UsageError
 from gradcheck.options import Options
-from gradcheck.run.plan import Request, bytes_of, dims, plan, replay_command, seconds
-from gradcheck.targets.specs import normal
+from gradcheck.run.plan import Request, plan, replay_command
+from gradcheck.run.quantities import bytes_of, dims, seconds
+from gradcheck.targets.specs.spec import normal
 
 SOURCE = """
 import numpy as np

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gradcheck.backends.torch import bind
-from gradcheck.checks import contracts
-from gradcheck.options import CONTRACTS
+from gradcheck.backends.torch.bind import bind
+from gradcheck.checks.contracts.torch import registry
+from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.case import Case
 from gradcheck.targets.signature import Inputs
 
@@ -14,5 +14,5 @@ def alone(contract, target, *inputs):
     labels = tuple(f"x{k}" for k in range(len(inputs)))
     program = bind(Case(name="layer", fn=target), target, Inputs(inputs, {}, labels))
     others = [name for name in CONTRACTS if name != contract]
-    (found,) = contracts.examine(program.layer, lambda _: np.zeros(program.point.size), "", others, None, [])
+    (found,) = registry.examine(program.layer, lambda _: np.zeros(program.point.size), "", others, None, [])
     return found

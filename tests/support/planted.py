@@ -7,7 +7,7 @@ import numpy as np
 import gradcheck
 from gradcheck import Verdict
 from gradcheck.targets.case import declared_on
-from gradcheck.targets.specs import Spec, draw
+from gradcheck.targets.specs.spec import Spec, draw
 
 SIZES = {"N": 6, "M": 5, "L": 4, "K": 4, "n": 5}
 

@@ -7,7 +7,7 @@ import pytest
 
 from gradcheck.errors import UsageError
 from gradcheck.targets.case import Case, case, claims, declared_on, source_of
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 
 def square(x):

@@ -5,7 +5,7 @@ import pytest
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
 from gradcheck.targets.discover import callables_in, declared_cases, find, find_callable
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 PLAIN = "def loss(x):\n    return (x * x).sum()\n"
 DECLARED = "import gradcheck\n\n@gradcheck.case(x=gradcheck.normal(3))\n" + PLAIN

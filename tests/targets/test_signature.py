@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradcheck.errors import InputError
 from gradcheck.targets.signature import Inputs, parameters, resolve
-from gradcheck.targets.specs import normal
+from gradcheck.targets.specs.spec import normal
 
 Batch, Rows, Row, Scalar = (Float[Tensor, dims] for dims in ("batch 3", "n 3", "3", ""))
 

@@ -1,0 +1,1 @@
+"""The JAX backend: functions on JAX arrays, custom rules and callable pytrees."""

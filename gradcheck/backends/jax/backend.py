@@ -1,0 +1,69 @@
+"""The JAX backend."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gradcheck.backends.jax.arrays import is_differentiable, is_wide, x64
+from gradcheck.backends.jax.bind import bind
+from gradcheck.backends.jax.functional import tree_of
+from gradcheck.backends.user_code import construct
+from gradcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gradcheck.backends.backend import Backend
+    from gradcheck.backends.program import Program
+    from gradcheck.targets.case import Case
+    from gradcheck.targets.signature import Inputs
+
+
+class JaxBackend:
+    """Functions on JAX arrays and callable pytrees. Their arrays cannot change; see `Backend` for each method."""
+
+    def bind(self, case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
+        """Bind a function, or a callable pytree whose arrays become leaves `params['name']`."""
+        return bind(case, target, inputs)
+
+    def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
+        """Call the factory, which seeds its own random keys."""
+        return construct(case)
+
+    def default_dtype(self, target: Any) -> str | None:
+        """Return the dtype of the first floating array of a pytree; for a function, the dtype that JAX computes in."""
+        tree = tree_of(target)
+        floats = [x.dtype.name for x in tree.leaves if is_differentiable(x)] if tree else []
+        return floats[0] if floats else "float64" if is_wide() else "float32"
+
+    def from_numpy(self, array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> Any:
+        """Return a JAX array. One of 64 bits keeps them here, and is narrowed where a check needs it."""
+        if layout is not None:
+            raise InputError(f"layout={layout!r} is for torch targets: JAX arrays are dense; sparse(...) draws one with zeros")
+        with x64(True):
+            return jnp.array(array, dtype)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Return the array on the host."""
+        return np.asarray(array)
+
+    def move_to_device(self, target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
+        """Refuse: JAX takes its devices from the environment."""
+        raise InputError(f"device={device!r} is for torch targets: NumPy computes on the host, JAX where JAX_PLATFORMS says")
+
+    def restoring(self, target: Any) -> AbstractContextManager[None]:
+        """Do nothing: JAX arrays cannot be changed."""
+        return nullcontext()
+
+    def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
+        """Do nothing: functions create no parameters."""
+        return nullcontext()
+
+
+BACKEND: Backend = JaxBackend()

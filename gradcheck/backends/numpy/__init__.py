@@ -1,0 +1,1 @@
+"""The NumPy backend: functions with hand-written derivatives, traced by PyTorch for automatic differentiation."""

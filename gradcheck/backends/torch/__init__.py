@@ -1,0 +1,1 @@
+"""The PyTorch backend: functions on tensors, autograd Functions and modules."""

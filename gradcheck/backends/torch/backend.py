@@ -1,0 +1,75 @@
+"""The PyTorch backend."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends.torch import devices, lazy_modules, module_state, sparse, tensors
+from gradcheck.backends.torch.bind import bind
+from gradcheck.backends.user_code import call_user
+from gradcheck.errors import TargetError
+from gradcheck.seeds import generator
+from gradcheck.targets.framework import Kind, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gradcheck.backends.backend import Backend
+    from gradcheck.backends.program import Program
+    from gradcheck.targets.case import Case
+    from gradcheck.targets.signature import Inputs
+
+
+class TorchBackend:
+    """Functions on tensors, `torch.autograd.Function`s and `nn.Module`s; see `Backend` for each method."""
+
+    def bind(self, case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
+        """Bind a function, Function or module; a module's trainable parameters become leaves `params['name']`."""
+        return bind(case, target, inputs)
+
+    def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
+        """Build a module from its class, or a target from a factory, with parameters drawn from the seed, in `dtype`."""
+        torch.manual_seed(int(generator(seed, case.stream, trial, "init").integers(2**31)))
+        with tensors.default_of(getattr(torch, dtype)):
+            made = call_user("the constructor", case.fn, (), dict(case.init or {}))
+        if not callable(made):
+            raise TargetError(
+                f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function or module to check"
+            )
+        return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[no-any-return]
+
+    def default_dtype(self, target: Any) -> str | None:
+        """Return the dtype of a module's first floating parameter or buffer; None for anything else."""
+        if kind_of(target) is not Kind.MODULE:
+            return None
+        floats = [t for t in (*target.parameters(), *target.buffers()) if t.dtype.is_floating_point or t.dtype.is_complex]
+        return tensors.name_of(floats[0].dtype) if floats else None
+
+    def from_numpy(self, array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> torch.Tensor:
+        """Return a tensor of the same memory layout, or of a sparse one."""
+        made = torch.from_numpy(array) if dtype is None else torch.from_numpy(array).to(getattr(torch, dtype))
+        return made if layout is None else sparse.made_sparse(made, layout)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Return a tensor's values on the host."""
+        return tensors.to_numpy(array)
+
+    def move_to_device(self, target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
+        """Copy the module and the tensors that are elsewhere."""
+        return devices.placed(target, inputs, device)
+
+    def restoring(self, target: Any) -> AbstractContextManager[None]:
+        """Restore parameters, buffers, attributes and training flags of every module that the target can reach."""
+        return module_state.kept(target)
+
+    def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
+        """Call a lazy module once, so that its parameters exist."""
+        return lazy_modules.initialised(target, inputs, stream, surely=always)
+
+
+BACKEND: Backend = TorchBackend()

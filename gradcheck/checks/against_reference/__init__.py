@@ -1,0 +1,1 @@
+"""The checks against a second implementation that the user trusts."""

@@ -1,0 +1,1 @@
+"""The contracts that targets of every framework must honour."""

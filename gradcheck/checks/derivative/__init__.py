@@ -1,0 +1,1 @@
+"""The check of the claimed first derivative against numerical evidence."""

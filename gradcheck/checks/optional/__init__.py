@@ -1,0 +1,1 @@
+"""The checks that a user asks for by name with `checks=` or `--check`."""

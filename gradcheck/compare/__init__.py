@@ -1,0 +1,1 @@
+"""Claims and estimates as arrays, compared with each other."""

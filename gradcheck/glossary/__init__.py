@@ -1,0 +1,1 @@
+"""Every code that a report can show, with its message and advice."""

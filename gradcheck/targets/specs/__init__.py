@@ -1,0 +1,1 @@
+"""Input specs: what to draw for each argument."""

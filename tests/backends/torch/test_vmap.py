@@ -1,0 +1,116 @@
+"""Many points and many cotangents at once: the same numbers as one by one, or one by one."""
+
+import numpy as np
+import pytest
+import torch
+from elementwise import layer
+
+import gradcheck
+from gradcheck import Verdict, normal
+from gradcheck.backends.program import Unavailable
+from gradcheck.backends.torch import bind as backend
+from gradcheck.backends.torch import vjps
+from gradcheck.targets.case import Case
+from gradcheck.targets.signature import resolve
+
+
+def bound(fn, *inputs):
+    return backend.bind(Case("case", fn, inputs), fn, resolve(fn, inputs, {}))
+
+
+class Branches(torch.nn.Module):
+    def forward(self, x):
+        return torch.sin(x) if x.sum() > 0 else x  # depends on the data: cannot be mapped
+
+
+TARGETS = {
+    "linear": (torch.nn.Linear(4, 3).double(), torch.ones(2, 4, dtype=torch.float64)),
+    "float32 twin": (torch.nn.Linear(4, 3), torch.ones(2, 4)),
+    "complex": (lambda z: torch.exp(z) * z.conj(), torch.ones(3, dtype=torch.complex128)),
+    "random": (lambda x: torch.nn.functional.dropout(x * 2, 0.5), torch.ones(20, dtype=torch.float64)),
+    "several outputs": (lambda x: {"a": x.sum(), "b": [x * 2, 3 * x[0]]}, torch.ones(3, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_all_points_at_once_are_each_point_by_itself(name):
+    program = bound(*TARGETS[name])
+    points = program.point + 0.1 * np.random.default_rng(0).standard_normal((5, program.point.size))
+    alone = np.stack([program.evaluate(point) for point in points])
+    np.testing.assert_allclose(program.many(points), alone, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_bare_line_is_the_function_along_it(name):
+    program = bound(*TARGETS[name])
+    if program.along is None:
+        pytest.fail("no bare line")
+    tangent = np.random.default_rng(1).standard_normal(program.point.size)
+    line = program.along(tangent)
+    for t in (0.0, 0.5, -0.25):
+        np.testing.assert_array_equal(np.concatenate(line(t)), program.evaluate(program.point + t * tangent))
+
+
+def test_what_cannot_be_mapped_says_why():
+    program = bound(Branches(), torch.ones(3, dtype=torch.float64))
+    with pytest.raises(Unavailable, match="data-dependent"):
+        program.many(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(("target", "told"), [(Branches(), "vmap cannot"), (torch.nn.Linear(60, 40).double(), "vmap")])
+def test_a_check_tells_how_it_evaluated_with_v(target, told):
+    size = 60 if isinstance(target, torch.nn.Linear) else 2000
+    result = gradcheck.check(target, normal(4, size, dtype="float64"), mode="full")
+    assert result.verdict is Verdict.PASS, str(result)
+    assert any(told in line for line in result.details)
+    assert not any(told in line for line in str(result).splitlines())
+
+
+def graph(outputs, x):
+    program = bound(lambda x: outputs(x), x)
+    given = x.clone().requires_grad_()
+    return vjps.Graph([(outputs(given), program.outputs[0])], [given], program.leaves), program
+
+
+OUTPUTS = {
+    "elementwise": torch.sin,
+    "a stack": lambda x: torch.stack([x.sum(), *x.prod().repeat(11)]),
+    "a Function": lambda x: layer().apply(x),
+    "flipped": lambda x: x.exp().flip(0),
+}
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
+def test_all_vjps_at_once_are_each_by_itself(outputs):
+    made, program = graph(outputs, torch.linspace(0.1, 1, 12, dtype=torch.float64))
+    cotangents = np.random.default_rng(0).standard_normal((12, program.value.size))
+    alone = vjps.rows(made, cotangents, vjps.Habit([False]))
+    for habit in (vjps.Habit(), vjps.Habit([True])):
+        np.testing.assert_allclose(vjps.rows(made, cotangents, habit), alone, rtol=1e-12, atol=1e-15)
+
+
+def doubled(backward):
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return backward(g)
+
+    return Doubled
+
+
+def test_a_backward_that_cannot_be_mapped_is_asked_one_by_one():
+    through_numpy = doubled(lambda g: torch.from_numpy(2 * g.numpy()))
+    made, _ = graph(through_numpy.apply, torch.ones(10, dtype=torch.float64))
+    habit = vjps.Habit()
+    np.testing.assert_array_equal(vjps.rows(made, np.eye(10), habit), 2 * np.eye(10))
+    assert habit.at_once == [False]
+
+
+def test_a_backward_that_is_wrong_when_mapped_is_asked_one_by_one():
+    odd = doubled(lambda g: (3 if torch._C._functorch.is_batchedtensor(g) else 2) * g)
+    made, _ = graph(odd.apply, torch.ones(10, dtype=torch.float64))
+    np.testing.assert_array_equal(vjps.rows(made, np.eye(10), vjps.Habit()), 2 * np.eye(10))

@@ -1,0 +1,152 @@
+"""Full mode in groups: what agrees is confirmed together, what does not is looked at one by one."""
+
+import numpy as np
+import pytest
+import torch
+from elementwise import WRONG, changed, layer, with_forward_mode
+
+import gradcheck
+from gradcheck import Verdict, normal
+from gradcheck.compare import evaluator
+
+N = 300  # more than a group
+
+
+def numeric(result):
+    return next(c for c in result.comparisons if c.against == "numeric")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["sin", "cube", "exp", "tanh"])
+def test_a_right_gradient_takes_fewer_evaluations_than_it_has_entries(name, dtype):
+    result = gradcheck.check(layer(name=name), normal(N), dtype=dtype, mode="full")
+    assert (result.verdict, result.evaluations < N / 2) == (Verdict.PASS, True), str(result)
+    assert numeric(result).certainty == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_gradients_are_caught(name, dtype):
+    result = gradcheck.check(layer(WRONG[name]), normal(N), dtype=dtype, mode="full")
+    assert result.verdict is Verdict.FAIL, str(result)
+
+
+@pytest.mark.parametrize("bad", [[0], [299], [127, 128], [3, 4, 250]])
+def test_every_wrong_entry_is_listed_and_no_other(bad):
+    where = numeric(gradcheck.check(layer(changed(*bad, factor=1.01)), normal(N), mode="full")).where
+    assert {w.entry for w in where.entries} == {(i,) for i in bad}
+    assert (where.count, where.examined) == (len(bad), 1.0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_errors_that_cancel_in_a_sum_do_not_in_two_random_ones(seed):
+    def opposite(g):
+        g = g.clone()
+        g[10], g[11] = g[10] + 1e-4, g[11] - 1e-4
+        return g
+
+    assert gradcheck.check(layer(opposite), normal(N), mode="full", seed=seed).verdict is Verdict.FAIL
+
+
+def test_a_matrix_and_its_small_neighbour():
+    """A bias whose gradient is far smaller than that of the weights is judged by its own size."""
+
+    class Affine(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w, b):
+            ctx.save_for_backward(x, w)
+            return torch.sin(x @ w).sum() + 1e-6 * torch.sin(b).sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            c = g * torch.cos(x @ w)
+            return c @ w.T, x.T @ c, torch.full((20,), 0.5e-6, dtype=torch.float64)
+
+    inputs = (normal(5, 16), normal(16, 20), normal(20))
+    result = gradcheck.check(Affine, *inputs, mode="full")
+    assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"b"}, str(result)
+
+
+def test_kinks_among_smooth_entries():
+    x = torch.linspace(-1, 1, N + 1, dtype=torch.float64)  # one of them is exactly 0
+    assert gradcheck.check(torch.relu, x, mode="full").verdict is Verdict.PASS
+    at_zero = layer(lambda g: g)
+
+    def twice(x):
+        return torch.relu(x) + at_zero.apply(x)
+
+    assert gradcheck.check(twice, x, mode="full").verdict is Verdict.PASS
+
+
+def test_a_wrong_column_of_a_forward_mode_is_found():
+    result = gradcheck.check(with_forward_mode(changed(200, factor=1.001)), normal(N), mode="full")
+    wrong = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
+    assert {c.method for c in wrong if c.against == "numeric"} == {"forward"}
+    assert {c.worst_entry for c in wrong} == {(200,)}
+
+
+def test_a_numpy_gradient_by_hand():
+    def f(x):
+        return np.sum(np.sin(x) * x)
+
+    def gradient(x):
+        return np.sin(x) + x * np.cos(x)
+
+    right = gradcheck.check(f, normal(N), gradient=gradient, mode="full")
+    assert right.verdict is Verdict.PASS, str(right)
+    wrong = gradcheck.check(
+        f, normal(N), gradient=lambda x: np.where(np.arange(N) == 77, 1.001, 1.0) * gradient(x), mode="full"
+    )
+    assert wrong.verdict is Verdict.FAIL
+    assert numeric(wrong).worst_entry == (77,)
+
+
+def test_a_gradient_wrong_throughout_is_given_up_soon():
+    result = gradcheck.check(layer(lambda g: 2 * g), normal(1000), mode="full")
+    assert result.verdict is Verdict.FAIL
+    assert numeric(result).where.count == 1000
+    assert result.evaluations < 7 * 1000
+
+
+def test_points_where_the_function_raises_do_not_take_the_others_with_them(monkeypatch):
+    monkeypatch.setattr(evaluator, "SOONER", np.inf)
+
+    def f(x):
+        near_one = 1 - 3e-4 + 0.2 * (x - 1)
+        one = torch.ones_like(near_one)
+        rows = torch.stack([torch.stack([one, near_one], -1), torch.stack([near_one, one], -1)], -2)
+        return torch.linalg.cholesky(rows).sum()
+
+    x = torch.full((300,), 0.5, dtype=torch.float64)
+    x[-50:] = 1.0  # a step further than the smallest leaves the domain
+    assert gradcheck.check(f, x, mode="full").verdict is Verdict.PASS
+
+
+def test_small_entries_are_stated_by_their_own_size():
+    """Of a softmax the small entries are known less well than the large ones, and the table says so."""
+
+    class Loss(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.logsumexp(3 * x, 0)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            found = 3 * torch.softmax(3 * x, 0)
+            found[np.argsort(found)[750]] *= 1.00003
+            return g * found
+
+    result = gradcheck.check(Loss, normal(1500), mode="full")
+    assert result.verdict is Verdict.FAIL or numeric(result).resolution > 3e-5, str(result)
+
+
+def test_groups_that_are_known_poorly_are_not_taken():
+    """Else each of their entries would be looked at with care, at many times the cost."""
+    x = torch.linspace(-1, 1, 200, dtype=torch.float64)
+    x[:67] = 0.0
+    result = gradcheck.check(lambda x: 1e-6 * x.abs().sum() + 3 * (x + 1).exp().sum(), x, mode="full")
+    assert result.verdict is Verdict.PASS
+    assert result.evaluations < 2000

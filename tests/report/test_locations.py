@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pytest
+
+from gradcheck.report import locations
+from gradcheck.results import CheckResult, Reason, RunResult, Verdict
+
+RESULT = CheckResult("c", "t", Verdict.FAIL, Reason.DISAGREES)
+
+
+def place(root, *files):
+    claim, file = (*files, None, None)[:2]
+    result = replace(RESULT, claim_file=claim, claim_line=3, file=file, line=7)
+    return locations.of(RunResult("0", {}, 0, {}, (result,), root=root), result)
+
+
+@pytest.mark.parametrize(
+    ("root", "file", "told", "inside"),
+    [
+        ("/home/me/repo", "/home/me/repo/a b/c.py", "a b/c.py:3", True),
+        ("/home/me/repo", "/home/me/repository/c.py", "/home/me/repository/c.py:3", False),
+        ("C:\\repo", "C:\\repo\\sub\\c.py", "sub/c.py:3", True),
+        ("C:\\repo", "c:\\Repo\\sub\\c.py", "sub/c.py:3", True),
+        ("C:\\repo", "D:\\other\\c.py", "D:/other/c.py:3", False),
+        ("", "/home/me/c.py", "/home/me/c.py:3", False),
+    ],
+)
+def test_files_are_named_from_the_root(root, file, told, inside):
+    assert str(place(root, file)) == told
+    assert place(root, file).inside is inside
+
+
+def test_a_place_inside_goes_before_one_outside():
+    assert str(place("/repo", "/lib/scipy.py", "/repo/mine.py")) == "mine.py:7"
+    assert str(place("/repo", "/lib/scipy.py", "/lib/other.py")) == "/lib/scipy.py:3"
+    assert place("/repo") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("a b/c#d%.py", "a%20b/c%23d%25.py"),
+        ("/repo/ü.py", "file:///repo/%C3%BC.py"),
+        ("C:\\repo", "file:///C:/repo"),
+    ],
+)
+def test_a_path_is_written_as_a_uri(path, uri):
+    assert locations.uri(path) == uri

@@ -1,0 +1,225 @@
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheck
+from gradcheck import GradientError, InputError, UsageError, Verdict, normal
+from gradcheck.results import Reason
+
+
+def quadratic(x):
+    return np.sum(x**2)
+
+
+def test_a_right_gradient_is_ok_and_says_how_sharp_the_check_was():
+    result = gradcheck.check(quadratic, normal(4), gradient=lambda x: 2 * x)
+    assert result.ok
+    assert 0 < result.resolution < 1e-6
+    assert result.to_dict()["verdict"] == "PASS"
+
+
+def test_printing_a_result_shows_the_table_without_colour():
+    text = str(gradcheck.check(quadratic, normal(4), gradient=lambda x: 3 * x))
+    assert "analytic ~ numeric" in text
+    assert "FAIL ∂output / ∂x[" in text
+    assert "\x1b" not in text
+
+
+def test_assert_gradients_returns_the_result_or_raises_the_table():
+    assert gradcheck.assert_gradients(quadratic, normal(4), gradient=lambda x: 2 * x).ok
+    with pytest.raises(GradientError, match="FAIL ∂output") as caught:
+        gradcheck.assert_gradients(quadratic, normal(4), gradient=lambda x: 3 * x)
+    assert caught.value.result.verdict is Verdict.FAIL
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_an_rtol_decides_what_matters():
+    def nearly(x):
+        return 2 * x * (1 + 1e-5)
+
+    assert not gradcheck.check(quadratic, normal(4), gradient=nearly).ok
+    assert gradcheck.check(quadratic, normal(4), gradient=nearly, rtol=1e-4).ok
+
+
+def test_an_rtol_that_the_evidence_cannot_meet_is_inconclusive():
+    def rounded(x):
+        return np.round(np.sum(np.sin(x)), 6)
+
+    assert gradcheck.check(rounded, normal(3), gradient=np.cos, wrt="x").ok
+    strict = gradcheck.check(rounded, normal(3), gradient=np.cos, rtol=1e-9)
+    assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.QUANTISED)
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, lambda n: torch.rand(n).numpy(), lambda n: np.array([random.random()] * n)])
+def test_what_a_function_draws_depends_on_the_seed_and_not_on_what_was_drawn_before(draw):
+    def scaled(x):
+        return np.sum(x * draw(3))
+
+    def seen(**options):
+        draw(5)
+        return gradcheck.check(scaled, np.ones(3), framework="numpy", gradient=np.zeros_like, **options).comparisons[0].estimate
+
+    assert seen() == seen()
+    assert seen() != seen(seed=1)
+
+
+def test_trials_draw_anew_and_the_worst_is_shown():
+    seen = set()
+
+    def records(x):
+        seen.add(x.shape)
+        return np.sum(x**2)
+
+    def wrong_for_three(x):
+        return (3 if x.size == 3 else 2) * x
+
+    result = gradcheck.check(records, normal("n"), gradient=wrong_for_three, trials=8, dims={"n": (1, 3)})
+    assert seen == {(1,), (2,), (3,)}
+    assert result.verdict is Verdict.FAIL
+    assert result.comparisons[0].shape == (3,)
+    assert result.trials == 8
+
+
+def test_arrays_given_as_they_are_need_one_trial():
+    assert gradcheck.check(quadratic, np.ones(3), gradient=lambda x: 2 * x, trials=9).trials == 1
+
+
+def test_methods_and_partials_have_names():
+    class Model:
+        def loss(self, x):
+            return np.sum(x**2)
+
+    assert gradcheck.check(Model().loss, np.ones(2), gradient=lambda x: 2 * x).case.endswith("Model.loss")
+    scaled = functools.partial(lambda k, x: k * np.sum(x), 2.0)
+    assert gradcheck.check(scaled, np.ones(2), gradient=lambda x: np.full(2, 2.0)).ok
+
+
+def test_a_declared_case_is_checked_where_no_inputs_are_given():
+    @gradcheck.case(x=normal(3), gradient=lambda x: 2 * x, options={"trials": 2})
+    def declared(x):
+        return np.sum(x**2)
+
+    result = gradcheck.check(declared)
+    assert result.ok
+    assert result.trials == 2
+
+
+def test_a_declared_fail_is_ok_when_it_fails():
+    @gradcheck.case(x=normal(3), gradient=lambda x: x, expect="fail", because="forgets the 2")
+    def declared(x):
+        return np.sum(x**2)
+
+    result = gradcheck.check(declared)
+    assert result.ok
+    assert result.verdict is Verdict.FAIL
+    assert "forgets the 2" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gradcheck.check(3), "expected a function"),
+        (lambda: gradcheck.check(quadratic, normal(3), gradient="no"), "gradient='no': expected a function"),
+        (lambda: gradcheck.check(quadratic, normal(3), normal(3)), "leave out the last 1"),
+        (lambda: gradcheck.check(quadratic), "no input for x"),
+        (lambda: gradcheck.check(quadratic, normal(3), kwargs={"y": 1}), "no parameter 'y'"),
+        (lambda: gradcheck.check(quadratic, normal(3), trails=2), "did you mean trials="),
+        (lambda: gradcheck.check(quadratic, normal(3), framework="tensorflow"), "expected one of numpy, torch"),
+        (lambda: gradcheck.check(eval("lambda x: x.sum()", {}), normal(3)), "cannot tell whether"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_error(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_missing_inputs_are_listed_with_what_to_write():
+    with pytest.raises(InputError, match=r"no input for b, c.*b=gradcheck.normal\(4, 3\), c="):
+        gradcheck.check(lambda a, b, c: a + b + c, np.ones(3))
+
+
+def test_what_the_target_raises_is_an_error_with_its_own_frames():
+    def broken(x):
+        raise RuntimeError("broken inside")
+
+    result = gradcheck.check(broken, np.ones(3))
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
+    assert "broken inside" in result.message
+    assert result.traceback.count("File") == 1
+
+
+def test_two_hand_written_derivatives_at_once_are_refused():
+    with pytest.raises(UsageError, match="gradient= and vjp= given"):
+        gradcheck.check(quadratic, np.ones(2), gradient=lambda x: 2 * x, vjp=lambda v, x: 2 * v * x)
+
+
+def test_a_gradient_mapping_with_other_names_is_not_guessed():
+    result = gradcheck.check(lambda a, b: a @ b, np.ones(2), np.ones(2), gradient=lambda a, b: {"da": b, "db": a})
+    assert result.reason is Reason.BAD_CLAIM
+    assert "keys da, db was returned: expected the differentiable inputs, a, b" in result.message
+
+
+def test_a_function_that_raises_on_its_second_call_is_the_targets_error():
+    calls = []
+
+    def once(x):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("only once")
+        return np.sum(x**2)
+
+    result = gradcheck.check(once, np.ones(2), gradient=lambda x: 2 * x)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.TARGET_RAISED)
+    assert "second call: RuntimeError: only once" in result.message
+
+
+@pytest.mark.parametrize("wrt", [(), 3])
+def test_a_wrt_that_names_nothing_is_refused(wrt):
+    with pytest.raises(UsageError, match="expected an argument name"):
+        gradcheck.check(quadratic, np.ones(2), wrt=wrt)
+
+
+def test_a_misspelt_size_is_refused_with_the_names_there_are():
+    with pytest.raises(UsageError, match=r"dim m: no input has a size of that name \(there are: n\)"):
+        gradcheck.check(quadratic, normal("n"), dims={"m": 3})
+
+
+@pytest.mark.parametrize("size", [20, 5_000])
+def test_a_wrong_entry_is_shown_as_the_partial_derivative_of_one_output(size):
+    result = gradcheck.check(lambda x: x**2, np.ones(size), vjp=lambda v, x: 3 * x * v)
+    found = result.comparisons[0]
+    assert (found.claimed, found.estimate) == (pytest.approx(3.0), pytest.approx(2.0))
+    assert found.output == f"output[{found.worst_entry[0]}]"
+
+
+def test_a_single_output_is_never_called_a_combination():
+    result = gradcheck.check(lambda x: np.mean(1e-3 * x), np.ones(5000), gradient=np.zeros_like)
+    assert result.comparisons[0].output == "output"
+    assert result.comparisons[0].estimate == pytest.approx(2e-7)
+
+
+def test_a_default_array_is_an_input_and_tells_the_framework():
+    ones = np.ones(3)
+    namespace = {"ones": ones}
+    exec("def f(x=ones):\n    return (x * x).sum()", namespace)
+    assert gradcheck.check(namespace["f"], gradient=lambda x: 2 * x).ok
+
+
+def test_the_readmes_first_check_fails_as_the_readme_shows(tmp_path):
+    from pathlib import Path
+
+    from gradcheck.options import Options
+    from gradcheck.run.case import check_case
+    from gradcheck.run.plan import Request, plan
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (tmp_path / "mine.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    (case,) = plan(Request([str(tmp_path / "mine.py")]))
+    table = readme.split("```text\n")[1].split("```")[0]
+    shown = [line for line in str(check_case(case, Options())).splitlines() if " ~ " in line]
+    assert [(line.split()[-5:-3], line.split()[-1]) for line in shown] == [
+        (line.split()[-5:-3], line.split()[-1]) for line in table.splitlines() if " ~ " in line
+    ]
