@@ -22,4 +22,4 @@ def _table(result: "CheckResult") -> str:
     return table.to_text(result)
 
 
-printing.use(_table)
+printing.set_printer(_table)

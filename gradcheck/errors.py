@@ -1,4 +1,4 @@
-"""What gradcheck raises.
+"""Exceptions of gradcheck.
 
 GradcheckError
 ├── UsageError            the call cannot be understood; nothing was checked (exit code 2)
@@ -15,22 +15,42 @@ GradcheckError
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
 
+class ExitCode(IntEnum):
+    """Exit codes of the command line."""
+
+    OK = 0
+    """Every case passes."""
+    FAIL = 1
+    """A case is FAIL."""
+    USAGE = 2
+    """The command line, the configuration or the baseline cannot be understood."""
+    ERROR = 3
+    """A target raised, or gradcheck itself broke."""
+    INCONCLUSIVE = 4
+    """A case is INCONCLUSIVE, under `--strict`."""
+    NOTHING_COLLECTED = 5
+    """There is no case to run."""
+    INTERRUPTED = 130
+    """Ctrl-C ended the run, as in a shell: 128 plus the number of the signal."""
+
+
 class GradcheckError(Exception):
     """Base of every exception gradcheck raises on purpose."""
 
-    exit_code = 3
+    exit_code = ExitCode.ERROR
 
 
 class UsageError(GradcheckError):
     """The call cannot be understood: an option, a target or an input is not what it must be."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class TargetNotFoundError(UsageError):
@@ -48,7 +68,7 @@ class InputError(UsageError):
 class TargetError(GradcheckError):
     """The user's code raised, or returned what cannot be checked.
 
-    `frames` holds the traceback of the user's own frames, ready to print; empty where nothing was raised.
+    `frames` is the traceback of the user's own frames, ready to print; '' if nothing was raised.
     """
 
     def __init__(self, message: str, frames: str = "") -> None:
@@ -73,9 +93,9 @@ class BadReferenceError(TargetError):
 
 
 class GradientError(GradcheckError, AssertionError):
-    """A derivative failed its check; the message is the table, `result` the whole evidence."""
+    """A derivative failed its check; the message is the table, `result` all evidence."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAIL
 
     def __init__(self, message: str, result: CheckResult) -> None:
         super().__init__(message)

@@ -1,4 +1,7 @@
-"""How a result is turned into text by `str(result)`: results are plain data and do not know the reports."""
+"""Text of a result, for `str(result)`.
+
+Results are plain data and do not import the reports. The package sets the function that prints them when it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ Printer = Callable[[Any], str]
 _printers: list[Printer] = []
 
 
-def use(printer: Printer) -> None:
-    """Print results with `printer` from now on."""
+def set_printer(printer: Printer) -> None:
+    """Set the function that turns a result into text."""
     _printers[:] = [printer]
 
 
-def text_of(result: Any) -> str:
+def format_result(result: Any) -> str:
     """Return a result as text."""
     return _printers[0](result)

@@ -1,16 +1,23 @@
-"""How far a check has come, for whoever wants to show it: a listener of the moment, and none where nobody set one."""
+"""Progress of a running check: reported to the listener of the current context, if one is set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
 
-Listener = Callable[[str, int, int], None]  # what is being looked at, how much of it is done, of how much
+# Called with the name of the part that is being checked, the number of its units that are done, and their total number.
+Listener = Callable[[str, int, int], None]
 LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Say how far the check has come."""
+def report_progress(what: str, done: int, total: int) -> None:
+    """Report to the listener that `done` of `total` units of a part are checked.
+
+    Args:
+        what: name of the part, such as a leaf.
+        done: number of units that are done; 0 starts a new part.
+        total: number of units of the part.
+    """
     listener = LISTENER.get()
     if listener is not None:
         listener(what, done, total)

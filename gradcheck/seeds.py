@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, not on when they are drawn."""
+"""Random generators whose stream depends on its purpose, not on when it is drawn from."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import hashlib
 import numpy as np
 
 
-def generator(seed: int, *labels: object) -> np.random.Generator:
-    """Return the generator for one purpose, named by `labels` (case, trial, leaf path ...).
+def make_generator(seed: int, *labels: object) -> np.random.Generator:
+    """Make the random generator for one purpose, which `labels` name (case, trial, leaf path ...).
 
-    The stream depends on the labels alone: adding a leaf does not re-roll the others, and every machine draws the same.
+    The stream depends on the seed and the labels alone: a further leaf does not change the others, and every machine draws
+    the same numbers.
     """
     text = "\x1f".join([str(seed), *map(str, labels)])
     digest = hashlib.sha256(text.encode()).digest()

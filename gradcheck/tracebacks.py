@@ -1,4 +1,4 @@
-"""A user's traceback, trimmed to the frames that are theirs."""
+"""Tracebacks trimmed to the frames of the user's code, and advice on common exceptions."""
 
 from __future__ import annotations
 
@@ -8,66 +8,73 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-NO_DRIVER = "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
-LEAKED = "the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
-NUMPY = "NumPy cannot compute with what JAX traces: call jax.numpy inside of the function, or give it NumPy arrays"
-ADVICE = {
-    "0 active drivers": NO_DRIVER,
-    "cannot be accessed from Triton (cpu tensor?)": NO_DRIVER,
-    "Encountered an unexpected tracer": LEAKED,
-    "The numpy.ndarray conversion method __array__() was called on": NUMPY,
+TRITON_WITHOUT_GPU = (
+    "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
+)
+LEAKED_TRACER = (
+    "the function stores an array that JAX was tracing, and uses it later (a leaked tracer): return it, or pass it in"
+)
+NUMPY_IN_JAX = "NumPy cannot compute with arrays that JAX traces: call jax.numpy in the function, or give it NumPy arrays"
+ADVICE = {  # by words in the message of an exception
+    "0 active drivers": TRITON_WITHOUT_GPU,
+    "cannot be accessed from Triton (cpu tensor?)": TRITON_WITHOUT_GPU,
+    "Encountered an unexpected tracer": LEAKED_TRACER,
+    "The numpy.ndarray conversion method __array__() was called on": NUMPY_IN_JAX,
 }
-NO_MEMORY = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
-_OURS = str(Path(__file__).parent)
-_AUTOGRAD = (
+OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
+_PACKAGE = str(Path(__file__).parent)
+_AUTOGRAD_FILES = (
     str(Path("torch", "autograd", "graph.py")),
     str(Path("torch", "autograd", "function.py")),
     str(Path("jax", "_src", "custom_derivatives.py")),
 )
-_ASIDE = "JAX_TRACEBACK_FILTERING"  # in a remark of JAX on its own frames, which are left out here anyway
+_JAX_NOTE = "JAX_TRACEBACK_FILTERING"  # marks a note of JAX about its own frames, which we leave out anyway
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
-def user_frames(error: BaseException) -> str:
-    """Format an exception with the user's frames alone; with the two innermost where none is the user's; '' of autograd's."""
-    told = traceback.TracebackException.from_exception(error)
-    foreign = [f for f in told.stack if not f.filename.startswith((_OURS, "<frozen"))]
-    own = _users(foreign)
-    if not own and any(f.filename.endswith(_AUTOGRAD) for f in foreign[-2:]):
-        return ""  # of a backward that returned what does not fit: the message says all there is
-    told.stack = traceback.StackSummary.from_list(own or ([] if isinstance(error, SyntaxError) else foreign[-2:]))
-    told.__cause__ = told.__context__ = None
-    told.__notes__ = [note for note in told.__notes__ or () if _ASIDE not in note]
-    return "".join(told.format()).rstrip()
+def format_user_frames(error: BaseException) -> str:
+    """Format an exception with the user's frames alone.
+
+    Without a frame of the user, the two innermost frames are shown, or nothing if autograd itself raised.
+    """
+    formatted = traceback.TracebackException.from_exception(error)
+    outside = [frame for frame in formatted.stack if not frame.filename.startswith((_PACKAGE, "<frozen"))]
+    frames = _select_user_frames(outside)
+    if not frames and any(frame.filename.endswith(_AUTOGRAD_FILES) for frame in outside[-2:]):
+        return ""  # A backward returned a wrong form; the message alone explains it.
+    formatted.stack = traceback.StackSummary.from_list(frames or ([] if isinstance(error, SyntaxError) else outside[-2:]))
+    formatted.__cause__ = formatted.__context__ = None
+    formatted.__notes__ = [note for note in formatted.__notes__ or () if _JAX_NOTE not in note]
+    return "".join(formatted.format()).rstrip()
 
 
-def user_line(error: BaseException) -> str:
-    """Where the innermost of the user's frames is, ' (layers.py:12: return g @ w)'; '' where none is theirs."""
-    own = _users(traceback.extract_tb(error.__traceback__))
-    return f" ({Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line})" if own else ""
+def format_user_line(error: BaseException) -> str:
+    """Format the innermost frame of the user, as in ' (layers.py:12: return g @ w)'; '' without one."""
+    frames = _select_user_frames(traceback.extract_tb(error.__traceback__))
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
 
 
-def _users(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    return [f for f in frames if not f.filename.startswith((_OURS, "<frozen", *_LIBRARIES))]
+def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen", *_LIBRARIES))]
 
 
-def one_line(error: BaseException, width: int = 1000) -> str:
-    """Name an exception and the first line of its message, cut at a word where it is longer than `width`."""
+def summarise_error(error: BaseException, width: int = 1000) -> str:
+    """Return an exception's class and the first line of its message, cut at a word to at most `width` characters."""
     lines = str(error).strip().splitlines()
-    return shortened(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
+    return shorten(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out: Python's own, PyTorch's on a device or on the host, or XLA's."""
-    named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
-    return isinstance(error, MemoryError) or named or any(words in str(error) for words in NO_MEMORY)
+    is_torch_error = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
+    return isinstance(error, MemoryError) or is_torch_error or any(words in str(error) for words in OUT_OF_MEMORY_PHRASES)
 
 
-def advice_on(error: BaseException) -> str:
-    """What to do about an exception whose own message does not say it, '; ...'; '' of any other."""
+def advise_on_error(error: BaseException) -> str:
+    """Return advice on an exception whose own message has none, as in '; ...'; '' for any other exception."""
     return next((f"; {advice}" for words, advice in ADVICE.items() if words in str(error)), "")
 
 
-def shortened(text: str, width: int) -> str:
-    """A text cut at a word where it is longer than `width`."""
+def shorten(text: str, width: int) -> str:
+    """Cut a text at a word to at most `width` characters."""
     return textwrap.shorten(text, width, placeholder=" …")

@@ -84,7 +84,7 @@ def test_no_files_import_each_other_in_a_circle():
     [
         ("gradcheck.results.case", "from gradcheck.report.terminal import table"),
         ("gradcheck.backends.torch.derivatives", "from gradcheck.backends.numpy.bind import bind"),
-        ("gradcheck.backends.layer_view", "from gradcheck.backends.torch.layer import layer_of"),
+        ("gradcheck.backends.layer_view", "from gradcheck.backends.torch.layer import make_layer"),
         ("gradcheck.backends.flat", "def f():\n    from gradcheck.backends.program import Program"),
     ],
 )

@@ -1,7 +1,7 @@
 import pytest
 
 from gradcheck.errors import UsageError
-from gradcheck.options import Options, overridden
+from gradcheck.options import Options, override_options
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ from gradcheck.options import Options, overridden
 )
 def test_a_wrong_value_is_named_with_what_was_expected(name, value, expected):
     with pytest.raises(UsageError, match=expected) as caught:
-        overridden(Options(), {name: value})
+        override_options(Options(), {name: value})
     assert name.rstrip("s") in str(caught.value)
 
 
-def test_an_unknown_option_gets_the_near_name():
+def test_an_unknown_option_gets_a_similar_name():
     with pytest.raises(UsageError, match=r"rtoll=1e-06; did you mean rtol="):
-        overridden(Options(), {"rtoll": 1e-6})
+        override_options(Options(), {"rtoll": 1e-6})
 
 
 def test_a_size_alone_is_a_range_of_one():
-    assert overridden(Options(), {"dims": {"n": 3, "m": (1, 4)}}).dims == {"n": (3, 3), "m": (1, 4)}
+    assert override_options(Options(), {"dims": {"n": 3, "m": (1, 4)}}).dims == {"n": (3, 3), "m": (1, 4)}

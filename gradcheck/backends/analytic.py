@@ -1,4 +1,4 @@
-"""Derivatives written by hand: what the user's function returned, checked for form and laid out as a flat vector."""
+"""Derivatives written by hand: what the user's function returns, checked for its form and laid out as a flat vector."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.binding import root_of, stem
+from gradcheck.backends.binding import array_path, root_of
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.backends.program import Claim
 from gradcheck.errors import ClaimError, DerivativeError
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -24,15 +24,18 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Host:
-    """What a hand-written derivative needs of a framework.
+class Adapter:
+    """The conversions between flat vectors and the arrays of a framework that a hand-written derivative is called with.
 
     Attributes:
-        arguments: (N,) -> the call's (args, kwargs), as the user's function takes them.
-        cotangent: (M,) -> the outputs' structure.
-        tangents: (N,) -> one array per leaf.
-        to_numpy: one of the framework's arrays, for a leaf -> NumPy.
-        params: (N,) -> a module's parameters by name; None for functions.
+        leaves: the differentiable inputs.
+        outputs: the differentiable outputs.
+        eps: relative spacing of floats in the dtype that the derivative computes in.
+        arguments: point (N,) -> the call's (args, kwargs), as the user's function takes them.
+        cotangent: cotangent (M,) -> arrays in the structure of what the target returns.
+        tangents: tangent (N,) -> one array per leaf.
+        to_numpy: (array of the framework, its leaf) -> array of NumPy.
+        params: point (N,) -> a module's parameters by name; None for functions.
     """
 
     leaves: tuple[Leaf, ...]
@@ -45,75 +48,91 @@ class Host:
     params: Callable[[F64], dict[str, Any]] | None = None
 
 
-def claim(written: Mapping[str, Callable[..., Any]], host: Host) -> Claim | None:
-    """The 'analytic' claim from `gradient`, `jacobian`, `vjp` or `jvp`; None where none was written."""
-    makers = {"gradient": _from_gradient, "jacobian": _from_jacobian, "vjp": _from_vjp}
-    vjps = [makers[kind](function, host) for kind, function in written.items() if kind in makers]
-    jvp = _from_jvp(written["jvp"], host) if "jvp" in written else None
+def make_claim(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) -> Claim | None:
+    """Make the 'analytic' claim from `gradient`, `jacobian`, `vjp` or `jvp`; None if the user gave none of them.
+
+    Args:
+        written: the user's functions, by the name of the option.
+        adapter: of the framework.
+
+    Raises:
+        ClaimError: if the form does not fit the inputs and outputs.
+    """
+    makers_of_vjp = {"gradient": _vjp_from_gradient, "jacobian": _vjp_from_jacobian, "vjp": _vjp_from_vjp}
+    vjps = [makers_of_vjp[kind](function, adapter) for kind, function in functions.items() if kind in makers_of_vjp]
+    jvp = _jvp_from_jvp(functions["jvp"], adapter) if "jvp" in functions else None
     if not vjps and jvp is None:
         return None
-    return Claim("analytic", host.eps, vjps[0] if vjps else None, jvp, linear="vjp" not in written)
+    return Claim("analytic", adapter.eps, vjps[0] if vjps else None, jvp, linear="vjp" not in functions)
 
 
-def _from_gradient(gradient: Callable[..., Any], host: Host) -> Callable[[F64, F64], F64]:
-    size = sum(leaf.entries * leaf.width for leaf in host.outputs)
+def _vjp_from_gradient(gradient: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
+    size = sum(leaf.entries * leaf.width for leaf in adapter.outputs)
     if size != 1:
-        shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in host.outputs)
+        shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in adapter.outputs)
         raise ClaimError(f"gradient= is for one real number as output, got {shapes}: use jacobian= or vjp=")
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        returned = _called("gradient", gradient, host, point)
-        return cotangents[:, :1] * _flat("gradient", _by_leaf(returned, host.leaves), host.leaves, host)
+        returned = _call_derivative("gradient", gradient, adapter, point)
+        return cotangents[:, :1] * _flatten_gradients(
+            "gradient", _match_to_leaves(returned, adapter.leaves), adapter.leaves, adapter
+        )
 
     return vjp
 
 
-def _from_vjp(written: Callable[..., Any], host: Host) -> Callable[[F64, F64], F64]:
+def _vjp_from_vjp(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
     def vjp(point: F64, cotangents: F64) -> F64:
         rows = []
         for v in cotangents:
-            returned = _called("vjp", written, host, point, host.cotangent(v))
-            rows.append(_flat("vjp", _by_leaf(returned, host.leaves), host.leaves, host))
+            returned = _call_derivative("vjp", function, adapter, point, adapter.cotangent(v))
+            rows.append(_flatten_gradients("vjp", _match_to_leaves(returned, adapter.leaves), adapter.leaves, adapter))
         return np.stack(rows)
 
     return vjp
 
 
-def _from_jvp(written: Callable[..., Any], host: Host) -> Callable[[F64, F64], F64]:
+def _jvp_from_jvp(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
         rows = []
         for u in tangents:
-            given = host.tangents(u)
-            returned = _called("jvp", written, host, point, given[0] if len(given) == 1 else tuple(given))
-            rows.append(_flat("jvp", list(flatten(returned, none_is_leaf=True).leaves), host.outputs, host))
+            tangents_of_leaves = adapter.tangents(u)
+            returned = _call_derivative(
+                "jvp",
+                function,
+                adapter,
+                point,
+                tangents_of_leaves[0] if len(tangents_of_leaves) == 1 else tuple(tangents_of_leaves),
+            )
+            rows.append(_flatten_gradients("jvp", list(flatten(returned, none_is_leaf=True).leaves), adapter.outputs, adapter))
         return np.stack(rows)
 
     return jvp
 
 
-def _from_jacobian(written: Callable[..., Any], host: Host) -> Callable[[F64, F64], F64]:
-    if any(leaf.width == 2 for leaf in (*host.leaves, *host.outputs)):
+def _vjp_from_jacobian(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
+    if any(leaf.width == 2 for leaf in (*adapter.leaves, *adapter.outputs)):
         raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        blocks = _blocks(_called("jacobian", written, host, point), host)
+        blocks = _read_blocks(_call_derivative("jacobian", function, adapter, point), adapter)
         return np.asarray(cotangents @ np.block(blocks))
 
     return vjp
 
 
-def _blocks(returned: Any, host: Host) -> list[list[F64]]:
-    rows = [returned] if len(host.outputs) == 1 else _sequence(returned, len(host.outputs), "jacobian", "output")
+def _read_blocks(returned: Any, adapter: Adapter) -> list[list[F64]]:
+    rows = [returned] if len(adapter.outputs) == 1 else _as_sequence(returned, len(adapter.outputs), "jacobian", "output")
     blocks = []
-    for out, row in zip(host.outputs, rows, strict=True):
-        parts = _by_leaf(row, host.leaves)
-        _count("jacobian", parts, host.leaves)
-        blocks.append([_block(out, leaf, part, host) for leaf, part in zip(host.leaves, parts, strict=True)])
+    for out, row in zip(adapter.outputs, rows, strict=True):
+        parts = _match_to_leaves(row, adapter.leaves)
+        _check_count("jacobian", parts, adapter.leaves)
+        blocks.append([_read_block(out, leaf, part, adapter) for leaf, part in zip(adapter.leaves, parts, strict=True)])
     return blocks
 
 
-def _block(out: Leaf, leaf: Leaf, part: Any, host: Host) -> F64:
-    numbers = _numbers("jacobian", part, leaf, host)
+def _read_block(out: Leaf, leaf: Leaf, part: Any, adapter: Adapter) -> F64:
+    numbers = _read_numbers("jacobian", part, leaf, adapter)
     if numbers.shape not in ((*out.shape, *leaf.shape), (out.entries, leaf.entries)):
         raise ClaimError(
             f"jacobian= returned shape {numbers.shape} for d {out.path} / d {leaf.path}: "
@@ -122,7 +141,7 @@ def _block(out: Leaf, leaf: Leaf, part: Any, host: Host) -> F64:
     return to_flat(numbers).reshape(out.entries, leaf.entries)
 
 
-def _sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
+def _as_sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
     items = list(returned.values()) if isinstance(returned, Mapping) else returned
     if not isinstance(items, list | tuple) or len(items) != count:
         got = f"{len(items)} items" if isinstance(items, list | tuple) else type(returned).__name__
@@ -130,42 +149,58 @@ def _sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
     return list(items)
 
 
-def _called(kind: str, function: Callable[..., Any], host: Host, point: F64, *first: Any) -> Any:
-    """Call the user's derivative; one with an argument `params` is given a module's parameters by name."""
-    args, kwargs = host.arguments(point)
-    if host.params is not None and "params" in _parameters(function):
-        kwargs = {**kwargs, "params": host.params(point)}
+def _call_derivative(kind: str, function: Callable[..., Any], adapter: Adapter, point: F64, *leading_args: Any) -> Any:
+    """Call the user's derivative; if it has an argument `params`, that gets the module's parameters by name.
+
+    Args:
+        kind: name of the option, for messages.
+        function: the user's.
+        adapter: of the framework.
+        point: (N,).
+        leading_args: arguments before those of the call: a cotangent or a tangent.
+
+    Raises:
+        DerivativeError: if it raises.
+    """
+    args, kwargs = adapter.arguments(point)
+    if adapter.params is not None and "params" in _parameter_names(function):
+        kwargs = {**kwargs, "params": adapter.params(point)}
     try:
-        return function(*first, *args, **kwargs)
+        return function(*leading_args, *args, **kwargs)
     except Exception as error:
-        raise DerivativeError(f"{kind}= raised {one_line(error)}", user_frames(error)) from None
+        raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
 
 
-def _parameters(function: Callable[..., Any]) -> Sequence[str]:
+def _parameter_names(function: Callable[..., Any]) -> Sequence[str]:
     try:
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return ()
 
 
-def _by_leaf(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
-    """The returned arrays in the leaves' order: found by their paths where these are the inputs', else taken in order."""
+def _match_to_leaves(returned: Any, leaves: tuple[Leaf, ...]) -> list[Any]:
+    """Return the user's arrays in the order of the leaves: by path if their paths are those of the inputs, else in order."""
     roots = list(dict.fromkeys(root_of(leaf.path) for leaf in leaves))
-    parts = _by_root(returned, roots, alone=leaves[0].path == roots[0])
+    parts = _split_by_argument(returned, roots, alone=leaves[0].path == roots[0])
     flats = [flatten(part, root, none_is_leaf=True) for root, part in parts.items()]
-    found = {_like_an_attribute(path): leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
-    wanted = [_like_an_attribute(stem(leaf.path)) for leaf in leaves]
-    others = [leaf for path, leaf in found.items() if path not in wanted]
-    if found.keys() >= set(wanted) and all(leaf is None for leaf in others):
-        return [found[path] for path in wanted]
-    return list(found.values()) if len(parts) == len(roots) else list(flatten(returned, none_is_leaf=True).leaves)
+    by_path = {_key_as_attribute(path): leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
+    expected = [_key_as_attribute(array_path(leaf.path)) for leaf in leaves]
+    others = [leaf for path, leaf in by_path.items() if path not in expected]
+    if by_path.keys() >= set(expected) and all(leaf is None for leaf in others):
+        return [by_path[path] for path in expected]
+    return list(by_path.values()) if len(parts) == len(roots) else list(flatten(returned, none_is_leaf=True).leaves)
 
 
-def _by_root(returned: Any, roots: list[str], *, alone: bool) -> dict[str, Any]:
-    """What was returned for each argument, by its name; {} where its form does not tell.
+def _split_by_argument(returned: Any, roots: list[str], *, alone: bool) -> dict[str, Any]:
+    """Split what was returned into parts by argument name; {} if its form does not say which part belongs to which argument.
 
     Args:
-        alone: the first argument is one array, and no tree.
+        returned: by the user's derivative.
+        roots: names of the differentiable arguments.
+        alone: whether the first argument is one array, not a tree.
+
+    Raises:
+        ClaimError: if a mapping has other keys than the arguments.
     """
     if isinstance(returned, Mapping) and set(returned) == set(roots):
         return {root: returned[root] for root in roots}
@@ -177,22 +212,22 @@ def _by_root(returned: Any, roots: list[str], *, alone: bool) -> dict[str, Any]:
     return dict(zip(roots, returned, strict=True)) if isinstance(returned, tuple) and len(returned) == len(roots) else {}
 
 
-def _like_an_attribute(path: str) -> str:
-    """A path that does not tell a key from an attribute: the gradient of a dataclass may come as a dictionary."""
+def _key_as_attribute(path: str) -> str:
+    """Write a key in a path as an attribute: the gradient of a dataclass may come as a dictionary."""
     return re.sub(r"\['([^\W\d]\w*)'\]", r".\1", path)
 
 
-def _count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
+def _check_count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
     if len(parts) != len(leaves):
         names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves)
         raise ClaimError(f"{kind}= returned {len(parts)} array{'s' * (len(parts) != 1)}: expected {len(leaves)}, for {names}")
 
 
-def _flat(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], host: Host) -> F64:
-    _count(kind, parts, leaves)
+def _flatten_gradients(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:
+    _check_count(kind, parts, leaves)
     pieces = []
     for part, leaf in zip(parts, leaves, strict=True):
-        numbers = _numbers(kind, part, leaf, host)
+        numbers = _read_numbers(kind, part, leaf, adapter)
         if numbers.shape != leaf.shape:
             raise ClaimError(
                 f"{kind}= returned shape {numbers.shape} for {leaf.path}: expected {leaf.shape}, the shape of {leaf.path}"
@@ -201,16 +236,16 @@ def _flat(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], host: Host) -> 
     return np.concatenate(pieces)
 
 
-def _numbers(kind: str, part: Any, leaf: Leaf, host: Host) -> NDArray[Any]:
+def _read_numbers(kind: str, part: Any, leaf: Leaf, adapter: Adapter) -> NDArray[Any]:
     if part is None:
         raise ClaimError(
             f"{kind}= returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence"
         )
     try:
-        numbers = np.asarray(host.to_numpy(part, leaf))
+        numbers = np.asarray(adapter.to_numpy(part, leaf))
     except Exception as error:
         raise ClaimError(
-            f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({one_line(error)})"
+            f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({summarise_error(error)})"
         ) from None
     allowed = "ifc" if leaf.width == 2 else "if"
     if numbers.dtype.kind not in allowed:

@@ -1,19 +1,20 @@
 """A second implementation, bound to the same inputs as the target.
 
-Where its framework is another, every array crosses as a NumPy array on the host, half precision as float32, which holds it.
+If its framework is another one, every array is passed as a NumPy array on the host, half precision as float32, which holds it.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.views import _rearranged
+from gradcheck.backends.views import rearrange
 from gradcheck.errors import BadReferenceError, TargetError, UsageError
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
 
@@ -27,84 +28,93 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Program
     from gradcheck.targets.case import Case
 
-PARAMETERS = "params"  # by this name a reference takes those of a module, as a hand-written gradient does
+PARAMETERS = "params"  # the argument by which a reference takes a module's parameters, like a hand-written gradient
 SYMBOLIC = "sympy"
+# A backend's message begins with what it binds; in a message about the reference that is "it".
+SUBJECT = re.compile("^the (target|function) ")
 
 
-def bind(case: Case, program: Program, target: Any, inputs: Inputs, own: Backend, other: Backend) -> Program:
-    """The case's reference as a program of the same leaves, with the same outputs.
+def bind(case: Case, program: Program, target: Any, inputs: Inputs, target_backend: Backend, backend: Backend) -> Program:
+    """Bind the reference of a case as a program with the same leaves and outputs as the target's.
 
     Args:
+        case: the declaration.
         program: the target, bound to `inputs`.
-        own, other: the backends of the target and of its reference.
+        target: what is called.
+        inputs: arrays and plain values.
+        target_backend: the backend of the target.
+        backend: the backend of the reference.
 
     Raises:
-        BadReferenceError: where it raises, does not take these inputs, or returns arrays of other shapes.
+        BadReferenceError: if the reference raises, does not take these inputs, or returns arrays of other shapes.
     """
-    function, given = _function(case, target, inputs)
-    if own is not other:
-        args, kwargs = tree_map(lambda x: _converted(x, own, other), (given.args, given.kwargs))
-        given = Inputs(args, kwargs, given.labels)
+    function, reference_inputs = _resolve_reference(case, target, inputs)
+    if backend is not target_backend:
+        args, kwargs = tree_map(
+            lambda x: _convert(x, target_backend, backend), (reference_inputs.args, reference_inputs.kwargs)
+        )
+        reference_inputs = Inputs(args, kwargs, reference_inputs.labels)
     wrt = tuple(leaf.path for leaf in program.leaves)
-    asked = replace(case, fn=function, wrt=wrt, claims={}, intents=(), framework=None, upstream={}, overwrites=False)
+    reference_case = replace(case, fn=function, wrt=wrt, claims={}, intents=(), framework=None, upstream={}, overwrites=False)
     try:
-        found = other.bind(asked, function, given)
+        reference = backend.bind(reference_case, function, reference_inputs)
     except (TargetError, UsageError) as error:
-        told = str(error).replace("the target raised", "it raised").replace("the function raised", "it raised")
-        raise BadReferenceError(f"the reference cannot be used: {told}", getattr(error, "frames", "")) from None
-    return _like(program, found)
+        message = SUBJECT.sub("it ", str(error))
+        raise BadReferenceError(f"the reference cannot be used: {message}", getattr(error, "frames", "")) from None
+    return _arrange_like(program, reference)
 
 
-def framework_of(reference: Any, target: str, told: Callable[[Any], str]) -> str:
-    """The framework whose backend evaluates a reference: what its code tells, else the target's.
+def choose_framework(reference: Any, target_framework: str, infer: Callable[[Any], str]) -> str:
+    """Choose the framework whose backend evaluates a reference: the one that its code shows, or else the target's.
 
     Args:
-        target: that of the target.
-        told: from a function to its framework; raises UsageError where nothing tells.
+        reference: the second implementation.
+        target_framework: that of the target.
+        infer: from a function to its framework; raises UsageError if nothing shows it.
     """
     try:
-        return told(reference)
-    except UsageError:  # compiled code takes arrays of the host: Numba, ctypes, CasADi, SymPy
-        return target if hasattr(reference, "__code__") else "numpy"
+        return infer(reference)
+    except UsageError:  # compiled code (Numba, ctypes, CasADi, SymPy) takes arrays on the host
+        return target_framework if hasattr(reference, "__code__") else "numpy"
 
 
-def _function(case: Case, target: Any, inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
-    """What is called, and its inputs: with the target's parameters, where that is a module."""
+def _resolve_reference(case: Case, target: Any, inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
+    """Return what is called, and its inputs: if the target is a module, with its parameters."""
     reference: Any = case.reference
     if _is_symbolic(reference):
-        return _of_expression(reference, inputs), inputs
-    if kind_of(target) is not Kind.MODULE:
+        return _compile_expression(reference, inputs), inputs
+    if classify_target(target) is not TargetKind.MODULE:
         return reference, inputs
-    if kind_of(reference) is Kind.MODULE:
-        return _with_state_of(target, reference), inputs
-    held = {name: t.detach() for name, t in (*target.named_parameters(), *target.named_buffers())}
-    return reference, replace(inputs, kwargs={**inputs.kwargs, PARAMETERS: held})
+    if classify_target(reference) is TargetKind.MODULE:
+        return _copy_with_state(reference, target), inputs
+    parameters = {name: t.detach() for name, t in (*target.named_parameters(), *target.named_buffers())}
+    return reference, replace(inputs, kwargs={**inputs.kwargs, PARAMETERS: parameters})
 
 
-def _with_state_of(target: Any, reference: Any) -> Any:
-    """A copy of a module with the parameters and buffers of another.
+def _copy_with_state(reference: Any, target: Any) -> Any:
+    """Return a copy of a reference module with the parameters and buffers of the target.
 
     Raises:
-        BadReferenceError: where it has others.
+        BadReferenceError: if the reference has other parameters.
     """
     try:
-        made = copy.deepcopy(reference)
-        made.load_state_dict({name: t.detach().clone() for name, t in target.state_dict().items()}, assign=True)
+        module = copy.deepcopy(reference)
+        module.load_state_dict({name: t.detach().clone() for name, t in target.state_dict().items()}, assign=True)
     except Exception as error:
-        told = str(error).partition("\n\t")[2] or str(error)
-        raise BadReferenceError(f"the reference module cannot take the target's parameters: {told}") from None
-    return made.train(target.training)
+        details = str(error).partition("\n\t")[2] or str(error)
+        raise BadReferenceError(f"the reference module cannot take the target's parameters: {details}") from None
+    return module.train(target.training)
 
 
 def _is_symbolic(reference: Any) -> bool:
     return type(reference).__module__.partition(".")[0] == SYMBOLIC and hasattr(reference, "free_symbols")
 
 
-def _of_expression(expression: Any, inputs: Inputs) -> Callable[..., Any]:
-    """A SymPy expression as a function of arrays, entry by entry; its symbols are the names of the inputs.
+def _compile_expression(expression: Any, inputs: Inputs) -> Callable[..., Any]:
+    """Make a SymPy expression a function of arrays, entry by entry; its symbols are the names of the inputs.
 
     Raises:
-        BadReferenceError: where a symbol is none of them.
+        BadReferenceError: if a symbol is not the name of an input.
     """
     from sympy import Symbol, lambdify  # type: ignore[import-untyped]
 
@@ -116,42 +126,49 @@ def _of_expression(expression: Any, inputs: Inputs) -> Callable[..., Any]:
     return lambda *args, **kwargs: function(*args, *(kwargs[name] for name in inputs.kwargs))
 
 
-def _converted(x: Any, own: Backend, other: Backend) -> Any:
-    """An array in the other framework: a new one on the host."""
+def _convert(x: Any, from_backend: Backend, to_backend: Backend) -> Any:
+    """Convert an array to another framework, as a copy on the host; return anything else as it is."""
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         return x
-    return other.from_numpy(on_host(x, own))
+    return to_backend.from_numpy(copy_to_host(x, from_backend))
 
 
-def on_host(x: Any, backend: Backend) -> NDArray[Any]:
-    """An array of a backend as a new one of NumPy's own dtypes."""
-    found = np.array(backend.to_numpy(x))
-    return found if found.dtype.kind in "biufc" else found.astype(np.float32)  # bfloat16 of ml_dtypes
+def copy_to_host(x: Any, backend: Backend) -> NDArray[Any]:
+    """Copy an array of a backend to one of NumPy's own dtypes."""
+    array = np.array(backend.to_numpy(x))
+    return array if array.dtype.kind in "biufc" else array.astype(np.float32)  # bfloat16 of ml_dtypes
 
 
-def _like(program: Program, found: Program) -> Program:
-    """The same with the target's leaves and outputs, in their order; outputs that the target detaches are left out.
+def _arrange_like(program: Program, reference: Program) -> Program:
+    """Return the reference with the target's leaves and outputs in their order, without outputs that the target detaches.
 
     Raises:
-        BadReferenceError: where one of them is missing, or has another shape.
+        BadReferenceError: if a leaf or output is missing or has another shape.
     """
-    taken, held = ({leaf.path: leaf for leaf in leaves} for leaves in (found.leaves, found.outputs))
-    wanted = program.outputs
-    same = len(wanted) == len(found.outputs) == 1  # whatever it is called
-    chosen = found.outputs if same else tuple(held[leaf.path] for leaf in wanted if leaf.path in held)
-    fits = [(a.shape, a.width) == (b.shape, b.width) for a, b in zip(wanted, chosen, strict=False)]
-    if len(chosen) != len(wanted) or not all(fits):
-        raise BadReferenceError(f"the reference returns {_listed(found.outputs)}, the target {_listed(wanted)}: give the same")
-    if any(taken[leaf.path].shape != leaf.shape for leaf in program.leaves):
-        raise BadReferenceError(f"the reference takes {_listed(found.leaves)}, the target {_listed(program.leaves)}")
-    if chosen == found.outputs and found.leaves == program.leaves:
-        return found
-    return _rearranged(program, found, _places(taken[leaf.path] for leaf in program.leaves), _places(chosen))
+    leaves, outputs = ({leaf.path: leaf for leaf in part} for part in (reference.leaves, reference.outputs))
+    has_single_output = len(program.outputs) == len(reference.outputs) == 1  # which may have any name
+    chosen = reference.outputs
+    if not has_single_output:
+        chosen = tuple(outputs[leaf.path] for leaf in program.outputs if leaf.path in outputs)
+    fits = [(a.shape, a.width) == (b.shape, b.width) for a, b in zip(program.outputs, chosen, strict=False)]
+    if len(chosen) != len(program.outputs) or not all(fits):
+        raise BadReferenceError(
+            f"the reference returns {_list_leaves(reference.outputs)}, the target {_list_leaves(program.outputs)}:"
+            " both must return the same outputs"
+        )
+    if any(leaves[leaf.path].shape != leaf.shape for leaf in program.leaves):
+        raise BadReferenceError(
+            f"the reference takes {_list_leaves(reference.leaves)}, the target {_list_leaves(program.leaves)}"
+        )
+    if chosen == reference.outputs and reference.leaves == program.leaves:
+        return reference
+    input_positions = _flat_positions(leaves[leaf.path] for leaf in program.leaves)
+    return rearrange(reference, program, input_positions, _flat_positions(chosen))
 
 
-def _places(leaves: Iterable[Leaf]) -> NDArray[np.intp]:
+def _flat_positions(leaves: Iterable[Leaf]) -> NDArray[np.intp]:
     return np.concatenate([np.arange(leaf.span.start, leaf.span.stop) for leaf in leaves])
 
 
-def _listed(leaves: tuple[Leaf, ...]) -> str:
+def _list_leaves(leaves: tuple[Leaf, ...]) -> str:
     return ", ".join(f"{leaf.path} {leaf.dtype} {leaf.shape}" for leaf in leaves) or "nothing"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import InputError
-from gradcheck.trees import KINDS, Flat, flatten
+from gradcheck.trees import TREE_KINDS, FlatTree, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,20 +15,27 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.targets.signature import Inputs
 
-STORED = ".values()"  # at the end of a path: the numbers that a sparse array stores
+STORED_VALUES = ".values()"  # ends the path of a leaf that holds the stored values of a sparse array
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call taken apart: every leaf of its arguments, with its path."""
+class FlatCall:
+    """The arguments of a call as a flat list of leaves.
+
+    Attributes:
+        paths: of each leaf; they start with the parameter's name.
+        leaves: arrays and plain values.
+        positional: the structure of each positional argument.
+        named: the structure of each keyword argument.
+    """
 
     paths: tuple[str, ...]
     leaves: tuple[Any, ...]
-    positional: tuple[Flat, ...]
-    named: dict[str, Flat]
+    positional: tuple[FlatTree, ...]
+    named: dict[str, FlatTree]
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with other leaves in the same places: (args, kwargs)."""
+        """Return the arguments (args, kwargs) with other leaves in the same places."""
         rest = iter(leaves)
         args = tuple(flat.rebuild([next(rest) for _ in flat.leaves]) for flat in self.positional)
         kwargs = {name: flat.rebuild([next(rest) for _ in flat.leaves]) for name, flat in self.named.items()}
@@ -37,21 +44,29 @@ class Call:
 
 @dataclass(frozen=True)
 class Binding:
-    """Which leaves of a call are differentiable inputs, and which leaves of what it returns are differentiable outputs."""
+    """Which leaves of a call are differentiable inputs, and which leaves of what it returns are differentiable outputs.
 
-    call: Call
-    places: tuple[int, ...]
+    Attributes:
+        call: the flat call.
+        input_places: of the differentiable inputs among the leaves of the call.
+        leaves: layout of the differentiable inputs.
+        output_places: of the differentiable outputs among the leaves of what is returned.
+        outputs: layout of the differentiable outputs.
+    """
+
+    call: FlatCall
+    input_places: tuple[int, ...]
     leaves: tuple[Leaf, ...]
-    kept: tuple[int, ...]
+    output_places: tuple[int, ...]
     outputs: tuple[Leaf, ...]
 
 
-def take_apart(inputs: Inputs) -> Call:
+def flatten_call(inputs: Inputs) -> FlatCall:
     """Flatten every argument; paths start with the parameter's name."""
     positional = tuple(flatten(arg, label) for arg, label in zip(inputs.args, inputs.labels, strict=True))
     named = {name: flatten(value, name) for name, value in inputs.kwargs.items()}
     flats = (*positional, *named.values())
-    return Call(
+    return FlatCall(
         tuple(p for flat in flats for p in flat.paths),
         tuple(x for flat in flats for x in flat.leaves),
         positional,
@@ -59,20 +74,20 @@ def take_apart(inputs: Inputs) -> Call:
     )
 
 
-def leaves_of(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Any]:
-    """Every leaf of some arguments, in the order of a call's paths."""
+def flatten_arguments(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Any]:
+    """Return every leaf of some arguments (args, kwargs), in the order of a call's paths."""
     args, kwargs = arguments
     return [x for value in (*args, *kwargs.values()) for x in flatten(value).leaves]
 
 
-def shapes_of(call: Call, outputs: Sequence[Leaf]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The shapes of all arrays of a call, with their paths."""
+def shapes_of(call: FlatCall, outputs: Sequence[Leaf]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return the path and shape of every array of a call, inputs first."""
     arrays = [(p, tuple(x.shape)) for p, x in zip(call.paths, call.leaves, strict=True) if hasattr(x, "shape")]
     return (*arrays, *((leaf.path, leaf.shape) for leaf in outputs))
 
 
-def described(call: Call) -> str:
-    """The arrays of a call with their shapes and dtypes, in a few words."""
+def describe_arrays(call: FlatCall) -> str:
+    """Name the arrays of a call with their shapes and dtypes, at most eight of them."""
     arrays = [
         f"{p} {tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}"
         for p, x in zip(call.paths, call.leaves, strict=True)
@@ -82,76 +97,86 @@ def described(call: Call) -> str:
 
 
 def root_of(path: str) -> str:
-    """The argument a leaf belongs to: `x` of `x['a'][0]`."""
+    """Return the argument that a leaf belongs to: 'x' for "x['a'][0]"."""
     for i, character in enumerate(path):
         if character in "[.":
             return path[:i]
     return path
 
 
-def stem(path: str) -> str:
-    """The path of the array itself where a leaf is what a sparse array stores."""
-    return path.removesuffix(STORED)
+def array_path(path: str) -> str:
+    """Return the path of the array that a leaf belongs to; it differs from the leaf's for stored values of a sparse array."""
+    return path.removesuffix(STORED_VALUES)
 
 
-def select(
+def select_inputs(
     paths: Sequence[str], leaves: Sequence[Any], wrt: tuple[str, ...] | None, differentiable: Callable[[Any], bool]
 ) -> tuple[int, ...]:
-    """Places of the leaves to differentiate with respect to.
+    """Return the places of the leaves to differentiate with respect to.
 
     Args:
-        wrt: leaf paths or argument names; None: all that are differentiable, and plain Python floats where nothing else is.
-        differentiable: tells a floating or complex array.
+        paths: of the leaves.
+        leaves: arrays and plain values.
+        wrt: leaf paths or argument names. None: all differentiable leaves; plain Python floats if nothing else is.
+        differentiable: says whether a leaf is a floating or complex array.
 
     Raises:
-        InputError: where a name fits no leaf, a named leaf is not floating, or no leaf is.
+        InputError: if a name fits no leaf, a named leaf is not floating, or no leaf is.
     """
     if wrt is None:
         arrays = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
-        found = arrays or [i for i, leaf in enumerate(leaves) if isinstance(leaf, float | complex)]
-        if not found:
+        chosen = arrays or [i for i, leaf in enumerate(leaves) if isinstance(leaf, float | complex)]
+        if not chosen:
             opaque = any(hasattr(leaf, "__dict__") and not hasattr(leaf, "shape") for leaf in leaves)
-            hint = f", by itself or in {KINDS}" if opaque else ""
+            hint = f", alone or in {TREE_KINDS}" if opaque else ""
             raise InputError(
-                f"no differentiable input: {_described(paths, leaves)}; give at least one floating-point array{hint}"
+                f"no differentiable input: {_describe_leaves(paths, leaves)}; give at least one floating-point array{hint}"
             )
-        return tuple(found)
-    found = []
+        return tuple(chosen)
+    chosen = []
     for name in wrt:
-        fits = _named("wrt", name, paths)
-        floats = [i for i in fits if differentiable(leaves[i]) or isinstance(leaves[i], float | complex)]
+        matches = _find_places("wrt", name, paths)
+        floats = [i for i in matches if differentiable(leaves[i]) or isinstance(leaves[i], float | complex)]
         if not floats:
-            raise InputError(
-                f"wrt={name!r} is not differentiable: {_described([paths[i] for i in fits], [leaves[i] for i in fits])}"
-            )
-        found += floats
-    return tuple(sorted(set(found)))
+            described = _describe_leaves([paths[i] for i in matches], [leaves[i] for i in matches])
+            raise InputError(f"wrt={name!r} is not differentiable: {described}")
+        chosen += floats
+    return tuple(sorted(set(chosen)))
 
 
-def without(paths: Sequence[str], places: Sequence[int], detached: Sequence[str]) -> tuple[int, ...]:
-    """Those places that are not declared detached.
+def exclude_detached(paths: Sequence[str], places: Sequence[int], detached: Sequence[str]) -> tuple[int, ...]:
+    """Leave out the places of the leaves that are declared detached.
 
     Raises:
-        InputError: where a name fits no leaf, or none is left.
+        InputError: if a name fits no leaf, or no leaf is left.
     """
-    apart = {i for name in detached for i in _named("detached", name, paths)}
-    left = tuple(i for i in places if i not in apart)
-    if not left:
+    excluded = {i for name in detached for i in _find_places("detached", name, paths)}
+    remaining = tuple(i for i in places if i not in excluded)
+    if not remaining:
         raise InputError(f"detached={', '.join(detached)}: nothing is left to differentiate with respect to; declare fewer")
-    return left
+    return remaining
 
 
-def _named(option: str, name: str, paths: Sequence[str]) -> list[int]:
-    """The places of a leaf, or of all leaves of an argument."""
-    fits = [i for i, path in enumerate(paths) if name in (path, stem(path), root_of(path))]
-    if not fits:
-        known = [*paths, *dict.fromkeys(root_of(p) for p in paths)]
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"{option}={name!r} names no input (there are {', '.join(dict.fromkeys(known)) or 'none'}){hint}")
-    return fits
+def _find_places(option: str, name: str, paths: Sequence[str]) -> list[int]:
+    """Return the place of a leaf, or the places of all leaves of an argument.
+
+    Args:
+        option: that the name was given to, for the message.
+        name: path of a leaf or of a sparse array, or name of an argument.
+        paths: of all leaves.
+
+    Raises:
+        InputError: if the name fits none of them.
+    """
+    matches = [i for i, path in enumerate(paths) if name in (path, array_path(path), root_of(path))]
+    if not matches:
+        names = [*paths, *dict.fromkeys(root_of(p) for p in paths)]
+        similar = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise InputError(f"{option}={name!r} names no input (there are {', '.join(dict.fromkeys(names)) or 'none'}){hint}")
+    return matches
 
 
-def _described(paths: Sequence[str], leaves: Sequence[Any]) -> str:
+def _describe_leaves(paths: Sequence[str], leaves: Sequence[Any]) -> str:
     kinds = [f"{p} is {getattr(x, 'dtype', type(x).__name__)}" for p, x in zip(paths, leaves, strict=True)]
     return ", ".join(kinds) or "there are no inputs"

@@ -1,4 +1,7 @@
-"""TODO: describe."""
+"""Arrays as flat float64 vectors: where each leaf lies in the vector, and the way there and back.
+
+A complex entry takes two numbers, its real and its imaginary part.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
-EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23}
-HALF = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-EPS |= HALF
+# Relative spacing of floats, by the name of the dtype: the distance from 1 to the next larger number.
+HALF_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23, **HALF_EPS}
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array among the inputs or outputs, and where it lies in the flat vector."""
+    """One array among the inputs or outputs, and where it lies in the flat vector.
+
+    Attributes:
+        path: of the array in the call or in what was returned, such as `params['linear.weight']`.
+        shape: of the array.
+        dtype: name of its dtype.
+        start: index of its first number in the flat vector.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -33,26 +43,26 @@ class Leaf:
 
     @cached_property
     def entries(self) -> int:
-        """How many entries the leaf has."""
+        """Number of entries of the array."""
         return math.prod(self.shape)
 
     @cached_property
     def span(self) -> slice:
-        """The leaf's place in the flat vector."""
+        """The slice of the flat vector that holds the leaf."""
         return slice(self.start, self.start + self.entries * self.width)
 
     def index(self, position: int) -> tuple[int, ...]:
-        """The index of the entry at a position of the flat vector."""
+        """Return the index, in the array, of the entry at a position of the flat vector."""
         return tuple(int(i) for i in np.unravel_index((position - self.start) // self.width, self.shape))
 
     def entry(self, position: int) -> str:
-        """The entry at a position of the flat vector, with its path: 'x[0, 3]'."""
+        """Name the entry at a position of the flat vector: 'x[0, 3]'."""
         index = self.index(position)
         return f"{self.path}[{', '.join(map(str, index))}]" if index else self.path
 
 
-def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
-    """Lay leaves out one after the other."""
+def lay_out_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
+    """Place arrays in a flat vector, one after the other."""
     leaves: list[Leaf] = []
     start = 0
     for path, shape, dtype in zip(paths, shapes, dtypes, strict=True):
@@ -61,29 +71,29 @@ def layout_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[
     return tuple(leaves)
 
 
-def gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
-    """The gradients with respect to some leaves, as the outputs of a program."""
+def make_gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
+    """Lay out the gradients with respect to some leaves as the outputs of a program."""
     paths, shapes, dtypes = zip(*[(f"∂output/∂{leaf.path}", leaf.shape, leaf.dtype) for leaf in leaves], strict=True)
-    return layout_leaves(list(paths), list(shapes), list(dtypes))
+    return lay_out_leaves(list(paths), list(shapes), list(dtypes))
 
 
 def to_flat(array: Any) -> F64:
-    """One array as float64 numbers; complex entries as (real, imaginary)."""
+    """Return the entries of one array as float64 numbers; complex entries as (real, imaginary)."""
     array = np.asarray(array)
-    wide = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
-    return wide.reshape(-1).view(np.float64)
+    converted = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
+    return converted.reshape(-1).view(np.float64)
 
 
 def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
-    """The inverse: float64 or complex128, of the leaf's shape; a new array."""
-    kind = np.complex128 if leaf.width == 2 else np.float64
-    return np.array(numbers, dtype=np.float64).view(kind).reshape(leaf.shape)
+    """Make a leaf's array of its flat numbers: a new array of the leaf's shape, float64 or complex128."""
+    dtype = np.complex128 if leaf.width == 2 else np.float64
+    return np.array(numbers, dtype=np.float64).view(dtype).reshape(leaf.shape)
 
 
-def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
-    """Values in the memory layout of a template; contiguous where entries of the template share memory.
+def match_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
+    """Return values in the memory layout of a template, or contiguous if entries of the template share memory.
 
-    Where the values' dtype is wider than the template's, the strides grow with it.
+    If the values' dtype is wider than the template's, the strides grow with it.
     """
     strides = tuple(s // template.itemsize * values.itemsize for s in template.strides)
     shared = any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
@@ -91,6 +101,6 @@ def like_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
         return values
     extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + values.itemsize
     buffer = np.zeros(-(-extent // values.itemsize), values.dtype)
-    placed = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
-    placed[...] = values
-    return placed
+    strided = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
+    strided[...] = values
+    return strided

@@ -1,4 +1,4 @@
-"""Global state that a target may change: saved before a check, put back after it, replayed before every evaluation."""
+"""Global state that a target may change: saved before a check, restored after it, replayed before every evaluation."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _SOURCES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
 
 
 def snapshot() -> dict[str, Any]:
-    """The states of every global random generator in use."""
+    """Return the state of every global random generator in use."""
     return {name: get() for name, (get, _) in _SOURCES.items() if name != "torch" or "torch" in sys.modules}
 
 
-def settled(draw: np.random.Generator) -> None:
-    """Seed every global random generator in use: what a function draws then depends on `draw` alone."""
+def seed_generators(draw: np.random.Generator) -> None:
+    """Seed every global random generator in use, so that what a function draws depends on `draw` alone."""
     random.seed(int(draw.integers(2**31)))
     np.random.seed(int(draw.integers(2**31)))
     if "torch" in sys.modules:
@@ -49,13 +49,13 @@ def settled(draw: np.random.Generator) -> None:
 
 
 def restore(states: dict[str, Any]) -> None:
-    """Put states back."""
+    """Restore the states of random generators."""
     for name, state in states.items():
         _SOURCES[name][1](state)
 
 
-def changed(before: dict[str, Any]) -> dict[str, Any]:
-    """Those of the saved states that are no longer so."""
+def changes_since(before: dict[str, Any]) -> dict[str, Any]:
+    """Return the saved states of the generators that have drawn since."""
     now = snapshot()
     return {name: state for name, state in before.items() if not _same(state, now[name])}
 
@@ -63,30 +63,30 @@ def changed(before: dict[str, Any]) -> dict[str, Any]:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, tuple):  # of plain numbers
+    if isinstance(a, tuple):  # Python's own state holds plain numbers only.
         return bool(a == b)
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(np.array_equal(a, b))
 
 
-def replayed(function: Callable[..., Any], states: dict[str, Any]) -> Callable[..., Any]:
-    """The function with the random state put back before each call; the function itself where it draws nothing."""
+def replaying(function: Callable[..., Any], states: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function that restores random states before each call; the function itself if there are none."""
     if not states:
         return function
 
-    def replay(*args: Any, **kwargs: Any) -> Any:
+    def call_with_replayed_states(*args: Any, **kwargs: Any) -> Any:
         restore(states)
         return function(*args, **kwargs)
 
-    return replay
+    return call_with_replayed_states
 
 
 @contextmanager
-def preserved() -> Iterator[None]:
-    """Leave random states, default dtype and grad mode as they were, and whether JAX computes with 64 bits."""
+def preserving() -> Iterator[None]:
+    """Restore on exit: random states, PyTorch's default dtype and grad mode, and whether JAX computes with 64 bits."""
     states, torch, jax = snapshot(), sys.modules.get("torch"), sys.modules.get("jax")
-    wide = jax and jax.config.jax_enable_x64
+    x64_enabled = jax and jax.config.jax_enable_x64
     dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
     try:
         yield
@@ -95,5 +95,5 @@ def preserved() -> Iterator[None]:
         if torch:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
-        if jax and jax.config.jax_enable_x64 != wide:
-            jax.config.update("jax_enable_x64", wide)
+        if jax and jax.config.jax_enable_x64 != x64_enabled:
+            jax.config.update("jax_enable_x64", x64_enabled)

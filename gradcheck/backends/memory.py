@@ -1,4 +1,4 @@
-"""Memory that was freed, given back to the system."""
+"""Memory that was freed but is still held by an allocator."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import sys
 
 
-def given_back() -> None:
-    """Let the allocator give back what it keeps: a module's gradients, freed one by one, leave gaps that no long vector fits.
+def release_unused() -> None:
+    """Make allocators return unused memory to the system.
 
-    The C library of GNU alone can be asked, and PyTorch for that of its GPUs; others are left to themselves.
+    The gradients of a module are freed one by one, which leaves gaps that no long vector fits into. Only GNU's C library and
+    PyTorch's allocator for GPUs offer a call for this; with other allocators nothing happens.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

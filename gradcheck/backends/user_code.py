@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Calls of the user's code: its exceptions become errors of the target, and its outputs are laid out as a flat vector."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.binding import Call, described
-from gradcheck.backends.flat import Leaf, layout_leaves
+from gradcheck.backends.binding import FlatCall, describe_arrays
+from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.errors import NoMemoryError, TargetError
-from gradcheck.tracebacks import advice_on, one_line, out_of_memory, user_frames
-from gradcheck.trees import KINDS, flatten
+from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
+from gradcheck.trees import TREE_KINDS, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,53 +20,75 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
-def construct(case: Case) -> Callable[..., Any]:
+def call_factory(case: Case) -> Callable[..., Any]:
     """Build the target from a factory.
 
     Raises:
-        TargetError: where it raises, or returns what cannot be called.
+        TargetError: if the factory raises or returns something that cannot be called.
     """
-    made = call_user("the factory", case.fn, (), dict(case.init or {}))
-    if not callable(made):
-        raise TargetError(f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function to check")
-    return made  # type: ignore[no-any-return]
+    target = call_user_code("the factory", case.fn, (), dict(case.init or {}))
+    if not callable(target):
+        raise TargetError(f"{case.target or case.fn.__name__} returned {type(target).__name__}: expected a function to check")
+    return target  # type: ignore[no-any-return]
 
 
-def call_user(
-    what: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None = None
+def call_user_code(
+    what: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], call: FlatCall | None = None
 ) -> Any:
-    """Call the user's code; its exceptions become a TargetError with their frames, and the shapes of the inputs."""
+    """Call the user's code.
+
+    Args:
+        what: the code in words, as a message starts with it: 'the function'.
+        function: called with `args` and `kwargs`.
+        call: the inputs, whose shapes a message then shows.
+
+    Raises:
+        TargetError: if the code raises; with the user's frames and the shapes of the inputs.
+        NoMemoryError: if it runs out of memory.
+    """
     try:
         return function(*args, **kwargs)
     except TargetError:
         raise
     except Exception as error:
-        given = f", given {described(call)}" if call is not None else ""
-        if out_of_memory(error):
-            raise NoMemoryError(f"{what} ran out of memory ({one_line(error, 160)}){given}", user_frames(error)) from None
-        raise TargetError(f"{what} raised {one_line(error)}{given}{advice_on(error)}", user_frames(error)) from None
+        inputs = f", given {describe_arrays(call)}" if call is not None else ""
+        if is_out_of_memory(error):
+            raise NoMemoryError(
+                f"{what} ran out of memory ({summarise_error(error, 160)}){inputs}", format_user_frames(error)
+            ) from None
+        raise TargetError(
+            f"{what} raised {summarise_error(error)}{inputs}{advise_on_error(error)}", format_user_frames(error)
+        ) from None
 
 
-def outputs_of(
+def lay_out_outputs(
     returned: Any, differentiable: Callable[[Any], bool], to_numpy: Callable[[Any], NDArray[Any]]
 ) -> tuple[tuple[int, ...], tuple[Leaf, ...]]:
-    """Places of the floating outputs among all leaves, and their layout.
+    """Find the floating outputs among all leaves that were returned, and lay them out.
+
+    Args:
+        returned: what the function returned.
+        differentiable: says whether a leaf is a floating or complex array.
+        to_numpy: from an array of the framework to one of NumPy.
+
+    Returns:
+        Their places among the leaves, and their layout.
 
     Raises:
-        TargetError: where there is none.
+        TargetError: if there is none.
     """
     flat = flatten(returned, "output")
-    kept = tuple(i for i, leaf in enumerate(flat.leaves) if differentiable(leaf) or isinstance(leaf, float | complex))
-    if not kept:
+    places = tuple(i for i, leaf in enumerate(flat.leaves) if differentiable(leaf) or isinstance(leaf, float | complex))
+    if not places:
         got = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in flat.leaves) or "None"
         hint = "; is a return missing?" if returned is None else ""
-        raise TargetError(f"the function returned {got}: expected a floating-point array, or {KINDS} with one{hint}")
-    arrays = [to_numpy(flat.leaves[i]) for i in kept]
-    return kept, layout_leaves([flat.paths[i] for i in kept], [a.shape for a in arrays], [a.dtype.name for a in arrays])
+        raise TargetError(f"the function returned {got}: expected a floating-point array, or {TREE_KINDS} with one{hint}")
+    arrays = [to_numpy(flat.leaves[i]) for i in places]
+    return places, lay_out_leaves([flat.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
 
 
-def differing(paths: tuple[str, ...], before: list[Any], after: list[Any]) -> list[str]:
-    """Paths of the arrays that are no longer what they were."""
+def find_changed_arrays(paths: tuple[str, ...], before: list[Any], after: list[Any]) -> list[str]:
+    """Return the paths of the arrays that changed between two times."""
     return [
         path
         for path, a, b in zip(paths, before, after, strict=True)

@@ -1,4 +1,4 @@
-"""A program with some of its leaves held fast: what is left to look at where the others are confirmed."""
+"""Views of a program: the same target with fewer inputs, with some outputs set to zero, or with entries in another order."""
 
 from __future__ import annotations
 
@@ -8,156 +8,160 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import F64, Leaf, layout_leaves
-from gradcheck.backends.program import Claim, Program
+from gradcheck.backends.flat import F64, Leaf, lay_out_leaves
+from gradcheck.backends.program import Capabilities, Claim, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
-    from gradcheck.backends.flat import F64
-    from gradcheck.backends.program import Claim, Program
+# A function of a point, (N,) -> (M,), and a vjp or jvp: (point, cotangents or tangents) -> rows.
+Evaluate = Callable[[F64], F64]
+Product = Callable[[F64, F64], F64]
 
-    Map = Callable[[F64], F64]
-    Product = Callable[[F64, F64], F64]
-
-APIECE = 2**22  # input numbers from which on cotangents are asked for one by one: their rows are as long as all inputs
+# Numbers from which on a vector is long: then vjps are evaluated one by one, and memory is released in between.
+LONG_INPUT = 2**22
 
 
-def restricted(program: Program, kept: Sequence[Leaf]) -> Program:
-    """The program as a function of some of its leaves alone; the others stay at the primal.
+def restrict_to_leaves(program: Program, chosen: Sequence[Leaf]) -> Program:
+    """Return the program as a function of some of its leaves; the others stay at the primal.
 
-    What combines it with other functions (`composed`, `stepped`, `complex_step`) is left out.
+    Capabilities that combine the target with other functions are left out.
     """
-    leaves = layout_leaves([leaf.path for leaf in kept], [leaf.shape for leaf in kept], [leaf.dtype for leaf in kept])
-    spans = [(leaf.span, old.span) for leaf, old in zip(leaves, kept, strict=True)]
+    leaves = lay_out_leaves([leaf.path for leaf in chosen], [leaf.shape for leaf in chosen], [leaf.dtype for leaf in chosen])
+    spans = [(leaf.span, original.span) for leaf, original in zip(leaves, chosen, strict=True)]
 
-    def widened(numbers: F64, rest: F64) -> F64:
-        """Numbers of the kept leaves (..., n) among the rest, (N,)."""
-        found = np.broadcast_to(rest, (*numbers.shape[:-1], rest.size)).copy()
-        for new, old in spans:
-            found[..., old] = numbers[..., new]
-        return found
+    def embed(numbers: F64, rest: F64) -> F64:
+        """Numbers of the chosen leaves (..., n) among the rest, (N,)."""
+        whole = np.broadcast_to(rest, (*numbers.shape[:-1], rest.size)).copy()
+        for new, original in spans:
+            whole[..., original] = numbers[..., new]
+        return whole
 
-    def narrowed(numbers: F64) -> F64:
-        return np.concatenate([numbers[..., old] for _, old in spans], axis=-1)
+    def select(numbers: F64) -> F64:
+        return np.concatenate([numbers[..., original] for _, original in spans], axis=-1)
 
-    nothing, along, many = np.zeros(program.point.size), program.along, program.many
-
-    def pulled(vjp: Callable[[F64, F64], F64] | None) -> Callable[[F64, F64], F64] | None:
+    def restrict_vjp(vjp: Product | None) -> Product | None:
         if vjp is None:
             return None
 
         def rows(at: F64, cotangents: F64) -> F64:
-            whole = widened(at, program.point)
-            if program.point.size > APIECE:
-                return np.concatenate([narrowed(vjp(whole, v[None])) for v in cotangents])
-            return narrowed(vjp(whole, cotangents))
+            whole = embed(at, program.point)
+            if program.point.size > LONG_INPUT:
+                return np.concatenate([select(vjp(whole, v[None])) for v in cotangents])
+            return select(vjp(whole, cotangents))
 
         return rows
 
-    def pushed(jvp: Callable[[F64, F64], F64] | None) -> Callable[[F64, F64], F64] | None:
-        return jvp and (lambda at, tangents: jvp(widened(at, program.point), widened(tangents, nothing)))
+    def restrict_jvp(jvp: Product | None) -> Product | None:
+        return jvp and (lambda at, tangents: jvp(embed(at, program.point), embed(tangents, zeros)))
 
-    def claim(of: Claim) -> Claim:
-        vjps = pulled(of.vjp), pulled(of.twin)
-        return replace(of, vjp=vjps[0], twin=vjps[1], jvp=pushed(of.jvp), twin_jvp=pushed(of.twin_jvp))
-
-    native = program.native
+    zeros, capabilities = np.zeros(program.point.size), program.capabilities
+    along, many, native = capabilities.evaluate_along, capabilities.evaluate_many, capabilities.evaluate_native
     return replace(
         program,
         leaves=leaves,
-        point=narrowed(program.point),
-        evaluate=lambda at: program.evaluate(widened(at, program.point)),
-        along=along and (lambda tangent: along(widened(tangent, nothing))),
-        many=many and (lambda points: many(widened(points, program.point))),
-        native=native and (lambda at: native(widened(at, program.point))),
-        claims=tuple(claim(c) for c in program.claims),
-        composed=None,
-        stepped=None,
-        complex_step=None,
+        point=select(program.point),
+        evaluate=lambda at: program.evaluate(embed(at, program.point)),
+        claims=tuple(_with_products(claim, restrict_vjp, restrict_jvp) for claim in program.claims),
+        capabilities=replace(
+            capabilities,
+            evaluate_along=along and (lambda tangent: along(embed(tangent, zeros))),
+            evaluate_many=many and (lambda points: many(embed(points, program.point))),
+            evaluate_native=native and (lambda at: native(embed(at, program.point))),
+            complex_step=None,
+            vjp_of_combination=None,
+            optimizer_step=None,
+        ),
     )
 
 
-def _rearranged(program: Program, found: Program, inside: NDArray[np.intp], outside: NDArray[np.intp]) -> Program:
-    """A program with its input numbers in another order, and some of its output numbers alone."""
+def rearrange(
+    program: Program, like: Program, input_positions: NDArray[np.intp], output_positions: NDArray[np.intp]
+) -> Program:
+    """Return a program with the leaves and outputs of another one.
 
-    def point(at: F64) -> F64:
-        moved = np.empty(at.shape)
-        moved[..., inside] = at
-        return moved
+    Args:
+        program: the program to rearrange.
+        like: gives the leaves and outputs of the result.
+        input_positions: for each input number of `like` its position in `program`, (N,).
+        output_positions: for each output number of `like` its position in `program`, (M,).
+    """
 
-    def evaluated(function: Callable[[F64], F64] | None) -> Callable[[F64], F64] | None:
-        return function and (lambda at: function(point(at))[outside])
+    def place(at: F64) -> F64:
+        """Numbers of the result's inputs, (..., N), in the order of the program's."""
+        placed = np.empty(at.shape)
+        placed[..., input_positions] = at
+        return placed
 
-    def pulled(vjp: Callable[[F64, F64], F64] | None) -> Callable[[F64, F64], F64] | None:
+    def rearrange_values(function: Evaluate | None) -> Evaluate | None:
+        return function and (lambda at: function(place(at))[output_positions])
+
+    def rearrange_vjp(vjp: Product | None) -> Product | None:
         def rows(at: F64, cotangents: F64) -> F64:
-            whole = np.zeros((len(cotangents), found.value.size))
-            whole[:, outside] = cotangents
-            return vjp(point(at), whole)[:, inside]  # type: ignore[misc]
+            program_cotangents = np.zeros((len(cotangents), program.value.size))
+            program_cotangents[:, output_positions] = cotangents
+            return vjp(place(at), program_cotangents)[:, input_positions]  # type: ignore[misc]
 
         return vjp and rows
 
-    def claim(of: Claim) -> Claim:
-        return replace(of, vjp=pulled(of.vjp), twin=pulled(of.twin), jvp=None, twin_jvp=None)
-
-    evaluate, stepped = evaluated(found.evaluate), found.complex_step
-    assert evaluate is not None
-    return replace(
-        found,
-        leaves=program.leaves,
-        point=found.point[inside],
-        outputs=program.outputs,
-        value=found.value[outside],
-        evaluate=evaluate,
-        native=evaluated(found.native),
-        complex_step=stepped and (lambda at, tangent: stepped(point(at), point(tangent))[outside]),
-        claims=tuple(claim(c) for c in found.claims if c.vjp is not None),
-        along=None,
-        many=None,
-        composed=None,
-        stepped=None,
-        second=None,
-        rounding=None,
-    )
-
-
-def silenced(program: Program, which: NDArray[np.bool_]) -> Program:
-    """The program in which some of the outputs (M,) are zero, and so are their derivatives.
-
-    What looks at them by themselves (`along`, `many`, `composed`, `complex_step`, `layer`, `second`) is left out.
-    """
-    kept = ~which
-
-    def claim(of: Claim) -> Claim:
-        vjps = [_pulled(vjp, kept) for vjp in (of.vjp, of.twin)]
-        jvps = [_pushed(jvp, kept) for jvp in (of.jvp, of.twin_jvp)]
-        return replace(of, vjp=vjps[0], twin=vjps[1], jvp=jvps[0], twin_jvp=jvps[1])
-
-    native = program.native
+    capabilities, evaluate = program.capabilities, program.evaluate
+    complex_step = capabilities.complex_step
     return replace(
         program,
-        value=np.where(kept, program.value, 0.0),
-        evaluate=_mapped(program.evaluate, kept),
-        native=native and _mapped(native, kept),
-        claims=tuple(claim(c) for c in program.claims),
-        along=None,
-        many=None,
-        composed=None,
-        complex_step=None,
-        layer=None,
-        second=None,
+        leaves=like.leaves,
+        outputs=like.outputs,
+        point=program.point[input_positions],
+        value=program.value[output_positions],
+        evaluate=lambda at: evaluate(place(at))[output_positions],
+        claims=tuple(_with_products(claim, rearrange_vjp, lambda _: None) for claim in program.claims if claim.vjp is not None),
+        capabilities=replace(
+            capabilities,
+            evaluate_along=None,
+            evaluate_many=None,
+            evaluate_native=rearrange_values(capabilities.evaluate_native),
+            complex_step=complex_step and (lambda at, tangent: complex_step(place(at), place(tangent))[output_positions]),
+            vjp_of_combination=None,
+            optimizer_step=None,
+            gradient_program=None,
+        ),
+        value_rounding=None,
     )
 
 
-def _mapped(function: Map, kept: NDArray[np.bool_]) -> Map:
-    return lambda at: np.where(kept, function(at), 0.0)
+def zero_outputs(program: Program, zeroed: NDArray[np.bool_]) -> Program:
+    """Return the program in which some of the outputs (M,) are zero, and so are their derivatives."""
+    remain = ~zeroed
+
+    def mask_values(function: Evaluate | None) -> Evaluate | None:
+        return function and (lambda at: np.where(remain, function(at), 0.0))
+
+    def mask_vjp(vjp: Product | None) -> Product | None:
+        return vjp and (lambda at, cotangents: vjp(at, np.where(remain, cotangents, 0.0)))
+
+    def mask_jvp(jvp: Product | None) -> Product | None:
+        return jvp and (lambda at, tangents: np.where(remain, jvp(at, tangents), 0.0))
+
+    evaluate = program.evaluate
+    return replace(
+        program,
+        value=np.where(remain, program.value, 0.0),
+        evaluate=lambda at: np.where(remain, evaluate(at), 0.0),
+        claims=tuple(_with_products(claim, mask_vjp, mask_jvp) for claim in program.claims),
+        capabilities=Capabilities(
+            evaluate_native=mask_values(program.capabilities.evaluate_native),
+            without_tf32=program.capabilities.without_tf32,
+        ),
+    )
 
 
-def _pulled(vjp: Product | None, kept: NDArray[np.bool_]) -> Product | None:
-    return vjp and (lambda at, cotangents: vjp(at, np.where(kept, cotangents, 0.0)))
-
-
-def _pushed(jvp: Product | None, kept: NDArray[np.bool_]) -> Product | None:
-    return jvp and (lambda at, tangents: np.where(kept, jvp(at, tangents), 0.0))
+def _with_products(
+    claim: Claim, change_vjp: Callable[[Product | None], Product | None], change_jvp: Callable[[Product | None], Product | None]
+) -> Claim:
+    """Return a claim with its vjps and jvps changed, in its own precision and in that of its twin."""
+    return replace(
+        claim,
+        vjp=change_vjp(claim.vjp),
+        twin=change_vjp(claim.twin),
+        jvp=change_jvp(claim.jvp),
+        twin_jvp=change_jvp(claim.twin_jvp),
+    )

@@ -1,8 +1,8 @@
-"""How accurate a claim and a value are in half precision, beside a plain implementation in the same dtype.
+"""The accuracy of a claim and of a value in half precision, compared with a plain implementation in the same dtype.
 
-No fixed tolerance fits bfloat16 and float16: what a good implementation is off by depends on how the function amplifies the
-rounding of its inputs. So the error against float64 is held against the error that a plain implementation would have, which
-rounds its inputs, the result of every operation and its output, and adds sums up exactly: at most a small multiple of it.
+No fixed tolerance fits bfloat16 and float16: the error of a good implementation depends on how the function amplifies the
+rounding of its inputs. So the error against float64 is compared with the error of a plain implementation, which rounds its
+inputs, the result of every operation and its output, and adds sums up exactly: it may be at most a small multiple of that.
 """
 
 from __future__ import annotations
@@ -14,41 +14,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import HALF
+from gradcheck.backends.flat import EPS, HALF_EPS
 from gradcheck.backends.program import Program, Unavailable
+from gradcheck.checks.against_reference.value import VALUE_ORDER
 from gradcheck.compare import conditioning, ulp_error
 from gradcheck.evidence import directions
 from gradcheck.results import Comparison, Reason
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim
-    from gradcheck.checks.derivative.check import Finding
+    from gradcheck.checks.result import TrialResult
+    from gradcheck.compare.trial import Trial
     from gradcheck.evidence.line import F64
-    from gradcheck.options import Options
 
-AGAINST = "float64"
-PRECISE = 2.0**-52
-LIMIT = 4.0  # times the error of a plain implementation
-UNSEEN = 4.0  # times more where its operations cannot be seen, and only its inputs and its output are rounded
-SAMPLES, OF_FEW = 6, 24  # of the error of a plain implementation; of an output or leaf with so few entries, that share none
-FEW = 16
-MOVED = 1 / math.sqrt(12)  # of a move by one unit in the last place: the standard deviation of rounding
+TWIN_METHOD = "float64"  # what a row says that was compared with the float64 twin
+# Times the error of a plain implementation: the largest error that passes, ...
+MAX_ERROR_RATIO = 4.0
+# ... and times that, if only the inputs and the output can be rounded because the operations cannot be seen.
+UNSEEN_OPERATIONS_FACTOR = 4.0
+# Samples of the error of a plain implementation. An output or leaf of few entries takes more, since these share no samples.
+SAMPLES, SAMPLES_OF_FEW_ENTRIES = 6, 24
+FEW_ENTRIES = 16
+# Standard deviation of rounding, in units in the last place.
+ROUNDING_DEVIATION = 1 / math.sqrt(12)
 COTANGENTS = 2
-ROOM = 64.0  # times: by so much what a backward computes on its way may be larger than the gradient
-LESS = 2.0**-6  # times: so much smaller a cotangent may be made to leave that room
-EVEN = 64.0  # times: no output counts for more or less than that in a cotangent, whose numbers the low dtype must hold
-UNTOLD = "how accurate it is cannot be told: it does not run in float64, or returns another value there; a reference= can tell"
+# Times the gradient: how much larger the intermediate results of a backward may be, for which there must be room in the range.
+INTERMEDIATE_GROWTH = 64.0
+# A cotangent is made at most this much smaller to leave that room.
+MIN_COTANGENT_FACTOR = 2.0**-6
+# Times the median: no output counts for more, or for less than the inverse, so that the low dtype can hold the cotangent.
+MAX_OUTPUT_WEIGHT = 64.0
+NO_TWIN_NOTE = (
+    "accuracy not checked: the target does not run in float64, or returns another value there; pass a `reference=` to compare"
+    " it with"
+)
+
+# A row of the table with its notes.
+RowWithNotes = tuple[Comparison, list[str]]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a claim or value is held against.
+class ExactNumbers:
+    """What a claim or value in half precision is compared with.
 
     Attributes:
-        exact: from a point (and cotangents) to the numbers in float64; `plain`: as a plain implementation computes them.
+        exact: (point, cotangents) -> the numbers in float64.
+        plain: (point, cotangents) -> the numbers as a plain implementation computes them; None if its operations are unknown.
+        against: the method of these numbers, for the row.
     """
 
     exact: Callable[[F64, F64], F64]
@@ -56,185 +71,213 @@ class Truth:
     against: str
 
 
-def added(found: Finding, program: Program, other: Program | None, options: Options, label: str, trial: int) -> Finding:
-    """What was found of a target, with how accurate it is where it is in half precision.
+def check_half_precision(result: TrialResult, trial: Trial, reference: Program | None) -> TrialResult:
+    """Add the accuracy of the claims and the value to the result of a trial, if the target is in half precision.
 
     Args:
-        other: the reference, bound to the same inputs.
-        label: names the random streams.
+        result: what the other checks found.
+        trial: the target with its options.
+        reference: the reference, bound to the same inputs; None if there is none.
     """
-    eps = max((HALF[leaf.dtype] for leaf in (*program.leaves, *program.outputs) if leaf.dtype in HALF), default=0.0)
-    if not eps or found.stop not in (None, Reason.NOTHING_CLAIMED, Reason.NON_FINITE):
-        return found
-    sampled = Sampled(program, other, eps)
-    held = list(_value(sampled))
-    if found.stop is not Reason.NON_FINITE:
-        held += _gradients(sampled, label)
-    lines = [replace(line, trial=trial, rtol=options.rtol or default_rtol(eps)) for line, _ in held]
-    notes = [told for _, remarks in held for told in remarks] if held else [UNTOLD]
+    program, options, label = trial.program, trial.options, trial.label
+    eps = max((HALF_EPS[leaf.dtype] for leaf in (*program.leaves, *program.outputs) if leaf.dtype in HALF_EPS), default=0.0)
+    if not eps or result.stop not in (None, Reason.NOTHING_CLAIMED, Reason.NON_FINITE):
+        return result
+    target = HalfPrecisionTarget(program, reference, eps)
+    rows_with_notes = list(_check_value(target))
+    if result.stop is not Reason.NON_FINITE:
+        rows_with_notes += _check_gradients(target, label)
+    rtol = options.rtol or default_rtol(eps)
+    rows = [replace(row, trial=trial.number, rtol=rtol) for row, _ in rows_with_notes]
+    notes = [note for _, notes_of_row in rows_with_notes for note in notes_of_row] if rows else [NO_TWIN_NOTE]
+    value_rows = [row for row in rows if row.order == VALUE_ORDER]
+    gradient_rows = [row for row in rows if row.order != VALUE_ORDER]
     return replace(
-        found,
-        comparisons=(*(c for c in lines if c.order == 0), *found.comparisons, *(c for c in lines if c.order)),
-        notes=(*found.notes, *notes),
-        evaluations=found.evaluations + SAMPLES,
+        result,
+        comparisons=(*value_rows, *result.comparisons, *gradient_rows),
+        notes=(*result.notes, *notes),
+        evaluations=result.evaluations + SAMPLES,
     )
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """A target in half precision and what it is held against.
+class HalfPrecisionTarget:
+    """A target in half precision.
 
     Attributes:
-        other: its reference, if it has one.
-        eps: relative spacing of the coarsest dtype among its inputs and outputs.
+        program: the target.
+        reference: its reference; None if there is none.
+        eps: relative spacing of floats in the coarsest dtype among its inputs and outputs.
     """
 
     program: Program
-    other: Program | None
+    reference: Program | None
     eps: float
 
-    def expected(self, truth: Truth, cotangents: F64, low: F64 | None, fewest: int) -> tuple[F64, F64]:
-        """The numbers in float64, and the error to be expected of a plain implementation at each.
+    def sample_plain_error(
+        self, numbers: ExactNumbers, cotangents: F64, reference_error: F64 | None, fewest_entries: int
+    ) -> tuple[F64, F64]:
+        """Return the numbers in float64, and the error to be expected of a plain implementation at each.
 
-        It is sampled at inputs and cotangents that are moved by a unit in the last place: what its operations are off by
-        there, and what rounding the inputs does.
+        The error is sampled at inputs and cotangents that are moved by one unit in the last place. It consists of the error
+        of the operations there, and of what the rounding of the inputs does.
 
         Args:
-            low: what the reference is off by in the same dtype; None where it does not run in it.
-            fewest: entries of a leaf that is judged by itself.
+            numbers: evaluates the numbers.
+            cotangents: in half precision, (C, M).
+            reference_error: error of the reference in the same dtype; None if it does not run in it.
+            fewest_entries: entries of the smallest leaf that is judged.
         """
-        count = SAMPLES if fewest >= FEW else OF_FEW
+        count = SAMPLES if fewest_entries >= FEW_ENTRIES else SAMPLES_OF_FEW_ENTRIES
         point, eps = self.program.point, self.eps
-        exact = truth.exact(point, cotangents)
+        exact = numbers.exact(point, cotangents)
         squares: list[F64] = []
-        moved = (
-            conditioning.points_around(x, eps, name, count) for x, name in ((point, "accuracy"), (cotangents, "cotangents"))
-        )
-        for at, v in zip(*moved, strict=True):
-            x, g = ulp_error.rounded(at, eps), ulp_error.rounded(v, eps)
+        points = conditioning.jitter_points(point, eps, "accuracy", count)
+        jittered_cotangents = conditioning.jitter_points(cotangents, eps, "cotangents", count)
+        for moved_point, moved_cotangents in zip(points, jittered_cotangents, strict=True):
+            x, v = ulp_error.round_to_half(moved_point, eps), ulp_error.round_to_half(moved_cotangents, eps)
             try:
-                there = truth.exact(x, g)
-                apart = truth.plain(x, g) - there if truth.plain else np.zeros(exact.shape)
+                moved_exact = numbers.exact(x, v)
+                operation_error = numbers.plain(x, v) - moved_exact if numbers.plain else np.zeros(exact.shape)
             except Exception:
                 continue  # off the primal a function need not exist
             with np.errstate(all="ignore"):
-                found = apart**2 + (MOVED * (there - exact)) ** 2
-            squares.append(np.where(np.isfinite(found), found, 0.0))
-        operations = np.mean(squares, axis=0) if squares else np.zeros(exact.shape)
-        own = np.zeros(exact.shape) if low is None else np.where(np.isfinite(low), low, 0.0)
+                square = operation_error**2 + (ROUNDING_DEVIATION * (moved_exact - exact)) ** 2
+            squares.append(np.where(np.isfinite(square), square, 0.0))
+        variance = np.mean(squares, axis=0) if squares else np.zeros(exact.shape)
+        if reference_error is None:
+            reference_error = np.zeros(exact.shape)
+        reference_error = np.where(np.isfinite(reference_error), reference_error, 0.0)
         with np.errstate(all="ignore"):
-            return exact, np.sqrt(operations + own**2 + (MOVED * eps * exact) ** 2 + ulp_error.smallest(eps) ** 2)
+            output_rounding = (ROUNDING_DEVIATION * eps * exact) ** 2
+            total = variance + reference_error**2 + output_rounding + ulp_error.smallest_number(eps) ** 2
+            return exact, np.sqrt(total)
 
-    def held(self, leaf: Leaf, numbers: tuple[F64, F64, F64], *, seen: bool) -> ulp_error.Held:
-        """A leaf's part of claim, float64 and expected error, (C, N) each."""
-        claim, exact, expected = (a[:, leaf.span] for a in numbers)
-        limit = LIMIT * (1 + claim.size**-0.5)  # the fewer errors, the further their mean may be off
-        return ulp_error.Held(leaf, claim, exact, expected, self.eps, limit if seen else limit * UNSEEN)
+    def compare_leaf(self, leaf: Leaf, arrays: tuple[F64, F64, F64], *, seen: bool) -> ulp_error.UlpComparison:
+        """Compare one leaf.
+
+        Args:
+            leaf: the leaf.
+            arrays: the claim, the numbers in float64 and the expected error, (C, N) each.
+            seen: whether the operations of a plain implementation can be seen.
+        """
+        claim, exact, expected = (array[:, leaf.span] for array in arrays)
+        limit = MAX_ERROR_RATIO * (1 + claim.size**-0.5)  # the fewer errors, the more their mean may vary
+        return ulp_error.UlpComparison(
+            leaf, claim, exact, expected, self.eps, limit if seen else limit * UNSEEN_OPERATIONS_FACTOR
+        )
 
 
-Judged = tuple[Comparison, list[str]]  # with remarks
-
-
-def _value(sampled: Sampled) -> Iterator[Judged]:
-    program, other = sampled.program, sampled.other
-    truth = _of_value(program, other)
-    if truth is None:
+def _check_value(target: HalfPrecisionTarget) -> Iterator[RowWithNotes]:
+    """Judge the accuracy of the value, output by output."""
+    program, reference = target.program, target.reference
+    numbers = _exact_value(program, reference)
+    if numbers is None:
         return
-    low = other.native(other.point) - other.evaluate(other.point) if other is not None and other.native else None
-    value = (program.native or program.evaluate)(program.point)
-    exact, expected = sampled.expected(truth, np.zeros(0), low, _fewest(program.outputs))
-    numbers = value[None], exact[None], expected[None]
+    reference_error = None
+    if reference is not None and reference.capabilities.evaluate_native:
+        reference_error = reference.capabilities.evaluate_native(reference.point) - reference.evaluate(reference.point)
+    value = (program.capabilities.evaluate_native or program.evaluate)(program.point)
+    fewest_entries = _count_fewest_entries(program.outputs)
+    exact, expected = target.sample_plain_error(numbers, np.zeros(0), reference_error, fewest_entries)
     for leaf in program.outputs:
         if leaf.entries:
-            held = sampled.held(leaf, numbers, seen=truth.plain is not None)
-            yield replace(ulp_error.judged(held, "primal", truth.against, leaf.path), order=0), []
+            compared = target.compare_leaf(leaf, (value[None], exact[None], expected[None]), seen=numbers.plain is not None)
+            row = ulp_error.judge_accuracy(compared, "primal", numbers.against, leaf.path)
+            yield replace(row, order=VALUE_ORDER), []
 
 
-def _gradients(sampled: Sampled, label: str) -> Iterator[Judged]:
-    """Every claim in reverse mode, along a few random cotangents."""
-    program = sampled.program
-    cotangents = _cotangents(program, sampled.eps, label)
+def _check_gradients(target: HalfPrecisionTarget, label: str) -> Iterator[RowWithNotes]:
+    """Judge the accuracy of every claim in reverse mode, along a few random cotangents."""
+    program = target.program
+    random_cotangents = _draw_cotangents(program, target.eps, label)
     output = "combination" if program.value.size > 1 else program.outputs[0].path
     for claim in program.claims:
-        truth = _of_claim(claim, program, sampled.other)
-        if claim.vjp is None or claim.derived or claim.eps not in ulp_error.NAMES or truth is None:
+        numbers = _exact_claim(claim, program, target.reference)
+        if claim.vjp is None or claim.derived or claim.eps not in ulp_error.HALF_NAMES or numbers is None:
             continue
         try:
-            given = _aligned(cotangents, program, truth, sampled.eps)
-            rows = claim.vjp(program.point, given)
-            low = _low_rows(sampled.other, given)
-            numbers = rows, *sampled.expected(truth, given, low, _fewest(program.leaves))
+            cotangents = _align_last(random_cotangents, program, numbers, target.eps)
+            rows = claim.vjp(program.point, cotangents)
+            reference_error = _evaluate_reference_error(target.reference, cotangents)
+            fewest_entries = _count_fewest_entries(program.leaves)
+            exact, expected = target.sample_plain_error(numbers, cotangents, reference_error, fewest_entries)
         except Unavailable:
             continue
         for leaf in program.leaves:
             if leaf.entries:
-                held = sampled.held(leaf, numbers, seen=truth.plain is not None)
-                yield ulp_error.judged(held, claim.method, truth.against, output), ulp_error.remarks(held)
+                compared = target.compare_leaf(leaf, (rows, exact, expected), seen=numbers.plain is not None)
+                row = ulp_error.judge_accuracy(compared, claim.method, numbers.against, output)
+                yield row, ulp_error.describe_underflow(compared)
 
 
-def _fewest(leaves: Sequence[Leaf]) -> int:
+def _count_fewest_entries(leaves: Sequence[Leaf]) -> int:
     return min((leaf.entries for leaf in leaves if leaf.entries), default=0)
 
 
-def _of_value(program: Program, other: Program | None) -> Truth | None:
-    """The target's twin, or its reference."""
-    for one, against in ((program if program.native else None, AGAINST), (other, "reference")):
-        if one is not None and one.eps <= PRECISE:
-            return Truth(_ignoring(one.evaluate), _ignoring(one.plain) if one.plain else None, against)
+def _exact_value(program: Program, reference: Program | None) -> ExactNumbers | None:
+    """Return what the value is compared with: the target's twin, or its reference; None if neither is in float64."""
+    twin = program if program.capabilities.evaluate_native else None
+    for precise, against in ((twin, TWIN_METHOD), (reference, "reference")):
+        if precise is not None and precise.eps <= EPS["float64"]:
+            evaluate_rounded = precise.capabilities.evaluate_rounded
+            plain = _ignore_cotangents(evaluate_rounded) if evaluate_rounded else None
+            return ExactNumbers(_ignore_cotangents(precise.evaluate), plain, against)
     return None
 
 
-def _ignoring(evaluate: Callable[[F64], F64]) -> Callable[[F64, F64], F64]:
-    return lambda at, _: evaluate(at)
+def _ignore_cotangents(evaluate: Callable[[F64], F64]) -> Callable[[F64, F64], F64]:
+    return lambda point, _: evaluate(point)
 
 
-def _of_claim(claim: Claim, program: Program, other: Program | None) -> Truth | None:
-    """A claim's own twin, or that of another claim, or the reference's derivative."""
-    for c in (claim, *program.claims):
-        if c.twin is not None and not c.derived:
-            return Truth(c.twin, c.plain, AGAINST)
-    for c in other.claims if other is not None and other.eps <= PRECISE else ():
-        exact = c.twin or (c.vjp if c.eps <= PRECISE else None)
-        if exact is not None and not c.derived:
-            return Truth(exact, c.plain, "reference")
+def _exact_claim(claim: Claim, program: Program, reference: Program | None) -> ExactNumbers | None:
+    """Return what a claim is compared with: its own twin, or that of another claim, or the reference's derivative."""
+    for candidate in (claim, *program.claims):
+        if candidate.twin is not None and not candidate.derived:
+            return ExactNumbers(candidate.twin, candidate.plain, TWIN_METHOD)
+    for candidate in reference.claims if reference is not None and reference.eps <= EPS["float64"] else ():
+        exact = candidate.twin or (candidate.vjp if candidate.eps <= EPS["float64"] else None)
+        if exact is not None and not candidate.derived:
+            return ExactNumbers(exact, candidate.plain, "reference")
     return None
 
 
-def _low_rows(other: Program | None, cotangents: F64) -> F64 | None:
-    """What the reference's own derivative is off by in the same dtype."""
-    for claim in other.claims if other is not None else ():
-        if claim.vjp is not None and claim.twin is not None and other is not None:
-            return claim.vjp(other.point, cotangents) - claim.twin(other.point, cotangents)
+def _evaluate_reference_error(reference: Program | None, cotangents: F64) -> F64 | None:
+    """Evaluate the error of the reference's own derivative in the same dtype; None if it does not run in it."""
+    for claim in reference.claims if reference is not None else ():
+        if claim.vjp is not None and claim.twin is not None and reference is not None:
+            return claim.vjp(reference.point, cotangents) - claim.twin(reference.point, cotangents)
     return None
 
 
-def _aligned(cotangents: F64, program: Program, truth: Truth, eps: float) -> F64:
-    """The same, the last with the signs of the outputs, (C, M).
+def _align_last(cotangents: F64, program: Program, numbers: ExactNumbers, eps: float) -> F64:
+    """Give the last of several cotangents, (C, M), the signs of the outputs.
 
-    Sums that a backward takes of its products with them, as those of softmax and RMSNorm are, then add up instead of
-    cancelling, and show it if partial sums were rounded. It is made smaller where the gradient would leave a short range, and
-    keeps its random signs where that is not enough.
+    A backward like those of softmax and RMSNorm sums up the products of outputs and cotangents. These then add up instead of
+    cancelling, so the sum shows whether partial sums were rounded. The cotangent is made smaller if the gradient would leave a
+    short range, and keeps its random signs if that is not enough.
     """
     if len(cotangents) == 1:
         return cotangents
-    last = np.copysign(cotangents[-1:], program.value)
-    if eps in ulp_error.SHORT:
-        largest = np.max(np.abs(truth.exact(program.point, last)), initial=0.0)
+    aligned = np.copysign(cotangents[-1:], program.value)
+    if eps in ulp_error.SHORT_RANGE:
+        largest = np.max(np.abs(numbers.exact(program.point, aligned)), initial=0.0)
         with np.errstate(all="ignore"):
-            less = 2.0 ** np.floor(np.log2(ulp_error.LARGEST[eps] / (ROOM * largest)))
-        if not less >= LESS:
+            factor = 2.0 ** np.floor(np.log2(ulp_error.OVERFLOW[eps] / (INTERMEDIATE_GROWTH * largest)))
+        if not factor >= MIN_COTANGENT_FACTOR:
             return cotangents
-        last = last * min(less, 1.0)
-    return np.vstack([cotangents[:-1], last])
+        aligned = aligned * min(factor, 1.0)
+    return np.vstack([cotangents[:-1], aligned])
 
 
-def _cotangents(program: Program, eps: float, label: str) -> F64:
-    """Random cotangents that the low dtype holds exactly, (C, M); of a single output number 1."""
+def _draw_cotangents(program: Program, eps: float, label: str) -> F64:
+    """Draw random cotangents that the low dtype holds exactly, (C, M); 1 for a single output number."""
     if program.value.size == 1:
         return np.ones((1, 1))
-    sizes = np.concatenate(
-        [np.full(leaf.entries * leaf.width, directions.scale_of(program.value[leaf.span])) for leaf in program.outputs]
-    )
-    weights = np.clip(np.median(sizes) / sizes, 1 / EVEN, EVEN)
-    drawn = np.stack([generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)])
-    return ulp_error.rounded(weights * drawn, eps)
+    leaf_sizes = [
+        np.full(leaf.entries * leaf.width, directions.compute_leaf_scale(program.value[leaf.span])) for leaf in program.outputs
+    ]
+    sizes = np.concatenate(leaf_sizes)
+    weights = np.clip(np.median(sizes) / sizes, 1 / MAX_OUTPUT_WEIGHT, MAX_OUTPUT_WEIGHT)
+    normals = np.stack([make_generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)])
+    return ulp_error.round_to_half(weights * normals, eps)

@@ -1,6 +1,6 @@
-"""The command line, one file a command: reads what was typed, hands it to the planner and the runner, prints, exits.
+"""The command line, with one file per command: it parses the options, plans and runs the cases, prints and exits.
 
-Data goes to stdout, progress and messages to stderr. Nothing heavy is imported before a command needs it.
+Data goes to stdout, progress and messages to stderr. A command imports NumPy and the frameworks only when it needs them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from gradcheck.cli import run as run  # each adds its command to the application, in the order of the help
+from gradcheck.cli import run as run  # each import adds a command, in the order of the help
 from gradcheck.cli import fuzz as fuzz
 from gradcheck.cli import list as list
 from gradcheck.cli import report as report
@@ -16,8 +16,8 @@ from gradcheck.cli import diff as diff
 from gradcheck.cli import init as init
 from gradcheck.cli import merge as merge
 from gradcheck.cli import explain as explain
-from gradcheck.cli.app import EXIT_INTERRUPTED
 from gradcheck.cli.app import app as app
+from gradcheck.errors import ExitCode
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:  # before a command began
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     finally:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: Ctrl-C while Python unloads ends that without a word
+            # The output is complete, so Ctrl-C while Python shuts down ends the process without a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

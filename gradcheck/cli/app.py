@@ -1,4 +1,4 @@
-"""The application that commands add themselves to, and what all of them share: messages, streams, exit codes."""
+"""The typer application that each command adds itself to, and what all commands share: error messages and output streams."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
+
+from gradcheck.errors import ExitCode, GradcheckError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,70 +26,71 @@ app = typer.Typer(
     epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 INCONCLUSIVE under --strict; 5 nothing collected.",
 )
 
-EXIT_FAIL, EXIT_USAGE, EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 
-
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    """Print the version and exit, if it was asked for."""
+    if requested:
         from importlib.metadata import version
 
-        put(sys.stdout, f"gradcheck {version('gradcheck')}\n")
+        write_and_flush(sys.stdout, f"gradcheck {version('gradcheck')}\n")
         raise typer.Exit
 
 
 @app.callback(help=HELP)
-def common(
+def root_command(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Say whether a derivative is right, where it is wrong, and why."""
 
 
-Targets = Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name")]
+Targets = Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name.")]
 
 
 @contextmanager
-def messages() -> Iterator[None]:
-    """Turn what goes wrong before any case runs into one message and the right exit code."""
-    from gradcheck.errors import GradcheckError, TargetError
-
+def exit_on_error() -> Iterator[None]:
+    """Turn an error that ends a command into one message on stderr and the exit code of its kind."""
     try:
         yield
     except GradcheckError as error:
         frames = f"\n{error.frames}" if isinstance(error, TargetError) and error.frames else ""
-        stop(f"gradcheck: {error}{frames}", error.exit_code)
+        exit_with_message(f"gradcheck: {error}{frames}", error.exit_code)
     except KeyboardInterrupt:
-        stop("gradcheck: interrupted before any case was finished", EXIT_INTERRUPTED)
+        exit_with_message("gradcheck: interrupted before any case was finished", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        raise typer.Exit(EXIT_ERROR) from None  # the reader has gone: nothing more to say to it
+        raise typer.Exit(ExitCode.ERROR) from None  # nobody reads our output any more
 
 
-def stop(message: str, code: int) -> NoReturn:
-    """End with a message and an exit code."""
+def exit_with_message(message: str, code: int) -> NoReturn:
+    """Write a message to stderr and exit."""
     sys.stderr.write(message + "\n")
     raise typer.Exit(code)
 
 
-def nothing(request: Request) -> NoReturn:
-    """End because nothing was collected, with what could have been named."""
-    from gradcheck.run.plan import no_case
+def exit_nothing_collected(request: Request) -> NoReturn:
+    """Exit because there is no case to run; the message lists what could have been named instead."""
+    from gradcheck.run.plan import explain_empty_plan
 
-    stop(f"gradcheck: {no_case(request, 'gradcheck run')}", EXIT_NOTHING)
+    exit_with_message(f"gradcheck: {explain_empty_plan(request, 'gradcheck run')}", ExitCode.NOTHING_COLLECTED)
 
 
-def put(stream: TextIO, text: str) -> None:
-    """Write at once, so that a full disk is told here and not by a traceback when Python ends."""
-    from gradcheck.errors import UsageError
+def write_and_flush(stream: TextIO, text: str) -> None:
+    """Write a text and flush, so that a full disk raises here and not when Python exits.
 
+    Raises:
+        UsageError: if the text cannot be written.
+        BrokenPipeError: if nobody reads the stream any more.
+    """
     try:
         try:
             stream.write(text)
-        except UnicodeEncodeError:  # a terminal of few characters, or a name that was no text
+        except UnicodeEncodeError:  # the terminal lacks a character, or a name holds bytes that are no text
             stream.write(text.encode(stream.encoding, "replace").decode(stream.encoding))
         stream.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor is what is left in its buffer to be tried again
+        # Python would try to write the rest of the buffer when it exits, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise
         raise UsageError(f"cannot write to {stream.name}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""What passes: the baseline of a run before and after it."""
+"""The baseline of a run: found and read before the run, updated after it."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ from typing import TYPE_CHECKING
 from gradcheck.errors import UsageError
 
 if TYPE_CHECKING:
-    from gradcheck.cli.options import Carried, Gate
+    from gradcheck.cli.options import ExecutionOptions, PassOptions
     from gradcheck.results import Intent, RunResult
     from gradcheck.run.config.read import Config
 
 
-def baseline_of(gate: Gate, carried: Carried, config: Config) -> Path | None:
-    """Where the baseline is; None where there is none.
+def find_baseline(passing: PassOptions, execution: ExecutionOptions, config: Config) -> Path | None:
+    """Return the path of the baseline; None if there is none.
 
     Raises:
-        UsageError: where what was asked for does not go together, or it is to be written and cannot be.
+        UsageError: if options contradict each other, or `--update-baseline` could not write the file.
     """
     from gradcheck.report import files
 
-    configured = config.running.get("baseline")
-    path = Path(gate.baseline) if gate.baseline is not None else config.root / configured if configured else None
-    if gate.reason is not None and not gate.update_baseline:
-        raise UsageError("--reason is why new failures are listed in a baseline: it goes with --update-baseline")
-    if gate.update_baseline and path is None:
-        raise UsageError("--update-baseline: say which with --baseline PATH, or baseline = ... under [tool.gradcheck]")
-    if gate.update_baseline and (carried.shard or carried.fail_fast):
-        raise UsageError(f"--update-baseline needs all cases: leave out {'--shard' if carried.shard else '--fail-fast'}")
-    if gate.update_baseline:
-        files.ready(str(path))
+    configured = config.execution.get("baseline")
+    path = Path(passing.baseline) if passing.baseline is not None else config.root / configured if configured else None
+    if passing.reason is not None and not passing.update_baseline:
+        raise UsageError("--reason says why new failures are listed in a baseline: use it with --update-baseline")
+    if passing.update_baseline and path is None:
+        raise UsageError("--update-baseline needs a file: give --baseline PATH, or set baseline = ... under [tool.gradcheck]")
+    if passing.update_baseline and (execution.shard or execution.fail_fast):
+        raise UsageError(f"--update-baseline needs all cases: leave out {'--shard' if execution.shard else '--fail-fast'}")
+    if passing.update_baseline:
+        files.ensure_writable(str(path))
     return path
 
 
-def known_before(path: Path | None, gate: Gate) -> dict[str, Intent]:
-    """What the baseline lists; nothing where it is about to be written for the first time."""
+def read_known_failures(path: Path | None, passing: PassOptions) -> dict[str, Intent]:
+    """Read what the baseline lists; nothing if `--update-baseline` is about to write it for the first time."""
     from gradcheck.run import baseline
 
-    return {} if path is None or (gate.update_baseline and not path.exists()) else baseline.read(path)
+    return {} if path is None or (passing.update_baseline and not path.exists()) else baseline.read(path)
 
 
-def updated(run: RunResult, known: dict[str, Intent], path: Path, reason: str, *, strict: bool) -> RunResult:
-    """Write the baseline that lists the failures of a run; return the run as it then is.
+def update_baseline(run: RunResult, known: dict[str, Intent], path: Path, reason: str, *, strict: bool) -> RunResult:
+    """Write the baseline that lists the failures of a run; return the run with these failures marked as known.
 
     Raises:
-        UsageError: where a reason is needed, or the file cannot be written.
+        UsageError: if a new failure needs a reason, or the file cannot be written.
     """
     from gradcheck.report import files
     from gradcheck.results import Reason
     from gradcheck.run import baseline
 
     if run.interrupted:
-        sys.stderr.write("gradcheck: the run was interrupted: the baseline stays as it is\n")
+        sys.stderr.write("gradcheck: the run was interrupted, so the baseline was not changed\n")
         return run
-    listed = baseline.updated(known, run, reason, strict=strict)
-    files.write(str(path), baseline.text_of(listed))
-    sys.stderr.write(f"gradcheck: {path} lists {len(listed)} known failure{'' if len(listed) == 1 else 's'}\n")
-    results = [baseline.applied(r, listed) for r in run.results if r.reason is not Reason.STALE_BASELINE]
+    failures = baseline.update_known_failures(known, run, reason, strict=strict)
+    files.write(str(path), baseline.to_json(failures))
+    sys.stderr.write(f"gradcheck: {path} lists {len(failures)} known failure{'' if len(failures) == 1 else 's'}\n")
+    results = [
+        baseline.attach_known_failure(result, failures) for result in run.results if result.reason is not Reason.STALE_BASELINE
+    ]
     return replace(run, results=tuple(results))

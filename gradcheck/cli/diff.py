@@ -7,23 +7,26 @@ from typing import Annotated
 
 import typer
 
-from gradcheck.cli.app import EXIT_FAIL, app, messages, put
-from gradcheck.cli.output import as_read
+from gradcheck.cli.app import app, exit_on_error, write_and_flush
+from gradcheck.cli.output import refuse_inconsistent_runs
+from gradcheck.errors import ExitCode
 
 
 @app.command(name="diff")
 def diff_(
-    old: Annotated[str, typer.Argument(metavar="OLD.json", help="A run that was written with --json.")],
-    new: Annotated[str, typer.Argument(metavar="NEW.json", help="Another of the same cases.")],
-    markdown: Annotated[str | None, typer.Option("--markdown", help="Also write it as Markdown; '-' for stdout alone.")] = None,
+    old: Annotated[str, typer.Argument(metavar="OLD.json", help="A run that `gradcheck run --json` wrote.")],
+    new: Annotated[str, typer.Argument(metavar="NEW.json", help="A later run of the same cases.")],
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", help="Also write Markdown to this path; '-': only to stdout.")
+    ] = None,
 ) -> None:
-    """Say what a new run has that an old one had not. Exit code 1 where a case fails that did not, or in another place."""
-    with messages(), as_read(old, new):
+    """Compare two runs. Exit code 1 if a case fails that did not fail before, or fails in another place."""
+    with exit_on_error(), refuse_inconsistent_runs(old, new):
         from gradcheck.report import diff, files
-        from gradcheck.report.load import read
+        from gradcheck.report.load import read_run
 
-        found = diff.diff(read(old), read(new))
+        difference = diff.compare_runs(read_run(old), read_run(new))
         if markdown not in (None, "-"):
-            files.write(markdown, diff.render_markdown(found))
-        put(sys.stdout, diff.render_markdown(found) if markdown == "-" else diff.render(found))
-    raise typer.Exit(EXIT_FAIL if found.failures else 0)
+            files.write(markdown, diff.render_markdown(difference))
+        write_and_flush(sys.stdout, diff.render_markdown(difference) if markdown == "-" else diff.render(difference))
+    raise typer.Exit(ExitCode.FAIL if difference.failures else ExitCode.OK)

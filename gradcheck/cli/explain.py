@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradcheck.cli.app import app, messages, put
+from gradcheck.cli.app import app, exit_on_error, write_and_flush
 
 if TYPE_CHECKING:
     from gradcheck.glossary.diagnoses import Diagnosis
@@ -17,35 +17,38 @@ if TYPE_CHECKING:
 @app.command()
 def explain(
     name: Annotated[
-        str | None, typer.Argument(help="A reason, diagnosis or contract, such as kink-subgradient, factor or state.")
+        str | None,
+        typer.Argument(help="A reason, diagnosis or contract, such as kink-subgradient, factor or state. Default: list all."),
     ] = None,
 ) -> None:
-    """Say what a reason, a diagnosis or a contract means and what to do about it."""
-    with messages():
+    """Explain what a reason, a diagnosis or a contract means and what to do about it."""
+    with exit_on_error():
         import difflib
 
         from gradcheck.errors import UsageError
-        from gradcheck.glossary.contracts import ASKED, CONTRACTS
+        from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
         from gradcheck.glossary.diagnoses import Diagnosis
         from gradcheck.results import Reason
 
-        known: dict[str, Reason | Diagnosis] = {found.code: found for found in (*Reason, *Diagnosis)}
+        known: dict[str, Reason | Diagnosis] = {entry.code: entry for entry in (*Reason, *Diagnosis)}
         if name is None:
             for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
-                put(sys.stdout, f"{title}:\n" + "".join(f"  {k.code:<24}{k.message}\n" for k in kinds))
-            put(sys.stdout, "contracts:\n" + "".join(f"  {contract:<24}{about}\n" for contract, about in CONTRACTS.items()))
+                write_and_flush(sys.stdout, f"{title}:\n" + "".join(f"  {entry.code:<24}{entry.message}\n" for entry in kinds))
+            write_and_flush(
+                sys.stdout, "contracts:\n" + "".join(f"  {contract:<24}{about}\n" for contract, about in CONTRACTS.items())
+            )
             return
         if name not in {**known, **CONTRACTS}:
-            near = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([*known, *CONTRACTS])}"
+            matches = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
+            hint = f"did you mean {matches[0]}?" if matches else f"there are {', '.join([*known, *CONTRACTS])}"
             raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
         if name in CONTRACTS:
-            choice = f"To try it: --contract {name}" if name in ASKED else f"To leave it out: --no-contract {name}"
-            put(sys.stdout, f"{name}: {CONTRACTS[name]}.\n{choice}\n")
+            choice = f"To try it: --contract {name}" if name in ON_REQUEST else f"To leave it out: --no-contract {name}"
+            write_and_flush(sys.stdout, f"{name}: {CONTRACTS[name]}.\n{choice}\n")
             return
-        found = known[name]
-        put(sys.stdout, f"{found.code}: {found.message}.\n")
-        if isinstance(found, Diagnosis):
-            put(sys.stdout, f"What to do: {found.mend}.\nFor example:\n    {found.example}\n")
-        elif found.advice:
-            put(sys.stdout, f"{found.advice}\n")
+        entry = known[name]
+        write_and_flush(sys.stdout, f"{entry.code}: {entry.message}.\n")
+        if isinstance(entry, Diagnosis):
+            write_and_flush(sys.stdout, f"What to do: {entry.fix}.\nFor example:\n    {entry.example}\n")
+        elif entry.advice:
+            write_and_flush(sys.stdout, f"{entry.advice}\n")

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import Targets, app, messages, nothing
-from gradcheck.cli.option_groups import grouped, typed
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error
+from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
-    CONFIG,
-    Drawn,
-    Named,
-    Shown,
-    configured,
-    entries_behind,
-    options_given,
-    recorded,
-    requested,
+    CONFIG_OPTION,
+    KEYWORD_OPTION,
+    CheckOptions,
+    OutputOptions,
+    TargetOptions,
+    build_request,
+    drop_overridden_options,
+    load_config,
+    parse_check_options,
+    record_settings,
 )
-from gradcheck.cli.run import exit_code, progress, undisturbed
+from gradcheck.cli.run import exit_code_of, interrupt_guard, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,62 +36,80 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchOptions:
     """How to search."""
 
-    examples: Annotated[int, typer.Option(min=1, help="Inputs to draw, at most.")] = 300
-    budget: Annotated[str, typer.Option(help="What the search through a case may take: 60s, 5min.")] = "60s"
-    keyword: Annotated[str | None, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
-    config: Annotated[str | None, CONFIG] = None
+    examples: Annotated[int, typer.Option(min=1, help="Maximum number of inputs to try.")] = 300
+    budget: Annotated[str, typer.Option(help="Time to search each case: 60s, 5min.")] = "60s"
+    keyword: Annotated[str | None, KEYWORD_OPTION] = None
+    config: Annotated[str | None, CONFIG_OPTION] = None
 
 
 @app.command()
-@grouped
-def fuzz(target: Targets = None, *, what: Named, how: Drawn, searched: Searched, shown: Shown) -> None:
-    """Search for the input that breaks a derivative."""
-    with messages(), undisturbed() as ending:
-        files = output.ready(shown.files)
-        result = _carried_out(target or [], what, how, searched, ending)
-        output.report(result, shown, files, github=output.in_workflow())
-    raise typer.Exit(exit_code(result, strict=False))
+@spread_option_groups
+def fuzz(
+    target: Targets = None,
+    *,
+    target_options: TargetOptions,
+    check_options: CheckOptions,
+    search_options: SearchOptions,
+    output_options: OutputOptions,
+) -> None:
+    """Search for an input on which a derivative is wrong."""
+    with exit_on_error(), interrupt_guard() as ignore_interrupts:
+        paths = output.require_writable(output_options.report_paths)
+        result = _run_searches(target or [], target_options, check_options, search_options, ignore_interrupts)
+        output.write_reports(result, output_options, paths, github=output.in_github_workflow())
+    raise typer.Exit(exit_code_of(result, strict=False))
 
 
-def _carried_out(targets: list[str], what: Named, how: Drawn, searched: Searched, ending: Callable[[], None]) -> RunResult:
-    from gradcheck.fuzzing.search import attempted_search
-    from gradcheck.options import Options, overridden
-    from gradcheck.run.plan import plan, replay_command
-    from gradcheck.run.quantities import seconds
+def _run_searches(
+    targets: list[str],
+    target_options: TargetOptions,
+    check_options: CheckOptions,
+    search_options: SearchOptions,
+    ignore_interrupts: Callable[[], None],
+) -> RunResult:
+    """Plan the cases and search each of them."""
+    from gradcheck.fuzzing.search import search_planned_case
+    from gradcheck.options import Options, override_options
+    from gradcheck.run.plan import build_replay_command, plan
+    from gradcheck.run.quantities import parse_seconds
     from gradcheck.run.runner import run as run_cases
 
-    config, given, budget = configured(searched.config), options_given(how), seconds(searched.budget)
-    request = requested(targets, what, searched.keyword, entries_behind(config, given))
-    options = overridden(Options(), {**config.options, **given})
-    where = ("--config", searched.config) if searched.config else ()
+    config, overrides = load_config(search_options.config), parse_check_options(check_options)
+    budget = parse_seconds(search_options.budget)
+    request = build_request(targets, target_options, search_options.keyword, drop_overridden_options(config, overrides))
+    options = override_options(Options(), {**config.options, **overrides})
+    config_words = ("--config", search_options.config) if search_options.config else ()
 
     def replay(case: Case, options: Options, example: Example) -> str:
-        """The command that checks an example."""
-        from gradcheck.backends.loading import constructed
-        from gradcheck.fuzzing.reproducer import texts_of
+        """Return the command that checks an example."""
+        from gradcheck.backends.loading import needs_construction
+        from gradcheck.fuzzing.reproducer import command_line_inputs
 
-        told = replace(what, inputs=list(texts_of(example)), wrt=list(example.wrt) if example.wrt else what.wrt)
-        plain = replace(how, seed=None, dim=None, dtype=example.dtype if constructed(case) else how.dtype)
-        return replay_command(options, [*typed(told), *typed(plain), *where])(case)
+        wrt = list(example.wrt) if example.wrt else target_options.wrt
+        example_target = replace(target_options, inputs=list(command_line_inputs(example)), wrt=wrt)
+        dtype = example.dtype if needs_construction(case) else check_options.dtype
+        example_check = replace(check_options, seed=None, dim=None, dtype=dtype)
+        words = [*command_words(example_target), *command_words(example_check), *config_words]
+        return build_replay_command(options, words)(case)
 
-    def examine(case: Case, options: Options, *, alone: bool) -> CheckResult:
-        return attempted_search(case, options, count=searched.examples, budget=budget, alone=alone, replay=replay)
+    def search(case: Case, options: Options, *, alone: bool) -> CheckResult:
+        return search_planned_case(case, options, count=search_options.examples, budget=budget, alone=alone, replay=replay)
 
-    with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+    with redirect_stdout(sys.stderr):  # stdout is for our data, so what the user's code prints goes to stderr
         cases = plan(request)
         if not cases:
-            nothing(request)
-        with progress(len(cases)) as started:
+            exit_nothing_collected(request)
+        with show_progress(len(cases)) as on_start:
             return run_cases(
                 cases,
                 options,
                 replay=lambda _: "",
-                alone=len(cases) == 1 and not ("dims" in config.options and "dims" not in given),
-                config={**recorded(request, options), "examples": searched.examples, "budget": budget},
-                started=started,
-                ending=ending,
-                examine=examine,
+                alone=len(cases) == 1 and not ("dims" in config.options and "dims" not in overrides),
+                config={**record_settings(request, options), "examples": search_options.examples, "budget": budget},
+                on_start=on_start,
+                on_end=ignore_interrupts,
+                check_one=search,
             )

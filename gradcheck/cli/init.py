@@ -9,53 +9,58 @@ from typing import Annotated
 
 import typer
 
-from gradcheck.cli.app import EXIT_NOTHING, app, messages, put, stop
+from gradcheck.cli.app import app, exit_on_error, exit_with_message, write_and_flush
+from gradcheck.errors import ExitCode
 
 
 @app.command()
 def init(
-    package: Annotated[str | None, typer.Argument(help="Package, module or path/file.py. Default: the project's own.")] = None,
+    package: Annotated[
+        str | None, typer.Argument(help="Package, module or path/file.py. Default: the project's package.")
+    ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Write it: into pyproject.toml where there is one, else into gradcheck.toml.")
+        bool, typer.Option("--write", help="Write the draft to pyproject.toml if it exists, else to gradcheck.toml.")
     ] = False,
 ) -> None:
     """Draft a configuration from the layers, Functions and declared cases of a package."""
-    with messages():
+    with exit_on_error():
         from gradcheck.run.config import draft
 
         folder = Path.cwd()
-        place = draft.place(folder)
+        path = draft.choose_file(folder)
         with redirect_stdout(sys.stderr):
-            name = package or draft.package_of(folder)
-            targets, refused = draft.drafted(name)
+            name = package or draft.find_package(folder)
+            targets, refused = draft.draft_targets(name)
         for reason in refused:
-            sys.stderr.write(f"gradcheck: not looked at: {reason}\n")
+            sys.stderr.write(f"gradcheck: skipped: {reason}\n")
         if not targets:
-            stop(f"gradcheck: {name} holds no custom layer, autograd.Function or declared case", EXIT_NOTHING)
-        text = draft.text_of(targets, refused, "tool.gradcheck." if place.name == "pyproject.toml" else "")
+            exit_with_message(
+                f"gradcheck: {name} holds no custom layer, autograd.Function or declared case", ExitCode.NOTHING_COLLECTED
+            )
+        text = draft.to_toml(targets, refused, "tool.gradcheck." if path.name == "pyproject.toml" else "")
         if write:
-            _added(place, text)
+            _append_configuration(path, text)
         else:
-            put(sys.stdout, text)
-        open_ = sum(target.unknown for target in targets)
-        done = f"written to {place.name}" if write else f"for {place.name}, and --write puts it there"
-        sys.stderr.write(f"gradcheck: {len(targets)} targets, {open_} of them to be filled in; {done}\n")
+            write_and_flush(sys.stdout, text)
+        unfinished = sum(target.has_placeholder for target in targets)
+        done = f"written to {path.name}" if write else f"not written; --write adds them to {path.name}"
+        sys.stderr.write(f"gradcheck: {len(targets)} targets, {unfinished} of them to be filled in; {done}\n")
 
 
-def _added(place: Path, text: str) -> None:
-    """Put a configuration behind what a file holds; never in the place of one.
+def _append_configuration(path: Path, text: str) -> None:
+    """Append a configuration to a file; an existing configuration is never replaced.
 
     Raises:
-        UsageError: where there is one already, or the file cannot be written.
+        UsageError: if the folder has a configuration already, or the file cannot be written.
     """
     from gradcheck.errors import UsageError
     from gradcheck.report import files
-    from gradcheck.run.config.read import nearest
+    from gradcheck.run.config.read import find_nearest
 
-    there = nearest(place.parent)
-    if there is not None and there.parent == place.parent:
+    existing = find_nearest(path.parent)
+    if existing is not None and existing.parent == path.parent:
         raise UsageError(
-            f"{there.name} has a configuration, and it stays as it is: leave out --write and take over what is new"
+            f"{existing.name} already has a configuration, which is left unchanged: leave out --write and copy what is new"
         )
-    before = place.read_text(encoding="utf-8") if place.exists() else ""
-    files.write(str(place), before + ("\n" if before.endswith("\n") else "\n\n" if before else "") + text)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    files.write(str(path), before + ("\n" if before.endswith("\n") else "\n\n" if before else "") + text)

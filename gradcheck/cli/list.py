@@ -6,25 +6,25 @@ import sys
 from contextlib import redirect_stdout
 from typing import Annotated
 
-from gradcheck.cli.app import Targets, app, messages, nothing, put
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, write_and_flush
 from gradcheck.cli.options import (
-    CONFIG,
-    What,
-    configured,
-    requested,
+    CONFIG_OPTION,
+    RunTargetOptions,
+    build_request,
+    load_config,
 )
 
 
 @app.command(name="list")
-def list_(target: Targets = None, config: Annotated[str | None, CONFIG] = None) -> None:
-    """Name the cases that a target declares, or the configuration describes."""
-    with messages():
+def list_(target: Targets = None, config: Annotated[str | None, CONFIG_OPTION] = None) -> None:
+    """List the cases that a target declares, or all cases of the configuration."""
+    with exit_on_error():
         from gradcheck.run.plan import plan
 
-        request = requested(target or (), What(), entries=configured(config).entries)
+        request = build_request(target or (), RunTargetOptions(), entries=load_config(config).entries)
         with redirect_stdout(sys.stderr):
             cases = plan(request)
         if not cases:
-            nothing(request)
-        told = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
-        put(sys.stdout, "".join(f"{line}\n" for line in told))
+            exit_nothing_collected(request)
+        lines = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
+        write_and_flush(sys.stdout, "".join(f"{line}\n" for line in lines))

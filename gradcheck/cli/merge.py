@@ -7,25 +7,27 @@ from typing import Annotated
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import app, messages
-from gradcheck.cli.option_groups import grouped
-from gradcheck.cli.options import Shown
-from gradcheck.cli.run import exit_code
+from gradcheck.cli.app import app, exit_on_error
+from gradcheck.cli.option_groups import spread_option_groups
+from gradcheck.cli.options import OutputOptions
+from gradcheck.cli.run import exit_code_of
 
 
 @app.command()
-@grouped
+@spread_option_groups
 def merge(
-    file: Annotated[list[str], typer.Argument(help="What `gradcheck run --shard i/n --json FILE` wrote, of all n parts.")],
+    file: Annotated[
+        list[str], typer.Argument(help="The files that `gradcheck run --shard i/n --json FILE` wrote, all n of them.")
+    ],
     *,
-    shown: Shown,
+    output_options: OutputOptions,
 ) -> None:
-    """Put the parts of a run together; fail where one is missing. Ends as the whole run would have."""
-    with messages(), output.as_read(*file):
-        from gradcheck.report.load import read
+    """Merge the parts of a sharded run; all must be there. Exits with the code of an unsharded run."""
+    with exit_on_error(), output.refuse_inconsistent_runs(*file):
+        from gradcheck.report.load import read_run
         from gradcheck.run import shard
 
-        files = shown.files
-        result = shard.merged([(path, read(path)) for path in file])
-        output.report(result, shown, files, github=output.in_workflow())
-    raise typer.Exit(exit_code(result, strict=bool(result.config.get("strict"))))
+        paths = output_options.report_paths
+        result = shard.merge_parts([(path, read_run(path)) for path in file])
+        output.write_reports(result, output_options, paths, github=output.in_github_workflow())
+    raise typer.Exit(exit_code_of(result, strict=bool(result.config.get("strict"))))

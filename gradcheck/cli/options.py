@@ -1,4 +1,4 @@
-"""What can be chosen on the command line, in groups, and what it stands for. What was not given is None."""
+"""The options of the command line, in groups, and what they turn into. An option that was not given is None."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gradcheck.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -15,226 +17,282 @@ if TYPE_CHECKING:
     from gradcheck.run.config.read import Config
     from gradcheck.run.plan import Entry, Request
 
-Texts = list[str] | None
-Text = str | None
-CONFIG = typer.Option("--config", help="A pyproject.toml or gradcheck.toml. Default: the nearest, from here upwards.")
+OptionalTexts = list[str] | None
+OptionalText = str | None
+CONFIG_OPTION = typer.Option(
+    "--config", help="A pyproject.toml or gradcheck.toml. Default: the nearest one, from here upwards."
+)
+KEYWORD_OPTION = typer.Option("-k", help="Only cases whose name matches: words with and, or, not.")
+
+
+# The first line of each docstring below is the title of the group in the help.
 
 
 @dataclass(frozen=True)
-class Named:
+class TargetOptions:
     """What to check."""
 
-    inputs: Annotated[Texts, typer.Option("--input", help="A spec, 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")] = None
-    init: Annotated[Texts, typer.Option(help="name=value for the constructor of a class or factory. Repeatable.")] = None
-    gradient: Annotated[Text, typer.Option(help="module:name of a hand-written gradient (scalar output).")] = None
-    jacobian: Annotated[Text, typer.Option(help="module:name of a hand-written Jacobian.")] = None
-    vjp: Annotated[Text, typer.Option(help="module:name of a hand-written vjp(cotangent, *inputs).")] = None
-    jvp: Annotated[Text, typer.Option(help="module:name of a hand-written jvp(tangents, *inputs).")] = None
-    reference: Annotated[Text, typer.Option(help="module:name of a second implementation, trusted.")] = None
-    wrt: Annotated[Texts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = None
-    framework: Annotated[Text, typer.Option(help="numpy, torch or jax, where the code does not tell.")] = None
+    inputs: Annotated[
+        OptionalTexts, typer.Option("--input", help="An input spec: 'normal(4, 3)' or x='normal(4, 3)'. Repeatable.")
+    ] = None
+    init: Annotated[
+        OptionalTexts, typer.Option(help="A constructor argument of a class or factory, as name=value. Repeatable.")
+    ] = None
+    gradient: Annotated[OptionalText, typer.Option(help="A hand-written gradient of a scalar output, as module:name.")] = None
+    jacobian: Annotated[OptionalText, typer.Option(help="A hand-written Jacobian, as module:name.")] = None
+    vjp: Annotated[OptionalText, typer.Option(help="A hand-written vjp(cotangent, *inputs), as module:name.")] = None
+    jvp: Annotated[OptionalText, typer.Option(help="A hand-written jvp(tangents, *inputs), as module:name.")] = None
+    reference: Annotated[OptionalText, typer.Option(help="A second implementation to trust, as module:name.")] = None
+    wrt: Annotated[OptionalTexts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = (
+        None
+    )
+    framework: Annotated[OptionalText, typer.Option(help="numpy, torch or jax. Default: inferred from the code.")] = None
 
 
 @dataclass(frozen=True)
-class What(Named):
+class RunTargetOptions(TargetOptions):
     """What to check."""
 
     optimizer: Annotated[
-        Text, typer.Option(help="module:name of a step(parameters, gradients, learning_rate), or torch.optim:Adam.")
+        OptionalText,
+        typer.Option(
+            help="A step(parameters, gradients, learning_rate), as module:name, or torch.optim:Adam. For --checks descent."
+        ),
     ] = None
-    partner: Annotated[Texts, typer.Option(help="module:name of a function of the same inputs, for the laws. Repeatable.")] = (
-        None
-    )
+    partner: Annotated[
+        OptionalTexts,
+        typer.Option(help="A function of the same inputs, as module:name. For --checks laws. Repeatable."),
+    ] = None
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CheckOptions:
     """How to check."""
 
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers. Default: 0.")] = None
-    rtol: Annotated[float | None, typer.Option(help="The relative error that matters. Default: as sharp as can be.")] = None
-    dtype: Annotated[Text, typer.Option(help="Of drawn inputs and constructed modules.")] = None
-    device: Annotated[Text, typer.Option(help="Where a torch target runs: cpu, cuda, cuda:1, mps. Default: where it is.")] = (
-        None
-    )
-    dim: Annotated[Texts, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers. Default: 0.")] = None
+    rtol: Annotated[
+        float | None, typer.Option(help="The relative error that matters. Default: the smallest that can be resolved.")
+    ] = None
+    dtype: Annotated[OptionalText, typer.Option(help="Dtype of drawn inputs and constructed modules.")] = None
+    device: Annotated[
+        OptionalText,
+        typer.Option(help="Device of a torch target: cpu, cuda, cuda:1, mps. Default: where it is."),
+    ] = None
+    dim: Annotated[OptionalTexts, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None
     contracts: Annotated[
-        bool | None, typer.Option("--contracts/--no-contracts", help="Try what else a derivative must honour. Default: yes.")
+        bool | None,
+        typer.Option("--contracts/--no-contracts", help="Check the contracts of a derivative, too. Default: yes."),
     ] = None
-    contract: Annotated[Texts, typer.Option(help="A contract to try besides, by its name, such as compile. Repeatable.")] = None
-    no_contract: Annotated[Texts, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None
+    contract: Annotated[
+        OptionalTexts, typer.Option(help="A contract to check that is off by default, such as compile. Repeatable.")
+    ] = None
+    no_contract: Annotated[OptionalTexts, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None
     straight_through: Annotated[
-        bool | None, typer.Option("--straight-through", help="Let claims pass where the function is constant, as rounding is.")
+        bool | None,
+        typer.Option("--straight-through", help="Accept any gradient where the function is constant, as rounding is."),
     ] = None
 
 
 @dataclass(frozen=True)
-class How(Drawn):
+class RunCheckOptions(CheckOptions):
     """How to check."""
 
-    order: Annotated[int | None, typer.Option(help="2: also check second derivatives, those of the vjp. Default: 1.")] = None
-    trials: Annotated[int | None, typer.Option(help="How many times inputs are drawn. Default: 1.")] = None
+    order: Annotated[
+        int | None, typer.Option(help="2: also check second derivatives, by differentiating the vjp. Default: 1.")
+    ] = None
+    trials: Annotated[int | None, typer.Option(help="How many times to draw inputs. Default: 1.")] = None
     mode: Annotated[
-        Text, typer.Option(help="auto, full (every partial derivative) or probe (random directions). Default: auto.")
+        OptionalText,
+        typer.Option(help="full (every partial derivative), probe (random directions) or auto. Default: auto."),
     ] = None
-    budget: Annotated[Text, typer.Option(help="What a trial may take before random directions do. Default: 30s.")] = None
-    memory: Annotated[Text, typer.Option(help="What a trial may hold besides the target: 500MB. Default: 2GiB.")] = None
+    budget: Annotated[
+        OptionalText, typer.Option(help="Time per trial, above which random directions are used. Default: 30s.")
+    ] = None
+    memory: Annotated[OptionalText, typer.Option(help="Memory per trial, besides the target's own: 500MB. Default: 2GiB.")] = (
+        None
+    )
     by_layer: Annotated[
-        bool | None, typer.Option("--by-layer/--no-by-layer", help="Also check every layer of a module by itself.")
+        bool | None, typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a module on its own.")
     ] = None
-    checks: Annotated[Text, typer.Option(help="Further checks, with commas: differential, descent, laws, sensitivity.")] = None
+    checks: Annotated[
+        OptionalText, typer.Option(help="Further checks, comma-separated: differential, descent, laws, sensitivity.")
+    ] = None
 
 
 @dataclass(frozen=True)
-class Carried:
+class ExecutionOptions:
     """How to run."""
 
-    config: Annotated[Text, CONFIG] = None
-    keyword: Annotated[Text, typer.Option("-k", help="Only cases whose name fits: words with and, or, not.")] = None
-    jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes to spread the cases over. Default: 1.")] = (
+    config: Annotated[OptionalText, CONFIG_OPTION] = None
+    keyword: Annotated[OptionalText, KEYWORD_OPTION] = None
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Number of processes to run cases in. Default: 1.")
+    ] = None
+    executor: Annotated[
+        OptionalText, typer.Option(help="Where to run cases: loky (this machine), dask or ray. Default: loky.")
+    ] = None
+    address: Annotated[
+        OptionalText, typer.Option(help="Address of the dask scheduler or ray cluster: tcp://127.0.0.1:8786.")
+    ] = None
+    timeout: Annotated[OptionalText, typer.Option(help="Time limit of a case, imports included: 90s, 5min. Default: none.")] = (
         None
     )
-    executor: Annotated[Text, typer.Option(help="Whose processes: loky (this machine's), dask or ray. Default: loky.")] = None
-    address: Annotated[Text, typer.Option(help="Where the dask scheduler or ray cluster is: tcp://127.0.0.1:8786.")] = None
-    timeout: Annotated[Text, typer.Option(help="What a case may take, imports included, before it is ended: 90s, 5min.")] = None
-    shard: Annotated[Text, typer.Option(help="Only the i-th of n parts, as 2/5; `gradcheck merge` joins their JSON.")] = None
+    shard: Annotated[
+        OptionalText, typer.Option(help="Run only part i of n, as 2/5; `gradcheck merge` joins the JSON files.")
+    ] = None
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False
 
 
 @dataclass(frozen=True)
-class Gate:
+class PassOptions:
     """What passes."""
 
     strict: Annotated[
-        bool | None, typer.Option("--strict/--no-strict", help="Exit 4 where a verdict is INCONCLUSIVE. Default: no.")
+        bool | None, typer.Option("--strict/--no-strict", help="Exit with 4 if a verdict is INCONCLUSIVE. Default: no.")
     ] = None
-    baseline: Annotated[Text, typer.Option(help="A file of known failures: these pass, and fail once they are gone.")] = None
+    baseline: Annotated[
+        OptionalText,
+        typer.Option(help="A file of known failures. They pass; an entry that no longer fails is a failure."),
+    ] = None
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="List the failures of this run in it, and no others.")
+        bool, typer.Option("--update-baseline", help="Make the baseline list exactly the failures of this run.")
     ] = False
-    reason: Annotated[Text, typer.Option(help="Why they are waited for; new ones need it.")] = None
+    reason: Annotated[OptionalText, typer.Option(help="Why new failures are listed in the baseline; required for them.")] = None
 
 
 @dataclass(frozen=True)
-class Shown:
+class OutputOptions:
     """What to show and write."""
 
     verbose: Annotated[
         int,
         typer.Option(
-            "--verbose", "-v", count=True, help="-v: also partial derivatives, contracts, self-test; -vv: every step too."
+            "--verbose", "-v", count=True, help="-v: show partial derivatives, contracts, self-test; -vv: every step, too."
         ),
     ] = 0
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the summary alone.")] = False
-    json: Annotated[Text, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None
-    html: Annotated[Text, typer.Option("--html", help="Write the run as one self-contained page to this path.")] = None
-    markdown: Annotated[Text, typer.Option("--markdown", help="Write a summary as Markdown, for a CI step.")] = None
-    junit_xml: Annotated[Text, typer.Option("--junit-xml", help="Write the run as JUnit XML.")] = None
-    sarif: Annotated[Text, typer.Option("--sarif", help="Write what is not ok as SARIF 2.1.0, for code scanning.")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the summary.")] = False
+    json: Annotated[OptionalText, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None
+    html: Annotated[OptionalText, typer.Option("--html", help="Write the run as one self-contained HTML page.")] = None
+    markdown: Annotated[OptionalText, typer.Option("--markdown", help="Write a Markdown summary, for a CI step.")] = None
+    junit_xml: Annotated[OptionalText, typer.Option("--junit-xml", help="Write the run as JUnit XML.")] = None
+    sarif: Annotated[
+        OptionalText, typer.Option("--sarif", help="Write cases that do not pass as SARIF 2.1.0, for code scanning.")
+    ] = None
     github: Annotated[
         bool | None,
         typer.Option(
-            "--github/--no-github",
-            help="Annotate a GitHub workflow, on stderr. Default: a run's, where GITHUB_ACTIONS=true.",
+            "--github/--no-github", help="Annotate a GitHub workflow, on stderr. Default for a run: if GITHUB_ACTIONS=true."
         ),
     ] = None
 
     @property
     def verbosity(self) -> int:
-        """What `report.terminal` calls it."""
+        """How much the table shows: -1 for the summary only, 0, or the number of `-v`."""
         return -1 if self.quiet else self.verbose
 
     @property
-    def files(self) -> dict[str, str]:
-        """The path of each file format that is asked for.
+    def report_paths(self) -> dict[str, str]:
+        """The path of each requested report, by the name of its format.
 
         Raises:
-            UsageError: where two are to go to stdout.
+            UsageError: if two reports would go to stdout.
         """
-        from gradcheck.errors import UsageError
         from gradcheck.report.formats import FORMATS
 
-        asked = {name: getattr(self, name.replace("-", "_")) for name in FORMATS}
-        mixed = [f"--{name} -" for name, path in asked.items() if path == "-"]
-        if len(mixed) > 1:
-            raise UsageError(f"{' and '.join(mixed)}: only one can go to stdout; give paths to the others")
-        return {name: path for name, path in asked.items() if path is not None}
+        paths = {name: getattr(self, name.replace("-", "_")) for name in FORMATS}
+        to_stdout = [f"--{name} -" for name, path in paths.items() if path == "-"]
+        if len(to_stdout) > 1:
+            raise UsageError(f"{' and '.join(to_stdout)}: only one report can go to stdout; give paths to the others")
+        return {name: path for name, path in paths.items() if path is not None}
 
 
-def configured(path: str | None) -> Config:
-    """The configuration at a path, or the nearest upwards from the working directory."""
+def load_config(path: str | None) -> Config:
+    """Read the configuration at a path; without one, the nearest from the working directory upwards."""
     from gradcheck.run.config import read
 
-    place = Path(path).resolve() if path is not None else read.nearest(Path.cwd())
-    return read.read(place) if place else read.Config()
+    location = Path(path).resolve() if path is not None else read.find_nearest(Path.cwd())
+    return read.read_config(location) if location else read.Config()
 
 
-def entries_behind(config: Config, given: Mapping[str, Any]) -> list[Entry]:
-    """The targets that are configured, without the options that the command line gives for all."""
-    return [replace(e, options=tuple((k, v) for k, v in e.options if k not in given)) for e in config.entries]
+def drop_overridden_options(config: Config, overrides: Mapping[str, Any]) -> list[Entry]:
+    """Return the entries of a configuration without the options that the command line sets for all targets."""
+    return [
+        replace(entry, options=tuple((name, value) for name, value in entry.options if name not in overrides))
+        for entry in config.entries
+    ]
 
 
-def requested(
-    targets: Sequence[str], what: Named, keyword: str | None = None, entries: Sequence[Entry] = (), root: str = ""
+def build_request(
+    targets: Sequence[str],
+    target_options: TargetOptions,
+    keyword: str | None = None,
+    entries: Sequence[Entry] = (),
+    root: str = "",
 ) -> Request:
-    """The request that was typed, beside the targets that are configured."""
+    """Build the request from the command line and the entries of the configuration."""
     from gradcheck.run.plan import Request
 
     kinds = ("gradient", "jacobian", "vjp", "jvp")
     return Request(
         targets=tuple(targets),
-        inputs=tuple(what.inputs or ()),
-        init=tuple(what.init or ()),
-        claims=tuple((kind, getattr(what, kind)) for kind in kinds if getattr(what, kind)),
-        reference=what.reference,
-        wrt=tuple(what.wrt or ()),
-        framework=what.framework,
-        optimizer=getattr(what, "optimizer", None),
-        partners=tuple(getattr(what, "partner", None) or ()),
+        inputs=tuple(target_options.inputs or ()),
+        init=tuple(target_options.init or ()),
+        claims=tuple((kind, getattr(target_options, kind)) for kind in kinds if getattr(target_options, kind)),
+        reference=target_options.reference,
+        wrt=tuple(target_options.wrt or ()),
+        framework=target_options.framework,
+        optimizer=getattr(target_options, "optimizer", None),
+        partners=tuple(getattr(target_options, "partner", None) or ()),
         keyword=keyword,
         entries=tuple(entries),
         root=root,
     )
 
 
-def options_given(how: Drawn) -> dict[str, Any]:
-    """Those of Options that were typed, by name.
+def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
+    """Return the fields of `gradcheck.Options` that the command line sets, by name.
 
     Raises:
-        UsageError: where one is of the wrong form.
+        UsageError: if a value cannot be parsed.
     """
-    from gradcheck.run.quantities import bytes_of, dims, seconds
+    from gradcheck.run.quantities import parse_bytes, parse_seconds, parse_sizes
 
-    reads: dict[str, Callable[[Any], Any]] = {
-        "budget": seconds,
-        "memory": bytes_of,
+    parsers: dict[str, Callable[[Any], Any]] = {
+        "budget": parse_seconds,
+        "memory": parse_bytes,
         "contract": tuple,
         "no_contract": tuple,
         "checks": lambda text: tuple(name.strip() for name in text.split(",")),
-        "dim": dims,
+        "dim": parse_sizes,
     }
-    given = {name: value for name, value in asdict(how).items() if value is not None}
-    return {"dims" if name == "dim" else name: reads[name](value) if name in reads else value for name, value in given.items()}
+    given = {name: value for name, value in asdict(check_options).items() if value is not None}
+    parsed = {name: parsers[name](value) if name in parsers else value for name, value in given.items()}
+    return {"dims" if name == "dim" else name: value for name, value in parsed.items()}
 
 
-def limits_of(carried: Carried, config: Config) -> dict[str, Any]:
-    """How the run is carried out, as for `runner.run`.
+def resolve_execution(execution: ExecutionOptions, config: Config) -> dict[str, Any]:
+    """Return how to carry out the run, as keyword arguments of `runner.run`.
 
     Raises:
-        UsageError: where one of it is of the wrong form.
+        UsageError: if a value cannot be parsed, or an address is given without a cluster.
     """
-    from gradcheck.errors import UsageError
-    from gradcheck.run.quantities import seconds
+    from gradcheck.run.quantities import parse_seconds
 
-    timeout = seconds(carried.timeout) if carried.timeout is not None else config.running.get("timeout")
-    chosen = {name: getattr(carried, name) or config.running.get(name) for name in ("jobs", "executor", "address")}
-    if carried.address and (chosen["executor"] or "loky") == "loky":
-        raise UsageError(f"--address {carried.address} is a cluster's: it goes with --executor dask or ray")
-    return {**chosen, "executor": chosen["executor"] or "loky", "timeout": timeout, "fail_fast": carried.fail_fast}
+    timeout = parse_seconds(execution.timeout) if execution.timeout is not None else config.execution.get("timeout")
+    settings = {name: getattr(execution, name) or config.execution.get(name) for name in ("jobs", "executor", "address")}
+    if execution.address and (settings["executor"] or "loky") == "loky":
+        raise UsageError(f"--address {execution.address} is the address of a cluster: add --executor dask or --executor ray")
+    return {**settings, "executor": settings["executor"] or "loky", "timeout": timeout, "fail_fast": execution.fail_fast}
 
 
-def recorded(request: Request, options: Options) -> dict[str, Any]:
-    """What was chosen, for the record: all that decides what is found, whatever folder it is run in."""
-    entries = [{k: v for k, v in asdict(entry).items() if k not in ("root", "place")} for entry in request.entries]
-    asked = {name: value for name, value in asdict(request).items() if name != "root"}
-    return {**asdict(options), **asked, "targets": request.texts, "entries": entries}
+def record_settings(request: Request, options: Options) -> dict[str, Any]:
+    """Return what the results depend on, for the JSON report: everything but the folder that the run started in.
+
+    The keys are part of the JSON report. There, the request of an entry is called `asked`.
+    """
+    settings = {name: value for name, value in asdict(request).items() if name != "root"}
+    entries = [
+        {"asked" if name == "request" else name: value for name, value in entry.items() if name not in ("root", "place")}
+        for entry in settings["entries"]
+    ]
+    return {**asdict(options), **settings, "targets": request.distinct_targets, "entries": entries}

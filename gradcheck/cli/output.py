@@ -1,4 +1,4 @@
-"""What a run is told as: the files, the table, annotations."""
+"""How a run is reported: files, the table on the terminal, and annotations of a GitHub workflow."""
 
 from __future__ import annotations
 
@@ -8,72 +8,82 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gradcheck.cli.app import put
+from gradcheck.cli.app import write_and_flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradcheck.cli.options import Shown
+    from gradcheck.cli.options import OutputOptions
     from gradcheck.results import RunResult
 
 
-def ready(files: Mapping[str, str]) -> Mapping[str, str]:
-    """The same paths; what cannot be written is told before anything is run.
+def require_writable(paths: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the paths of the reports, once all of them can be written; called before anything is run.
 
     Raises:
-        UsageError: for the first of them.
+        UsageError: if a path cannot be written.
     """
-    from gradcheck.report.files import ready
+    from gradcheck.report.files import ensure_writable
 
-    for path in files.values():
+    for path in paths.values():
         if path != "-":
-            ready(path)
-    return files
+            ensure_writable(path)
+    return paths
 
 
-def report(run: RunResult, shown: Shown, files: Mapping[str, str], *, table: bool = True, github: bool = False) -> None:
-    """Write what is asked for. The table is shown although a file could not be written: that is said below it.
+def write_reports(
+    run: RunResult, options: OutputOptions, paths: Mapping[str, str], *, table: bool = True, github: bool = False
+) -> None:
+    """Write the files and print the table. The table is printed even if a file cannot be written; the error comes below it.
 
     Args:
-        files: the path of each format; '-' is stdout.
-        table: whether to show it; on stderr where a file goes to stdout.
-        github: also annotate a workflow, where `shown` says nothing of it: on stderr, which is read like stdout.
+        paths: the path of each format, by its name; '-' is stdout.
+        table: whether to print the table. It goes to stderr if a file goes to stdout.
+        github: whether to annotate a GitHub workflow if `options` does not say. Annotations go to stderr, which GitHub reads
+            as it reads stdout.
+
+    Raises:
+        UsageError: if a file cannot be written.
     """
     from gradcheck.report import formats
 
-    to_stdout = [name for name, path in files.items() if path == "-"]
+    to_stdout = [name for name, path in paths.items() if path == "-"]
     try:
         for name in to_stdout:
-            put(sys.stdout, formats.render(name, run))
-        formats.write(run, {name: path for name, path in files.items() if path != "-"})
+            write_and_flush(sys.stdout, formats.render(name, run))
+        formats.write(run, {name: path for name, path in paths.items() if path != "-"})
     finally:
         if table:
-            _show(run, shown.verbosity, to_stderr=bool(to_stdout))
-        if github if shown.github is None else shown.github:
-            put(sys.stderr, formats.render("github", run))
+            _print_table(run, options.verbosity, to_stderr=bool(to_stdout))
+        if github if options.github is None else options.github:
+            write_and_flush(sys.stderr, formats.render("github", run))
 
 
 @contextmanager
-def as_read(*paths: str) -> Iterator[None]:
-    """Turn what cannot be told of runs that were read from files into one message: their parts do not fit together."""
+def refuse_inconsistent_runs(*paths: str) -> Iterator[None]:
+    """Turn an error while runs read from JSON are rendered into one message: the parts of a run contradict each other.
+
+    Raises:
+        UsageError: if the block raises an error that such a contradiction causes.
+    """
     from gradcheck.errors import UsageError
 
     try:
         yield
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{', '.join(paths)} cannot be rendered ({told}): was it changed by hand?") from None
+        cause = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{', '.join(paths)} cannot be rendered ({cause}): was it changed by hand?") from None
 
 
-def in_workflow() -> bool:
-    """Whether this runs in a GitHub workflow."""
+def in_github_workflow() -> bool:
+    """Return whether this process runs in a GitHub workflow."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def _show(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
+def _print_table(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
     from gradcheck.report.terminal import table as table_module
 
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    put(stream, table_module.render(run, width=width, color=color, verbosity=verbosity))
+    write_and_flush(stream, table_module.render(run, width=width, color=color, verbosity=verbosity))

@@ -14,31 +14,27 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import (
-    EXIT_ERROR,
-    EXIT_FAIL,
-    EXIT_INCONCLUSIVE,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
     Targets,
     app,
-    messages,
-    nothing,
+    exit_nothing_collected,
+    exit_on_error,
 )
-from gradcheck.cli.baseline import baseline_of, known_before, updated
-from gradcheck.cli.option_groups import grouped, typed
+from gradcheck.cli.baseline import find_baseline, read_known_failures, update_baseline
+from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
-    Carried,
-    Gate,
-    How,
-    Shown,
-    What,
-    configured,
-    entries_behind,
-    limits_of,
-    options_given,
-    recorded,
-    requested,
+    ExecutionOptions,
+    OutputOptions,
+    PassOptions,
+    RunCheckOptions,
+    RunTargetOptions,
+    build_request,
+    drop_overridden_options,
+    load_config,
+    parse_check_options,
+    record_settings,
+    resolve_execution,
 )
+from gradcheck.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,143 +46,173 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@grouped
+@spread_option_groups
 def run(
     target: Targets = None,
     *,
-    what: What,
-    how: How,
-    carried: Carried,
-    gate: Gate,
-    shown: Shown,
+    target_options: RunTargetOptions,
+    check_options: RunCheckOptions,
+    execution: ExecutionOptions,
+    passing: PassOptions,
+    output_options: OutputOptions,
 ) -> None:
-    """Check derivatives."""
-    with messages(), undisturbed() as ending:
-        files = output.ready(shown.files)
-        chosen = _chosen(target or [], what, how, carried, gate, stories=shown.verbose > 1)
-        result = _carried_out(chosen, ending)
+    """Check the derivatives of targets."""
+    with exit_on_error(), interrupt_guard() as ignore_interrupts:
+        paths = output.require_writable(output_options.report_paths)
+        stories = output_options.verbose > 1
+        settings = _resolve_settings(target or [], target_options, check_options, execution, passing, stories=stories)
+        result = _run_cases(settings, ignore_interrupts)
         try:
-            if chosen.baseline and gate.update_baseline:
-                result = updated(result, chosen.known, chosen.baseline, gate.reason or "", strict=chosen.strict)
+            if settings.baseline and passing.update_baseline:
+                result = update_baseline(
+                    result, settings.known_failures, settings.baseline, passing.reason or "", strict=settings.strict
+                )
         finally:
-            output.report(result, shown, files, github=output.in_workflow())
-    raise typer.Exit(exit_code(result, strict=chosen.strict))
+            output.write_reports(result, output_options, paths, github=output.in_github_workflow())
+    raise typer.Exit(exit_code_of(result, strict=settings.strict))
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a run is made from: the command line, and behind it the configuration.
+class RunSettings:
+    """The settings of a run: those of the command line, and of the configuration where the command line sets none.
 
     Attributes:
-        limits: how it is carried out, as for `runner.run`.
-        part: index and number of parts; None: the whole.
-        sized: whether sizes are configured for all targets, so that one of them need not have them all.
+        execution: how to carry out the run, as keyword arguments of `runner.run`.
+        shard: index, from 1, and number of parts; None: run all cases.
+        has_default_sizes: whether the configuration sets sizes for all targets, so that a single target need not have each.
+        strict: whether an INCONCLUSIVE case fails the run.
+        baseline: the path of the baseline, if there is one.
+        known_failures: what the baseline lists, by case.
+        replay: returns the command that repeats a case.
     """
 
     request: Request
     options: Options
-    limits: dict[str, Any]
-    part: tuple[int, int] | None
-    sized: bool
+    execution: dict[str, Any]
+    shard: tuple[int, int] | None
+    has_default_sizes: bool
     strict: bool
     baseline: Path | None
-    known: dict[str, Intent]
+    known_failures: dict[str, Intent]
     replay: Callable[[Case], str]
 
 
-def _chosen(targets: list[str], what: What, how: How, carried: Carried, gate: Gate, *, stories: bool) -> Chosen:
-    from gradcheck.options import Options, overridden
+def _resolve_settings(
+    targets: list[str],
+    target_options: RunTargetOptions,
+    check_options: RunCheckOptions,
+    execution: ExecutionOptions,
+    passing: PassOptions,
+    *,
+    stories: bool,
+) -> RunSettings:
+    """Combine the command line and the configuration; the command line takes precedence."""
+    from gradcheck.options import Options, override_options
     from gradcheck.run import shard
-    from gradcheck.run.plan import replay_command
+    from gradcheck.run.plan import build_replay_command
 
-    config, given = configured(carried.config), options_given(how)
-    options = overridden(Options(stories=stories), {**config.options, **given})
-    where = ("--config", carried.config) if carried.config else ()
-    path, limits = baseline_of(gate, carried, config), limits_of(carried, config)
-    root = "" if limits["executor"] == "loky" else str(Path.cwd())  # a cluster's workers start somewhere else
-    return Chosen(
-        request=requested(targets, what, carried.keyword, entries_behind(config, given), root),
+    config, overrides = load_config(execution.config), parse_check_options(check_options)
+    options = override_options(Options(stories=stories), {**config.options, **overrides})
+    baseline_path, run_arguments = find_baseline(passing, execution, config), resolve_execution(execution, config)
+    # The workers of a cluster start in another folder, so they need the folder that relative paths start from.
+    root = "" if run_arguments["executor"] == "loky" else str(Path.cwd())
+    config_words = ("--config", execution.config) if execution.config else ()
+    replay_words = [*command_words(target_options), *command_words(replace(check_options, seed=None)), *config_words]
+    return RunSettings(
+        request=build_request(targets, target_options, execution.keyword, drop_overridden_options(config, overrides), root),
         options=options,
-        limits=limits,
-        part=shard.read(carried.shard) if carried.shard is not None else None,
-        sized="dims" in config.options and "dims" not in given,
-        strict=config.running.get("strict", False) if gate.strict is None else gate.strict,
-        baseline=path,
-        known=known_before(path, gate),
-        replay=replay_command(options, [*typed(what), *typed(replace(how, seed=None)), *where]),
+        execution=run_arguments,
+        shard=shard.parse_shard(execution.shard) if execution.shard is not None else None,
+        has_default_sizes="dims" in config.options and "dims" not in overrides,
+        strict=config.execution.get("strict", False) if passing.strict is None else passing.strict,
+        baseline=baseline_path,
+        known_failures=read_known_failures(baseline_path, passing),
+        replay=build_replay_command(options, replay_words),
     )
 
 
-def _carried_out(chosen: Chosen, ending: Callable[[], None]) -> RunResult:
+def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> RunResult:
+    """Plan the cases and run those of this shard; add a FAIL for each baseline entry without a case."""
     from gradcheck.results import Shard
     from gradcheck.run import baseline, shard
     from gradcheck.run.plan import covers, plan
     from gradcheck.run.runner import run as run_cases
 
-    request, (index, total) = chosen.request, chosen.part or (1, 1)
-    with redirect_stdout(sys.stderr):  # what the user's code prints is no data of ours
+    request, (index, total) = settings.request, settings.shard or (1, 1)
+    with redirect_stdout(sys.stderr):  # stdout is for our data, so what the user's code prints goes to stderr
         cases = plan(request)
         if not cases:
-            nothing(request)
+            exit_nothing_collected(request)
         part = Shard(index, total, tuple(case.name for case in cases))
-        own = shard.taken(cases, part)
-        with progress(len(own)) as started:
-            found = run_cases(
-                own,
-                chosen.options,
-                replay=chosen.replay,
+        cases_of_part = shard.select_cases(cases, part)
+        with show_progress(len(cases_of_part)) as on_start:
+            result = run_cases(
+                cases_of_part,
+                settings.options,
+                replay=settings.replay,
                 request=request,
-                **chosen.limits,
-                alone=len(cases) == 1 and not chosen.sized,
-                known=chosen.known,
-                config={**recorded(request, chosen.options), "strict": chosen.strict},
-                started=started,
-                ending=ending,
+                **settings.execution,
+                alone=len(cases) == 1 and not settings.has_default_sizes,
+                known_failures=settings.known_failures,
+                config={**record_settings(request, settings.options), "strict": settings.strict},
+                on_start=on_start,
+                on_end=ignore_interrupts,
             )
-    gone = baseline.gone(chosen.known, part.cases, lambda name: covers(request, name) and shard.of(name, total) == index)
-    return replace(found, results=(*found.results, *gone), shard=part if chosen.part else None)
+
+    def would_plan(name: str) -> bool:
+        return covers(request, name) and shard.index_of(name, total) == index
+
+    missing = baseline.report_missing_cases(settings.known_failures, part.cases, would_plan)
+    return replace(result, results=(*result.results, *missing), shard=part if settings.shard else None)
 
 
-def exit_code(run: RunResult, *, strict: bool) -> int:
-    """The exit code of a run."""
+def exit_code_of(run: RunResult, *, strict: bool) -> ExitCode:
+    """Return the exit code of a run; a FAIL takes precedence over an ERROR.
+
+    Args:
+        strict: whether an INCONCLUSIVE verdict fails the run.
+    """
     from gradcheck.results import Reason, Verdict
 
     if run.interrupted:
-        return EXIT_INTERRUPTED
-    errors = [r for r in run.results if r.outcome is Verdict.ERROR]
-    if any(r.outcome is Verdict.FAIL for r in run.results):
-        return EXIT_FAIL
+        return ExitCode.INTERRUPTED
+    errors = [result for result in run.results if result.outcome is Verdict.ERROR]
+    if any(result.outcome is Verdict.FAIL for result in run.results):
+        return ExitCode.FAIL
     if errors:
-        return EXIT_USAGE if all(r.reason is Reason.BAD_INPUT for r in errors) else EXIT_ERROR
+        return ExitCode.USAGE if all(result.reason is Reason.BAD_INPUT for result in errors) else ExitCode.ERROR
     if strict and run.verdict is Verdict.INCONCLUSIVE:
-        return EXIT_INCONCLUSIVE
-    return 0
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.OK
 
 
 @contextmanager
-def undisturbed() -> Iterator[Callable[[], None]]:
-    """Yield what makes this process deaf to Ctrl-C until the end of the block: what was found is then put away whole."""
-    before = signal.getsignal(signal.SIGINT)
-    ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+def interrupt_guard() -> Iterator[Callable[[], None]]:
+    """Yield a function that makes this process ignore Ctrl-C until the end of the block, so that reports are written whole.
 
-    def begin() -> None:
-        if ours:
+    The function does nothing in a thread, or if the caller has installed a handler of its own.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    can_ignore = previous is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+
+    def ignore_interrupts() -> None:
+        if can_ignore:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     try:
-        yield begin
+        yield ignore_interrupts
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
+        if can_ignore:
+            signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[Case], None]]:
-    """A bar on stderr; nothing off a terminal."""
+def show_progress(total: int) -> Iterator[Callable[[Case], None]]:
+    """Show a progress bar on stderr if it is a terminal; yield the function to call at the start of each case."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from gradcheck.report.terminal import progress_bar
 
-    with progress_bar.shown(total) as started:
+    with progress_bar.show_progress(total) as started:
         yield lambda case: started(case.name)

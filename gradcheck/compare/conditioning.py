@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Conditioning: how far a claim's derivatives move when the inputs move by their own rounding."""
 
 from __future__ import annotations
 
@@ -8,71 +8,81 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Program
-from gradcheck.compare.jacobians import POOLED, Rows, rows_of
+from gradcheck.compare.jacobians import MAX_OVER_RMS, Jacobian, evaluate_rows
 from gradcheck.evidence.line import F64
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import ROUNDING
+from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JITTERS = 6
-HARDLY = 64.0  # units in the last place of the largest output
-WHOLE = 2.0**10  # larger whole numbers are hardly labels: floats of many inputs are whole
+JITTERS = 6  # points at which conditioning is measured, each with all inputs moved by their rounding
+# Units in the last place of the largest output: if moving the whole numbers among the inputs by their rounding changes the
+# outputs by no more than this, the numbers are no labels.
+MAX_OUTPUT_CHANGE_ULPS = 64.0
+LARGEST_LABEL = 2.0**10  # larger whole numbers are hardly labels: floats of many inputs are whole
 
 
-def jittered(rows: Rows, program: Program, cotangents: F64) -> Rows:
-    """Add to the rows' error how far they move when the inputs move by one unit in the last place: their conditioning.
+def with_conditioning(jacobian: Jacobian, program: Program, cotangents: F64) -> Jacobian:
+    """Add to a claim's error how far it moves when the inputs move by one unit in the last place: its conditioning.
 
-    Six random jitters; whole numbers stay as they are, since they may be labels that the code compares with. A jitter off
-    which the claim does not exist, or is not finite, is passed over. In lower precision rounding is so coarse that six
-    jitters may all repeat it: there the leaf's mean movement counts for each entry.
+    Whole numbers stay as they are, since they may be labels that the code compares with. A jitter at which the claim raises
+    or is not finite is skipped. In lower precision rounding is so coarse that all jitters may repeat it: there an entry
+    counts as moving by no less than is usual in its leaf.
     """
-    if rows.claim is None:
-        return rows
-    if not rows.conditioning:
-        rows.conditioning.append(_spread(rows, rows.claim, program, cotangents))
-    return replace(rows, own=rows.own + ROUNDING * rows.conditioning[0])
+    claim = jacobian.claim
+    if claim is None:
+        return jacobian
+    movement = jacobian.conditioning.measure_once(lambda: _measure_movement(jacobian, claim, program, cotangents))
+    return replace(jacobian, error=jacobian.error + CLAIM_ROUNDING_ULPS * movement)
 
 
-def points_around(point: F64, eps: float, name: str, count: int, *, whole: bool = False) -> Iterator[F64]:
-    """The inputs moved by one unit in the last place each, but for whole numbers; `name` names the random stream.
+def jitter_points(point: F64, eps: float, name: str, count: int, *, move_whole_numbers: bool = False) -> Iterator[F64]:
+    """Yield points (N,) whose entries are moved by one unit in the last place each.
 
     Args:
-        whole: whole numbers too.
+        point: the primal, (N,).
+        eps: relative spacing of floats in the dtype of the inputs or of the claim.
+        name: of the random stream.
+        count: how many points.
+        move_whole_numbers: move small whole numbers too; otherwise they stay, as they may be labels.
     """
     for k in range(count):
-        signs = generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
-        signs[(point == np.round(point)) & (np.abs(point) < WHOLE) & (not whole)] = 0.0
+        signs = make_generator(0, "jitter", name, k).choice([-1.0, 1.0], point.shape)
+        signs[(point == np.round(point)) & (np.abs(point) < LARGEST_LABEL) & (not move_whole_numbers)] = 0.0
         yield point * (1 + eps * signs)
 
 
-def moved_at_all(rows: Rows, program: Program, cotangents: F64) -> F64:
-    """How far rows move when whole numbers do, too, (C, N): where the function hardly does, they are no labels."""
-    assert rows.claim is not None
-    spread = np.zeros(rows.rows.shape)
-    for at in points_around(program.point, rows.eps, rows.method, JITTERS, whole=True):
+def measure_full_conditioning(jacobian: Jacobian, program: Program, cotangents: F64) -> F64:
+    """Measure how far a claim moves when whole numbers among the inputs move too, (C, N).
+
+    A jitter counts only if the function hardly changes there, since whole numbers are then no labels.
+    """
+    assert jacobian.claim is not None
+    movement = np.zeros(jacobian.values.shape)
+    for point in jitter_points(program.point, jacobian.eps, jacobian.method, JITTERS, move_whole_numbers=True):
         try:
-            change = np.abs(program.evaluate(at) - program.value)
-            moved = rows_of(rows.claim, at, cotangents)
+            change = np.abs(program.evaluate(point) - program.value)
+            values = evaluate_rows(jacobian.claim, point, cotangents)
         except Exception:
             continue
-        if np.all(change <= HARDLY * rows.eps * np.max(np.abs(program.value))):
-            spread = np.fmax(spread, np.abs(moved - rows.rows))
-    return spread
+        if np.all(change <= MAX_OUTPUT_CHANGE_ULPS * jacobian.eps * np.max(np.abs(program.value))):
+            movement = np.fmax(movement, np.abs(values - jacobian.values))
+    return movement
 
 
-def _spread(rows: Rows, claim: Claim, program: Program, cotangents: F64) -> F64:
-    spread = np.zeros(rows.rows.shape)
-    for at in points_around(program.point, rows.eps, rows.method, JITTERS):
+def _measure_movement(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
+    movement = np.zeros(jacobian.values.shape)
+    for point in jitter_points(program.point, jacobian.eps, jacobian.method, JITTERS):
         try:
-            moved = rows_of(claim, at, cotangents)
+            values = evaluate_rows(claim, point, cotangents)
         except Exception:
             continue
         with np.errstate(all="ignore"):
-            spread = np.fmax(spread, np.where(np.isfinite(moved), np.abs(moved - rows.rows), 0.0))
-    if rows.eps > 2.0**-52:
+            movement = np.fmax(movement, np.where(np.isfinite(values), np.abs(values - jacobian.values), 0.0))
+    if jacobian.eps > FLOAT64.eps:
         for leaf in program.leaves:
-            pooled = POOLED * np.sqrt(np.mean(spread[:, leaf.span] ** 2, axis=1, keepdims=True))
-            spread[:, leaf.span] = np.maximum(spread[:, leaf.span], pooled / ROUNDING)
-    return spread
+            usual = MAX_OVER_RMS * np.sqrt(np.mean(movement[:, leaf.span] ** 2, axis=1, keepdims=True))
+            movement[:, leaf.span] = np.maximum(movement[:, leaf.span], usual / CLAIM_ROUNDING_ULPS)
+    return movement

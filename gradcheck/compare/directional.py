@@ -1,4 +1,4 @@
-"""One claim along one direction that moves every input at once, held against the evidence along it."""
+"""One claim along one direction that moves every input at once, compared with the evidence along that direction."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ import numpy as np
 
 from gradcheck.backends.flat import Leaf
 from gradcheck.compare import conditioning, jacobians
-from gradcheck.compare.entry_lines import along_tangents
-from gradcheck.compare.estimates import measure
-from gradcheck.compare.judge import settle
-from gradcheck.compare.output_scaling import outlook
+from gradcheck.compare.entry_lines import claim_along_tangents
+from gradcheck.compare.estimates import estimate_lines
+from gradcheck.compare.judge import judge_and_refine
+from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.evidence import directions
 from gradcheck.results import Reason, Verdict
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import VERDICTS, reason_for
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import VERDICTS, Code, choose_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradcheck.backends.program import Claim, Program
-    from gradcheck.compare.jacobians import Rows
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.judge import JudgedLeaf
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-ORDER = ("analytic", "reverse", "forward")  # what is looked at first: what the user wrote
+METHODS_BY_PRIORITY = ("analytic", "reverse", "forward")  # what the user wrote comes first
 
 
 @dataclass(frozen=True)
-class Directional:
-    """A claim along a direction, and what the evidence says of it.
+class JudgedDirection:
+    """A claim along a direction, compared with the evidence.
 
     Attributes:
-        claimed, estimate, bound: derivatives along the direction.
+        claimed: the claimed derivative along the direction.
+        estimate: the estimated derivative along the direction.
+        bound: how far the two may be apart although both are right.
+        verdict: the outcome of the comparison.
+        reason: why the verdict is what it is.
         change: t -> phi(t) - phi(0), in float64.
-        noise: of such a change, as the bounds allow for it.
+        noise: the noise of such a change, as the bounds allow for it.
     """
 
     claimed: float
@@ -48,55 +53,72 @@ class Directional:
     noise: float
 
 
-def chief(program: Program) -> Claim | None:
-    """The claim that further checks look at: what was written by hand, else automatic differentiation."""
-    return min(program.claims, key=lambda c: ORDER.index(c.method), default=None)
+def choose_main_claim(program: Program) -> Claim | None:
+    """Choose the claim that optional checks look at: the hand-written one if there is one, else automatic differentiation."""
+    return min(program.claims, key=lambda claim: METHODS_BY_PRIORITY.index(claim.method), default=None)
 
 
-def displacement(bench: Bench, name: str, *more: object) -> F64:
-    """A random tangent that moves every leaf at once; `name` and what follows name its random stream."""
-    program = bench.program
-    streams = [generator(0, name, bench.label, leaf.path, *more) for leaf in program.leaves]
-    parts = [directions.dense(rng, program.point[o.span], program.eps) for rng, o in zip(streams, program.leaves, strict=True)]
+def draw_tangent(trial: MeasuredTrial, name: str, *more: object) -> F64:
+    """Draw a Gaussian tangent that moves every leaf at once, (N,); `name` and what follows name its random stream."""
+    program = trial.program
+    streams = [make_generator(0, name, trial.label, leaf.path, *more) for leaf in program.leaves]
+    parts = [
+        directions.draw_dense(rng, program.point[leaf.span], program.eps)
+        for rng, leaf in zip(streams, program.leaves, strict=True)
+    ]
     return np.concatenate(parts)
 
 
-def combination(bench: Bench) -> F64:
-    """The combination of the outputs that is looked at, (1, M): the output itself where there is only one number."""
-    if bench.program.value.size == 1:
+def choose_cotangent(trial: MeasuredTrial) -> F64:
+    """Choose the combination of the outputs that is looked at, (1, M): the output itself if it is a single number."""
+    if trial.program.value.size == 1:
         return np.ones((1, 1))
-    return outlook(bench.evaluator, bench.setting, bench.label).cotangent(generator(0, "combination", bench.label))[None]
+    scales = measure_output_scales(trial.evaluator, trial.setting, trial.label)
+    return scales.draw_cotangent(make_generator(0, "combination", trial.label))[None]
 
 
-def gradient(bench: Bench, claim: Claim, cotangents: F64) -> Rows:
-    """The claim as rows, in the precision of the evaluation.
+def evaluate_gradient(trial: MeasuredTrial, claim: Claim, cotangents: F64) -> Jacobian:
+    """Evaluate the gradient that a claim gives, in the precision of the evaluation.
 
     Raises:
-        Unavailable: where it cannot be had.
+        Unavailable: if the claim is not available.
     """
-    asked = jacobians.twin_of(claim) or claim
-    return jacobians.of_claim(asked, jacobians.rows_of(asked, bench.program.point, cotangents), bench.program)
+    precise = jacobians.make_twin(claim) or claim
+    rows = jacobians.evaluate_rows(precise, trial.program.point, cotangents)
+    return jacobians.jacobian_of_claim(precise, rows, trial.program)
 
 
-def along(bench: Bench, claim: Claim, rows: Rows, cotangents: F64, tangent: F64) -> Directional:
-    """Hold a claim's rows, one of them, against the evidence along a direction."""
-    program, rtol = bench.program, bench.rtol_of(claim.eps)
-    everything = Leaf("inputs", program.point.shape, "float64", 0)
-    setting = replace(bench.setting, channels=cotangents)
-    phi = bench.evaluator.line(tangent)
-    sheet = measure(everything, [phi], [setting], program.eps)
-    first = settle(sheet, along_tangents(rows, everything.span, tangent[None]), rtol, demanded=bench.demanded)
-    if first.code[0, 0] or first.doubtful[0, 0]:
-        moved = conditioning.jittered(rows, program, cotangents)
-        first = settle(sheet, along_tangents(moved, everything.span, tangent[None]), rtol, demanded=bench.demanded)
-    s, code, seen = first.sides, int(first.code[0, 0]), first.seen[0, 0]
-    claimed, estimate, allowed = float(s.claim[0, 0]), float(s.value[0, 0]), float(s.allowed[0, 0])
-    verdict, reason = VERDICTS[code], reason_for(VERDICTS[code], claimed, estimate, allowed, seen)
-    if seen in (Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK):  # no linear map is the differential of a kink
-        verdict, reason = (verdict if verdict is Verdict.FAIL else Verdict.INCONCLUSIVE), seen
+def compare_along(trial: MeasuredTrial, claim: Claim, jacobian: Jacobian, cotangents: F64, tangent: F64) -> JudgedDirection:
+    """Compare the gradient that a claim gives with the evidence along a direction.
+
+    Args:
+        claim: the claim, whose dtype sets the relative error that matters.
+        jacobian: the claim's derivatives, in a single row.
+        cotangents: the combination of the outputs, (1, M).
+        tangent: the direction, (N,).
+    """
+    program, rtol = trial.program, trial.rtol_of(claim.eps)
+    whole_input = Leaf("inputs", program.point.shape, "float64", 0)
+    setting = replace(trial.setting, channels=cotangents)
+    phi = trial.evaluator.line(tangent)
+    estimates = estimate_lines(whole_input, [phi], [setting], program.eps)
+
+    def judge(jacobian: Jacobian) -> JudgedLeaf:
+        claim_along_line = claim_along_tangents(jacobian, whole_input.span, tangent[None])
+        return judge_and_refine(estimates, claim_along_line, rtol, demanded=trial.rtol_is_given)
+
+    judged = judge(jacobian)
+    if judged.code[0, 0] != Code.PASS or judged.doubtful[0, 0]:
+        judged = judge(conditioning.with_conditioning(jacobian, program, cotangents))
+    sides, remark = judged.sides, judged.remark[0, 0]
+    claimed, estimate, bound = float(sides.claim[0, 0]), float(sides.value[0, 0]), float(sides.uncertainty[0, 0])
+    verdict = VERDICTS[int(judged.code[0, 0])]
+    reason = choose_reason(verdict, claimed, estimate, bound, remark)
+    if remark in (Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK):  # no linear map is the differential of a kink
+        verdict, reason = (verdict if verdict is Verdict.FAIL else Verdict.INCONCLUSIVE), remark
 
     def change(t: float) -> float:
         return float(setting.contract(phi(t) - program.value)[0])
 
-    noise = setting.slack * float(setting.combined(np.maximum(setting.deviation, setting.rounding(program.value)))[0])
-    return Directional(claimed, estimate, allowed, verdict, reason, change, noise)
+    noise = setting.slack * float(setting.contract_noise(np.maximum(setting.total_noise, setting.half_ulp(program.value)))[0])
+    return JudgedDirection(claimed, estimate, bound, verdict, reason, change, noise)

@@ -1,4 +1,4 @@
-"""Derivatives that are no numbers of their dtype: of them a claim can only be infinite, or NaN where it meets a zero."""
+"""Derivatives beyond the range of their dtype: a claim of one can only be infinite, or NaN where it meets a zero."""
 
 from __future__ import annotations
 
@@ -7,35 +7,57 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.directions import LEAST_NORMAL
+from gradcheck.backends.flat import EPS
+from gradcheck.evidence.directions import SMALLEST_NORMAL
+from gradcheck.evidence.number_format import BY_EPS, FLOAT64
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.compare.judge import Compared
+    from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
     from gradcheck.results import Reason
 
-LARGEST = {"float16": 65504.0, "float32": 2.0**128, "bfloat16": 2.0**128, "complex64": 2.0**128}
 
+def mark_out_of_range(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
+    """Mark every input and every output that has a derivative beyond the range of a dtype.
 
-def of_dtype(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
-    """Derivatives, (C, n), of inputs or outputs one of whose derivatives is beyond the numbers of a dtype."""
-    beyond = np.abs(derivatives) >= LARGEST.get(dtype, np.inf)
+    Args:
+        derivatives: exact derivatives of the inputs (columns) and outputs (rows), (C, n).
+        dtype: name of the dtype that they are to be claimed in.
+    """
+    overflow = BY_EPS[EPS.get(dtype, FLOAT64.eps)].overflow
+    beyond = np.abs(derivatives) >= overflow
     return np.asarray(np.any(beyond, axis=0, keepdims=True) | np.any(beyond, axis=1, keepdims=True))
 
 
-def of_evidence(x: F64, along: F64, units: F64, dtype: str) -> NDArray[np.bool_]:
-    """The same by slopes along lines that move an entry by `units` each; denormal inputs may have any."""
+def mark_out_of_range_slopes(x: F64, slopes: F64, displacements: F64, dtype: str) -> NDArray[np.bool_]:
+    """Mark derivatives out of range by the slopes along lines that move one entry each; those of subnormal inputs may be too.
+
+    Args:
+        x: the entries, (n,).
+        slopes: estimates along the lines, (C, n).
+        displacements: how far each line moves its entry per unit of t, (n,).
+        dtype: name of the dtype of the leaf.
+    """
     with np.errstate(all="ignore"):
-        beyond = of_dtype(along / units, dtype)
-    return np.asarray(beyond | ((x != 0) & (np.abs(x) < LEAST_NORMAL)))
+        beyond = mark_out_of_range(slopes / displacements, dtype)
+    return np.asarray(beyond | ((x != 0) & (np.abs(x) < SMALLEST_NORMAL)))
 
 
-def excused(c: Compared, beyond: NDArray[np.bool_], reason: Reason) -> Compared:
-    """Let claims that are not finite decide nothing where derivatives are `beyond`; nor elsewhere of the same output."""
-    infinite = ~np.isfinite(c.sides.claim)
-    lost = (c.code == 2) & infinite & (beyond | np.any(infinite & beyond, axis=1, keepdims=True))
-    seen = c.seen.copy()
-    seen[lost] = reason
-    return replace(c, code=np.where(lost, 1, c.code).astype(np.int8), seen=seen)
+def excuse_non_finite(judged: JudgedLeaf, out_of_range: NDArray[np.bool_], reason: Reason) -> JudgedLeaf:
+    """Make wrong claims INCONCLUSIVE that are not finite because derivatives are out of range.
+
+    An infinite claim may spread as NaN to all entries of its output, so those are excused with it.
+
+    Args:
+        out_of_range: marks the derivatives that are out of range, (C, n).
+        reason: the remark for the claims that are excused.
+    """
+    non_finite = ~np.isfinite(judged.sides.claim)
+    spread = np.any(non_finite & out_of_range, axis=1, keepdims=True)
+    excused = (judged.code == Code.FAIL) & non_finite & (out_of_range | spread)
+    remark = judged.remark.copy()
+    remark[excused] = reason
+    return replace(judged, code=np.where(excused, Code.INCONCLUSIVE, judged.code).astype(np.int8), remark=remark)

@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Numerical estimates along the lines of a leaf: cheap at first, refined where a claim disagrees."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """Estimates along the lines of one leaf, (C, L) each; refined in place.
+@dataclass
+class LineEstimates:
+    """Estimates of the channels along the lines of one leaf, (C, L) each; refining a line replaces its columns in place.
 
     Attributes:
-        phis, settings: the lines, and the channels that each is read in.
-        low, high: enclose the one-sided slopes at a kink; NaN elsewhere.
+        leaf: the leaf that the lines move.
+        phis: the lines.
+        settings: for each line the noise, and the channels that it is read in.
         eps: relative spacing of floats in the precision of the function.
-        outputs: size of the channels: what a slope is negligible beside.
-        story: how each careful estimate was found, None of the others.
-        rough: not smooth as far as a cheap estimate can tell.
-        refined: which lines have had the careful estimate, (L,).
+        value: the estimated derivatives along the lines; NaN until they are estimated.
+        bound: bound of the error of each estimate.
+        nearby_slope: the steepest chord seen along each line, the scale compared with which a zero is a zero.
+        low: the lowest one-sided slope at a kink, NaN elsewhere.
+        high: the highest one-sided slope at a kink, NaN elsewhere.
+        channel_sizes: the size of each channel, compared with which a slope may be negligible.
+        reason: why there is no better estimate, None if there is a good one.
+        story: how each refined estimate was found; None for a cheap one.
+        rough: whether a cheap estimate saw something that is not smooth.
+        refined: which lines were refined, (L,).
     """
 
     leaf: Leaf
@@ -37,65 +44,85 @@ class Sheet:
     eps: float
     value: F64
     bound: F64
-    nearby: F64
+    nearby_slope: F64
     low: F64
     high: F64
-    outputs: F64
+    channel_sizes: F64
     reason: NDArray[np.object_]
     story: NDArray[np.object_]
     rough: NDArray[np.bool_]
     refined: NDArray[np.bool_]
 
 
-def measure(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
+def estimate_lines(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> LineEstimates:
     """Estimate the derivative along every line cheaply."""
-    sheet = blank(leaf, phis, settings, eps)
+    estimates = empty_estimates(leaf, phis, settings, eps)
     for line in range(len(phis)):
-        estimate(sheet, line, line, len(phis))
-    return sheet
+        estimate_line(estimates, line, line, len(phis))
+    return estimates
 
 
-def blank(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> Sheet:
-    """A sheet with nothing on it."""
+def empty_estimates(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> LineEstimates:
+    """Make the estimates of lines along which nothing is estimated yet."""
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
-    sizes = {key: s.size for key, s in {id(s): s for s in settings}.items()}
-    size = np.stack([sizes[id(s)] for s in settings], axis=1)
-    empty: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby", "low", "high")}
+    distinct = {id(setting): setting for setting in settings}  # most lines share one
+    sizes = {key: setting.channel_sizes for key, setting in distinct.items()}
+    channel_sizes = np.stack([sizes[id(setting)] for setting in settings], axis=1)
+    empty: dict[str, Any] = {name: np.full(shape, np.nan) for name in ("value", "bound", "nearby_slope", "low", "high")}
     reason, story = (np.full(shape, None, dtype=object) for _ in range(2))
     rough, refined = np.zeros(shape, dtype=bool), np.zeros(len(phis), dtype=bool)
-    return Sheet(leaf, phis, settings, eps, **empty, outputs=size, reason=reason, story=story, rough=rough, refined=refined)
+    return LineEstimates(
+        leaf,
+        phis,
+        settings,
+        eps,
+        **empty,
+        channel_sizes=channel_sizes,
+        reason=reason,
+        story=story,
+        rough=rough,
+        refined=refined,
+    )
 
 
-def estimate(sheet: Sheet, line: int, done: int, total: int) -> None:
-    """Estimate the derivative along one line cheaply; `done` of `total` are there already."""
-    progress.tell(sheet.leaf.path, done, total)
-    setting = sheet.settings[line]
-    _store(sheet, line, central.estimate(sheet.phis[line], setting, central.steps_for(setting, sheet.eps)))
+def estimate_line(estimates: LineEstimates, line: int, done: int, total: int) -> None:
+    """Estimate the derivative along one line cheaply, and store it.
+
+    Args:
+        line: index of the line.
+        done: how many of the lines are done before, for the report of progress.
+        total: how many lines there are in all.
+    """
+    progress.report_progress(estimates.leaf.path, done, total)
+    setting = estimates.settings[line]
+    _store(
+        estimates, line, central.estimate_slopes(estimates.phis[line], setting, central.choose_steps(setting, estimates.eps))
+    )
 
 
-def _store(sheet: Sheet, line: int, slope: Slope) -> None:
-    names = ("value", "bound", "nearby", "low", "high", "reason", "story", "rough")
+def _store(estimates: LineEstimates, line: int, slope: Slope) -> None:
+    names = ("value", "bound", "nearby_slope", "low", "high", "reason", "story", "rough")
     for name in names:
-        getattr(sheet, name)[:, line] = getattr(slope, name)
+        getattr(estimates, name)[:, line] = getattr(slope, name)
 
 
-def refine(sheet: Sheet, line: int) -> None:
-    """Make the estimates along one line again, with care."""
-    _store(sheet, line, careful(sheet.phis[line], sheet.settings[line]))
-    sheet.refined[line] = True
+def refine_line(estimates: LineEstimates, line: int) -> None:
+    """Replace the estimates along one line by those of the step ladder."""
+    _store(estimates, line, estimate_with_ladder(estimates.phis[line], estimates.settings[line]))
+    estimates.refined[line] = True
 
 
-def careful(phi: Phi, setting: Setting) -> Slope:
-    """The ladder's estimate; at a kink, the one-sided slopes of each output for itself.
+def estimate_with_ladder(phi: Phi, setting: Setting) -> Slope:
+    """Estimate slopes by the step ladder; at a kink, with the one-sided slopes of every output separately.
 
     A combination of outputs may take another subgradient in each of them, so its interval is the sum of theirs.
     """
-    slope = ladder.estimate(phi, setting)
+    slope = ladder.estimate_slopes(phi, setting)
     if setting.channels is None or np.all(np.isnan(slope.low)):
         return slope
-    low, high = ladder.sides(phi, setting)
-    up, down = np.maximum(setting.channels, 0), np.minimum(setting.channels, 0)
+    output_low, output_high = ladder.bound_one_sided_slopes(phi, setting)
+    positive, negative = np.maximum(setting.channels, 0), np.minimum(setting.channels, 0)
     kink = ~np.isnan(slope.low)
-    wide_low, wide_high = up @ low + down @ high, up @ high + down @ low
-    return replace(slope, low=np.where(kink, wide_low, np.nan), high=np.where(kink, wide_high, np.nan))
+    low, high = positive @ output_low + negative @ output_high, positive @ output_high + negative @ output_low
+    return replace(slope, low=np.where(kink, low, np.nan), high=np.where(kink, high, np.nan))

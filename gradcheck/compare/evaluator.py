@@ -1,4 +1,4 @@
-"""The function as the evidence sees it: counted, and never raising."""
+"""The function as the evidence sees it: every evaluation is counted, and none raises."""
 
 from __future__ import annotations
 
@@ -13,117 +13,130 @@ import numpy as np
 from gradcheck.backends.program import Unavailable
 from gradcheck.errors import NoMemoryError
 from gradcheck.evidence.line import F64, Phi
-from gradcheck.tracebacks import one_line, out_of_memory
+from gradcheck.tracebacks import is_out_of_memory, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Program
+    from gradcheck.compare.recorder import Recorder
 
 
-CHUNK = 2**22  # bytes of inputs and outputs that are evaluated at once
-WORTH_IT = 8  # lines side by side: for fewer vmap is not tried
-SAME = 1e-13  # relative: how far other kernels round
-SOONER = 0.8  # of the time that the lines take one by one
+CHUNK_BYTES = 2**22  # of inputs and outputs that are evaluated at once
+MIN_BATCH_LINES = 8  # lines evaluated together: for fewer vmap is not tried
+MAX_BATCH_DIFFERENCE = 1e-13  # relative to the largest value: how far the rounding of other kernels may differ
+MAX_BATCH_TIME = 0.8  # of the time that the lines take one by one: a batch must be this much faster
 
 
 @dataclass(frozen=True)
 class Batching:
-    """Whether many points are evaluated at once, and why, in words."""
+    """Whether many points are evaluated at once, and why, for the report."""
 
     used: bool
     why: str
 
 
 class Evaluator:
-    """Evaluates a program; where the function raises or changes its output's size off the primal, all outputs are NaN.
+    """Evaluates a program and never raises: if the function raises or its output changes size, all outputs are NaN.
 
-    `count` is of its calls, `seconds` the time that the last of them took, `batching` how many lines are evaluated at once,
-    once that was tried, `remarks` what a reader should be told of the evaluations.
+    Attributes:
+        program: the program that is evaluated.
+        recorder: counts the evaluations.
+        last_error: the exception of the last evaluation that raised.
+        last_seconds: the time that the last evaluation at a single point took.
+        start_time: when the evaluator was made, on the clock of `time.perf_counter`.
+        batching: whether many points are evaluated at once; None until that was tried.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.count = 1  # the primal itself
-        self.raised: Exception | None = None
-        self.seconds = 0.0
-        self.began = time.perf_counter()
+    def __init__(self, program: Program, recorder: Recorder) -> None:
+        self.program, self.recorder = program, recorder
+        self.last_error: Exception | None = None
+        self.last_seconds = 0.0
+        self.start_time = time.perf_counter()
         self.batching: Batching | None = None
-        self.remarks: list[str] = []
 
     def __call__(self, point: F64) -> F64:
         """Return the outputs at a point, (M,)."""
-        self.count += 1
-        began = time.perf_counter()
+        self.recorder.count()
+        start_time = time.perf_counter()
         try:
-            found = self.program.evaluate(point)
+            outputs = self.program.evaluate(point)
         except Exception as error:
-            _within_memory(error)
-            self.raised, found = error, np.empty(0)
-        self.seconds = time.perf_counter() - began
-        return found if found.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
+            _raise_if_out_of_memory(error)
+            self.last_error, outputs = error, np.empty(0)
+        self.last_seconds = time.perf_counter() - start_time
+        return outputs if outputs.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
 
     @property
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """Seconds since the check began."""
-        return time.perf_counter() - self.began
+        return time.perf_counter() - self.start_time
 
     def line(self, tangent: F64) -> Phi:
-        """The line t -> f(x + t u)."""
+        """Return the line t -> f(x + t u)."""
         return lambda t: self(self.program.point + t * tangent)
 
-    def barely(self, tangent: F64) -> Phi:
-        """The same line, evaluated as barely as the backend can; what it returns is to be used before the next call."""
+    def line_without_copies(self, tangent: F64) -> Phi:
+        """Return the line t -> f(x + t u) in the fastest way that the backend has.
+
+        The next call may overwrite the outputs.
+        """
         program = self.program
-        along = program.along or (lambda u: lambda t: [program.evaluate(program.point + t * u)])
-        values = along(tangent)
+        evaluate_along = program.capabilities.evaluate_along or (lambda u: lambda t: [program.evaluate(program.point + t * u)])
+        output_leaves = evaluate_along(tangent)
 
         def phi(t: float) -> F64:
-            self.count += 1
+            self.recorder.count()
             try:
-                found = values(t)
+                outputs = output_leaves(t)
             except Exception as error:
-                _within_memory(error)
-                self.raised, found = error, []
-            if sum(part.size for part in found) != program.value.size:
+                _raise_if_out_of_memory(error)
+                self.last_error, outputs = error, []
+            if sum(part.size for part in outputs) != program.value.size:
                 return np.full(program.value.shape, np.nan)
-            return found[0] if len(found) == 1 else np.concatenate(found)
+            return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
         return phi
 
     def lines(self, tangents: F64) -> Callable[[float], F64]:
-        """Several lines side by side, t -> the outputs on each, (L, M): at once where that gives the same, and sooner.
+        """Return several lines together, t -> the outputs on each, (L, M).
 
-        The first evaluation is made in both ways, and decides it for all that follow.
+        They are evaluated at once if that gives the same values faster. The first evaluation is made in both ways and decides
+        it for all that follow.
         """
-        alone, many = [self.barely(tangent) for tangent in tangents], self.program.many
-        size = max(1, CHUNK // (8 * (self.program.point.size + self.program.value.size)))
+        phis, evaluate_many = [self.line_without_copies(u) for u in tangents], self.program.capabilities.evaluate_many
+        chunk = max(1, CHUNK_BYTES // (8 * (self.program.point.size + self.program.value.size)))
 
         def one_by_one(t: float) -> F64:
-            return np.stack([line(t).copy() for line in alone])
+            return np.stack([phi(t).copy() for phi in phis])
 
         def at_once(t: float) -> F64:
-            assert many is not None
-            parts = [tangents[low : low + size] for low in range(0, len(tangents), size)]
-            found = [many(self.program.point + t * part) for part in parts]
-            self.count += len(tangents)
-            return np.concatenate(found)
+            assert evaluate_many is not None
+            parts = [tangents[low : low + chunk] for low in range(0, len(tangents), chunk)]
+            outputs = [evaluate_many(self.program.point + t * part) for part in parts]
+            self.recorder.count(len(tangents))
+            return np.concatenate(outputs)
 
-        def values(t: float) -> F64:
-            if self.batching is None and many is not None and min(size, len(tangents)) >= WORTH_IT:
-                self.batching, found = _faster(at_once, one_by_one, t)
-                return found
+        def evaluate(t: float) -> F64:
+            if self.batching is None and evaluate_many is not None and min(chunk, len(tangents)) >= MIN_BATCH_LINES:
+                self.batching, outputs = _choose_batching(at_once, one_by_one, t)
+                return outputs
             if self.batching and self.batching.used:
                 with suppress(Unavailable):  # one point where the function raises takes the others with it
                     return at_once(t)
             return one_by_one(t)
 
-        return values
+        return evaluate
 
     def lines_of_entries(self, start: int, displacements: F64) -> Sequence[Phi]:
-        """The lines that move a single entry each, made when they are asked for."""
-        return _Lines(self, start, displacements)
+        """Return the lines that move a single entry each; a line is made when it is used.
+
+        Args:
+            start: position of the first entry in the flat vector.
+            displacements: how far each line moves its entry per unit of t, (L,).
+        """
+        return _EntryLines(self, start, displacements)
 
     def line_of_entry(self, position: int, displacement: float) -> Phi:
-        """The line that moves a single entry."""
+        """Return the line that moves a single entry, by `displacement` per unit of t."""
 
         def phi(t: float) -> F64:
             point = self.program.point.copy()
@@ -133,17 +146,19 @@ class Evaluator:
         return phi
 
 
-def _within_memory(error: Exception) -> None:
-    """Go on after an error of the function's own.
+def _raise_if_out_of_memory(error: Exception) -> None:
+    """Raise if an error of the function says nothing about the point, because memory ran out.
 
     Raises:
-        NoMemoryError: where it is that memory has run out, which says nothing of the point.
+        NoMemoryError: if memory ran out.
     """
-    if out_of_memory(error):
-        raise NoMemoryError(f"the target ran out of memory ({one_line(error, 160)})") from None
+    if is_out_of_memory(error):
+        raise NoMemoryError(f"the target ran out of memory ({summarise_error(error, 160)})") from None
 
 
-class _Lines(Sequence[Phi]):
+class _EntryLines(Sequence[Phi]):
+    """The lines that move a single entry each."""
+
     def __init__(self, evaluator: Evaluator, start: int, displacements: F64) -> None:
         self.evaluator, self.start, self.displacements = evaluator, start, displacements
 
@@ -154,23 +169,24 @@ class _Lines(Sequence[Phi]):
         return self.evaluator.line_of_entry(self.start + i, float(self.displacements[i]))
 
 
-def _faster(at_once: Callable[[float], F64], one_by_one: Callable[[float], F64], t: float) -> tuple[Batching, F64]:
-    """Which way to take, and the values at t one by one."""
-    began = time.perf_counter()
+def _choose_batching(at_once: Callable[[float], F64], one_by_one: Callable[[float], F64], t: float) -> tuple[Batching, F64]:
+    """Choose how to evaluate several lines; also return their values at t, evaluated one by one."""
+    start_time = time.perf_counter()
     values = one_by_one(t)
-    alone = time.perf_counter() - began
+    single_seconds = time.perf_counter() - start_time
     try:
-        at_once(t)  # what is done once does not count
-        began = time.perf_counter()
-        again = at_once(t)
-        together = time.perf_counter() - began
+        at_once(t)  # the first call may compile or allocate, so it is not timed
+        start_time = time.perf_counter()
+        batch_values = at_once(t)
+        batch_seconds = time.perf_counter() - start_time
     except Unavailable as why:
         return Batching(False, f"evaluated one by one, as vmap cannot: {why}"), values
     with np.errstate(all="ignore"):
-        same = np.nanmax(np.abs(again - values), initial=0.0) <= SAME * np.nanmax(np.abs(values), initial=0.0)
-    speed = f"{alone / together:.1f} times as fast"
-    if not same:
-        return Batching(False, "evaluated one by one: through vmap the values are others"), values
-    if together > SOONER * alone:
+        difference = np.nanmax(np.abs(batch_values - values), initial=0.0)
+        agree = difference <= MAX_BATCH_DIFFERENCE * np.nanmax(np.abs(values), initial=0.0)
+    speed = f"{single_seconds / batch_seconds:.1f} times as fast"
+    if not agree:
+        return Batching(False, "evaluated one by one: vmap gives different values"), values
+    if batch_seconds > MAX_BATCH_TIME * single_seconds:
         return Batching(False, f"evaluated one by one: vmap is only {speed}"), values
     return Batching(True, f"evaluated {len(values)} at a time through vmap, {speed}"), values

@@ -1,4 +1,4 @@
-"""The precision that a function seems to compute in somewhere inside, where it is lower than that of its inputs."""
+"""The precision that a function seems to compute in somewhere inside, if it is lower than that of its inputs."""
 
 from __future__ import annotations
 
@@ -6,50 +6,61 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare.noise_floor import every_entry, setting_for
-from gradcheck.compare.trial import Bench
+from gradcheck.compare.noise_floor import draw_gaussian_tangent, measure_setting
+from gradcheck.compare.trial import MeasuredTrial, Trial
 from gradcheck.evidence import internal_rounding
 from gradcheck.results import Reason
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.options import Options
     from gradcheck.results import Comparison
 
-EXPLICABLE = (Reason.DULL, Reason.QUANTISED)
-INSIDE = 64.0  # times the noise that it leaves in the values
-DULL = 100.0  # times the relative error that matters: what is duller wants an explanation
+# Reasons of an INCONCLUSIVE comparison that rounding inside the function would explain.
+EXPLICABLE_REASONS = (Reason.DULL, Reason.QUANTISED)
+# Times the noise that lower precision inside leaves in the values: what derivatives may be off by, relative to their terms.
+INTERNAL_NOISE_FACTOR = 64.0
+# Times the relative error that matters: a resolution coarser than this wants an explanation.
+COARSE_RESOLUTION = 100.0
 
 
-def noise(bench: Bench) -> float:
-    """The rounding that shows at coarse steps, relative to the outputs; 0 where there is none."""
-    program, setting = bench.program, bench.setting
-    line = bench.evaluator.line(every_entry(program, generator(0, "hidden", bench.label)))
-    found = internal_rounding.rounding(line, setting, more=0.0)
-    if found is None:
+def measure_internal_noise(trial: MeasuredTrial) -> float:
+    """Measure the rounding that shows at coarse steps, relative to the outputs; 0 if there is none."""
+    program, setting = trial.program, trial.setting
+    line = trial.evaluator.line(draw_gaussian_tangent(program, make_generator(0, "hidden", trial.label)))
+    noise = internal_rounding.find_internal_noise(line, setting, min_increase=0.0)
+    if noise is None:
         return 0.0
-    sizes = [np.linalg.norm(setting.base[o.span]) for o in program.outputs]
-    noises = [np.linalg.norm(found[o.span]) for o in program.outputs]
-    return max((float(n / s) for n, s in zip(noises, sizes, strict=True) if s > 0), default=0.0)
+    sizes = [np.linalg.norm(setting.base[leaf.span]) for leaf in program.outputs]
+    noises = [np.linalg.norm(noise[leaf.span]) for leaf in program.outputs]
+    return max((float(n / size) for n, size in zip(noises, sizes, strict=True) if size > 0), default=0.0)
 
 
-def inside(evaluator: Evaluator, options: Options, label: str) -> float:
-    """What claims may differ by, relative to their terms, for the lower precision that a program seems to compute in inside."""
-    setting = setting_for(evaluator, 1, label, np.zeros(evaluator.program.value.shape))
-    return INSIDE * noise(Bench(evaluator.program, evaluator, setting, options, label, 0))
+def measure_internal_tolerance(evaluator: Evaluator, options: Options, label: str) -> float:
+    """Measure what derivatives may be off by, relative to their terms, because the function computes in lower precision inside.
+
+    Args:
+        label: names the random streams.
+    """
+    setting = measure_setting(evaluator, 1, label, np.zeros(evaluator.program.value.shape))
+    return INTERNAL_NOISE_FACTOR * measure_internal_noise(Trial(evaluator, options, label, 0).with_setting(setting))
 
 
-def explicable(compared: list[Comparison]) -> bool:
-    """Whether rounding inside would explain that the evidence could not decide."""
-    return any(c.reason in EXPLICABLE for c in compared)
+def may_be_internal_rounding(comparisons: Iterable[Comparison]) -> bool:
+    """Whether a comparison could not be decided and rounding inside the function would explain it."""
+    return any(comparison.reason in EXPLICABLE_REASONS for comparison in comparisons)
 
 
-def remarks(bench: Bench, compared: list[Comparison]) -> list[str]:
-    """Name the precision where the evidence was dull."""
-    dull = [c.resolution > DULL * default_rtol(bench.program.eps) or c.reason in EXPLICABLE for c in compared]
-    relative = noise(bench) if any(dull) else 0.0
-    name = internal_rounding.name_of(relative, bench.program.eps)
-    told = f"{name} inside: the values carry noise of {relative:.0e} of their size; the inputs are more precise"
-    return [told] if name else []
+def describe_internal_precision(trial: MeasuredTrial, comparisons: Iterable[Comparison]) -> list[str]:
+    """Name the precision that the function seems to compute in, in a note, if the evidence has a low resolution."""
+    limit = COARSE_RESOLUTION * default_rtol(trial.program.eps)
+    is_coarse = any(row.resolution > limit or row.reason in EXPLICABLE_REASONS for row in comparisons)
+    relative_noise = measure_internal_noise(trial) if is_coarse else 0.0
+    precision = internal_rounding.name_precision(relative_noise, trial.program.eps)
+    if not precision:
+        return []
+    return [f"{precision} inside: the values carry noise of {relative_noise:.0e} of their size; the inputs are more precise"]

@@ -1,4 +1,4 @@
-"""What the claims say, as matrices: one row per channel, one column per input number."""
+"""Derivatives by one method as matrices: one row per channel, one column per number of the input."""
 
 from __future__ import annotations
 
@@ -13,155 +13,195 @@ from gradcheck.backends.program import Claim, Program, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
-from gradcheck.tracebacks import user_frames
-from gradcheck.verdict.interval import ROUNDING
+from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.tracebacks import format_user_frames
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CUT_OFF = "{} not used: the traced code's derivative is not that of the function; float(...) may cut it off"
-POOLED = 6.0  # times the leaf's root mean square: what a single entry's rounding hardly ever exceeds
+    from gradcheck.compare.recorder import Recorder
+
+CUT_OFF_NOTE = "{} not used: the derivative of the traced code is not that of the function; `float(...)` may cut it off"
+# Times the root mean square of the errors in a leaf: the error of a single entry hardly ever exceeds this.
+MAX_OVER_RMS = 6.0
+
+# Evaluates the rows (C, N) of a forward-mode claim, given the Jacobian by another method.
+EvaluateForward = Callable[[Claim, "Jacobian"], F64]
 
 
-Columns = Callable[[Claim, "Rows"], F64]
+class Conditioning:
+    """How far a claim's derivatives move when the inputs move by their own rounding, (C, N); measured once, when it is needed.
+
+    All copies of a Jacobian share one.
+    """
+
+    def __init__(self) -> None:
+        self._movement: F64 | None = None
+
+    def measure_once(self, measure: Callable[[], F64]) -> F64:
+        """Return the movement; the first call measures it."""
+        if self._movement is None:
+            self._movement = measure()
+        return self._movement
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Derivatives by one method, (C, N): row c is the gradient of channel c.
+class Jacobian:
+    """Derivatives by one method: row c is the gradient of channel c.
 
     Attributes:
-        method: that computed them.
-        own: their error: rounding, and conditioning once it is measured.
-        slip: rounding alone.
-        eps: relative spacing of floats in the dtype they were computed in.
-        fine: the same computed in the precision of the evaluation, where that is higher than the claim's.
-        conditioning: how far they move under jitter, (C, N), once that was measured; shared by all copies.
+        method: the method that computed them, 'reverse' for example.
+        values: the derivatives, (C, N).
+        error: bound of their error, (C, N): rounding, and conditioning once it is measured.
+        rounding: the part of the error that is rounding alone, (C, N).
+        eps: relative spacing of floats in the dtype that they were computed in.
+        claim: the claim that they were evaluated from; None if there is none.
+        twin: the same derivatives in the precision of the evaluation, if that is higher than the claim's; None otherwise.
+        conditioning: their conditioning, shared by all copies.
     """
 
     method: str
-    rows: F64
-    own: F64
-    slip: F64
+    values: F64
+    error: F64
+    rounding: F64
     eps: float
     claim: Claim | None = None
-    fine: Rows | None = None
-    conditioning: list[F64] = field(default_factory=list)
+    twin: Jacobian | None = None
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
 
-def of_claim(claim: Claim, rows: F64, program: Program) -> Rows:
-    """A claim's rows; until more is known their error is a few units in the last place, of the entry and of its leaf.
+def jacobian_of_claim(claim: Claim, values: F64, program: Program) -> Jacobian:
+    """Make the Jacobian of a claim, with an error of a few units in the last place of each entry and of its leaf.
 
-    The latter because an entry may be the small difference of terms as large as its neighbours: as large as they are, or as
-    the changes are that they make, where inputs differ much in size. And what is no normal number has lost digits, or is lost.
-    """
-    whole = np.zeros(rows.shape)
-    for leaf in program.leaves:
-        part, scales = np.abs(rows[:, leaf.span]), directions.scales_of(program.point[leaf.span])
-        part = np.where(np.isfinite(part), part, 0.0)
-        with np.errstate(over="ignore"):
-            changes = np.max(part * scales, axis=1, keepdims=True, initial=0.0) / scales
-        whole[:, leaf.span] = np.minimum(np.max(part, axis=1, keepdims=True, initial=0.0), changes)
-    size = np.where(np.isfinite(rows), np.abs(rows), 0.0) + whole
-    slip = ROUNDING * (claim.eps * size + directions.smallest(claim.eps) / claim.eps)
-    return Rows(claim.method, rows, slip, slip, claim.eps, claim)
-
-
-def evaluate(program: Program, cotangents: F64, notes: list[str], columns: Columns | None = None) -> list[Rows]:
-    """Evaluate every claim that is available; a note for each that is not.
+    The leaf counts because an entry may be the small difference of terms as large as its neighbours. If the inputs of a leaf
+    differ much in size, what counts is the change that a neighbour makes, not its derivative. Numbers that are not normal
+    have lost digits, or are lost.
 
     Args:
-        columns: how to ask a claim in forward mode, beside another claim; None: such claims are left out.
+        values: the claimed derivatives, (C, N).
+    """
+    leaf_size = np.zeros(values.shape)
+    for leaf in program.leaves:
+        size, scales = np.abs(values[:, leaf.span]), directions.compute_entry_scales(program.point[leaf.span])
+        size = np.where(np.isfinite(size), size, 0.0)
+        with np.errstate(over="ignore"):
+            by_change = np.max(size * scales, axis=1, keepdims=True, initial=0.0) / scales
+        leaf_size[:, leaf.span] = np.minimum(np.max(size, axis=1, keepdims=True, initial=0.0), by_change)
+    total_size = np.where(np.isfinite(values), np.abs(values), 0.0) + leaf_size
+    rounding = CLAIM_ROUNDING_ULPS * (claim.eps * total_size + directions.smallest_subnormal(claim.eps) / claim.eps)
+    return Jacobian(claim.method, values, rounding, rounding, claim.eps, claim)
+
+
+def evaluate_claims(
+    program: Program, cotangents: F64, recorder: Recorder, evaluate_forward: EvaluateForward | None = None
+) -> list[Jacobian]:
+    """Evaluate every claim that is available, and note each that is not.
+
+    Args:
+        cotangents: the channels, (C, M).
+        evaluate_forward: evaluates a forward-mode claim for which the first Jacobian of another claim is known. None leaves
+            forward-mode claims out.
 
     Raises:
-        DerivativeError: where a derivative of the user's own raises.
+        DerivativeError: if a derivative that the user wrote raises.
     """
-    found: list[Rows] = []
-    for claim, twin in asked(program, only_vjp=columns is None):
-        with remarked(claim, notes):
-            known = found[0] if found else None
-            rows = _without_tf32(_rows(claim, program, cotangents, columns, known), program, cotangents, notes)
-            fine = _rows(twin, program, cotangents, columns, known and known.fine) if twin else None
-            found.append(replace(rows, fine=fine))
-    return found
+    jacobians: list[Jacobian] = []
+    for claim, twin_claim in claims_with_twins(program, only_vjp=evaluate_forward is None):
+        with noting_unavailable(claim, recorder):
+            first = jacobians[0] if jacobians else None
+            jacobian = _evaluate_claim(claim, program, cotangents, evaluate_forward, first)
+            jacobian = _count_tf32_as_rounding(jacobian, program, cotangents, recorder)
+            if twin_claim:
+                twin = _evaluate_claim(twin_claim, program, cotangents, evaluate_forward, first and first.twin)
+                jacobian = replace(jacobian, twin=twin)
+            jacobians.append(jacobian)
+    return jacobians
 
 
-def _rows(claim: Claim, program: Program, cotangents: F64, columns: Columns | None, known: Rows | None) -> Rows:
-    if claim.vjp is None and columns and known:
-        return of_claim(claim, columns(claim, known), program)
-    return of_claim(claim, rows_of(claim, program.point, cotangents), program)
+def _evaluate_claim(
+    claim: Claim, program: Program, cotangents: F64, evaluate_forward: EvaluateForward | None, first: Jacobian | None
+) -> Jacobian:
+    if claim.vjp is None and evaluate_forward and first:
+        return jacobian_of_claim(claim, evaluate_forward(claim, first), program)
+    return jacobian_of_claim(claim, evaluate_rows(claim, program.point, cotangents), program)
 
 
-def _without_tf32(rows: Rows, program: Program, cotangents: F64, notes: list[str]) -> Rows:
-    """The rows with what TF32 does to them counted as rounding."""
-    if program.exactly is None or rows.claim is None or rows.claim.vjp is None:
-        return rows
-    with program.exactly():
-        moved = np.abs(rows_of(rows.claim, program.point, cotangents) - rows.rows)
-    if not np.any(moved):
-        return rows
-    noise = np.zeros(moved.shape)
+def _count_tf32_as_rounding(jacobian: Jacobian, program: Program, cotangents: F64, recorder: Recorder) -> Jacobian:
+    """Add to the error of a Jacobian how far TF32 moves it."""
+    if program.capabilities.without_tf32 is None or jacobian.claim is None or jacobian.claim.vjp is None:
+        return jacobian
+    with program.capabilities.without_tf32():
+        movement = np.abs(evaluate_rows(jacobian.claim, program.point, cotangents) - jacobian.values)
+    if not np.any(movement):
+        return jacobian
+    noise = np.zeros(movement.shape)
     for leaf in program.leaves:
-        noise[:, leaf.span] = np.sqrt(np.mean(moved[:, leaf.span] ** 2, axis=1, keepdims=True))
-    size = float(np.linalg.norm(moved) / np.linalg.norm(rows.rows))
-    notes.append(f"TF32: without it the {rows.method} derivative moves by {size:.0e} of its size, which counts as noise")
-    return replace(rows, own=rows.own + POOLED * noise, slip=rows.slip + POOLED * noise)
+        noise[:, leaf.span] = np.sqrt(np.mean(movement[:, leaf.span] ** 2, axis=1, keepdims=True))
+    size = float(np.linalg.norm(movement) / np.linalg.norm(jacobian.values))
+    recorder.note(f"TF32: without it the {jacobian.method} derivative moves by {size:.0e} of its size, which counts as noise")
+    return replace(jacobian, error=jacobian.error + MAX_OVER_RMS * noise, rounding=jacobian.rounding + MAX_OVER_RMS * noise)
 
 
-def asked(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | None]]:
-    """The claims to be proved, each with its twin."""
-    return ((claim, twin_of(claim)) for claim in program.claims if claim.vjp is not None or not only_vjp)
+def claims_with_twins(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | None]]:
+    """Iterate over the claims that are to be checked, each with its twin.
+
+    Args:
+        only_vjp: leave out claims in forward mode.
+    """
+    return ((claim, make_twin(claim)) for claim in program.claims if claim.vjp is not None or not only_vjp)
 
 
-def between(rows: Rows, program: Program) -> Rows:
-    """What two methods are compared by: in half precision their twins, where rounding would hide all else."""
-    return rows.fine if program.half and rows.fine is not None else rows
+def twin_if_half_precision(jacobian: Jacobian, program: Program) -> Jacobian:
+    """Return the Jacobian by which two methods are compared: its twin in half precision, where rounding would hide all else."""
+    return jacobian.twin if program.half and jacobian.twin is not None else jacobian
 
 
-def twin_of(claim: Claim) -> Claim | None:
-    """The claim in the precision of the evaluation; None where its own is as high."""
+def make_twin(claim: Claim) -> Claim | None:
+    """Make the claim in the precision of the evaluation; None if the claim's own precision is as high."""
     if claim.twin is None and claim.twin_jvp is None:
         return None
-    return replace(claim, vjp=claim.twin, jvp=claim.twin_jvp, twin=None, twin_jvp=None, eps=2.0**-52)
+    return replace(claim, vjp=claim.twin, jvp=claim.twin_jvp, twin=None, twin_jvp=None, eps=FLOAT64.eps)
 
 
-def pushed(claim: Claim, point: F64, tangents: F64, notes: list[str]) -> F64 | None:
-    """A forward-mode claim along some tangents, (P, M); None with a note where it is not available."""
+def evaluate_jvp(claim: Claim, point: F64, tangents: F64, recorder: Recorder) -> F64 | None:
+    """Evaluate a forward-mode claim along tangents (K, N), giving (K, M); None, with a note, if it is not available."""
     assert claim.jvp is not None
-    with remarked(claim, notes):
+    with noting_unavailable(claim, recorder):
         return claim.jvp(point, tangents)
     return None
 
 
 @contextmanager
-def remarked(claim: Claim, notes: list[str]) -> Iterator[None]:
-    """Note that a claim is not available, where it may be.
+def noting_unavailable(claim: Claim, recorder: Recorder) -> Iterator[None]:
+    """Note that an optional claim is not available, if it turns out so inside the context.
 
     Raises:
-        DerivativeError: where that is the user's fault.
+        DerivativeError: if the claim is not optional, so that the user's derivative is at fault.
     """
     try:
         yield
     except Unavailable as why:
         if not claim.optional:
-            frames = user_frames(why.__cause__) if why.__cause__ else ""
+            frames = format_user_frames(why.__cause__) if why.__cause__ else ""
             raise DerivativeError(f"the {claim.method} derivative cannot be computed: {why}", frames) from None
-        note = f"{claim.method} not available: {why}"
-        if note not in notes:
-            notes.append(note)
+        recorder.note(f"{claim.method} not available: {why}")
 
 
-def rows_of(claim: Claim, point: F64, cotangents: F64) -> F64:
-    """Vector-Jacobian products, (C, N); a forward-mode claim is asked for every column of its Jacobian."""
+def evaluate_rows(claim: Claim, point: F64, cotangents: F64) -> F64:
+    """Evaluate the vector-Jacobian products of a claim, (C, N); in forward mode from every column of the Jacobian."""
     if claim.vjp is not None:
         return claim.vjp(point, cotangents)
     assert claim.jvp is not None
     columns = claim.jvp(point, np.eye(point.size))
-    return contracted(cotangents, columns)
+    return contract_columns(cotangents, columns)
 
 
-def contracted(cotangents: F64, columns: F64) -> F64:
-    """Rows, (C, N), of a Jacobian's columns, (N, M); outputs that do not count may be anything."""
+def contract_columns(cotangents: F64, columns: F64) -> F64:
+    """Contract the columns of a Jacobian, (N, M), with cotangents, (C, M), to rows (C, N).
+
+    Outputs that a cotangent does not use may be infinite or NaN.
+    """
     if np.all(np.isfinite(columns)):
         return np.asarray(cotangents @ columns.T)
     return np.stack([np.sum(np.where(v == 0, 0.0, v * columns), axis=1) for v in cotangents])

@@ -1,7 +1,8 @@
-"""One leaf's numerical derivatives along some lines, and the claims held against them.
+"""A claim compared with the estimates along the lines of one leaf, which are refined until it is decided.
 
-A line moves a single entry (full mode) or many (probe mode); everything here is per line and channel, (C, L), and along the
-line: an entry's derivative times its displacement. Estimates start cheap; those that a claim disagrees with are refined.
+A line moves a single entry (full mode) or many (probe mode). All arrays are per channel and line, (C, L), and hold derivatives
+along the line: an entry's derivative times its displacement. Estimates start cheap; those that a claim disagrees with are
+refined.
 """
 
 from __future__ import annotations
@@ -12,173 +13,211 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import Leaf
-from gradcheck.compare.estimates import Sheet, refine
-from gradcheck.evidence import (
-    directions,
-    internal_rounding,
-)
+from gradcheck.compare.estimates import LineEstimates, refine_line
+from gradcheck.evidence import directions, internal_rounding
 from gradcheck.evidence.line import F64
 from gradcheck.results import Reason, Whereabouts
-from gradcheck.verdict.interval import (
-    Sides,
-    flat_here,
-    judge,
-    suspicion,
-)
+from gradcheck.verdict.interval import ClaimAndEstimate, Code, compute_urgency, is_flat, judge_entries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHARP = 100.0  # times the error that matters: an estimate duller than that is made again, with care
-WIDE = 2.0**-6  # of an entry's scale: values that stand still there come in steps by themselves, as of an arg-max
-MANY = 64  # lines
-UNDERFLOW = 64.0  # of the smallest numbers of a dtype: what may be lost in a difference of values
-CONFIRMED = 4  # wrong lines of a leaf looked at carefully; more of them would not change its verdict
+# Times the relative error that matters: a cheap estimate with a larger uncertainty is refined, even if the claim has passed.
+MAX_CHEAP_UNCERTAINTY = 100.0
+# With more lines than this, cheap estimates stay if they are sharp compared with the leaf's largest derivatives.
+MANY_LINES = 64
+# Of an entry's scale: if values stand still as far around, they do so by themselves, as an arg-max does, and not by rounding.
+STANDSTILL_REACH = 2.0**-6
+# Times the smallest number of a dtype: the largest difference of values that may be lost in it.
+MAX_UNDERFLOW = 64.0
+# Wrong lines of a leaf that are refined: more of them would not change its verdict.
+ENOUGH_CONFIRMED = 4
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A claim held against estimates along the lines of one leaf.
+class JudgedLeaf:
+    """A claim compared with estimates along the lines of one leaf.
 
     Attributes:
-        sides: claim, estimate and errors, (C, L).
-        code: 0 PASS, 1 INCONCLUSIVE, 2 FAIL, (C, L).
-        unresolved: passed only beside the leaf's larger entries.
-        seen: what the evidence remarked: a Reason or None.
-        doubtful: along many entries at once, passed although the two differ by more than their errors: a few entries
+        leaf: the leaf that the lines move.
+        sides: claim, estimate and the errors of both, (C, L).
+        code: a `Code` for each channel and line, (C, L).
+        unresolved: passed only because it is small compared with the leaf's larger entries.
+        remark: what the evidence remarked on the derivative: a Reason, or None.
+        doubtful: passed along many entries at once although the two differ by more than their errors, so that a few entries
             may be wrong by more than the sum shows.
-        story: of the careful estimates.
-        where: the wrong entries, where they were looked for one by one.
-        at: for a single line that the way down led to: its entry and displacement.
+        story: how the refined estimates were found.
+        entry_and_step: the entry and its displacement, if this is the single line that a search for a wrong entry ended at.
+        where: the wrong entries, if they were searched for one by one.
     """
 
     leaf: Leaf
-    sides: Sides
+    sides: ClaimAndEstimate
     code: NDArray[np.int8]
     unresolved: NDArray[np.bool_]
-    seen: NDArray[np.object_]
+    remark: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
     story: NDArray[np.object_] | None = None
-    at: tuple[int, float] | None = None
+    entry_and_step: tuple[int, float] | None = None
     where: Whereabouts | None = None
 
-    def only(self, channel: int) -> Compared:
-        """The same for one channel."""
-        one = slice(channel, channel + 1)
-        sides = Sides(**{f.name: getattr(self.sides, f.name)[one] for f in fields(Sides)})
-        own = {name: getattr(self, name)[one] for name in ("code", "unresolved", "seen", "doubtful")}
-        return replace(self, sides=sides, story=None if self.story is None else self.story[one], **own)
+    def select_channel(self, channel: int) -> JudgedLeaf:
+        """Return the judgement of one channel alone."""
+        row = slice(channel, channel + 1)
+        sides = ClaimAndEstimate(**{f.name: getattr(self.sides, f.name)[row] for f in fields(ClaimAndEstimate)})
+        arrays = {name: getattr(self, name)[row] for name in ("code", "unresolved", "remark", "doubtful")}
+        return replace(self, sides=sides, story=None if self.story is None else self.story[row], **arrays)
 
 
 @dataclass(frozen=True)
-class Along:
-    """A claim along the lines of a sheet, (C, L).
+class ClaimAlongLines:
+    """A claim along the lines of some estimates, (C, L).
 
     Attributes:
-        value: its directional derivatives.
-        own: their rounding error; `slip` the part of it that is no conditioning, for the interval of a kink's slopes.
+        value: the claimed derivatives along the lines.
+        error: bound of their error: rounding, and conditioning if it was measured.
+        rounding: the part of the error that is no conditioning; by it the interval of a kink's slopes is widened.
         scale: what a relative error is relative to, at least.
-        many: whether a line moves many entries at once.
+        is_combination: whether a line moves many entries at once.
     """
 
     value: F64
-    own: F64
-    slip: F64
+    error: F64
+    rounding: F64
     scale: F64
-    many: bool
+    is_combination: bool
 
 
-def settle(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool, hidden_too: bool = True) -> Compared:
+def judge_and_refine(
+    estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *, demanded: bool, check_internal_rounding: bool = True
+) -> JudgedLeaf:
     """Judge every line, refining estimates until each line has passed or enough are certainly wrong.
 
     Args:
-        hidden_too: look for rounding hidden inside before a claim is called wrong; not where that was done for others like it.
+        estimates: refined in place.
+        claim: the claim along the same lines.
+        rtol: relative error from which on a claim is wrong.
+        demanded: whether the user set `rtol`.
+        check_internal_rounding: look for rounding inside the function before a claim is called wrong; unnecessary if that was
+            done for similar lines.
     """
-    enough = 1 if claim.many else CONFIRMED
+    enough = 1 if claim.is_combination else ENOUGH_CONFIRMED
     while True:
-        now = look(sheet, claim, rtol, demanded=demanded)
-        dull = not (demanded or claim.many) and _dull(now, rtol, many=len(sheet.phis) > MANY)
-        rough = now.doubtful | sheet.rough | dull
-        open_ = np.where(rough, np.maximum(now.code, 1), now.code).astype(np.int8)
-        urgency = np.where(sheet.refined, 0.0, np.max(suspicion(now.sides, open_), axis=0))
-        confirmed = int(np.sum(np.any(now.code == 2, axis=0) & sheet.refined))
+        judged = judge_lines(estimates, claim, rtol, demanded=demanded)
+        unsettled = judged.doubtful | estimates.rough
+        if not (demanded or claim.is_combination):
+            unsettled |= _is_coarse(judged, rtol, many=len(estimates.phis) > MANY_LINES)
+        code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
+        urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, code), axis=0))
+        confirmed = int(np.sum(np.any(judged.code == Code.FAIL, axis=0) & estimates.refined))
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
         if confirmed >= enough or not queue:
-            unsure = (now.code == 2) & sheet.rough & ~sheet.refined  # a kink, perhaps: nobody looked
-            return replace(now, code=np.where(unsure, 1, now.code).astype(np.int8))
+            # A rough line that was not refined may be a kink, so it is not called wrong.
+            unconfirmed = (judged.code == Code.FAIL) & estimates.rough & ~estimates.refined
+            return replace(judged, code=np.where(unconfirmed, Code.INCONCLUSIVE, judged.code).astype(np.int8))
         for line in queue:
-            refine(sheet, line)
-        for line in queue if hidden_too else ():
-            _beware_of_rounding(sheet, line, look(sheet, claim, rtol, demanded=demanded))
+            refine_line(estimates, line)
+        for line in queue if check_internal_rounding else ():
+            _allow_for_internal_rounding(estimates, line, judge_lines(estimates, claim, rtol, demanded=demanded))
 
 
-def _dull(now: Compared, rtol: float, *, many: bool) -> NDArray[np.bool_]:
-    """Entries that passed by a cheap estimate much duller than the error that matters: a careful one may be sharper.
+def _is_coarse(judged: JudgedLeaf, rtol: float, *, many: bool) -> NDArray[np.bool_]:
+    """Mark entries that passed by an estimate much coarser than the error that matters: a refined one may be sharper.
 
-    Among many, those that are known to the error that matters beside their leaf's largest are left at that.
+    Among many lines, those stay that are known to within that error compared with the leaf's largest.
     """
-    s = now.sides
-    found = (now.code == 0) & ~now.unresolved & (s.size > s.allowed) & (s.allowed > SHARP * rtol * s.scale)
-    return np.asarray(found & (s.allowed > rtol * s.whole) if many else found)
+    sides = judged.sides
+    resolved = (judged.code == Code.PASS) & ~judged.unresolved & (sides.magnitude > sides.uncertainty)
+    coarse = resolved & (sides.uncertainty > MAX_CHEAP_UNCERTAINTY * rtol * sides.scale)
+    return np.asarray(coarse & (sides.uncertainty > rtol * sides.leaf_scale) if many else coarse)
 
 
-def _beware_of_rounding(sheet: Sheet, line: int, now: Compared) -> None:
-    """Before a claim is called wrong: is the slope at fine steps that of the function, or is there rounding hidden inside?
+def _allow_for_internal_rounding(estimates: LineEstimates, line: int, judged: JudgedLeaf) -> None:
+    """Allow for rounding inside the function before a line is called wrong: the slope at fine steps may not be its derivative.
 
-    And where no steps agree: perhaps there is more noise than was measured at fine steps.
+    Also if no steps agree, since there may be more noise than was measured at fine steps.
     """
-    phi, setting, apart = sheet.phis[line], sheet.settings[line], now.sides.apart[:, line]
-    wrong = (now.code[:, line] == 2) & np.isnan(sheet.low[:, line]) & np.isfinite(apart)
-    unexplained = (sheet.reason[:, line] == Reason.DULL) | (sheet.reason[:, line] == None)  # noqa: E711 - elementwise
-    dull = (now.code[:, line] == 1) & unexplained
-    if not np.any(wrong | dull):
+    phi, setting, difference = estimates.phis[line], estimates.settings[line], judged.sides.difference[:, line]
+    code, reason = judged.code[:, line], estimates.reason[:, line]
+    wrong = (code == Code.FAIL) & np.isnan(estimates.low[:, line]) & np.isfinite(difference)
+    unexplained = (reason == Reason.DULL) | (reason == None)  # noqa: E711 - elementwise
+    undecided = (code == Code.INCONCLUSIVE) & unexplained
+    if not np.any(wrong | undecided):
         return
-    if not np.any(dull) and not internal_rounding.explains(phi, setting, np.where(wrong, apart, np.inf)):
+    suspicious = np.where(wrong, difference, np.inf)
+    if not np.any(undecided) and not internal_rounding.explains_disagreement(phi, setting, suspicious):
         return
-    found = internal_rounding.rounding(phi, setting)
-    if found is not None:
-        setting.hidden[:] = [np.maximum(setting.deviation, found)]  # of the outputs that this line moves, beside those before
-        unknown = np.any((sheet.reason == Reason.QUANTISED) & np.isinf(sheet.bound), axis=0)
-        for known in np.flatnonzero(sheet.refined & ~unknown):
-            refine(sheet, int(known))
-    elif not np.any(dull):  # it jumps all the time, in no way that is known: nothing tells its slope
-        sheet.bound[wrong, line], sheet.reason[wrong, line] = np.inf, Reason.QUANTISED
+    noise = internal_rounding.find_internal_noise(phi, setting)
+    if noise is not None:
+        # This line may move other outputs than those in which such noise was found before.
+        setting.internal_noise[:] = [np.maximum(setting.total_noise, noise)]
+        unknown = np.any((estimates.reason == Reason.QUANTISED) & np.isinf(estimates.bound), axis=0)
+        for known in np.flatnonzero(estimates.refined & ~unknown):
+            refine_line(estimates, int(known))
+    elif not np.any(undecided):  # the values jump everywhere, in no known way, so nothing shows the slope
+        estimates.bound[wrong, line], estimates.reason[wrong, line] = np.inf, Reason.QUANTISED
 
 
-def look(sheet: Sheet, claim: Along, rtol: float, *, demanded: bool) -> Compared:
-    """Judge every line by the estimates as they stand."""
-    own = np.fmax(claim.own, sheet.eps * sheet.nearby)  # terms as steep as the slopes nearby may have cancelled in the claim
-    s = sides(claim.value, sheet.value, sheet.bound, own, np.fmax(claim.scale, np.abs(sheet.value)), sheet.nearby)
-    if claim.many:
-        s = replace(s, whole=s.scale)
-    judged = judge(s, rtol, demanded=demanded)
-    code, seen = judged.code.copy(), sheet.reason.copy()
-    code[(code == 1) & sheet.refined & flat_here(s, sheet.outputs, sheet.eps)] = 0
-    zero = (seen == Reason.QUANTISED) & (s.claim == 0)
-    code[zero] = np.where(_stands_still(sheet.story[zero]), 0, np.minimum(code[zero], 1))
-    kink = ~np.isnan(sheet.low)
-    reach = claim.slip + rtol * s.scale
-    inside = (s.claim >= sheet.low - reach) & (s.claim <= sheet.high + reach)
-    code[kink] = np.where(inside, 0, 2)[kink]
-    seen[kink & inside], seen[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
-    code[(code == 2) & (s.apart <= _underflow(sheet)) & np.isfinite(s.claim)] = 1
-    doubtful = (code == 0) & ~kink & (s.apart > s.allowed) & claim.many
-    return Compared(sheet.leaf, s, code, judged.unresolved & (code == 0) & ~kink, seen, doubtful, sheet.story)
+def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *, demanded: bool) -> JudgedLeaf:
+    """Judge every line by the estimates as they stand.
+
+    Args:
+        estimates: are not changed.
+        claim: the claim along the same lines.
+        rtol: relative error from which on a claim is wrong.
+        demanded: whether the user set `rtol`.
+    """
+    # Terms as steep as the slopes nearby may have cancelled in the claim.
+    claim_error = np.fmax(claim.error, estimates.eps * estimates.nearby_slope)
+    scale = np.fmax(claim.scale, np.abs(estimates.value))
+    sides = make_sides(claim.value, estimates.value, estimates.bound, claim_error, scale, estimates.nearby_slope)
+    if claim.is_combination:
+        sides = replace(sides, leaf_scale=sides.scale)
+    judgement = judge_entries(sides, rtol, demanded=demanded)
+    code, remark = judgement.code.copy(), estimates.reason.copy()
+    flat = is_flat(sides, estimates.channel_sizes, estimates.eps)
+    code[(code == Code.INCONCLUSIVE) & estimates.refined & flat] = Code.PASS
+    zero = (remark == Reason.QUANTISED) & (sides.claim == 0)
+    still = _stands_still(estimates.story[zero])
+    code[zero] = np.where(still, Code.PASS, np.minimum(code[zero], Code.INCONCLUSIVE))
+    kink = ~np.isnan(estimates.low)
+    margin = claim.rounding + rtol * sides.scale
+    inside = (sides.claim >= estimates.low - margin) & (sides.claim <= estimates.high + margin)
+    code[kink] = np.where(inside, Code.PASS, Code.FAIL)[kink]
+    remark[kink & inside], remark[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
+    invisible = (sides.difference <= _largest_underflow(estimates)) & np.isfinite(sides.claim)
+    code[(code == Code.FAIL) & invisible] = Code.INCONCLUSIVE
+    passed = code == Code.PASS
+    doubtful = passed & ~kink & (sides.difference > sides.uncertainty) & claim.is_combination
+    unresolved = judgement.unresolved & passed & ~kink
+    return JudgedLeaf(estimates.leaf, sides, code, unresolved, remark, doubtful, estimates.story)
 
 
-def _underflow(sheet: Sheet) -> float:
-    """A slope that may be lost among the smallest numbers that the function can return."""
-    return UNDERFLOW * directions.smallest(sheet.eps) / min(setting.finest for setting in sheet.settings)
+def _largest_underflow(estimates: LineEstimates) -> float:
+    """Return the largest slope that may be lost among the smallest numbers that the function can return."""
+    finest_step = min(setting.finest_step for setting in estimates.settings)
+    return MAX_UNDERFLOW * directions.smallest_subnormal(estimates.eps) / finest_step
 
 
 def _stands_still(stories: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Whether the function stands exactly still as far around as no rounding of any precision reaches: then zero is right."""
-    moved = [[h for h, d in zip(story.steps, story.differences, strict=True) if d != 0] for story in stories]
-    return np.array([min(steps, default=0.0) >= WIDE for steps in moved], dtype=bool)
+    """Whether each function stands exactly still so far around that no rounding of any precision explains it: zero is right."""
+    moving_steps = [[h for h, d in zip(story.steps, story.differences, strict=True) if d != 0] for story in stories]
+    return np.array([min(steps, default=0.0) >= STANDSTILL_REACH for steps in moving_steps], dtype=bool)
 
 
-def sides(claim: F64, value: F64, bound: F64, own: F64, scale: F64, nearby: F64 | None = None) -> Sides:
-    """Both sides of the interval test, for one leaf."""
-    whole = np.max(np.where(np.isfinite(scale), scale, 0.0), initial=0.0)
-    around = np.zeros(scale.shape) if nearby is None else nearby
-    return Sides(claim, value, bound, own, scale, np.broadcast_to(whole, scale.shape), around)
+def make_sides(
+    claim: F64, value: F64, bound: F64, claim_error: F64, scale: F64, nearby_slope: F64 | None = None
+) -> ClaimAndEstimate:
+    """Make both sides of the interval test for one leaf; all arrays are (C, L).
+
+    Args:
+        claim: the claimed derivatives.
+        value: the estimated derivatives.
+        bound: bound of the error of each estimate.
+        claim_error: bound of the error of each claim.
+        scale: what a relative error is relative to.
+        nearby_slope: the steepest chord of the function nearby; zero if it is unknown.
+    """
+    leaf_scale = np.max(np.where(np.isfinite(scale), scale, 0.0), initial=0.0)
+    nearby = np.zeros(scale.shape) if nearby_slope is None else nearby_slope
+    return ClaimAndEstimate(claim, value, bound, claim_error, scale, np.broadcast_to(leaf_scale, scale.shape), nearby)

@@ -1,7 +1,7 @@
-"""A claim made in a lower precision: held against its twin in float64, which carries the proof.
+"""A claim in a lower precision, compared with its twin in float64, which is the one that is proved.
 
-The evidence judges the twin, and sharply. Here it is only asked whether the claim in its own dtype is the twin's rounded value,
-so a generous allowance for rounding can hide no wrong formula.
+The evidence judges the twin, at a high resolution. Here the only question is whether the claim in its native dtype is the
+rounded value of the twin, so a generous allowance for rounding can hide no wrong formula.
 """
 
 from __future__ import annotations
@@ -11,80 +11,82 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import (
-    conditioning,
-    dtype_range,
-    entry_lines,
-    output_scaling,
-    pairs,
-    ulp_error,
-)
-from gradcheck.compare.estimates import measure
+from gradcheck.compare import conditioning, dtype_range, entry_lines, output_scaling, pairs, ulp_error
+from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
-from gradcheck.compare.judge import Along, Compared, settle
-from gradcheck.compare.noise_floor import setting_for
-from gradcheck.compare.pairs import UNITS, within_last_bits
+from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
+from gradcheck.compare.noise_floor import measure_setting
 from gradcheck.results import Reason
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Rows
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
 
-def against_twin(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64) -> Compared:
-    """Hold a claim against its twin, entry by entry; where they differ, differences in the claim's own dtype decide.
+def compare_with_twin(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
+    """Compare a claim with its twin, entry by entry; where they differ, differences in the claim's own dtype decide.
 
-    A function may depend on the dtype it is given (an epsilon, a constant that is rounded, a kink between two floats): then
-    both are right about different functions, and the comparison is INCONCLUSIVE. In half precision that is left to the
-    accuracy beside a plain implementation: only what is certainly wrong is said here.
+    A function may depend on the dtype it is given: by an epsilon, a rounded constant, or a kink between two floats. Then both
+    claims are right about different functions, and the comparison is INCONCLUSIVE. In half precision that is left to the check
+    of accuracy against a plain implementation, so here an entry fails only if it is certainly wrong, and passes otherwise.
     """
-    found = _held(bench, leaf, rows, cotangents)
-    if not bench.program.half:
-        return found
-    out = ~np.isfinite(found.sides.claim) | (
-        (found.sides.claim == 0) & (rows.eps in ulp_error.SHORT)
-    )  # of its range: told there
-    return replace(found, code=np.where((found.code == 2) & ~out, 2, 0).astype(np.int8))
+    judged = _compare_entries(trial, leaf, jacobian, cotangents)
+    if not trial.program.half:
+        return judged
+    claim = judged.sides.claim
+    # The check of accuracy reports overflow and underflow.
+    out_of_range = ~np.isfinite(claim) | ((claim == 0) & (jacobian.eps in ulp_error.SHORT_RANGE))
+    wrong = (judged.code == Code.FAIL) & ~out_of_range
+    return replace(judged, code=np.where(wrong, Code.FAIL, Code.PASS).astype(np.int8))
 
 
-def _held(bench: Bench, leaf: Leaf, rows: Rows, cotangents: F64) -> Compared:
-    assert rows.fine is not None
-    floor = UNITS * rows.eps * output_scaling.output_slopes(bench.program, bench.setting)
-    rough = replace(rows, own=rows.own + floor)
-    rtol = bench.rtol_of(rows.eps)
-    found = pairs.against_rows(leaf, rough, rows.fine, rtol, demanded=bench.demanded)
-    if np.any(found.code == 2 if bench.program.half else found.code):
-        rough = conditioning.jittered(rough, bench.program, cotangents)
-        fine = conditioning.jittered(rows.fine, bench.program, cotangents)
-        found = pairs.against_rows(leaf, rough, fine, rtol, demanded=bench.demanded)
-    # the twin is proved: a difference within the last bits of the outputs is all that this dtype can show
-    found = within_last_bits(found, floor[:, leaf.span])
-    found = dtype_range.excused(found, dtype_range.of_dtype(rows.fine.rows[:, leaf.span], leaf.dtype), Reason.DTYPE_DEPENDENT)
-    if np.any(found.code == 2) and not _wrong_in_own_dtype(bench, leaf, rough, found, rtol):
-        seen = found.seen.copy()
-        seen[found.code == 2] = Reason.DTYPE_DEPENDENT
-        return replace(found, code=np.minimum(found.code, 1).astype(np.int8), seen=seen)
-    return found
+def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
+    twin, rtol = jacobian.twin, trial.rtol_of(jacobian.eps)
+    assert twin is not None
+    slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
+    floor = pairs.CANCELLATION_ULPS * jacobian.eps * slopes
+    claimed = replace(jacobian, error=jacobian.error + floor)
+    judged = pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
+    if np.any(judged.code == Code.FAIL if trial.program.half else judged.code != Code.PASS):
+        claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
+        twin = conditioning.with_conditioning(twin, trial.program, cotangents)
+        judged = pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
+    # The twin is proved, so a difference within the last bits of the outputs is all that this dtype can show.
+    judged = pairs.pass_last_bits(judged, floor[:, leaf.span])
+    out_of_range = dtype_range.mark_out_of_range(twin.values[:, leaf.span], leaf.dtype)
+    judged = dtype_range.excuse_non_finite(judged, out_of_range, Reason.DTYPE_DEPENDENT)
+    wrong = judged.code == Code.FAIL
+    if np.any(wrong) and not _is_wrong_in_native_dtype(trial, leaf, claimed, judged, rtol):
+        remark = judged.remark.copy()
+        remark[wrong] = Reason.DTYPE_DEPENDENT
+        return replace(judged, code=np.minimum(judged.code, Code.INCONCLUSIVE).astype(np.int8), remark=remark)
+    return judged
 
 
-def _wrong_in_own_dtype(bench: Bench, leaf: Leaf, rows: Rows, found: Compared, rtol: float) -> bool:
-    """Whether the worst entry is wrong about the function as it is in the claim's own dtype, too."""
-    native = bench.program.native
-    if native is None:
+def _is_wrong_in_native_dtype(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, judged: JudgedLeaf, rtol: float) -> bool:
+    """Whether the worst entry is also wrong about the function as it is in the claim's own dtype."""
+    evaluate_native = trial.program.capabilities.evaluate_native
+    if evaluate_native is None:
         return True
-    apart = np.where(found.code == 2, np.nan_to_num(found.sides.apart, nan=np.inf), -1.0)
-    channel, i = (int(k) for k in np.unravel_index(int(np.argmax(apart)), apart.shape))
-    program = replace(bench.program, evaluate=native, eps=rows.eps, value=native(bench.program.point))
-    evaluator = Evaluator(program)
-    setting = setting_for(evaluator, 1, bench.label, np.zeros(program.value.shape))
-    channels = np.eye(program.value.size)[channel] if bench.setting.channels is None else bench.setting.channels[channel]
+    difference = np.where(judged.code == Code.FAIL, np.nan_to_num(judged.sides.difference, nan=np.inf), -1.0)
+    channel, i = (int(k) for k in np.unravel_index(int(np.argmax(difference)), difference.shape))
+    value = evaluate_native(trial.program.point)
+    program = replace(trial.program, evaluate=evaluate_native, eps=jacobian.eps, value=value)
+    trial.recorder.count()
+    evaluator = Evaluator(program, trial.recorder)
+    setting = measure_setting(evaluator, 1, trial.label, np.zeros(program.value.shape))
+    channels = np.eye(program.value.size)[channel] if trial.setting.channels is None else trial.setting.channels[channel]
     setting = replace(setting, channels=channels[None])
-    unit = entry_lines.displacements(program, leaf)[i]
-    sheet = measure(leaf, [evaluator.line_of_entry(leaf.start + i, float(unit))], [setting], program.eps)
-    value, own, slip = (a[channel : channel + 1, leaf.start + i : leaf.start + i + 1] for a in (rows.rows, rows.own, rows.slip))
-    along = Along(value * unit, own * abs(unit), slip * abs(unit), np.abs(value * unit), many=False)
-    confirmed = settle(sheet, along, rtol, demanded=bench.demanded)
-    bench.evaluator.count += evaluator.count
-    return bool(confirmed.code[0, 0] == 2)
+    displacement = float(entry_lines.compute_displacements(program, leaf)[i])
+    phi = evaluator.line_of_entry(leaf.start + i, displacement)
+    estimates = estimate_lines(leaf, [phi], [setting], program.eps)
+    entry = (slice(channel, channel + 1), slice(leaf.start + i, leaf.start + i + 1))
+    claim, size = jacobian.values[entry] * displacement, abs(displacement)
+    claim_along_line = ClaimAlongLines(
+        claim, jacobian.error[entry] * size, jacobian.rounding[entry] * size, np.abs(claim), is_combination=False
+    )
+    confirmed = judge_and_refine(estimates, claim_along_line, rtol, demanded=trial.rtol_is_given)
+    return bool(confirmed.code[0, 0] == Code.FAIL)

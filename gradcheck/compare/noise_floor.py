@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""The noise of a program's outputs at its primal, and the size of the terms that may cancel in them."""
 
 from __future__ import annotations
 
@@ -8,80 +8,88 @@ import numpy as np
 
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.evidence import directions, internal_rounding, noise
-from gradcheck.evidence.line import F64, Phi, Setting, slack_for
-from gradcheck.seeds import generator
+from gradcheck.evidence.line import F64, Phi, Setting, choose_slack
+from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.program import Program
 
-PRECISE = 2.0**-52
-FEW = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
-GLANCE = 2.0**-16  # a spacing at which most of what shows at coarse steps does
-CANCELLED = 8.0  # units in an output's last place: with more noise it is the difference of larger terms
-DIRECTIONS = 3  # along which noise is measured in lower precision, where it varies more from one direction to another
+FEW_INPUTS = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
+COARSE_SPACING = 2.0**-16  # in units of t: most noise that shows at coarse steps shows at this spacing
+# Units in an output's last place: an output with more noise than this is the difference of larger terms.
+MIN_CANCELLATION_ULPS = 8.0
+# Directions along which noise is measured in lower precision, where it varies more from one direction to another.
+NOISE_DIRECTIONS = 3
 
 
-def every_entry(program: Program, rng: np.random.Generator) -> F64:
-    """A tangent that moves every entry by about its scale."""
+def draw_gaussian_tangent(program: Program, rng: np.random.Generator) -> F64:
+    """Draw a tangent that moves every entry by about its scale, (N,); unlike the tangents of estimates it is not rounded."""
     parts = [program.point[leaf.span] for leaf in program.leaves]
-    return np.concatenate([rng.standard_normal(x.shape) * directions.scales_of(x) for x in parts])
+    return np.concatenate([rng.standard_normal(x.shape) * directions.compute_entry_scales(x) for x in parts])
 
 
-def _cancelled(program: Program, line: Phi) -> F64:
-    """The noise of outputs far smaller than their leaf that are so because larger terms cancel, (M,); 0 of all others.
+def _measure_cancellation_noise(program: Program, line: Phi) -> F64:
+    """Measure the noise of outputs that are far smaller than their leaf because larger terms cancel, (M,); 0 for all others.
 
-    At fine steps it need not show: of 1 + tanh(x) beside -1 only every millionth step moves. Where several such outputs tell it
-    at coarse steps, what is usual among them holds for those in which the function's own curve hides it.
+    At fine steps it need not show: 1 + tanh(x), where tanh(x) is near -1, moves only at every millionth step. If several such
+    outputs show noise at coarse steps, the median of theirs holds for those in which the function's own curve hides it.
     """
-    found, size, most = np.zeros(program.value.shape), np.abs(program.value), largest_terms(program)
-    small = size < directions.SMALL * most
+    cancellation_noise, size, terms = np.zeros(program.value.shape), np.abs(program.value), bound_terms(program)
+    small = size < directions.SMALL_ENTRY_RATIO * terms
     if not np.any(small):
-        return found
+        return cancellation_noise
+    reach = internal_rounding.MAX_REACH
     with np.errstate(all="ignore"):
-        around = np.fmax.reduce([size, *(np.abs(line(t)) for t in (-internal_rounding.FARTHEST, internal_rounding.FARTHEST))])
+        largest = np.fmax.reduce([size, *(np.abs(line(t)) for t in (-reach, reach))])
 
-    def told_by(seen: F64) -> NDArray[np.bool_]:
-        told = small & (seen > CANCELLED * program.eps * around) & (seen <= noise.LIKELY * program.eps * most)
-        return np.asarray(told)
+    def is_cancellation(noise_level: F64) -> NDArray[np.bool_]:
+        above = noise_level > MIN_CANCELLATION_ULPS * program.eps * largest
+        return np.asarray(small & above & (noise_level <= noise.MAX_ROUND_OFF_ULPS * program.eps * terms))
 
     with np.errstate(all="ignore"):
-        if not np.any(told_by(noise.like_rounding(line, program.value, GLANCE))):
-            return found
-        seen = internal_rounding.levels(line, program.value)
-    clear = told_by(seen)
+        if not np.any(is_cancellation(noise.estimate_rounding_noise(line, program.value, COARSE_SPACING))):
+            return cancellation_noise
+        coarse_noise = internal_rounding.measure_coarse_noise(line, program.value)
+    clear = is_cancellation(coarse_noise)
     for leaf in program.outputs:
-        own, told = seen[leaf.span], clear[leaf.span]
-        if np.any(told):
-            found[leaf.span] = np.where(small[leaf.span], np.where(told, own, np.median(own[told])), 0.0)
-    return found
+        leaf_noise, leaf_clear = coarse_noise[leaf.span], clear[leaf.span]
+        if np.any(leaf_clear):
+            usual = np.median(leaf_noise[leaf_clear])
+            cancellation_noise[leaf.span] = np.where(small[leaf.span], np.where(leaf_clear, leaf_noise, usual), 0.0)
+    return cancellation_noise
 
 
-def largest_terms(program: Program) -> F64:
-    """How large the terms may be that an output is the sum of, (M,): as its leaf is, or the inputs."""
-    inputs = max((directions.scale_of(program.point[leaf.span]) for leaf in program.leaves), default=0.0)
-    scales = [max(inputs, directions.scale_of(program.value[leaf.span])) for leaf in program.outputs]
+def bound_terms(program: Program) -> F64:
+    """Bound the size of the terms that each output may be a sum of, (M,): as large as its leaf or as the inputs."""
+    inputs = max((directions.compute_leaf_scale(program.point[leaf.span]) for leaf in program.leaves), default=0.0)
+    scales = [max(inputs, directions.compute_leaf_scale(program.value[leaf.span])) for leaf in program.outputs]
     return np.repeat(scales, [leaf.entries * leaf.width for leaf in program.outputs])
 
 
-def setting_for(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
+def measure_setting(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
     """Measure the noise once, along directions that move every entry; each output is a channel.
 
-    They are not rounded to exact displacements: what the rounding of the inputs does to the values is noise too.
+    The directions are not rounded to exact displacements: what the rounding of the inputs does to the values is noise too.
 
     Args:
-        comparisons: how many there will be; the more, the wider the bounds.
-        label: the random stream's name.
-        spread: what repeated evaluations at the primal differ by, (M,).
+        comparisons: how many comparisons there will be; the more, the wider the bounds.
+        label: names the random stream.
+        spread: how far repeated evaluations at the primal differ, (M,).
     """
     program = evaluator.program
-    finest = directions.finest_step(program.eps)
-    found, spacings = spread, len(noise.SPACINGS) if program.point.size <= FEW else 1
-    for k in range(1 if program.eps <= PRECISE else DIRECTIONS):
-        line = evaluator.line(every_entry(program, generator(0, "noise", label, k)))
-        seen = noise.measure(line, program.value, finest, program.eps, spacings=spacings, coarsest=program.rounding)
-        found = np.maximum(found, seen)
-        if program.eps <= PRECISE:
-            found = np.maximum(found, _cancelled(program, line))
-    return Setting(program.value, found, program.eps, None, finest, slack_for(comparisons), program.rounding)
+    finest_step = directions.finest_step(program.eps)
+    is_float64 = program.eps <= FLOAT64.eps
+    noise_level, spacings = spread, len(noise.SPACINGS) if program.point.size <= FEW_INPUTS else 1
+    for k in range(1 if is_float64 else NOISE_DIRECTIONS):
+        line = evaluator.line(draw_gaussian_tangent(program, make_generator(0, "noise", label, k)))
+        fine_noise = noise.measure_noise(
+            line, program.value, finest_step, program.eps, spacings=spacings, rounding_limit=program.value_rounding
+        )
+        noise_level = np.maximum(noise_level, fine_noise)
+        if is_float64:
+            noise_level = np.maximum(noise_level, _measure_cancellation_noise(program, line))
+    slack = choose_slack(comparisons)
+    return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding)

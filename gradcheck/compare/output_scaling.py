@@ -1,4 +1,4 @@
-"""Which outputs can be looked at together, and how much each counts in a combination."""
+"""Which outputs can be looked at together, and how much each counts in a combination of them."""
 
 from __future__ import annotations
 
@@ -8,99 +8,104 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Program
-from gradcheck.compare.noise_floor import every_entry, largest_terms
+from gradcheck.compare.noise_floor import bound_terms, draw_gaussian_tangent
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.backends.program import Program
     from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.evidence.line import F64, Phi, Setting
+    from gradcheck.evidence.line import Phi
 
-OWN_CHANNELS = 16  # up to so many outputs each is looked at by itself, beyond through random combinations
-COMBINATIONS = 4
-
-NEAR = 4.0  # times the finest step
-LOST = 0.25  # power of eps: so small beside the terms that cancel in it, an output counts as if it were no smaller
+MAX_SINGLE_CHANNELS = 16  # up to as many outputs each is a channel of its own; more are looked at in random combinations
+COMBINATIONS = 4  # random combinations of the outputs in full mode
+NEARBY_STEP = 4.0  # times the finest step: how far along a line the outputs are looked at
+# Power of eps, relative to the terms that cancel in an output: in a combination no output counts as smaller.
+CANCELLED_SIZE_POWER = 0.25
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What the outputs look like nearby.
+class OutputScales:
+    """The sizes of the outputs near the primal.
 
     Attributes:
-        scales: by which each is divided in a combination, (M,): its leaf's root mean square, so that a large output does not
-            hide a small one; an entry far smaller than its leaf, in value and in slope, counts by its own size, unless that is
-            what is left of larger terms.
-        lost: those that are not finite on both sides, however near: they would take the others with them.
+        scales: what each output is divided by in a combination, (M,): its leaf's root mean square, so that a large output does
+            not hide a small one. An output far smaller than its leaf, in value and in slope, counts by its own size, unless it
+            is what is left of larger terms.
+        non_finite: the outputs that are not finite on both sides of the primal, however near, (M,): a combination with one of
+            them would not be finite either.
     """
 
     scales: F64
-    lost: NDArray[np.bool_]
+    non_finite: NDArray[np.bool_]
 
-    def cotangent(self, rng: np.random.Generator) -> F64:
-        """A Gaussian combination of the outputs that can be looked at together, (M,)."""
-        found = rng.standard_normal(self.scales.shape) / np.maximum(self.scales, directions.TINY)
-        return np.where(self.lost, 0.0, found)
-
-
-def outlook(evaluator: Evaluator, setting: Setting, label: str) -> Outlook:
-    """Look a little ahead along a direction that moves every entry."""
-    program = evaluator.program
-    found = seen_along(program, evaluator.line(every_entry(program, generator(0, "outlook", label))))
-    least = max((claim.eps for claim in program.claims), default=setting.eps) ** LOST
-    return replace(found, scales=np.maximum(found.scales, least * terms_of(program, setting)))
+    def draw_cotangent(self, rng: np.random.Generator) -> F64:
+        """Draw a Gaussian combination of the outputs that can be looked at together, (M,)."""
+        weights = rng.standard_normal(self.scales.shape) / np.maximum(self.scales, directions.MIN_OUTPUT_SIZE)
+        return np.where(self.non_finite, 0.0, weights)
 
 
-def terms_of(program: Program, setting: Setting) -> F64:
-    """How large the terms are that an output is the sum of, (M,), as its noise tells; no larger than they may be.
+def measure_output_scales(evaluator: Evaluator, setting: Setting, label: str) -> OutputScales:
+    """Measure the sizes of the outputs near the primal, along a direction that moves every entry.
 
-    The logarithm of a probability next to 1 is the difference of large ones, and so is its derivative. Weighed by its own size
-    alone it would drown all others in their rounding.
+    Args:
+        setting: its noise shows how large the terms are that cancel in an output.
+        label: names the random stream.
     """
-    return np.maximum(np.abs(program.value), np.minimum(setting.deviation / setting.eps, largest_terms(program)))
+    program = evaluator.program
+    line = evaluator.line(draw_gaussian_tangent(program, make_generator(0, "outlook", label)))
+    output_scales = measure_scales_along(program, line)
+    smallest_share = max((claim.eps for claim in program.claims), default=setting.eps) ** CANCELLED_SIZE_POWER
+    return replace(output_scales, scales=np.maximum(output_scales.scales, smallest_share * estimate_terms(program, setting)))
 
 
-def seen_along(program: Program, phi: Phi) -> Outlook:
-    """What the outputs look like a little ahead along a line."""
-    step = NEAR * directions.finest_step(program.eps)
+def estimate_terms(program: Program, setting: Setting) -> F64:
+    """Estimate from the noise how large the terms are that each output is the sum of, (M,).
+
+    The logarithm of a probability next to 1 is the difference of large terms, and so is its derivative. Weighed by its own size
+    alone it would drown all other outputs in their rounding.
+    """
+    return np.maximum(np.abs(program.value), np.minimum(setting.total_noise / setting.eps, bound_terms(program)))
+
+
+def measure_scales_along(program: Program, phi: Phi) -> OutputScales:
+    """Measure the sizes of the outputs a little off the primal on both sides along a line."""
+    step = NEARBY_STEP * directions.finest_step(program.eps)
     with np.errstate(all="ignore"):
         ahead = phi(step).copy()
         behind = phi(-step)
-        lost = ~(np.isfinite(ahead) & np.isfinite(behind))
-        slope = np.where(lost, 0.0, np.abs(ahead - behind) / (2 * step))
+        non_finite = ~(np.isfinite(ahead) & np.isfinite(behind))
+        slope = np.where(non_finite, 0.0, np.abs(ahead - behind) / (2 * step))
     size = np.maximum(np.abs(program.value), slope)
-    scales = np.concatenate([directions.scales_of(size[leaf.span]) for leaf in program.outputs])
-    return Outlook(scales, lost & ~lost.all())
+    scales = np.concatenate([directions.compute_entry_scales(size[leaf.span]) for leaf in program.outputs])
+    return OutputScales(scales, non_finite & ~non_finite.all())
 
 
-def channels_for(evaluator: Evaluator, setting: Setting, label: str) -> F64 | None:
-    """Combinations of outputs to differentiate, (C, M); None: each output by itself.
+def choose_channels(evaluator: Evaluator, setting: Setting, label: str) -> F64 | None:
+    """Choose the combinations of outputs to differentiate in full mode, (C, M); None: every output is a channel.
 
-    Outputs that are not finite on both sides of the primal are looked at by themselves, as many as there is room for.
+    Outputs that are not finite on both sides of the primal are channels of their own, as many as there is room for.
     """
     size = evaluator.program.value.size
-    if size <= OWN_CHANNELS:
+    if size <= MAX_SINGLE_CHANNELS:
         return None
-    found, rng = outlook(evaluator, setting, label), generator(0, "channels", label)
-    combinations = [found.cotangent(rng) for _ in range(COMBINATIONS)]
-    lost = np.flatnonzero(found.lost)[: OWN_CHANNELS - COMBINATIONS]
-    alone = np.zeros((lost.size, size))
-    alone[np.arange(lost.size), lost] = 1.0
-    return np.vstack([*combinations, *alone])
+    output_scales, rng = measure_output_scales(evaluator, setting, label), make_generator(0, "channels", label)
+    combinations = [output_scales.draw_cotangent(rng) for _ in range(COMBINATIONS)]
+    singled_out = np.flatnonzero(output_scales.non_finite)[: MAX_SINGLE_CHANNELS - COMBINATIONS]
+    single_channels = np.zeros((singled_out.size, size))
+    single_channels[np.arange(singled_out.size), singled_out] = 1.0
+    return np.vstack([*combinations, *single_channels])
 
 
-def output_slopes(program: Program, setting: Setting) -> F64:
-    """The slope of a channel that changes by the size of its terms over the scale of a leaf, (C, N)."""
+def compute_output_slopes(program: Program, setting: Setting) -> F64:
+    """Compute the slope of a channel that changes by the size of its terms over the scale of each leaf, (C, N)."""
     if setting.channels is not None:
-        size = np.max(np.abs(setting.channels) * terms_of(program, setting), axis=1, initial=0.0)
+        size = np.max(np.abs(setting.channels) * estimate_terms(program, setting), axis=1, initial=0.0)
     else:
-        size = np.concatenate(
-            [np.full(o.entries * o.width, np.max(np.abs(setting.base[o.span]), initial=0.0)) for o in program.outputs]
-        )
+        leaf_sizes = [np.max(np.abs(setting.base[leaf.span]), initial=0.0) for leaf in program.outputs]
+        size = np.repeat(leaf_sizes, [leaf.entries * leaf.width for leaf in program.outputs])
     parts = [program.point[leaf.span] for leaf in program.leaves]
-    units = np.concatenate([np.full(x.size, directions.scale_of(x)) for x in parts])
-    return np.asarray(size[:, None] / units)
+    scales = np.concatenate([np.full(x.size, directions.compute_leaf_scale(x)) for x in parts])
+    return np.asarray(size[:, None] / scales)

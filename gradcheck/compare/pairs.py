@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Two methods compared entry by entry: each knows its own rounding."""
 
 from __future__ import annotations
 
@@ -8,29 +8,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import Leaf
-from gradcheck.compare.jacobians import Rows
-from gradcheck.compare.judge import Compared, sides
-from gradcheck.verdict.interval import judge
+from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.judge import JudgedLeaf, make_sides
+from gradcheck.verdict.interval import Code, judge_entries
 
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-SPARE = 8.0  # times that: what rounding and conditioning together may come to
-UNITS = 16.0  # in the last place of the outputs: terms of their size may cancel in a derivative
+# Units in the last place of the outputs: what a derivative may be off by because terms as large as the outputs cancel in it.
+CANCELLATION_ULPS = 16.0
+# Times that error: the largest uncertainty, of rounding and conditioning together, that still counts as the outputs' last bits.
+MAX_LAST_BITS = 8.0
 
 
-def against_rows(leaf: Leaf, claimed: Rows, other: Rows, rtol: float, *, demanded: bool) -> Compared:
-    """Hold a claim against another method's derivatives, entry by entry; both know their rounding."""
+def compare_jacobians(leaf: Leaf, claimed: Jacobian, trusted: Jacobian, rtol: float, *, demanded: bool) -> JudgedLeaf:
+    """Compare a claim with the derivatives of another method, entry by entry.
+
+    Args:
+        leaf: the leaf whose columns are compared.
+        claimed: the claim, with its error.
+        trusted: the derivatives that it is compared with, with theirs.
+        rtol: relative error from which on the claim is wrong.
+        demanded: whether the user set `rtol`.
+    """
     part = (slice(None), leaf.span)
-    claim, value = claimed.rows[part], other.rows[part]
-    s = sides(claim, value, other.own[part], claimed.own[part], np.fmax(np.abs(claim), np.abs(value)))
-    judged = judge(s, rtol, demanded=demanded)
-    judged.code[s.apart == 0] = 0  # the same number, twice
-    nothing = np.full(claim.shape, None, dtype=object)
-    return Compared(leaf, s, judged.code, judged.unresolved, nothing, np.zeros(claim.shape, dtype=bool))
+    claim, value = claimed.values[part], trusted.values[part]
+    sides = make_sides(claim, value, trusted.error[part], claimed.error[part], np.fmax(np.abs(claim), np.abs(value)))
+    judgement = judge_entries(sides, rtol, demanded=demanded)
+    judgement.code[sides.difference == 0] = Code.PASS  # equal, whatever the errors
+    no_remark = np.full(claim.shape, None, dtype=object)
+    return JudgedLeaf(leaf, sides, judgement.code, judgement.unresolved, no_remark, np.zeros(claim.shape, dtype=bool))
 
 
-def within_last_bits(c: Compared, floor: F64) -> Compared:
-    """Let entries pass whose difference is lost in the last bits of the outputs; both sides are proved elsewhere."""
-    lost = (c.code == 1) & (c.sides.apart <= c.sides.allowed) & (c.sides.allowed <= SPARE * floor)
-    return replace(c, code=np.where(lost, 0, c.code).astype(np.int8), unresolved=c.unresolved | lost)
+def pass_last_bits(judged: JudgedLeaf, floor: F64) -> JudgedLeaf:
+    """Pass the undecided entries whose difference is lost in the last bits of the outputs; both sides are proved elsewhere.
+
+    Args:
+        floor: the error that the rounding of the outputs may cause in each entry, (C, n).
+    """
+    uncertainty = judged.sides.uncertainty
+    undecided = judged.code == Code.INCONCLUSIVE
+    lost = undecided & (judged.sides.difference <= uncertainty) & (uncertainty <= MAX_LAST_BITS * floor)
+    code = np.where(lost, Code.PASS, judged.code).astype(np.int8)
+    return replace(judged, code=code, unresolved=judged.unresolved | lost)

@@ -1,4 +1,4 @@
-"""From judged arrays to the line of the table."""
+"""From a judged leaf to its row of the table."""
 
 from __future__ import annotations
 
@@ -9,168 +9,188 @@ import numpy as np
 
 from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import Program
-from gradcheck.compare.estimates import careful
+from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
-from gradcheck.verdict.interval import VERDICTS, reason_for
-from gradcheck.verdict.slices import named_slice
+from gradcheck.verdict.interval import VERDICTS, Code, choose_reason
+from gradcheck.verdict.slices import name_slice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.compare.estimates import Sheet
-    from gradcheck.compare.judge import Compared
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
 
 
-LISTED = 8  # wrong entries
+MAX_LISTED = 8  # wrong entries that a row lists one by one
 
 
-def relative_errors(c: Compared) -> F64:
-    """|claim - estimate| over the entry's own size, or its leaf's largest where its own is lost beside that, (C, L).
+def compute_relative_errors(judged: JudgedLeaf) -> F64:
+    """Compute |claim - estimate| over the entry's own size, or over its leaf's largest if it passed by that, (C, L).
 
-    Between the slopes of a kink the error is 0; of a derivative that is zero to within its bound it has no meaning: NaN.
+    Between the slopes of a kink the error is 0. For a derivative that is zero to within its bound it has no meaning: NaN.
     """
-    s = c.sides
+    sides, passed = judged.sides, judged.code == Code.PASS
     with np.errstate(all="ignore"):
-        zero = (c.code == 0) & (s.size <= s.allowed) & (s.apart > 0)
-        scale = np.where((c.code == 0) & c.unresolved, s.whole, s.scale)
-        inside = (c.seen == Reason.KINK_SUBGRADIENT) & (c.code == 0)
-        found = np.where((s.apart == 0) | inside, 0.0, s.apart / scale)
-    found = np.where(zero & ~c.unresolved & ~inside, np.nan, found)
-    return np.where(np.isnan(s.claim) & (c.code == 2), np.inf, found)
+        zero = passed & (sides.magnitude <= sides.uncertainty) & (sides.difference > 0)
+        scale = np.where(passed & judged.unresolved, sides.leaf_scale, sides.scale)
+        inside_kink = (judged.remark == Reason.KINK_SUBGRADIENT) & passed
+        errors = np.where((sides.difference == 0) | inside_kink, 0.0, sides.difference / scale)
+    errors = np.where(zero & ~judged.unresolved & ~inside_kink, np.nan, errors)
+    return np.where(np.isnan(sides.claim) & (judged.code == Code.FAIL), np.inf, errors)
 
 
-def worst_place(c: Compared) -> tuple[int, int]:
-    """Channel and line of the entry to show: the worst verdict, and among these the largest relative error."""
-    errors = np.nan_to_num(relative_errors(c), nan=-1.0, posinf=1e300)
-    rank = np.where(c.code == np.max(c.code), errors + 1e-300 * _counted(c), -2.0)
+def find_worst_place(judged: JudgedLeaf) -> tuple[int, int]:
+    """Find the channel and line to show: those of the worst verdict, and among these of the largest relative error."""
+    errors = np.nan_to_num(compute_relative_errors(judged), nan=-1.0, posinf=1e300)
+    rank = np.where(judged.code == np.max(judged.code), errors + 1e-300 * _counts_for_resolution(judged), -2.0)
     channel, line = np.unravel_index(int(np.argmax(rank)), rank.shape)
     return int(channel), int(line)
 
 
-def _counted(c: Compared) -> NDArray[np.bool_]:
-    """Entries whose derivative is known by its own size or its leaf's: neither zero nor at a kink nor declared."""
-    kinky = (c.seen == Reason.KINK_SUBGRADIENT) | (c.seen == Reason.TIE) | (c.seen == Reason.STRAIGHT_THROUGH)
-    return np.asarray((c.code == 0) & ~kinky & (c.sides.size > c.sides.allowed), dtype=bool)
+def _counts_for_resolution(judged: JudgedLeaf) -> NDArray[np.bool_]:
+    """Mark the passed entries whose derivative is neither zero nor at a kink or tie, nor declared as straight-through."""
+    remark = judged.remark
+    exempt = (remark == Reason.KINK_SUBGRADIENT) | (remark == Reason.TIE) | (remark == Reason.STRAIGHT_THROUGH)
+    nonzero = judged.sides.magnitude > judged.sides.uncertainty
+    return np.asarray((judged.code == Code.PASS) & ~exempt & nonzero, dtype=bool)
 
 
-def resolution_of(c: Compared) -> float:
-    """The relative error to within which the passed entries are right; NaN where all are zero or at kinks."""
-    s = c.sides
+def compute_resolution(judged: JudgedLeaf) -> float:
+    """Compute the relative error to within which the passed entries are right; NaN if all are zero or at kinks."""
+    sides = judged.sides
     with np.errstate(all="ignore"):
-        scale = np.where(c.unresolved, s.whole, s.scale)
-        found = (s.apart + s.allowed) / scale
-    counted = _counted(c) & np.isfinite(found)
-    return float(np.max(found, where=counted, initial=0.0)) if counted.any() else float("nan")
+        scale = np.where(judged.unresolved, sides.leaf_scale, sides.scale)
+        resolutions = (sides.difference + sides.uncertainty) / scale
+    counted = _counts_for_resolution(judged) & np.isfinite(resolutions)
+    return float(np.max(resolutions, where=counted, initial=0.0)) if counted.any() else float("nan")
 
 
-def comparison(
-    c: Compared,
+def make_comparison(
+    judged: JudgedLeaf,
     program: Program,
     methods: tuple[str, str],
     rtol: float,
     *,
-    units: F64,
+    displacements: F64,
     channels: F64 | None,
     resolution: float,
-    trial: int,
+    trial_number: int,
     mode: str = "full",
     certainty: float = 1.0,
 ) -> Comparison:
-    """The line of one leaf and pair of methods.
+    """Make the row of one leaf and pair of methods.
 
     Args:
-        certainty: with which an error of the size of the resolution would have been caught.
-        units: displacement per line, (L,), by which directional derivatives become partial ones; ones for probes.
-        channels: combinations of outputs; None: each output by itself.
+        judged: the leaf.
+        program: the target, whose outputs are named.
+        methods: the method of the claim, and the method that it was compared with.
+        rtol: relative error from which on a claim is wrong.
+        displacements: displacement per line, (L,), by which directional derivatives become partial ones; ones for probes.
+        channels: combinations of outputs, (C, M); None: every output is a channel.
+        resolution: the smallest relative error that would have been seen; stated if the leaf passed.
+        trial_number: number of the trial.
+        mode: 'full' or 'probe'; in full mode a line is an entry, and the row names it.
+        certainty: probability with which an error of the size of the resolution would have been caught.
     """
-    channel, line = worst_place(c)
-    place, s = (channel, line), c.sides
-    verdict = VERDICTS[int(c.code[place])]
-    per = abs(float(units[line])) or 1.0
-    sign = np.sign(float(units[line])) or 1.0
-    claimed, estimate = float(s.claim[place]) / per * sign, float(s.value[place]) / per * sign
-    apart, allowed = float(s.apart[place]) / per, float(s.allowed[place]) / per
-    seen = c.seen[place]
-    story = None if c.story is None else c.story[place]
-    if seen is Reason.KINK_SUBGRADIENT and verdict is Verdict.PASS:
-        apart = 0.0
+    leaf, sides = judged.leaf, judged.sides
+    place = find_worst_place(judged)
+    channel, line = place
+    verdict, remark = VERDICTS[int(judged.code[place])], judged.remark[place]
+    displacement = float(displacements[line])
+    size, sign = abs(displacement) or 1.0, np.sign(displacement) or 1.0
+    claimed, estimate = float(sides.claim[place]) / size * sign, float(sides.value[place]) / size * sign
+    difference, bound = float(sides.difference[place]) / size, float(sides.uncertainty[place]) / size
+    story = None if judged.story is None else judged.story[place]
+    if remark is Reason.KINK_SUBGRADIENT and verdict is Verdict.PASS:
+        difference = 0.0
+    where = judged.where
+    if where is None and mode == "full" and verdict is Verdict.FAIL:
+        where = _locate_wrong_entries(judged, program, displacements, channels)
     return Comparison(
-        wrt=c.leaf.path,
-        output=output_name(program, channel, channels),
+        wrt=leaf.path,
+        output=name_output(program, channel, channels),
         method=methods[0],
         against=methods[1],
         verdict=verdict,
-        reason=_reason(c, verdict, claimed, estimate, allowed, seen),
+        reason=_choose_row_reason(judged, verdict, claimed, estimate, bound, remark),
         claimed=claimed,
         estimate=estimate,
-        bound=allowed,
-        abs_err=apart,
-        rel_err=float(relative_errors(c)[place]),
+        bound=bound,
+        abs_err=difference,
+        rel_err=float(compute_relative_errors(judged)[place]),
         rtol=rtol,
         resolution=resolution if verdict is Verdict.PASS else float("nan"),
-        worst_entry=c.leaf.index(c.leaf.start + line) if mode == "full" else None,
-        shape=c.leaf.shape,
-        dtype=c.leaf.dtype,
-        entries=c.leaf.entries,
-        unresolved=int(np.sum(np.any(c.unresolved & (s.size > s.allowed), axis=0))),
-        trial=trial,
+        worst_entry=leaf.index(leaf.start + line) if mode == "full" else None,
+        shape=leaf.shape,
+        dtype=leaf.dtype,
+        entries=leaf.entries,
+        unresolved=int(np.sum(np.any(judged.unresolved & (sides.magnitude > sides.uncertainty), axis=0))),
+        trial=trial_number,
         mode=mode,
         certainty=certainty,
-        story=story and story.per(float(units[line]) or 1.0),
-        where=c.where or (_where(c, program, units, channels) if mode == "full" and verdict is Verdict.FAIL else None),
+        story=story and story.per(displacement or 1.0),
+        where=where,
     )
 
 
-def _where(c: Compared, program: Program, units: F64, channels: F64 | None) -> Whereabouts:
-    """The wrong entries, where all were looked at: those that are off by most first, each at its worst channel."""
-    s, wrong = c.sides, c.code == 2
+def _locate_wrong_entries(judged: JudgedLeaf, program: Program, displacements: F64, channels: F64 | None) -> Whereabouts:
+    """Locate the wrong entries of a leaf whose every entry was looked at: largest errors first, each in its worst channel."""
+    leaf, sides, wrong = judged.leaf, judged.sides, judged.code == Code.FAIL
     with np.errstate(all="ignore"):
-        off = np.where(wrong, np.nan_to_num(s.apart / np.abs(units), nan=np.inf), -1.0)
+        errors = np.where(wrong, np.nan_to_num(sides.difference / np.abs(displacements), nan=np.inf), -1.0)
     places = np.flatnonzero(np.any(wrong, axis=0))
-    places = places[np.argsort(-np.max(off[:, places], axis=0), kind="stable")]
-    _, first = np.unique(places // c.leaf.width, return_index=True)  # of a complex entry the part that is off by more
+    places = places[np.argsort(-np.max(errors[:, places], axis=0), kind="stable")]
+    _, first = np.unique(places // leaf.width, return_index=True)  # of a complex entry only the part with the larger error
     places = places[np.sort(first)]
     entries = []
-    for i in places[:LISTED]:
-        at, unit = (int(np.argmax(off[:, i])), i), float(units[i]) or 1.0
-        claimed, estimate, bound = map(float, (s.claim[at] / unit, s.value[at] / unit, s.allowed[at] / abs(unit)))
-        index, output = c.leaf.index(c.leaf.start + int(i)), output_name(program, at[0], channels)
+    for i in places[:MAX_LISTED]:
+        place, displacement = (int(np.argmax(errors[:, i])), i), float(displacements[i]) or 1.0
+        claimed, estimate = float(sides.claim[place] / displacement), float(sides.value[place] / displacement)
+        bound = float(sides.uncertainty[place] / abs(displacement))
+        index, output = leaf.index(leaf.start + int(i)), name_output(program, place[0], channels)
         entries.append(WrongEntry(index, claimed, estimate, bound, output))
-    marked = np.any(wrong, axis=0).reshape(*c.leaf.shape, c.leaf.width).any(axis=-1)
-    return Whereabouts(tuple(entries), len(places), 1.0, slice=named_slice(marked, c.leaf.path) or "")
+    is_wrong = np.any(wrong, axis=0).reshape(*leaf.shape, leaf.width).any(axis=-1)
+    return Whereabouts(tuple(entries), len(places), 1.0, slice=name_slice(is_wrong, leaf.path) or "")
 
 
-def told(line: Comparison, c: Compared, sheet: Sheet, units: F64) -> Comparison:
-    """The same with the story of the estimate at its worst entry, where steps were not tried one by one before."""
-    if line.story is not None:
-        return line
-    channel, place = worst_place(c)
-    story = careful(sheet.phis[place], sheet.settings[place]).story[channel]
-    return replace(line, story=story.per(float(units[place]) or 1.0))
+def add_estimate_story(row: Comparison, judged: JudgedLeaf, estimates: LineEstimates, displacements: F64) -> Comparison:
+    """Add to a row how the estimate at its worst place is found step by step, unless it says so already.
+
+    Args:
+        judged: the leaf that the row was made of.
+        estimates: the lines; a line without a story is estimated again with the step ladder.
+        displacements: displacement per line, (L,), in the row's units.
+    """
+    if row.story is not None:
+        return row
+    channel, line = find_worst_place(judged)
+    story = estimate_with_ladder(estimates.phis[line], estimates.settings[line]).story[channel]
+    return replace(row, story=story.per(float(displacements[line]) or 1.0))
 
 
-def _reason(c: Compared, verdict: Verdict, claimed: float, estimate: float, allowed: float, seen: Reason | None) -> Reason:
-    if verdict is Verdict.PASS and np.any(c.seen == Reason.KINK_SUBGRADIENT):
-        return Reason.KINK_SUBGRADIENT
-    for told in (Reason.TIE, Reason.STRAIGHT_THROUGH):  # of all entries, not only of the one shown
-        if verdict is Verdict.PASS and np.any(c.seen == told):
-            return told
-    if seen in (Reason.OUTSIDE_KINK, Reason.STRAIGHT_THROUGH) and verdict is Verdict.FAIL:
-        return seen
-    return reason_for(verdict, claimed, estimate, allowed, seen)
+def _choose_row_reason(
+    judged: JudgedLeaf, verdict: Verdict, claimed: float, estimate: float, bound: float, remark: Reason | None
+) -> Reason:
+    """Say why a row got its verdict; a kink, tie or declaration at any entry explains a PASS, not only at the one shown."""
+    for reason in (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH):
+        if verdict is Verdict.PASS and np.any(judged.remark == reason):
+            return reason
+    if remark in (Reason.OUTSIDE_KINK, Reason.STRAIGHT_THROUGH) and verdict is Verdict.FAIL:
+        return remark
+    return choose_reason(verdict, claimed, estimate, bound, remark)
 
 
-def output_name(program: Program, channel: int, channels: F64 | None) -> str:
-    """The output a channel stands for, with its index; 'combination' for several."""
+def name_output(program: Program, channel: int, channels: F64 | None) -> str:
+    """Name the output that a channel stands for, with its index; 'combination' if it combines several."""
     if channels is not None:
         members = np.flatnonzero(channels[channel])
         if members.size > 1:
             return "combination"
         channel = int(members[0]) if members.size else 0
-    return output_leaf(program, channel).entry(channel)
+    return find_output_leaf(program, channel).entry(channel)
 
 
-def output_leaf(program: Program, position: int) -> Leaf:
-    """The output that a position of the flat vector belongs to."""
+def find_output_leaf(program: Program, position: int) -> Leaf:
+    """Find the output leaf that a position of the flat vector belongs to."""
     return next(leaf for leaf in program.outputs if leaf.span.start <= position < leaf.span.stop)

@@ -1,4 +1,4 @@
-"""Errors in half precision, in units in the last place, and what becomes of numbers beyond its range."""
+"""Errors in half precision, in units in the last place, and what happens to numbers out of its range."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import HALF
+from gradcheck.backends.flat import HALF_EPS
+from gradcheck.evidence.number_format import BFLOAT16, BY_EPS, FLOAT16
 from gradcheck.results import Comparison, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -16,25 +17,31 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.evidence.line import F64
 
-NAMES = {eps: name for name, eps in HALF.items()}
-LARGEST = {HALF["float16"]: 65504.0, HALF["bfloat16"]: 2.0**128}
-NORMAL = {HALF["float16"]: 2.0**-14, HALF["bfloat16"]: 2.0**-126}  # the smallest number with all its digits
-SHORT = (HALF["float16"],)  # of range: gradients underflow in it
-QUANTILE, SIZE = 0.9, 1.6449  # of the entries' errors, each over its own; of a normal distribution's size
-LEAST = 0.02  # of its leaf's: no entry's expected error counts as smaller
-LOST = 0.5  # share of what is wrong
-BELOW = "underflow: {:.3g} % of the derivative with respect to {} is below the smallest {} number ({:.0e}): scale the loss"
+# The half precisions, by the relative spacing of their numbers.
+HALF_NAMES = {number_format.eps: number_format.name for number_format in (FLOAT16, BFLOAT16)}
+OVERFLOW = {number_format.eps: number_format.overflow for number_format in (FLOAT16, BFLOAT16)}
+SHORT_RANGE = (FLOAT16.eps,)  # half precisions of so short a range that gradients underflow in them
+# The typical error of an entry, relative to its expected one: this quantile of all entries, over the same quantile of the
+# absolute value of a standard normal variable.
+TYPICAL_QUANTILE, NORMAL_QUANTILE = 0.9, 1.6449
+MIN_EXPECTED_SHARE = 0.02  # of the leaf's root mean square expected error: no entry's expected error counts as smaller
+MIN_UNDERFLOW_SHARE = 0.5  # of the wrong entries: if more of them are zero, the reason is underflow
+UNDERFLOW_NOTE = (
+    "underflow: {:.3g} % of the derivative with respect to {} is below the smallest {} number ({:.0e}): scale the loss"
+)
 
 
 @dataclass(frozen=True)
-class Held:
-    """A claim on one leaf, or a value, beside float64; all arrays (C, n).
+class UlpComparison:
+    """A claim on one leaf, or a value, compared with the exact numbers; all arrays are (C, n).
 
     Attributes:
-        exact: in float64.
-        expected: what a plain implementation is off by.
-        eps: relative spacing of the claim's dtype.
-        limit: on the error over the expected one.
+        leaf: the leaf.
+        claim: the numbers in half precision.
+        exact: the same numbers in float64.
+        expected: the error that a plain implementation makes.
+        eps: relative spacing of floats in the claim's dtype.
+        limit: the largest ratio of the error to the expected one with which the claim passes.
     """
 
     leaf: Leaf
@@ -51,41 +58,49 @@ class Held:
             return np.abs(self.claim - self.exact)
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """Where there is an error to speak of."""
+    def has_error(self) -> NDArray[np.bool_]:
+        """Where the error and the expected one are finite."""
         return np.isfinite(self.error) & np.isfinite(self.expected)
 
     @property
-    def beyond(self) -> NDArray[np.bool_]:
-        """Where the claim is no number, and the exact one is."""
+    def overflows(self) -> NDArray[np.bool_]:
+        """Where the claim is not finite, although the exact number is."""
         return ~np.isfinite(self.claim) & np.isfinite(self.exact)
 
     @property
-    def each(self) -> F64:
-        """Every entry's error over the one to be expected of it."""
+    def entry_ratios(self) -> F64:
+        """Every entry's error over its expected error."""
         with np.errstate(all="ignore"):
-            return np.asarray(self.error / (self.expected + LEAST * _rms(self.expected[self.known])))
+            floor = MIN_EXPECTED_SHARE * _root_mean_square(self.expected[self.has_error])
+            return np.asarray(self.error / (self.expected + floor))
 
 
-def smallest(eps: float) -> float:
-    """The smallest number of a half precision."""
-    return NORMAL[eps] * eps
+def smallest_number(eps: float) -> float:
+    """Return the smallest positive number of the half precision of relative spacing `eps`."""
+    return BY_EPS[eps].smallest_subnormal
 
 
-def rounded(values: F64, eps: float) -> F64:
-    """Numbers rounded to those of a half precision, of relative spacing `eps`; its range is not looked at."""
+def round_to_half(values: F64, eps: float) -> F64:
+    """Round numbers to the digits of the half precision of relative spacing `eps`; its range is not respected."""
     fraction, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.rint(fraction * (2 / eps)) * (eps / 2), exponent))
 
 
-def judged(held: Held, method: str, against: str, output: str) -> Comparison:
-    """The line of a leaf: its error in units in the last place, that of a plain implementation, and their ratio."""
-    ratio, plain = _ratio(held)
-    verdict, reason = _verdict(held, ratio)
-    where = np.where(held.known, held.each, np.where(held.beyond, np.inf, -1.0))
-    worst = np.unravel_index(int(np.argmax(where)), where.shape)
-    claimed, estimate = float(held.claim[worst]), float(held.exact[worst])
-    apart, leaf = abs(claimed - estimate), held.leaf
+def judge_accuracy(compared: UlpComparison, method: str, against: str, output: str) -> Comparison:
+    """Judge the accuracy of a leaf: its error and that of a plain implementation in units in the last place, and their ratio.
+
+    Args:
+        compared: the leaf.
+        method: the method of the claim, for the row.
+        against: what gave the exact numbers, for the row.
+        output: name of the output, for the row.
+    """
+    ratio, plain_ulp = _compute_ratio(compared)
+    verdict, reason = _decide(compared, ratio)
+    rank = np.where(compared.has_error, compared.entry_ratios, np.where(compared.overflows, np.inf, -1.0))
+    worst = np.unravel_index(int(np.argmax(rank)), rank.shape)
+    claimed, estimate = float(compared.claim[worst]), float(compared.exact[worst])
+    error, leaf = abs(claimed - estimate), compared.leaf
     return Comparison(
         wrt=leaf.path,
         output=output,
@@ -95,65 +110,71 @@ def judged(held: Held, method: str, against: str, output: str) -> Comparison:
         reason=reason,
         claimed=claimed,
         estimate=estimate,
-        bound=held.limit * float(held.expected[worst]),
-        abs_err=apart,
-        rel_err=_over(apart, max(abs(claimed), abs(estimate))) if np.isfinite(claimed) else np.inf,
+        bound=compared.limit * float(compared.expected[worst]),
+        abs_err=error,
+        rel_err=_divide(error, max(abs(claimed), abs(estimate))) if np.isfinite(claimed) else np.inf,
         rtol=np.nan,
         resolution=np.nan,
         worst_entry=leaf.index(leaf.start + int(worst[1])),
         shape=leaf.shape,
-        dtype=NAMES[held.eps] if leaf.dtype in ("float32", *HALF) else leaf.dtype,  # NumPy knows bfloat16 as float32
+        dtype=HALF_NAMES[compared.eps] if leaf.dtype in ("float32", *HALF_EPS) else leaf.dtype,  # NumPy has no bfloat16
         entries=leaf.entries,
-        error_ulp=plain * ratio,
-        plain_ulp=plain,
+        error_ulp=plain_ulp * ratio,
+        plain_ulp=plain_ulp,
         ratio=ratio,
     )
 
 
-def remarks(held: Held) -> list[str]:
-    """What underflows because no number of the dtype is so small."""
-    some, least = held.exact != 0, smallest(held.eps)
-    lost = some & (held.claim == 0) & (np.abs(held.exact) < least)
-    share = 100 * lost.sum() / max(some.sum(), 1)
-    return [BELOW.format(share, held.leaf.path, NAMES[held.eps], least)] if lost.any() else []
+def describe_underflow(compared: UlpComparison) -> list[str]:
+    """Describe, in a note, which share of a derivative underflows because no number of the dtype is so small."""
+    nonzero, smallest = compared.exact != 0, smallest_number(compared.eps)
+    underflows = nonzero & (compared.claim == 0) & (np.abs(compared.exact) < smallest)
+    if not underflows.any():
+        return []
+    percent = 100 * underflows.sum() / max(nonzero.sum(), 1)
+    return [UNDERFLOW_NOTE.format(percent, compared.leaf.path, HALF_NAMES[compared.eps], smallest)]
 
 
-def _ratio(held: Held) -> tuple[float, float]:
-    """The error over the expected one, and that in units in the last place.
+def _compute_ratio(compared: UlpComparison) -> tuple[float, float]:
+    """Compute the ratio of the error to the expected one, and the expected one in units in the last place.
 
-    Of the root mean squares, or of a typical entry where that is worse: a few large ones may hide all others.
+    Both are root mean squares, or those of a typical entry if that is worse: a few large entries may hide all others.
     """
-    known, eps = held.known, held.eps
-    error, expected, size = (_rms(a[known]) for a in (held.error, held.expected, held.exact))
-    overall = _over(error, expected)
-    typical = float(np.quantile(held.each[known], QUANTILE)) / SIZE if known.any() and expected > 0 else 0.0
-    if held.beyond.any():
-        return np.inf, _over(expected, eps * size)
+    has_error, eps = compared.has_error, compared.eps
+    error, expected, size = (_root_mean_square(a[has_error]) for a in (compared.error, compared.expected, compared.exact))
+    overall, expected_ulp = _divide(error, expected), _divide(expected, eps * size)
+    if compared.overflows.any():
+        return np.inf, expected_ulp
+    typical = 0.0
+    if has_error.any() and expected > 0:
+        typical = float(np.quantile(compared.entry_ratios[has_error], TYPICAL_QUANTILE)) / NORMAL_QUANTILE
     if overall >= typical:
-        return overall, _over(expected, eps * size)
-    some = known & (held.exact != 0)
-    return typical, float(np.median(held.expected[some] / (eps * np.abs(held.exact[some])))) if some.any() else np.inf
+        return overall, expected_ulp
+    nonzero = has_error & (compared.exact != 0)
+    if not nonzero.any():
+        return typical, np.inf
+    return typical, float(np.median(compared.expected[nonzero] / (eps * np.abs(compared.exact[nonzero]))))
 
 
-def _verdict(held: Held, ratio: float) -> tuple[Verdict, Reason]:
-    """Whether it is accurate enough; what overflows or underflows is named, and is no fault where no number could hold it."""
-    size, least = np.abs(held.exact), smallest(held.eps)
-    if held.beyond.any():
-        fits = held.beyond & (size <= LARGEST[held.eps])
+def _decide(compared: UlpComparison, ratio: float) -> tuple[Verdict, Reason]:
+    """Decide whether a leaf is accurate enough; overflow and underflow are named, and no fault if no number could hold it."""
+    size, smallest = np.abs(compared.exact), smallest_number(compared.eps)
+    if compared.overflows.any():
+        fits = compared.overflows & (size <= OVERFLOW[compared.eps])
         return (Verdict.FAIL, Reason.OVERFLOW) if fits.any() else (Verdict.INCONCLUSIVE, Reason.OUT_OF_RANGE)
-    if size.any() and not held.claim.any() and np.all(size < least):
+    if size.any() and not compared.claim.any() and np.all(size < smallest):
         return Verdict.INCONCLUSIVE, Reason.OUT_OF_RANGE
-    if not ratio > held.limit:
+    if not ratio > compared.limit:
         return Verdict.PASS, Reason.AGREES
-    wrong = held.each > held.limit
-    lost = wrong & (held.claim == 0) & (size >= 2 * least)
-    under = held.eps in SHORT and lost.sum() > LOST * max(wrong.sum(), 1)
-    return Verdict.FAIL, Reason.UNDERFLOW if under else Reason.INACCURATE
+    wrong = compared.entry_ratios > compared.limit
+    underflows = wrong & (compared.claim == 0) & (size >= 2 * smallest)
+    is_underflow = compared.eps in SHORT_RANGE and underflows.sum() > MIN_UNDERFLOW_SHARE * max(wrong.sum(), 1)
+    return Verdict.FAIL, Reason.UNDERFLOW if is_underflow else Reason.INACCURATE
 
 
-def _rms(values: F64) -> float:
+def _root_mean_square(values: F64) -> float:
     return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
-def _over(a: float, b: float) -> float:
+def _divide(a: float, b: float) -> float:
     return a / b if b > 0 else (np.inf if a > 0 else 0.0)

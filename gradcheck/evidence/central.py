@@ -1,4 +1,4 @@
-"""The cheap estimate: central differences at two steps, with the bound that the two together give."""
+"""The cheap estimate: Richardson-extrapolated central differences at two steps, with the bound that the two together give."""
 
 from __future__ import annotations
 
@@ -8,71 +8,77 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.line import RATIO, Slope, smooth
+from gradcheck.evidence.line import STEP_RATIO, Slope, smooth_slope
+from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-CHORD = 2.0**-8
-APART = 8.0  # steps that differ by less serve each other's outputs well enough
-DEVIATION = 0.76  # of D4 per noise / step: sqrt((16/15)^2 + (1/60)^2) / sqrt(2)
-CLEAR = 4.0  # times the noise: a second difference beyond that is seen
-SMOOTH = 7.0  # a second difference that grows by less from one step to four times that is no h^2, which grows by 16
+CHORD_STEP = 2.0**-8  # of each entry's scale: at this step or a coarser one we look for a slope that fine steps do not show
+MIN_SEPARATE_RATIO = 8.0  # of two steps: steps that differ by less suit each other's outputs well enough
+MAX_RELATIVE_NOISE = 1e-4  # of the values: noise above this does not make the step any larger
+# Standard deviation of the extrapolated difference D4, per noise / step: sqrt((16/15)^2 + (1/60)^2) / sqrt(2).
+EXTRAPOLATED_NOISE = 0.76
+MIN_SMOOTH_GROWTH = 7.0  # from one step to four times that: a second difference that grows by less is no h^2, which grows by 16
 
 
-def steps_for(setting: Setting, eps: float) -> tuple[float, ...]:
-    """The step that balances truncation and noise for the noisiest output, and one for the quietest where that is far smaller.
+def choose_steps(setting: Setting, eps: float) -> tuple[float, ...]:
+    """Choose the step that balances truncation and noise for the noisiest output; another for the quietest if far smaller.
 
     (3 noise / |phi'''|)^(1/3), taking |phi'''| for the size of the largest output.
     """
     largest = float(np.max(np.abs(setting.base), initial=0.0))
-    noise = (np.max(setting.deviation, initial=0.0), np.min(setting.deviation, initial=np.inf))
-    loud, quiet = (max(step_for(float(n) / largest if largest > 0 else eps, eps), setting.finest) for n in noise)
-    return (loud, quiet) if loud >= APART * quiet else (loud,)
+    extremes = (np.max(setting.total_noise, initial=0.0), np.min(setting.total_noise, initial=np.inf))
+    for_loudest, for_quietest = (
+        max(choose_step(float(noise) / largest if largest > 0 else eps, eps), setting.finest_step) for noise in extremes
+    )
+    return (for_loudest, for_quietest) if for_loudest >= MIN_SEPARATE_RATIO * for_quietest else (for_loudest,)
 
 
-def step_for(relative: float, eps: float, power: float = 1 / 3) -> float:
-    """The power of two nearest to (3 noise)^power, for noise relative to the function's values."""
-    return float(2.0 ** round(power * math.log2(3 * min(max(relative, eps), 1e-4))))
+def choose_step(relative_noise: float, eps: float, power: float = 1 / 3) -> float:
+    """Choose the power of two nearest to (3 noise)^power, for noise relative to the function's values."""
+    return float(2.0 ** round(power * math.log2(3 * min(max(relative_noise, eps), MAX_RELATIVE_NOISE))))
 
 
-def estimate(phi: Phi, setting: Setting, steps: tuple[float, ...]) -> Slope:
+def estimate_slopes(phi: Phi, setting: Setting, steps: tuple[float, ...]) -> Slope:
     """Estimate the channels' slopes from five evaluations a step; each channel takes the step that gives the tighter bound."""
-    found = _at(phi, setting, steps[0])
+    tightest = _estimate_at_step(phi, setting, steps[0])
     for step in steps[1:]:
-        other = _at(phi, setting, step)
-        tighter = np.nan_to_num(other.bound, nan=np.inf) < np.nan_to_num(found.bound, nan=np.inf)
-        columns = {f.name: np.where(tighter, getattr(other, f.name), getattr(found, f.name)) for f in fields(Slope)}
-        found = Slope(**columns)
-    return found
+        slope = _estimate_at_step(phi, setting, step)
+        tighter = np.nan_to_num(slope.bound, nan=np.inf) < np.nan_to_num(tightest.bound, nan=np.inf)
+        columns = {f.name: np.where(tighter, getattr(slope, f.name), getattr(tightest, f.name)) for f in fields(Slope)}
+        tightest = Slope(**columns)
+    return tightest
 
 
-def _at(phi: Phi, setting: Setting, step: float) -> Slope:
-    """Central differences D at `step` and four times that.
+def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
+    """Take central differences D at `step` and D' at four times that.
 
     The value is their extrapolation D4 = (16 D - D') / 15, which is free of the h^2 term, and the bound is |D4 - D| (all of
-    the h^2 term) plus the noise. A chord to a coarser step tells a zero derivative from one that fell below the resolution of
-    the function's values. Second differences that do not fall like h^2 make the slope a rough one: there may be a kink.
+    the h^2 term) plus the noise. A chord to a coarser step distinguishes a zero derivative from one that fell below the
+    resolution of the function's values. If second differences do not fall like h^2, the slope is rough: there may be a kink.
     """
-    coarse = max(CHORD, RATIO * step)
+    chord_step = max(CHORD_STEP, STEP_RATIO * step)
     with np.errstate(all="ignore"):
         near = [phi(step), phi(-step)]
-        sides = [value - setting.base for value in (*near, phi(RATIO * step), phi(-RATIO * step))]
-        chord = phi(coarse) - setting.base
+        sides = [value - setting.base for value in (*near, phi(STEP_RATIO * step), phi(-STEP_RATIO * step))]
+        chord = phi(chord_step) - setting.base
         moved = np.any([side != 0 for side in (*sides, chord)], axis=0)
-        noise = setting.channel_noise(moved, step / coarse)
-        noise = setting.slack * np.fmax(noise, setting.combined(setting.rounding(np.fmax(*map(np.abs, near)))))
+        noise = setting.difference_noise(moved, step / chord_step)
+        last_bits = setting.contract_noise(setting.half_ulp(np.fmax(*map(np.abs, near))))
+        noise = setting.slack * np.fmax(noise, last_bits)
         right, left, far_right, far_left = (setting.contract(side) for side in sides)
         slope = (right - left) / (2 * step)
-        value = (RATIO**2 * slope - (far_right - far_left) / (2 * RATIO * step)) / (RATIO**2 - 1)
-        bound = np.abs(value - slope) + DEVIATION * noise / step
-        nearby = np.maximum(np.abs(setting.contract(chord)) / coarse, np.abs(slope))
-        rough = _rough(right + left, far_right + far_left, noise)
-    return smooth(value, bound, nearby, rough)
+        value = (STEP_RATIO**2 * slope - (far_right - far_left) / (2 * STEP_RATIO * step)) / (STEP_RATIO**2 - 1)
+        bound = np.abs(value - slope) + EXTRAPOLATED_NOISE * noise / step
+        nearby_slope = np.maximum(np.abs(setting.contract(chord)) / chord_step, np.abs(slope))
+        rough = _is_rough(right + left, far_right + far_left, noise)
+    return smooth_slope(value, bound, nearby_slope, rough)
 
 
-def _rough(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
-    seen = (np.abs(near) > CLEAR * noise) & (np.abs(far) > CLEAR * noise)
-    return np.asarray(seen & (np.abs(far) < SMOOTH * np.abs(near)))
+def _is_rough(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
+    """Mark the channels whose second differences at a step and at four times that do not behave like h^2."""
+    visible = (np.abs(near) > MIN_SIGNAL_TO_NOISE * noise) & (np.abs(far) > MIN_SIGNAL_TO_NOISE * noise)
+    return np.asarray(visible & (np.abs(far) < MIN_SMOOTH_GROWTH * np.abs(near)))

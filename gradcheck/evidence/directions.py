@@ -7,53 +7,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.evidence.number_format import FLOAT32, FLOAT64
+
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-MODERATE = 1e-100  # nothing between this and its inverse over- or underflows when squared
-TINY = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
-LEAST = 0.5  # of its scale: how far an even tangent moves each entry, at least
-PIECE = 2**16  # numbers that are worked on at a time: they stay in the cache
-LEAST_NORMAL = 2.0**-1022  # of smaller numbers there is no small part: such an entry moves as if it were zero
-SMALL = 1e-3  # of the leaf's RMS: below that an entry has a scale of its own
+MIN_SQUARABLE = 1e-100  # nothing between this and its inverse overflows or underflows when squared
+MIN_OUTPUT_SIZE = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
+MIN_EVEN_STEP = 0.5  # an even tangent moves every entry by at least this fraction of its scale
+PIECE_SIZE = 2**16  # entries that are worked on at a time, so that they stay in the cache
+SMALLEST_NORMAL = FLOAT64.smallest_normal  # smaller numbers have no small part: such an entry moves as if it were zero
+SMALL_ENTRY_RATIO = 1e-3  # of the leaf's RMS: an entry below this moves by its own size
+FINEST_STEP_POWER = 0.77  # of eps, to the nearest power of two: exact steps leave a tangent 12 bits in float64, 5 in float32
 
 
-def scale_of(x: F64) -> float:
-    """Root mean square of a leaf, 1 where it is all zero or next to it; safe against overflow."""
+def compute_leaf_scale(x: F64) -> float:
+    """Compute the root mean square of a leaf, 1 if it is all zero or subnormal; safe against overflow."""
     largest = max(float(np.max(x, initial=0.0)), -float(np.min(x, initial=0.0)))
-    if largest < LEAST_NORMAL or not math.isfinite(largest):
+    if largest < SMALLEST_NORMAL or not math.isfinite(largest):
         return 1.0
-    if x.size > PIECE and MODERATE < largest < 1 / MODERATE:  # without a copy
+    if x.size > PIECE_SIZE and MIN_SQUARABLE < largest < 1 / MIN_SQUARABLE:  # without a copy
         return math.sqrt(float(np.dot(x, x)) / x.size)
     return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
 
 
-def scales_of(x: F64) -> F64:
-    """The displacement that suits each entry, (n,): the leaf's RMS, but an entry far smaller than that gets its own size.
+def compute_entry_scales(x: F64) -> F64:
+    """Compute the displacement that suits each entry, (n,): the leaf's RMS, or the entry's own size if it is far smaller.
 
-    A step of the leaf's scale would carry such an entry over its own poles and kinks.
+    A step of the leaf's scale would carry a small entry over its own poles and kinks.
     """
-    leaf = scale_of(x)
+    leaf_scale = compute_leaf_scale(x)
     size = np.abs(x)
-    return np.asarray(np.where((size >= LEAST_NORMAL) & (size < SMALL * leaf), size, leaf))
+    return np.asarray(np.where((size >= SMALLEST_NORMAL) & (size < SMALL_ENTRY_RATIO * leaf_scale), size, leaf_scale))
 
 
-def smallest(eps: float) -> float:
-    """The spacing of the smallest numbers in a dtype of relative spacing `eps`; of float32 for those that are coarser."""
-    return float(np.finfo(np.float64 if eps <= 2.0**-52 else np.float32).smallest_subnormal)
+def smallest_subnormal(eps: float) -> float:
+    """Return the spacing of the smallest numbers in a dtype of relative spacing `eps`; that of float32 for coarser dtypes."""
+    return (FLOAT64 if eps <= FLOAT64.eps else FLOAT32).smallest_subnormal
 
 
 def finest_step(eps: float) -> float:
-    """The smallest step for a function computed to relative precision `eps`: 2^-40 in float64, 2^-15 in float32."""
-    return 2.0 ** round(0.77 * math.log2(eps))
+    """Return the smallest step for a function computed to relative precision `eps`: 2^-40 in float64, 2^-18 in float32."""
+    return 2.0 ** round(FINEST_STEP_POWER * math.log2(eps))
 
 
-def exact(u: F64, x: F64, eps: float) -> F64:
+def round_tangent(u: F64, x: F64, eps: float) -> F64:
     """Round a tangent so that x + t u has no rounding error for t <= 1/4 that are multiples of the finest step.
 
     Each entry becomes a multiple of (the spacing of floats around |x| + |u|) / (the finest step), a relative change of about
-    2^-12 in float64 and 2^-8 in float32: nothing to a random direction. What is measured is then the derivative along
-    exactly this tangent. Where an entry crosses a power of two on its way, its last bit may be lost all the same; the
+    2^-12 in float64 and 2^-5 in float32: nothing to a random direction. What is measured is then the derivative along
+    exactly this tangent. If an entry crosses a power of two on its way, its last bit may be lost all the same; the
     measured noise allows for that.
     """
     _, exponent = np.frexp(np.abs(x) / 2 + np.abs(u) / 2)
@@ -62,44 +65,45 @@ def exact(u: F64, x: F64, eps: float) -> F64:
     return np.asarray(np.where((rounded == 0) & (u != 0), np.copysign(unit, u), rounded))
 
 
-def dense(rng: np.random.Generator, x: F64, eps: float) -> F64:
-    """A Gaussian tangent of the leaf's scale: signed, since positive directions only see totals and miss shuffles."""
-    return exact(rng.standard_normal(x.shape) * scales_of(x), x, eps)
+def draw_dense(rng: np.random.Generator, x: F64, eps: float) -> F64:
+    """Draw a Gaussian tangent of the leaf's scale: signed, since positive directions only see totals and miss shuffles."""
+    return round_tangent(rng.standard_normal(x.shape) * compute_entry_scales(x), x, eps)
 
 
-def sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
-    """A Gaussian tangent on about the square root of the entries, so that few entries need not outweigh all others."""
+def draw_sparse(rng: np.random.Generator, x: F64, eps: float) -> F64:
+    """Draw a Gaussian tangent on about the square root of the entries, so that few entries need not outweigh all others."""
     chosen = rng.permutation(x.size)[: max(1, math.isqrt(x.size))]
     u = np.zeros(x.shape)
-    u[chosen] = rng.standard_normal(chosen.size) * scales_of(x)[chosen]
-    return exact(u, x, eps)
+    u[chosen] = rng.standard_normal(chosen.size) * compute_entry_scales(x)[chosen]
+    return round_tangent(u, x, eps)
 
 
-def pieces(size: int) -> list[slice]:
-    """Consecutive parts of a long vector that stay in the cache."""
-    return [slice(low, min(low + PIECE, size)) for low in range(0, size, PIECE)]
+def split_for_cache(size: int) -> list[slice]:
+    """Split a long vector into consecutive parts that stay in the cache."""
+    return [slice(low, min(low + PIECE_SIZE, size)) for low in range(0, size, PIECE_SIZE)]
 
 
-def even(rng: np.random.Generator, x: F64, out: F64) -> None:
-    """A tangent on which every entry counts: random signs, magnitudes between LEAST and 3/2 of its scale; written to `out`.
+def fill_even(rng: np.random.Generator, x: F64, out: F64) -> None:
+    """Fill `out` with a tangent on which every entry counts: random signs, magnitudes of 1/2 to 3/2 of each entry's scale.
 
-    A single wrong entry moves every such probe by at least LEAST of its error, where a Gaussian one may all but leave it out;
-    and as there, errors of several entries do not cancel but by rare chance. Made piece by piece, as it may be large.
+    A single wrong entry changes the slope along every such tangent by at least MIN_EVEN_STEP of its error, whereas a Gaussian
+    tangent may all but leave it out. The errors of several entries cancel only by rare chance, as with a Gaussian tangent.
+    The tangent is made piece by piece, as it may be large.
     """
-    leaf = scale_of(x)
-    for piece in pieces(x.size):
+    leaf_scale = compute_leaf_scale(x)
+    for piece in split_for_cache(x.size):
         u = rng.random(out[piece].size, dtype=np.float32)
         u -= np.float32(0.5)
-        signs = np.copysign(np.float32(LEAST), u)
+        signs = np.copysign(np.float32(MIN_EVEN_STEP), u)
         u *= np.float32(2)
         u += signs
-        np.multiply(u, leaf, out=out[piece])
+        np.multiply(u, leaf_scale, out=out[piece])
         size = np.abs(x[piece])
-        small = np.flatnonzero(size < SMALL * leaf)
-        small = small[size[small] >= LEAST_NORMAL]
+        small = np.flatnonzero(size < SMALL_ENTRY_RATIO * leaf_scale)
+        small = small[size[small] >= SMALLEST_NORMAL]
         out[piece][small] = u[small] * size[small]
 
 
-def one_hot(x: F64, eps: float) -> F64:
-    """How far each entry of a leaf moves by itself per unit of t, (n,)."""
-    return exact(scales_of(x), x, eps)
+def entry_displacements(x: F64, eps: float) -> F64:
+    """Compute how far each entry of a leaf moves alone per unit of t, (n,)."""
+    return round_tangent(compute_entry_scales(x), x, eps)

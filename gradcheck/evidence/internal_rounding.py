@@ -1,8 +1,8 @@
-"""Rounding that hides inside a function: float32 in the middle of float64 code, values rounded on the way.
+"""Rounding inside a function that fine steps do not show: float32 in the middle of float64 code, values rounded on the way.
 
 At fine steps such a part stands still while the others move: the slope seen there is smooth, stable, and not the derivative.
-What gives it away is that the slopes do not add up to the changes: of a continuous function the integral of the slope over a
-stretch is the change over it (the fundamental theorem of calculus), here the change holds jumps that no slope shows.
+What gives it away is that the slopes do not add up to the changes. For a continuous function the integral of the slope over a
+stretch is the change over it (the fundamental theorem of calculus); here the change holds jumps that no slope shows.
 """
 
 from __future__ import annotations
@@ -20,108 +20,124 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-# How far on either side, and the step of the slopes along the way, in units of the finest: larger ones tell smaller slopes,
-# smaller ones seldom meet a jump.
+# (reach, step): how far the stretch goes on either side, in units of t, and the step of the local slopes, in units of the
+# finest step. Larger steps resolve smaller slopes, smaller steps seldom meet a jump.
 ATTEMPTS = ((0.0625, 2.0**8), (0.0537, 2.0**5), (0.0441, 2.0**8), (0.0037, 2.0**5), (0.00046, 2.0**8))
-FEW, MANY = 4, 6  # places along the way: the two must agree on what is missing
-UNITS = 8.0  # times half a unit in the last place: what rounding may do to a local slope
-SHARE = 0.3  # of a disagreement: what the jumps must explain of it
-SPACINGS = 2.0 ** np.arange(-28, -4, 2)  # at which the jumps are looked for
-FARTHEST = noise.POINTS // 2 * float(SPACINGS[-1])
-SAFE = 2.0  # the few jumps that are seen say little of their size
-SAME = 8.0  # noise of rounding is the same within that factor at three spacings; what a kink or a curve leaves grows with them
-MORE = 3.0  # times the noise known before: some of it may have been seen already
-LOWER = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}  # their noise, relative to the values
+FEW_NODES, MANY_NODES = 4, 6  # quadrature nodes along a stretch: both numbers must agree on what is missing
+LOCAL_SLOPE_HALF_ULPS = 8.0  # half units in the last place: what rounding may do to the difference of a local slope
+MIN_EXPLAINED_SHARE = 0.3  # of a disagreement: jumps that explain less of it do not explain it
+COARSE_SPACINGS = 2.0 ** np.arange(-28, -4, 2)  # in units of t: where the noise of the jumps is measured
+MAX_REACH = noise.POINTS // 2 * float(COARSE_SPACINGS[-1])  # in units of t: the farthest point evaluated there
+NOISE_SAFETY_FACTOR = 2.0  # the few jumps that are seen say little about their size
+MAX_SPACING_RATIO = 8.0  # of the noise at three spacings: noise of rounding varies by less, a kink or a curve grows by more
+MIN_NOISE_INCREASE = 3.0  # times the noise known before: some of the new noise may have been part of that
+# The noise that lower precisions cause, relative to the values: from, below.
+LOWER_PRECISIONS = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}
+MIN_EPS_RATIO = 64.0  # lowest noise of a lower precision over eps: closer precisions cannot be distinguished
 
 
-def name_of(relative: float, eps: float) -> str:
-    """The precision below `eps` that noise of this size, relative to the values, looks like; '' where it looks like none."""
-    return next((name for name, (low, high) in LOWER.items() if low <= relative < high and low > 64 * eps), "")
+def name_precision(relative_noise: float, eps: float) -> str:
+    """Name the precision below `eps` that noise of this size, relative to the values, looks like; '' if it looks like none."""
+    return next(
+        (name for name, (low, high) in LOWER_PRECISIONS.items() if low <= relative_noise < high and low > MIN_EPS_RATIO * eps),
+        "",
+    )
 
 
-def explains(phi: Phi, setting: Setting, disagreement: F64) -> bool:
+def explains_disagreement(phi: Phi, setting: Setting, disagreement: F64) -> bool:
     """Whether jumps explain a disagreement with the slope seen at fine steps, (C,): the slopes do not add up to the changes.
 
-    A jump that falls into one of the local slopes spoils the sum; so there are several attempts. Where something is missing,
-    but not the same everywhere, as many follow with slopes that stand a jump each.
+    A jump that falls into one of the local slopes corrupts the sum, so there are several attempts. If something is missing but
+    not the same everywhere, as many attempts follow with slopes that tolerate a single jump each.
     """
     far = ATTEMPTS[0][0]
-    moved = (phi(far) != setting.base) | (phi(-far) != setting.base)  # the other outputs' rounding is none of this line's
-    # what was measured along other lines may be the hidden part itself: here the last bits must do
-    last = UNITS * setting.combined(np.where(moved, setting.rounding(setting.base), 0.0)) / setting.finest
-    share = SHARE * np.abs(disagreement)
+    # The rounding of outputs that do not move does not concern this line.
+    moved = (phi(far) != setting.base) | (phi(-far) != setting.base)
+    # The noise measured along other lines may be the internal rounding itself, so here the last bits must do.
+    half_ulps = setting.contract_noise(np.where(moved, setting.half_ulp(setting.base), 0.0))
+    slope_rounding = LOCAL_SLOPE_HALF_ULPS * half_ulps / setting.finest_step
+    share = MIN_EXPLAINED_SHARE * np.abs(disagreement)
     with np.errstate(all="ignore"):
-        for slope in (_local, _local_without_a_jump):
-            found = False
-            for reach, local in ATTEMPTS:
-                missing = _Stretch(phi, setting, reach, local * setting.finest, slope)
-                everywhere = _missing_everywhere(missing, share + last / local)
-                if everywhere:
+        for local_slope in (_local_slope, _median_local_slope):
+            partly_missing = False
+            for reach, step in ATTEMPTS:
+                stretch = _Stretch(phi, setting, reach, step * setting.finest_step, local_slope)
+                missing = _is_missing_everywhere(stretch, share + slope_rounding / step)
+                if missing:
                     return True
-                found |= everywhere is None
-            if not found:
+                partly_missing |= missing is None
+            if not partly_missing:
                 return False
     return False
 
 
-def _missing_everywhere(stretch: _Stretch, least: F64) -> bool | None:
-    """Whether some channel's slopes miss at least that much, (C,), on both sides, and as much by few places as by many.
+def _is_missing_everywhere(stretch: _Stretch, least: F64) -> bool | None:
+    """Whether some channel's slopes miss at least that much, (C,), on both sides, and as much by few nodes as by many.
 
-    None where they do on one side, or by few places.
+    None if they do so on one side only, or by few nodes only.
     """
-    smallest, apart = np.full(least.shape, np.inf), np.zeros(least.shape)
+    smallest, disagreement = np.full(least.shape, np.inf), np.zeros(least.shape)
     for side in (1.0, -1.0):
-        by_few = stretch.missing(side, FEW)
+        by_few = stretch.missing_slope(side, FEW_NODES)
         if not np.any(np.minimum(smallest, np.abs(by_few)) >= least):
             return False if side > 0 else None  # nothing that follows can make up for it
-        by_many = stretch.missing(side, MANY)
+        by_many = stretch.missing_slope(side, MANY_NODES)
         smallest = np.min([smallest, np.abs(by_few), np.abs(by_many)], axis=0)
-        apart = np.maximum(apart, np.abs(by_few - by_many))
-    return bool(np.any(smallest - apart >= least)) or None
+        disagreement = np.maximum(disagreement, np.abs(by_few - by_many))
+    return bool(np.any(smallest - disagreement >= least)) or None
 
 
-def rounding(phi: Phi, setting: Setting, more: float = MORE) -> F64 | None:
-    """The noise of hidden rounding, (M,), seen at coarser steps; None where it is no more."""
+def find_internal_noise(phi: Phi, setting: Setting, min_increase: float = MIN_NOISE_INCREASE) -> F64 | None:
+    """Find the noise of internal rounding, (M,), at coarser steps; None if it is hardly more than the noise known before."""
     with np.errstate(all="ignore"):
-        found = levels(phi, setting.base)
-        found = found if setting.coarsest is None else np.minimum(found, setting.coarsest)
-        clear = setting.combined(found) > more * setting.combined(np.where(found > 0, setting.deviation, 0.0))
-    return found if np.any(clear) else None
+        coarse_noise = measure_coarse_noise(phi, setting.base)
+        coarse_noise = coarse_noise if setting.rounding_limit is None else np.minimum(coarse_noise, setting.rounding_limit)
+        known_noise = np.where(coarse_noise > 0, setting.total_noise, 0.0)
+        clear = setting.contract_noise(coarse_noise) > min_increase * setting.contract_noise(known_noise)
+    return coarse_noise if np.any(clear) else None
 
 
-def levels(phi: Phi, base: F64) -> F64:
-    """The noise of each output at coarse steps, (M,), where three spacings agree on it; else 0."""
-    seen = np.stack([noise.like_rounding(phi, base, float(s)) for s in SPACINGS])
-    windows = np.lib.stride_tricks.sliding_window_view(seen, 3, axis=0)
-    same = np.max(windows, axis=-1) <= SAME * np.min(windows, axis=-1)
-    return np.asarray(SAFE * np.max(np.where(same, np.max(windows, axis=-1), 0.0), axis=0))
+def measure_coarse_noise(phi: Phi, base: F64) -> F64:
+    """Measure the noise of each output at coarse steps, (M,), if three spacings in a row agree on it; else 0."""
+    measured = np.stack([noise.estimate_rounding_noise(phi, base, float(spacing)) for spacing in COARSE_SPACINGS])
+    windows = np.lib.stride_tricks.sliding_window_view(measured, 3, axis=0)
+    agree = np.max(windows, axis=-1) <= MAX_SPACING_RATIO * np.min(windows, axis=-1)
+    return np.asarray(NOISE_SAFETY_FACTOR * np.max(np.where(agree, np.max(windows, axis=-1), 0.0), axis=0))
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What is looked at around the primal: how far on either side, and the step and the kind of the slopes along the way."""
+    """A part of a line around the primal, with the way to take local slopes along it.
+
+    Attributes:
+        phi: the line.
+        setting: the setting of the line.
+        reach: how far the stretch goes on either side, in units of t.
+        step: the step of the local slopes, in units of t.
+        local_slope: (phi, setting, t, h) -> the slope of each channel at t from steps of h, (C,).
+    """
 
     phi: Phi
     setting: Setting
     reach: float
     step: float
-    slope: Callable[[Phi, Setting, float, float], F64]
+    local_slope: Callable[[Phi, Setting, float, float], F64]
 
-    def missing(self, side: float, count: int) -> F64:
-        """The mean slope over the stretch on one side, less the mean of the slopes along it, (C,)."""
+    def missing_slope(self, side: float, count: int) -> F64:
+        """Compute the mean slope over the stretch on one side, less the mean of the local slopes along it, (C,)."""
         nodes, weights = np.polynomial.legendre.leggauss(count)
         far = side * self.reach
-        slopes = np.stack([self.slope(self.phi, self.setting, far * (node + 1) / 2, self.step) for node in nodes])
-        change = self.setting.contract(self.phi(far) - self.setting.base) / far
-        return np.asarray(change - (weights / 2) @ slopes)
+        slopes = np.stack([self.local_slope(self.phi, self.setting, far * (node + 1) / 2, self.step) for node in nodes])
+        mean_slope = self.setting.contract(self.phi(far) - self.setting.base) / far
+        return np.asarray(mean_slope - (weights / 2) @ slopes)
 
 
-def _local(phi: Phi, setting: Setting, t: float, h: float) -> F64:
-    """The slope of each channel around a place, (C,)."""
+def _local_slope(phi: Phi, setting: Setting, t: float, h: float) -> F64:
+    """Take the slope of each channel around a place, (C,)."""
     return np.asarray(setting.contract(phi(t + h) - phi(t - h)) / (2 * h))
 
 
-def _local_without_a_jump(phi: Phi, setting: Setting, t: float, h: float) -> F64:
-    """The same as the median of three in a row, which a single jump leaves alone."""
+def _median_local_slope(phi: Phi, setting: Setting, t: float, h: float) -> F64:
+    """Take the slope of each channel around a place as the median of three in a row, (C,), which a single jump leaves alone."""
     values = [phi(t + k * h).copy() for k in (-3, -1, 1, 3)]
     return np.asarray(np.median([setting.contract(b - a) / (2 * h) for a, b in pairwise(values)], axis=0))

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.results import Reason
-
 F64 = NDArray[np.float64]
-Phi = Callable[[float], F64]
-RATIO = 4.0
-COARSEST = 2.0**-2
-STILL = 1e-6  # of an output: the coarsest grid of values that an output is taken to stand still on
+Phi = Callable[[float], F64]  # a line: t -> the outputs of f(x + t u), (M,)
+STEP_RATIO = 4.0  # each step is this many times the next finer one
+LARGEST_STEP = 2.0**-2  # in units of t, so of each entry's scale: no step is coarser
+MAX_UNSEEN_QUANTUM = 1e-6  # of an output: the coarsest grid of values on which it may stand still all along a line
 
 
 @dataclass(frozen=True)
@@ -28,70 +26,75 @@ class Setting:
 
     Attributes:
         base: outputs at the primal, (M,).
-        noise: standard deviation of each output's evaluation error, (M,), as measured along some direction.
+        noise: standard deviation of each output's evaluation error, (M,), as measured along some direction at fine steps.
         eps: relative spacing of floats in the precision the function computes in.
         channels: combinations of outputs to differentiate, (C, M); None: each output is a channel.
-        finest: the smallest step t; every multiple of it displaces the primal exactly.
+        finest_step: the smallest step t; every multiple of it displaces the primal exactly.
         slack: how many standard deviations of noise a bound allows for.
-        coarsest: what rounding may do to each output at most, (M,), where that is known: larger steps are jumps. None: unknown.
-        hidden: more noise, (M,), that shows at coarse steps only, once it was found; shared by all lines of the primal.
+        rounding_limit: the largest error that rounding can cause in each output, (M,): larger steps of the values are jumps.
+            None if it is unknown.
+        internal_noise: the noise of rounding inside the function, (M,), which shows at coarse steps only. The list is empty
+            until such noise is found, and is shared by all lines of the primal.
     """
 
     base: F64
     noise: F64
     eps: float
     channels: F64 | None
-    finest: float
+    finest_step: float
     slack: float
-    coarsest: F64 | None = None
-    hidden: list[F64] = field(default_factory=list)
+    rounding_limit: F64 | None = None
+    internal_noise: list[F64] = field(default_factory=list)
 
     @property
-    def deviation(self) -> F64:
-        """The noise as far as it is known by now, (M,)."""
-        return self.noise if not self.hidden else np.maximum(self.noise, self.hidden[-1])
+    def total_noise(self) -> F64:
+        """The noise of each output as far as it is known by now, (M,)."""
+        return self.noise if not self.internal_noise else np.maximum(self.noise, self.internal_noise[-1])
 
     @property
-    def floor(self) -> F64:
-        """What no line can be seen to be without, (M,): hidden noise does not show at fine steps."""
-        least = self.rounding(self.base)
-        return least if not self.hidden else np.maximum(least, self.hidden[-1])
-
-    def rounding(self, values: F64) -> F64:
-        """Half a unit in the last place of some outputs, (M,)."""
-        return np.asarray(0.5 * self.eps * np.abs(values))
+    def noise_floor(self) -> F64:
+        """The least noise that each output has on any line, (M,); internal noise belongs to it, as fine steps hide it."""
+        last_bit = self.half_ulp(self.base)
+        return last_bit if not self.internal_noise else np.maximum(last_bit, self.internal_noise[-1])
 
     @property
-    def size(self) -> F64:
-        """Size of the channels at the primal, (C,); of a combination, its largest term: an entry need not move them all."""
+    def channel_sizes(self) -> F64:
+        """Size of the channels at the primal, (C,); for a combination, its largest term: an entry need not move them all."""
         size = np.abs(self.base)
         return size if self.channels is None else np.max(np.abs(self.channels) * size, axis=1, initial=0.0)
 
+    def half_ulp(self, values: F64) -> F64:
+        """Compute half a unit in the last place of some outputs, (M,)."""
+        return np.asarray(0.5 * self.eps * np.abs(values))
+
     def contract(self, difference: F64) -> F64:
-        """Return the channels' share of a difference of outputs, (C,)."""
+        """Contract a difference of outputs, (M,), to that of the channels, (C,)."""
         if self.channels is None:
             return difference
         if np.all(np.isfinite(difference)):
             return self.channels @ difference
-        terms = np.where(self.channels == 0, 0.0, self.channels * difference)  # outputs that do not count may be anything
+        # Outputs that a channel does not use may be infinite or NaN.
+        terms = np.where(self.channels == 0, 0.0, self.channels * difference)
         return np.asarray(np.sum(terms, axis=1))
 
-    def channel_noise(self, moved: NDArray[np.bool_], share: float) -> F64:
-        """Noise of each channel's difference, (C,).
+    def contract_noise(self, noise: F64) -> F64:
+        """Contract independent noise of the outputs, (M,), to that of the channels, (C,)."""
+        return noise if self.channels is None else np.sqrt(self.channels**2 @ noise**2)
+
+    def difference_noise(self, moved: NDArray[np.bool_], step_share: float) -> F64:
+        """Compute the noise of each channel's difference f(x + h u) - f(x), (C,).
+
+        An output that stood still over the whole line has a slope of at most its noise over the coarsest step. So only a share
+        of its noise counts, and no more noise than could hide while it stands still. One that stood still at zero, where
+        floats are densest, has none.
 
         Args:
             moved: which outputs moved at all along the line, (M,).
-            share: this step over the coarsest looked at. An output that stood still over the whole line has a slope of at most
-                its noise over the coarsest step, so it counts with this share of its noise only, and of no more noise than
-                could hide while it stands still; one that stood still at zero, where floats are densest, has none.
+            step_share: the step h over the coarsest step of the line.
         """
-        noise = self.deviation
-        unseen = np.minimum(noise, np.maximum(self.floor, STILL * np.abs(self.base)))
-        return self.combined(np.where(moved, noise, np.where(self.base == 0, 0.0, share * unseen)))
-
-    def combined(self, noise: F64) -> F64:
-        """Independent noise of the outputs, (M,), as that of the channels, (C,)."""
-        return noise if self.channels is None else np.sqrt(self.channels**2 @ noise**2)
+        noise = self.total_noise
+        unseen = np.minimum(noise, np.maximum(self.noise_floor, MAX_UNSEEN_QUANTUM * np.abs(self.base)))
+        return self.contract_noise(np.where(moved, noise, np.where(self.base == 0, 0.0, step_share * unseen)))
 
 
 @dataclass(frozen=True)
@@ -100,38 +103,34 @@ class Slope:
 
     Attributes:
         value: the estimate.
-        bound: of its error.
-        nearby: the steepest chord seen, |phi(t) - phi(0)| / t: the scale beside which a zero is a zero.
-        low, high: one-sided slopes at a kink, NaN elsewhere.
-        reason: why there is no better estimate, None where there is a good one.
-        story: how each was found, an Estimate in units of t; None of a cheap estimate.
+        bound: bound of the estimate's error.
+        nearby_slope: the steepest chord seen, |phi(t) - phi(0)| / t: the scale compared with which a zero is a zero.
+        low: the lowest one-sided slope at a kink, NaN elsewhere.
+        high: the highest one-sided slope at a kink, NaN elsewhere.
+        reason: why there is no better estimate, None if there is a good one.
+        story: how each estimate was found, an `Estimate` in units of t; None for a cheap estimate.
         rough: whether a cheap estimate saw something that is not smooth.
     """
 
     value: F64
     bound: F64
-    nearby: F64
+    nearby_slope: F64
     low: F64
     high: F64
     reason: NDArray[np.object_]
     story: NDArray[np.object_]
     rough: NDArray[np.bool_]
 
-    def at(self, channel: int) -> Reason | None:
-        """The reason of one channel."""
-        found: Reason | None = self.reason[channel]
-        return found
+
+def smooth_slope(value: F64, bound: F64, nearby_slope: F64, rough: NDArray[np.bool_]) -> Slope:
+    """Make a slope without a kink, a reason or a story."""
+    unset, none = np.full(value.shape, np.nan), np.full(value.shape, None, dtype=object)
+    return Slope(value, bound, nearby_slope, unset, unset, none, none, rough)
 
 
-def smooth(value: F64, bound: F64, nearby: F64, rough: NDArray[np.bool_]) -> Slope:
-    """A slope with nothing to remark."""
-    nothing, none = np.full(value.shape, np.nan), np.full(value.shape, None, dtype=object)
-    return Slope(value, bound, nearby, nothing, nothing, none, none, rough)
+def choose_slack(comparisons: int, false_alarms: float = 1e-4) -> float:
+    """Choose how many standard deviations to allow for, so that noise exceeds them with probability `false_alarms` at most.
 
-
-def slack_for(comparisons: int, false_alarms: float = 1e-4) -> float:
-    """How many standard deviations to allow so that all comparisons together exceed it with probability `false_alarms`.
-
-    sqrt(2 ln(2 N / alpha)), doubled because the noise itself is estimated from seven values.
+    sqrt(2 ln(2 N / alpha)) for N comparisons together, doubled because the noise itself is estimated from seven values.
     """
     return 2.0 * float(np.sqrt(2 * np.log(2 * max(comparisons, 1) / false_alarms)))

@@ -1,4 +1,7 @@
-"""The briefest estimate: four or six evaluations a line, from which the noise is read too. It confirms, and can do no more."""
+"""Richardson extrapolation from four or six evaluations a line, from which the noise is read too.
+
+It is the cheapest estimate: it can confirm a claim, and do no more.
+"""
 
 from __future__ import annotations
 
@@ -10,156 +13,194 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.central import DEVIATION, step_for
-from gradcheck.evidence.line import RATIO
+from gradcheck.evidence.central import EXTRAPOLATED_NOISE, choose_step
+from gradcheck.evidence.line import STEP_RATIO
 
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Setting
 
-TWO, THREE = 2, 3  # steps, each RATIO times the one before
-EVALUATIONS = 2 * (THREE + TWO)  # at least, along a sharp line and one like it
-SUSPECT = 32.0  # times the rounding: what is louder may be a kink
-SPREAD = 64.0  # times the h^4 term of one line: another's is hardly ever larger
-FADES = 4.0  # times closer than D and D' are D4 and D4' where there is an order
-CLEAR = 16.0  # times what noise may take them apart
-SINGLE = 4.0  # times the noise where it is read from one number alone, which may be small by chance
-POWERS = {TWO: 1 / 3, THREE: 1 / 5}  # of the noise: where it balances what is left of the truncation
-KEPT = {  # noise of what is left of the second differences, in that of one evaluation
-    TWO: math.sqrt(2 * (1 + RATIO**-4) + 4 * (1 - RATIO**-2) ** 2),
-    THREE: math.sqrt(2 * (1 + (RATIO**-2 + RATIO**-4) ** 2 + RATIO**-12) + 4 * (1 - RATIO**-2 - RATIO**-4 + RATIO**-6) ** 2),
+TWO_STEPS, THREE_STEPS = 2, 3  # numbers of steps, each STEP_RATIO times the one before
+MIN_EVALUATIONS = 2 * (THREE_STEPS + TWO_STEPS)  # along a line that is estimated from three steps and a similar one from two
+MAX_SMOOTH_NOISE = 32.0  # times the rounding: noise above that may be a kink
+MAX_SIMILAR_RATIO = 64.0  # of the h^4 terms of two similar lines: one is hardly ever larger than that
+MIN_ORDER_GAIN = 4.0  # D4 and D4' are at least this many times closer than D and D' if the function shows an order
+MIN_ORDER_TO_NOISE = 16.0  # |D4 - D4'| is at least this many times what noise may cause, or the order is not visible
+# Times the noise: if it is read from a single number, that may be small by chance.
+SINGLE_READING_FACTOR = 4.0
+# Power of the noise at which a step balances noise and what is left of the truncation error.
+STEP_POWERS = {TWO_STEPS: 1 / 3, THREE_STEPS: 1 / 5}
+# Noise of what is left of the second differences once the function's terms are taken out, over that of one evaluation.
+REMAINDER_NOISE = {
+    TWO_STEPS: math.sqrt(2 * (1 + STEP_RATIO**-4) + 4 * (1 - STEP_RATIO**-2) ** 2),
+    THREE_STEPS: math.sqrt(
+        2 * (1 + (STEP_RATIO**-2 + STEP_RATIO**-4) ** 2 + STEP_RATIO**-12)
+        + 4 * (1 - STEP_RATIO**-2 - STEP_RATIO**-4 + STEP_RATIO**-6) ** 2
+    ),
 }
 
-
-Floor = Callable[[float], "F64"]
+# Share of the finest step in the coarsest -> the least noise of each channel, (C,); called once all is evaluated.
+NoiseFloor = Callable[[float], "F64"]
 
 
 @dataclass(frozen=True)
-class Brief:
-    """Slopes of some channels along a line, (C,), bounds of their errors, and the noise of one evaluation.
+class RichardsonEstimate:
+    """Slopes of some channels along a line, bounds of their errors, and the noise of one evaluation, (C,) each.
 
-    What is left of the second differences once curvature is taken out, S - S' / 16 and of three steps its h^4 term as well,
-    is noise. A kink counts as noise, and makes the bound as wide as the slopes differ; off the domain the bound is NaN.
+    The noise is what is left of the second differences once curvature is taken out: S - S' / 16, and with three steps the h^4
+    term as well. A kink counts as noise, and makes the bound as wide as the slopes differ; off the domain the bound is NaN.
 
     Attributes:
-        fourth: the h^4 term at the finest step; NaN where it was not seen.
+        value: the estimated slopes.
+        bound: bounds of their errors.
+        noise: noise of one evaluation.
+        fourth_order_term: the h^4 term at the finest step; NaN if it was not seen.
     """
 
     value: F64
     bound: F64
     noise: F64
-    fourth: F64
+    fourth_order_term: F64
 
 
-def sharp(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from three steps h, 4h and 16h; from two, which reach less far, where that is sharper as it is not smooth.
+def estimate_from_three_steps(
+    phi: Callable[[float], F64], relative_noise: float, eps: float, noise_floor: NoiseFloor, slack: float
+) -> RichardsonEstimate:
+    """Estimate slopes from three steps h, 4h and 16h; from two, which reach less far, where the function is not smooth.
 
-    D6 = (256 D4 - D4') / 255 is free of the h^4 term as well, and the bound is |D6 - D4|, all of that term, plus the noise.
-    Where D4 and D4' do not lie far closer to each other than the differences they are made of, as at a cusp, or hardly further
-    apart than noise may take them, no such order was seen, and the bound is all that they are apart.
+    D6 = (256 D4 - D4') / 255 is free of the h^4 term too, and the bound is |D6 - D4|, all of that term, plus the noise.
+    If D4 and D4' do not lie far closer to each other than the differences they are made of, as at a cusp, or hardly further
+    apart than noise may take them, no such order was seen, and the bound is the whole of |D4 - D4'|.
+
+    The arguments are those of `estimate_from_two_steps`.
     """
-    h = finest(THREE, relative, eps)
-    slopes, second, rounding = _differences(phi, (h, RATIO * h, RATIO**2 * h), eps)
-    fine, coarse = (_extrapolated(a, b, 2) for a, b in pairwise(slopes))
-    value = _extrapolated(fine, coarse, 4)
+    h = smallest_step(THREE_STEPS, relative_noise, eps)
+    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h, STEP_RATIO**2 * h), eps)
+    fine, coarse = (_extrapolate(a, b, 2) for a, b in pairwise(slopes))
+    value = _extrapolate(fine, coarse, 4)
     with np.errstate(all="ignore"):
-        left = [a - b / RATIO**2 for a, b in pairwise(second)]
-        least = np.maximum(floor(RATIO**-2), rounding)
-        noise = np.maximum(least, np.abs(left[0] - left[1] / RATIO**4) / KEPT[THREE])
-        blurred = noise_bound(noise, h, slack)
-        apart = np.abs(fine - coarse)
-        ordered = (FADES * apart <= np.abs(slopes[0] - slopes[1])) & (apart > CLEAR * blurred)
-        fourth = np.where(ordered, np.abs(value - fine), apart)
-        bound = fourth + np.where(ordered, SINGLE, 1.0) * blurred
-    quiet = np.fmin(noise, np.maximum(least, np.abs(left[0]) / KEPT[TWO]))  # what is not smooth only adds to either
-    found = Brief(value, bound, quiet, fourth)
-    if np.all(noise <= SUSPECT * floor(1.0)):
-        return found
-    near = plain(phi, relative, eps, floor, slack)
+        remainders = [a - b / STEP_RATIO**2 for a, b in pairwise(second)]
+        min_noise = np.maximum(noise_floor(STEP_RATIO**-2), rounding)
+        noise = np.maximum(min_noise, np.abs(remainders[0] - remainders[1] / STEP_RATIO**4) / REMAINDER_NOISE[THREE_STEPS])
+        noise_error = noise_bound(noise, h, slack)
+        difference = np.abs(fine - coarse)
+        converges = MIN_ORDER_GAIN * difference <= np.abs(slopes[0] - slopes[1])
+        ordered = converges & (difference > MIN_ORDER_TO_NOISE * noise_error)
+        fourth_order_term = np.where(ordered, np.abs(value - fine), difference)
+        bound = fourth_order_term + np.where(ordered, SINGLE_READING_FACTOR, 1.0) * noise_error
+    # What is not smooth only adds to either reading of the noise, so the smaller one is nearer to the truth.
+    quieter = np.fmin(noise, np.maximum(min_noise, np.abs(remainders[0]) / REMAINDER_NOISE[TWO_STEPS]))
+    from_three = RichardsonEstimate(value, bound, quieter, fourth_order_term)
+    if np.all(noise <= MAX_SMOOTH_NOISE * noise_floor(1.0)):
+        return from_three
+    from_two = estimate_from_two_steps(phi, relative_noise, eps, noise_floor, slack)
     with np.errstate(all="ignore"):
-        better = ~(found.bound <= near.bound)
-    chosen = {f.name: np.where(better, getattr(near, f.name), getattr(found, f.name)) for f in fields(Brief)}
-    return Brief(**{**chosen, "noise": np.fmin(near.noise, found.noise)})
+        two_are_better = ~(from_three.bound <= from_two.bound)
+    better = {
+        f.name: np.where(two_are_better, getattr(from_two, f.name), getattr(from_three, f.name))
+        for f in fields(RichardsonEstimate)
+    }
+    return RichardsonEstimate(**{**better, "noise": np.fmin(from_two.noise, from_three.noise)})
 
 
-def like(first: Brief, phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from two steps along a line like another that is known sharply.
+def estimate_from_similar_line(
+    first: RichardsonEstimate,
+    phi: Callable[[float], F64],
+    relative_noise: float,
+    eps: float,
+    noise_floor: NoiseFloor,
+    slack: float,
+) -> RichardsonEstimate:
+    """Estimate slopes from two steps along a line similar to `first`, which was estimated from three.
 
-    The h^4 term is taken to be at most SPREAD times that of the other: this can only confirm, and hardly ever is one sum of
-    random signs so much larger than another of the same terms. Where the other's was not seen as `plain`.
+    The h^4 term is taken to be at most MAX_SIMILAR_RATIO times that of the first line: a sum of random signs is hardly ever
+    so much larger than another of the same terms. The estimate can only confirm. If the first line's term was not seen, this is
+    `estimate_from_two_steps`, and the other arguments are those of that function.
     """
-    if not np.all(np.isfinite(first.fourth)):
-        return plain(phi, relative, eps, floor, slack)
-    h = finest(THREE, relative, eps) / RATIO
-    slopes, second, rounding = _differences(phi, (h, RATIO * h), eps)
+    if not np.all(np.isfinite(first.fourth_order_term)):
+        return estimate_from_two_steps(phi, relative_noise, eps, noise_floor, slack)
+    h = smallest_step(THREE_STEPS, relative_noise, eps) / STEP_RATIO
+    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h), eps)
     with np.errstate(all="ignore"):
-        rest = np.fmin(first.noise, np.abs(second[0] - second[1] / RATIO**2) / KEPT[TWO])
-        noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), rest)
-        bound = SPREAD / RATIO**4 * first.fourth + noise_bound(noise, h, slack)
-    return Brief(_extrapolated(slopes[0], slopes[1], 2), bound, noise, first.fourth)
+        remainder_noise = np.abs(second[0] - second[1] / STEP_RATIO**2) / REMAINDER_NOISE[TWO_STEPS]
+        measured = np.fmin(first.noise, remainder_noise)
+        noise = np.maximum(np.maximum(noise_floor(1 / STEP_RATIO), rounding), measured)
+        bound = MAX_SIMILAR_RATIO / STEP_RATIO**4 * first.fourth_order_term + noise_bound(noise, h, slack)
+    return RichardsonEstimate(_extrapolate(slopes[0], slopes[1], 2), bound, noise, first.fourth_order_term)
 
 
-def plain(phi: Callable[[float], F64], relative: float, eps: float, floor: Floor, slack: float) -> Brief:
-    """Slopes from two steps h and 4h: D4 = (16 D - D') / 15, free of the h^2 term.
+def estimate_from_two_steps(
+    phi: Callable[[float], F64], relative_noise: float, eps: float, noise_floor: NoiseFloor, slack: float
+) -> RichardsonEstimate:
+    """Estimate slopes from two steps h and 4h: D4 = (16 D - D') / 15, free of the h^2 term.
 
     The bound is |D4 - D|, all of that term, plus the noise.
 
     Args:
         phi: t -> the channels of f(x + t u) - f(x), (C,).
-        relative: noise of an evaluation, relative to the values.
+        relative_noise: noise of an evaluation, relative to the values.
         eps: relative spacing of floats in the precision of the function.
-        floor: noise of each channel, (C,), at least; of the finest step over the coarsest, asked once all is evaluated.
+        noise_floor: share of the finest step in the coarsest -> the least noise of each channel, (C,); called once all is
+            evaluated.
         slack: how many standard deviations of noise a bound allows for.
     """
-    h = finest(TWO, relative, eps)
-    slopes, second, rounding = _differences(phi, (h, RATIO * h), eps)
-    value = _extrapolated(slopes[0], slopes[1], 2)
+    h = smallest_step(TWO_STEPS, relative_noise, eps)
+    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h), eps)
+    value = _extrapolate(slopes[0], slopes[1], 2)
     with np.errstate(all="ignore"):
-        rest = second[0] - second[1] / RATIO**2
-        noise = np.maximum(np.maximum(floor(1 / RATIO), rounding), np.abs(rest) / KEPT[TWO])
+        remainder = second[0] - second[1] / STEP_RATIO**2
+        min_noise = np.maximum(noise_floor(1 / STEP_RATIO), rounding)
+        noise = np.maximum(min_noise, np.abs(remainder) / REMAINDER_NOISE[TWO_STEPS])
         bound = np.abs(value - slopes[0]) + noise_bound(noise, h, slack)
-    return Brief(value, bound, noise, np.full_like(value, np.nan))
+    return RichardsonEstimate(value, bound, noise, np.full_like(value, np.nan))
 
 
-def of_outputs(values: Callable[[float], F64], setting: Setting, ask: Callable[..., Brief]) -> Brief:
-    """Slopes of a setting's channels, (L, C), along lines t -> outputs (L, M), by `sharp` or `plain`.
+def estimate_channels(
+    values: Callable[[float], F64], setting: Setting, estimator: Callable[..., RichardsonEstimate]
+) -> RichardsonEstimate:
+    """Estimate the slopes of a setting's channels along several lines at once, (L, C).
 
-    An output counts with its noise where it moves.
+    An output counts with its noise along the lines that move it.
+
+    Args:
+        values: t -> the outputs along each line, (L, M).
+        setting: what the lines share.
+        estimator: `estimate_from_three_steps` or `estimate_from_two_steps`.
     """
     moved = np.zeros((1, setting.base.size), dtype=bool)
 
-    def changes(t: float) -> F64:
+    def channel_differences(t: float) -> F64:
         nonlocal moved
-        change = values(t) - setting.base
-        moved = moved | (change != 0)
-        return np.stack([setting.contract(one) for one in change])
+        differences = values(t) - setting.base
+        moved = moved | (differences != 0)
+        return np.stack([setting.contract(difference) for difference in differences])
 
-    def floor(share: float) -> F64:
-        return np.stack([setting.channel_noise(one, share) for one in moved])
+    def noise_floor(step_share: float) -> F64:
+        return np.stack([setting.difference_noise(moved_on_line, step_share) for moved_on_line in moved])
 
     largest = float(np.max(np.abs(setting.base), initial=0.0))
-    relative = float(np.max(setting.deviation, initial=0.0)) / largest if largest > 0 else 0.0
-    return ask(changes, relative, setting.eps, floor, setting.slack)
+    relative_noise = float(np.max(setting.total_noise, initial=0.0)) / largest if largest > 0 else 0.0
+    return estimator(channel_differences, relative_noise, setting.eps, noise_floor, setting.slack)
 
 
-def finest(steps: int, relative: float, eps: float) -> float:
-    """The least step of an estimate from so many."""
-    return step_for(relative, eps, POWERS[steps]) * RATIO ** (TWO - steps)
+def smallest_step(steps: int, relative_noise: float, eps: float) -> float:
+    """Return the smallest step of an estimate from two or three steps."""
+    return choose_step(relative_noise, eps, STEP_POWERS[steps]) * STEP_RATIO ** (TWO_STEPS - steps)
 
 
 def noise_bound(noise: F64, step: float, slack: float) -> F64:
-    """What noise leaves in a slope."""
-    return DEVIATION * slack * noise / step
+    """Bound the error that noise causes in an extrapolated slope."""
+    return EXTRAPOLATED_NOISE * slack * noise / step
 
 
-def _differences(phi: Callable[[float], F64], steps: tuple[float, ...], eps: float) -> tuple[list[F64], list[F64], F64]:
-    """At each step the central differences and the second ones, these not divided; and the rounding at the first."""
+def _take_differences(phi: Callable[[float], F64], steps: tuple[float, ...], eps: float) -> tuple[list[F64], list[F64], F64]:
+    """Take at each step the central slope and the second difference (not divided); also the rounding at the first step."""
     with np.errstate(all="ignore"):
         sides = [(phi(t), phi(-t)) for t in steps]
         slopes = [(right - left) / (2 * t) for (right, left), t in zip(sides, steps, strict=True)]
         return slopes, [right + left for right, left in sides], 0.5 * eps * np.maximum(*map(np.abs, sides[0]))
 
 
-def _extrapolated(fine: F64, coarse: F64, power: int) -> F64:
-    """From slopes at h and 4h one that is free of the term in h^power."""
+def _extrapolate(fine: F64, coarse: F64, power: int) -> F64:
+    """Combine slopes at h and 4h to one that is free of the term in h^power."""
     with np.errstate(all="ignore"):
-        return np.asarray((RATIO**power * fine - coarse) / (RATIO**power - 1))
+        return np.asarray((STEP_RATIO**power * fine - coarse) / (STEP_RATIO**power - 1))

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.line import RATIO
+from gradcheck.evidence.line import STEP_RATIO
 
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
+
+MIN_SIGNAL_TO_NOISE = 4.0  # a difference stands out from this many times the noise on
+MIN_VANISHED_TO_NOISE = 8.0  # a difference expected to be this large, in units of the noise, is gone if it does not stand out
+ORDER_STEPS = 4  # steps from which an order is read: a smooth function shows fewer, as it sinks into the noise at noise^(1/2)
+# Orders p of |S| ~ h^p, where 2 is smooth, 1 a kink and 0 a jump.
+MIN_SMOOTH_ORDER = 1.5
+MIN_KINK_ORDER, MAX_KINK_ORDER = 0.8, 1.2
+MAX_JUMP_ORDER = 0.2
+MAX_ORDER_SPREAD = 0.5  # among the orders of the steps: if they differ by more, there is no one order
+MAX_CONSTANT_CHANGE = 0.01  # of a difference: what changes by less over the finest steps stays constant
 
 
 class Shape(Enum):
@@ -22,55 +32,54 @@ class Shape(Enum):
     SINGULAR = "singular"
 
 
-def classify(h: F64, right: F64, left: F64, noise: F64) -> Shape:
-    """Tell the shape from the differences phi(h) - phi(0) and phi(0) - phi(-h), coarse to fine.
+def classify_shape(h: F64, right: F64, left: F64, noise: F64) -> Shape:
+    """Classify the shape by the differences phi(h) - phi(0) and phi(0) - phi(-h), coarse to fine.
 
-    Their own difference, the second difference S, falls like h^2 where the function is smooth, like h at a kink, not at all
+    Their own difference, the second difference S, falls like h^2 if the function is smooth, like h at a kink, not at all
     at a jump, and like a power between 0 and 1 at a singularity such as that of the square root. The finest steps that still
     stand out of the noise decide: a kink at a distance shows order 1 only at the steps that reach it, and none below. A jump
     is also what stays the same however fine the step (at the middle of a symmetric jump S vanishes).
     """
-    if stays(right, noise) or stays(left, noise):
+    if stays_constant(right, noise) or stays_constant(left, noise):
         return Shape.JUMP
     second = right - left
-    clear = np.abs(second) > 4 * noise
+    clear = np.abs(second) > MIN_SIGNAL_TO_NOISE * noise
     run = 0
     while run < h.size and clear[run]:
         run += 1
-    if 0 < run < h.size and np.abs(second[run - 1]) / RATIO > 8 * noise[run]:
-        return (
-            Shape.SMOOTH
-        )  # it would still stand out one step finer, but is gone: what the coarse steps saw lies at a distance
-    # A smooth function's second difference sinks into the noise at steps near noise^(1/2); a kink's at noise itself.
-    if run < 4:
+    if 0 < run < h.size and np.abs(second[run - 1]) / STEP_RATIO > MIN_VANISHED_TO_NOISE * noise[run]:
+        # It would still stand out one step finer, but is gone: what the coarse steps saw lies at a distance.
         return Shape.SMOOTH
-    tail = np.abs(second[run - 4 : run])
-    orders = np.log(tail[:-1] / tail[1:]) / np.log(RATIO)
+    if run < ORDER_STEPS:
+        return Shape.SMOOTH
+    tail = np.abs(second[run - ORDER_STEPS : run])
+    orders = np.log(tail[:-1] / tail[1:]) / np.log(STEP_RATIO)
     order = float(np.median(orders))
-    if order > 1.5 or np.ptp(orders) > 0.5:
+    if order > MIN_SMOOTH_ORDER or np.ptp(orders) > MAX_ORDER_SPREAD:
         return Shape.SMOOTH
-    if 0.8 <= order <= 1.2:
+    if MIN_KINK_ORDER <= order <= MAX_KINK_ORDER:
         return Shape.KINK
-    return Shape.JUMP if order < 0.2 else Shape.SINGULAR
+    return Shape.JUMP if order < MAX_JUMP_ORDER else Shape.SINGULAR
 
 
-def stays(difference: F64, noise: F64) -> bool:
+def stays_constant(difference: F64, noise: F64) -> bool:
     """Whether a difference no longer changes as the step falls, over the four finest steps."""
-    tail = difference[-4:]
-    return bool(tail.size == 4 and np.all(np.abs(tail) > noise[-4:]) and np.ptp(tail) <= 0.01 * np.abs(tail[-1]))
+    tail = difference[-ORDER_STEPS:]
+    visible = tail.size == ORDER_STEPS and np.all(np.abs(tail) > noise[-ORDER_STEPS:])
+    return bool(visible and np.ptp(tail) <= MAX_CONSTANT_CHANGE * np.abs(tail[-1]))
 
 
 def distance_to_kink(h: F64, right: F64, left: F64, noise: F64) -> float:
-    """How far along the line the nearest kink lies, on either side; NaN where none is seen.
+    """Locate the nearest kink along the line, on either side; NaN if none is seen.
 
-    Beyond a kink at distance d the second difference is the change of slope times (h - d), before it there is none: it drops
-    out of sight within one step, and the last two steps that see it give d.
+    Beyond a kink at distance d the second difference is the change of slope times (h - d); closer than d there is none. So it
+    drops out of sight within one step, and the last two steps that see it give d.
     """
     second = np.abs(right - left)
-    clear = second > 4 * noise
+    clear = second > MIN_SIGNAL_TO_NOISE * noise
     run = int(np.argmin(clear)) if not clear.all() else h.size
-    if run < 2 or run == h.size or second[run - 1] / RATIO**2 <= 8 * noise[run]:
+    if run < 2 or run == h.size or second[run - 1] / STEP_RATIO**2 <= MIN_VANISHED_TO_NOISE * noise[run]:
         return float("nan")
     (a, b), (far, near) = h[run - 2 : run], second[run - 2 : run]
-    meets = (a * near - b * far) / (near - far) if near != far else b
-    return float(min(max(meets, h[run]), b))
+    crossing = (a * near - b * far) / (near - far) if near != far else b
+    return float(min(max(crossing, h[run]), b))

@@ -1,4 +1,4 @@
-"""Where failures are kept: in the user's Hypothesis database, `.hypothesis` where they said nothing, each case apart."""
+"""The database of failures: the user's Hypothesis database, by default `.hypothesis`, with a separate part for each case."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Apart(ExampleDatabase):
-    """A part of another database."""
+class NamespacedDatabase(ExampleDatabase):
+    """A part of another database, with its own keys."""
 
-    def __init__(self, whole: ExampleDatabase, name: str) -> None:
+    def __init__(self, parent: ExampleDatabase, name: str) -> None:
         super().__init__()
-        self._whole, self._name = whole, name.encode()
+        self._parent, self._name = parent, name.encode()
 
     def save(self, key: bytes, value: bytes) -> None:
-        """Keep a value."""
-        self._whole.save(self._own(key), value)
+        """Save a value."""
+        self._parent.save(self._parent_key(key), value)
 
     def fetch(self, key: bytes) -> Iterable[bytes]:
-        """All values of a key."""
-        return self._whole.fetch(self._own(key))
+        """Return all values of a key."""
+        return self._parent.fetch(self._parent_key(key))
 
     def delete(self, key: bytes, value: bytes) -> None:
-        """Forget a value."""
-        self._whole.delete(self._own(key), value)
+        """Delete a value."""
+        self._parent.delete(self._parent_key(key), value)
 
-    def _own(self, key: bytes) -> bytes:
+    def _parent_key(self, key: bytes) -> bytes:
         return b"\0".join((b"gradcheck", self._name, key))

@@ -1,4 +1,4 @@
-"""Hypothesis at work: draws examples, is led towards the larger errors, keeps what fails and shrinks it."""
+"""The search itself: Hypothesis draws examples, is guided towards larger errors, saves a failure and shrinks it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings, t
 from hypothesis import seed as with_seed
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from gradcheck.fuzzing.database import Apart
-from gradcheck.fuzzing.space import REJECTED, Example
+from gradcheck.fuzzing.database import NamespacedDatabase
+from gradcheck.fuzzing.space import REJECTION_REASONS, Example
 from gradcheck.glossary.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -21,131 +21,139 @@ if TYPE_CHECKING:
 
     from gradcheck.results import CheckResult
 
-Examine = Callable[[Example], "CheckResult"]
-Reduce = Callable[[Example, Callable[[Example], bool]], Example]
-SHRINKING = 10.0  # seconds that a failure may be shrunk for, where the budget is used up by then
-REPEATS = 3  # how often an input is drawn again, at most, on average
-SUSPICIOUS = 0.5  # of its bound: an error from which on Hypothesis is led to larger ones; below, it is chance
-SCORE = 1e9  # an error so many times its bound is as bad as any
+CheckExample = Callable[[Example], "CheckResult"]
+ShrinkExample = Callable[[Example, Callable[[Example], bool]], Example]
+MIN_SHRINK_SECONDS = 10.0  # time to shrink a failure even if the budget is spent
+DRAWS_PER_EXAMPLE = 3  # Hypothesis may draw the same example again; it stops after this many draws per requested example
+# Ratios of an error to its bound. Below the first, an error is chance, and following it would waste half of the examples.
+SUSPICIOUS_RATIO = 0.5
+MAX_RATIO = 1e9  # larger ratios count as this one
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One example and what became of it."""
+class CheckedExample:
+    """An example and the result of its check."""
 
     example: Example
     result: CheckResult
 
     @property
     def rejected(self) -> bool:
-        """Whether the function itself did not take it."""
-        return self.result.verdict is Verdict.ERROR and self.result.reason in REJECTED
+        """Whether the function itself refuses the example."""
+        return self.result.verdict is Verdict.ERROR and self.result.reason in REJECTION_REASONS
 
     @property
     def failed(self) -> bool:
-        """Whether a derivative or a contract is wrong; a derivative that raises where the function runs is."""
+        """Whether a derivative or a contract is wrong, or a derivative raises although the function runs."""
         return self.result.verdict in (Verdict.FAIL, Verdict.ERROR) and not self.rejected
 
 
 @dataclass
-class Trace:
-    """All that was tried, in order, and why it ended early: 'budget', 'interrupted' or ''.
+class SearchTrace:
+    """The state of a search.
 
     Attributes:
-        ends: when the budget is spent, on the clock of `time.perf_counter`.
-        found: when the first example failed.
+        deadline: when the budget is spent, on the clock of `time.perf_counter`.
+        first_failure: when the first example failed, on the same clock; infinity: none has failed.
+        checked: the checked examples, in order, by their `repr`.
+        stopped: why the search ended early: 'budget', 'interrupted' or ''.
+        smallest: the failing example that shrinking ended with.
     """
 
-    ends: float
-    found: float = math.inf
-    tried: dict[str, Tried] = field(default_factory=dict)
+    deadline: float
+    first_failure: float = math.inf
+    checked: dict[str, CheckedExample] = field(default_factory=dict)
     stopped: str = ""
     smallest: Example | None = None
 
     @property
-    def failures(self) -> list[Tried]:
-        """Those that failed, in order."""
-        return [t for t in self.tried.values() if t.failed]
+    def failures(self) -> list[CheckedExample]:
+        """The examples that failed, in order."""
+        return [checked for checked in self.checked.values() if checked.failed]
 
     @property
-    def open(self) -> bool:
-        """Whether there is time for another example; a failure is shrunk for SHRINKING at least."""
-        return time.perf_counter() <= max(self.ends, 0.0 if math.isinf(self.found) else self.found + SHRINKING)
+    def has_time(self) -> bool:
+        """Whether there is time for another example; shrinking a failure may take MIN_SHRINK_SECONDS in any case."""
+        shrink_deadline = 0.0 if math.isinf(self.first_failure) else self.first_failure + MIN_SHRINK_SECONDS
+        return time.perf_counter() <= max(self.deadline, shrink_deadline)
 
-    def look(self, example: Example, examine: Examine) -> Tried:
-        """What becomes of an example; of one that was tried before, what became of it."""
-        name = repr(example)
-        if name not in self.tried:
-            self.tried[name] = Tried(example, examine(example))
-        return self.tried[name]
+    def check(self, example: Example, check: CheckExample) -> CheckedExample:
+        """Check an example, or return the earlier result of an equal one."""
+        key = repr(example)
+        if key not in self.checked:
+            self.checked[key] = CheckedExample(example, check(example))
+        return self.checked[key]
 
 
-class _Found(Exception):  # noqa: N818 - what Hypothesis is asked to shrink
+class _FailingExample(Exception):  # noqa: N818 - raised to tell Hypothesis what to shrink, not an error
     """An example failed."""
 
 
-class _Done(KeyboardInterrupt):
-    """As many different inputs as were asked for: Hypothesis lets an interrupt through at once."""
+class _EnoughExamples(KeyboardInterrupt):
+    """The requested number of examples is reached. It is an interrupt because Hypothesis ends at once on one."""
 
 
-class _Spent(_Done):
+class _BudgetSpent(_EnoughExamples):
     """The budget is spent."""
 
 
-def hunt(
+def run_search(
     strategy: SearchStrategy[Example],
-    examine: Examine,
-    reduce: Reduce,
+    check: CheckExample,
+    shrink: ShrinkExample,
     *,
     examples: int,
     budget: float,
     seed: int,
     key: str,
-    heard: Callable[[int], None],
-) -> Trace:
-    """Search until an example fails, and shrink it; what failed in an earlier hunt of the same key is tried first.
+    on_progress: Callable[[int], None],
+) -> SearchTrace:
+    """Search until an example fails, and shrink it. Failures of earlier searches with the same key are tried first.
 
     Args:
-        key: names what the failures are kept under.
-        reduce: shrinks what Hypothesis shrank: (example, whether one fails) -> an example.
-        examples: to draw, at most.
-        budget: seconds, of which a failure is shrunk for as long as is left.
-        heard: told how many examples were tried.
+        strategy: draws examples.
+        check: checks an example.
+        shrink: shrinks further what Hypothesis shrank: `shrink(example, fails)` returns an example that fails.
+        examples: maximum number of examples to check before one fails.
+        budget: seconds for the search; shrinking may take what is left, and at least MIN_SHRINK_SECONDS.
+        seed: seed of Hypothesis.
+        key: the name under which failures are saved.
+        on_progress: called with the number of checked examples.
     """
-    trace = Trace(time.perf_counter() + budget)
+    trace = SearchTrace(time.perf_counter() + budget)
 
     def fails(example: Example) -> bool:
-        if repr(example) not in trace.tried and _ended(trace, examples):
+        if repr(example) not in trace.checked and _is_over(trace, examples):
             return False
-        heard(len(trace.tried))
-        return _judged(trace, trace.look(example, examine))
+        on_progress(len(trace.checked))
+        return _guide_hypothesis(trace, trace.check(example, check))
 
-    @_settings(examples, key)
+    @_hypothesis_settings(examples, key)
     @with_seed(seed)
     @given(strategy)
-    def hunted(example: Example) -> None:
+    def search(example: Example) -> None:
         if fails(example):
             trace.smallest = example
-            raise _Found
+            raise _FailingExample
 
     try:
-        hunted()
-    except _Found:
-        return _cut(trace, examine, reduce)
-    except _Spent:
+        search()
+    except _FailingExample:
+        return _shrink_further(trace, check, shrink)
+    except _BudgetSpent:
         trace.stopped = "budget"
-    except (Unsatisfiable, Flaky, _Done):
+    except (Unsatisfiable, Flaky, _EnoughExamples):
         pass
     except KeyboardInterrupt:
         trace.stopped, trace.smallest = "interrupted", None
     return trace
 
 
-def _settings(examples: int, key: str) -> settings:
-    whole = settings().database
+def _hypothesis_settings(examples: int, key: str) -> settings:
+    database = settings().database
     return settings(
-        max_examples=REPEATS * examples,
-        database=None if whole is None else Apart(whole, key),
+        max_examples=DRAWS_PER_EXAMPLE * examples,
+        database=None if database is None else NamespacedDatabase(database, key),
         deadline=None,
         derandomize=False,
         print_blob=False,
@@ -156,44 +164,44 @@ def _settings(examples: int, key: str) -> settings:
     )
 
 
-def _cut(trace: Trace, examine: Examine, reduce: Reduce) -> Trace:
-    """Shrink what Hypothesis shrank."""
+def _shrink_further(trace: SearchTrace, check: CheckExample, shrink: ShrinkExample) -> SearchTrace:
+    """Shrink the example that Hypothesis ended with."""
     assert trace.smallest is not None
     try:
-        trace.smallest = reduce(trace.smallest, lambda example: trace.open and trace.look(example, examine).failed)
+        trace.smallest = shrink(trace.smallest, lambda example: trace.has_time and trace.check(example, check).failed)
     except KeyboardInterrupt:
         trace.stopped = "interrupted"
     return trace
 
 
-def _ended(trace: Trace, examples: int) -> bool:
-    """Whether no new example is to be looked at; ends the search, where nothing has failed yet.
+def _is_over(trace: SearchTrace, examples: int) -> bool:
+    """Return whether new examples are refused; if nothing has failed yet, end the search instead.
 
-    While a failure is shrunk, what is new does not count from then on, so that Hypothesis is soon through.
+    If time runs out while a failure is shrunk, new examples count as passing, so that Hypothesis soon ends.
     """
-    searching = math.isinf(trace.found)
-    if searching and not trace.open:
-        raise _Spent
-    if searching and len(trace.tried) >= examples:
-        raise _Done
-    return not trace.open
+    is_searching = math.isinf(trace.first_failure)
+    if is_searching and not trace.has_time:
+        raise _BudgetSpent
+    if is_searching and len(trace.checked) >= examples:
+        raise _EnoughExamples
+    return not trace.has_time
 
 
-def _judged(trace: Trace, known: Tried) -> bool:
-    """Tell Hypothesis what became of an example."""
-    if known.rejected:
+def _guide_hypothesis(trace: SearchTrace, checked: CheckedExample) -> bool:
+    """Report the result of an example to Hypothesis; return whether it failed."""
+    if checked.rejected:
         reject()
-    for label, score in _scores(known.result).items():
-        target(score, label=label)
-    if known.failed:
-        trace.found = min(trace.found, time.perf_counter())
-    return known.failed
+    for label, ratio in _error_ratios(checked.result).items():
+        target(ratio, label=label)
+    if checked.failed:
+        trace.first_failure = min(trace.first_failure, time.perf_counter())
+    return checked.failed
 
 
-def _scores(result: CheckResult) -> dict[str, float]:
-    """How many times its bound each leaf's error is, where that is suspicious: half of the examples would go into chance."""
+def _error_ratios(result: CheckResult) -> dict[str, float]:
+    """Return the largest ratio of error to bound for each leaf, if it is suspicious."""
     ratios: dict[str, float] = {}
-    for c in result.comparisons:
-        if c.bound > 0 and math.isfinite(c.abs_err / c.bound):
-            ratios[c.wrt] = max(ratios.get(c.wrt, 0.0), min(c.abs_err / c.bound, SCORE))
-    return {wrt: ratio for wrt, ratio in ratios.items() if ratio >= SUSPICIOUS}
+    for comparison in result.comparisons:
+        if comparison.bound > 0 and math.isfinite(ratio := comparison.abs_err / comparison.bound):
+            ratios[comparison.wrt] = max(ratios.get(comparison.wrt, 0.0), min(ratio, MAX_RATIO))
+    return {wrt: ratio for wrt, ratio in ratios.items() if ratio >= SUSPICIOUS_RATIO}

@@ -1,4 +1,4 @@
-"""What inputs the function itself does not take, in words."""
+"""Describe in words which inputs the function itself refuses."""
 
 from __future__ import annotations
 
@@ -7,62 +7,65 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.fuzzing.space import of_size
+from gradcheck.fuzzing.space import describe_size
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.fuzzing.engine import Tried
+    from gradcheck.fuzzing.engine import CheckedExample
     from gradcheck.fuzzing.space import Example
 
-FEW = 3  # rejections that make a region
-LARGE = 1e4
+MIN_REJECTIONS = 3  # rejected examples with a common feature that make a region
+LARGE_NUMBER = 1e4  # larger numbers are a feature of an example
 
 
-def regions(tried: Sequence[Tried]) -> tuple[str, ...]:
-    """Features of inputs all of which were rejected, while others were not; what is left is counted together."""
-    left = [t for t in tried if t.rejected]
-    fine = {feature for t in tried if not t.rejected for feature in features(t.example)}
-    told = list[str]()
-    while left:
+def describe_regions(examples: Sequence[CheckedExample]) -> tuple[str, ...]:
+    """Describe features that only rejected examples have; rejected examples without such a feature are counted together."""
+    remaining = [checked for checked in examples if checked.rejected]
+    accepted_features = {feature for checked in examples if not checked.rejected for feature in list_features(checked.example)}
+    sentences = list[str]()
+    while remaining:
         counts = dict[str, int]()
-        for t in left:
-            for feature in set(features(t.example)) - fine:
+        for checked in remaining:
+            for feature in set(list_features(checked.example)) - accepted_features:
                 counts[feature] = counts.get(feature, 0) + 1
-        most = max(counts, key=lambda f: counts[f], default="")
-        if counts.get(most, 0) < FEW or not fine:
+        feature = max(counts, key=lambda f: counts[f], default="")
+        if counts.get(feature, 0) < MIN_REJECTIONS or not accepted_features:
             break
-        told.append(_sentence(f"every input {most}", [t for t in left if most in features(t.example)], len(tried)))
-        left = [t for t in left if most not in features(t.example)]
-    if left:
-        told.append(_sentence("others" if told else "every input" if len(left) == len(tried) else "inputs", left, len(tried)))
-    return tuple(told)
+        region = [checked for checked in remaining if feature in list_features(checked.example)]
+        sentences.append(_sentence(f"every input {feature}", region, len(examples)))
+        remaining = [checked for checked in remaining if feature not in list_features(checked.example)]
+    if remaining:
+        which = "others" if sentences else "every input" if len(remaining) == len(examples) else "inputs"
+        sentences.append(_sentence(which, remaining, len(examples)))
+    return tuple(sentences)
 
 
-def _sentence(which: str, some: list[Tried], total: int) -> str:
-    message = some[0].result.message.partition(", given ")[0].partition(" raised ")
-    return f"{which} ({len(some)} of {total}): {message[2] or message[0]}"
+def _sentence(which: str, rejected: list[CheckedExample], total: int) -> str:
+    target, _, error = rejected[0].result.message.partition(", given ")[0].partition(" raised ")
+    return f"{which} ({len(rejected)} of {total}): {error or target}"
 
 
-def features(example: Example) -> list[str]:
-    """What may make an example special, in words that go on from `every input`."""
-    found = [f"with {of_size(name, size)}" for name, size in example.sizes.items()]
-    found += [f"in {example.dtype}"]
-    for path, spec in leaves_of(example):
-        found += [f"with {path} {spec.layout} in memory"] if spec.layout != "contiguous" else []
-        found += [f"with {trait} in {path}" for trait in _traits(dict(spec.params).get("value", ()))]
-    return found
+def list_features(example: Example) -> list[str]:
+    """Return what may make an example special, in words that continue `every input`."""
+    features = [f"with {describe_size(name, size)}" for name, size in example.sizes.items()]
+    features += [f"in {example.dtype}"]
+    for path, spec in literal_leaves(example):
+        features += [f"with {path} {spec.layout} in memory"] if spec.layout != "contiguous" else []
+        features += [f"with {trait} in {path}" for trait in _describe_values(dict(spec.params).get("value", ()))]
+    return features
 
 
-def leaves_of(example: Example) -> Iterator[tuple[str, Spec]]:
-    """The literal specs of an example, with their paths."""
+def literal_leaves(example: Example) -> Iterator[tuple[str, Spec]]:
+    """Yield the literal specs of an example with their paths."""
     inputs = example.inputs
     for root, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items()):
         flat = flatten(value, root)
         yield from ((path, leaf) for path, leaf in zip(flat.paths, flat.leaves, strict=True) if isinstance(leaf, Spec))
 
 
-def _traits(value: Any) -> Iterator[str]:
+def _describe_values(value: Any) -> Iterator[str]:
+    """Yield what may be special about the values of an array."""
     numbers = np.asarray(value)
     if numbers.dtype.kind not in "if":
         return
@@ -70,7 +73,7 @@ def _traits(value: Any) -> Iterator[str]:
         yield "a negative number"
     if np.any(numbers == 0):
         yield "a zero"
-    if np.any(np.abs(numbers) > LARGE):
-        yield f"a number beyond {LARGE:g}"
+    if np.any(np.abs(numbers) > LARGE_NUMBER):
+        yield f"a number beyond {LARGE_NUMBER:g}"
     if numbers.size > np.unique(numbers).size:
         yield "equal numbers"

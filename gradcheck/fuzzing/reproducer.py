@@ -1,4 +1,4 @@
-"""An example as a test that can be pasted, and as the inputs of a command."""
+"""Write an example as a test that a user can paste, and as the inputs of a command."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.loading import constructed
+from gradcheck.backends.loading import needs_construction
 from gradcheck.errors import GradcheckError
 from gradcheck.options import Options
-from gradcheck.strategies.arrays import literal
+from gradcheck.strategies.arrays import literal_spec
 from gradcheck.targets import discover
-from gradcheck.targets.draw import has_specs, named_sizes
-from gradcheck.targets.framework import of_arrays
+from gradcheck.targets.draw import collect_size_names, has_specs
+from gradcheck.targets.framework import infer_from_arrays
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
@@ -26,174 +26,187 @@ if TYPE_CHECKING:
     from gradcheck.fuzzing.space import Example, Space
     from gradcheck.targets.case import Case
 
-WIDTH = 100
-BASE = {"hypothesis": {"example", "given", "settings"}, "gradcheck": {"assert_gradients", "strategies"}}
+MAX_LINE_LENGTH = 100  # of the test, in characters
+BASE_IMPORTS = {"hypothesis": {"example", "given", "settings"}, "gradcheck": {"assert_gradients", "strategies"}}
 
 
 @dataclass
-class Words:
-    """What a test imports, and what has no name that it could import."""
+class ImportCollector:
+    """Collects what a test imports.
 
-    imports: dict[str, set[str]] = field(default_factory=lambda: {module: set(names) for module, names in BASE.items()})
+    Attributes:
+        imports: the imported names of each module.
+        unknown: names for objects that cannot be imported, which the user has to define.
+    """
+
+    imports: dict[str, set[str]] = field(default_factory=lambda: {module: set(names) for module, names in BASE_IMPORTS.items()})
     unknown: list[str] = field(default_factory=list)
 
-    def name(self, value: Any, otherwise: str, target: str = "") -> str:
-        """How an object is called in a test; `otherwise` where it cannot be imported.
+    def name(self, value: Any, fallback: str, target: str = "") -> str:
+        """Import an object and return its name in the test.
 
         Args:
-            target: how a user named it.
+            value: the object.
+            fallback: the name if the object cannot be imported.
+            target: how the user named the object, such as `module:name`.
         """
-        place = _named(value, target) or _place(value)
-        if place is None:
-            self.unknown.append(otherwise)
-            return otherwise
-        module, name = place
+        location = _find_by_target(value, target) or _find_import(value)
+        if location is None:
+            self.unknown.append(fallback)
+            return fallback
+        module, name = location
         self.imports.setdefault(module, set()).add(name.partition(".")[0])
         return name
 
     def text(self, value: Any) -> str:
-        """A value as it is written in Python, with the specs that it takes imported."""
+        """Return a value as Python code and import the specs that it contains."""
         self.imports["gradcheck"] |= {leaf.kind for leaf in flatten(value).leaves if isinstance(leaf, Spec)}
-        return text_of(value)
+        return python_text(value)
 
 
-def as_test(case: Case, space: Space, example: Example, options: Options, framework: str, name: str) -> str:
-    """A test by Hypothesis, ready to be pasted, in which the example is the first input.
+def write_test(case: Case, space: Space, example: Example, options: Options, framework: str, name: str) -> str:
+    """Return a Hypothesis test, ready to paste, whose first input is the example.
 
     Args:
-        options: of the search.
-        name: that the check is to be given, '' for none.
+        case: the case that was searched.
+        space: what the search varied.
+        example: the example.
+        options: the options of the search.
+        framework: the framework of the target.
+        name: the name that the check needs to draw the same random numbers; '' for none.
     """
-    words, names = Words(), list[str]()
-    drawn, given, call = list[str](), list[str](), [words.name(case.fn, "target", case.target)]
-    known: dict[str, str] = {}
-    for label, spec, value, by_name in _arguments(space.inputs, example.inputs):
-        searched = has_specs(Inputs((spec,)))
-        if searched:
-            names.append(label)
-            drawn.append(
-                f"{label}=strategies.arrays({', '.join([words.text(spec), *_ranges(case, spec, space, example, framework)])})"
-            )
-            given.append(f"{label}={words.text(value)}")
-        shown = label if searched else words.text(value)
-        if by_name:
-            known[by_name] = shown
+    code, parameters = ImportCollector(), list[str]()
+    strategies, values, call = list[str](), list[str](), [code.name(case.fn, "target", case.target)]
+    keywords: dict[str, str] = {}
+    for label, spec, value, keyword in _pair_arguments(space.inputs, example.inputs):
+        is_drawn = has_specs(Inputs((spec,)))
+        if is_drawn:
+            parameters.append(label)
+            arguments = [code.text(spec), *_strategy_arguments(case, spec, space, example, framework)]
+            strategies.append(f"{label}=strategies.arrays({', '.join(arguments)})")
+            values.append(f"{label}={code.text(value)}")
+        argument = label if is_drawn else code.text(value)
+        if keyword:
+            keywords[keyword] = argument
         else:
-            call.append(shown)
-    call += [f"kwargs={{{', '.join(f'{k!r}: {v}' for k, v in known.items())}}}"] if known else []
-    call += [*_choices(words, case, example, options), *([f"name={name!r}"] if name else []), "drawn=True"]
+            call.append(argument)
+    call += [f"kwargs={{{', '.join(f'{k!r}: {v}' for k, v in keywords.items())}}}"] if keywords else []
+    call += [*_check_arguments(code, case, example, options), *([f"name={name!r}"] if name else []), "drawn=True"]
     test = [
         "@settings(deadline=None)",
-        _wrapped("@given", drawn),
-        _wrapped("@example", given),
-        f"def test_{_plain(case.fn)}({', '.join(names)}):",
-        "    " + _wrapped("assert_gradients", call, "    "),
+        _format_call("@given", strategies),
+        _format_call("@example", values),
+        f"def test_{_snake_case_name(case.fn)}({', '.join(parameters)}):",
+        "    " + _format_call("assert_gradients", call, "    "),
     ]
-    head = [f"from {module} import {', '.join(sorted(found))}" for module, found in words.imports.items()]
-    fill = [f"{name} = ...  # has no name that could be imported: put it here" for name in dict.fromkeys(words.unknown)]
-    return _double_quoted("\n".join([*head, "", *fill, *([""] if fill else []), "", *test]) + "\n")
+    imports = [f"from {module} import {', '.join(sorted(names))}" for module, names in code.imports.items()]
+    to_define = [f"{name} = ...  # cannot be imported: define it here" for name in dict.fromkeys(code.unknown)]
+    return _double_quote("\n".join([*imports, "", *to_define, *([""] if to_define else []), "", *test]) + "\n")
 
 
-def inputs_of(example: Example) -> tuple[tuple[str, str], ...]:
-    """Each argument of an example as it is written, and the leaves that want gradients where not all do."""
+def describe_inputs(example: Example) -> tuple[tuple[str, str], ...]:
+    """Return the name and Python code of each argument, and of `wrt` if only some leaves require gradients."""
     inputs = example.inputs
-    found = [(name, text_of(value)) for name, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items())]
-    return (*found, *([("wrt", repr(example.wrt))] if example.wrt else []))
+    arguments = [
+        (name, python_text(value)) for name, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items())
+    ]
+    return (*arguments, *([("wrt", repr(example.wrt))] if example.wrt else []))
 
 
-def texts_of(example: Example) -> tuple[str, ...]:
-    """The inputs as they are typed on the command line."""
-    named = (f"{name}={text_of(value)}" for name, value in example.inputs.kwargs.items())
-    return tuple(_double_quoted(text) for text in (*map(text_of, example.inputs.args), *named))
+def command_line_inputs(example: Example) -> tuple[str, ...]:
+    """Return the inputs as the values of `--input` on the command line."""
+    keywords = (f"{name}={python_text(value)}" for name, value in example.inputs.kwargs.items())
+    return tuple(_double_quote(text) for text in (*map(python_text, example.inputs.args), *keywords))
 
 
-def text_of(value: Any) -> str:
-    """A value as it is written in Python; arrays as literal specs."""
+def python_text(value: Any) -> str:
+    """Return a value as Python code, with arrays and tensors as literal specs."""
     if isinstance(value, Spec):
-        return value.written(repr)
+        return value.format_with(repr)
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k!r}: {text_of(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k!r}: {python_text(v)}' for k, v in value.items())}}}"
     if type(value) in (list, tuple):
-        inside = ", ".join(text_of(v) for v in value)
-        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+        items = ", ".join(python_text(v) for v in value)
+        return f"[{items}]" if isinstance(value, list) else f"({items}{',' * (len(value) == 1)})"
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
-    return text_of(literal(value)) if isinstance(value, np.ndarray) else repr(value)
+    return python_text(literal_spec(value)) if isinstance(value, np.ndarray) else repr(value)
 
 
-def _arguments(inputs: Inputs, example: Inputs) -> Iterator[tuple[str, Any, Any, str]]:
-    """(name in the test, spec, value, keyword or '') of each argument."""
+def _pair_arguments(inputs: Inputs, example: Inputs) -> Iterator[tuple[str, Any, Any, str]]:
+    """Yield name in the test, spec, value, and keyword or '', for each argument."""
     for label, spec, value in zip(inputs.labels, inputs.args, example.args, strict=True):
         yield _identifier(label), spec, value, ""
     for name, spec in inputs.kwargs.items():
         yield _identifier(name), spec, example.kwargs[name], name
 
 
-def _ranges(case: Case, spec: Any, space: Space, example: Example, framework: str) -> list[str]:
-    """What a strategy is told beside its spec."""
-    found = [] if framework == "numpy" else [f"framework={framework!r}"]
-    dims = {name: space.dims[name] for name in sorted(named_sizes([spec]) & space.dims.keys())}
-    found += [f"dims={dims!r}"] if dims else []
-    dtypes = (example.dtype,) if constructed(case) else space.dtypes
-    open_ = any(isinstance(leaf, Spec) and leaf.dtype is None for leaf in flatten(spec).leaves)
-    return [*found, *([f"dtypes={dtypes!r}"] if open_ and dtypes != ("float64",) else [])]
+def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, framework: str) -> list[str]:
+    """Return the arguments of `strategies.arrays` that follow the spec."""
+    arguments = [] if framework == "numpy" else [f"framework={framework!r}"]
+    dims = {name: space.dims[name] for name in sorted(collect_size_names([spec]) & space.dims.keys())}
+    arguments += [f"dims={dims!r}"] if dims else []
+    dtypes = (example.dtype,) if needs_construction(case) else space.dtypes
+    has_free_dtype = any(isinstance(leaf, Spec) and leaf.dtype is None for leaf in flatten(spec).leaves)
+    return [*arguments, *([f"dtypes={dtypes!r}"] if has_free_dtype and dtypes != ("float64",) else [])]
 
 
-def _choices(words: Words, case: Case, example: Example, options: Options) -> list[str]:
-    """What a check is told beside its inputs."""
-    found = [f"{kind}={words.name(function, kind)}" for kind, function in case.claims.items()]
-    found += [f"reference={words.name(case.reference, 'reference')}"] if case.reference is not None else []
-    wrt = example.wrt or case.wrt
-    given = {
+def _check_arguments(code: ImportCollector, case: Case, example: Example, options: Options) -> list[str]:
+    """Return the arguments of `assert_gradients` that follow the inputs."""
+    functions = [f"{kind}={code.name(function, kind)}" for kind, function in case.claims.items()]
+    functions += [f"reference={code.name(case.reference, 'reference')}"] if case.reference is not None else []
+    arguments = {
         "init": case.init if case.init is None else dict(case.init),
-        "wrt": wrt,
-        "framework": case.framework or of_arrays(leaf for value in case.values for leaf in flatten(value).leaves),
-        "dtype": example.dtype if constructed(case) else None,
+        "wrt": example.wrt or case.wrt,
+        "framework": case.framework or infer_from_arrays(leaf for value in case.values for leaf in flatten(value).leaves),
+        "dtype": example.dtype if needs_construction(case) else None,
         "seed": options.seed or None,
     }
     for kind in ("detached", "tolerates"):
-        given[kind] = {i.subject: i.because for i in case.intents if i.kind == kind} or None
-    plain = Options()
+        arguments[kind] = {intent.subject: intent.because for intent in case.intents if intent.kind == kind} or None
+    defaults = Options()
     for name in ("rtol", "mode", "contracts", "no_contract", "straight_through", "nondeterministic"):
         value = getattr(options, name)
-        given[name] = value if value != getattr(plain, name) else None
-    return [*found, *(f"{name}={words.text(value)}" for name, value in given.items() if value is not None)]
+        arguments[name] = value if value != getattr(defaults, name) else None
+    return [*functions, *(f"{name}={code.text(value)}" for name, value in arguments.items() if value is not None)]
 
 
-def _named(value: Any, target: str) -> tuple[str, str] | None:
+def _find_by_target(value: Any, target: str) -> tuple[str, str] | None:
+    """Return the module and name of an object as the user named it; None if that is another object."""
     try:
-        found = discover.find(target)
+        imported = discover.import_target(target)
     except GradcheckError:
         return None
-    return (found.module.__name__, found.name) if found.name and found.value is value else None
+    return (imported.module.__name__, imported.name) if imported.name and imported.value is value else None
 
 
-def _place(value: Any) -> tuple[str, str] | None:
-    """The module and the name that an object can be imported by: the module nearest to the top of its package."""
-    home = str(getattr(value, "__module__", None))
-    module = sys.modules.get(home)
+def _find_import(value: Any) -> tuple[str, str] | None:
+    """Return the module and name to import an object from; the module is the one nearest to the top of its package."""
+    module_name = str(getattr(value, "__module__", None))
+    module = sys.modules.get(module_name)
     if module is None:
         return None
     name = str(getattr(value, "__qualname__", getattr(value, "__name__", "")))
-    if _at(module, name) is not value:
-        name = next((n for n, v in vars(module).items() if v is value), "")
+    if _resolve_attribute(module, name) is not value:
+        name = next((alias for alias, member in vars(module).items() if member is value), "")
     if not name:
         return None
-    parts = home.split(".")
-    above = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
-    place = next(path for path in above if path in sys.modules and _at(sys.modules[path], name) is value)
+    parts = module_name.split(".")
+    ancestors = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+    nearest = next(path for path in ancestors if path in sys.modules and _resolve_attribute(sys.modules[path], name) is value)
     file = getattr(module, "__file__", None)
-    return (Path(file).stem if place == "__main__" and file else place), name
+    return (Path(file).stem if nearest == "__main__" and file else nearest), name
 
 
-def _at(module: Any, name: str) -> Any:
+def _resolve_attribute(module: Any, name: str) -> Any:
+    """Return the object of a dotted name in a module; None if there is none."""
     for part in name.split("."):
         module = getattr(module, part, None)
     return module
 
 
-def _plain(target: Any) -> str:
-    """A target's name in a test's."""
+def _snake_case_name(target: Any) -> str:
+    """Return the name of a target as the name of its test contains it."""
     name = getattr(target, "__name__", type(target).__name__)
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
@@ -202,14 +215,14 @@ def _identifier(label: str) -> str:
     return re.sub(r"\W+", "_", label).strip("_")
 
 
-def _double_quoted(text: str) -> str:
-    """The text with double quotes, unless it holds some already."""
+def _double_quote(text: str) -> str:
+    """Replace single quotes by double quotes, unless the text already contains double quotes."""
     return text if '"' in text else text.replace("'", '"')
 
 
-def _wrapped(head: str, parts: list[str], indent: str = "") -> str:
-    """A call on one line where it fits, else an argument a line."""
+def _format_call(head: str, parts: list[str], indent: str = "") -> str:
+    """Format a call on one line if it fits, else with one argument per line."""
     line = f"{head}({', '.join(parts)})"
-    if len(indent) + len(line) <= WIDTH:
+    if len(indent) + len(line) <= MAX_LINE_LENGTH:
         return line
     return "\n".join([f"{head}(", *(f"{indent}    {part}," for part in parts), f"{indent})"])

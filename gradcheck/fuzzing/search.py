@@ -1,4 +1,4 @@
-"""One case searched: the hunt through what may vary, and its result."""
+"""Search one case: vary its inputs until a derivative is wrong, and return the result of the smallest failure."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.loading import framework_of
+from gradcheck.backends.loading import choose_framework
 from gradcheck.errors import TargetError
 from gradcheck.fuzzing import rejections, reproducer
-from gradcheck.fuzzing.engine import Trace, Tried, hunt
-from gradcheck.fuzzing.shrink import reduced
-from gradcheck.fuzzing.space import Example, examples, space_of
-from gradcheck.options import Options, overridden
-from gradcheck.progress import LISTENER, tell
+from gradcheck.fuzzing.engine import CheckedExample, SearchTrace, run_search
+from gradcheck.fuzzing.shrink import shrink_to_slices
+from gradcheck.fuzzing.space import Example, build_space, examples
+from gradcheck.options import Options, override_options
+from gradcheck.progress import LISTENER, report_progress
 from gradcheck.results import CheckResult, Reason, Search, Verdict
-from gradcheck.run.api import title_of
-from gradcheck.run.case import attempted, check_case, failed_to_start, refuse_unknown_sizes
-from gradcheck.run.merge_trials import REMARKABLE
+from gradcheck.run.api import get_target_name
+from gradcheck.run.case import check_case, check_case_safely, refuse_unknown_sizes, result_of_exception
+from gradcheck.run.merge_trials import REMARKABLE_PASSES
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
-EXAMPLES = 300
-BUDGET = 60.0  # seconds
+EXAMPLES = 300  # default of the largest number of examples
+BUDGET = 60.0  # default, in seconds
 Replay = Callable[["Case", Options, Example], str]
 
 
@@ -42,69 +42,77 @@ def search_case(
     alone: bool = False,
     replay: Replay = lambda *_: "",
 ) -> CheckResult:
-    """Search for the input that breaks a derivative of one case.
+    """Search for an input on which a derivative of one case is wrong.
 
     Args:
-        count: examples to draw, at most.
+        case: the case.
+        options: how to check each example; the case's own options take precedence.
+        count: maximum number of examples.
         budget: seconds.
-        command: how the target was named on the command line, for messages.
-        alone: whether no other case is searched with the same options.
-        replay: the command that checks an example again.
+        command: the name of the target on the command line, for messages.
+        alone: whether the options are meant for a single case, so that a size that it does not have is an error.
+        replay: returns the command that checks an example again.
 
     Returns:
-        The result of the smallest example that fails; where none does, what the examples came to.
+        The result of the smallest example that fails; if none fails, a summary of all examples.
 
     Raises:
-        UsageError: where inputs or options do not fit the target, or leave nothing to search.
+        UsageError: if the inputs or the options do not fit the target, or leave nothing to search.
     """
-    began = time.perf_counter()
-    refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
-    options = overridden(options, case.chosen)
-    framework = framework_of(case)
+    start_time = time.perf_counter()
+    refuse_unknown_sizes(case, options.dims if alone else override_options(Options(), case.option_overrides).dims)
+    options = override_options(options, case.option_overrides)
+    framework = choose_framework(case)
     try:
-        space = space_of(case, options, framework, command)
-    except TargetError:  # in the constructor
+        space = build_space(case, options, framework, command)
+    except TargetError:  # the constructor raises; an ordinary check reports it
         return check_case(case, options, command)
-    trace = hunt(
+    trace = run_search(
         examples(space),
-        lambda example: examined(case, example, options),
-        lambda example, fails: reduced(example, space.inputs, fails),
+        lambda example: check_example(case, example, options),
+        lambda example, fails: shrink_to_slices(example, space.inputs, fails),
         examples=count,
         budget=budget,
         seed=options.seed,
-        key=f"gradcheck {case.stream}",
-        heard=lambda done: tell("examples", done, count),
+        key=f"gradcheck {case.seed_label}",
+        on_progress=lambda done: report_progress("examples", done, count),
     )
-    found = _smallest(trace)
-    told = _told(trace)
-    if found is None:
-        result = replace(_nothing_wrong(case, options, trace), framework=framework, search=told)
+    failure = _smallest_failure(trace)
+    summary = _summarise_search(trace)
+    if failure is None:
+        result = replace(_result_without_failure(case, options, trace), framework=framework, search=summary)
     else:
         result = replace(
-            found.result,
+            failure.result,
             framework=framework,
-            verdict=Verdict.ERROR if found.result.reason is Reason.INTERNAL else Verdict.FAIL,
-            search=replace(told, inputs=reproducer.inputs_of(found.example)),
-            example=reproducer.as_test(
-                case, space, found.example, options, framework, _needed_name(case, found.example, options)
+            verdict=Verdict.ERROR if failure.result.reason is Reason.INTERNAL else Verdict.FAIL,
+            search=replace(summary, inputs=reproducer.describe_inputs(failure.example)),
+            example=reproducer.write_test(
+                case, space, failure.example, options, framework, _required_name(case, failure.example, options)
             ),
-            replay=replay(case, options, found.example),
+            replay=replay(case, options, failure.example),
         )
-    evaluations = sum(t.result.evaluations for t in trace.tried.values())
-    return replace(result, evaluations=evaluations, seconds=time.perf_counter() - began)
+    evaluations = sum(checked.result.evaluations for checked in trace.checked.values())
+    return replace(result, evaluations=evaluations, seconds=time.perf_counter() - start_time)
 
 
-def attempted_search(case: Case, options: Options, **how: Any) -> CheckResult:
-    """Search through one case of a run: what would be raised costs this case alone, and is its result."""
+def search_planned_case(case: Case, options: Options, **arguments: Any) -> CheckResult:
+    """Search one case of a run; an exception becomes the result of this case, so that the others still run.
+
+    Args:
+        case: the case.
+        options: how to check each example.
+        **arguments: the other keyword arguments of `search_case`.
+    """
     try:
-        return search_case(case, options, command=case.target, **how)
+        return search_case(case, options, command=case.target, **arguments)
     except (Exception, SystemExit) as error:
-        return failed_to_start(case, options, error)
+        return result_of_exception(case, options, error)
 
 
-def examined(case: Case, example: Example, options: Options) -> CheckResult:
+def check_example(case: Case, example: Example, options: Options) -> CheckResult:
     """Check a case on one example."""
-    asked = replace(
+    example_case = replace(
         case,
         args=example.inputs.args,
         kwargs=example.inputs.kwargs,
@@ -113,53 +121,65 @@ def examined(case: Case, example: Example, options: Options) -> CheckResult:
         wrt=example.wrt or case.wrt,
         options={},
     )
-    chosen = replace(options, dims={}, dtype=example.dtype, contracts=options.contracts and example.contracts, trials=1)
-    quiet = LISTENER.set(None)
+    contracts = options.contracts and example.contracts
+    example_options = replace(options, dims={}, dtype=example.dtype, contracts=contracts, trials=1)
+    previous_listener = LISTENER.set(None)  # progress counts examples, not what a check does
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # special values overflow: once a search would be told of it in hundreds of lines
-            return attempted(asked, chosen)
+            warnings.simplefilter("ignore")  # special values overflow, which would print hundreds of warnings
+            return check_case_safely(example_case, example_options)
     finally:
-        LISTENER.reset(quiet)
+        LISTENER.reset(previous_listener)
 
 
-def _smallest(trace: Trace) -> Tried | None:
-    """The failure that shrinking ended at; where it was not through, that with the fewest entries."""
+def _smallest_failure(trace: SearchTrace) -> CheckedExample | None:
+    """Return the failure that shrinking ended with, else the failure with the fewest entries; None if nothing failed."""
     if trace.smallest is not None:
-        return trace.tried[repr(trace.smallest)]
-    return min(trace.failures, key=lambda t: (_entries(t.example), len(repr(t.example))), default=None)
+        return trace.checked[repr(trace.smallest)]
+
+    def size(failure: CheckedExample) -> tuple[int, int]:
+        return _count_entries(failure.example), len(repr(failure.example))
+
+    return min(trace.failures, key=size, default=None)
 
 
-def _needed_name(case: Case, example: Example, options: Options) -> str:
-    """The name that a check of the example must be given to fail by the same random numbers; '' where it fails without."""
-    plain = title_of(case.fn)
-    if case.stream == plain or Tried(example, examined(replace(case, name=plain), example, options)).failed:
+def _required_name(case: Case, example: Example, options: Options) -> str:
+    """Return the name that a check needs to fail on the example with the same random numbers; '' if it fails without a name."""
+    default_name = get_target_name(case.fn)
+    if case.seed_label == default_name:
         return ""
-    return case.stream
+    result = check_example(replace(case, name=default_name), example, options)
+    if CheckedExample(example, result).failed:
+        return ""
+    return case.seed_label
 
 
-def _entries(example: Example) -> int:
-    return sum(spec.entries for _, spec in rejections.leaves_of(example))
+def _count_entries(example: Example) -> int:
+    return sum(spec.entries for _, spec in rejections.literal_leaves(example))
 
 
-def _told(trace: Trace) -> Search:
-    tried = list(trace.tried.values())
-    kinds = Counter("rejected" if t.rejected else "failed" if t.failed else t.result.verdict.value.lower() for t in tried)
+def _summarise_search(trace: SearchTrace) -> Search:
+    """Count the results of a search and describe the rejected examples."""
+    examples = list(trace.checked.values())
+    counts = Counter(
+        "rejected" if checked.rejected else "failed" if checked.failed else checked.result.verdict.value.lower()
+        for checked in examples
+    )
     return Search(
-        examples=len(tried),
-        passed=kinds["pass"],
-        inconclusive=kinds["inconclusive"],
-        failed=kinds["failed"],
-        rejected=kinds["rejected"],
-        before=next((i for i, t in enumerate(tried, 1) if t.failed), 0),
-        regions=rejections.regions(tried),
+        examples=len(examples),
+        passed=counts["pass"],
+        inconclusive=counts["inconclusive"],
+        failed=counts["failed"],
+        rejected=counts["rejected"],
+        before=next((number for number, checked in enumerate(examples, 1) if checked.failed), 0),
+        regions=rejections.describe_regions(examples),
         stopped=trace.stopped,
     )
 
 
-def _nothing_wrong(case: Case, options: Options, trace: Trace) -> CheckResult:
-    """What the examples came to, none of which failed."""
-    taken = [t.result for t in trace.tried.values() if not t.rejected]
+def _result_without_failure(case: Case, options: Options, trace: SearchTrace) -> CheckResult:
+    """Return the result of a search in which no example failed."""
+    accepted = [checked.result for checked in trace.checked.values() if not checked.rejected]
     blank = CheckResult(
         case=case.name,
         target=case.target or case.name,
@@ -172,15 +192,16 @@ def _nothing_wrong(case: Case, options: Options, trace: Trace) -> CheckResult:
         file=case.file,
         line=case.line,
     )
-    passed = {r.reason for r in taken if r.verdict is Verdict.PASS}
-    if passed:
-        return replace(blank, verdict=Verdict.PASS, reason=next((r for r in REMARKABLE if r in passed), Reason.AGREES))
-    if taken:
-        (reason, _), *_ = Counter(r.reason for r in taken).most_common()
+    pass_reasons = {result.reason for result in accepted if result.verdict is Verdict.PASS}
+    if pass_reasons:
+        reason = next((reason for reason in REMARKABLE_PASSES if reason in pass_reasons), Reason.AGREES)
+        return replace(blank, verdict=Verdict.PASS, reason=reason)
+    if accepted:
+        (reason, _), *_ = Counter(result.reason for result in accepted).most_common()
         return replace(blank, reason=reason)
-    refused = [t.result for t in trace.tried.values()]
-    if not refused:
-        return replace(blank, reason=Reason.OVER_BUDGET, message="no input was tried within it")
-    first = refused[0]
-    message = f"it takes none of {len(refused)} inputs that were tried: {first.message}"
+    rejected = [checked.result for checked in trace.checked.values()]
+    if not rejected:
+        return replace(blank, reason=Reason.OVER_BUDGET, message="no input was tried within the budget")
+    first = rejected[0]
+    message = f"the target takes none of the {len(rejected)} inputs that were tried: {first.message}"
     return replace(blank, verdict=Verdict.ERROR, reason=first.reason, message=message, traceback=first.traceback)

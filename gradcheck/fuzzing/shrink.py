@@ -1,4 +1,4 @@
-"""The last step of shrinking: a slice of each array, which Hypothesis cannot get at where what matters is drawn late."""
+"""The last step of shrinking: keep a single slice of an array. Hypothesis cannot remove slices that it drew before it."""
 
 from __future__ import annotations
 
@@ -8,63 +8,68 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.seeds import generator
-from gradcheck.strategies.arrays import BY_SEED, literal
+from gradcheck.seeds import make_generator
+from gradcheck.strategies.arrays import SEEDED_KINDS, literal_spec
 from gradcheck.targets.signature import Inputs
-from gradcheck.targets.specs.spec import Spec, draw
+from gradcheck.targets.specs.spec import Spec, draw_array
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.fuzzing.space import Example
 
-WHOLE = (*BY_SEED, "one_hot", "simplex")  # kinds whose arrays are not of the same kind any more when they are cut
+UNCUTTABLE_KINDS = (*SEEDED_KINDS, "one_hot", "simplex")  # a slice of such an array is in general not of its kind
 
 
-def reduced(example: Example, inputs: Inputs, fails: Callable[[Example], bool]) -> Example:
-    """The example with one slice in the place of several, as often as it fails all the same.
+def shrink_to_slices(example: Example, inputs: Inputs, fails: Callable[[Example], bool]) -> Example:
+    """Shrink named sizes to 1 as long as the example still fails.
 
     Args:
-        inputs: the specs that it was drawn from.
-        fails: whether an example does.
+        example: an example that fails.
+        inputs: the inputs with the specs that it was drawn from.
+        fails: returns whether an example fails.
     """
     while True:
-        smaller = next((cut for cut in _cuts(example, inputs) if fails(cut)), None)
+        smaller = next((candidate for candidate in _single_slices(example, inputs) if fails(candidate)), None)
         if smaller is None:
             return example
         example = smaller
 
 
-def _cuts(example: Example, inputs: Inputs) -> Iterator[Example]:
-    fixed = {str(size) for spec in _specs(inputs) if spec.kind in WHOLE for size in spec.shape}
-    joined = {size for spec in _specs(inputs) for size in spec.shape if isinstance(size, str) and not size.isidentifier()}
+def _single_slices(example: Example, inputs: Inputs) -> Iterator[Example]:
+    """Yield the example with a single slice in place of each named size, one size and one slice at a time."""
+    fixed = {str(size) for spec in _list_specs(inputs) if spec.kind in UNCUTTABLE_KINDS for size in spec.shape}
+    expressions = {
+        size for spec in _list_specs(inputs) for size in spec.shape if isinstance(size, str) and not size.isidentifier()
+    }
     for name, size in example.sizes.items():
-        if size > 1 and name not in fixed and not any(name in other for other in joined):
+        if size > 1 and name not in fixed and not any(name in expression for expression in expressions):
             for index in range(size):
-                yield _cut(example, inputs, name, index)
+                yield _cut_axis(example, inputs, name, index)
 
 
-def _cut(example: Example, inputs: Inputs, name: str, index: int) -> Example:
-    """The example with a single slice along every axis of a named size."""
+def _cut_axis(example: Example, inputs: Inputs, name: str, index: int) -> Example:
+    """Return the example with a single slice along every axis of a named size."""
 
-    def tree(spec: Any, value: Any) -> Any:
+    def slice_tree(spec: Any, value: Any) -> Any:
         specs, values = flatten(spec), flatten(value)
-        return values.rebuild([_slice(s, v, name, index) for s, v in zip(specs.leaves, values.leaves, strict=True)])
+        return values.rebuild([_slice_leaf(*leaf, name, index) for leaf in zip(specs.leaves, values.leaves, strict=True)])
 
-    args = tuple(tree(spec, value) for spec, value in zip(inputs.args, example.inputs.args, strict=True))
-    kwargs = {key: tree(spec, example.inputs.kwargs[key]) for key, spec in inputs.kwargs.items()}
+    args = tuple(slice_tree(spec, value) for spec, value in zip(inputs.args, example.inputs.args, strict=True))
+    kwargs = {key: slice_tree(spec, example.inputs.kwargs[key]) for key, spec in inputs.kwargs.items()}
     sizes: Mapping[str, int] = {**example.sizes, name: 1}
     return replace(example, inputs=Inputs(args, kwargs, inputs.labels), sizes=sizes)
 
 
-def _slice(spec: Any, value: Any, name: str, index: int) -> Any:
+def _slice_leaf(spec: Any, value: Any, name: str, index: int) -> Any:
+    """Return a literal spec with a single slice along the axes that the spec gives a name to; other leaves stay as they are."""
     if not isinstance(spec, Spec) or name not in spec.shape:
         return value
-    whole = draw(value, generator(0), {}, "float64")
+    array = draw_array(value, make_generator(0), {}, "float64")
     for axis, size in enumerate(spec.shape):
-        whole = np.take(whole, [index], axis) if size == name else whole
-    return literal(whole)
+        array = np.take(array, [index], axis) if size == name else array
+    return literal_spec(array)
 
 
-def _specs(inputs: Inputs) -> list[Spec]:
+def _list_specs(inputs: Inputs) -> list[Spec]:
     values = (*inputs.args, *inputs.kwargs.values())
     return [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]

@@ -1,4 +1,4 @@
-"""What a wrong gradient looks like, by name."""
+"""The diagnoses: kinds of wrong gradients, each with its usual fix and a small example."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from enum import Enum
 
 
 class Diagnosis(Enum):
-    """A kind of fault: a code, what it means, the usual mend, and a small example of it."""
+    """A kind of fault: its code, what it means, the usual fix and a small example."""
 
     ZERO = (
         "zero",
         "the claim is zero where the derivative is not",
-        "look for .detach(), no_grad(), stop_gradient, a forgotten return value, or a gradient buffer that is never written",
+        "look for .detach(), no_grad(), stop_gradient, a missing return value, or a gradient buffer that is never written",
         "backward: return torch.zeros_like(x)",
     )
     SIGN = (
         "sign",
-        "the sign is turned",
-        "look for a residual taken the wrong way round, y - f in place of f - y",
+        "the claim has the wrong sign",
+        "look for a residual taken the wrong way round, y - f instead of f - y",
         "r = y - X @ w; gradient = 2 * X.T @ r / N",
     )
     CONJUGATED = (
         "conjugated",
-        "the claim is the conjugate of what it should be",
-        "PyTorch's convention is dL/da + i dL/db: conjugate the local derivative, not the cotangent; JAX's is dL/da - i dL/db,"
-        " and nothing is conjugated",
-        "backward of z*z: return g * 2 * z, where g * (2 * z).conj() is meant",
+        "the claim is the complex conjugate of the expected gradient",
+        "in PyTorch (dL/da + i dL/db), conjugate the local derivative, not the cotangent; in JAX (dL/da - i dL/db), conjugate"
+        " nothing",
+        "backward of z*z: return g * 2 * z instead of g * (2 * z).conj()",
     )
     FACTOR = (
         "factor",
         "the claim is a constant times the derivative",
-        "look for a mean in the forward and a sum in the backward, or a square's 2",
+        "look for a mean in the forward and a sum in the backward, or for the 2 of a square",
         "loss = mean(r**2), gradient = 2 * X.T @ r",
     )
     TRANSPOSED = (
@@ -42,7 +42,7 @@ class Diagnosis(Enum):
     FLIPPED = (
         "flipped",
         "the claim's entries are in reverse order along an axis",
-        "a correlation's gradient needs the flipped kernel, a convolution's does not",
+        "the gradient of a correlation needs the flipped kernel, that of a convolution does not",
         "return g[::-1]",
     )
     ROLLED = (
@@ -53,61 +53,61 @@ class Diagnosis(Enum):
     )
     PERMUTED = (
         "permuted",
-        "the claim holds the right numbers in other places",
+        "the claim has the right numbers in the wrong places",
         "look for a sort, a permutation or a reshape that the backward does not undo",
-        "y = x[order]; backward: return g[order], where g[inverse] is meant",
+        "y = x[order]; backward: return g[order] instead of g[inverse]",
     )
     SUMMED = (
         "summed",
         "the claim is the sum of the derivative over an axis, repeated along it",
-        "sum over the axes that were broadcast, and over no other",
+        "sum over the axes that were broadcast, and over no others",
         "return np.broadcast_to(g.sum(0), x.shape)",
     )
     SYMMETRISED = (
         "symmetrised",
         "the claim is the mean of the derivative and its transpose",
-        "the function reads one triangle of its input alone: give it (a + a.T) / 2, or keep that triangle's part of the claim",
+        "the function reads only one triangle of its input: pass it (a + a.T) / 2, or keep only that triangle of the claim",
         "torch.linalg.cholesky(a): the derivative with respect to the upper triangle is 0",
     )
     TERM = (
         "missing-term",
-        "a term is missing, or one too many",
-        "differentiate every place where the input occurs: a penalty, a skip connection, a normaliser",
+        "a term is missing or superfluous",
+        "differentiate every occurrence of the input: a penalty, a skip connection, a normaliser",
         "loss = mse + lam * w @ w, gradient without 2 * lam * w",
     )
     SPECIAL = (
         "special-values",
-        "the claim is wrong at special values only",
-        "look at comparisons, clamps, masks and borders in the backward",
-        "relu: return g * (x >= 0), where x > 0 is meant",
+        "the claim is wrong only at special values",
+        "check comparisons, clamps, masks and borders in the backward",
+        "relu: return g * (x >= 0) instead of g * (x > 0)",
     )
     SLICE = (
         "slice",
-        "the claim is wrong in one slice only",
-        "look at what the backward does with the first or last index, and at its padding",
-        "for t in range(T - 1, 0, -1): ..., where t = 0 is forgotten",
+        "the claim is wrong in only one slice",
+        "check how the backward handles the first and the last index, and its padding",
+        "for t in range(T - 1, 0, -1): ... (t = 0 is missing)",
     )
     OUTPUTS = (
         "outputs",
         "the claim is zero for some of the outputs",
-        "each output adds its share: sum over the batch, and use every cotangent",
-        "return g[0] * x, where (g * x).sum(0) is meant",
+        "every output contributes: sum over the batch, and use every cotangent",
+        "return g[0] * x instead of (g * x).sum(0)",
     )
     UNKNOWN = (
         "unknown",
-        "no simple repair makes the claim right",
-        "hold its formula against the function term by term, with the wrong entries and their values beside it",
-        "y = tanh(x); backward: return g * (1 - x**2), where 1 - y**2 is meant",
+        "no simple correction makes the claim right",
+        "compare its formula with the function term by term, starting from the wrong entries and their values",
+        "y = tanh(x); backward: return g * (1 - x**2) instead of g * (1 - y**2)",
     )
 
-    def __new__(cls, code: str, message: str, mend: str, example: str) -> Diagnosis:
+    def __new__(cls, code: str, message: str, fix: str, example: str) -> Diagnosis:
         """Make the code the member's value."""
         member = object.__new__(cls)
         member._value_ = code
         return member
 
-    def __init__(self, code: str, message: str, mend: str, example: str) -> None:
+    def __init__(self, code: str, message: str, fix: str, example: str) -> None:
         self.code = code
         self.message = message
-        self.mend = mend
+        self.fix = fix
         self.example = example

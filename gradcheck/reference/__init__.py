@@ -1,4 +1,4 @@
-"""Reference models: textbook formulas with gradients written by hand, each proved by several methods.
+"""Reference models: textbook formulas with hand-written gradients, each checked by several methods.
 
 `gradcheck run gradcheck.reference` runs them all.
 """

@@ -27,13 +27,13 @@ def _weights(Q: F64, K: F64) -> F64:
 
 
 def _causal_weights(Q: F64, K: F64) -> F64:
-    """A = softmax(S) row by row, S = Q Kᵀ / √d where the key is not after the query, -∞ elsewhere."""
+    """A = softmax(S) row by row, with S = Q Kᵀ / √d if the key is not after the query, else -∞."""
     E = np.tril(np.exp(Q @ K.T / Q.shape[1] ** 0.5))
     return np.asarray(E / np.sum(E, axis=1, keepdims=True))
 
 
 def _vjp(dY: F64, A: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
-    """With dA = dY Vᵀ, dS = A ⊙ (dA - rowsum(A ⊙ dA)): dV = Aᵀ dY, dQ = dS K / √d, dK = dSᵀ Q / √d."""
+    """DV = Aᵀ dY, dQ = dS K / √d, dK = dSᵀ Q / √d, with dA = dY Vᵀ and dS = A ⊙ (dA - rowsum(A ⊙ dA))."""
     dA = dY @ V.T
     dS = A * (dA - np.sum(A * dA, axis=1, keepdims=True))
     root = Q.shape[1] ** 0.5
@@ -41,7 +41,10 @@ def _vjp(dY: F64, A: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
 
 
 def attention_vjp(dY: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
-    """With dA = dY Vᵀ, dS = A ⊙ (dA - rowsum(A ⊙ dA)): dV = Aᵀ dY, dQ = dS K / √d, dK = dSᵀ Q / √d."""
+    """DV = Aᵀ dY, dQ = dS K / √d, dK = dSᵀ Q / √d, with dA = dY Vᵀ and dS = A ⊙ (dA - rowsum(A ⊙ dA)).
+
+    dY has the shape of the output, (L, 2); each derivative has the shape of its input.
+    """
     return _vjp(dY, _weights(Q, K), Q, K, V)
 
 
@@ -54,7 +57,7 @@ def attention_vjp(dY: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
     options={"dims": {"L": (3, 5), "M": (4, 6)}},
 )
 def attention(Q: F64, K: F64, V: F64) -> Any:
-    """Y = softmax(Q Kᵀ / √d) V."""
+    """Y = softmax(Q Kᵀ / √d) V, with queries Q (L, d), keys K (M, d) and values V (M, e)."""
     return _weights(Q, K) @ V
 
 
@@ -65,7 +68,7 @@ def torch_attention(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
 
 
 def causal_attention_vjp(dY: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
-    """As without the mask: where A = 0, dS = 0."""
+    """Compute the derivatives as without the mask, with the causal A: dS = 0 where A = 0."""
     return _vjp(dY, _causal_weights(Q, K), Q, K, V)
 
 
@@ -78,7 +81,7 @@ def causal_attention_vjp(dY: F64, Q: F64, K: F64, V: F64) -> dict[str, F64]:
     options={"dims": {"L": (4, 6)}},
 )
 def causal_attention(Q: F64, K: F64, V: F64) -> Any:
-    """Y = softmax(Q Kᵀ / √d + mask) V: query i sees the keys 1 to i."""
+    """Y = softmax(Q Kᵀ / √d + mask) V: query i attends to the keys 1 to i."""
     return _causal_weights(Q, K) @ V
 
 

@@ -1,5 +1,6 @@
 """Linear classifiers and their losses, each with its gradient.
 
+N is the number of samples; X is (N, d), w (d,) and b a scalar; for several classes W is (d, k), b (k,) and the scores Z (N, k).
 Sources: C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.2 (logistic regression), section 4.3.4
 (softmax regression) and section 7.1.2 (hinge).
 """
@@ -117,7 +118,7 @@ def hinge_gradient(X: F64, w: F64, b: F64, y: I64) -> dict[str, Any]:
     return {"w": -X.T @ active / len(y), "b": -np.sum(active) / len(y)}
 
 
-# Small weights: with most margins beyond 1 the loss would be zero, and nothing would be checked.
+# We draw small weights: with most margins beyond 1 the loss would be zero, and nothing would be checked.
 SMALL: dict[str, Any] = {"X": normal("N", 3), "w": uniform(-1, 1, 3), "b": uniform(-1, 1)}
 # Margins of exactly 1 (at both labels), 2, 1/2 and -1.
 AT_MARGIN: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Linear regression as PyTorch code is written: `nn.Linear` and `nn.MSELoss`."""
+"""Linear regression as a PyTorch module: `nn.Linear` and `nn.MSELoss`, with X of shape (N, d) and y of shape (N, 1)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class LinearMSE(torch.nn.Module):
         self.loss = torch.nn.MSELoss()
 
     def forward(self, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the loss."""
+        """Compute the loss, a scalar."""
         value: torch.Tensor = self.loss(self.linear(X), y)
         return value

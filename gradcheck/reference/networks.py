@@ -101,7 +101,7 @@ def torch_mlp_classifier(X: Tensor, T: Tensor, W1: Tensor, b1: Tensor, W2: Tenso
 
 
 def _correlate(X: F64, K: F64) -> F64:
-    """Y[n,o,i,j] = Σ_{c,u,v} K[o,c,u,v] X[n,c,i+u,j+v], for every place where the kernel lies inside the image."""
+    """Y[n,o,i,j] = Σ_{c,u,v} K[o,c,u,v] X[n,c,i+u,j+v], for every place at which the kernel lies inside the image."""
     height, width = X.shape[2] - K.shape[2] + 1, X.shape[3] - K.shape[3] + 1
     terms = [
         np.einsum("oc,nchw->nohw", K[:, :, u, v], X[:, :, u : u + height, v : v + width])
@@ -113,7 +113,7 @@ def _correlate(X: F64, K: F64) -> F64:
 
 
 def convolution_vjp(dY: F64, X: F64, K: F64, b: F64) -> dict[str, F64]:
-    """The derivatives are correlations too, dX with the kernel flipped.
+    """Compute the derivatives, which are correlations too, dX with the kernel flipped.
 
     dX[n,c,i,j] = Σ_{o,u,v} dY[n,o,i-u,j-v] K[o,c,u,v], where dY is 0 outside: its full correlation with the flipped kernel,
     dK[o,c,u,v] = Σ_{n,i,j} dY[n,o,i,j] X[n,c,i+u,j+v],
@@ -197,13 +197,13 @@ def torch_rnn(X: Tensor, y: Tensor, h0: Tensor, W: Tensor, U: Tensor, b: Tensor,
 
 
 def embedding_vjp(dY: F64, table: F64, ids: NDArray[np.int64]) -> dict[str, F64]:
-    """dE[k] = Σ over the places where k was looked up of dY there; 0 for rows that were not."""
+    """dE[k] = the sum of dY over the places where row k was looked up; 0 for rows that were not looked up."""
     dE = np.zeros_like(table)
     np.add.at(dE, ids, dY)
     return {"table": dE}
 
 
-# Few ids and many places: some row is always looked up twice, and most rows never.
+# With few ids and many places, some row is always looked up twice, and most rows never.
 @case(table=normal(9, 3), ids=integers(0, 4, "N", 2), vjp=embedding_vjp, wrt="table", options=OPTIONS)
 def embedding(table: F64, ids: NDArray[np.int64]) -> Any:
     """Y[n,s] = E[ids[n,s]]: rows of a table E."""

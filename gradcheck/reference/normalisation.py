@@ -22,7 +22,7 @@ from gradcheck.targets.specs.spec import normal
 
 F64 = NDArray[np.float64]
 Tensor = torch.Tensor
-# eps is large enough for a derivative without it to differ.
+# We take eps so large that a derivative that forgets it differs visibly.
 INPUTS: dict[str, Any] = {"X": normal("N", 4), "gamma": normal(4), "beta": normal(4), "eps": 0.1}
 OPTIONS = {"dims": {"N": (5, 8)}}
 
@@ -35,7 +35,7 @@ def _standardised(X: F64, eps: float, axis: int) -> tuple[F64, F64]:
 
 
 def _vjp(dY: F64, X: F64, gamma: F64, eps: float, axis: int) -> dict[str, F64]:
-    """With g = γ ⊙ dY and means along the axis: dX = (g - mean(g) - X̂ mean(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY."""
+    """DX = (g - mean(g) - X̂ mean(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY, with g = γ ⊙ dY and means along an axis."""
     X_hat, sigma = _standardised(X, eps, axis)
     g = gamma * dY
     dX = (g - g.mean(axis, keepdims=True) - X_hat * (g * X_hat).mean(axis, keepdims=True)) / sigma
@@ -43,13 +43,13 @@ def _vjp(dY: F64, X: F64, gamma: F64, eps: float, axis: int) -> dict[str, F64]:
 
 
 def layer_norm_vjp(dY: F64, X: F64, gamma: F64, beta: F64, eps: float = 1e-5) -> dict[str, F64]:
-    """With g = γ ⊙ dY: dX = (g - mean_d(g) - X̂ mean_d(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY."""
+    """DX = (g - mean_d(g) - X̂ mean_d(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY, with g = γ ⊙ dY."""
     return _vjp(dY, X, gamma, eps, axis=1)
 
 
 @case(**INPUTS, vjp=layer_norm_vjp, wrt=("X", "gamma", "beta"), options=OPTIONS)
 def layer_norm(X: F64, gamma: F64, beta: F64, eps: float = 1e-5) -> Any:
-    """Y = γ ⊙ (X - μ) / σ + β, μ and σ² = variance + eps over the features of each row."""
+    """Y = γ ⊙ (X - μ) / σ + β, with μ and σ² = variance + eps over the d features of each row of X (N, d)."""
     return gamma * _standardised(X, eps, axis=1)[0] + beta
 
 
@@ -60,13 +60,13 @@ def torch_layer_norm(X: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) 
 
 
 def batch_norm_vjp(dY: F64, X: F64, gamma: F64, beta: F64, eps: float = 1e-5) -> dict[str, F64]:
-    """With g = γ ⊙ dY: dX = (g - meanₙ(g) - X̂ meanₙ(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY."""
+    """DX = (g - meanₙ(g) - X̂ meanₙ(g ⊙ X̂)) / σ, dγ = Σₙ dY ⊙ X̂, dβ = Σₙ dY, with g = γ ⊙ dY."""
     return _vjp(dY, X, gamma, eps, axis=0)
 
 
 @case(**INPUTS, vjp=batch_norm_vjp, wrt=("X", "gamma", "beta"), options=OPTIONS)
 def batch_norm(X: F64, gamma: F64, beta: F64, eps: float = 1e-5) -> Any:
-    """Y = γ ⊙ (X - μ) / σ + β, μ and σ² = variance (divided by N) + eps over the batch, for each feature."""
+    """Y = γ ⊙ (X - μ) / σ + β, with μ and σ² = variance (divided by N) + eps over the batch, for each feature of X (N, d)."""
     return gamma * _standardised(X, eps, axis=0)[0] + beta
 
 

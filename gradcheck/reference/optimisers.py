@@ -1,7 +1,8 @@
 """Steps of optimisers as functions of parameters, gradient, state and learning rate, in PyTorch's conventions.
 
-Each returns the new parameters, and the new state where there is one. dθ', dm', … are the derivatives with respect to these;
-c_m, c_v, c_s gather all ways on which a new state has influence: its own, and that through the new parameters.
+Each returns the new parameters, and the new state if there is one. dθ', dm', … are the derivatives with respect to these;
+c_m, c_v, c_s sum all ways in which a new state has influence: directly, and through the new parameters. Parameters, gradient
+and state have one shape, and lr is a scalar.
 
 Sources: B. T. Polyak, Some methods of speeding up the convergence of iteration methods (1964) (momentum).
 T. Tieleman, G. Hinton, Neural Networks for Machine Learning, lecture 6.5: rmsprop (2012). D. P. Kingma, J. Ba, Adam: A Method
@@ -25,7 +26,7 @@ F64 = NDArray[np.float64]
 Tensor = torch.Tensor
 INPUTS: dict[str, Any] = {"theta": normal(3, 2), "g": normal(3, 2), "lr": uniform(0.01, 0.1)}
 DECAY = uniform(0.01, 0.1)
-# eps is large enough, and the step early enough, for a derivative without eps or bias correction to differ.
+# We take eps so large, and the step so early, that a derivative that forgets eps or the bias correction differs visibly.
 ADAM: dict[str, Any] = {"m": normal(3, 2), "v": positive(3, 2), "step": 3, "eps": 0.1}
 
 
@@ -191,13 +192,13 @@ def torch_adam(
 def adamw_vjp(
     cotangents: tuple[F64, F64, F64], theta: F64, g: F64, m: F64, v: F64, lr: F64, decay: F64, **constants: Any
 ) -> dict[str, Any]:
-    """As for Adam, but dθ = (1 - η λ) dθ', dη has -λ Σ θ ⊙ dθ' more, and dλ = -η Σ θ ⊙ dθ'."""
-    shrunk = np.sum(theta * cotangents[0])
-    of_adam = adam_vjp(cotangents, theta, g, m, v, lr, **constants)
-    return of_adam | {
+    """Compute the derivatives as for Adam, but dθ = (1 - η λ) dθ', dη has -λ Σ θ ⊙ dθ' added, and dλ = -η Σ θ ⊙ dθ'."""
+    decay_term = np.sum(theta * cotangents[0])
+    adam_derivatives = adam_vjp(cotangents, theta, g, m, v, lr, **constants)
+    return adam_derivatives | {
         "theta": (1 - lr * decay) * cotangents[0],
-        "lr": of_adam["lr"] - decay * shrunk,
-        "decay": -lr * shrunk,
+        "lr": adam_derivatives["lr"] - decay * decay_term,
+        "decay": -lr * decay_term,
     }
 
 

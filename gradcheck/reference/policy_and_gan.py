@@ -1,4 +1,4 @@
-"""Learning without labels: a policy that learns from rewards, a generator that learns from its discriminator.
+"""Learning without labels: a policy that learns from rewards, and a generator that learns from its discriminator.
 
 Policy gradient: R. Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning (1992);
 R. Sutton, A. Barto, Reinforcement Learning (2018), sections 13.2 to 13.4. Here the expectation is enumerated, not sampled.
@@ -118,7 +118,7 @@ def generator_loss(w: F64, b: F64, z: F64, A: F64, c: F64) -> Any:
 def torch_discriminator_loss(
     w: torch.Tensor, b: torch.Tensor, x: torch.Tensor, z: torch.Tensor, A: torch.Tensor, c: torch.Tensor
 ) -> torch.Tensor:
-    """L = the cross-entropy of the discriminator's logits: real is 1, generated is 0."""
+    """L = the cross-entropy of the discriminator's logits, with label 1 for real and 0 for generated samples."""
     fake = torch.tanh(z @ A + c)
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
     return cross_entropy(x @ w + b, torch.ones_like(x[:, 0])) + cross_entropy(fake @ w + b, torch.zeros_like(z[:, 0]))
@@ -126,6 +126,6 @@ def torch_discriminator_loss(
 
 @twin_of(generator_loss)
 def torch_generator_loss(w: torch.Tensor, b: torch.Tensor, z: torch.Tensor, A: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """L = the cross-entropy of the discriminator's logits of what is generated, called real."""
+    """L = the cross-entropy of the discriminator's logits for generated samples with the label real."""
     logits = torch.tanh(z @ A + c) @ w + b
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))

@@ -1,7 +1,7 @@
 """The training programs of introductions, runnable: a line fitted to points, by gradient descent, three times over.
 
 `python -m gradcheck.reference.programs` trains all three and prints where they arrive. Two arrive at the least-squares line.
-The third reads the targets as a column: its residual broadcasts to (N, N), its loss falls all the same, and it arrives at the
+The third reads the targets as a column: its residual broadcasts to (N, N), its loss falls nevertheless, and it arrives at the
 flat line through the mean of the targets (`gradcheck.reference.textbook` says why).
 """
 
@@ -20,11 +20,11 @@ from gradcheck.reference.regression import mse, mse_gradient
 
 F64 = NDArray[np.float64]
 Gradient = Callable[[F64, F64, F64, F64], dict[str, Any]]
-START = 1.0  # of each weight; the bias starts at 0
+START = 1.0  # initial value of each weight; the bias starts at 0
 
 
 class Step(NamedTuple):
-    """One step of training: where it was taken, the loss there, and the gradient that it followed."""
+    """One step of training: the parameters before it, the loss there, and the gradient that it followed."""
 
     w: F64
     b: F64
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Where a program arrived, and each of its steps."""
+    """The line where a program arrived, and each of its steps."""
 
     w: F64
     b: F64
@@ -42,7 +42,15 @@ class Trained(NamedTuple):
 
 
 def train_by_hand(X: F64, y: F64, steps: int = 200, learning_rate: float = 0.1, gradient: Gradient = mse_gradient) -> Trained:
-    """Raw w and b and a loop: w ← w - α dL/dw, b ← b - α dL/db, with the gradient written by hand."""
+    """Train raw w and b in a loop: w ← w - α dL/dw, b ← b - α dL/db, with the hand-written gradient.
+
+    Args:
+        X: features, (N, d).
+        y: targets, (N,).
+        steps: number of steps.
+        learning_rate: α.
+        gradient: the gradient of the loss by w and b.
+    """
     w, b, taken = np.full(X.shape[1], START), np.zeros(()), []
     for _ in range(steps):
         d = gradient(X, w, b, y)
@@ -52,7 +60,7 @@ def train_by_hand(X: F64, y: F64, steps: int = 200, learning_rate: float = 0.1, 
 
 
 def train_module(X: F64, y: F64, steps: int = 200, learning_rate: float = 0.1) -> Trained:
-    """An `nn.Module` and `torch.optim.SGD`, the targets as the column that `nn.Linear` returns."""
+    """Train an `nn.Module` by `torch.optim.SGD`, with the targets as a column like the output of `nn.Linear`."""
     model, inputs, targets = LinearMSE(X.shape[1]).double(), torch.from_numpy(X), torch.from_numpy(y)[:, None]
     torch.nn.init.constant_(model.linear.weight, START)
     torch.nn.init.zeros_(model.linear.bias)
@@ -68,7 +76,7 @@ def train_module(X: F64, y: F64, steps: int = 200, learning_rate: float = 0.1) -
 
 
 def train_broadcasting(X: F64, y: F64, steps: int = 200, learning_rate: float = 0.1) -> Trained:
-    """Raw w and b and autodiff, wrong: `X @ w + b` is (N,), the targets are (N, 1), so their difference is (N, N)."""
+    """Train raw w and b by autodiff on a wrong loss: `X @ w + b` is (N,), targets (N, 1), so their difference is (N, N)."""
     inputs, targets = torch.from_numpy(X), torch.from_numpy(y)[:, None]
     w = torch.full(X.shape[1:], START, dtype=torch.float64, requires_grad=True)
     b = torch.zeros(1, dtype=torch.float64, requires_grad=True)
@@ -88,13 +96,13 @@ def _array(tensor: Any) -> F64:
 
 
 def closed_form(X: F64, y: F64) -> tuple[Any, Any]:
-    """(w, b) of the least-squares line: the solution of min |X w + b - y|²."""
+    """Return (w, b) of the least-squares line, the solution of min |X w + b - y|²."""
     solution = np.linalg.lstsq(np.column_stack([X, np.ones(len(X))]), y, rcond=None)[0]
     return solution[:-1], solution[-1]
 
 
 def points(count: int = 20, seed: int = 0) -> tuple[F64, F64]:
-    """Points about the line y = 2 x - 1, X (N, 1) and y (N,)."""
+    """Draw points about the line y = 2 x - 1: X of shape (N, 1) and y of shape (N,)."""
     rng = np.random.default_rng(seed)
     X = rng.uniform(-1, 2, (count, 1))
     return X, 2 * X[:, 0] - 1 + 0.1 * rng.standard_normal(count)
@@ -104,7 +112,7 @@ PROGRAMS = {"by hand": train_by_hand, "nn.Module with SGD": train_module, "broad
 
 
 def table() -> str:
-    """Train all programs on the same points: first and last loss, and the line each arrived at."""
+    """Train all programs on the same points and tabulate first and last loss, and the line where each arrives."""
     X, y = points()
     rows = [f"{'program':<20}{'loss':>22}{'w':>10}{'b':>10}"]
     for name, train in PROGRAMS.items():

@@ -1,5 +1,6 @@
 """Linear regression y = X w + b: squared errors, penalties, robust and count losses, each with its gradient.
 
+N is the number of samples; X is (N, d), w (d,), b a scalar and y (N,); with several outputs W is (d, k), b (k,) and Y (N, k).
 Sources: C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 3.1 (squared errors, several outputs, ridge);
 T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning (2nd ed., 2009), section 3.4 (ridge, lasso, elastic
 net) and section 10.6 (Huber); P. McCullagh, J. A. Nelder, Generalized Linear Models (2nd ed., 1989), chapter 6 (Poisson).
@@ -154,7 +155,7 @@ def huber_gradient(X: F64, w: F64, b: F64, y: F64, delta: float) -> dict[str, An
     return {"w": X.T @ psi / len(y), "b": np.sum(psi) / len(y)}
 
 
-# Residuals of exactly δ, -δ, and one to either side: the slope is the same from both sides, the curvature is not.
+# Residuals of exactly δ and -δ, and one on either side: there the slope is equal from both sides, but the curvature is not.
 AT_DELTA: dict[str, Any] = {
     "X": array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0]]),
     "w": array([0.5, -0.5]),

@@ -1,6 +1,6 @@
-"""The rules of differentiation, one function each, whose derivative is the rule applied to derivatives written out.
+"""The rules of differentiation, with one function for each, whose hand-written derivative applies the rule.
 
-All but the last act entry by entry on x, so that their vector-Jacobian product is the cotangent times f'(x).
+All but the last act entry by entry on x of shape (N,), so that their vector-Jacobian product is the cotangent times f'(x).
 
 Sources: G. Strang, Calculus (1991), chapters 2, 4 and 13; M. P. Deisenroth, A. A. Faisal, C. S. Ong, Mathematics for Machine
 Learning (2020), sections 5.1.2 and 5.2.2.
@@ -28,7 +28,7 @@ def u(x: F64) -> F64:
 
 
 def du(x: F64) -> F64:
-    """Its derivative u' = cos x."""
+    """The derivative u' = cos x."""
     return np.cos(x)
 
 
@@ -38,7 +38,7 @@ def v(x: F64) -> F64:
 
 
 def dv(x: F64) -> F64:
-    """Its derivative v' = 2 x."""
+    """The derivative v' = 2 x."""
     return 2 * x
 
 
@@ -49,13 +49,13 @@ def constant_vjp(cotangent: F64, x: F64, c: F64) -> F64:
 
 @case(x=normal("N"), c=normal(), vjp=constant_vjp, wrt="x", options=OPTIONS)
 def constant(x: F64, c: F64) -> F64:
-    """f(x) = c, whatever x is; 0 x gives it the shape of x, and automatic differentiation something to differentiate."""
+    """f(x) = c for every x; the term 0 x gives it the shape of x, and automatic differentiation something to differentiate."""
     return 0 * x + c
 
 
 @twin_of(constant)
 def torch_constant(x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """f(x) = c, whatever x is."""
+    """f(x) = c for every x."""
     return 0 * x + c
 
 
@@ -167,7 +167,7 @@ def f(y: F64) -> F64:
 
 
 def df(y: F64) -> F64:
-    """Its derivative f' = 1 / y."""
+    """The derivative f' = 1 / y."""
     return 1 / y
 
 
@@ -177,7 +177,7 @@ def g(x: F64) -> F64:
 
 
 def dg(x: F64) -> F64:
-    """Its derivative g' = eˣ."""
+    """The derivative g' = eˣ."""
     return np.exp(x)
 
 

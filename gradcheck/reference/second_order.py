@@ -1,4 +1,4 @@
-"""What second-order methods need, and a model too large for anything else than products.
+"""Functions that second-order methods need, and a model too large for anything but products with vectors.
 
 Rosenbrock's function, the valley on which minimisers are compared: J. Nocedal, S. Wright, Numerical Optimization (2006).
 Hessian-vector product of logistic regression: C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.3;
@@ -45,13 +45,13 @@ def rosenbrock_gradient(x: F64) -> Any:
 
 @case(x=normal("n"), gradient=rosenbrock_gradient, options={"dims": {"n": (2, 6)}})
 def rosenbrock(x: F64) -> Any:
-    """A curved valley, its minimum 0 at (1, …, 1): f = Σ_i<n 100 (x_i+1 - x_i²)² + (1 - x_i)²."""
+    """F = Σ_i<n 100 (x_i+1 - x_i²)² + (1 - x_i)²: a curved valley with its minimum 0 at (1, …, 1)."""
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 @twin_of(rosenbrock)
 def torch_rosenbrock(x: torch.Tensor) -> torch.Tensor:
-    """A curved valley: f = Σ_i<n 100 (x_i+1 - x_i²)² + (1 - x_i)²."""
+    """F = Σ_i<n 100 (x_i+1 - x_i²)² + (1 - x_i)²."""
     return torch.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
@@ -112,12 +112,12 @@ def conjugate_gradients(product: Callable[[Any], Any], b: F64, steps: int) -> An
 
 
 def newton_step(w: F64, X: F64, y: F64, strength: F64) -> Any:
-    """One step of Newton's method: w' = w - H⁻¹ dL/dw, the system solved by as many conjugate gradients as weights."""
+    """W' = w - H⁻¹ dL/dw: one step of Newton's method, its system solved by as many conjugate gradients as weights."""
     gradient = logistic_gradient(w, X, y, strength)
     return w - conjugate_gradients(lambda v: logistic_hessian_product(v, w, X, y, strength), gradient, len(w))
 
 
-# A linear model of thousands of features, of which each row has a few
+# A linear model of thousands of features, only a few of which are present in each row
 
 
 def sparse_least_squares_gradient(w: F64, columns: NDArray[np.int64], values: F64, y: F64) -> F64:

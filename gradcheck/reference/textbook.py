@@ -1,8 +1,8 @@
-"""The textbook program whose autodiff is right and whose loss is wrong: kept apart, and expected to FAIL.
+"""A textbook program whose autodiff is right and whose loss is wrong: the one reference model that is expected to FAIL.
 
 X is (N, 1), w and b are (1,), so `X @ w + b` is (N,). With y of shape (N, 1) the residual `X @ w + b - y` silently broadcasts
-to (N, N), and its mean is not the mean squared error. Autodiff differentiates the program faithfully; the gradient written by
-hand is that of the formula. Two methods would only disagree. The third, differences of the program, says which one is
+to (N, N), and its mean is not the mean squared error. Autodiff differentiates the program faithfully; the hand-written gradient
+is that of the formula. Two methods would only disagree. The third, differences of the program, shows which one is
 the derivative of the program: the mistake is in the loss, not in either derivative.
 """
 

@@ -1,4 +1,4 @@
-"""The PyTorch twin of a NumPy model: written once more with tensors, held against the very gradient written for the model."""
+"""The PyTorch twin of a NumPy model: written once more with tensors, and compared with the model's hand-written gradient."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from gradcheck.targets.case import DECLARED, Case, declared_on
+from gradcheck.targets.case import CASES_ATTRIBUTE, Case, get_declared_cases
 from gradcheck.trees import tree_map
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 def twin_of(model: Callable[..., Any]) -> Callable[[T], T]:
-    """Declare a function of tensors as twin of a model: its cases, each with its inputs, options and hand-written derivative.
+    """Declare a function of tensors as the twin of a model, with the model's cases: inputs, options, hand-written derivative.
 
-    PyTorch's own derivative of the twin, differences of the twin, and the derivative by hand must then all agree.
+    PyTorch's derivative of the twin, differences of the twin, and the hand-written derivative must then all agree.
     """
-    first, *others = declared_on(model)
+    first, *others = get_declared_cases(model)
 
     def declare(function: T) -> T:
-        setattr(function, DECLARED, tuple(_twin(declared, function) for declared in (first, *others)))
+        setattr(function, CASES_ATTRIBUTE, tuple(_twin(declared, function) for declared in (first, *others)))
         return function
 
     return declare

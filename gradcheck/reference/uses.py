@@ -1,4 +1,4 @@
-"""What gradients with respect to inputs and hyper-parameters are used for, each made from a gradient written by hand.
+"""Uses of gradients with respect to inputs and hyper-parameters, each made from a hand-written gradient.
 
 Feature importance: the size of the gradient of an output with respect to each feature.
 Saliency map: K. Simonyan, A. Vedaldi, A. Zisserman, Deep Inside Convolutional Networks (2014), section 3.
@@ -27,7 +27,7 @@ OPTIONS = {"dims": {"N": (5, 8)}}
 
 
 def network_vjp(cotangent: F64, X: F64, W: F64, b: F64, v: F64) -> Any:
-    """∂f_n/∂x_n = W (v ∘ (1 - h_n²)), with h = tanh(X W + b); each row is weighed with its cotangent."""
+    """∂f_n/∂x_n = W (v ∘ (1 - h_n²)), with h = tanh(X W + b); each row is multiplied by its cotangent."""
     h = np.tanh(X @ W + b)
     return cotangent[:, None] * (1 - h**2) * v @ W.T
 
@@ -128,7 +128,7 @@ def torch_classifier_loss(X: torch.Tensor, Y: torch.Tensor, W: torch.Tensor, b: 
 
 
 def adversarial_step(X: F64, Y: F64, W: F64, b: F64, V: F64, size: float = 0.01) -> Any:
-    """To first order no other step of entries up to this size raises L more: x' = x + size · sign(dL/dx)."""
+    """X' = x + size · sign(dL/dx): to first order, no other step with entries of at most this size raises L more."""
     return X + size * np.sign(classifier_loss_gradient(X, Y, W, b, V))
 
 
@@ -136,7 +136,7 @@ def adversarial_step(X: F64, Y: F64, W: F64, b: F64, V: F64, size: float = 0.01)
 
 
 def sgd_iterates(learning_rate: Any, strength: Any, w: F64, X: F64, y: F64) -> list[Any]:
-    """w_0 … w_K of w_t+1 = w_t - α g_t, g_t = X_tᵀ (X_t w_t - y_t) / N + λ w_t: step t sees the mini-batch X_t, y_t."""
+    """w_0 … w_K of w_t+1 = w_t - α g_t, g_t = X_tᵀ (X_t w_t - y_t) / N + λ w_t: step t takes the mini-batch X_t, y_t."""
     iterates = [w]
     for X_t, y_t in zip(X, y, strict=True):
         w = w - learning_rate * (X_t.T @ (X_t @ w - y_t) / len(y_t) + strength * w)

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what fails now, what was mended, where resolution or time was lost."""
+"""Comparison of two runs: new failures, fixed cases, and losses of resolution or speed."""
 
 from __future__ import annotations
 
@@ -7,195 +7,199 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck.report import markdown, phrases
-from gradcheck.report.problems import BROKEN, problems
+from gradcheck.report.problems import BROKEN, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-DULLER = 10.0  # times as large a resolution is one that was lost
-SLOWER, LEAST = 2.0, 1.0  # times as many seconds, and at least so many more: less is the machine's mood
-DEARER = 1.5  # times as many evaluations; these are the same on every machine
+COARSER_RATIO = 10.0  # a resolution is reported as lost if it is more than this many times as large
+SLOWER_RATIO = 2.0  # a case is reported as slower if it takes more than this many times as long ...
+MIN_EXTRA_SECONDS = 1.0  # ... and more than this many seconds longer: smaller differences are noise of the machine
+EVALUATIONS_RATIO = 1.5  # or if it needs more than this many times the evaluations, which are the same on every machine
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a case."""
+    """A case that changed, with a description of the change."""
 
     case: str
-    what: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Diff:
-    """What a new run has that an old one had not.
+    """The changes from an old run to a new one.
 
     Attributes:
-        failures: cases that fail or raise and did not, or do so in another place.
-        undecided: INCONCLUSIVE, and passed before.
-        mended: pass, and did not before.
-        duller: pass with a resolution that is more than DULLER times as large.
-        slower: take much longer, or more evaluations.
-        gone, added: are in one of the runs alone.
-        settings: in which the runs themselves differ.
+        failures: cases that fail or raise and did not before, or that fail in another place.
+        undecided: cases that are INCONCLUSIVE and passed before.
+        fixed: cases that pass and did not before.
+        coarser: cases that pass with a resolution more than `COARSER_RATIO` times as large.
+        slower: cases that take much longer, or need many more evaluations.
+        removed: cases of the old run only.
+        new: cases of the new run only.
+        settings: the settings that differ between the runs.
     """
 
     failures: tuple[Change, ...]
     undecided: tuple[Change, ...]
-    mended: tuple[Change, ...]
-    duller: tuple[Change, ...]
+    fixed: tuple[Change, ...]
+    coarser: tuple[Change, ...]
     slower: tuple[Change, ...]
-    gone: tuple[Change, ...]
-    added: tuple[Change, ...]
+    removed: tuple[Change, ...]
+    new: tuple[Change, ...]
     settings: tuple[str, ...]
 
 
 TITLES = {
     "failures": "new failures",
     "undecided": "no longer decided",
-    "mended": "mended",
-    "duller": "duller",
+    "fixed": "fixed",
+    "coarser": "coarser resolution",
     "slower": "slower",
-    "gone": "gone",
-    "added": "new",
+    "removed": "removed",
+    "new": "new",
 }
 
 
-def diff(old: RunResult, new: RunResult) -> Diff:
-    """Hold a new run against an old one, case by case."""
-    before, now = ({_name(r): r for r in run.results} for run in (old, new))
-    both = [(name, before[name], now[name]) for name in now if name in before]
-    fresh = [r for name, r in now.items() if name not in before]
-    failing = [*((n, _failure(a, b)) for n, a, b in both), *((r.case, _reason(r)) for r in fresh if r.outcome in BROKEN)]
+def compare_runs(old: RunResult, new: RunResult) -> Diff:
+    """Compare a new run with an old one, case by case."""
+    before, now = ({_case_key(result): result for result in run.results} for run in (old, new))
+    pairs = [(name, before[name], now[name]) for name in now if name in before]
+    new_cases = [result for name, result in now.items() if name not in before]
+    failures = [(name, _describe_new_failure(a, b)) for name, a, b in pairs]
+    failures += [(result.case, _describe_problem(result)) for result in new_cases if result.outcome in BROKEN]
+    undecided = [(name, b) for name, a, b in pairs if a.ok and b.outcome is Verdict.INCONCLUSIVE]
     return Diff(
-        failures=_changes(failing),
-        undecided=_changes((n, _reason(b)) for n, a, b in both if a.ok and b.outcome is Verdict.INCONCLUSIVE),
-        mended=_changes((n, f"{_state(a)} before") for n, a, b in both if b.ok and not a.ok),
-        duller=_changes((n, _duller(a, b)) for n, a, b in both),
-        slower=_changes((n, _slower(a, b)) for n, a, b in both),
-        gone=_changes((n, f"{_state(r)} before") for n, r in before.items() if n not in now),
-        added=_changes((r.case, _state(r)) for r in fresh),
-        settings=tuple(_settings(old, new)),
+        failures=_make_changes(failures),
+        undecided=_make_changes((name, _describe_problem(result)) for name, result in undecided),
+        fixed=_make_changes((name, f"was {_describe_state(a)}") for name, a, b in pairs if b.ok and not a.ok),
+        coarser=_make_changes((name, _describe_lost_resolution(a, b)) for name, a, b in pairs),
+        slower=_make_changes((name, _describe_slowdown(a, b)) for name, a, b in pairs),
+        removed=_make_changes((name, f"was {_describe_state(a)}") for name, a in before.items() if name not in now),
+        new=_make_changes((result.case, _describe_state(result)) for result in new_cases),
+        settings=tuple(_list_changed_settings(old, new)),
     )
 
 
-def render(found: Diff) -> str:
-    """Return the lists as text, and a line that counts."""
+def render(difference: Diff) -> str:
+    """Return the changes as text, with a final line that counts them."""
     parts = []
-    for title, changes in _sections(found):
-        parts.append(
-            f"{title}:\n" + "".join(f"  {change.case}{f'  {change.what}' if change.what else ''}\n" for change in changes)
-        )
-    if found.settings:
-        parts.append("the runs differ in:\n" + "".join(f"  {line}\n" for line in found.settings))
-    return "\n".join([*parts, _counted(found) + "\n"])
+    for title, changes in _list_sections(difference):
+        lines = [f"  {change.case}{f'  {change.description}' if change.description else ''}\n" for change in changes]
+        parts.append(f"{title}:\n{''.join(lines)}")
+    if difference.settings:
+        parts.append("settings that differ:\n" + "".join(f"  {line}\n" for line in difference.settings))
+    return "\n".join([*parts, _format_counts(difference) + "\n"])
 
 
-def render_markdown(found: Diff, limit: int = markdown.LIMIT) -> str:
-    """Return the same as Markdown; of a list that would take more than half of the room that is left the first ones.
+def render_markdown(difference: Diff, limit: int = markdown.LIMIT) -> str:
+    """Return the changes as Markdown; a list that would take more than half of the remaining bytes is cut short.
 
     Args:
-        limit: bytes that it may have.
+        limit: maximum size in bytes.
     """
     lists = [
-        (f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n", [_row(change) for change in changes])
-        for title, changes in _sections(found)
+        (f"### {title[:1].upper()}{title[1:]}\n\n| case | |\n|---|---|\n", [_format_row(change) for change in changes])
+        for title, changes in _list_sections(difference)
     ]
-    if found.settings:
-        lists.append(("The runs differ in:\n\n", [f"- {markdown.plain(line)}\n" for line in found.settings]))
-    parts, left = [f"## gradcheck: {_counted(found)}\n"], limit - markdown.RESERVE
+    if difference.settings:
+        lists.append(("Settings that differ:\n\n", [f"- {markdown.escape_text(line)}\n" for line in difference.settings]))
+    parts, budget = [f"## gradcheck: {_format_counts(difference)}\n"], limit - markdown.RESERVE
     for head, lines in lists:
-        kept, size = markdown.fitting(lines, left // 2)
-        left -= size
-        more = len(lines) - len(kept)
-        rest = f"\nand {more} more, left out so that this fits a step's summary\n" if more else ""
-        parts.append(f"{head}{''.join(kept)}{rest}")
+        fitting, size = markdown.take_fitting(lines, budget // 2)
+        budget -= size
+        omitted = len(lines) - len(fitting)
+        rest = f"\nand {omitted} more, left out so that this fits a step's summary\n" if omitted else ""
+        parts.append(f"{head}{''.join(fitting)}{rest}")
     return "\n".join(parts)
 
 
-def _row(change: Change) -> str:
-    return f"| {markdown.code(change.case)} | {markdown.plain(change.what)} |\n"
+def _format_row(change: Change) -> str:
+    return f"| {markdown.format_code(change.case)} | {markdown.escape_text(change.description)} |\n"
 
 
-def _sections(found: Diff) -> list[tuple[str, tuple[Change, ...]]]:
-    return [(title, getattr(found, name)) for name, title in TITLES.items() if getattr(found, name)]
+def _list_sections(difference: Diff) -> list[tuple[str, tuple[Change, ...]]]:
+    return [(title, getattr(difference, name)) for name, title in TITLES.items() if getattr(difference, name)]
 
 
-def _counted(found: Diff) -> str:
-    counts = [f"{title}: {len(changes)}" for title, changes in _sections(found)]
+def _format_counts(difference: Diff) -> str:
+    counts = [f"{title}: {len(changes)}" for title, changes in _list_sections(difference)]
     return ", ".join(counts) or "no case has changed"
 
 
-def _changes(told: Iterable[tuple[str, str]]) -> tuple[Change, ...]:
-    return tuple(Change(name, what) for name, what in told if what)
+def _make_changes(descriptions: Iterable[tuple[str, str]]) -> tuple[Change, ...]:
+    return tuple(Change(name, description) for name, description in descriptions if description)
 
 
-def _name(result: CheckResult) -> str:
-    return result.case.replace("\\", "/")
+def _case_key(result: CheckResult) -> str:
+    return result.case.replace("\\", "/")  # so that runs made on Windows and elsewhere can be compared
 
 
-def _state(result: CheckResult) -> str:
-    return f"{result.verdict.value} {result.reason.code}{phrases.as_expected(result) if result.ok else ''}"
+def _describe_state(result: CheckResult) -> str:
+    return f"{result.verdict.value} {result.reason.code}{phrases.describe_expectation(result) if result.ok else ''}"
 
 
-def _reason(result: CheckResult) -> str:
-    found = problems(result)
-    return f"{result.outcome.value}: {found[0].short}" if found else ""
+def _describe_problem(result: CheckResult) -> str:
+    problems = list_problems(result)
+    return f"{result.outcome.value}: {problems[0].short}" if problems else ""
 
 
-def _failure(old: CheckResult, new: CheckResult) -> str:
-    """Why a case that passed, or failed elsewhere, fails now; '' where it does not."""
+def _describe_new_failure(old: CheckResult, new: CheckResult) -> str:
+    """Say why a case fails that passed, or failed elsewhere; '' if it does not fail, or failed in the same way before."""
     if new.outcome not in BROKEN:
         return ""
     if old.outcome not in BROKEN or old.verdict is not new.verdict:
-        return _reason(new)
-    more = [part for part in new.failing if part not in old.failing]
-    return f"{new.outcome.value}: also {', '.join(more)}" if more else ""
+        return _describe_problem(new)
+    new_parts = [part for part in new.failing if part not in old.failing]
+    return f"{new.outcome.value}: also {', '.join(new_parts)}" if new_parts else ""
 
 
-def _duller(old: CheckResult, new: CheckResult) -> str:
-    """The comparison that lost most of its resolution."""
-    before, now = _resolutions(old), _resolutions(new)
-    ratios = {key: now[key] / was for key, was in before.items() if key in now and 0 < was < math.inf}
+def _describe_lost_resolution(old: CheckResult, new: CheckResult) -> str:
+    """Name the comparison that lost most of its resolution; '' if none lost much."""
+    before, now = _list_resolutions(old), _list_resolutions(new)
+    ratios = {key: now[key] / resolution for key, resolution in before.items() if key in now and 0 < resolution < math.inf}
     key = max(ratios, key=lambda key: ratios[key], default=None)
-    if key is None or not ratios[key] > DULLER:
+    if key is None or not ratios[key] > COARSER_RATIO:
         return ""
-    return f"{key}: right to {phrases.number(now[key])}, before to {phrases.number(before[key])}"
+    return f"{key}: right to {phrases.format_number(now[key])}, was {phrases.format_number(before[key])}"
 
 
-def _resolutions(result: CheckResult) -> dict[str, float]:
-    """Of each comparison that passed, by its name."""
+def _list_resolutions(result: CheckResult) -> dict[str, float]:
+    """Return the resolution of each comparison that passed, by leaf, order and methods."""
     passed = [c for c in result.comparisons if c.verdict is Verdict.PASS]
     return {f"{c.wrt}{', order 2' * (c.order > 1)}, {c.method} ~ {c.against}": c.resolution for c in passed}
 
 
-def _slower(old: CheckResult, new: CheckResult) -> str:
-    told: list[str] = []
-    if new.outcome is not old.outcome:  # a FAIL is looked into
+def _describe_slowdown(old: CheckResult, new: CheckResult) -> str:
+    if new.outcome is not old.outcome:  # a FAIL takes longer, since it is examined more closely
         return ""
-    if new.evaluations > DEARER * old.evaluations > 0:
-        told.append(f"{new.evaluations} evaluations, before {old.evaluations} ({new.evaluations / old.evaluations:.1f} times)")
-    if new.seconds > SLOWER * old.seconds > 0 and new.seconds - old.seconds > LEAST:
-        told.append(f"{new.seconds:.1f} s, before {old.seconds:.1f} s ({new.seconds / old.seconds:.1f} times)")
-    return "; ".join(told)
+    parts: list[str] = []
+    if new.evaluations > EVALUATIONS_RATIO * old.evaluations > 0:
+        ratio = new.evaluations / old.evaluations
+        parts.append(f"{new.evaluations} evaluations, was {old.evaluations} ({ratio:.1f} times)")
+    if new.seconds > SLOWER_RATIO * old.seconds > 0 and new.seconds - old.seconds > MIN_EXTRA_SECONDS:
+        parts.append(f"{new.seconds:.1f} s, was {old.seconds:.1f} s ({new.seconds / old.seconds:.1f} times)")
+    return "; ".join(parts)
 
 
-def _apart(one: object, other: object) -> tuple[object, object]:
-    """Of two lists of tables, as configured targets are, what is in one of them alone; anything else whole."""
-    if not (isinstance(one, list) and isinstance(other, list) and all(isinstance(x, dict) for x in (*one, *other))):
-        return one, other
-    return [x for x in one if x not in other], [x for x in other if x not in one]
+def _without_common(new: object, old: object) -> tuple[object, object]:
+    """Remove the common elements of two lists of tables, such as configured targets; return anything else unchanged."""
+    if not (isinstance(new, list) and isinstance(old, list) and all(isinstance(x, dict) for x in (*new, *old))):
+        return new, old
+    return [x for x in new if x not in old], [x for x in old if x not in new]
 
 
-def _settings(old: RunResult, new: RunResult) -> Iterator[str]:
+def _list_changed_settings(old: RunResult, new: RunResult) -> Iterator[str]:
     before, now = (
         {"gradcheck": run.gradcheck_version, **run.environment, "seed": run.seed, **run.config} for run in (old, new)
     )
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now and before[name] != now[name]:
-            here, there = _apart(now[name], before[name])
-            changed = f"{phrases.setting(here)}, before {phrases.setting(there)}"
-            yield f"{name}: {changed if here != there else 'in another order'}"
+            new_value, old_value = _without_common(now[name], before[name])
+            change = f"{phrases.format_setting(new_value)}, was {phrases.format_setting(old_value)}"
+            yield f"{name}: {change if new_value != old_value else 'in another order'}"
     for run, which in ((old, "old"), (new, "new")):
         if run.interrupted:
             yield f"the {which} run was interrupted: {len(run.results)} of {run.planned} cases are finished"

@@ -1,4 +1,4 @@
-"""Reports on disk: written whole or not at all."""
+"""Reports on disk: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from gradcheck.errors import UsageError
 
 
 def write(path: str, text: str) -> None:
-    """Write a report to a temporary file beside its place, and rename it there; to a device or a pipe, directly.
+    """Write a report to a temporary file in the same folder and rename it; write directly to a device or a pipe.
 
     Raises:
-        UsageError: where the folder does not exist or cannot be written to, or the disk is full.
+        UsageError: if the folder does not exist or cannot be written to, or the disk is full.
     """
-    place = Path(path)
+    target = Path(path)
     try:
-        if place.exists() and not place.is_file():  # /dev/stdout, say, is not to be replaced by a file of that name
-            place.write_text(text, encoding="utf-8")
+        if target.exists() and not target.is_file():  # A device such as /dev/stdout must not be replaced by a file.
+            target.write_text(text, encoding="utf-8")
         else:
-            _replace(place.resolve(), text)
+            _write_atomically(target.resolve(), text)
     except OSError as error:
-        raise _refused(path, error) from None
+        raise _make_usage_error(path, error) from None
 
 
-def ready(path: str) -> None:
-    """Try whether a report can be written, before a run that may take long.
+def ensure_writable(path: str) -> None:
+    """Check that a report can be written, before a run that may take long.
 
     Raises:
-        UsageError: where it cannot.
+        UsageError: if it cannot be written.
     """
-    place = Path(path)
+    target = Path(path)
     try:
-        if place.is_dir():
+        if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if place.is_file() or not place.exists():
-            tempfile.TemporaryFile(dir=place.resolve().parent).close()
+        if target.is_file() or not target.exists():
+            tempfile.TemporaryFile(dir=target.resolve().parent).close()
     except OSError as error:
-        raise _refused(path, error) from None
+        raise _make_usage_error(path, error) from None
 
 
-def _refused(path: str, error: OSError) -> UsageError:
+def _make_usage_error(path: str, error: OSError) -> UsageError:
     return UsageError(
         f"cannot write {path}: {error.strerror or error}; give a path in a folder that exists and can be written to"
     )
 
 
-def _replace(place: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+def _write_atomically(target: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(place)
+        Path(temporary).chmod(0o666 & ~_read_umask())
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""The file formats of a run, by name: each a module of this folder with `render(run) -> str`, loaded when it is asked for."""
+"""The file formats of a run by name. Each is a module of this folder with `render(run) -> str`, loaded when it is needed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ if TYPE_CHECKING:
 
     from gradcheck.results import RunResult
 
+# What each format contains. The module is named after the format, with _ instead of -.
 FORMATS = {
     "json": "the run as JSON",
     "html": "the run as one self-contained page",
     "markdown": "the run as Markdown, for the summary of a CI step",
     "junit-xml": "the run as JUnit XML",
-    "sarif": "what is not ok as SARIF 2.1.0, for code scanning",
-}  # what is written; the module is named after the format, with _ for -
+    "sarif": "the problems as SARIF 2.1.0, for code scanning",
+}
 
 
 def render(name: str, run: RunResult) -> str:
     """Return the text of one format."""
     file = "html.page" if name == "html" else name.replace("-", "_")
     module = importlib.import_module(f"gradcheck.report.{file}")
-    return _writable(module.render(run))
+    return _replace_surrogates(module.render(run))
 
 
-def _writable(text: str) -> str:
-    """The same where it can be encoded; half a surrogate pair, as in a name that was no text, becomes a sign for that."""
+def _replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot encode; they occur in the names of files that are not valid text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -36,13 +37,13 @@ def _writable(text: str) -> str:
 
 
 def write(run: RunResult, places: Mapping[str, str]) -> None:
-    """Write a file for each format that is asked for; one that cannot be written does not keep the others from it.
+    """Write a file for each requested format; if one cannot be written, the others are still written.
 
     Args:
         places: paths by format.
 
     Raises:
-        UsageError: where some cannot be written, with a line for each.
+        UsageError: if a file cannot be written, with one line for each such file.
     """
     from gradcheck.errors import UsageError
     from gradcheck.report import files

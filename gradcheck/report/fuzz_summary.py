@@ -1,4 +1,4 @@
-"""What a search tried, the smallest input that fails, and the test to paste."""
+"""Summary of a search: its statistics, the smallest input that fails, and a test to paste."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ if TYPE_CHECKING:
 
     from gradcheck.results import CheckResult, Search
 
-STOPPED = {"budget": "stopped when the budget was spent", "interrupted": "interrupted"}
+STOP_PHRASES = {"budget": "stopped when the budget was spent", "interrupted": "interrupted"}
 
 
-def blocks(result: CheckResult) -> Iterator[RenderableType]:
-    """The story of a search; nothing where there was none."""
+def render_search(result: CheckResult) -> Iterator[RenderableType]:
+    """Render the summary of a search for the terminal; nothing if there was none."""
     search = result.search
     if search is None:
         return
-    yield _indented(Text(counted(search)))
-    yield from (_indented(Text(f"rejected: {region}", "dim")) for region in search.regions)
+    yield _indent(Text(describe_counts(search)))
+    yield from (_indent(Text(f"rejected: {region}", "dim")) for region in search.regions)
     if not result.example:
         return
-    yield _indented(Text("the smallest input that fails:", "bold"))
-    yield from (_indented(Text(f"{name} = {text}"), 4) for name, text in search.inputs)
-    yield _indented(Text("as a test:", "bold"))
-    yield from (Text(line, no_wrap=True) for line in result.example.rstrip().split("\n"))  # to be pasted: not broken
+    yield _indent(Text("the smallest input that fails:", "bold"))
+    yield from (_indent(Text(f"{name} = {text}"), 4) for name, text in search.inputs)
+    yield _indent(Text("as a test:", "bold"))
+    # The test is meant to be pasted, so its lines are neither indented nor wrapped.
+    yield from (Text(line, no_wrap=True) for line in result.example.rstrip().split("\n"))
 
 
-def counted(search: Search) -> str:
-    """How many examples came out how, in a line."""
+def describe_counts(search: Search) -> str:
+    """Say in one line how many inputs passed, failed, were inconclusive or were rejected."""
     kinds = ("passed", "inconclusive", "failed", "rejected")
-    told = ", ".join(f"{getattr(search, kind)} {kind}" for kind in kinds if getattr(search, kind))
-    first = f"; the first that failed was number {search.before}" if search.before else ""
-    end = f"; {STOPPED[search.stopped]}" if search.stopped else ""
-    return f"{search.examples} inputs tried: {told or 'none finished'}{first}{end}"
+    counts = ", ".join(f"{getattr(search, kind)} {kind}" for kind in kinds if getattr(search, kind))
+    first_failure = f"; the first that failed was number {search.before}" if search.before else ""
+    stopped = f"; {STOP_PHRASES[search.stopped]}" if search.stopped else ""
+    return f"{search.examples} inputs tried: {counts or 'none finished'}{first_failure}{stopped}"
 
 
-def _indented(text: RenderableType, by: int = 2) -> Padding:
-    return Padding(text, (0, 0, 0, by))
+def _indent(text: RenderableType, columns: int = 2) -> Padding:
+    return Padding(text, (0, 0, 0, columns))

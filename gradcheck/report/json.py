@@ -1,4 +1,4 @@
-"""The run as JSON: the form every other tool reads."""
+"""The run as JSON, for other tools."""
 
 from __future__ import annotations
 

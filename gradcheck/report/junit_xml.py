@@ -1,7 +1,6 @@
-"""The run as JUnit XML, as the schemas of Maven Surefire and Jenkins have it: a suite of cases.
+"""The run as JUnit XML, according to the schemas of Maven Surefire and Jenkins: one suite with all cases.
 
-FAIL is a failure, ERROR an error; INCONCLUSIVE is skipped with a message, and under --strict, where it ends the run, a
-failure.
+FAIL is a failure and ERROR an error. INCONCLUSIVE is skipped with a message; under `--strict` it is a failure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from gradcheck.report import locations
-from gradcheck.report.problems import problems
+from gradcheck.report.problems import list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -23,51 +22,57 @@ TAGS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSIVE: "
 
 def render(run: RunResult) -> str:
     """Return the XML, ending in a newline."""
-    tags = [_tag(run, result) for result in run.results]
-    counted = {"failures": "failure", "errors": "error", "skipped": "skipped"}
-    counts = {"tests": len(tags), **{name: tags.count(tag) for name, tag in counted.items()}}
-    suite = _attributes(name="gradcheck", **{k: str(n) for k, n in counts.items()}, time=f"{run.seconds:.3f}")
-    about = {"gradcheck": run.gradcheck_version, "seed": str(run.seed), **run.environment}
-    properties = [f"<property{_attributes(name=name, value=value)}/>" for name, value in about.items()]
-    cases = [line for result, tag in zip(run.results, tags, strict=True) for line in _case(run, result, tag)]
+    tags = [_outcome_tag(run, result) for result in run.results]
+    tags_by_count = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    counts = {"tests": len(tags), **{name: tags.count(tag) for name, tag in tags_by_count.items()}}
+    numbers = {name: str(count) for name, count in counts.items()}
+    suite = _format_attributes(name="gradcheck", **numbers, time=f"{run.seconds:.3f}")
+    environment = {"gradcheck": run.gradcheck_version, "seed": str(run.seed), **run.environment}
+    properties = [f"<property{_format_attributes(name=name, value=value)}/>" for name, value in environment.items()]
+    cases = [line for result, tag in zip(run.results, tags, strict=True) for line in _format_case(run, result, tag)]
     lines = [f"<testsuite{suite}>", "<properties>", *properties, "</properties>", *cases, "</testsuite>"]
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + "\n".join(lines) + "\n"
 
 
-def _tag(run: RunResult, result: CheckResult) -> str:
-    """What a case holds; '' where it passed."""
+def _outcome_tag(run: RunResult, result: CheckResult) -> str:
+    """Return the tag of the element inside a case; '' if it passed."""
     return "failure" if run.strict and result.outcome is Verdict.INCONCLUSIVE else TAGS.get(result.outcome, "")
 
 
-def _case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]:
-    file, name = _names(result)
-    opening = f"<testcase{_attributes(classname=file, name=name, time=f'{result.seconds:.3f}')}"
+def _format_case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]:
+    file, name = _split_name(result)
+    opening = f"<testcase{_format_attributes(classname=file, name=name, time=f'{result.seconds:.3f}')}"
     if not tag:
         yield f"{opening}/>"
         return
-    found = problems(result)
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    kind = {} if tag == "skipped" else {"type": found[0].rule.partition("/")[2]}  # the schema has none for what is skipped
-    place = locations.of(run, result)
-    body = [*(p.text for p in found), f"at {place}" if place else "", f"replay: {result.replay}" if result.replay else ""]
-    text = escape(_clean("\n\n".join(filter(None, body))))
+    problems = list_problems(result)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    # The schemas allow no type for a skipped case.
+    kind = {} if tag == "skipped" else {"type": problems[0].rule.partition("/")[2]}
+    location = locations.locate(run, result)
+    parts = [
+        *(problem.text for problem in problems),
+        f"at {location}" if location else "",
+        f"replay: {result.replay}" if result.replay else "",
+    ]
+    text = escape(_replace_forbidden("\n\n".join(filter(None, parts))))
     yield f"{opening}>"
-    yield f"<{tag}{_attributes(message=found[0].short + more, **kind)}>{text}</{tag}>"
+    yield f"<{tag}{_format_attributes(message=problems[0].short + more, **kind)}>{text}</{tag}>"
     yield "</testcase>"
 
 
-def _names(result: CheckResult) -> tuple[str, str]:
-    """File or module, with dots as a class has them, and what is checked in it."""
+def _split_name(result: CheckResult) -> tuple[str, str]:
+    """Split the name of a case into its file or module, dotted like a class name, and the rest."""
     module, colon, _ = result.target.rpartition(":")
     if not colon or not result.case.startswith(f"{module}:"):
         return "gradcheck", result.case
     return re.sub(r"[\\/]+", ".", module.removesuffix(".py")).strip("."), result.case[len(module) + 1 :]
 
 
-def _attributes(**given: str) -> str:
-    return "".join(f" {name}={quoteattr(_clean(value))}" for name, value in given.items())
+def _format_attributes(**attributes: str) -> str:
+    return "".join(f" {name}={quoteattr(_replace_forbidden(value))}" for name, value in attributes.items())
 
 
-def _clean(text: str) -> str:
-    """Without the characters that XML 1.0 has no way to write."""
+def _replace_forbidden(text: str) -> str:
+    """Replace the characters that XML 1.0 cannot represent."""
     return FORBIDDEN.sub("�", text)

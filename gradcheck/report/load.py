@@ -1,4 +1,4 @@
-"""A run read back from its JSON."""
+"""Reading a run from its JSON file."""
 
 from __future__ import annotations
 
@@ -11,57 +11,61 @@ from typing import Any, NoReturn
 from gradcheck.errors import UsageError
 from gradcheck.results import SCHEMA_VERSION, RunResult
 
-WRITTEN = "expected a file that `gradcheck run --json` wrote"
+EXPECTED = "expected a file that `gradcheck run --json` wrote"
 
 
-def read(path: str) -> RunResult:
-    """Read a run; `-` reads stdin. Every schema version up to this one's can be read; keys that an old one lacks are empty.
+def read_run(path: str) -> RunResult:
+    """Read a run of any schema version up to the current one; keys that an older version lacks get their defaults.
+
+    Args:
+        path: path of the file; `-` for stdin.
 
     Raises:
-        UsageError: where the file cannot be read, is no JSON, is another tool's, or of a newer schema.
+        UsageError: if the file cannot be read, is not JSON, was not written by gradcheck, or has a newer schema version.
     """
-    data = _parsed(path, _text(path))
+    data = _parse(path, _read_text(path))
     if not isinstance(data, dict):
-        raise UsageError(f"{path} holds a {type(data).__name__}: {WRITTEN}")
+        raise UsageError(f"{path} contains a {type(data).__name__}: {EXPECTED}")
     version = data.get("schema_version")
     if type(version) is not int or "results" not in data:
-        held = ", ".join(map(str, list(data)[:5])) or "nothing"
-        raise UsageError(f"{path} is no run of gradcheck (it holds {held}): {WRITTEN}")
+        keys = ", ".join(map(str, list(data)[:5])) or "nothing"
+        raise UsageError(f"{path} is not a run of gradcheck (it contains {keys}): {EXPECTED}")
     if version > SCHEMA_VERSION:
         raise UsageError(
-            f"{path} is of a newer gradcheck ({data.get('gradcheck_version')}, schema {version}; this one reads up to "
-            f"{SCHEMA_VERSION}): upgrade gradcheck"
+            f"{path} was written by a newer gradcheck ({data.get('gradcheck_version')}, schema {version}; this version reads up"
+            f" to schema {SCHEMA_VERSION}): upgrade gradcheck"
         )
-    return _structured(path, data)
+    return _structure(path, data)
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}; {WRITTEN}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror or error}; {EXPECTED}") from None
     except ValueError:
-        raise UsageError(f"{path} is no text: {WRITTEN}") from None
+        raise UsageError(f"{path} is not a text file: {EXPECTED}") from None
 
 
-def _parsed(path: str, text: str) -> Any:
+def _parse(path: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refused)
+        return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        whole = "" if text.rstrip().endswith("}") else "; is it cut off?"
-        raise UsageError(f"{path} is no JSON ({error}): {WRITTEN}{whole}") from None
+        hint = "" if text.rstrip().endswith("}") else "; is it truncated?"
+        raise UsageError(f"{path} is not valid JSON ({error}): {EXPECTED}{hint}") from None
 
 
-def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} stands where a number should")
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} instead of a number")
 
 
-def _structured(path: str, data: dict[str, Any]) -> RunResult:
+def _structure(path: str, data: dict[str, Any]) -> RunResult:
     from cattrs import transform_error
 
     try:
         return RunResult.from_dict(data)
     except Exception as error:
-        told, there, here = transform_error(error), data.get("gradcheck_version"), metadata.version("gradcheck")
-        other = f", or written by another gradcheck ({there}; this is {here})" if there not in (None, here) else ""
-        raise UsageError(f"{path} is no whole run of gradcheck ({told[0]}): was it changed by hand{other}?") from None
+        messages = transform_error(error)
+        writer, current = data.get("gradcheck_version"), metadata.version("gradcheck")
+        other = f", or written by another version ({writer}; this is {current})" if writer not in (None, current) else ""
+        raise UsageError(f"{path} is not a valid run of gradcheck ({messages[0]}): was it changed by hand{other}?") from None

@@ -1,4 +1,4 @@
-"""Where a finding is in the repository: as other tools name files, whatever machine wrote the run."""
+"""Locations of problems in the repository, named as other tools name files, on whatever machine the run was made."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from gradcheck.results import CheckResult, RunResult
 
 
-class Place(NamedTuple):
-    """A line of a file; the path with slashes, relative to the root where it lies inside."""
+class Location(NamedTuple):
+    """A line of a file.
+
+    Attributes:
+        path: the path with slashes; relative to the root of the run if it lies inside.
+        line: the line, from 1.
+        inside: whether the file lies inside the root, or the path is relative.
+    """
 
     path: str
     line: int
@@ -24,27 +30,27 @@ class Place(NamedTuple):
         return f"{self.path}:{self.line}"
 
 
-def of(run: RunResult, result: CheckResult, problem: Problem | None = None) -> Place | None:
-    """Where a problem is, its case's derivative, or the target: the first that lies inside the root, else the first known."""
-    places = [(problem.file, problem.line)] if problem else []
-    places += [(result.claim_file, result.claim_line), (result.file, result.line)]
-    known = [_place(run.root, file, line) for file, line in places if file]
-    return next((place for place in known if place.inside), known[0] if known else None)
+def locate(run: RunResult, result: CheckResult, problem: Problem | None = None) -> Location | None:
+    """Locate a problem, the derivative of its case, or the target: the first inside the root, else the first that is known."""
+    candidates = [(problem.file, problem.line)] if problem else []
+    candidates += [(result.claim_file, result.claim_line), (result.file, result.line)]
+    locations = [_make_location(run.root, file, line) for file, line in candidates if file]
+    return next((location for location in locations if location.inside), locations[0] if locations else None)
 
 
-def uri(path: str) -> str:
-    """A path as a URI reference: relative where the path is."""
-    folder = _pure(path)
-    return folder.as_uri() if folder.is_absolute() else quote(folder.as_posix())
+def to_uri(path: str) -> str:
+    """Convert a path to a URI reference, which is relative if the path is."""
+    pure_path = _pure_path(path)
+    return pure_path.as_uri() if pure_path.is_absolute() else quote(pure_path.as_posix())
 
 
-def _place(root: str, file: str, line: int | None) -> Place:
-    path = _pure(file)
-    if root and path.is_relative_to(_pure(root)):
-        return Place(path.relative_to(_pure(root)).as_posix(), line or 1, inside=True)
-    return Place(path.as_posix(), line or 1, inside=not path.is_absolute())
+def _make_location(root: str, file: str, line: int | None) -> Location:
+    path = _pure_path(file)
+    if root and path.is_relative_to(_pure_path(root)):
+        return Location(path.relative_to(_pure_path(root)).as_posix(), line or 1, inside=True)
+    return Location(path.as_posix(), line or 1, inside=not path.is_absolute())
 
 
-def _pure(path: str) -> PurePath:
-    windows = re.match(r"[A-Za-z]:[\\/]|\\\\", path)
-    return PureWindowsPath(path) if windows else PurePosixPath(path)
+def _pure_path(path: str) -> PurePath:
+    is_windows = re.match(r"[A-Za-z]:[\\/]|\\\\", path)
+    return PureWindowsPath(path) if is_windows else PurePosixPath(path)

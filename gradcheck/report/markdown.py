@@ -1,4 +1,7 @@
-"""The run as Markdown, for the summary of a CI step and within its limit: what passed is left out first, and it is said."""
+"""The run as Markdown, for the summary of a CI step.
+
+The size of such a summary is limited. If it would be exceeded, passing cases are left out first, and a line says so.
+"""
 
 from __future__ import annotations
 
@@ -8,123 +11,126 @@ from typing import TYPE_CHECKING
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import locations, phrases
-from gradcheck.report.problems import problems
+from gradcheck.report.problems import list_problems
 from gradcheck.report.terminal import table
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LIMIT = 1_000_000  # bytes: a step's summary may have 1024 kB, and another tool a word to add
-RESERVE = 2_000  # of these for what is said about the rest
+LIMIT = 1_000_000  # bytes: GitHub allows 1024 kB for the summary of a step, and other tools may add to it
+RESERVE = 2_000  # bytes of the limit that are kept for the lines that say what was left out
 SIGNS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔", Verdict.ERROR: "💥"}
-MEANT = re.compile(r"[!#$&*<>?@\[\\\]_`{|}~]")  # what Markdown or HTML may read as its own
-HEAD = "| | case | verdict | what | right to | evaluations | seconds |\n|---|---|---|---|--:|--:|--:|\n"
+MARKUP = re.compile(r"[!#$&*<>?@\[\\\]_`{|}~]")  # characters with a meaning in Markdown or HTML
+TABLE_HEAD = "| | case | verdict | what | right to | evaluations | seconds |\n|---|---|---|---|--:|--:|--:|\n"
 
 
 def render(run: RunResult, limit: int = LIMIT) -> str:
-    """Return the summary: counts, a table with what is not ok first, and the evidence of that.
+    """Return the summary: counts, a table with the cases that are not ok first, and the evidence for these.
 
     Args:
-        limit: bytes that it may have.
+        limit: maximum size in bytes.
     """
-    head = f"## {SIGNS[run.verdict]} gradcheck: {run.verdict.value}\n\n{_counts(run)}\n"
-    bad = sorted((r for r in run.results if not r.ok), key=lambda r: SEVERITY.index(r.outcome))
-    good = [r for r in run.results if r.ok]
-    left = limit - _size(head) - RESERVE
-    rows, spent = fitting((_row(r) for r in bad), left // 2)
-    shown, used = fitting((_evidence(run, r) for r in bad), left - spent)
-    whole = len(rows) == len(shown) == len(bad)  # what passed is left out before anything else is
-    passed, _ = fitting((_row(r) for r in good), left - spent - used if whole else 0)
+    head = f"## {SIGNS[run.verdict]} gradcheck: {run.verdict.value}\n\n{_format_counts(run)}\n"
+    not_ok = sorted((result for result in run.results if not result.ok), key=lambda result: SEVERITY.index(result.outcome))
+    passing = [result for result in run.results if result.ok]
+    budget = limit - _byte_size(head) - RESERVE
+    rows, rows_size = take_fitting((_format_row(result) for result in not_ok), budget // 2)
+    evidence, evidence_size = take_fitting((_format_evidence(run, result) for result in not_ok), budget - rows_size)
+    is_complete = len(rows) == len(evidence) == len(not_ok)  # passing cases are left out before anything else
+    rest = budget - rows_size - evidence_size if is_complete else 0
+    passing_rows, _ = take_fitting((_format_row(result) for result in passing), rest)
     parts = [head]
-    if rows or passed:
-        parts.append(HEAD + "".join(rows + passed))
-    parts.append(_left_out({"passing cases": len(good) - len(passed), "other rows": len(bad) - len(rows)}))
-    parts += shown
-    parts.append(_left_out({"cases' evidence": len(bad) - len(shown)}))
+    if rows or passing_rows:
+        parts.append(TABLE_HEAD + "".join(rows + passing_rows))
+    omitted = {"passing cases": len(passing) - len(passing_rows), "other rows": len(not_ok) - len(rows)}
+    parts.append(_format_omissions(omitted))
+    parts += evidence
+    parts.append(_format_omissions({"cases' evidence": len(not_ok) - len(evidence)}))
     return "\n".join(filter(None, parts))
 
 
-def fitting(texts: Iterable[str], budget: int) -> tuple[list[str], int]:
-    """As many of the texts as fit, from the first on, and their size."""
-    kept, size = list[str](), 0
+def take_fitting(texts: Iterable[str], budget: int) -> tuple[list[str], int]:
+    """Take texts from the first on as long as they fit into a number of bytes; return them and their size."""
+    taken, size = list[str](), 0
     for text in texts:
-        if size + _size(text) > budget:
+        if size + _byte_size(text) > budget:
             break
-        kept.append(text)
-        size += _size(text)
-    return kept, size
+        taken.append(text)
+        size += _byte_size(text)
+    return taken, size
 
 
-def _size(text: str) -> int:
+def _byte_size(text: str) -> int:
     return len(text.encode("utf-8", "replace")) + 1
 
 
-def _left_out(counts: dict[str, int]) -> str:
-    told = " and ".join(f"{n} {what}" for what, n in counts.items() if n)
-    return f"*{told} left out, so that this fits a step's summary; `--html` and `--json` hold all.*\n" if told else ""
+def _format_omissions(counts: dict[str, int]) -> str:
+    omitted = " and ".join(f"{n} {what}" for what, n in counts.items() if n)
+    note = f"*{omitted} left out, so that this fits a step's summary; `--html` and `--json` contain everything.*\n"
+    return note if omitted else ""
 
 
-def _counts(run: RunResult) -> str:
+def _format_counts(run: RunResult) -> str:
     counts = [f"{n} {name.replace('_', ' ')}" for name, n in run.counts.items() if n] or ["no case was checked"]
     evaluations = sum(result.evaluations for result in run.results)
-    told = f"**{', '.join(counts)}**; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}"
+    text = f"**{', '.join(counts)}**; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}"
     if run.interrupted:
-        told += f"\n\n**interrupted: {len(run.results)} of {run.planned} cases are finished**"
-    return told
+        text += f"\n\n**interrupted: {len(run.results)} of {run.planned} cases are finished**"
+    return text
 
 
-def _row(result: CheckResult) -> str:
-    found = problems(result)
-    what = plain(found[0].short) if found else result.reason.code
-    verdict = plain(f"{result.verdict.value}{phrases.as_expected(result) if result.ok else ''}")
+def _format_row(result: CheckResult) -> str:
+    problems = list_problems(result)
+    what = escape_text(problems[0].short) if problems else result.reason.code
+    verdict = escape_text(f"{result.verdict.value}{phrases.describe_expectation(result) if result.ok else ''}")
     cells = (
         SIGNS[result.outcome],
-        code(result.case),
+        format_code(result.case),
         verdict,
         what,
-        phrases.right_to(result),
+        phrases.format_resolution(result),
         result.evaluations,
         f"{result.seconds:.2f}",
     )
     return f"| {' | '.join(map(str, cells))} |\n"
 
 
-def _evidence(run: RunResult, result: CheckResult) -> str:
-    place = locations.of(run, result)
-    parts = [f"<details><summary>{result.outcome.value} <code>{escape(_joined(result.case))}</code></summary>\n"]
-    parts.append(_fenced(_table(result)))
-    parts += [f"At {code(str(place))}.\n"] if place else []
-    parts += [f"Replay:\n\n{_fenced(result.replay)}"] if result.replay else []
+def _format_evidence(run: RunResult, result: CheckResult) -> str:
+    location = locations.locate(run, result)
+    parts = [f"<details><summary>{result.outcome.value} <code>{escape(_collapse_whitespace(result.case))}</code></summary>\n"]
+    parts.append(_fence(_format_table(result)))
+    parts += [f"At {format_code(str(location))}.\n"] if location else []
+    parts += [f"Replay:\n\n{_fence(result.replay)}"] if result.replay else []
     return "\n".join([*parts, "</details>\n"])
 
 
-def _table(result: CheckResult) -> str:
+def _format_table(result: CheckResult) -> str:
     return "\n".join(line for line in table.to_text(result).split("\n") if not line.startswith("replay: "))
 
 
-def _fenced(text: str) -> str:
-    fence = "`" * max(3, 1 + _longest_run(text))
+def _fence(text: str) -> str:
+    fence = "`" * max(3, 1 + _longest_backtick_run(text))
     return f"{fence}text\n{text}\n{fence}\n"
 
 
-def code(text: str) -> str:
-    """A code span in a table: nothing inside is read as Markdown or HTML."""
-    told = _joined(text).replace("|", "\\|")
-    fence = "`" * (1 + _longest_run(told))
-    space = " " if told.startswith("`") or told.endswith("`") else ""
-    return f"{fence}{space}{told}{space}{fence}"
+def format_code(text: str) -> str:
+    """Return a code span for a table; nothing inside is read as Markdown or HTML."""
+    content = _collapse_whitespace(text).replace("|", "\\|")
+    fence = "`" * (1 + _longest_backtick_run(content))
+    space = " " if content.startswith("`") or content.endswith("`") else ""
+    return f"{fence}{space}{content}{space}{fence}"
 
 
-def plain(text: str) -> str:
-    """Text in which nothing is read as Markdown or HTML."""
-    return MEANT.sub(lambda found: f"&#{ord(found[0])};", _joined(text))
+def escape_text(text: str) -> str:
+    """Escape text so that nothing is read as Markdown or HTML."""
+    return MARKUP.sub(lambda match: f"&#{ord(match[0])};", _collapse_whitespace(text))
 
 
-def _joined(text: str) -> str:
+def _collapse_whitespace(text: str) -> str:
     return " ".join(text.split())
 
 
-def _longest_run(text: str) -> int:
-    """Of backticks."""
+def _longest_backtick_run(text: str) -> int:
+    """Return the length of the longest run of backticks."""
     return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -1,4 +1,4 @@
-"""What a run found, as plain frozen data that is written to JSON and read back without loss."""
+"""The results of a run, as frozen data that can be written to JSON and read back without loss."""
 
 from gradcheck.glossary.verdicts import Reason as Reason
 from gradcheck.glossary.verdicts import Verdict as Verdict

@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""The result of one case: its comparisons, contracts, further checks and layers, and the verdict on the whole."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 from gradcheck import printing
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.results.comparison import Comparison, Partial
-from gradcheck.results.serialise import _to_plain
+from gradcheck.results.serialise import to_json_data
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What is declared to be meant so, and why.
+    """A declaration that a finding is intended, and why.
 
     Attributes:
-        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'; 'known' of what a baseline lists.
+        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'; 'known' if a baseline lists it.
         subject: the leaf that is detached, the contract or reason that is tolerated, the failure that is known; else ''.
+        because: the stated reason.
     """
 
     kind: str
@@ -28,10 +29,12 @@ class Intent:
 
 @dataclass(frozen=True)
 class Contract:
-    """One thing a differentiable function must honour besides its values.
+    """The result of a contract: a property that a differentiable function must have in addition to right values.
 
     Attributes:
-        tolerated: why it decides nothing here, as declared; '' where it does.
+        name: a key of `gradcheck.glossary.contracts.CONTRACTS`.
+        message: what was found.
+        tolerated: the declared reason why the contract does not affect the verdict; '' if it does.
     """
 
     name: str
@@ -42,7 +45,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a further check's table: a label, the numbers under the columns' names, and a remark."""
+    """A row in the table of a further check: a label, one number for each numeric column, and a remark."""
 
     label: str
     values: tuple[float, ...]
@@ -51,13 +54,16 @@ class Row:
 
 @dataclass(frozen=True)
 class CheckTable:
-    """What a further check found: a table, and the conclusion in words.
+    """The result of a further check: a table, and the conclusion in words.
 
     Attributes:
         check: 'differential', 'descent', 'laws' or 'sensitivity'.
-        method: of the claim that was looked at.
-        columns: the label's name, and one for each number of a row.
+        method: the method that made the claim.
+        conclusion: the result in a sentence.
+        columns: the heading of the labels, then one heading for each number of a row.
+        rows: the rows of the table.
         bars: whether the last column is a share, to be drawn as bars.
+        trial: the number of the draw of the inputs, from 0.
     """
 
     check: str
@@ -73,16 +79,19 @@ class CheckTable:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """A submodule of a model, or a Function that one applies, checked by itself on the inputs that it has in the model.
+    """The result of a submodule, or of a `Function` applied by one, checked alone on the inputs that it has in the model.
 
     Attributes:
-        path: 'blocks.3.norm'; '' for the model itself.
-        kind: its class; 'autograd.Function' for one of the user's own that a module applies.
+        path: path in the model, such as 'blocks.3.norm'; '' for the model itself.
+        kind: name of its class; 'autograd.Function' for a user's own Function that a module applies.
         calls: how often the model called it.
-        verdict: None where it has no derivative of its own to check: it only holds others, or was not called.
-        comparisons, contracts: of the call that came out worst.
-        evaluations: over all calls.
-        file, line: where its derivative is written.
+        verdict: None if it has no derivative of its own to check: it only holds other modules, or was not called.
+        resolution: for a PASS, the smallest relative error of a single entry that would have been caught.
+        comparisons: the comparisons of the call with the worst verdict.
+        contracts: the contracts of the call with the worst verdict.
+        evaluations: the number of evaluations over all calls.
+        file: the file in which its derivative is written.
+        line: the line of that file, from 1.
     """
 
     path: str
@@ -102,15 +111,18 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class Search:
-    """What a search for the input that breaks a derivative tried.
+    """Statistics of a search for an input with a wrong derivative.
 
     Attributes:
-        examples: different inputs that were tried, those of shrinking included.
-        passed, inconclusive, failed, rejected: how many of them came out so; the function itself raised on the rejected.
-        before: examples up to the first that failed; 0 where none did.
-        regions: what inputs it rejects, in words.
-        inputs: of the smallest that fails, each argument and how it is written; with what else differs from a plain call.
-        stopped: why it ended early: 'budget', 'interrupted', or ''.
+        examples: the number of different inputs tried, including those of shrinking.
+        passed: the number of inputs with a right derivative.
+        inconclusive: the number of inputs on which the evidence could not decide.
+        failed: the number of inputs with a wrong derivative.
+        rejected: the number of inputs on which the function itself raised.
+        before: the number of inputs up to and including the first that failed; 0 if none did.
+        regions: descriptions of the inputs that the function rejects.
+        inputs: the smallest input that fails: each argument with its text, and whatever else differs from a plain call.
+        stopped: why the search ended early: 'budget', 'interrupted', or '' if it did not.
     """
 
     examples: int = 0
@@ -126,14 +138,39 @@ class Search:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Everything found out about one case.
+    """The result of one case, with everything that a report needs.
 
     Attributes:
-        expect: 'pass', 'fail' or 'straight-through', and `because` why; `intents`: all that is declared to be meant so.
-        search: of `fuzz`, what was tried; `example`: the smallest input that fails, as a test that can be pasted.
-        layers: with `by_layer`, every submodule in the order of the tree; `culprit`: which of them is wrong, in a sentence.
-        file, line: of the target; `claim_file`, `claim_line`: where the derivative that is checked is written: a function by
-            hand, the backward of an autograd.Function, that of the wrong layer; else the target's.
+        case: name of the case, such as 'module:function[2]'.
+        target: the target, such as 'module:function'.
+        verdict: the verdict by the evidence alone; see `outcome` for what a run counts.
+        reason: the reason of the verdict.
+        comparisons: for each leaf and pair of methods, the comparison of the worst trial.
+        contracts: the contracts that were tried.
+        checks: the further checks that were requested.
+        partials: partial derivatives by each method in the first trial, for the verbose listing.
+        layers: with `by_layer`, every submodule in the order of the tree.
+        culprit: with `by_layer`, a sentence that names the wrong layer.
+        search: with `fuzz`, the statistics of the search.
+        example: with `fuzz`, the smallest input that fails, as a test to paste.
+        notes: remarks for every report.
+        details: remarks for the verbose report.
+        message: why the case could not be checked; '' otherwise.
+        traceback: the frames of the user's code, if it raised.
+        expect: 'pass', 'fail' or 'straight-through', as declared.
+        because: the declared reason of `expect`.
+        intents: everything that is declared to be intended.
+        mode: 'full' or 'probe'; '' if nothing was checked.
+        seed: the seed of all random numbers.
+        trials: the number of draws of the inputs.
+        evaluations: the number of times the function was evaluated.
+        seconds: wall-clock time.
+        file: the file of the target.
+        line: the line of the target, from 1.
+        claim_file: the file in which the checked derivative is written (a function written by hand, the backward of an
+            autograd.Function or that of the wrong layer), else the target's.
+        claim_line: the line of that file, from 1.
+        replay: a command that repeats the check.
     """
 
     case: str
@@ -169,7 +206,7 @@ class CheckResult:
 
     @property
     def outcome(self) -> Verdict:
-        """The verdict a run counts: what was declared or is known counts as PASS, a PASS in its place as FAIL."""
+        """The verdict that a run counts: a declared or known failure counts as PASS, and an unexpected PASS as FAIL."""
         if self.known is None:
             return self.as_declared
         if self.as_declared is Verdict.PASS:
@@ -178,37 +215,37 @@ class CheckResult:
 
     @property
     def as_declared(self) -> Verdict:
-        """The outcome by what is declared alone, whatever a baseline knows."""
+        """The outcome by the declarations alone, without regard to a baseline."""
         if self.verdict is Verdict.INCONCLUSIVE and self.tolerates(self.reason.code):
             return Verdict.PASS
         if self.expect == "fail" and self.verdict in (Verdict.PASS, Verdict.FAIL):
             return Verdict.PASS if self.verdict is Verdict.FAIL else Verdict.FAIL
-        missed = self.expect == "straight-through" and self.verdict is Verdict.PASS
-        return Verdict.FAIL if missed and self.reason is not Reason.STRAIGHT_THROUGH else self.verdict
+        unmet = self.expect == "straight-through" and self.verdict is Verdict.PASS
+        return Verdict.FAIL if unmet and self.reason is not Reason.STRAIGHT_THROUGH else self.verdict
 
     def tolerates(self, name: str) -> bool:
-        """Whether a contract or reason is declared to decide nothing."""
+        """Whether a contract or reason is declared not to affect the verdict."""
         return any(intent.kind == "tolerates" and intent.subject == name for intent in self.intents)
 
     @property
     def known(self) -> Intent | None:
-        """What a baseline lists for this case."""
+        """The entry of a baseline for this case; None if it has none."""
         return next((intent for intent in self.intents if intent.kind == "known"), None)
 
     @property
     def failure(self) -> str:
-        """Verdict, reason, and what is not right by name, in a line: the same where the same fails again."""
+        """Verdict, reason and the names of what fails, in one line: equal for two runs if the same parts fail."""
         names = ", ".join(self.failing)
         return f"{self.verdict.value} {self.reason.code}" + (f": {names}" if names else "")
 
     @property
     def failing(self) -> tuple[str, ...]:
-        """The leaves, contracts, layers and checks that have the case's verdict, by name; none of a PASS."""
-        broken = [c for c in self.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
-        found: list[Comparison | Contract | LayerResult | CheckTable] = [*self.comparisons, *broken, *self.layers, *self.checks]
+        """The names of the leaves, contracts, layers and checks with the verdict of the case; empty for a PASS."""
+        broken = [contract for contract in self.contracts if contract.verdict is Verdict.FAIL and not contract.tolerated]
+        parts: list[Comparison | Contract | LayerResult | CheckTable] = [*self.comparisons, *broken, *self.layers, *self.checks]
         if self.verdict is Verdict.PASS:
             return ()
-        return tuple(dict.fromkeys(_named(one) for one in found if one.verdict is self.verdict))
+        return tuple(dict.fromkeys(_part_name(part) for part in parts if part.verdict is self.verdict))
 
     @property
     def ok(self) -> bool:
@@ -217,25 +254,26 @@ class CheckResult:
 
     @property
     def resolution(self) -> float:
-        """The dullest resolution of any passed comparison; NaN where nothing passed."""
-        return max((c.resolution for c in self.comparisons if c.verdict is Verdict.PASS), default=math.nan)
+        """The coarsest resolution of any passed comparison; NaN if nothing passed."""
+        passed = [comparison.resolution for comparison in self.comparisons if comparison.verdict is Verdict.PASS]
+        return max(passed, default=math.nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        data: dict[str, Any] = _to_plain(self)
+        data: dict[str, Any] = to_json_data(self)
         return data
 
     def __str__(self) -> str:
         """Return the table of this result, without colour."""
-        return printing.text_of(self)
+        return printing.format_result(self)
 
 
-def _named(one: Comparison | Contract | LayerResult | CheckTable) -> str:
-    match one:
+def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:
+    match part:
         case Comparison():
-            return one.wrt
+            return part.wrt
         case Contract():
-            return f"contract {one.name}"
+            return f"contract {part.name}"
         case LayerResult():
-            return f"layer {one.path}"
-    return f"check {one.check}"
+            return f"layer {part.path}"
+    return f"check {part.check}"

@@ -1,4 +1,4 @@
-"""One claim held against one piece of evidence, and what is known of it: plain data."""
+"""A claim compared with a piece of evidence, as plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradcheck.glossary.verdicts import Reason, Verdict
 
 @dataclass(frozen=True)
 class Partial:
-    """One partial derivative as each method sees it: d output[output_entry] / d wrt[entry]."""
+    """One partial derivative by each method: d output[output_entry] / d wrt[entry]."""
 
     wrt: str
     entry: tuple[int, ...]
@@ -22,18 +22,19 @@ class Partial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How a numerical derivative was found: what was seen at every step, and what was made of it.
+    """How a numerical derivative was estimated: the difference at every step, and what was concluded from them.
 
     Attributes:
-        value, bound: the derivative and what its error is at most; infinite where the evidence does not tell.
-        noise: of a difference of the function's values, as the bounds allow for it.
-        smoothness: 'smooth', 'kink', 'jump', 'singular' or 'one-sided'; '' where too little was seen.
-        kink_distance: of the nearest kink along the line, in units of the input; 0 at one, NaN where none was seen.
-        one_sided: the lowest and highest slope at a kink, NaN elsewhere.
-        steps: tried, from coarse to fine, in units of the input (along a random direction: in units of its length).
+        value: the derivative.
+        bound: an upper bound of the error of the value; infinite if the evidence gives none.
+        noise: the noise of a difference of the function's values, as the bounds allow for it.
+        smoothness: 'smooth', 'kink', 'jump', 'singular' or 'one-sided'; '' if there were too few values to decide.
+        kink_distance: distance of the nearest kink along the line, in units of the input; 0 at a kink, NaN if none was found.
+        one_sided: the lowest and the highest slope at a kink, NaN elsewhere.
+        steps: the steps tried, from coarse to fine, in units of the input (along a random direction: in units of its length).
         differences: central differences at these steps, one-sided ones at the border of the domain; NaN outside it.
-        bounds: what noise may do to each of them.
-        plateau: the coarsest and finest of the steps that the value rests on; None where no step would do.
+        bounds: the error that noise may cause in each difference.
+        plateau: the coarsest and the finest of the steps that the value is based on; None if no step was suitable.
     """
 
     value: float
@@ -48,7 +49,11 @@ class Estimate:
     plateau: tuple[float, float] | None
 
     def per(self, unit: float) -> Estimate:
-        """The same where one unit of t is a displacement `unit` of the input."""
+        """Rescale the estimate from a parameter `t` to the input, if one unit of `t` displaces the input by `unit`.
+
+        Args:
+            unit: the displacement of the input for one unit of `t`; not 0.
+        """
         length = abs(unit)
         low, high = sorted(slope / unit for slope in self.one_sided)
         return Estimate(
@@ -67,11 +72,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Claims spoilt on purpose and held against the same evidence: none may pass.
+    """Fault injection: claims with a planted fault, compared with the same evidence; none of them may pass.
 
     Attributes:
         tried: the kinds of fault that make a difference here.
-        slipped: those of them that passed.
+        slipped: the kinds of fault that passed unnoticed.
     """
 
     tried: tuple[str, ...]
@@ -80,10 +85,13 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """A wrong entry of a leaf, confirmed by an estimate of its own; of complex entries the wrong part.
+    """A wrong entry of a leaf, confirmed by a separate estimate; for a complex entry, its wrong part.
 
     Attributes:
-        claimed, estimate: its derivatives by the two methods, of the `output`; bound: of both together.
+        entry: index in the leaf.
+        claimed: the claimed derivative of `output` with respect to this entry.
+        estimate: the derivative of `output` by the other method.
+        bound: error bound of claim and estimate together.
         output: path of the output, with its entry; 'combination' for a random combination of outputs.
     """
 
@@ -99,12 +107,12 @@ class Whereabouts:
     """Where in a leaf a claim is wrong.
 
     Attributes:
-        entries: wrong ones, at most 8, those that are off by most first.
-        count: how many there are; None where that is not known.
-        examined: share of the leaf's entries that this rests on.
-        sampled: how many entries taken at random were looked at, and how many of them are wrong.
-        slice: what exactly the wrong entries fill, such as 'w[:, 3]' or 'the diagonal of w'; '' where that is no simple part
-            of the leaf, or not known.
+        entries: at most 8 wrong entries, largest error first.
+        count: the number of wrong entries; None if it is not known.
+        examined: the share of the leaf's entries that were examined, from 0 to 1.
+        sampled: the number of entries that were examined at random, and how many of them are wrong.
+        slice: the part of the leaf that the wrong entries fill exactly, such as 'w[:, 3]' or 'the diagonal of w'; '' if they
+            fill no simple part, or if it is not known.
     """
 
     entries: tuple[WrongEntry, ...]
@@ -116,13 +124,14 @@ class Whereabouts:
 
 @dataclass(frozen=True)
 class Picture:
-    """The entries of a leaf at a glance, where each was looked at; numbers are rounded, as for a drawing.
+    """A heat map of a leaf of which every entry was examined; numbers are rounded, as for a drawing.
 
     Attributes:
-        grid: rows and columns: the last axis and all others, folded or in blocks where they are many.
-        errors: the largest relative error in each cell, row by row; NaN where it has no meaning.
+        grid: rows and columns of cells: the last axis and all others, folded or grouped into blocks if they are long.
+        errors: the largest relative error in each cell, row by row; NaN if it has no meaning.
         wrong: whether an entry in the cell is wrong.
-        claimed, estimate: of some entries, wrong ones among them.
+        claimed: the claimed derivatives of some entries, wrong ones among them.
+        estimate: the numerical derivatives of the same entries.
     """
 
     grid: tuple[int, int]
@@ -134,26 +143,35 @@ class Picture:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One leaf, one pair of methods: the claim held against an independent estimate, at its worst entry.
+    """The comparison of a claim with an independent estimate, for one leaf and one pair of methods, at the worst entry.
 
     Attributes:
-        wrt: path of the leaf the derivative is taken with respect to.
-        output: path of the output, with its entry where one is meant; 'combination' for a random combination of outputs.
-        claimed, estimate: derivatives by `method` and by `against` at the worst entry (or along the worst probe).
+        wrt: path of the leaf with respect to which the derivative is taken.
+        output: path of the output, with its entry if there is one; 'combination' for a random combination of outputs.
+        method: the method that made the claim.
+        against: the method that made the estimate.
+        claimed: the derivative by `method` at the worst entry, or along the worst probe.
+        estimate: the derivative by `against` at the same place.
         bound: error bound of both together; the true difference lies within abs_err ± bound.
-        rel_err: abs_err over the larger of claim and estimate.
+        abs_err: the absolute difference between claim and estimate.
+        rel_err: abs_err divided by the larger of claim and estimate.
         rtol: the relative error from which on a claim is a FAIL.
         resolution: for a PASS, the smallest relative error of a single entry that would have been caught.
-        certainty: the probability with which it would have been: 1 where every entry was looked at.
-        worst_entry: index in the leaf; None where a probe could not be narrowed down to an entry.
-        unresolved: entries too small beside the leaf's others to be judged by their own size.
-        self_test: of a PASS against numerical evidence, what became of faults planted in the claim.
-        where: of a FAIL, which entries are wrong.
-        story: how the estimate at the worst entry was found, where steps were tried one by one.
-        order: of the derivative; 2 where the outputs are themselves gradients, `∂output/∂x`, of one random cotangent.
-        picture: of all entries, where each was looked at and held against numerical evidence.
-        error_ulp, plain_ulp, ratio: in half precision, the error of the claim in units in the last place of its dtype, that of
-            a plain implementation in the same dtype, and the one over the other; None elsewhere.
+        certainty: the probability of catching such an error; 1 if every entry was examined.
+        worst_entry: index in the leaf; None if a probe could not be narrowed down to an entry.
+        diagnosis: code and description of the likely fault; None if the claim is not wrong.
+        entries: the number of entries of the leaf.
+        unresolved: the number of entries that are too small, compared with others of the leaf, to be judged by their own size.
+        trial: the number of the draw of the inputs, from 0.
+        mode: 'full' or 'probe'.
+        self_test: for a PASS against numerical evidence, the result of the fault injection.
+        where: for a FAIL, which entries are wrong.
+        story: how the estimate at the worst entry was made, if steps were tried one by one.
+        order: the order of the derivative; 2 if the outputs are themselves gradients, `∂output/∂x`, of one random cotangent.
+        picture: the heat map of the leaf, if each entry was examined and compared with numerical evidence.
+        error_ulp: in half precision, the error of the claim in units in the last place of its dtype; None otherwise.
+        plain_ulp: the error of a plain implementation in the same dtype, in the same units.
+        ratio: error_ulp divided by plain_ulp.
     """
 
     wrt: str

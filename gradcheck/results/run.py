@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""The result of a whole run: the argument of every report."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from gradcheck.glossary.verdicts import Verdict, worst
+from gradcheck.glossary.verdicts import Verdict, worst_verdict
 from gradcheck.results.case import CheckResult
-from gradcheck.results.serialise import SCHEMA_VERSION, _converter, _to_plain
+from gradcheck.results.serialise import SCHEMA_VERSION, json_converter, to_json_data
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which part of a plan a run is.
+    """The part of a plan that a run covers.
 
     Attributes:
-        index: from 1 to `total`.
-        cases: of the whole plan, in its order.
+        index: the number of the shard, from 1 to `total`.
+        total: the number of shards.
+        cases: the names of all cases of the whole plan, in its order.
     """
 
     index: int
@@ -28,11 +29,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything one run found out: the argument of every report.
+    """The results of a run, with everything that a report needs.
 
     Attributes:
-        planned: how many cases there were to check.
-        root: the repository's folder, or that in which the run was started: reports name files relative to it.
+        gradcheck_version: the version that made the run.
+        environment: versions of Python and of the packages involved, by name.
+        seed: the seed of all random numbers.
+        config: the options of the run, by name.
+        results: the results of the cases, in the order of the plan.
+        seconds: wall-clock time.
+        interrupted: whether the run ended early.
+        planned: the number of cases to check.
+        shard: the part of the plan that was run; None for all of it.
+        root: the folder of the repository, or the one in which the run was started: reports name files relative to it.
     """
 
     gradcheck_version: str
@@ -49,35 +58,35 @@ class RunResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS."""
-        return worst(r.outcome for r in self.results)
+        """The most severe outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS."""
+        return worst_verdict(result.outcome for result in self.results)
 
     @property
     def strict(self) -> bool:
-        """Whether INCONCLUSIVE ends the run, too."""
+        """Whether INCONCLUSIVE results count as failures."""
         return bool(self.config.get("strict"))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cases had which outcome; 'expected_fail' and 'known' are among the passed."""
-        tally = Counter(r.outcome.value for r in self.results)
-        counts = {v.value.lower(): tally[v.value] for v in Verdict}
-        counts["expected_fail"] = sum(r.expect == "fail" and r.ok for r in self.results)
-        counts["known"] = sum(r.known is not None and r.ok for r in self.results)
+        """The number of cases by outcome; 'expected_fail' and 'known' are subsets of the passed."""
+        tally = Counter(result.outcome.value for result in self.results)
+        counts = {verdict.value.lower(): tally[verdict.value] for verdict in Verdict}
+        counts["expected_fail"] = sum(result.expect == "fail" and result.ok for result in self.results)
+        counts["known"] = sum(result.known is not None and result.ok for result in self.results)
         return counts
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, with `verdict` and `counts`."""
-        data = _to_plain(self)
+        data = to_json_data(self)
         return {**data, "verdict": self.verdict.value, "counts": self.counts}
 
     def to_json(self) -> str:
-        """Return the JSON text; non-finite numbers are written as the strings 'nan', 'inf' and '-inf'."""
+        """Return the JSON text; non-finite numbers become the strings 'nan', 'inf' and '-inf'."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunResult:
-        """Read the JSON form back."""
-        own = {k: v for k, v in data.items() if k not in ("verdict", "counts")}
-        result: RunResult = _converter().structure(own, cls)
+        """Build a run from its JSON form."""
+        fields = {key: value for key, value in data.items() if key not in ("verdict", "counts")}  # these two are derived
+        result: RunResult = json_converter().structure(fields, cls)
         return result

@@ -1,6 +1,6 @@
-"""Failures that are known and waited for: a file in the repository lists each with what it is and why.
+"""A baseline: a file in the repository that lists the known failures, each with its reason.
 
-It holds two ways: what it lists and is not there any more fails too, and so does a case that fails in another way.
+A listed case passes while it fails as listed. If it fails in another way, passes or is gone, that is a failure.
 """
 
 from __future__ import annotations
@@ -15,64 +15,85 @@ from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Intent, Reason, RunResult, Verdict
 
 VERSION = 1
-HEAD = "gradcheck_baseline"
-KEYS = {"case", "failure", "because"}
-PASSING = (Reason.WORKER_DIED, Reason.TIMEOUT, Reason.INTERNAL, Reason.BAD_INPUT)  # mishaps of a run, not to be waited for
+FORMAT_KEY = "gradcheck_baseline"
+ENTRY_KEYS = {"case", "failure", "because"}
+# Errors of a single run or of the command line. They say nothing about the target, so no baseline lists them.
+TRANSIENT_REASONS = (
+    Reason.WORKER_DIED,
+    Reason.TIMEOUT,
+    Reason.INTERNAL,
+    Reason.BAD_INPUT,
+)
 
-Known = Mapping[str, Intent]  # by case
+KnownFailures = Mapping[str, Intent]  # by the name of the case
 
 
 def read(path: Path) -> dict[str, Intent]:
     """Read a baseline.
 
     Raises:
-        UsageError: where it cannot be read, is of another version, or an entry is not whole.
+        UsageError: if the file cannot be read, has another version, or an entry is incomplete.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror or error}; --update-baseline writes one") from None
     except ValueError as error:
-        raise UsageError(f"the baseline {path} is no JSON: {error}") from None
-    version = data.get(HEAD) if isinstance(data, dict) else None
+        raise UsageError(f"the baseline {path} is not valid JSON: {error}") from None
+    version = data.get(FORMAT_KEY) if isinstance(data, dict) else None
     if version != VERSION or type(version) is not int:
-        told = f"of version {version!r}" if version is not None else "no baseline"
-        raise UsageError(f"{path} is {told}: expected {HEAD!r}: {VERSION}; move it away, and --update-baseline writes one")
-    if {*data} != {HEAD, "known"} or not isinstance(data["known"], list):
-        raise UsageError(f"the baseline {path}: expected {HEAD!r} and a list 'known', got {', '.join(map(repr, data))}")
-    return _by_case(path, data["known"])
+        problem = f"has version {version!r}" if version is not None else "is not a baseline"
+        raise UsageError(
+            f"{path} {problem}: expected {FORMAT_KEY!r}: {VERSION}; move it away, and --update-baseline writes one"
+        )
+    if {*data} != {FORMAT_KEY, "known"} or not isinstance(data["known"], list):
+        raise UsageError(f"the baseline {path}: expected {FORMAT_KEY!r} and a list 'known', got {', '.join(map(repr, data))}")
+    return _parse_entries(path, data["known"])
 
 
-def _by_case(path: Path, entries: list[Any]) -> dict[str, Intent]:
-    found: dict[str, Intent] = {}
+def _parse_entries(path: Path, entries: list[Any]) -> dict[str, Intent]:
+    """Return the known failures by the name of their case.
+
+    Raises:
+        UsageError: if an entry is incomplete or there twice.
+    """
+    known: dict[str, Intent] = {}
     for entry in entries:
-        whole = isinstance(entry, dict) and {*entry} == KEYS
-        if not whole or not all(isinstance(value, str) and value.strip() for value in entry.values()):
-            raise UsageError(f"the baseline {path}: {entry!r}: expected case, failure and because, each a text and not empty")
-        if entry["case"] in found:
-            raise UsageError(f"the baseline {path} lists {entry['case']} twice: leave one out")
-        found[entry["case"]] = Intent("known", entry["failure"], entry["because"])
-    return found
+        has_all_keys = isinstance(entry, dict) and {*entry} == ENTRY_KEYS
+        if not has_all_keys or not all(isinstance(value, str) and value.strip() for value in entry.values()):
+            raise UsageError(
+                f"the baseline {path}: {entry!r}: expected case, failure and because, each a text that is not empty"
+            )
+        if entry["case"] in known:
+            raise UsageError(f"the baseline {path} lists {entry['case']} twice: remove one of the entries")
+        known[entry["case"]] = Intent("known", entry["failure"], entry["because"])
+    return known
 
 
-def text_of(known: Known) -> str:
-    """The text of a baseline, in the order of the cases' names, so that two versions are easily compared."""
-    entries = [{"case": case, "failure": one.subject, "because": one.because} for case, one in sorted(known.items())]
-    return json.dumps({HEAD: VERSION, "known": entries}, indent=2, ensure_ascii=False) + "\n"
+def to_json(known: KnownFailures) -> str:
+    """Return the text of a baseline, sorted by the names of the cases so that two versions are easy to compare."""
+    entries = [
+        {"case": case, "failure": failure.subject, "because": failure.because} for case, failure in sorted(known.items())
+    ]
+    return json.dumps({FORMAT_KEY: VERSION, "known": entries}, indent=2, ensure_ascii=False) + "\n"
 
 
-def applied(result: CheckResult, known: Known) -> CheckResult:
-    """A result with what the baseline lists for it."""
-    own = tuple(intent for intent in result.intents if intent.kind != "known")
+def attach_known_failure(result: CheckResult, known: KnownFailures) -> CheckResult:
+    """Return a result with the failure that the baseline lists for its case, if any."""
+    declared = tuple(intent for intent in result.intents if intent.kind != "known")
     listed = known.get(result.case)
-    return replace(result, intents=(*own, listed) if listed else own)
+    return replace(result, intents=(*declared, listed) if listed else declared)
 
 
-def gone(known: Known, planned: Collection[str], covers: Callable[[str], bool]) -> Iterable[CheckResult]:
-    """A FAIL for each case that the baseline lists and the plan lacks.
+def report_missing_cases(
+    known: KnownFailures, planned: Collection[str], covers: Callable[[str], bool]
+) -> Iterable[CheckResult]:
+    """Yield a FAIL for each case that the baseline lists and the plan does not contain.
 
     Args:
-        covers: whether a run would have planned a case of that name, if it were there.
+        known: the known failures.
+        planned: the names of the planned cases.
+        covers: returns whether the run would have planned a case of this name if it existed.
     """
     for case, listed in known.items():
         if case not in planned and covers(case):
@@ -80,30 +101,37 @@ def gone(known: Known, planned: Collection[str], covers: Callable[[str], bool]) 
             yield CheckResult(case, case, Verdict.FAIL, Reason.STALE_BASELINE, message=message)
 
 
-def updated(known: Known, run: RunResult, because: str, *, strict: bool) -> dict[str, Intent]:
-    """The baseline that lists the failures of a run: what stays the same keeps its reason.
+def update_known_failures(known: KnownFailures, run: RunResult, because: str, *, strict: bool) -> dict[str, Intent]:
+    """Return the known failures after a run: exactly its failures. A failure that is unchanged keeps its reason.
+
+    Args:
+        known: the known failures before the run.
+        run: the results.
+        because: the reason of new failures.
+        strict: whether INCONCLUSIVE results are failures, too.
 
     Raises:
-        UsageError: where a new failure is to be listed and no reason is given.
+        UsageError: if a failure is new and `because` is blank.
     """
-    kept = dict(known)
+    failures = dict(known)
     for result in run.results:
-        listed = kept.pop(result.case, None)
-        same = listed and listed.subject == result.failure and result.as_declared is not Verdict.PASS
-        if listed and (same or result.reason in PASSING):
-            kept[result.case] = listed
-        elif _fails(result, strict):
-            kept[result.case] = Intent("known", result.failure, because)
-    new = [case for case, one in kept.items() if not one.because.strip()]
+        listed = failures.pop(result.case, None)
+        is_unchanged = listed and listed.subject == result.failure and result.as_declared is not Verdict.PASS
+        if listed and (is_unchanged or result.reason in TRANSIENT_REASONS):
+            failures[result.case] = listed
+        elif _is_failure(result, strict):
+            failures[result.case] = Intent("known", result.failure, because)
+    new = [case for case, failure in failures.items() if not failure.because.strip()]
     if new:
         more = f" and {len(new) - 3} more" if len(new) > 3 else ""
         raise UsageError(
             f"--update-baseline: {', '.join(new[:3])}{more} would be new in the baseline: say why with --reason '...'; "
-            "nothing was written"
+            "the baseline was not written"
         )
-    return kept
+    return failures
 
 
-def _fails(result: CheckResult, strict: bool) -> bool:
+def _is_failure(result: CheckResult, strict: bool) -> bool:
+    """Return whether a baseline has to list a result."""
     failing = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE) if strict else (Verdict.FAIL, Verdict.ERROR)
-    return result.as_declared in failing and result.reason not in (*PASSING, Reason.STALE_BASELINE)
+    return result.as_declared in failing and result.reason not in (*TRANSIENT_REASONS, Reason.STALE_BASELINE)

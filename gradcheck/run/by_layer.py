@@ -1,4 +1,4 @@
-"""A model layer by layer: each submodule checked on the inputs that it has in the model, and the one that is wrong named."""
+"""A model layer by layer: check each submodule on the inputs that it receives in the model, and name those that are wrong."""
 
 from __future__ import annotations
 
@@ -7,115 +7,137 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck import progress
 from gradcheck.errors import InputError, UsageError
-from gradcheck.glossary.verdicts import SEVERITY, worst
+from gradcheck.glossary.verdicts import SEVERITY, worst_verdict
 from gradcheck.results import CheckResult, LayerResult, Verdict
-from gradcheck.targets.case import Case, source_of
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.case import Case, locate_source
+from gradcheck.targets.framework import TargetKind, classify_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradcheck.backends.torch.hooks import Call, Captured
+    from gradcheck.backends.torch.hooks import RecordedCall, RecordedLayer
     from gradcheck.options import Options
     from gradcheck.targets.signature import Inputs
 
 
-FUNCTION = Kind.AUTOGRAD_FUNCTION.value
-INHERITED = ("straight-through", "tolerates", "nondeterministic")  # what is declared of a model that its layers may do, too
-BAD = (Verdict.FAIL, Verdict.ERROR)
+FUNCTION_KIND = TargetKind.AUTOGRAD_FUNCTION.value
+INHERITED_INTENTS = ("straight-through", "tolerates", "nondeterministic")  # declared for a model, they hold for its layers, too
+FAILING = (Verdict.FAIL, Verdict.ERROR)
 
 
-def layers_of(
+def check_layers(
     case: Case, model: Any, inputs: Inputs, options: Options, check: Callable[[Case, Options], CheckResult]
 ) -> tuple[LayerResult, ...]:
-    """Check every submodule by itself, but those that hold a wrong one, in the order of the model's tree.
+    """Check every submodule separately, except those that contain a wrong one.
+
+    Args:
+        case: the case of the whole model; its layers inherit some of its intents.
+        model: the module.
+        inputs: the inputs of the model.
+        options: how to check each layer; `by_layer` and `trials` are ignored.
+        check: checks one case; it raises InputError if the case has nothing to differentiate.
+
+    Returns:
+        The result of each layer, in the order of the model's tree.
 
     Raises:
-        UsageError: where the target is no module.
+        UsageError: if the target is no module.
     """
-    if kind_of(model) is not Kind.MODULE:
+    if classify_target(model) is not TargetKind.MODULE:
         raise UsageError(f"by_layer: {case.name} is {type(model).__name__}: expected a torch.nn.Module, whose layers it names")
-    from gradcheck.backends.torch.hooks import captured
+    from gradcheck.backends.torch.hooks import record_layers
 
-    alone = replace(options, by_layer=False, trials=1)
-    found: list[LayerResult] = []
-    layers = captured(model, inputs)
-    for done, one in enumerate(reversed(layers)):  # what is inside comes first
-        progress.tell(f"layer {one.path}", done, len(layers))
-        inside = any(layer.path.startswith(f"{one.path}.") and layer.verdict in BAD for layer in found)
-        calls = one.calls if one.path and not inside else ()
-        results = [_checked(case, one, call, alone, check) for call in calls]
-        told = [result for result in results if result is not None]
-        found.append(_layer(one.path, one.kind, one.count, told, inside=inside and bool(one.calls)))
-    return tuple(reversed(found))
+    layer_options = replace(options, by_layer=False, trials=1)
+    layer_results: list[LayerResult] = []
+    layers = record_layers(model, inputs)
+    for done, layer in enumerate(reversed(layers)):  # inner layers come first
+        progress.report_progress(f"layer {layer.path}", done, len(layers))
+        contains_failure = any(inner.path.startswith(f"{layer.path}.") and inner.verdict in FAILING for inner in layer_results)
+        calls = layer.calls if layer.path and not contains_failure else ()
+        results = [_check_call(case, layer, call, layer_options, check) for call in calls]
+        differentiable = [result for result in results if result is not None]
+        was_skipped = contains_failure and bool(layer.calls)
+        layer_results.append(_summarise_calls(layer.path, layer.kind, layer.count, differentiable, skipped=was_skipped))
+    return tuple(reversed(layer_results))
 
 
-def _checked(
-    case: Case, one: Captured, call: Call, options: Options, check: Callable[[Case, Options], CheckResult]
+def _check_call(
+    case: Case, layer: RecordedLayer, call: RecordedCall, options: Options, check: Callable[[Case, Options], CheckResult]
 ) -> CheckResult | None:
-    """None where a layer has nothing to differentiate."""
-    file, line = source_of(one.target)
-    apart = Case(
-        f"{case.name}.{one.path}",
-        one.target,
+    """Check one call of a layer; return None if the layer has nothing to differentiate."""
+    file, line = locate_source(layer.target)
+    layer_case = Case(
+        f"{case.name}.{layer.path}",
+        layer.target,
         call.args,
         call.kwargs,
         framework="torch",
-        intents=tuple(intent for intent in case.intents if intent.kind in INHERITED),
+        intents=tuple(intent for intent in case.intents if intent.kind in INHERITED_INTENTS),
         upstream=call.cotangents,
         file=file,
         line=line,
         overwrites=call.overwritten,
     )
     try:
-        return check(apart, options)
+        return check(layer_case, options)
     except InputError:
         return None
 
 
-def _layer(path: str, kind: str, calls: int, results: list[CheckResult], *, inside: bool) -> LayerResult:
-    """The worst of a layer's calls."""
+def _summarise_calls(path: str, kind: str, calls: int, results: list[CheckResult], *, skipped: bool) -> LayerResult:
+    """Return the result of a layer: that of its worst call.
+
+    Args:
+        path: the layer's path in the model.
+        kind: the name of its class.
+        calls: how often the model calls it.
+        results: the results of the calls that were checked.
+        skipped: whether it was not checked because a layer inside is wrong.
+    """
     if not results:
-        return LayerResult(path, kind, calls, message="not looked at: a layer inside is wrong" if inside else "")
-    one = min(results, key=lambda result: SEVERITY.index(result.verdict))
+        return LayerResult(path, kind, calls, message="not checked: a layer inside is wrong" if skipped else "")
+    worst = min(results, key=lambda result: SEVERITY.index(result.verdict))
     return LayerResult(
         path,
         kind,
         calls,
-        one.verdict,
-        one.reason,
-        one.resolution,
-        one.message,
-        one.traceback,
-        one.comparisons,
-        one.contracts,
+        worst.verdict,
+        worst.reason,
+        worst.resolution,
+        worst.message,
+        worst.traceback,
+        worst.comparisons,
+        worst.contracts,
         evaluations=sum(result.evaluations for result in results),
-        file=one.claim_file,
-        line=one.claim_line,
+        file=worst.claim_file,
+        line=worst.claim_line,
     )
 
 
-def culprit_of(layers: tuple[LayerResult, ...], whole: Verdict) -> str:
-    """Which layers are wrong, in a sentence; '' where nothing is. Of a Function that is wrong, the module that applies it."""
-    wrong = [layer for layer in layers if layer.verdict in BAD]
-    others = worst(layer.verdict for layer in layers if layer not in wrong and layer.verdict is not None)
+def describe_wrong_layers(layers: tuple[LayerResult, ...], whole: Verdict) -> str:
+    """Say in a sentence which layers are wrong; '' if none is. A wrong Function is named with the module that applies it."""
+    wrong = [layer for layer in layers if layer.verdict in FAILING]
+    others = worst_verdict(layer.verdict for layer in layers if layer not in wrong and layer.verdict is not None)
     if wrong:
-        told = "everything else is right" if others is Verdict.PASS else "of some others it cannot be told"
-        named = [_told(wrong, verdict, what) for verdict, what in ((Verdict.FAIL, "wrong"), (Verdict.ERROR, "broken"))]
-        return f"{', '.join(filter(None, named))}; {told} given its inputs"
+        rest = "everything else is right given its inputs" if others is Verdict.PASS else "some others could not be decided"
+        sentences = [
+            _name_layers(wrong, verdict, word) for verdict, word in ((Verdict.FAIL, "wrong"), (Verdict.ERROR, "broken"))
+        ]
+        return f"{', '.join(filter(None, sentences))}; {rest}"
     if whole is Verdict.FAIL:
-        told = "every layer is right" if others is Verdict.PASS else "no layer is certainly wrong"
-        return f"{told} given its inputs: look at what the model does between them"
+        layers_are = "every layer is right" if others is Verdict.PASS else "no layer is certainly wrong"
+        return f"{layers_are} given its inputs: look at what the model does between them"
     return ""
 
 
-def _told(wrong: list[LayerResult], verdict: Verdict, what: str) -> str:
-    named = list(dict.fromkeys(_named(layer) for layer in wrong if layer.verdict is verdict))
-    return f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} {what}" if named else ""
+def _name_layers(wrong: list[LayerResult], verdict: Verdict, word: str) -> str:
+    """Name the layers of one verdict, as in 'a and b are wrong'; '' if there is none."""
+    names = list(dict.fromkeys(_display_name(layer) for layer in wrong if layer.verdict is verdict))
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {word}" if names else ""
 
 
-def _named(layer: LayerResult) -> str:
-    if layer.kind != FUNCTION:
+def _display_name(layer: LayerResult) -> str:
+    if layer.kind != FUNCTION_KIND:
         return layer.path
     module, _, function = layer.path.rpartition(".")
-    return f"{module or 'the model'} (in its {FUNCTION} {function})"
+    return f"{module or 'the model'} (in its {FUNCTION_KIND} {function})"

@@ -11,39 +11,44 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends import bind_reference
+from gradcheck.backends import bind_reference, memory
 from gradcheck.backends.global_state import (
-    preserved,
+    preserving,
     restore,
-    settled,
+    seed_generators,
     snapshot,
 )
-from gradcheck.backends.loading import backend_of, constructed, framework_of, natural_dtype, opened
-from gradcheck.checks import half_precision
-from gradcheck.checks.against_reference import derivative
+from gradcheck.backends.loading import choose_dtype, choose_framework, load_backend, needs_construction, prepare_target
+from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
-from gradcheck.checks.derivative.check import Finding, within_memory
-from gradcheck.checks.second_order import check
+from gradcheck.checks.derivative.check import check_derivative
+from gradcheck.checks.half_precision import check_half_precision
+from gradcheck.checks.result import TrialResult
+from gradcheck.checks.second_order.check import SECOND_ORDER as SECOND_ORDER
+from gradcheck.checks.second_order.check import check_second_order
+from gradcheck.compare.evaluator import Evaluator
+from gradcheck.compare.recorder import Recorder
+from gradcheck.compare.trial import Trial
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
-from gradcheck.options import Options, overridden
+from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer
-from gradcheck.run.merge_trials import _claimed_at, merged, with_layers
-from gradcheck.seeds import generator
+from gradcheck.run.merge_trials import add_layers, claim_location_fields, merge_trials
+from gradcheck.seeds import make_generator
 from gradcheck.targets import framework as frameworks
-from gradcheck.targets.case import declared_on
-from gradcheck.targets.draw import draw_inputs, has_specs, named_sizes
-from gradcheck.targets.location import of_derivative
-from gradcheck.targets.signature import Inputs, annotated
+from gradcheck.targets.case import get_declared_cases
+from gradcheck.targets.draw import collect_size_names, draw_inputs, has_specs
+from gradcheck.targets.location import locate_derivative
+from gradcheck.targets.signature import Inputs, read_annotated_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gradcheck.backends.backend import Backend
     from gradcheck.backends.program import Program
-    from gradcheck.errors import TargetError
     from gradcheck.targets.case import Case
 
+# The reason of a case that an exception of the user's code ended, by the kind of exception.
 REASONS = {
     ClaimError: Reason.BAD_CLAIM,
     BadReferenceError: Reason.BAD_REFERENCE,
@@ -51,175 +56,203 @@ REASONS = {
     NoMemoryError: Reason.OUT_OF_MEMORY,
 }
 
-RECORDING = ("torch", "jax")  # frameworks in which an input can be cut off
+# Frameworks in which an input can be cut off from the graph.
+RECORDING_FRAMEWORKS = ("torch", "jax")
 
 
 def check_case(case: Case, options: Options, command: str | None = None, *, alone: bool = False) -> CheckResult:
-    """Check one case; what the user's code raises becomes an ERROR, what cannot be understood is raised.
+    """Check one case. An exception of the user's code becomes an ERROR; a case that cannot be understood raises.
 
     Args:
+        case: the declaration.
+        options: how to check; the case's own choices take precedence.
         command: how the target was named on the command line, for messages.
-        alone: whether no other case is run with the same options: then a size that nothing here names is a mistake.
+        alone: whether no other case is run with the same options: then a size that no input has is a mistake.
 
     Raises:
-        UsageError: where inputs or options do not fit the target.
+        UsageError: if inputs or options do not fit the target.
     """
     began = time.perf_counter()
-    options = overridden(options, case.chosen)
-    blank = CheckResult(
-        case=case.name,
-        target=case.target or case.name,
-        verdict=Verdict.ERROR,
-        reason=Reason.TARGET_RAISED,
-        expect=case.expect,
-        because=case.because,
-        intents=case.intents,
-        seed=options.seed,
-        trials=options.trials,
-        file=case.file,
-        line=case.line,
-        **_claimed_at(of_derivative(case)),
-    )
-    with preserved():
+    options = override_options(options, case.option_overrides)
+    blank = _blank_result(case, options, Verdict.ERROR, Reason.TARGET_RAISED, trials=options.trials)
+    with preserving():
         try:
-            refuse_unknown_sizes(case, options.dims if alone else overridden(Options(), case.chosen).dims)
-            found = _examined(case, options, blank, command)
+            refuse_unknown_sizes(case, options.dims if alone else override_options(Options(), case.option_overrides).dims)
+            result = _check_trials(case, options, blank, command)
         except TargetError as error:
-            found = replace(blank, reason=reason_of(error), message=str(error), traceback=error.frames)
-    return replace(found, seconds=time.perf_counter() - began)
+            result = replace(blank, reason=_reason_of(error), message=str(error), traceback=error.frames)
+    return replace(result, seconds=time.perf_counter() - began)
 
 
-def attempted(case: Case, options: Options, *, alone: bool = False) -> CheckResult:
-    """Check one case of a run: what would be raised costs this case alone, and is its result."""
+def check_case_safely(case: Case, options: Options, *, alone: bool = False) -> CheckResult:
+    """Check one case of a run: an exception becomes the result of this case and does not stop the run."""
     try:
         return check_case(case, options, case.target, alone=alone)
     except (Exception, SystemExit) as error:
-        return failed_to_start(case, options, error)
+        return result_of_exception(case, options, error)
 
 
 def refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
-    """Say that a size is named which no input has.
+    """Refuse a size for a name that no input has.
 
     Raises:
-        InputError: with the names that there are.
+        InputError: with the names that exist.
     """
-    names = named_sizes([*case.values, *annotated(case.fn)])
+    names = collect_size_names([*case.values, *read_annotated_specs(case.fn)])
     unknown = sorted(set(dims) - names)
     if unknown:
         known = ", ".join(sorted(names)) or "none"
         raise InputError(f"dim {unknown[0]}: no input has a size of that name (there are: {known})")
 
 
-def failed_to_start(case: Case, options: Options, error: BaseException) -> CheckResult:
-    """The result of a case that could not be checked: the user's mistake, or ours."""
+def result_of_exception(case: Case, options: Options, error: BaseException) -> CheckResult:
+    """Return the result of a case that could not be checked: by the user's mistake, or by ours."""
     usage = isinstance(error, UsageError)
+    return replace(
+        _blank_result(case, options, Verdict.ERROR, Reason.BAD_INPUT if usage else Reason.INTERNAL),
+        message=str(error) if usage else f"{type(error).__name__}: {error}",
+        traceback="" if usage else "".join(traceback.format_exception(error)).rstrip(),
+    )
+
+
+def _blank_result(case: Case, options: Options, verdict: Verdict, reason: Reason, trials: int = 1) -> CheckResult:
     return CheckResult(
         case=case.name,
         target=case.target or case.name,
-        verdict=Verdict.ERROR,
-        reason=Reason.BAD_INPUT if usage else Reason.INTERNAL,
-        message=str(error) if usage else f"{type(error).__name__}: {error}",
-        traceback="" if usage else "".join(traceback.format_exception(error)).rstrip(),
+        verdict=verdict,
+        reason=reason,
         expect=case.expect,
         because=case.because,
         intents=case.intents,
         seed=options.seed,
+        trials=trials,
         file=case.file,
         line=case.line,
-        **_claimed_at(of_derivative(case)),
+        **claim_location_fields(locate_derivative(case)),
     )
 
 
-def _examined(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
-    name = framework_of(case)
-    if case.detached and name not in RECORDING:
+def _check_trials(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
+    """Check the case at every draw of its inputs, and merge: a trial that stops ends it."""
+    name = choose_framework(case)
+    if case.detached and name not in RECORDING_FRAMEWORKS:
         raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
-    backend = backend_of(name)
-    dtype = options.dtype or natural_dtype(backend, case) or "float64"
+    backend = load_backend(name)
+    dtype = options.dtype or choose_dtype(backend, case) or "float64"
+    results, layers = list[TrialResult](), tuple[LayerResult, ...]()
     with ExitStack() as stack:
         for function in (case.fn, *options.partners):
             stack.enter_context(backend.restoring(function))
-        findings, layers = _trials(backend, case, options, dtype, command)
-    found = merged(blank, findings, name)
-    return with_layers(found, layers) if layers else found
+        for number in range(options.trials):
+            seed_generators(make_generator(options.seed, case.seed_label, number, "global"))
+            target, inputs = prepare_target(backend, case, dtype, seed=options.seed, trial=number, command=command)
+            drawn = draw_inputs(
+                inputs,
+                case=case.seed_label,
+                trial=number,
+                seed=options.seed,
+                dims=options.dims,
+                dtype=dtype,
+                convert=backend.from_numpy,
+            )
+            if options.device is not None:
+                target, drawn = backend.move_to_device(target, drawn, options.device)
+            label = f"{options.seed}/{case.seed_label}/{number}"
+            with backend.initialising(target, drawn, label, always=options.by_layer):
+                if options.by_layer and number == 0:
+                    layers = by_layer.check_layers(case, target, drawn, options, check_case)
+                    if any(layer.verdict in by_layer.FAILING for layer in layers):
+                        results = [TrialResult(stop=Reason.LAYER_WRONG)]
+                        break
+                results.append(check_trial(backend, case, target, drawn, options, label, number))
+            if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop:
+                break
+    merged = merge_trials(blank, results, name)
+    return add_layers(merged, layers) if layers else merged
 
 
-def _trials(
-    backend: Backend, case: Case, options: Options, dtype: str, command: str | None
-) -> tuple[list[Finding], tuple[LayerResult, ...]]:
-    findings, layers = list[Finding](), tuple[LayerResult, ...]()
-    for trial in range(options.trials):
-        settled(generator(options.seed, case.stream, trial, "global"))
-        target, inputs = opened(backend, case, dtype, seed=options.seed, trial=trial, command=command)
-        drawn = draw_inputs(
-            inputs,
-            case=case.stream,
-            trial=trial,
-            seed=options.seed,
-            dims=options.dims,
-            dtype=dtype,
-            convert=backend.from_numpy,
-        )
-        if options.device is not None:
-            target, drawn = backend.move_to_device(target, drawn, options.device)
-        stream = f"{options.seed}/{case.stream}/{trial}"
-        with backend.initialising(target, drawn, stream, always=options.by_layer):
-            if options.by_layer and trial == 0:
-                layers = by_layer.layers_of(case, target, drawn, options, check_case)
-                if any(layer.verdict in by_layer.BAD for layer in layers):
-                    return [Finding(stop=Reason.LAYER_WRONG)], layers
-            findings.append(_tried(backend, case, target, drawn, options, trial))
-        if not (constructed(case) or has_specs(inputs)) or findings[-1].stop:
-            break
-    return findings, layers
+def check_trial(
+    backend: Backend, case: Case, target: Any, inputs: Inputs, options: Options, label: str, number: int
+) -> TrialResult:
+    """Check a case at one draw of its inputs: the derivative, and all other checks that the case and the options request.
 
+    Args:
+        backend: evaluates the target.
+        case: the declaration.
+        target: what is called.
+        inputs: arrays and plain values.
+        options: how to check.
+        label: names the random streams.
+        number: of the trial, from 0.
 
-def _tried(backend: Backend, case: Case, target: Any, drawn: Inputs, options: Options, trial: int) -> Finding:
+    Raises:
+        TargetError: if the user's code raises at the primal.
+        UsageError: if the inputs do not fit the target.
+    """
     states = snapshot()
-    program = backend.bind(case, target, drawn)
+    program = backend.bind(case, target, inputs)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
-    partners = [_partner(backend, case, function, drawn, wrt) for function in options.partners if "laws" in options.checks]
-    label = f"{options.seed}/{case.stream}/{trial}"
+    partners = [
+        _bind_partner(backend, case, function, inputs, wrt) for function in options.partners if "laws" in options.checks
+    ]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        found = within_memory(program, options, label, trial, partners)
+        trial = Trial(Evaluator(program, Recorder()), options, label, number)
+        without_memory = ""
+        try:
+            result = check_derivative(trial, partners)
+        except NoMemoryError as error:
+            if options.mode == "probe":
+                raise
+            without_memory = str(error)  # and not the error, whose traceback holds the arrays that filled the memory
+        if without_memory:
+            result = _check_along_directions(trial, partners, without_memory)
         if case.detached and options.tries(detached.NAME):
-            apart = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, drawn)
-            found = replace(found, contracts=(*found.contracts, *detached.examine(apart, label)))
-        found = _beside(found, program, _counterpart(backend, case, program, target, drawn, states), options, label, trial)
-        found = check.added(found, program, options, label, trial) if options.order == check.ORDER else found
-    return replace(found, place=program.layer.place if program.layer and not case.claims else None)
+            cut_off = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, inputs)
+            result = replace(result, contracts=(*result.contracts, *detached.check_detached(cut_off, label)))
+        reference = _bind_reference(backend, case, program, target, inputs, states)
+        if reference is not None:
+            result = compare_with_reference(result, trial, reference)
+        result = check_half_precision(result, trial, reference)
+        if options.order == SECOND_ORDER:
+            result = check_second_order(result, trial)
+    layer = program.capabilities.layer
+    return replace(result, place=layer.backward_location if layer and not case.claims else None)
 
 
-def _counterpart(
-    backend: Backend, case: Case, program: Program, target: Any, drawn: Inputs, states: dict[str, Any]
+def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str) -> TrialResult:
+    """Check again along random directions only, after memory ran out while entries were checked one by one.
+
+    Raises:
+        NoMemoryError: if there is too little memory for that too.
+    """
+    memory.release_unused()
+    options = replace(trial.options, mode="probe")
+    trial = replace(trial, evaluator=Evaluator(trial.program, Recorder()), options=options)
+    result = check_derivative(trial, partners)
+    return replace(result, notes=(*result.notes, f"probes: {why}"))
+
+
+def _bind_reference(
+    backend: Backend, case: Case, program: Program, target: Any, inputs: Inputs, states: dict[str, Any]
 ) -> Program | None:
-    """The case's reference, bound to the same inputs; it draws what the target draws."""
+    """Bind the case's reference to the same inputs; it draws the random numbers that the target draws."""
     if case.reference is None:
         return None
     restore(states)
-    name = bind_reference.framework_of(case.reference, program.framework, lambda function: frameworks.infer(function, ()))
-    return bind_reference.bind(case, program, target, drawn, backend, backend_of(name))
+    name = bind_reference.choose_framework(
+        case.reference, program.framework, lambda function: frameworks.infer_framework(function, ())
+    )
+    return bind_reference.bind(case, program, target, inputs, backend, load_backend(name))
 
 
-def _beside(found: Finding, program: Program, other: Program | None, options: Options, label: str, trial: int) -> Finding:
-    """What was found of a target, with what its reference says, and in half precision how accurate it is."""
-    if other is not None:
-        found = derivative.added(found, program, other, options, label, trial)
-    return half_precision.added(found, program, other, options, label, trial)
-
-
-def _partner(backend: Backend, case: Case, function: Any, drawn: Inputs, wrt: tuple[str, ...]) -> Program:
-    """A function of the same inputs, with the derivative by hand that it was declared with."""
-    declared = declared_on(function)
+def _bind_partner(backend: Backend, case: Case, function: Any, inputs: Inputs, wrt: tuple[str, ...]) -> Program:
+    """Bind a function of the same inputs, with the hand-written derivative that it was declared with."""
+    declared = get_declared_cases(function)
     name = str(getattr(function, "__qualname__", function))
-    asked = replace(case, name=name, fn=function, wrt=wrt, claims=declared[0].claims if declared else {})
-    return backend.bind(asked, function, drawn)
+    partner = replace(case, name=name, fn=function, wrt=wrt, claims=declared[0].claims if declared else {})
+    return backend.bind(partner, function, inputs)
 
 
-# --- from trials to one result
-
-
-def reason_of(error: TargetError) -> Reason:
-    """The reason of a case that it ended."""
+def _reason_of(error: TargetError) -> Reason:
     return next((reason for kind, reason in REASONS.items() if isinstance(error, kind)), Reason.TARGET_RAISED)

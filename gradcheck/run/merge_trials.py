@@ -1,89 +1,100 @@
-"""Of several trials the worst of each kind."""
+"""From the results of several trials to one result: the worst of each kind."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.checks import half_precision
-from gradcheck.checks.against_reference import derivative
-from gradcheck.checks.derivative.check import Finding
+from gradcheck.checks.against_reference.derivative import NUMERICAL_METHODS, find_confirmed_claims
+from gradcheck.checks.against_reference.value import VALUE_ORDER
+from gradcheck.checks.half_precision import TWIN_METHOD
 from gradcheck.checks.optional import sensitivity
-from gradcheck.glossary.verdicts import SEVERITY
-from gradcheck.glossary.verdicts import worst as worst_verdict
+from gradcheck.checks.result import TrialResult
+from gradcheck.glossary.verdicts import SEVERITY, worst_verdict
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Intent, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer
 
 if TYPE_CHECKING:
-    from gradcheck.checks.derivative.check import Finding
-    from gradcheck.targets.location import Place
+    from gradcheck.targets.location import Location
 
-EVIDENCE = ("numeric", "complex-step")
-REMARKABLE = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)  # ways to pass that a reader wants to hear of
+# Ways to pass that a reader wants to know of, the most remarkable first.
+REMARKABLE_PASSES = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)
 
 
-def worst_comparisons(lines: list[Comparison]) -> tuple[Comparison, ...]:
-    """Of each leaf and pair of methods the worst."""
+def merge_comparisons(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
+    """Keep the worst row of each leaf and pair of methods, in order of derivative and leaf."""
     groups: dict[tuple[int, str, str, str], list[Comparison]] = {}
-    for c in lines:
-        groups.setdefault((c.order, c.wrt, c.method, c.against), []).append(c)
-    places = {wrt: i for i, wrt in enumerate(dict.fromkeys(c.wrt for c in lines))}
-    found = [_worst_comparison(group) for group in groups.values()]
-    return tuple(sorted(found, key=lambda c: (c.order, places[c.wrt])))
+    for row in comparisons:
+        groups.setdefault((row.order, row.wrt, row.method, row.against), []).append(row)
+    leaf_positions = {wrt: i for i, wrt in enumerate(dict.fromkeys(row.wrt for row in comparisons))}
+    worst = [_merge_rows(group) for group in groups.values()]
+    return tuple(sorted(worst, key=lambda row: (row.order, leaf_positions[row.wrt])))
 
 
-def _worst_comparison(group: list[Comparison]) -> Comparison:
-    found = min(group, key=lambda c: (SEVERITY.index(c.verdict), np.isnan(c.rel_err), -(c.ratio or 0.0), -c.rel_err))
-    dullest = [c.resolution for c in group if not np.isnan(c.resolution)]
-    return replace(found, resolution=max(dullest)) if found.verdict is Verdict.PASS and dullest else found
+def _merge_rows(group: list[Comparison]) -> Comparison:
+    """Return the worst of some rows; a PASS states the coarsest resolution among them."""
+    worst = min(group, key=lambda row: (SEVERITY.index(row.verdict), np.isnan(row.rel_err), -(row.ratio or 0.0), -row.rel_err))
+    resolutions = [row.resolution for row in group if not np.isnan(row.resolution)]
+    return replace(worst, resolution=max(resolutions)) if worst.verdict is Verdict.PASS and resolutions else worst
 
 
-def worst_tables(found: list[CheckTable]) -> tuple[CheckTable, ...]:
-    """Of each further check the worst trial; sensitivities are averaged."""
+def merge_tables(tables: list[CheckTable]) -> tuple[CheckTable, ...]:
+    """Keep the worst table of each optional check; sensitivities are averaged."""
     groups: dict[str, list[CheckTable]] = {}
-    for table in found:
+    for table in tables:
         groups.setdefault(table.check, []).append(table)
     return tuple(
-        sensitivity.merged(group) if check == "sensitivity" else min(group, key=lambda t: SEVERITY.index(t.verdict))
+        sensitivity.merge_tables(group) if check == "sensitivity" else min(group, key=lambda t: SEVERITY.index(t.verdict))
         for check, group in groups.items()
     )
 
 
-def worst_contracts(findings: list[Finding]) -> tuple[Contract, ...]:
-    """Of each contract the worst."""
-    found: dict[str, Contract] = {}
-    for contract in (c for f in findings for c in f.contracts):
-        known = found.get(contract.name)
+def merge_contracts(contracts: Iterable[Contract]) -> tuple[Contract, ...]:
+    """Keep the worst outcome of each contract."""
+    worst: dict[str, Contract] = {}
+    for contract in contracts:
+        known = worst.get(contract.name)
         if known is None or SEVERITY.index(contract.verdict) < SEVERITY.index(known.verdict):
-            found[contract.name] = contract
-    return tuple(found.values())
+            worst[contract.name] = contract
+    return tuple(worst.values())
 
 
-def mark_tolerated(found: tuple[Contract, ...], intents: tuple[Intent, ...]) -> tuple[Contract, ...]:
-    """The same with why each that is broken is declared to decide nothing."""
+def mark_tolerated(contracts: tuple[Contract, ...], intents: tuple[Intent, ...]) -> tuple[Contract, ...]:
+    """Add to each broken contract that the user declared to tolerate why it decides nothing."""
     why = {intent.subject: intent.because for intent in intents if intent.kind == "tolerates"}
-    return tuple(c if c.verdict is Verdict.PASS else replace(c, tolerated=why.get(c.name, "")) for c in found)
+    return tuple(
+        contract if contract.verdict is Verdict.PASS else replace(contract, tolerated=why.get(contract.name, ""))
+        for contract in contracts
+    )
 
 
-def _claimed_at(place: Place) -> dict[str, Any]:
-    return {"claim_file": place[0], "claim_line": place[1]}
+def claim_location_fields(location: Location) -> dict[str, Any]:
+    """Return the fields of a `CheckResult` that say where the claim is written."""
+    return {"claim_file": location[0], "claim_line": location[1]}
 
 
-def merged(blank: CheckResult, findings: list[Finding], framework: str) -> CheckResult:
-    """Join the trials: for each leaf and pair of methods, the worst."""
-    comparisons = worst_comparisons([c for f in findings for c in f.comparisons])
-    contracts = mark_tolerated(worst_contracts(findings), blank.intents)
-    checks = worst_tables([t for f in findings for t in f.checks])
-    stop = next((f for f in findings if f.stop), None)
-    place = next((f.place for f in findings if f.place), None)
-    verdict, reason = _verdict(comparisons, contracts, stop)
+def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework: str) -> CheckResult:
+    """Merge the results of all trials into the result of the case.
+
+    Args:
+        blank: the result of the case before it was checked.
+        trial_results: one result per trial.
+        framework: of the target.
+    """
+    comparisons = merge_comparisons([row for result in trial_results for row in result.comparisons])
+    contracts = merge_contracts(contract for result in trial_results for contract in result.contracts)
+    contracts = mark_tolerated(contracts, blank.intents)
+    checks = merge_tables([table for result in trial_results for table in result.checks])
+    stopped = next((result for result in trial_results if result.stop), None)
+    location = next((result.place for result in trial_results if result.place), None)
+    verdict, reason = _decide(comparisons, contracts, stopped)
     if checks and verdict is not Verdict.ERROR:
-        told = [
-            (t.verdict, t.reason) for t in checks if t.reason is not Reason.NOT_SCALAR
-        ]  # what does not apply decides nothing
-        verdict, reason = min([(verdict, reason), *told], key=lambda v: SEVERITY.index(v[0]))
+        # A check that does not apply decides nothing.
+        of_checks = [(table.verdict, table.reason) for table in checks if table.reason is not Reason.NOT_SCALAR]
+        verdict, reason = min([(verdict, reason), *of_checks], key=lambda pair: SEVERITY.index(pair[0]))
     return replace(
         blank,
         verdict=verdict,
@@ -91,53 +102,60 @@ def merged(blank: CheckResult, findings: list[Finding], framework: str) -> Check
         comparisons=comparisons,
         contracts=contracts,
         checks=checks,
-        partials=findings[0].partials,
-        notes=tuple(dict.fromkeys(note for f in findings for note in f.notes)),
-        details=tuple(dict.fromkeys(text for f in findings for text in f.details)),
-        message=stop.message if stop and reason is stop.stop else "",
+        partials=trial_results[0].partials,
+        notes=tuple(dict.fromkeys(note for result in trial_results for note in result.notes)),
+        details=tuple(dict.fromkeys(detail for result in trial_results for detail in result.details)),
+        message=stopped.message if stopped and reason is stopped.stop else "",
         framework=framework,
-        mode=next((f.mode for f in findings if f.mode), ""),
-        trials=len(findings),
-        evaluations=sum(f.evaluations for f in findings),
-        **(_claimed_at(place) if place else {}),
+        mode=next((result.mode for result in trial_results if result.mode), ""),
+        trials=len(trial_results),
+        evaluations=sum(result.evaluations for result in trial_results),
+        **(claim_location_fields(location) if location else {}),
     )
 
 
-def with_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckResult:
-    """The same with its layers, of which one that is wrong decides."""
-    found = replace(
+def add_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckResult:
+    """Add the layers of a module to its result; a wrong layer decides the verdict."""
+    with_layers = replace(
         result,
         layers=layers,
-        culprit=by_layer.culprit_of(layers, result.verdict),
+        culprit=by_layer.describe_wrong_layers(layers, result.verdict),
         evaluations=result.evaluations + sum(layer.evaluations for layer in layers),
     )
-    if found.reason is not Reason.LAYER_WRONG:
-        return found
-    wrong = next(layer for layer in layers if layer.verdict in by_layer.BAD)
+    if with_layers.reason is not Reason.LAYER_WRONG:
+        return with_layers
+    wrong = next(layer for layer in layers if layer.verdict in by_layer.FAILING)
     verdict = worst_verdict(layer.verdict for layer in layers if layer.verdict is not None)
-    return replace(found, verdict=verdict, **_claimed_at((wrong.file, wrong.line)))
+    return replace(with_layers, verdict=verdict, **claim_location_fields((wrong.file, wrong.line)))
 
 
-def _verdict(
-    comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stop: Finding | None
+def _decide(
+    comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stopped: TrialResult | None
 ) -> tuple[Verdict, Reason]:
-    """FAIL where anything is certainly wrong; PASS where independent evidence confirms every claim on every leaf."""
-    wrong = [c for c in comparisons if c.verdict is Verdict.FAIL]
+    """Decide the verdict of a case.
+
+    It is FAIL if anything is certainly wrong, and PASS if independent evidence confirms every claim on every leaf.
+    """
+    wrong = [row for row in comparisons if row.verdict is Verdict.FAIL]
     if wrong:
         return Verdict.FAIL, wrong[0].reason
-    if any(c.verdict is Verdict.FAIL and not c.tolerated for c in contracts):
+    if any(contract.verdict is Verdict.FAIL and not contract.tolerated for contract in contracts):
         return Verdict.FAIL, Reason.CONTRACT_BROKEN
-    if stop is not None and stop.stop is not None:
-        return Verdict.INCONCLUSIVE, stop.stop
-    claimed: dict[tuple[int, str, str], list[Comparison]] = {}
-    for c in comparisons:
-        if c.against in EVIDENCE or c.order == derivative.ORDER:
-            claimed.setdefault((c.order, c.wrt, c.method), []).append(c)
-        elif c.against == half_precision.AGAINST:
-            claimed[c.order, c.wrt, f"{c.method}, {c.dtype}"] = [c]
-    sure = derivative.confirmed(comparisons)
-    open_ = [g for key, g in claimed.items() if key not in sure and all(c.verdict is not Verdict.PASS for c in g)]
-    if open_:
-        return worst_verdict(c.verdict for c in open_[0]), open_[0][0].reason
-    seen = {c.reason for c in comparisons if c.verdict is Verdict.PASS}
-    return Verdict.PASS, next((reason for reason in REMARKABLE if reason in seen), Reason.AGREES)
+    if stopped is not None and stopped.stop is not None:
+        return Verdict.INCONCLUSIVE, stopped.stop
+    rows_by_claim: dict[tuple[int, str, str], list[Comparison]] = {}
+    for row in comparisons:
+        if row.against in NUMERICAL_METHODS or row.order == VALUE_ORDER:
+            rows_by_claim.setdefault((row.order, row.wrt, row.method), []).append(row)
+        elif row.against == TWIN_METHOD:
+            rows_by_claim[row.order, row.wrt, f"{row.method}, {row.dtype}"] = [row]
+    confirmed = find_confirmed_claims(comparisons)
+    undecided = [
+        rows
+        for claim, rows in rows_by_claim.items()
+        if claim not in confirmed and all(row.verdict is not Verdict.PASS for row in rows)
+    ]
+    if undecided:
+        return worst_verdict(row.verdict for row in undecided[0]), undecided[0][0].reason
+    reasons = {row.reason for row in comparisons if row.verdict is Verdict.PASS}
+    return Verdict.PASS, next((reason for reason in REMARKABLE_PASSES if reason in reasons), Reason.AGREES)

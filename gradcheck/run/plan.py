@@ -1,4 +1,4 @@
-"""From what a user typed to the cases to run."""
+"""From a request, which the command line and the configuration describe as text, to the cases to run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
 from gradcheck.targets import discover
-from gradcheck.targets.case import Case, claims, source_of
-from gradcheck.targets.framework import FRAMEWORKS, Kind, kind_of
+from gradcheck.targets.case import Case, collect_claims, locate_source
+from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target
 from gradcheck.targets.specs import parse
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `gradcheck run` was asked for, as text.
+    """What to check, as text. Other processes can plan the same cases from it.
 
     Attributes:
-        targets: none: those of the configuration.
-        inputs: specs, each `spec` or `name=spec`; `init`: each `name=value`.
-        claims: (kind, module:name) of each hand-written derivative.
-        reference: module:name of a second implementation.
-        optimizer, partners: module:name, for the further checks.
+        targets: the targets; if there are none, those of the configuration.
+        inputs: input specs, each `spec` or `name=spec`.
+        init: constructor arguments, each `name=value`.
+        claims: kind and `module:name` of each hand-written derivative.
+        reference: a second implementation, as `module:name`.
+        wrt: argument names or leaf paths to differentiate with respect to.
+        framework: 'numpy', 'torch' or 'jax'; None: inferred from the code.
+        optimizer: the optimizer of the check `descent`, as `module:name`.
+        partners: the functions of the check `laws`, each as `module:name`.
+        keyword: an expression that the names of the cases match, such as `mse and not module`.
         entries: the targets that the configuration describes.
-        root: the folder that paths start from; '' for the working directory.
+        root: the folder that relative paths start from; '' for the working directory.
     """
 
     targets: Sequence[str]
@@ -47,8 +52,8 @@ class Request:
     root: str = ""
 
     @property
-    def texts(self) -> list[str]:
-        """The targets asked for, each once."""
+    def distinct_targets(self) -> list[str]:
+        """The targets, each once; without any, those of the configuration."""
         return list(dict.fromkeys(self.targets or [entry.target for entry in self.entries]))
 
 
@@ -57,16 +62,18 @@ class Entry:
     """A target as the configuration describes it.
 
     Attributes:
-        asked: the target, and what is given for it.
-        place: file and line, for messages.
-        root: the folder that paths start from.
-        name: of this description, where a target has several.
-        options: overrides of the run's options, as pairs.
-        expect, because, intents: what is declared to be meant so; in the place of what is declared beside the code.
-        unfinished: what is left to be filled in, in a sentence; '' where nothing is.
+        request: the target, its inputs and its claims.
+        place: file and line in the configuration, for messages.
+        root: the folder that relative paths start from.
+        name: the name of this entry, if several describe the same target.
+        options: overrides of the run's options, as pairs of name and value.
+        expect: 'pass' or 'fail', as in `gradcheck.case`.
+        because: why the case is expected to fail.
+        intents: behaviour that is declared as intended; replaces what is declared in the code.
+        unfinished: a message that says what the user still has to fill in; '' if nothing.
     """
 
-    asked: Request
+    request: Request
     place: str
     root: str
     name: str = ""
@@ -78,128 +85,144 @@ class Entry:
 
     @property
     def target(self) -> str:
-        """The target's text."""
-        return self.asked.targets[0]
+        """The target, such as `module:name`."""
+        return self.request.targets[0]
 
 
 def plan(request: Request) -> list[Case]:
-    """Find the cases: those declared in a module or described in the configuration, or a named target with the inputs given.
+    """Return the cases that a request selects, in its order.
+
+    They are declared in a module, described in the configuration, or a single target with the inputs of the request.
 
     Raises:
-        UsageError: where a target, spec or option cannot be understood.
-        TargetError: where importing a target raises.
+        UsageError: if a target, spec or option cannot be understood.
+        TargetError: if importing a target raises.
     """
-    if not request.texts:
+    if not request.distinct_targets:
         raise UsageError(
             "no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen; "
             "or list targets under [tool.gradcheck] in pyproject.toml, as `gradcheck init` does"
         )
     if request.framework is not None and request.framework not in FRAMEWORKS:
         raise UsageError(f"--framework {request.framework}: expected one of {', '.join(FRAMEWORKS)}")
-    overrides, chosen = _overrides(request, "--", request.root), _functions(request, request.root)
-    described: dict[str, list[Entry]] = {}
+    overrides, functions = _parse_overrides(request, "--", request.root), _find_functions(request, request.root)
+    entries: dict[str, list[Entry]] = {}
     for entry in request.entries:
-        described.setdefault(entry.target, []).append(entry)
-    found: dict[str, Case] = {}
-    for text in request.texts:
-        own = [case for entry in described.get(text, ()) for case in _of_entry(entry)]
-        for case in _given(own or _found(text, request.root), text, overrides):
-            if case.name not in found or case.target == text:  # named by itself it goes before a module that holds it
-                found[case.name] = replace(_as_factory(case), options={**case.options, **chosen})
-    return [case for case in found.values() if _selected(Path(case.name).name, request.keyword)]  # a folder selects nothing
+        entries.setdefault(entry.target, []).append(entry)
+    cases: dict[str, Case] = {}
+    for target in request.distinct_targets:
+        configured = [case for entry in entries.get(target, ()) for case in _plan_entry(entry)]
+        for case in _override_cases(configured or _find_cases(target, request.root), target, overrides):
+            # A target that is named explicitly takes precedence over the module that contains it.
+            if case.name not in cases or case.target == target:
+                cases[case.name] = replace(_treat_as_factory(case), options={**case.options, **functions})
+    # The keyword is compared with the name alone, so that the name of a folder selects nothing.
+    return [case for case in cases.values() if _matches_keyword(Path(case.name).name, request.keyword)]
 
 
 def covers(request: Request, name: str) -> bool:
-    """Whether a case of that name would be among those planned, if it were there."""
-    inside = any(name == text or name.startswith((f"{text}:", f"{text}.", f"{text}[")) for text in request.targets)
-    return (inside or not request.targets) and _selected(Path(name).name, request.keyword)
+    """Return whether `plan` would return a case of this name if it existed."""
+    in_target = any(name == text or name.startswith((f"{text}:", f"{text}.", f"{text}[")) for text in request.targets)
+    return (in_target or not request.targets) and _matches_keyword(Path(name).name, request.keyword)
 
 
-def no_case(request: Request, command: str) -> str:
-    """Why a plan is empty, and what could have been named instead, ready to paste behind a command."""
+def explain_empty_plan(request: Request, command: str) -> str:
+    """Explain why a plan has no case, and list targets that the user could give to a command instead."""
     if request.keyword:
-        return f"no case fits -k {request.keyword!r}; `gradcheck list` names the cases"
+        return f"no case matches -k {request.keyword!r}; `gradcheck list` shows the names of all cases"
     hints = []
-    for text in request.texts:
-        found = discover.find(text, next((entry.root for entry in request.entries if entry.target == text), ""))
-        names = discover.callables_in(found.module) if found.name is None else []
-        hints += [f"    {command} {text}:{name}" for name in names[:5]]
+    for target in request.distinct_targets:
+        root = next((entry.root for entry in request.entries if entry.target == target), "")
+        imported = discover.import_target(target, root)
+        names = discover.list_callables(imported.module) if imported.name is None else []
+        hints += [f"    {command} {target}:{name}" for name in names[:5]]
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
-    return f"{', '.join(request.texts)} declares no case; declare one with @gradcheck.case{offer}"
+    return f"{', '.join(request.distinct_targets)} declares no case; declare one with @gradcheck.case{offer}"
 
 
-def _functions(request: Request, root: str = "") -> dict[str, Any]:
-    """The functions that the further checks are made with."""
-    found: dict[str, Any] = {}
+def _find_functions(request: Request, root: str = "") -> dict[str, Any]:
+    """Import the functions that the further checks need; return them as options."""
+    functions: dict[str, Any] = {}
     if request.optimizer:
-        found["optimizer"] = discover.find_callable(request.optimizer, root)
+        functions["optimizer"] = discover.import_callable(request.optimizer, root)
     if request.partners:
-        found["partners"] = tuple(discover.find_callable(text, root) for text in request.partners)
-    return found
+        functions["partners"] = tuple(discover.import_callable(text, root) for text in request.partners)
+    return functions
 
 
-def _found(text: str, root: str = "") -> list[Case]:
-    """The cases that a target declares; of a name that declares none, one with nothing said about it."""
-    found = discover.find(text, root)
-    declared = discover.declared_cases(found)
-    if declared or found.name is None:
+def _find_cases(text: str, root: str = "") -> list[Case]:
+    """Return the cases that a target declares; for a name that declares none, a case without inputs or claims."""
+    imported = discover.import_target(text, root)
+    declared = discover.collect_declared_cases(imported)
+    if declared or imported.name is None:
         return declared
-    target = found.value if callable(found.value) else discover.find_callable(text, root)
-    file, line = source_of(target)
+    target = imported.value if callable(imported.value) else discover.import_callable(text, root)
+    file, line = locate_source(target)
     return [Case(name=text, fn=target, target=text, file=file, line=line)]
 
 
-def _given(cases: list[Case], text: str, overrides: dict[str, Any]) -> list[Case]:
-    """The same cases with what is given for them."""
+def _override_cases(cases: list[Case], text: str, overrides: dict[str, Any]) -> list[Case]:
+    """Return the cases with overrides applied; overrides need a single target.
+
+    Raises:
+        UsageError: if the target is a module.
+    """
     if overrides and not (cases and all(case.target == text for case in cases)):
-        raise UsageError(f"{text!r} is a module: inputs, init, derivatives and their like need a single target, {text}:name")
-    return [replace(case, **_merged(case, overrides)) for case in cases]
+        raise UsageError(
+            f"{text!r} is a module: inputs, init, derivatives and similar options need a single target, {text}:name"
+        )
+    return [replace(case, **_merge_declared(case, overrides)) for case in cases]
 
 
-def _of_entry(entry: Entry) -> list[Case]:
+def _plan_entry(entry: Entry) -> list[Case]:
+    """Return the cases of an entry of the configuration.
+
+    Raises:
+        UsageError: if the entry is unfinished or cannot be understood; the message names its line.
+    """
     if entry.unfinished:
         raise UsageError(entry.unfinished)
     try:
-        own = _overrides(entry.asked, root=entry.root)
+        overrides = _parse_overrides(entry.request, root=entry.root)
         if entry.intents:
-            own |= {"expect": entry.expect, "because": entry.because, "intents": entry.intents}
-        cases = _given(_found(entry.target, entry.root), entry.target, own)
+            overrides |= {"expect": entry.expect, "because": entry.because, "intents": entry.intents}
+        cases = _override_cases(_find_cases(entry.target, entry.root), entry.target, overrides)
         if entry.name and [case.name for case in cases] != [entry.target]:
             raise UsageError(f"{entry.target!r} declares cases of its own: leave out name")
-        options = {**dict(entry.options), **_functions(entry.asked, entry.root)}
+        options = {**dict(entry.options), **_find_functions(entry.request, entry.root)}
     except UsageError as error:
         raise type(error)(f"{entry.place}: {error}") from None
-    named = f"{entry.target}[{entry.name}]" if entry.name else ""
-    return [replace(case, name=named or case.name, options={**case.options, **options}) for case in cases]
+    name = f"{entry.target}[{entry.name}]" if entry.name else ""
+    return [replace(case, name=name or case.name, options={**case.options, **options}) for case in cases]
 
 
-def _overrides(request: Request, lead: str = "", root: str = "") -> dict[str, Any]:
-    """What is given for a target.
+def _parse_overrides(request: Request, prefix: str = "", root: str = "") -> dict[str, Any]:
+    """Parse what a request gives for a target into fields of `Case`.
 
     Args:
-        lead: before the names of options in messages.
+        prefix: put before the names of options in messages, such as `--`.
     """
-    args, kwargs = _inputs(request.inputs, f"{lead}input")
-    found: dict[str, Any] = {
+    args, kwargs = _parse_inputs(request.inputs, f"{prefix}input")
+    overrides: dict[str, Any] = {
         "args": args,
         "kwargs": kwargs,
-        "init": _init(request.init, f"{lead}init"),
-        "claims": claims(**{kind: discover.find_callable(text, root) for kind, text in request.claims}),
-        "reference": request.reference and _reference(request.reference, root),
+        "init": _parse_init(request.init, f"{prefix}init"),
+        "claims": collect_claims(**{kind: discover.import_callable(text, root) for kind, text in request.claims}),
+        "reference": request.reference and _find_reference(request.reference, root),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in overrides.items() if value}
 
 
-def _reference(text: str, root: str) -> Any:
-    """A second implementation; an expression is none that can be called."""
-    found = discover.find(text, root)
-    return found.value if hasattr(found.value, "free_symbols") else discover.find_callable(text, root)
+def _find_reference(text: str, root: str) -> Any:
+    """Import a second implementation: a SymPy expression as it is, anything else as a callable."""
+    imported = discover.import_target(text, root)
+    return imported.value if hasattr(imported.value, "free_symbols") else discover.import_callable(text, root)
 
 
-def _merged(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:
-    """What is given now; declared inputs stand behind it and fill what it leaves open."""
+def _merge_declared(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the overrides of a case, with its declared inputs and `init` filling in what they leave out."""
     merged = dict(overrides)
     if "args" in merged or "kwargs" in merged:
         inputs = {"args": merged.get("args", ()), "kwargs": merged.get("kwargs", {})}
@@ -209,9 +232,9 @@ def _merged(case: Case, overrides: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _as_factory(case: Case) -> Case:
-    """A function that takes nothing although inputs are given makes the target."""
-    if case.init is not None or kind_of(case.fn) is not Kind.FUNCTION or not (case.args or case.kwargs):
+def _treat_as_factory(case: Case) -> Case:
+    """Mark a function as a factory of the target if it takes no argument although inputs are given."""
+    if case.init is not None or classify_target(case.fn) is not TargetKind.FUNCTION or not (case.args or case.kwargs):
         return case
     try:
         takes_nothing = not inspect.signature(case.fn).parameters
@@ -220,55 +243,69 @@ def _as_factory(case: Case) -> Case:
     return replace(case, init={}) if takes_nothing else case
 
 
-def _inputs(texts: Sequence[str], said: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _parse_inputs(texts: Sequence[str], option: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Parse input specs, each `spec` or `name=spec`; `option` is how messages call them."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for text in texts:
-        name, spec = _named(text)
+        name, spec = _split_name(text)
         try:
-            value = parse.parse(spec)
+            value = parse.parse_spec(spec)
         except UsageError as error:
-            raise type(error)(f"{said} {text}: {error}") from None
+            raise type(error)(f"{option} {text}: {error}") from None
         if name is None:
             args.append(value)
         elif name in kwargs:
-            raise InputError(f"{said} {name}= is given twice: leave one out")
+            raise InputError(f"{option} {name}= is given twice: leave one out")
         else:
             kwargs[name] = value
     return tuple(args), kwargs
 
 
-def _init(texts: Sequence[str], said: str) -> dict[str, Any]:
-    found = {}
+def _parse_init(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Parse constructor arguments, each `name=value`; `option` is how messages call them."""
+    values = {}
     for text in texts:
-        name, value = _named(text)
+        name, value = _split_name(text)
         if name is None:
-            raise UsageError(f"{said} {text}: expected name=value, as in {said} in_features=5")
+            raise UsageError(f"{option} {text}: expected name=value, as in {option} in_features=5")
         try:
-            found[name] = parse.literal(value)
+            values[name] = parse.parse_literal(value)
         except UsageError as error:
-            raise type(error)(f"{said} {text}: {error}; a string needs quotes inside, as in {said} mode=\"'mean'\"") from None
-    return found
+            raise type(error)(
+                f"{option} {text}: {error}; a string needs quotes inside, as in {option} mode=\"'mean'\""
+            ) from None
+    return values
 
 
-def _named(text: str) -> tuple[str | None, str]:
+def _split_name(text: str) -> tuple[str | None, str]:
     name, equals, value = text.partition("=")
     return (name.strip(), value) if equals and name.strip().isidentifier() else (None, text)
 
 
-def _selected(name: str, keyword: str | None) -> bool:
-    """Whether a case's name fits an expression of words joined by and, or, not."""
+def _matches_keyword(name: str, keyword: str | None) -> bool:
+    """Return whether a case's name matches an expression of words joined by `and`, `or`, `not`.
+
+    Raises:
+        UsageError: if the expression cannot be parsed.
+    """
     if not keyword:
         return True
-    words = re.findall(r"[^\s()\[]*\[.*?\]+|[()]|[^\s()]+", keyword)  # what stands in [] is one word
-    parts = [w if w in ("and", "or", "not", "(", ")") else str(w.lower() in name.lower()) for w in words]
+    words = re.findall(r"[^\s()\[]*\[.*?\]+|[()]|[^\s()]+", keyword)  # what is in [] is one word
+    operators = ("and", "or", "not", "(", ")")
+    parts = [word if word in operators else str(word.lower() in name.lower()) for word in words]
     try:
-        return bool(_truth(" ".join(parts)))
+        return bool(_evaluate_expression(" ".join(parts)))
     except SyntaxError:
         raise UsageError(f"-k {keyword!r}: expected words joined by and, or, not, as in 'mse and not module'") from None
 
 
-def _truth(expression: str) -> bool:
+def _evaluate_expression(expression: str) -> bool:
+    """Evaluate an expression of True, False, `and`, `or`, `not` and parentheses.
+
+    Raises:
+        SyntaxError: if it is no such expression.
+    """
     import ast
 
     def value(node: ast.expr) -> bool:
@@ -279,21 +316,21 @@ def _truth(expression: str) -> bool:
                 return not value(node.operand)
             case ast.BoolOp():
                 combine = all if isinstance(node.op, ast.And) else any
-                return combine(value(v) for v in node.values)
+                return combine(value(operand) for operand in node.values)
         raise SyntaxError
 
     return value(ast.parse(expression, mode="eval").body)
 
 
-def replay_command(options: Options, given: Sequence[str]) -> Callable[[Case], str]:
-    """The function from a case to the command that repeats it alone.
+def build_replay_command(options: Options, typed_options: Sequence[str]) -> Callable[[Case], str]:
+    """Return a function that gives, for a case, the command that repeats it alone.
 
     Args:
-        given: the options of the command line that change what is checked, as typed.
+        typed_options: the options of the command line that change what is checked, as words.
     """
 
     def command(case: Case) -> str:
-        words = ["gradcheck", "run", case.target, *given]
+        words = ["gradcheck", "run", case.target, *typed_options]
         if case.name != case.target:
             words += ["-k", "[" + case.name.rpartition("[")[2]]
         return shlex.join([*words, "--seed", str(options.seed)])

@@ -1,4 +1,4 @@
-"""Run cases, one after the other or over several processes, and gather what they found."""
+"""Run cases, one after the other or in several processes, and collect their results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
 from gradcheck.run import baseline
-from gradcheck.run.case import attempted
+from gradcheck.run.case import check_case_safely
 from gradcheck.run.workers import cluster, local
 from gradcheck.run.workers.worker import Work
-from gradcheck.run.workers.worker import version as version
+from gradcheck.run.workers.worker import installed_version as installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,84 +36,88 @@ def run(
     timeout: float | None = None,
     fail_fast: bool = False,
     alone: bool | None = None,
-    known: baseline.Known | None = None,
+    known_failures: baseline.KnownFailures | None = None,
     config: dict[str, Any] | None = None,
-    started: Callable[[Case], None] = lambda _: None,
-    ending: Callable[[], None] = lambda: None,
-    examine: Callable[..., CheckResult] = attempted,
+    on_start: Callable[[Case], None] = lambda _: None,
+    on_end: Callable[[], None] = lambda: None,
+    check_one: Callable[..., CheckResult] = check_case_safely,
 ) -> RunResult:
-    """Check every case; one that breaks costs itself alone. Ctrl-C keeps what is finished.
+    """Check every case. A case that breaks does not affect the others, and Ctrl-C keeps the results of finished cases.
 
     Args:
-        replay: the command that repeats a case.
+        replay: returns the command that repeats a case.
         request: what the cases were planned from; needed for other processes and for a timeout.
-        jobs: processes; seeds, order and results do not depend on it. None: one here, as many as there are in a cluster.
-        executor: 'loky' for processes of this machine, or the kind of a cluster, and `address` where that is.
-        timeout: seconds that a case may take.
+        jobs: number of processes; seeds, order and results do not depend on it. None: one on this machine, all of a cluster's.
+        executor: 'loky' for processes of this machine, or the kind of a cluster: 'dask' or 'ray'.
+        address: the address of the cluster.
+        timeout: seconds that a case may take; None: no limit.
         fail_fast: stop at the first outcome that is FAIL or ERROR.
-        alone: whether the options are meant for one case, so that what does not fit it is a mistake; None: where there is one.
-        known: failures that are waited for.
-        config: what the user chose, for the record.
-        started: told of each case as it begins.
-        ending: told when no further case will begin, because all are finished, or of Ctrl-C.
-        examine: what is done with a case in this process: (case, options, alone=) -> its result.
+        alone: whether the options are meant for a single case, so that an option that does not fit it is an error; None: if
+            there is a single case.
+        known_failures: what the baseline lists, by case.
+        config: what the user chose, for the JSON report.
+        on_start: called with each case when it begins.
+        on_end: called when no further case will begin, because all are finished or the user pressed Ctrl-C.
+        check_one: checks a case in this process: `check_one(case, options, alone=...)` returns its result.
     """
-    began = time.perf_counter()
-    found: dict[int, CheckResult] = {}
+    start_time = time.perf_counter()
+    results: dict[int, CheckResult] = {}
     interrupted = False
     alone = len(cases) == 1 if alone is None else alone
-    limits: dict[str, Any] = {"timeout": timeout, "started": started, "ending": ending}
+    worker_arguments: dict[str, Any] = {"timeout": timeout, "on_start": on_start, "on_end": on_end}
     try:
         if request is not None and executor != "loky":
             work = Work(request, options, alone)
-            coming = cluster.results(cases, work, kind=executor, address=address, jobs=jobs, **limits)
+            finished = cluster.check_cases(cases, work, kind=executor, address=address, jobs=jobs, **worker_arguments)
         elif request is not None and ((jobs or 1) > 1 or timeout is not None):
-            coming = local.results(cases, Work(request, options, alone), jobs=jobs or 1, **limits)
+            finished = local.check_cases(cases, Work(request, options, alone), jobs=jobs or 1, **worker_arguments)
         else:
-            coming = _one_by_one(cases, options, alone, started, examine)
-        for number, result in coming:
-            told = replace(result, replay=result.replay or replay(cases[number]))
-            found[number] = baseline.applied(told, known or {})
+            finished = _check_in_turn(cases, options, alone, on_start, check_one)
+        for number, result in finished:
+            with_replay = replace(result, replay=result.replay or replay(cases[number]))
+            results[number] = baseline.attach_known_failure(with_replay, known_failures or {})
             if result.search and result.search.stopped == "interrupted":
                 interrupted = True
                 break
-            if fail_fast and found[number].outcome in (Verdict.FAIL, Verdict.ERROR):
+            if fail_fast and results[number].outcome in (Verdict.FAIL, Verdict.ERROR):
                 break
     except KeyboardInterrupt:
-        interrupted = len(found) < len(cases)
-    ending()
+        interrupted = len(results) < len(cases)
+    on_end()
     return RunResult(
-        gradcheck_version=version(),
-        environment=environment(),
+        gradcheck_version=installed_version(),
+        environment=describe_environment(),
         seed=options.seed,
         config=config or {},
-        results=tuple(found[number] for number in sorted(found)),
-        seconds=time.perf_counter() - began,
+        results=tuple(results[number] for number in sorted(results)),
+        seconds=time.perf_counter() - start_time,
         interrupted=interrupted,
         planned=len(cases),
-        root=root(),
+        root=find_repository_root(),
     )
 
 
-def _one_by_one(
+def _check_in_turn(
     cases: Sequence[Case],
     options: Options,
     alone: bool,
-    started: Callable[[Case], None],
-    examine: Callable[..., CheckResult],
+    on_start: Callable[[Case], None],
+    check_one: Callable[..., CheckResult],
 ) -> Iterator[tuple[int, CheckResult]]:
+    """Check the cases one after the other in this process; yield the number and the result of each."""
     for number, case in enumerate(cases):
-        started(case)
-        yield number, examine(case, options, alone=alone)
+        on_start(case)
+        yield number, check_one(case, options, alone=alone)
 
 
-def root() -> str:
-    """The repository's folder: the nearest that holds a .git; else the current one."""
-    here = Path.cwd()
-    return str(next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here))
+def find_repository_root() -> str:
+    """Return the nearest folder upwards that holds a `.git`; without one, the working directory."""
+    start = Path.cwd()
+    return str(next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start))
 
 
-def environment() -> dict[str, str]:
-    """Versions that a derivative may depend on; only of what is loaded."""
-    loaded: dict[str, str] = {n: str(sys.modules[n].__version__) for n in ("numpy", "torch", "jax") if n in sys.modules}
+def describe_environment() -> dict[str, str]:
+    """Return the versions of Python, the platform, and those array libraries that are loaded."""
+    libraries = [name for name in ("numpy", "torch", "jax") if name in sys.modules]
+    loaded: dict[str, str] = {name: str(sys.modules[name].__version__) for name in libraries}
     return {"python": platform.python_version(), "platform": platform.platform(terse=True), **loaded}

@@ -1,4 +1,4 @@
-"""A run in parts: which cases a part takes, and the parts put together again. Nothing may be lost on the way."""
+"""A run in parts: which cases belong to a part, and the merging of the parts, which refuses to lose a case."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gradcheck.results import CheckResult, Reason, RunResult, Shard
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
-Part = tuple[str, RunResult]  # with the file that it was read from
+Part = tuple[str, RunResult]  # the file that a part was read from, and its results
 
 
-def read(text: str) -> tuple[int, int]:
-    """Read `2/5`: the part, from 1, and how many there are.
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `2/5` into the index of the part, from 1, and the number of parts.
 
     Raises:
-        UsageError: where it is none.
+        UsageError: if the text has another form.
     """
     index, slash, total = text.partition("/")
     if not (slash and index.isdecimal() and total.isdecimal() and 1 <= int(index) <= int(total)):
@@ -29,37 +29,37 @@ def read(text: str) -> tuple[int, int]:
     return int(index), int(total)
 
 
-def of(name: str, total: int) -> int:
-    """The part that a case belongs to, by its name alone: the same on every machine, whatever other cases there are."""
+def index_of(name: str, total: int) -> int:
+    """Return the index of the part that a case belongs to. It depends on the name alone, not on the machine or other cases."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % total + 1
 
 
-def taken(cases: Sequence[Case], shard: Shard) -> list[Case]:
-    """The cases of one part."""
-    return [case for case in cases if of(case.name, shard.total) == shard.index]
+def select_cases(cases: Sequence[Case], shard: Shard) -> list[Case]:
+    """Return the cases of one part."""
+    return [case for case in cases if index_of(case.name, shard.total) == shard.index]
 
 
-def merged(parts: Sequence[Part]) -> RunResult:
-    """Put the parts of a run together.
+def merge_parts(parts: Sequence[Part]) -> RunResult:
+    """Merge the parts of a run.
 
     Raises:
-        UsageError: where a part or a case is missing or there twice, or two parts are of different runs.
+        UsageError: if a part or a case is missing or there twice, or two parts come from different runs.
     """
-    shards = [_shard_of(part) for part in parts]
+    shards = [_require_shard(part) for part in parts]
     for part, shard in zip(parts[1:], shards[1:], strict=True):
-        _of_one_run(parts[0], part)
-        _of_one_plan(parts[0][0], shards[0], part[0], shard)
-    _each_once([name for name, _ in parts], shards)
+        _require_same_run(parts[0], part)
+        _require_same_plan(parts[0][0], shards[0], part[0], shard)
+    _require_each_shard_once([name for name, _ in parts], shards)
     for (name, run), shard in zip(parts, shards, strict=True):
-        _whole(name, run, shard)
+        _require_complete(name, run, shard)
     planned = shards[0].cases
     root = parts[0][1].root
-    found = {result.case: _moved(result, run.root, root) for _, run in parts for result in run.results}
-    stale = [name for name in found if name not in {*planned}]
+    results = {result.case: _relocate_files(result, run.root, root) for _, run in parts for result in run.results}
+    stale = [name for name in results if name not in {*planned}]  # entries of a baseline whose case is gone
     return replace(
         parts[0][1],
-        environment=_environment([run for _, run in parts]),
-        results=tuple(found[name] for name in (*planned, *stale)),
+        environment=_merge_environments([run for _, run in parts]),
+        results=tuple(results[name] for name in (*planned, *stale)),
         seconds=sum(run.seconds for _, run in parts),
         interrupted=False,
         planned=len(planned),
@@ -67,79 +67,88 @@ def merged(parts: Sequence[Part]) -> RunResult:
     )
 
 
-def _shard_of(part: Part) -> Shard:
+def _require_shard(part: Part) -> Shard:
     name, run = part
     if run.shard is None:
-        raise UsageError(f"{name} is a whole run: expected a part, made with --shard i/n")
+        raise UsageError(f"{name} is a whole run: expected a part, made with `gradcheck run --shard i/n`")
     return run.shard
 
 
-def _of_one_run(first: Part, other: Part) -> None:
-    """Refuse two that differ in what decides their results."""
-    (one, run), (two, there) = first, other
-    pairs = {
-        "gradcheck's version": (run.gradcheck_version, there.gradcheck_version),
-        **{key: (run.config.get(key), there.config.get(key)) for key in {**run.config, **there.config}},
+def _require_same_run(first: Part, second: Part) -> None:
+    """Refuse two parts with different settings."""
+    (first_name, first_run), (second_name, second_run) = first, second
+    settings = {
+        "gradcheck's version": (first_run.gradcheck_version, second_run.gradcheck_version),
+        **{key: (first_run.config.get(key), second_run.config.get(key)) for key in {**first_run.config, **second_run.config}},
     }
-    for what, (here, over) in pairs.items():
-        if here != over:
-            raise UsageError(f"{one} and {two} are of different runs: {what} is {_short(here)} and {_short(over)}")
+    for setting, (value, other_value) in settings.items():
+        if value != other_value:
+            raise UsageError(
+                f"{first_name} and {second_name} come from different runs: "
+                f"{setting} is {_shorten(value)} and {_shorten(other_value)}"
+            )
 
 
-def _of_one_plan(one: str, here: Shard, two: str, there: Shard) -> None:
-    if here.total != there.total:
-        raise UsageError(f"{one} and {two} are of different runs: of {here.total} parts and of {there.total}")
-    if here.cases != there.cases:
-        odd = _listed(sorted({*here.cases} ^ {*there.cases})) or "another order"
-        raise UsageError(f"{one} and {two} are of different runs: {odd} is planned in one of them alone")
+def _require_same_plan(first_name: str, first: Shard, second_name: str, second: Shard) -> None:
+    """Refuse two parts of different plans."""
+    names = f"{first_name} and {second_name}"
+    if first.total != second.total:
+        raise UsageError(f"{names} come from different runs: of {first.total} parts and of {second.total}")
+    if first.cases != second.cases:
+        unshared = _join_names(sorted({*first.cases} ^ {*second.cases}))
+        difference = f"{unshared} is planned in only one of them" if unshared else "the cases are planned in another order"
+        raise UsageError(f"{names} come from different runs: {difference}")
 
 
-def _each_once(names: Sequence[str], shards: Sequence[Shard]) -> None:
-    holders: dict[int, str] = {}
+def _require_each_shard_once(names: Sequence[str], shards: Sequence[Shard]) -> None:
+    """Refuse parts of which one is missing or there twice."""
+    files: dict[int, str] = {}
     for name, shard in zip(names, shards, strict=True):
-        if shard.index in holders:
-            raise UsageError(f"shard {shard.index}/{shard.total} is there twice: {holders[shard.index]} and {name}")
-        holders[shard.index] = name
+        if shard.index in files:
+            raise UsageError(f"shard {shard.index}/{shard.total} is there twice: {files[shard.index]} and {name}")
+        files[shard.index] = name
     total = shards[0].total
-    missing = [f"{index}/{total}" for index in range(1, total + 1) if index not in holders]
+    missing = [f"{index}/{total}" for index in range(1, total + 1) if index not in files]
     if missing:
-        raise UsageError(f"shard {_listed(missing)} is missing: give the files of all {total}")
+        raise UsageError(f"shard {_join_names(missing)} is missing: give the files of all {total} parts")
 
 
-def _whole(name: str, run: RunResult, shard: Shard) -> None:
-    """Refuse a part that holds fewer cases than its own, others, or one twice."""
-    own = [case for case in shard.cases if of(case, shard.total) == shard.index]
-    found = Counter(result.case for result in run.results if result.reason is not Reason.STALE_BASELINE)
-    if lost := [case for case in own if case not in found]:
-        raise UsageError(f"{name} lacks {_listed(lost)}: was it interrupted, or ended by --fail-fast? Run that shard again")
-    if twice := [case for case, count in found.items() if count > 1]:
-        raise UsageError(f"{name} holds {_listed(twice)} twice: was it changed by hand? Run that shard again")
-    if strange := sorted({*found} - {*own}):
-        raise UsageError(f"{name} holds {_listed(strange)}, which is no case of shard {shard.index}/{shard.total}")
+def _require_complete(name: str, run: RunResult, shard: Shard) -> None:
+    """Refuse a part that lacks a case, contains a case of another part, or one twice."""
+    expected = [case for case in shard.cases if index_of(case, shard.total) == shard.index]
+    counts = Counter(result.case for result in run.results if result.reason is not Reason.STALE_BASELINE)
+    if missing := [case for case in expected if case not in counts]:
+        raise UsageError(
+            f"{name} lacks {_join_names(missing)}: was it interrupted, or stopped by --fail-fast? Run that shard again"
+        )
+    if repeated := [case for case, count in counts.items() if count > 1]:
+        raise UsageError(f"{name} contains {_join_names(repeated)} twice: was it edited by hand? Run that shard again")
+    if foreign := sorted({*counts} - {*expected}):
+        raise UsageError(f"{name} contains {_join_names(foreign)}, which does not belong to shard {shard.index}/{shard.total}")
 
 
-def _moved(result: CheckResult, there: str, here: str) -> CheckResult:
-    """A result from another checkout, with its files as they are named in this one."""
-    if not there or not here or there == here:
+def _relocate_files(result: CheckResult, old_root: str, new_root: str) -> CheckResult:
+    """Return a result from one checkout with the paths of its files as they are in another."""
+    if not old_root or not new_root or old_root == new_root:
         return result
 
-    def moved(file: str | None) -> str | None:
-        return f"{here}{file.removeprefix(there)}" if file and file.startswith(f"{there}/") else file
+    def relocate(file: str | None) -> str | None:
+        return f"{new_root}{file.removeprefix(old_root)}" if file and file.startswith(f"{old_root}/") else file
 
-    layers = tuple(replace(layer, file=moved(layer.file)) for layer in result.layers)
-    return replace(result, file=moved(result.file), claim_file=moved(result.claim_file), layers=layers)
+    layers = tuple(replace(layer, file=relocate(layer.file)) for layer in result.layers)
+    return replace(result, file=relocate(result.file), claim_file=relocate(result.claim_file), layers=layers)
 
 
-def _environment(runs: Sequence[RunResult]) -> dict[str, str]:
-    """What the parts were run with; where they differ, each of it."""
+def _merge_environments(runs: Sequence[RunResult]) -> dict[str, str]:
+    """Return the environment of the parts; where they differ, all values with commas."""
     keys = dict.fromkeys(key for run in runs for key in run.environment)
     return {key: ", ".join(dict.fromkeys(run.environment[key] for run in runs if key in run.environment)) for key in keys}
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _join_names(names: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]} …"

@@ -5,9 +5,9 @@
     def test_loss(x, w):
         assert_gradients(loss, x, w, gradient=gradient, drawn=True)
 
-Arrays are small, with sizes of 0 and 1 among them. Their values are ordinary numbers on a coarse grid, where ties are likely;
-zeros of both signs, denormals, large numbers and the border of the spec's domain among them; or any number. What is drawn
-first is the simplest, so that failures shrink towards few contiguous ones. Equal names get equal sizes in all arrays of a test.
+Arrays are small; some have a size of 0 or 1. Most values are ordinary numbers on a coarse grid, where ties are likely. Some are
+zeros of either sign, denormals, large numbers or borders of the spec's domain. Failures shrink towards short contiguous arrays
+of ones. All arrays of a test get the same size for the same name.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
-from gradcheck.backends.loading import backend_of, framework_of, natural_dtype, opened
+from gradcheck.backends.loading import choose_dtype, choose_framework, load_backend, prepare_target
 from gradcheck.errors import InputError
-from gradcheck.options import Options, overridden
-from gradcheck.seeds import generator
-from gradcheck.strategies.elements import special
+from gradcheck.options import Options, override_options
+from gradcheck.seeds import make_generator
+from gradcheck.strategies.elements import special_numbers
 from gradcheck.strategies.inputs import DTYPES, literal_inputs
-from gradcheck.targets.case import Case, declared_on
-from gradcheck.targets.draw import converted
+from gradcheck.targets.case import Case, get_declared_cases
+from gradcheck.targets.draw import convert_draw
 from gradcheck.targets.framework import FRAMEWORKS
 from gradcheck.targets.signature import Inputs
-from gradcheck.targets.specs.spec import LAYOUTS, Spec, draw
+from gradcheck.targets.specs.spec import LAYOUTS, Spec, draw_array
 from gradcheck.trees import tree_map
 
 if TYPE_CHECKING:
@@ -43,96 +43,102 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 def arrays(
     spec: Any, *, dims: Dims | None = None, dtypes: Sequence[str] | None = None, framework: str = "numpy"
 ) -> st.SearchStrategy[Any]:
-    """Arrays that a spec stands for, with special values and in every memory layout.
+    """Draw arrays that fit a spec, with special values and in every memory layout.
 
     Args:
-        spec: such as `gradcheck.normal("batch", 3)`, or a pytree of specs. A dtype or layout that it names stays.
-        dims: of named sizes, a size or a range (low, high), both included; 0 to 4 where nothing is said.
-        dtypes: of specs that name none; one for all arrays of a test; float64, or what JAX computes with.
+        spec: a spec such as `gradcheck.normal("batch", 3)`, or a pytree of specs. A dtype or layout that it names is kept.
+        dims: for each named size, a size or a range (low, high), both included; default: 0 to 4.
+        dtypes: the dtypes to choose from if the spec names none; all arrays of a test get the same one. Default: float64, or
+            the default dtype of JAX.
         framework: 'numpy', 'torch' for tensors, or 'jax'.
 
     Raises:
-        UsageError: for a range or a framework that is none.
+        UsageError: if a range or the framework is invalid.
     """
     if framework not in FRAMEWORKS:
         raise InputError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
-    backend = backend_of(framework)
-    natural = (backend.default_dtype(None) or DTYPES[0],)
-    return _drawn(backend, Inputs((spec,), {}, ("",)), dims, dtypes or natural).map(lambda call: call[0][0])
+    backend = load_backend(framework)
+    default_dtypes = (backend.default_dtype(None) or DTYPES[0],)
+    return _draw_arguments(backend, Inputs((spec,), {}, ("",)), dims, dtypes or default_dtypes).map(lambda call: call[0][0])
 
 
 def inputs(case: Any, *, dims: Dims | None = None, dtypes: Sequence[str] | None = None) -> st.SearchStrategy[Arguments]:
-    """Inputs of a declared case, as (args, kwargs) in its framework: `fn(*args, **kwargs)`.
+    """Draw inputs of a declared case, as (args, kwargs) in its framework: `fn(*args, **kwargs)`.
 
     Args:
         case: a function or class with one `@gradcheck.case`, or that `Case` itself.
-        dims: as for `arrays`.
-        dtypes: float64 and float32, or what a module's parameters are, where nothing is said.
+        dims: sizes or ranges by name, as for `arrays`.
+        dtypes: the dtypes to choose from; default: float64 and float32, or the dtype of a module's parameters.
 
     Raises:
-        InputError: where there is no such case, or more than one.
+        InputError: if there is no such case, or more than one.
     """
     if isinstance(case, Case):
-        return _of_case(case, dims, dtypes)
-    cases = declared_on(case)
+        return _draw_case_inputs(case, dims, dtypes)
+    cases = get_declared_cases(case)
     if len(cases) != 1:
         raise InputError(f"{case!r} has {len(cases)} declared cases: expected one; give a Case, or use from_signature(fn)")
-    return _of_case(cases[0], dims, dtypes)
+    return _draw_case_inputs(cases[0], dims, dtypes)
 
 
 def from_signature(
     fn: Callable[..., Any], *, dims: Dims | None = None, dtypes: Sequence[str] | None = None
 ) -> st.SearchStrategy[Arguments]:
-    """Inputs that the annotations of a function say, `Float[Tensor, "batch 3"]`, as (args, kwargs) in its framework.
+    """Draw inputs from the annotations of a function, such as `Float[Tensor, "batch 3"]`, as (args, kwargs) in its framework.
 
     Args:
-        fn: as for `gradcheck.check`.
-        dims, dtypes: as for `inputs`.
+        fn: the function, as for `gradcheck.check`.
+        dims: sizes or ranges by name, as for `arrays`.
+        dtypes: the dtypes to choose from, as for `inputs`.
 
     Raises:
-        InputError: where a parameter has neither such an annotation nor a default.
+        InputError: if a parameter has neither an annotation with a shape nor a default.
     """
-    return _of_case(Case(name=getattr(fn, "__qualname__", type(fn).__qualname__), fn=fn), dims, dtypes)
+    return _draw_case_inputs(Case(name=getattr(fn, "__qualname__", type(fn).__qualname__), fn=fn), dims, dtypes)
 
 
 def layouts() -> st.SearchStrategy[str]:
-    """Memory layouts that a spec takes as `layout=`, contiguous the simplest."""
+    """Draw memory layouts, as a spec takes them as `layout=`; failures shrink to contiguous."""
     return st.sampled_from(LAYOUTS)
 
 
 def special_values(*, dtype: str = "float64", low: float = -np.inf, high: float = np.inf) -> st.SearchStrategy[float]:
-    """Numbers in [low, high) that break derivatives: zeros of both signs, ones, their neighbours, denormals, large ones.
+    """Draw numbers in [low, high) that often break code: zeros of both signs, ones, their neighbours, denormals, large ones.
 
     Args:
-        dtype: 'float64' or 'float32', whose numbers they are.
+        dtype: the dtype that represents the numbers exactly: 'float64' or 'float32'.
+        low: the lower end of the interval, included.
+        high: the upper end of the interval, excluded.
 
     Raises:
-        InputError: where the dtype is another, or low is not below high.
+        InputError: if the dtype is another one, or low is not below high.
     """
     if dtype not in DTYPES or not low < high:
         raise InputError(f"dtype={dtype!r}, low={low!r}, high={high!r}: expected {' or '.join(DTYPES)}, and low < high")
-    return special(dtype, low, high)
+    return special_numbers(dtype, low, high)
 
 
-def _of_case(case: Case, dims: Dims | None, dtypes: Sequence[str] | None) -> st.SearchStrategy[Arguments]:
-    backend = backend_of(framework_of(case))
-    natural = natural_dtype(backend, case)
-    _, call = opened(backend, case, natural or DTYPES[0], seed=0)
-    own = case.options.get("dims", {})
-    return _drawn(backend, call, {**own, **(dims or {})}, dtypes or ((natural,) if natural else DTYPES))
+def _draw_case_inputs(case: Case, dims: Dims | None, dtypes: Sequence[str] | None) -> st.SearchStrategy[Arguments]:
+    """Draw inputs of a case, whose own sizes `dims` overrides."""
+    backend = load_backend(choose_framework(case))
+    case_dtype = choose_dtype(backend, case)
+    _, call = prepare_target(backend, case, case_dtype or DTYPES[0], seed=0)
+    case_dims = case.options.get("dims", {})
+    return _draw_arguments(backend, call, {**case_dims, **(dims or {})}, dtypes or ((case_dtype,) if case_dtype else DTYPES))
 
 
-def _drawn(backend: Backend, call: Inputs, dims: Dims | None, dtypes: Sequence[str]) -> st.SearchStrategy[Arguments]:
-    chosen = overridden(Options(), {"dims": dims or {}})
+def _draw_arguments(backend: Backend, call: Inputs, dims: Dims | None, dtypes: Sequence[str]) -> st.SearchStrategy[Arguments]:
+    """Draw the arguments of a call that contains specs; other values stay as they are."""
+    ranges = override_options(Options(), {"dims": dims or {}}).dims
     dtype = st.shared(st.sampled_from(list(dtypes)), key="gradcheck dtype")
 
-    def array(leaf: Any) -> Any:
+    def to_array(leaf: Any) -> Any:
         if not isinstance(leaf, Spec):
             return leaf
-        return converted(leaf, draw(leaf, generator(0), {}, DTYPES[0]), DTYPES[0], backend.from_numpy)
+        return convert_draw(leaf, draw_array(leaf, make_generator(0), {}, DTYPES[0]), DTYPES[0], backend.from_numpy)
 
-    def made(literal: Inputs) -> Arguments:
-        kwargs = {name: tree_map(array, value) for name, value in literal.kwargs.items()}
-        return tuple(tree_map(array, value) for value in literal.args), kwargs
+    def to_arguments(literals: Inputs) -> Arguments:
+        kwargs = {name: tree_map(to_array, value) for name, value in literals.kwargs.items()}
+        return tuple(tree_map(to_array, value) for value in literals.args), kwargs
 
-    return dtype.flatmap(lambda name: literal_inputs(call, chosen.dims, name)).map(made)
+    return dtype.flatmap(lambda name: literal_inputs(call, ranges, name)).map(to_arguments)

@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Inputs of a call in which each spec is replaced by a literal spec that Hypothesis drew."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gradcheck.strategies.arrays import Draw, literals
+from gradcheck.strategies.arrays import Draw, literal_specs
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import tree_map
 
-DTYPES = ("float64", "float32")
+DTYPES = ("float64", "float32")  # to choose from if neither a spec nor the target names a dtype; the first is the simplest
 
 
 @st.composite
 def literal_inputs(draw: Draw, inputs: Inputs, dims: Mapping[str, tuple[int, int]], dtype: str) -> Inputs:
-    """Inputs with literal specs in the place of specs; what is no spec stays as it is."""
+    """Draw a literal spec for each spec; other values stay as they are.
 
-    def drawn(leaf: Any) -> Any:
-        return draw(literals(leaf, dims, dtype)) if isinstance(leaf, Spec) else leaf
+    Args:
+        draw: Hypothesis's own.
+        inputs: the inputs of a call, with specs.
+        dims: ranges of named sizes, both ends included.
+        dtype: the dtype of specs that name none.
+    """
 
-    args = tuple(tree_map(drawn, value) for value in inputs.args)
-    return Inputs(args, {name: tree_map(drawn, value) for name, value in inputs.kwargs.items()}, inputs.labels)
+    def draw_literal(leaf: Any) -> Any:
+        return draw(literal_specs(leaf, dims, dtype)) if isinstance(leaf, Spec) else leaf
+
+    args = tuple(tree_map(draw_literal, value) for value in inputs.args)
+    return Inputs(args, {name: tree_map(draw_literal, value) for name, value in inputs.kwargs.items()}, inputs.labels)

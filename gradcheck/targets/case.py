@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gradcheck.errors import UsageError
-from gradcheck.options import Options, overridden
+from gradcheck.options import Options, override_options
 from gradcheck.results import Intent
-from gradcheck.targets.intent import Named, declared
+from gradcheck.targets.intent import NamesWithReasons, parse_intents
 
-DECLARED = "__gradcheck_cases__"
+CASES_ATTRIBUTE = "__gradcheck_cases__"  # holds the cases declared on a function or class
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -25,17 +25,19 @@ class Case:
         name: unique within a run.
         fn: function, autograd.Function subclass, nn.Module or nn.Module class.
         args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
-        declared_args, declared_kwargs: the same as declared, where others are given now: they fill what those leave open.
+        declared_args, declared_kwargs: the declared inputs, if a user gave others; they fill parameters without a new input.
         claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
-        reference: a second implementation, trusted: takes the same inputs, in arrays of its own framework.
+        reference: a trusted second implementation, which takes the same inputs as arrays of its own framework.
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
+        framework: 'numpy', 'torch' or 'jax'; None: inferred from the inputs and the code.
         expect: 'pass', 'fail' or 'straight-through'; `because` says why.
-        intents: all that is declared to be meant so.
+        intents: everything that the user declared as intended, with the reasons.
         options: overrides of the run's options.
-        target: what a user types to name it, where it has such a name.
-        upstream: of a layer inside a model, what that sends back to each leaf of the output, by its place.
-        overwrites: of a layer inside a model, whether it writes to what it is given there, as ReLU(inplace=True) does.
+        target: the text that names the target on the command line; '' if it has none.
+        file, line: where the target is defined; None if Python does not know.
+        upstream: for a layer inside a model, the cotangent that the model sends to each leaf of the output, by its index.
+        overwrites: for a layer inside a model, whether it writes to its input there, as ReLU(inplace=True) does.
     """
 
     name: str
@@ -61,24 +63,24 @@ class Case:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """All inputs given and declared."""
+        """All inputs, both given and declared."""
         return (*self.args, *self.kwargs.values(), *self.declared_args, *self.declared_kwargs.values())
 
     @property
     def detached(self) -> tuple[str, ...]:
-        """Names and leaf paths through which no gradient may come."""
+        """Names and leaf paths whose gradient must be exactly zero, or None."""
         return tuple(intent.subject for intent in self.intents if intent.kind == "detached")
 
     @property
-    def chosen(self) -> dict[str, Any]:
-        """Overrides of the run's options, with those that an intent stands for."""
+    def option_overrides(self) -> dict[str, Any]:
+        """Overrides of the run's options, including those that an intent implies."""
         kinds = {intent.kind for intent in self.intents}
-        meant = {"straight_through": "straight-through", "nondeterministic": "nondeterministic"}
-        return {**self.options, **{option: True for option, kind in meant.items() if kind in kinds}}
+        implied = {"straight_through": "straight-through", "nondeterministic": "nondeterministic"}
+        return {**self.options, **{option: True for option, kind in implied.items() if kind in kinds}}
 
     @property
-    def stream(self) -> str:
-        """What seeds derive from: the name without a folder, so that another machine draws the same."""
+    def seed_label(self) -> str:
+        """The label that seeds derive from: the name without a folder, so that every machine draws the same inputs."""
         return self.name.replace("\\", "/").rpartition("/")[2]
 
 
@@ -95,16 +97,16 @@ def case(
     framework: str | None = None,
     expect: str = "pass",
     because: str = "",
-    detached: Named = (),
-    tolerates: Named = (),
+    detached: NamesWithReasons = (),
+    tolerates: NamesWithReasons = (),
     nondeterministic: str = "",
     name: str = "",
     options: Mapping[str, Any] | None = None,
     **specs: Any,
 ) -> Callable[[T], T]:
-    """Declare a target beside its code: `@gradcheck.case(x=normal(4, 3), w=normal(3), gradient=mse_gradient)`.
+    """Declare a target next to its code: `@gradcheck.case(x=normal(4, 3), w=normal(3), gradient=mse_gradient)`.
 
-    The function or class is returned as it is; `gradcheck run module` finds the declaration. May be stacked.
+    The function or class is returned unchanged; `gradcheck run module` finds the declaration. Declarations may be stacked.
 
     Args:
         *args: inputs by position: specs, arrays or plain values.
@@ -113,34 +115,35 @@ def case(
         reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
-        framework: 'numpy', 'torch' or 'jax', where the arrays and the code do not tell.
-        expect: 'fail' for a case that must fail, 'straight-through' for a backward that stands in for a derivative of zero.
-        because: why; shown in the report. Whatever is declared needs a reason: this one, or its own.
+        framework: 'numpy', 'torch' or 'jax', if neither the arrays nor the code show it.
+        expect: 'fail' for a case that must fail, 'straight-through' for a backward that replaces a derivative of zero.
+        because: the reason, shown in the report. Every declaration needs this reason, or one of its own.
         detached: torch or JAX inputs whose gradient must be exactly zero, or None: names, or names with reasons.
-        tolerates: contracts that may be broken, and reasons to be INCONCLUSIVE that are no fault: names, or names with reasons.
-        nondeterministic: why the function returns another value on every call; that then counts as noise.
-        name: of this declaration, where a target has several.
+        tolerates: contracts that may be broken, and reasons for an INCONCLUSIVE result that are no fault: names, or names
+            with reasons.
+        nondeterministic: why the function returns another value on every call. The differences then count as noise.
+        name: name of this declaration, if a target has several.
         options: overrides such as {'trials': 5, 'rtol': 1e-6}.
         **specs: inputs by name.
 
     Raises:
-        UsageError: for an unknown `expect`, contract or option, or a missing reason.
+        UsageError: if `expect`, a contract or an option is unknown, or a reason is missing.
     """
-    intents = declared(
+    intents = parse_intents(
         expect=expect, because=because, detached=detached, tolerates=tolerates, nondeterministic=nondeterministic
     )
-    overridden(Options(), options or {})
+    override_options(Options(), options or {})
 
     def declare(target: T) -> T:
         if not hasattr(target, "__dict__"):
             raise UsageError(f"{target!r} cannot carry a case: wrap it in a function of your own and declare that")
-        own = Case(
+        declared_case = Case(
             name=name,
             fn=target,
             args=args,
             kwargs={**(inputs or {}), **specs},
-            claims=claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
-            reference=usable(reference),
+            claims=collect_claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+            reference=validate_reference(reference),
             init=init,
             wrt=(wrt,) if isinstance(wrt, str) else wrt,
             framework=framework,
@@ -149,58 +152,58 @@ def case(
             intents=intents,
             options=options or {},
         )
-        setattr(target, DECLARED, (*vars(target).get(DECLARED, ()), own))
+        setattr(target, CASES_ATTRIBUTE, (*vars(target).get(CASES_ATTRIBUTE, ()), declared_case))
         return target
 
     return declare
 
 
-def claims(**given: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
-    """Keep the hand-written derivatives that were given.
+def collect_claims(**derivatives: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
+    """Collect the hand-written derivatives, by kind, that are not None.
 
     Raises:
-        UsageError: where one is not callable, or more than one is given.
+        UsageError: if there is more than one, or one is not callable.
     """
-    kept = {kind: f for kind, f in given.items() if f is not None}
-    if len(kept) > 1:
-        raise UsageError(f"{' and '.join(f'{kind}=' for kind in kept)} given: one hand-written derivative is checked at a time")
-    for kind, function in kept.items():
+    claims = {kind: function for kind, function in derivatives.items() if function is not None}
+    if len(claims) > 1:
+        names = " and ".join(f"{kind}=" for kind in claims)
+        raise UsageError(f"{names} given: one hand-written derivative is checked at a time")
+    for kind, function in claims.items():
         if not callable(function):
             raise UsageError(
                 f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}"
             )
-    return kept
+    return claims
 
 
-def usable(reference: Any) -> Any:
-    """A reference that may be one.
+def validate_reference(reference: Any) -> Any:
+    """Return a reference unchanged if it can be one: a callable, a SymPy expression or None.
 
     Raises:
-        UsageError: where it cannot be called, and is no SymPy expression.
+        UsageError: if it is anything else.
     """
     if reference is None or callable(reference) or hasattr(reference, "free_symbols"):
         return reference
     raise UsageError(f"reference={reference!r}: expected a second implementation of the target, got {type(reference).__name__}")
 
 
-def declared_on(target: Any) -> tuple[Case, ...]:
-    """The cases declared on a target itself (not on a base class)."""
-    found = getattr(target, "__dict__", {}).get(DECLARED, ())
-    return tuple(found)
+def get_declared_cases(target: Any) -> tuple[Case, ...]:
+    """Return the cases declared on a target itself, not on a base class."""
+    return tuple(getattr(target, "__dict__", {}).get(CASES_ATTRIBUTE, ()))
 
 
-def source_of(target: Any) -> tuple[str | None, int | None]:
-    """File and first line of a target; None where Python does not know."""
+def locate_source(target: Any) -> tuple[str | None, int | None]:
+    """Return the file and the first line of a target; (None, None) if Python does not know them."""
     try:
         while isinstance(target, functools.partial):
             target = target.func
         unwrapped = inspect.unwrap(target) if callable(target) else target
-        shown: Any = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
-        return _place_of(shown)
+        definition: Any = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
+        return _locate_definition(definition)
     except (TypeError, OSError):
         return None, None
 
 
-@functools.lru_cache(maxsize=64)  # to find a class, its file is parsed
-def _place_of(shown: Any) -> tuple[str | None, int | None]:
-    return inspect.getsourcefile(shown), inspect.findsource(shown)[1] + 1
+@functools.lru_cache(maxsize=64)  # Python parses a whole file to find a class in it.
+def _locate_definition(definition: Any) -> tuple[str | None, int | None]:
+    return inspect.getsourcefile(definition), inspect.findsource(definition)[1] + 1

@@ -1,4 +1,4 @@
-"""From `module`, `module:name`, `path/file.py` or `path/file.py:name` to Python objects and declared cases."""
+"""Targets by their text: import `module`, `module:name`, `path/file.py` or `path/file.py:name`, and list declared cases."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
-from gradcheck.targets.case import Case, declared_on, source_of
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.targets.case import Case, get_declared_cases, locate_source
+from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-EXTRAS = ("jax", "triton")  # what a user's code imports, and an extra of that name brings
+EXTRAS = ("jax", "triton")  # packages that a user's code may import, each installed by an extra of its name
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a target's text leads to: a module, and the value named in it (None where no name was given)."""
+class ImportedTarget:
+    """The module that a target's text names, and the value in it (None if the text names the module alone)."""
 
     text: str
     module: ModuleType
@@ -32,61 +32,63 @@ class Found:
     value: Any
 
 
-def find(text: str, root: str = "") -> Found:
-    """Import what a target names.
+def import_target(text: str, root: str = "") -> ImportedTarget:
+    """Import the module and the value that a target's text names.
 
     Args:
-        root: the folder that paths start from, and where modules are looked for too; '' for the working directory.
+        text: `module`, `module:name`, `path/file.py` or `path/file.py:name`.
+        root: the folder that paths start from, and a further place to look for modules; '' for the working directory.
 
     Raises:
-        TargetNotFoundError: where file, module or name does not exist; the message lists near names.
-        TargetError: where importing it raises.
+        TargetNotFoundError: if the file, module or name does not exist; the message lists similar names.
+        TargetError: if importing it raises.
     """
-    place, name = split(text)
+    module_or_file, name = split_target(text)
     if root and root not in sys.path:
         sys.path.insert(0, root)
-    module = _load_file(Path(root, place)) if is_path(place) else _load_module(place)
-    return Found(text, module, name, _attribute(module, name, place) if name else None)
+    module = _load_file(Path(root, module_or_file)) if is_path(module_or_file) else _load_module(module_or_file)
+    return ImportedTarget(text, module, name, _read_attribute(module, name, module_or_file) if name else None)
 
 
-def find_callable(text: str, root: str = "") -> Any:
+def import_callable(text: str, root: str = "") -> Any:
     """Import a function or class by `module:name`.
 
     Raises:
-        UsageError: where the text names no callable.
+        UsageError: if the text names no callable.
     """
-    found = find(text, root)
-    if found.name is None:
-        raise UsageError(f"{text!r}: expected module:name, got a module alone{_offer(found.module, found.text)}")
-    if not callable(found.value):
-        raise UsageError(f"{text!r} is {_an(type(found.value).__name__)}: expected a function or class that can be called")
-    return found.value
+    target = import_target(text, root)
+    if target.name is None:
+        raise UsageError(f"{text!r}: expected module:name, got a module alone{_offer_callables(target.module, target.text)}")
+    if not callable(target.value):
+        kind = _with_article(type(target.value).__name__)
+        raise UsageError(f"{text!r} is {kind}: expected a function or class that can be called")
+    return target.value
 
 
-def declared_cases(found: Found) -> list[Case]:
-    """The cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
-    if found.name is not None:
-        return _named(found.text, found.value)
-    return [case for text, value in targets_in(found) for case in _named(text, value)]
+def collect_declared_cases(target: ImportedTarget) -> list[Case]:
+    """Return the cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
+    if target.name is not None:
+        return _name_cases(target.text, target.value)
+    return [case for text, value in iterate_targets(target) for case in _name_cases(text, value)]
 
 
-def targets_in(found: Found, refused: Callable[[TargetError], None] | None = None) -> Iterator[tuple[str, Any]]:
-    """Every function and class that a module or package itself defines, once, with the text that names it.
+def iterate_targets(target: ImportedTarget, on_error: Callable[[TargetError], None] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield every function and class that a module or package itself defines, once, with the text that names it.
 
     Args:
-        refused: told of each submodule that cannot be imported; None: such a one is raised.
+        on_error: called with the error of each submodule that cannot be imported; None: the error is raised.
     """
-    seen: set[int] = set()
-    for module in _with_submodules(found.module, refused):
-        text = found.text if module is found.module else module.__name__
+    visited: set[int] = set()
+    for module in _list_modules(target.module, on_error):
+        text = target.text if module is target.module else module.__name__
         for name, value in vars(module).items():
-            if getattr(value, "__module__", None) == module.__name__ and callable(value) and id(value) not in seen:
-                seen.add(id(value))  # another name for the same target is no other case
+            if getattr(value, "__module__", None) == module.__name__ and callable(value) and id(value) not in visited:
+                visited.add(id(value))  # A second name for the same target does not make a second case.
                 yield f"{text}:{name}", value
 
 
-def callables_in(module: ModuleType) -> list[str]:
-    """Names of the public functions and classes that a module itself defines."""
+def list_callables(module: ModuleType) -> list[str]:
+    """Return the names of the public functions and classes that a module itself defines."""
     return [
         name
         for name, value in vars(module).items()
@@ -94,32 +96,35 @@ def callables_in(module: ModuleType) -> list[str]:
     ]
 
 
-def _named(text: str, target: Any) -> list[Case]:
-    cases = declared_on(target)
-    file, line = source_of(target) if cases else (None, None)
-    names = [f"{text}[{c.name or i}]" if len(cases) > 1 or c.name else text for i, c in enumerate(cases)]
-    return [replace(c, name=n, fn=target, target=text, file=file, line=line) for c, n in zip(cases, names, strict=True)]
+def _name_cases(text: str, target: Any) -> list[Case]:
+    """Return the cases declared on a target, named by its text and their own names or numbers."""
+    cases = get_declared_cases(target)
+    file, line = locate_source(target) if cases else (None, None)
+    names = [f"{text}[{case.name or i}]" if len(cases) > 1 or case.name else text for i, case in enumerate(cases)]
+    return [
+        replace(case, name=name, fn=target, target=text, file=file, line=line) for case, name in zip(cases, names, strict=True)
+    ]
 
 
-def split(text: str) -> tuple[str, str | None]:
-    """The module or file that a target's text names, and the name in it.
+def split_target(text: str) -> tuple[str, str | None]:
+    """Split a target's text into the module or file, and the name in it (None without a name).
 
     Raises:
-        UsageError: where the text is of neither form.
+        UsageError: if the text has none of the known forms.
     """
     if not text.strip() or (text.startswith((".", ":")) and not text.startswith(("./", "../"))):
         raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
-    place, colon, name = text.rpartition(":")
+    module_or_file, colon, name = text.rpartition(":")
     if not colon or ("\\" in name or "/" in name):
         return text, None
-    if not place or not name:
+    if not module_or_file or not name:
         raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
-    return place, name
+    return module_or_file, name
 
 
-def is_path(place: str) -> bool:
-    """Whether a target's place is a file rather than a module."""
-    return place.endswith(".py") or "/" in place or "\\" in place
+def is_path(module_or_file: str) -> bool:
+    """Whether the first part of a target's text is a path rather than a module's name."""
+    return module_or_file.endswith(".py") or "/" in module_or_file or "\\" in module_or_file
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -127,7 +132,7 @@ def _load_file(path: Path) -> ModuleType:
         raise TargetNotFoundError(f"{path} is a folder: name a file in it, or its package as a module, as in pkg.layers")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
-        raise TargetNotFoundError(f"no file {path}{_near(path.name, [p.name for p in folder.glob('*.py')])}")
+        raise TargetNotFoundError(f"no file {path}{_suggest(path.name, [p.name for p in folder.glob('*.py')])}")
     path = path.resolve()
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").exists():
@@ -139,10 +144,10 @@ def _load_file(path: Path) -> ModuleType:
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
     if len(parts) > 1:
-        found = _load_module(name)
-        if Path(found.__file__ or "").resolve() != path:
-            raise UsageError(f"{path} is module {name}, but that name is taken by {found.__file__}: run them one at a time")
-        return found
+        module = _load_module(name)
+        if Path(module.__file__ or "").resolve() != path:
+            raise UsageError(f"{path} is module {name}, but that name is taken by {module.__file__}: run them one at a time")
+        return module
     name = name if loaded is None and name not in sys.stdlib_module_names else f"_target_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -153,7 +158,7 @@ def _load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _import_raised(str(path), error) from None
+        raise _import_error(str(path), error) from None
     return module
 
 
@@ -164,51 +169,52 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise TargetNotFoundError(f"no module {name!r}{_near_module(error.name)}") from None
-        raise _import_raised(name, error) from None
+            raise TargetNotFoundError(f"no module {name!r}{_suggest_module(error.name)}") from None
+        raise _import_error(name, error) from None
     except (Exception, SystemExit) as error:
-        raise _import_raised(name, error) from None
+        raise _import_error(name, error) from None
 
 
-def _import_raised(place: str, error: BaseException) -> TargetError:
+def _import_error(module_or_file: str, error: BaseException) -> TargetError:
     advice = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        wanted = f"install {error.name.split('.')[0]!r}"
+        command = f"install {error.name.split('.')[0]!r}"
         if error.name in EXTRAS:
-            wanted = f"pip install 'gradcheck[{error.name}]'"
-        advice = f": {wanted} into the environment gradcheck runs in"
-    return TargetError(f"importing {place} raised {one_line(error)}{advice}", user_frames(error))
+            command = f"pip install 'gradcheck[{error.name}]'"
+        advice = f": {command} into the environment gradcheck runs in"
+    return TargetError(f"importing {module_or_file} raised {summarise_error(error)}{advice}", format_user_frames(error))
 
 
-def _attribute(module: ModuleType, name: str, place: str) -> Any:
+def _read_attribute(module: ModuleType, name: str, module_or_file: str) -> Any:
     value: Any = module
     for i, part in enumerate(name.split(".")):
         try:
             value = getattr(value, part)
         except Exception as error:
             if not isinstance(error, AttributeError):
-                raise TargetError(f"reading {place}:{name} raised {one_line(error)}", user_frames(error)) from None
-            owner = ":".join([place, ".".join(name.split(".")[:i])]).rstrip(":")
-            raise TargetNotFoundError(f"{owner} has no {part!r}{_near(part, dir(value))}") from None
+                message = f"reading {module_or_file}:{name} raised {summarise_error(error)}"
+                raise TargetError(message, format_user_frames(error)) from None
+            owner = ":".join([module_or_file, ".".join(name.split(".")[:i])]).rstrip(":")
+            raise TargetNotFoundError(f"{owner} has no {part!r}{_suggest(part, dir(value))}") from None
     return value
 
 
-def _with_submodules(module: ModuleType, refused: Callable[[TargetError], None] | None) -> list[ModuleType]:
-    """The module and, of a package, every module below it; imported one by one, so that an error names its module."""
-    found = [module]
+def _list_modules(module: ModuleType, on_error: Callable[[TargetError], None] | None) -> list[ModuleType]:
+    """Return the module and, for a package, every module below it; each is imported alone, so that an error names it."""
+    modules = [module]
     for info in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda m: m.name):
         if info.name == "__main__":
             continue
         try:
-            found += _with_submodules(_load_module(f"{module.__name__}.{info.name}"), refused)
+            modules += _list_modules(_load_module(f"{module.__name__}.{info.name}"), on_error)
         except TargetError as error:
-            if refused is None:
+            if on_error is None:
                 raise
-            refused(error)
-    return found
+            on_error(error)
+    return modules
 
 
-def _near_module(name: str) -> str:
+def _suggest_module(name: str) -> str:
     parent, _, last = name.rpartition(".")
     if Path("src", name).is_dir():
         return "; it lies in src: install the project (pip install -e .), or put src on PYTHONPATH"
@@ -217,18 +223,19 @@ def _near_module(name: str) -> str:
         known = [m.name for m in pkgutil.iter_modules(paths)] if paths else []
     else:
         known = [m.name for m in pkgutil.iter_modules()]
-    return _near(last, known)
+    return _suggest(last, known)
 
 
-def _near(name: str, known: list[str]) -> str:
+def _suggest(name: str, known: list[str]) -> str:
+    """Return a hint with the known names that are similar to a misspelt one; '' without any."""
     near = difflib.get_close_matches(name, [k for k in known if not k.startswith("__")], 3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _offer(module: ModuleType, text: str) -> str:
-    names = callables_in(module)
+def _offer_callables(module: ModuleType, text: str) -> str:
+    names = list_callables(module)
     return f"; it defines {', '.join(f'{text}:{n}' for n in names[:5])}" if names else ""
 
 
-def _an(word: str) -> str:
+def _with_article(word: str) -> str:
     return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

@@ -1,17 +1,17 @@
-"""From specs to arrays: one draw of a case's inputs."""
+"""One draw of a case's inputs: specs become arrays."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 from gradcheck.targets.signature import Inputs
-from gradcheck.targets.specs.sizes import Sizes, names_in
+from gradcheck.targets.specs.sizes import Sizes, collect_names
 from gradcheck.targets.specs.spec import (
-    HOST,
-    SPARSE,
+    NUMPY_SUBSTITUTES,
+    SPARSE_LAYOUTS,
     Spec,
-    draw,
+    draw_array,
 )
 from gradcheck.trees import flatten
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def has_specs(inputs: Inputs) -> bool:
-    """Whether another draw would give other inputs."""
+    """Whether the inputs contain a spec, so that another draw gives other inputs."""
     return any(isinstance(leaf, Spec) for value in (*inputs.args, *inputs.kwargs.values()) for leaf in flatten(value).leaves)
 
 
-def named_sizes(values: Iterable[Any]) -> set[str]:
-    """The names among the sizes of some specs."""
+def collect_size_names(values: Iterable[Any]) -> set[str]:
+    """Collect the names among the sizes of all specs in some values."""
     specs = [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]
-    return {name for spec in specs for size in spec.shape if isinstance(size, str) for name in names_in(size)}
+    return {name for spec in specs for size in spec.shape if isinstance(size, str) for name in collect_names(size)}
 
 
 def draw_inputs(
@@ -42,33 +42,38 @@ def draw_inputs(
     dtype: str,
     convert: Callable[..., Any],
 ) -> Inputs:
-    """Draw every spec; what is no spec stays as it is.
+    """Draw every spec; inputs that are not specs stay as they are.
 
     Args:
-        case: name that the seeds derive from.
-        dims: ranges of named sizes.
-        dtype: of specs that name none.
-        convert: from NumPy to the target's framework; a second argument is a sparse layout, where one is asked for, a third
-            a dtype that NumPy has not.
+        inputs: specs, and values that stay as they are.
+        case: the label of the case that seeds derive from.
+        trial: number of the trial, which seeds derive from.
+        seed: seed of the run.
+        dims: ranges of named sizes, both ends included.
+        dtype: dtype of specs that name none.
+        convert: converts a NumPy array to the target's framework. It also receives a sparse layout if the spec has one, and
+            a dtype that NumPy lacks.
+
+    Returns:
+        The inputs with an array in place of each spec.
     """
     sizes = Sizes(dims, seed, case, trial)
 
-    def one(spec: Spec, path: str) -> Any:
-        return converted(spec, draw(spec, generator(seed, case, trial, path), sizes, dtype), dtype, convert)
+    def draw_spec(spec: Spec, path: str) -> Any:
+        return convert_draw(spec, draw_array(spec, make_generator(seed, case, trial, path), sizes, dtype), dtype, convert)
 
-    def drawn(value: Any, root: str) -> Any:
+    def draw_value(value: Any, root: str) -> Any:
         flat = flatten(value, root)
-        return flat.rebuild(
-            [one(leaf, path) if isinstance(leaf, Spec) else leaf for path, leaf in zip(flat.paths, flat.leaves, strict=True)]
-        )
+        leaves = zip(flat.paths, flat.leaves, strict=True)
+        return flat.rebuild([draw_spec(leaf, path) if isinstance(leaf, Spec) else leaf for path, leaf in leaves])
 
-    args = tuple(drawn(value, label) for value, label in zip(inputs.args, inputs.labels, strict=True))
-    return Inputs(args, {name: drawn(value, name) for name, value in inputs.kwargs.items()}, inputs.labels)
+    args = tuple(draw_value(value, label) for value, label in zip(inputs.args, inputs.labels, strict=True))
+    return Inputs(args, {name: draw_value(value, name) for name, value in inputs.kwargs.items()}, inputs.labels)
 
 
-def converted(spec: Spec, array: NDArray[Any], dtype: str, convert: Callable[..., Any]) -> Any:
-    """What was drawn, in the target's framework, dtype and layout; arguments as for `draw_inputs`."""
-    named, layout = spec.dtype or dtype, spec.layout if spec.layout in SPARSE else None
-    if named in HOST and array.dtype == HOST[named]:
-        return convert(array, layout, named)
+def convert_draw(spec: Spec, array: NDArray[Any], dtype: str, convert: Callable[..., Any]) -> Any:
+    """Convert a drawn array to the target's framework, dtype and layout; arguments as for `draw_inputs`."""
+    dtype_name, layout = spec.dtype or dtype, spec.layout if spec.layout in SPARSE_LAYOUTS else None
+    if dtype_name in NUMPY_SUBSTITUTES and array.dtype == NUMPY_SUBSTITUTES[dtype_name]:
+        return convert(array, layout, dtype_name)
     return convert(array, layout) if layout else convert(array)

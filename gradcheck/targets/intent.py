@@ -1,4 +1,4 @@
-"""What is meant to be so although a check would object, each with a written reason."""
+"""Declared intents: exceptions that a user makes to the checks, each with a written reason."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.verdicts import Reason
 from gradcheck.results import Intent
 
-EXPECTED = ("pass", "fail", "straight-through")
-TOLERABLE = tuple(
+EXPECTATIONS = ("pass", "fail", "straight-through")
+TOLERABLE = tuple(  # codes of the reasons for an INCONCLUSIVE result that a user may tolerate
     reason.code
     for reason in (
         Reason.DULL,
@@ -31,65 +31,66 @@ TOLERABLE = tuple(
         Reason.OVER_BUDGET,
     )
 )
-ASKED_ANEW = ("deterministic", "deterministic-backward")  # contracts that a function which is declared random need not honour
+REPEATABILITY_CONTRACTS = ("deterministic", "deterministic-backward")  # a function declared random need not honour them
 
-Named = str | Sequence[str] | Mapping[str, str]  # names that share one reason, or each with its own
+NamesWithReasons = str | Sequence[str] | Mapping[str, str]  # names that share one reason, or a reason for each name
 
 
-def declared(
+def parse_intents(
     *,
     expect: str = "pass",
     because: str = "",
-    detached: Named = (),
-    tolerates: Named = (),
+    detached: NamesWithReasons = (),
+    tolerates: NamesWithReasons = (),
     nondeterministic: str = "",
 ) -> tuple[Intent, ...]:
-    """Read what a user declares.
+    """Parse a user's declarations.
 
     Args:
-        expect: 'fail' or 'straight-through'.
-        because: the reason of `expect`, and of names that have none of their own.
+        expect: 'pass', 'fail' or 'straight-through'.
+        because: the reason for `expect`, and for names without a reason of their own.
         detached: leaves or arguments whose gradient must be exactly zero, or None.
         tolerates: contracts that may be broken, and reasons for which a result may be INCONCLUSIVE.
         nondeterministic: why the function returns another value on every call.
 
     Raises:
-        UsageError: for an unknown name, or one without a reason.
+        UsageError: if a name is unknown or has no reason.
     """
-    if expect not in EXPECTED:
-        raise UsageError(f"expect={expect!r}: expected one of {', '.join(map(repr, EXPECTED))}")
+    if expect not in EXPECTATIONS:
+        raise UsageError(f"expect={expect!r}: expected one of {', '.join(map(repr, EXPECTATIONS))}")
     if not isinstance(nondeterministic, str):
         raise UsageError(f"nondeterministic={nondeterministic!r}: expected the reason, as in 'atomics add in another order'")
-    found = [] if expect == "pass" else [Intent(expect, "", because)]
-    found += [Intent("detached", name, why) for name, why in _reasons("detached", detached, because)]
-    tolerated = _reasons("tolerates", tolerates, because)
+    intents = [] if expect == "pass" else [Intent(expect, "", because)]
+    intents += [Intent("detached", name, reason) for name, reason in _pair_with_reasons("detached", detached, because)]
+    tolerated = _pair_with_reasons("tolerates", tolerates, because)
     for name, _ in tolerated:
-        _known(name)
-    found += [Intent("tolerates", name, why) for name, why in tolerated]
+        _validate_tolerable(name)
+    intents += [Intent("tolerates", name, reason) for name, reason in tolerated]
     if nondeterministic:
-        found += [Intent("nondeterministic", "", nondeterministic)]
-        found += [Intent("tolerates", name, nondeterministic) for name in ASKED_ANEW]
-    for one in found:
-        if not one.because.strip():
-            what = f"expect={expect!r}" if one.kind == expect else f"{one.kind}={one.subject!r}"
-            raise UsageError(f"{what} needs because='...': say why, for those who read the report")
-    return tuple(found)
+        intents += [Intent("nondeterministic", "", nondeterministic)]
+        intents += [Intent("tolerates", name, nondeterministic) for name in REPEATABILITY_CONTRACTS]
+    for intent in intents:
+        if not intent.because.strip():
+            declaration = f"expect={expect!r}" if intent.kind == expect else f"{intent.kind}={intent.subject!r}"
+            raise UsageError(f"{declaration} needs because='...': say why; the report shows it")
+    return tuple(intents)
 
 
-def _reasons(name: str, given: Named, because: str) -> list[tuple[str, str]]:
-    if isinstance(given, Mapping):
-        found = list(given.items())
+def _pair_with_reasons(argument: str, names: NamesWithReasons, because: str) -> list[tuple[str, str]]:
+    """Pair each name with its own reason, or with the common one."""
+    if isinstance(names, Mapping):
+        pairs = list(names.items())
     else:
-        found = [(each, because) for each in ([given] if isinstance(given, str) else given)]
-    for each in found:
-        if not all(isinstance(text, str) for text in each):
-            raise UsageError(f"{name}={given!r}: expected names, or names with their reasons, as in {{'x': 'a label'}}")
-    return found
+        pairs = [(name, because) for name in ([names] if isinstance(names, str) else names)]
+    for pair in pairs:
+        if not all(isinstance(text, str) for text in pair):
+            raise UsageError(f"{argument}={names!r}: expected names, or names with their reasons, as in {{'x': 'a label'}}")
+    return pairs
 
 
-def _known(name: str) -> None:
+def _validate_tolerable(name: str) -> None:
     known = [*CONTRACTS, *TOLERABLE]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise UsageError(f"tolerates={name!r}: expected a contract, or a reason to be INCONCLUSIVE; {hint}")
+        raise UsageError(f"tolerates={name!r}: expected a contract, or a reason for an INCONCLUSIVE result; {hint}")

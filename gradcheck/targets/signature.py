@@ -1,4 +1,4 @@
-"""From what a user gave to the inputs of a call: each parameter's value and the name it is reported under."""
+"""Inputs of a call: the value of each parameter, and the name under which it is reported."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import InputError
 from gradcheck.targets import framework
-from gradcheck.targets.specs.annotations import spec_from
+from gradcheck.targets.specs.annotations import parse_annotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gradcheck.targets.specs.spec import Spec
 
-POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True)
@@ -29,39 +29,39 @@ class Inputs:
     labels: tuple[str, ...] = ()
 
 
-def parameters(target: Any) -> list[inspect.Parameter] | None:
-    """The parameters a call of the target takes; None where Python cannot tell (some built-in functions)."""
-    kind = framework.kind_of(target)
-    called = target.forward if kind is not framework.Kind.FUNCTION else target
+def read_parameters(target: Any) -> list[inspect.Parameter] | None:
+    """Return the parameters that a call of the target takes; None if Python does not know them (some built-in functions)."""
+    kind = framework.classify_target(target)
+    function = target.forward if kind is not framework.TargetKind.FUNCTION else target
     try:
-        found = list(inspect.signature(called).parameters.values())
+        params = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None
-    if kind is framework.Kind.MODULE_CLASS:
-        return found[1:]
-    if kind is framework.Kind.AUTOGRAD_FUNCTION:
-        return found[1:] if takes_context(target) else found
-    return found
+    if kind is framework.TargetKind.MODULE_CLASS:
+        return params[1:]
+    if kind is framework.TargetKind.AUTOGRAD_FUNCTION:
+        return params[1:] if takes_context(target) else params
+    return params
 
 
 def takes_context(function: type) -> bool:
-    """Whether an autograd.Function's forward takes ctx first, rather than having a setup_context of its own."""
+    """Whether an autograd.Function's forward takes ctx first, because the Function defines no setup_context."""
     return not any("setup_context" in vars(c) for c in function.__mro__ if c.__module__ != "torch.autograd.function")
 
 
-def defaults_of(target: Any) -> list[Any]:
-    """Default values of the target's parameters, which may be arrays."""
-    return [p.default for p in parameters(target) or () if p.default is not p.empty]
+def read_defaults(target: Any) -> list[Any]:
+    """Return the default values of the target's parameters, which may be arrays."""
+    return [p.default for p in read_parameters(target) or () if p.default is not p.empty]
 
 
-def annotated(target: Any) -> list[Spec]:
-    """The specs that the target's annotations stand for."""
-    hints = framework.hints_of(framework.unwrapped(getattr(target, "forward", target)))
-    found = [spec_from(hint, name) for name, hint in hints.items()]
-    return [spec for spec in found if spec is not None]
+def read_annotated_specs(target: Any) -> list[Spec]:
+    """Return the specs that the target's annotations stand for."""
+    hints = framework.read_annotations(framework.unwrap_target(getattr(target, "forward", target)))
+    specs = [parse_annotation(hint, name) for name, hint in hints.items()]
+    return [spec for spec in specs if spec is not None]
 
 
-def resolve(
+def resolve_inputs(
     target: Any,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -72,74 +72,76 @@ def resolve(
     """Find a value for each parameter: from `args` and `kwargs`, the declaration, annotations, array defaults, in this order.
 
     Args:
-        target: what will be called.
-        args, kwargs: given by the user now.
-        declared_args, declared_kwargs: given in `@gradcheck.case`.
-        command: how the user named the target on the command line; None in Python.
+        target: the function or module to call.
+        args, kwargs: inputs that the user gave for this call.
+        declared_args, declared_kwargs: inputs from `@gradcheck.case`.
+        command: the text of the target on the command line; None in Python.
 
     Raises:
-        InputError: where inputs are missing or superfluous; the message lists them with a call ready to paste.
+        InputError: if inputs are missing or superfluous; the message lists them with a call ready to paste.
     """
-    params = parameters(target)
+    params = read_parameters(target)
     if params is None:
         positional = tuple(args) or tuple(declared_args)
         if not positional:
-            raise InputError(_unreadable(command))
+            raise InputError(_message_without_signature(command))
         return Inputs(positional, {**(declared_kwargs or {}), **kwargs}, tuple(f"arg{i}" for i in range(len(positional))))
-    given, rest = _assign(params, args, kwargs)
-    declared, declared_rest = _assign(params, () if rest else declared_args, declared_kwargs or {})
-    rest = rest or declared_rest  # inputs for *args replace the declared ones as a whole
-    values = {**declared, **given}
-    hints = framework.hints_of(framework.unwrapped(getattr(target, "forward", target)))
+    given_values, rest = _assign(params, args, kwargs)
+    declared_values, declared_rest = _assign(params, () if rest else declared_args, declared_kwargs or {})
+    rest = rest or declared_rest  # Inputs given for *args replace the declared ones as a whole.
+    values = {**declared_values, **given_values}
+    hints = framework.read_annotations(framework.unwrap_target(getattr(target, "forward", target)))
     for p in params:
-        if p.name not in values and p.kind in (*POSITIONAL, p.KEYWORD_ONLY):
-            values.update(_fallback(p, hints))
-    missing = [p for p in params if p.name not in values and p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
-    if not missing and not values and not rest and framework.kind_of(target) is framework.Kind.FUNCTION:
-        missing = [p for p in params if p.kind in (*POSITIONAL, p.KEYWORD_ONLY)][:1]
+        if p.name not in values and p.kind in (*BY_POSITION, p.KEYWORD_ONLY):
+            values.update(_input_from_signature(p, hints))
+    missing = [p for p in params if p.name not in values and p.default is p.empty and p.kind in (*BY_POSITION, p.KEYWORD_ONLY)]
+    if not missing and not values and not rest and framework.classify_target(target) is framework.TargetKind.FUNCTION:
+        missing = [p for p in params if p.kind in (*BY_POSITION, p.KEYWORD_ONLY)][:1]
     if missing:
-        raise InputError(_missing(missing, params, command))
+        raise InputError(_message_about_missing(missing, params, command))
     return _arrange(params, values, rest)
 
 
 def _assign(
     params: list[inspect.Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    slots = [p.name for p in params if p.kind in POSITIONAL and p.name not in kwargs]
-    values, rest = dict(zip(slots, args, strict=False)), tuple(args[len(slots) :])
+    """Assign inputs to parameters by position and by name; return the values by name, and the inputs for `*args`."""
+    positions = [p.name for p in params if p.kind in BY_POSITION and p.name not in kwargs]
+    values, rest = dict(zip(positions, args, strict=False)), tuple(args[len(positions) :])
     if rest and not any(p.kind is p.VAR_POSITIONAL for p in params):
-        takes = f"{len(slots)} ({_listed(params) or 'none'})"
+        takes = f"{len(positions)} ({_list_names(params) or 'none'})"
         raise InputError(f"{len(args)} positional inputs, but the target takes {takes}: leave out the last {len(rest)}")
-    names = [p.name for p in params if p.kind in NAMED]
+    names = [p.name for p in params if p.kind in BY_NAME]
     for name, value in kwargs.items():
         if name not in names and not any(p.kind is p.VAR_KEYWORD for p in params):
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"the target has no parameter {name!r} (it takes {_listed(params) or 'none'}){hint}")
+            raise InputError(f"the target has no parameter {name!r} (it takes {_list_names(params) or 'none'}){hint}")
         values[name] = value
     return values, rest
 
 
-def _listed(params: list[inspect.Parameter]) -> str:
+def _list_names(params: list[inspect.Parameter]) -> str:
     return ", ".join(p.name for p in params)
 
 
-def _fallback(p: inspect.Parameter, hints: Mapping[str, Any]) -> dict[str, Any]:
-    spec = spec_from(hints.get(p.name, p.annotation), p.name)
-    is_array = p.default is not p.empty and framework.of_arrays([p.default]) is not None
+def _input_from_signature(p: inspect.Parameter, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec that a parameter's annotation stands for, or its default if that is an array; {} without either."""
+    spec = parse_annotation(hints.get(p.name, p.annotation), p.name)
+    is_array = p.default is not p.empty and framework.infer_from_arrays([p.default]) is not None
     if spec is not None and (is_array or p.default is p.empty or p.default is None):
         return {p.name: spec}
     return {p.name: p.default} if is_array else {}
 
 
-def _unreadable(command: str | None) -> str:
-    head = "no input, and the parameters of this built-in function cannot be read: give its inputs by position"
+def _message_without_signature(command: str | None) -> str:
+    head = "no input, and Python does not know the parameters of this built-in function: give its inputs by position"
     return f"{head}, as in\n    gradcheck run {command} --input 'normal(4, 3)'" if command else head
 
 
-def _missing(missing: list[inspect.Parameter], params: list[inspect.Parameter], command: str | None) -> str:
+def _message_about_missing(missing: list[inspect.Parameter], params: list[inspect.Parameter], command: str | None) -> str:
     names = ", ".join(p.name for p in missing)
-    head = f"no input for {names} (the target takes {_listed(params)})"
+    head = f"no input for {names} (the target takes {_list_names(params)})"
     if command is None:
         call = ", ".join(f"{p.name}=gradcheck.normal(4, 3)" for p in missing)
         return f"{head}: give an array or a spec for each, as in kwargs=dict({call})"
@@ -148,14 +150,15 @@ def _missing(missing: list[inspect.Parameter], params: list[inspect.Parameter], 
 
 
 def _arrange(params: list[inspect.Parameter], values: dict[str, Any], rest: tuple[Any, ...]) -> Inputs:
+    """Arrange values as a call: by position as far as possible, the others by name."""
     args: list[Any] = []
     labels: list[str] = []
     kwargs = dict(values)
     last = max((i for i, p in enumerate(params) if p.kind is p.POSITIONAL_ONLY and p.name in values), default=-1)
     by_position = True
     for i, p in enumerate(params):
-        by_position &= p.kind in POSITIONAL and p.name in values
-        if p.kind in POSITIONAL and (by_position or i <= last or rest):
+        by_position &= p.kind in BY_POSITION and p.name in values
+        if p.kind in BY_POSITION and (by_position or i <= last or rest):
             args.append(kwargs.pop(p.name, p.default))
             labels.append(p.name)
         if p.kind is p.VAR_POSITIONAL:

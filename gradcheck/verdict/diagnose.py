@@ -1,7 +1,7 @@
 """What a wrong gradient looks like: the change that would make it right, found by trying, and named.
 
-A hypothesis is a repair: the claim with its sign turned, divided by a constant, transposed. A repair that the same evidence
-would let pass names the fault. Each is tried in turn, simple ones first; where none passes, it is unknown.
+A hypothesis is a repair: the claim with its sign flipped, divided by a constant, transposed. A repair that the same evidence
+would let pass names the fault. Repairs are tried in turn, simple ones first; if none passes, the fault is unknown.
 """
 
 from __future__ import annotations
@@ -16,38 +16,46 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
-SAME = 1e-4  # relative: a fitted factor so near a number that has a name is that number
-NEARER = 1e-2  # of the error that a diagnosis explains: more it may not leave over
-PLAIN = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
-HINTS = {"2": "did the loss mean 1/(2N)?", "1/2": "is the 2 of a square missing?"}
-MANY = 8  # entries of which one that is wrong is hardly the largest by chance
-FEW = 10  # times as many entries as are wrong: these are exceptions
-LEAST = 3  # entries that a fitted constant must explain before it is more than a coincidence
+# Relative: a fitted factor this near to a number that has a name is that number.
+MAX_MISMATCH = 1e-4
+# Share of the claim's error: a diagnosis may leave no more of it unexplained.
+MAX_UNEXPLAINED = 1e-2
+# Entries: among fewer than this, the single wrong entry may be the largest or smallest by chance.
+MIN_ENTRIES_FOR_EXTREME = 8
+# Entries per wrong entry: if there are at least as many, the wrong entries are exceptions.
+MIN_ENTRIES_PER_EXCEPTION = 10
+# Entries: a fitted constant that explains fewer may be a coincidence.
+MIN_ENTRIES_FOR_FIT = 3
+SIMPLE_FACTORS = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
+FACTOR_HINTS = {"2": "should the loss have the factor 1/(2N)?", "1/2": "is the 2 of a square missing?"}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a wrong claim on one leaf of n numbers, for C combinations of the outputs.
+    """What is known about a wrong claim on one leaf of n numbers, for C combinations of the outputs.
 
     Attributes:
-        claim: (C, n).
+        claim: the claimed derivatives, (C, n).
         x: the leaf itself, (n,).
-        shape: of the leaf; `width`: numbers an entry, 2 where it is complex.
-        sizes: size of an axis -> what it is the size of: a wrong factor may be one of them.
-        holds: whether the evidence would let another claim, (C, n), pass.
-        fit: (candidate, offset) -> the c for which offset + c candidate is nearest the evidence, and how many numbers told.
-        mirrored: () -> the claim for the conjugate of each combination, (C, n); None where outputs are real.
-        true: the estimates, (C, n), where every entry was looked at; `wrong` which of them the claim misses.
+        shape: shape of the leaf.
+        width: numbers per entry, 2 if the leaf is complex.
+        size_names: size of an axis -> what it is the size of; a wrong factor may be one of these sizes.
+        passes: another claim, (C, n) -> whether the evidence would let it pass.
+        fit: (candidate, offset), (C, n) each -> the c for which offset + c candidate is nearest to the evidence, and the
+            number of entries that c was fitted to.
+        conjugate_claim: () -> the claim for the conjugate of each combination, (C, n); None if the outputs are real.
+        true: the estimates, (C, n), if every entry was estimated.
+        wrong: the entries that the claim misses, (C, n), if every entry was estimated.
     """
 
     claim: F64
     x: F64
     shape: tuple[int, ...]
     width: int
-    sizes: Mapping[int, str]
-    holds: Callable[[F64], bool]
+    size_names: Mapping[int, str]
+    passes: Callable[[F64], bool]
     fit: Callable[[F64, F64], tuple[float, int]]
-    mirrored: Callable[[], F64 | None] = lambda: None
+    conjugate_claim: Callable[[], F64 | None] = lambda: None
     true: F64 | None = None
     wrong: NDArray[np.bool_] | None = None
 
@@ -64,229 +72,252 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Diagnosed:
-    """A fault by name, and one line that says what was seen and what to look for."""
+class FaultDescription:
+    """A fault by name, with one line that says what was seen and where to look."""
 
-    kind: Diagnosis
-    line: str
-
-
-def diagnose(facts: Facts) -> Diagnosed:
-    """Name the fault; unknown where no repair makes the claim right."""
-    for hypothesis in (_zero, _sign, _conjugated, _factor, _moved, _term, _summed, _symmetrised, _in_part):
-        found = next(iter(hypothesis(facts)), None)
-        if found is not None:
-            return found
-    return _unknown(facts)
+    diagnosis: Diagnosis
+    sentence: str
 
 
-def _said(kind: Diagnosis, seen: str, mend: str = "") -> Diagnosed:
-    return Diagnosed(kind, f"{seen}; {mend or kind.mend}")
+def diagnose(facts: Facts) -> FaultDescription:
+    """Name the fault; unknown if no repair makes the claim right."""
+    hypotheses = (
+        _try_zero,
+        _try_sign,
+        _try_conjugation,
+        _try_factor,
+        _try_rearrangements,
+        _try_missing_term,
+        _try_reductions,
+        _try_symmetrisation,
+        _try_parts,
+    )
+    for hypothesis in hypotheses:
+        description = next(iter(hypothesis(facts)), None)
+        if description is not None:
+            return description
+    return _describe_unknown(facts)
 
 
-def _unknown(facts: Facts) -> Diagnosed:
+def _describe(diagnosis: Diagnosis, observation: str, advice: str = "") -> FaultDescription:
+    return FaultDescription(diagnosis, f"{observation}; {advice or diagnosis.fix}")
+
+
+def _describe_unknown(facts: Facts) -> FaultDescription:
+    """Describe a fault that no hypothesis explains; wrong entries that are exceptions are counted."""
     entries = facts.claim.shape[1] // facts.width
     wrong = 0 if facts.wrong is None else int(np.sum(np.any(facts.wrong.reshape(-1, entries, facts.width), axis=(0, 2))))
-    if 0 < FEW * wrong <= entries:
-        common = ", by no common factor and at no values or places of one kind"
-        seen = "one entry alone is wrong" if wrong == 1 else f"{wrong} entries alone are wrong{common}"
-        return _said(Diagnosis.UNKNOWN, seen, "look for what the backward does there and nowhere else")
-    return _said(Diagnosis.UNKNOWN, "no sign, factor, other order or missing term explains it")
+    if 0 < MIN_ENTRIES_PER_EXCEPTION * wrong <= entries:
+        no_pattern = "with no common factor and no pattern in their values or positions"
+        observation = "only one entry is wrong" if wrong == 1 else f"only {wrong} entries are wrong, {no_pattern}"
+        return _describe(Diagnosis.UNKNOWN, observation, "look for what the backward does only there")
+    return _describe(Diagnosis.UNKNOWN, "no sign, factor, reordering or missing term explains it")
 
 
-def _zero(facts: Facts) -> Iterator[Diagnosed]:
+def _try_zero(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is zero everywhere, or in the imaginary part of every entry."""
     if not np.any(facts.claim):
-        yield _said(Diagnosis.ZERO, f"claimed = 0 on {facts.everywhere}")
+        yield _describe(Diagnosis.ZERO, f"claimed = 0 on {facts.everywhere}")
     elif facts.width == 2 and facts.true is not None and not np.any(facts.shaped[..., 1]):
-        parts = np.stack([facts.shaped[..., 0], facts.true.reshape(facts.shaped.shape)[..., 1]], axis=-1)
-        if facts.holds(parts.reshape(facts.claim.shape)):
-            seen = f"claimed = 0 in the imaginary part of {facts.everywhere}"
-            yield _said(Diagnosis.ZERO, seen, "does the backward return a real gradient for a complex input?")
+        repaired = np.stack([facts.shaped[..., 0], facts.true.reshape(facts.shaped.shape)[..., 1]], axis=-1)
+        if facts.passes(repaired.reshape(facts.claim.shape)):
+            observation = f"claimed = 0 in the imaginary part of {facts.everywhere}"
+            yield _describe(Diagnosis.ZERO, observation, "does the backward return a real gradient for a complex input?")
 
 
-def _sign(facts: Facts) -> Iterator[Diagnosed]:
-    if facts.holds(-facts.claim):
-        yield _said(Diagnosis.SIGN, f"claimed = -1 x true on {facts.everywhere}: the sign is turned")
+def _try_sign(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim has the wrong sign."""
+    if facts.passes(-facts.claim):
+        yield _describe(Diagnosis.SIGN, f"claimed = -1 x true on {facts.everywhere}: the sign is flipped")
 
 
-def _conjugated(facts: Facts) -> Iterator[Diagnosed]:
-    if facts.width == 2 and facts.holds(_conjugate(facts.claim)):
-        yield _said(Diagnosis.CONJUGATED, f"claimed = conjugate of true on {facts.everywhere}")
-    mirrored = facts.mirrored()
-    if mirrored is not None and facts.holds(_conjugate(mirrored) if facts.width == 2 else mirrored):
-        seen = "claimed = cotangent x local derivative, where the derivative's conjugate is meant"
-        yield _said(Diagnosis.CONJUGATED, f"{seen}, on {facts.everywhere}")
+def _try_conjugation(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is the conjugate of the derivative, or was made with the conjugate of the local derivative."""
+    if facts.width == 2 and facts.passes(_conjugate(facts.claim)):
+        yield _describe(Diagnosis.CONJUGATED, f"claimed = conjugate of true on {facts.everywhere}")
+    conjugate_claim = facts.conjugate_claim()
+    if conjugate_claim is not None and facts.passes(_conjugate(conjugate_claim) if facts.width == 2 else conjugate_claim):
+        observation = "claimed = cotangent x local derivative, but the derivative must be conjugated"
+        yield _describe(Diagnosis.CONJUGATED, f"{observation}, on {facts.everywhere}")
 
 
 def _conjugate(claim: F64) -> F64:
     return np.asarray(claim.reshape(len(claim), -1, 2) * [1.0, -1.0]).reshape(claim.shape)
 
 
-def _factor(facts: Facts) -> Iterator[Diagnosed]:
+def _try_factor(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is a constant times the derivative."""
     inverse, numbers = facts.fit(facts.claim, np.zeros_like(facts.claim))
     if inverse == 0 or not np.isfinite(inverse):
         return
-    factor, name = _named(1 / inverse, facts.sizes)
-    if (name or numbers >= LEAST) and facts.holds(facts.claim / factor):
-        told = f"a factor {name}" if name else "a constant factor"
-        yield _said(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {told}", _hint(factor, name))
+    factor, name = _name_factor(1 / inverse, facts.size_names)
+    if (name or numbers >= MIN_ENTRIES_FOR_FIT) and facts.passes(facts.claim / factor):
+        phrase = f"a factor {name}" if name else "a constant factor"
+        yield _describe(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {phrase}", _hint(factor, name))
 
 
 def _hint(factor: float, name: str) -> str:
-    """What a factor is usually due to; '' where it says nothing."""
+    """Say what usually causes a factor; '' if the factor suggests nothing."""
     if ", with " not in name:
-        return HINTS.get(name, "")
-    return "is the 1/N of a mean forgotten?" if abs(factor) > 1 else "is a mean taken where the loss has a sum, or taken twice?"
+        return FACTOR_HINTS.get(name, "")
+    return "is the 1/N of a mean missing?" if abs(factor) > 1 else "is a mean taken where the loss has a sum, or taken twice?"
 
 
-def _named(factor: float, sizes: Mapping[int, str]) -> tuple[float, str]:
-    """A factor, exactly, and in words, where it is a small number or made of the size of an axis; '' where it is neither."""
+def _name_factor(factor: float, size_names: Mapping[int, str]) -> tuple[float, str]:
+    """Round a factor to a simple number, or to one made of the size of an axis, and name it; '' if it is neither."""
     sign = -1.0 if factor < 0 else 1.0
     minus = "-" if factor < 0 else ""
-    for value, text in PLAIN.items():
-        if abs(abs(factor) / value - 1) < SAME:
+    for value, text in SIMPLE_FACTORS.items():
+        if abs(abs(factor) / value - 1) < MAX_MISMATCH:
             return sign * value, minus + text
-    for kind in (_plainly, _with_a_two, _otherwise):
-        for n, what in sizes.items():
-            for value, text in kind(n) if n > 1 else ():
-                if abs(abs(factor) / value - 1) < SAME:
-                    return sign * value, f"{minus}{text}, with {n} {what}"
+    for factors_of in (_mean_factors, _doubled_mean_factors, _deviation_factors):
+        for n, size_name in size_names.items():
+            for value, text in factors_of(n) if n > 1 else ():
+                if abs(abs(factor) / value - 1) < MAX_MISMATCH:
+                    return sign * value, f"{minus}{text}, with {n} {size_name}"
     return factor, ""
 
 
-def _plainly(n: int) -> Sequence[tuple[float, str]]:
-    """A sum in place of a mean, or the other way round."""
+def _mean_factors(n: int) -> Sequence[tuple[float, str]]:
+    """A sum where a mean belongs, or a mean where a sum belongs."""
     return ((float(n), f"{n}"), (1 / n, f"1/{n}"))
 
 
-def _with_a_two(n: int) -> Sequence[tuple[float, str]]:
+def _doubled_mean_factors(n: int) -> Sequence[tuple[float, str]]:
+    """A sum for a mean, or the opposite, together with the 2 of a square."""
     return ((2.0 * n, f"2·{n}"), (n / 2, f"{n}/2"), (2 / n, f"2/{n}"), (1 / (2 * n), f"1/(2·{n})"))
 
 
-def _otherwise(n: int) -> Sequence[tuple[float, str]]:
-    """A standard deviation in place of a variance, biased in place of unbiased."""
+def _deviation_factors(n: int) -> Sequence[tuple[float, str]]:
+    """A standard deviation for a variance, or a biased one for an unbiased one."""
     return ((n**0.5, f"√{n}"), (n**-0.5, f"1/√{n}"), (n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"))
 
 
-def _moved(facts: Facts) -> Iterator[Diagnosed]:
-    """The right numbers in the wrong places."""
-    g, same = facts.shaped, facts.claim.shape
+def _try_rearrangements(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim holds the right numbers in the wrong places."""
+    claim, flat_shape = facts.shaped, facts.claim.shape
     axes = range(1, 1 + len(facts.shape))
     for a, b in combinations(axes, 2):
-        if facts.holds(np.swapaxes(g, a, b).reshape(same)):
-            yield _said(Diagnosis.TRANSPOSED, f"claimed = true with the axes {a - 1} and {b - 1} swapped")
+        if facts.passes(np.swapaxes(claim, a, b).reshape(flat_shape)):
+            yield _describe(Diagnosis.TRANSPOSED, f"claimed = true with the axes {a - 1} and {b - 1} swapped")
     for axis in axes:
-        if facts.holds(np.flip(g, axis).reshape(same)):
-            yield _said(Diagnosis.FLIPPED, f"claimed = true in reverse order along axis {axis - 1}")
+        if facts.passes(np.flip(claim, axis).reshape(flat_shape)):
+            yield _describe(Diagnosis.FLIPPED, f"claimed = true in reverse order along axis {axis - 1}")
         for shift in (1, -1):
-            if facts.holds(np.roll(g, -shift, axis).reshape(same)):
-                yield _said(Diagnosis.ROLLED, f"claimed = true shifted by {shift} along axis {axis - 1}")
-    if facts.true is not None and same[1] >= LEAST and facts.holds(_sorted_like(facts.claim, facts.true)):
-        yield _said(Diagnosis.PERMUTED, f"claimed = true in another order, on {facts.everywhere}")
+            if facts.passes(np.roll(claim, -shift, axis).reshape(flat_shape)):
+                yield _describe(Diagnosis.ROLLED, f"claimed = true shifted by {shift} along axis {axis - 1}")
+    enough = flat_shape[1] >= MIN_ENTRIES_FOR_FIT
+    if facts.true is not None and enough and facts.passes(_sort_like(facts.claim, facts.true)):
+        yield _describe(Diagnosis.PERMUTED, f"claimed = true in another order, on {facts.everywhere}")
 
 
-def _sorted_like(claim: F64, true: F64) -> F64:
-    """The claim's numbers, of each output, in the order of the true ones."""
-    found = np.empty_like(claim)
-    for row, numbers, target in zip(found, claim, true, strict=True):
+def _sort_like(claim: F64, true: F64) -> F64:
+    """Put the claim's numbers, for each output, into the order of the true ones."""
+    reordered = np.empty_like(claim)
+    for row, numbers, target in zip(reordered, claim, true, strict=True):
         row[np.argsort(target, kind="stable")] = np.sort(numbers)
-    return found
+    return reordered
 
 
-def _term(facts: Facts) -> Iterator[Diagnosed]:
-    """Something proportional to the input, to its sign, or a constant is missing."""
+def _try_missing_term(facts: Facts) -> Iterator[FaultDescription]:
+    """A term proportional to the input or to its sign, or a constant, is missing."""
     if facts.width == 2:
         return
     for name, term in (("the input", facts.x), ("1", np.ones_like(facts.x)), ("the sign of the input", np.sign(facts.x))):
         candidate = np.broadcast_to(term, facts.claim.shape)
-        c, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
-        if numbers >= LEAST and c != 0 and np.isfinite(c) and facts.holds(facts.claim + c * candidate):
-            yield _said(Diagnosis.TERM, f"true - claimed = {c:.4g} x {name} on {facts.everywhere}")
+        factor, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
+        fitted = numbers >= MIN_ENTRIES_FOR_FIT and factor != 0 and np.isfinite(factor)
+        if fitted and facts.passes(facts.claim + factor * candidate):
+            yield _describe(Diagnosis.TERM, f"true - claimed = {factor:.4g} x {name} on {facts.everywhere}")
 
 
-def _summed(facts: Facts) -> Iterator[Diagnosed]:
+def _try_reductions(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is the sum or the mean of the derivative over one axis, or over all."""
     if facts.true is None:
         return
     true = facts.true.reshape(facts.shaped.shape)
     axes = tuple(range(1, 1 + len(facts.shape)))
-    for which in [*((a,) for a in axes), *([axes] if len(axes) > 1 else [])]:
-        count = int(np.prod([true.shape[a] for a in which]))
-        over = f"axis {which[0] - 1}" if len(which) == 1 else "every axis"
+    for reduced_axes in [*((a,) for a in axes), *([axes] if len(axes) > 1 else [])]:
+        count = int(np.prod([true.shape[a] for a in reduced_axes]))
+        over = f"axis {reduced_axes[0] - 1}" if len(reduced_axes) == 1 else "every axis"
         for name, reduced in (
-            ("sum", np.sum(true, axis=which, keepdims=True)),
-            ("mean", np.mean(true, axis=which, keepdims=True)),
+            ("sum", np.sum(true, axis=reduced_axes, keepdims=True)),
+            ("mean", np.mean(true, axis=reduced_axes, keepdims=True)),
         ):
             if count > 1 and _explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
-                yield _said(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, the same all along it")
+                yield _describe(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, repeated along it")
 
 
-def _symmetrised(facts: Facts) -> Iterator[Diagnosed]:
-    """The derivative of a function that reads one triangle of a matrix, shared out over both."""
+def _try_symmetrisation(facts: Facts) -> Iterator[FaultDescription]:
+    """The derivative of a function that reads one triangle of a matrix is shared between both triangles."""
     if facts.true is None or facts.width > 1 or not facts.shape or facts.shape[-1:] != facts.shape[-2:-1]:
         return
     true = facts.true.reshape(len(facts.claim), *facts.shape)
-    shared = (true + np.swapaxes(true, -1, -2)) / 2
+    symmetric = (true + np.swapaxes(true, -1, -2)) / 2
     triangular = not (np.any(np.triu(true, 1)) and np.any(np.tril(true, -1)))
-    if triangular and _explains(facts.claim, shared.reshape(facts.claim.shape), facts.true):
-        yield _said(Diagnosis.SYMMETRISED, "claimed = mean of true and its transpose")
+    if triangular and _explains(facts.claim, symmetric.reshape(facts.claim.shape), facts.true):
+        yield _describe(Diagnosis.SYMMETRISED, "claimed = mean of true and its transpose")
 
 
-def _explains(claim: F64, told: F64, true: F64) -> bool:
-    """Whether a claim is what a diagnosis says: to 1e-4 everywhere, and far nearer to it than to the truth."""
-    off = float(np.max(np.abs(claim - told), initial=0.0))
-    close = off <= SAME * float(np.max(np.abs(claim), initial=0.0))
-    return close and off <= NEARER * float(np.max(np.abs(claim - true), initial=0.0))
+def _explains(claim: F64, explanation: F64, true: F64) -> bool:
+    """Whether a claim is what a diagnosis says: to 1e-4 everywhere, and far nearer to that than to the truth."""
+    unexplained = float(np.max(np.abs(claim - explanation), initial=0.0))
+    close = unexplained <= MAX_MISMATCH * float(np.max(np.abs(claim), initial=0.0))
+    return close and unexplained <= MAX_UNEXPLAINED * float(np.max(np.abs(claim - true), initial=0.0))
 
 
-def _in_part(facts: Facts) -> Iterator[Diagnosed]:
-    """Wrong on some entries alone, or for some outputs alone."""
+def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is wrong only on some entries, or only for some outputs."""
     if facts.true is None or facts.wrong is None:
         return
     silent = np.all(facts.claim == 0, axis=1) & np.any(facts.wrong, axis=1)
     if np.any(silent) and not np.any(facts.wrong[~silent]):
-        yield _said(Diagnosis.OUTPUTS, f"claimed = 0 for {int(np.sum(silent))} of {silent.size} outputs, right for the others")
+        count = int(np.sum(silent))
+        yield _describe(Diagnosis.OUTPUTS, f"claimed = 0 for {count} of {silent.size} outputs, right for the others")
         return
     wrong = np.any(facts.wrong, axis=0)
     if facts.width == 2 or np.all(wrong):
         return
-    relation, count = _relation(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
-    few = min(int(np.sum(wrong)), int(np.sum(~wrong)))
-    for where, mask, least in _special(facts.x):
-        if few >= least and np.array_equal(mask, wrong):
-            yield _said(Diagnosis.SPECIAL, f"{relation} on {count}, those where the input is {where}")
+    relation, extent = _relate_to_truth(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
+    smaller_side = min(int(np.sum(wrong)), int(np.sum(~wrong)))
+    for text, mask, min_entries in _special_values(facts.x):
+        if smaller_side >= min_entries and np.array_equal(mask, wrong):
+            yield _describe(Diagnosis.SPECIAL, f"{relation} on {extent}, those where the input is {text}")
     for axis, index in enumerate(np.indices(facts.shape).reshape(len(facts.shape), -1)):
-        hit = np.unique(index[wrong])
-        lonely = len(facts.shape) == 1 and hit[0] not in (0, facts.shape[0] - 1)  # an entry like any other
-        if hit.size == 1 and not lonely and np.array_equal(index == hit[0], wrong):
-            yield _said(Diagnosis.SLICE, f"{relation} on {count}, all those with index {hit[0]} along axis {axis}")
+        indices = np.unique(index[wrong])
+        # A single entry inside a vector is an entry like any other; the first and the last one are not.
+        ordinary = len(facts.shape) == 1 and indices[0] not in (0, facts.shape[0] - 1)
+        if indices.size == 1 and not ordinary and np.array_equal(index == indices[0], wrong):
+            yield _describe(Diagnosis.SLICE, f"{relation} on {extent}, all those with index {indices[0]} along axis {axis}")
     if relation == "claimed = 0":
-        yield _said(Diagnosis.ZERO, f"{relation} on {count}")
+        yield _describe(Diagnosis.ZERO, f"{relation} on {extent}")
     elif relation.startswith("claimed = ") and np.sum(wrong) > 1:
-        yield _said(Diagnosis.FACTOR, f"{relation} on {count}")
+        yield _describe(Diagnosis.FACTOR, f"{relation} on {extent}")
 
 
-def _relation(facts: Facts, wrong: NDArray[np.bool_]) -> str:
-    """How the claim relates to the truth on the wrong entries."""
+def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
+    """Say how the claim relates to the truth on the wrong entries."""
     assert facts.true is not None
     claim, true = facts.claim[:, wrong], facts.true[:, wrong]
     if not np.any(claim):
         return "claimed = 0"
-    c = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
-    digits = 4 if abs(c - 1) > SAME else 8
-    return f"claimed = {c:.{digits}g} x true" if c and _explains(claim, c * true, true) else "claimed is wrong"
+    factor = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
+    digits = 4 if abs(factor - 1) > MAX_MISMATCH else 8
+    proportional = factor and _explains(claim, factor * true, true)
+    return f"claimed = {factor:.{digits}g} x true" if proportional else "claimed is wrong"
 
 
-def _special(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
-    """Kinds of inputs, and of how many entries both inside and outside there must be for it to be no coincidence."""
+def _special_values(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+    """Yield kinds of inputs: the name, a mask, and how many entries inside and outside rule out a coincidence."""
     yield "0", x == 0, 1
     values, counts = np.unique(x, return_counts=True)
-    yield "equal to another", np.isin(x, values[counts > 1]), 2
-    yield "the largest", x == np.max(x), 1 if x.size >= MANY else MANY
-    yield "the smallest", x == np.min(x), 1 if x.size >= MANY else MANY
-    yield "negative", x < 0, LEAST
-    yield "positive", x > 0, LEAST
-    yield "0 or negative", x <= 0, LEAST
-    yield "0 or positive", x >= 0, LEAST
-    yield "larger than 1 in size", np.abs(x) > 1, LEAST
-    yield "smaller than 1 in size", np.abs(x) < 1, LEAST
-    yield "a whole number", x == np.round(x), LEAST
+    yield "equal to another entry", np.isin(x, values[counts > 1]), 2
+    yield "the largest", x == np.max(x), 1 if x.size >= MIN_ENTRIES_FOR_EXTREME else MIN_ENTRIES_FOR_EXTREME
+    yield "the smallest", x == np.min(x), 1 if x.size >= MIN_ENTRIES_FOR_EXTREME else MIN_ENTRIES_FOR_EXTREME
+    yield "negative", x < 0, MIN_ENTRIES_FOR_FIT
+    yield "positive", x > 0, MIN_ENTRIES_FOR_FIT
+    yield "0 or negative", x <= 0, MIN_ENTRIES_FOR_FIT
+    yield "0 or positive", x >= 0, MIN_ENTRIES_FOR_FIT
+    yield "larger than 1 in magnitude", np.abs(x) > 1, MIN_ENTRIES_FOR_FIT
+    yield "smaller than 1 in magnitude", np.abs(x) < 1, MIN_ENTRIES_FOR_FIT
+    yield "a whole number", x == np.round(x), MIN_ENTRIES_FOR_FIT

@@ -1,132 +1,164 @@
-"""The interval test: a claim held against an estimate that knows its own error."""
+"""The interval test: a claim compared with an estimate that knows its own error."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck.evidence.number_format import BFLOAT16, BY_EPS
 from gradcheck.results import Reason, Verdict
 
 F64 = NDArray[np.float64]
-DULLEST = 1e-2  # a PASS is never duller than this, relative to the derivative
-SMALL_ENTRY = 1e-3  # an entry too small to be judged by its own size must be known to this share of its leaf's largest
-ROUNDING = 4.0  # a claim may be off by this many units in the last place of its leaf's size
-FLAT_UNITS = 1024.0  # the same in units in the last place, for lower precision
-UNSEEN = 64.0  # units in the last place of the outputs: a claim below that per unit of scale is lost in their last bits
-FLAT = 1e-9  # relative to the outputs: a slope below this per unit of scale is no slope, where none is seen at coarse steps
 
-RTOL = {2.0**-52: 1e-8, 2.0**-23: 1e-4, 2.0**-10: 2e-2, 2.0**-7: 1e-1}
+# Relative to the derivative: without a demanded rtol, the largest uncertainty with which a claim may still pass.
+MAX_RESOLUTION = 1e-2
+# Relative to the leaf's largest scale (or the slopes nearby): the largest uncertainty with which an entry too small to be
+# judged by its own size may pass.
+MAX_SMALL_ENTRY_UNCERTAINTY = 1e-3
+# Units in the last place of its leaf's size: what a claim may be off by through rounding alone.
+CLAIM_ROUNDING_ULPS = 4.0
+# Relative to the outputs per unit of scale: the largest uncertainty with which a slope may count as no slope, if none is seen
+# at coarse steps. In low precision the limit is this many units in the last place instead, where that is more.
+MAX_FLAT_UNCERTAINTY = 1e-9
+MAX_FLAT_UNCERTAINTY_ULPS = 1024.0
+# Units in the last place of the outputs per unit of scale: a claim below this is lost in the outputs' last bits.
+MAX_UNSEEN_ULPS = 64.0
 
-VERDICTS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
+
+class Code(IntEnum):
+    """A verdict as an array holds it (int8), from best to worst, so that the larger of two codes is the worse verdict."""
+
+    PASS = 0
+    INCONCLUSIVE = 1
+    FAIL = 2
+
+
+VERDICTS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)  # indexed by `Code`
 
 
 def default_rtol(eps: float) -> float:
-    """The relative error from which on a claim made in a dtype of relative spacing `eps` is wrong: 1e-8, 1e-4 in float32."""
-    return RTOL.get(eps, 0.1)
+    """Return the relative error from which on a claim is wrong: 1e-8 in float64, 1e-4 in float32.
+
+    Args:
+        eps: relative spacing of floats in the claim's dtype.
+    """
+    return BY_EPS.get(eps, BFLOAT16).default_rtol
 
 
 @dataclass(frozen=True)
-class Sides:
-    """A claim, an estimate and their errors, entry by entry; all arrays of one shape.
+class ClaimAndEstimate:
+    """A claim, an estimate and the errors of both, entry by entry; all arrays have one shape.
 
     Attributes:
-        bound: of the estimate's error.
-        rounding: of the claim's own error.
+        claim: the claimed derivative.
+        value: the estimated derivative.
+        bound: bound of the estimate's error.
+        claim_error: bound of the claim's own error: rounding, and conditioning if it was measured.
         scale: what a relative error is relative to.
-        whole: the largest such scale among entries of the same leaf.
-        nearby: the steepest chord of the function nearby: beside it a zero is a zero.
+        leaf_scale: the largest such scale among the entries of the same leaf.
+        nearby_slope: the steepest chord of the function nearby, compared with which a zero is a zero.
     """
 
     claim: F64
     value: F64
     bound: F64
-    rounding: F64
+    claim_error: F64
     scale: F64
-    whole: F64
-    nearby: F64
+    leaf_scale: F64
+    nearby_slope: F64
 
     @property
-    def apart(self) -> F64:
+    def difference(self) -> F64:
         """|claim - estimate|."""
         return np.abs(self.claim - self.value)
 
     @property
-    def size(self) -> F64:
+    def magnitude(self) -> F64:
         """The larger of |claim| and |estimate|; along many entries at once that may be far below the scale."""
         return np.asarray(np.fmax(np.abs(self.claim), np.abs(self.value)))
 
     @property
-    def allowed(self) -> F64:
-        """U: what the two may differ by though both are right."""
-        return self.bound + self.rounding
+    def uncertainty(self) -> F64:
+        """U: how far the two may be apart although both are right."""
+        return self.bound + self.claim_error
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Entry by entry: 0 PASS, 1 INCONCLUSIVE, 2 FAIL; and which passed only by their leaf's size."""
+class Judgement:
+    """The outcome of the interval test, entry by entry.
+
+    Attributes:
+        code: a `Code` per entry.
+        unresolved: entries that passed by their leaf's scale only.
+    """
 
     code: NDArray[np.int8]
     unresolved: NDArray[np.bool_]
 
 
-def judge(s: Sides, rtol: float, *, demanded: bool) -> Judged:
+def judge_entries(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) -> Judgement:
     """Apply the interval test.
 
-    With d = |claim - estimate| and U the sum of both error bounds: FAIL where d - U > rtol scale. PASS where
-    d + U <= rtol scale; or, where the user demanded no rtol, where d <= U and U <= 1e-2 scale. An entry whose derivative is
-    lost beside its leaf's others passes where d <= U and U is small beside those; one that is zero, where U is small beside
-    the slopes nearby. INCONCLUSIVE otherwise.
+    Let d = |claim - estimate| and U the sum of both error bounds.
+
+    - FAIL if d - U > rtol scale.
+    - PASS if d + U <= rtol scale; if the user demanded no rtol, also if d <= U and U <= 1e-2 scale.
+    - PASS, unresolved, if the derivative is lost among its leaf's others: d <= U, and U is small compared with those.
+    - PASS if both are zero to within U, and U is small compared with the slopes nearby.
+    - INCONCLUSIVE otherwise.
 
     Args:
+        pair: the claim and the estimate.
+        rtol: relative error from which on a claim is wrong.
         demanded: whether the user set `rtol`, which makes it a demand on the evidence too.
     """
     with np.errstate(all="ignore"):
-        apart, allowed = s.apart, s.allowed
-        dullest = rtol if demanded else DULLEST
-        within = apart <= allowed
-        own = (apart + allowed <= rtol * s.scale) | (within & (allowed <= dullest * s.scale))
-        small = within & (allowed <= min(SMALL_ENTRY, dullest) * s.whole)
-        zero = within & (s.size <= allowed) & (allowed <= min(SMALL_ENTRY, dullest) * s.nearby)
-        nothing = (apart == 0) & (s.bound == 0)
-        wrong = apart - allowed > rtol * s.scale
-    wrong |= ~np.isfinite(s.claim) & np.isfinite(s.value) & np.isfinite(s.bound)
-    passed = (own | small | zero | nothing) & np.isfinite(s.claim) & np.isfinite(allowed)
-    code = np.where(wrong, 2, np.where(passed, 0, 1)).astype(np.int8)
-    return Judged(code, passed & ~own & ~nothing & ~zero)
+        difference, uncertainty = pair.difference, pair.uncertainty
+        max_resolution = rtol if demanded else MAX_RESOLUTION
+        max_small = min(MAX_SMALL_ENTRY_UNCERTAINTY, max_resolution)
+        agrees = difference <= uncertainty
+        resolved = (difference + uncertainty <= rtol * pair.scale) | (agrees & (uncertainty <= max_resolution * pair.scale))
+        small = agrees & (uncertainty <= max_small * pair.leaf_scale)
+        zero = agrees & (pair.magnitude <= uncertainty) & (uncertainty <= max_small * pair.nearby_slope)
+        identical = (difference == 0) & (pair.bound == 0)
+        wrong = difference - uncertainty > rtol * pair.scale
+    wrong |= ~np.isfinite(pair.claim) & np.isfinite(pair.value) & np.isfinite(pair.bound)
+    passed = (resolved | small | zero | identical) & np.isfinite(pair.claim) & np.isfinite(uncertainty)
+    code = np.where(wrong, Code.FAIL, np.where(passed, Code.PASS, Code.INCONCLUSIVE)).astype(np.int8)
+    return Judgement(code, passed & ~resolved & ~identical & ~zero)
 
 
-def flat_here(s: Sides, outputs: F64, eps: float) -> NDArray[np.bool_]:
-    """Entries whose derivative is zero as far as the function's values can tell: no slope stands out of the noise.
+def is_flat(pair: ClaimAndEstimate, outputs: F64, eps: float) -> NDArray[np.bool_]:
+    """Mark the entries whose derivative is zero as far as the function's values show: no slope stands out of the noise.
 
     Args:
+        pair: the claim and the estimate.
         outputs: size of the outputs behind each entry, in the units of a slope per leaf scale.
-        eps: relative spacing of floats in the precision of the outputs, or of the claim where that is lower.
+        eps: relative spacing of floats in the precision of the outputs, or of the claim if that is lower.
     """
     with np.errstate(all="ignore"):
-        within = (s.apart <= s.allowed) & (s.size <= s.allowed) & (s.allowed <= max(FLAT, FLAT_UNITS * eps) * outputs)
-        return within & (np.abs(s.claim) <= UNSEEN * eps * outputs)
+        max_uncertainty = max(MAX_FLAT_UNCERTAINTY, MAX_FLAT_UNCERTAINTY_ULPS * eps) * outputs
+        agrees = (pair.difference <= pair.uncertainty) & (pair.magnitude <= pair.uncertainty)
+        unseen = np.abs(pair.claim) <= MAX_UNSEEN_ULPS * eps * outputs
+        return agrees & (pair.uncertainty <= max_uncertainty) & unseen
 
 
-def suspicion(s: Sides, code: NDArray[np.int8]) -> F64:
-    """How urgently an entry wants a closer look; 0 for what passed."""
+def compute_urgency(pair: ClaimAndEstimate, code: NDArray[np.int8]) -> F64:
+    """Compute how urgently each entry needs a closer look; 0 if it passed."""
     with np.errstate(all="ignore"):
-        urgency = np.nan_to_num(s.apart / np.where(s.allowed > 0, s.allowed, 1e-300), nan=np.inf, posinf=1e300)
-    return np.where(code == 0, 0.0, 1.0 + urgency)
+        ratio = pair.difference / np.where(pair.uncertainty > 0, pair.uncertainty, 1e-300)
+        urgency = np.nan_to_num(ratio, nan=np.inf, posinf=1e300)
+    return np.where(code == Code.PASS, 0.0, 1.0 + urgency)
 
 
-def relative(apart: float, claim: float, value: float) -> float:
-    """|claim - estimate| over the larger of the two; 0 where both are zero."""
-    scale = max(abs(claim), abs(value))
-    return apart / scale if scale > 0 else 0.0
-
-
-def reason_for(verdict: Verdict, claim: float, value: float, allowed: float, seen: Reason | None) -> Reason:
-    """Say why one entry got its verdict; `seen` is what the evidence remarked."""
+def choose_reason(verdict: Verdict, claim: float, value: float, uncertainty: float, remark: Reason | None) -> Reason:
+    """Say why one entry got its verdict; `remark` is the reason that the evidence gave, if any."""
     if verdict is Verdict.PASS:
-        zero = max(abs(claim), abs(value)) <= allowed
+        zero = max(abs(claim), abs(value)) <= uncertainty
         return Reason.BOTH_ZERO if zero else Reason.AGREES
     if verdict is Verdict.FAIL:
         return Reason.DISAGREES if np.isfinite(claim) else Reason.CLAIM_NOT_FINITE
-    return seen or Reason.DULL
+    return remark or Reason.DULL

@@ -1,4 +1,4 @@
-"""Wrong gradients made of right ones: what a check must catch before its PASS means anything."""
+"""Wrong gradients made of right ones: the faults that a check must catch before its PASS means anything."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 F64 = NDArray[np.float64]
-EQUAL = 1e-6  # relative: what rounding may take from a mean of equal numbers
+MAX_MEAN_ROUNDING = 1e-6  # relative: what rounding may take from a mean of equal numbers
 
 
-def planted(gradient: F64, size: float, something: float, rng: np.random.Generator) -> Iterator[tuple[str, F64]]:
-    """Yield each kind of fault by name, with the gradient spoilt by it; the gradients of several outputs are spoilt alike.
+def inject_faults(
+    gradient: F64, relative_size: float, replacement: float, rng: np.random.Generator
+) -> Iterator[tuple[str, F64]]:
+    """Yield each kind of fault by name, with the faulty gradient; the gradients of several outputs get the same fault.
 
     Args:
-        gradient: (C, *shape, width): C gradients of a leaf whose entries are `width` numbers, 2 where it is complex.
-        size: relative size of the faults that have one.
-        something: an entry that is not zero, for a gradient that is.
+        gradient: (C, *shape, width): C gradients of a leaf whose entries are `width` numbers, 2 if it is complex.
+        relative_size: relative size of the faults that have one.
+        replacement: value of the changed entry if it is zero in the gradient.
         rng: chooses the permutation and the entry.
     """
     flat = gradient.reshape(len(gradient), -1, gradient.shape[-1])
     yield "zeroed", np.zeros_like(gradient)
     yield "sign flipped", -gradient
-    yield "scaled up", gradient * (1 + size)
-    yield "scaled down", gradient * (1 - size)
-    yield "one entry changed", _one_changed(flat, size, something, rng)
-    yield from rearranged(gradient, rng)
+    yield "scaled up", gradient * (1 + relative_size)
+    yield "scaled down", gradient * (1 - relative_size)
+    yield "one entry changed", _change_one_entry(flat, relative_size, replacement, rng)
+    yield from inject_rearrangements(gradient, rng)
 
 
-def rearranged(gradient: F64, rng: np.random.Generator) -> Iterator[tuple[str, F64]]:
-    """Yield the faults that put entries where they do not belong; the gradient as in `planted`."""
+def inject_rearrangements(gradient: F64, rng: np.random.Generator) -> Iterator[tuple[str, F64]]:
+    """Yield the faults that move entries to wrong places; the arguments are those of `inject_faults`."""
     flat = gradient.reshape(len(gradient), -1, gradient.shape[-1])
     if flat.shape[1] > 1:
         yield "flipped", flat[:, ::-1]
@@ -45,10 +47,11 @@ def rearranged(gradient: F64, rng: np.random.Generator) -> Iterator[tuple[str, F
         yield "conjugated", gradient * [1.0, -1.0]
 
 
-def _one_changed(flat: F64, size: float, something: float, rng: np.random.Generator) -> F64:
-    """An entry of typical size or above is changed: a smaller one could change by that much unseen."""
-    weight = np.sum((flat / (np.max(np.abs(flat), initial=0.0) or 1.0)) ** 2, axis=(0, 2))  # squares may overflow
-    place = int(rng.choice(np.flatnonzero(weight >= (1 - EQUAL) * np.mean(weight))))
-    spoilt = flat.copy()
-    spoilt[:, place] = spoilt[:, place] * (1 + size) if weight[place] else something
-    return spoilt
+def _change_one_entry(flat: F64, relative_size: float, replacement: float, rng: np.random.Generator) -> F64:
+    """Change an entry of typical size or above: a smaller one could change by that much unseen."""
+    # We divide by the largest entry first, since squares may overflow.
+    weight = np.sum((flat / (np.max(np.abs(flat), initial=0.0) or 1.0)) ** 2, axis=(0, 2))
+    position = int(rng.choice(np.flatnonzero(weight >= (1 - MAX_MEAN_ROUNDING) * np.mean(weight))))
+    faulty = flat.copy()
+    faulty[:, position] = faulty[:, position] * (1 + relative_size) if weight[position] else replacement
+    return faulty

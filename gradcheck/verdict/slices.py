@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""Names of slices: from the wrong entries of an array up to the part of it that they fill."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def named_slice(mask: NDArray[np.bool_], path: str) -> str | None:
-    """The part of an array that the marked entries fill, as one would index it; None where that is no simple one.
+def name_slice(mask: NDArray[np.bool_], path: str) -> str | None:
+    """Name the part of an array that the marked entries fill, as one would index it; None if it is no simple part.
 
-    One entry alone, and the whole array, are no part worth a name.
+    A single entry and the whole array get no name.
 
     Args:
-        mask: of the array's shape.
+        mask: marks the entries, of the array's shape.
         path: what the array is called.
 
     Returns:
-        Such as 'w[:, 3]', 'x[..., 0]', 'x[1::3]', 'the diagonal of w', 'w above the diagonal'.
+        A name such as 'w[:, 3]', 'x[..., 0]', 'x[1::3]', 'the diagonal of w', 'w above the diagonal'.
     """
     count = np.count_nonzero(mask)
     if count < 2 or count == mask.size:
         return None
     axes = range(mask.ndim)
-    hits = [np.flatnonzero(np.any(mask, axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    indices = [_index(hit, size) for hit, size in zip(hits, mask.shape, strict=True)]
-    if all(indices) and count == np.prod([hit.size for hit in hits]):
-        return f"{path}[{', '.join(_shortened(indices))}]"
-    return next((text.format(path) for text, part in _about_the_diagonal(mask.shape) if np.array_equal(part, mask)), None)
+    positions = [np.flatnonzero(np.any(mask, axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    indices = [_format_index(along_axis, size) for along_axis, size in zip(positions, mask.shape, strict=True)]
+    if all(indices) and count == np.prod([along_axis.size for along_axis in positions]):
+        return f"{path}[{', '.join(_abbreviate_full_axes(indices))}]"
+    return next((text.format(path) for text, part in _diagonal_parts(mask.shape) if np.array_equal(part, mask)), None)
 
 
-def _index(hit: NDArray[np.intp], size: int) -> str:
-    """The places along one axis as an index; '' where they are not evenly spaced, or two that are not neighbours."""
-    if hit.size in (1, size):
-        return ":" if hit.size == size else str(hit[0])
-    first, last, step = int(hit[0]), int(hit[-1]), int(hit[1] - hit[0])
-    if np.any(np.diff(hit) != step) or (step > 1 and hit.size == 2):
+def _format_index(positions: NDArray[np.intp], size: int) -> str:
+    """Write the positions along one axis as an index; '' if they are not evenly spaced, or two that are not neighbours."""
+    if positions.size in (1, size):
+        return ":" if positions.size == size else str(positions[0])
+    first, last, step = int(positions[0]), int(positions[-1]), int(positions[1] - positions[0])
+    if np.any(np.diff(positions) != step) or (step > 1 and positions.size == 2):
         return ""
-    every = f":{step}" if step > 1 else ""
-    return f"{first or ''}:{last + 1 if last + step < size else ''}{every}"
+    stride = f":{step}" if step > 1 else ""
+    return f"{first or ''}:{last + 1 if last + step < size else ''}{stride}"
 
 
-def _shortened(indices: list[str]) -> list[str]:
-    """Write ... for the axes that are taken whole, where several stand at the beginning or the end."""
+def _abbreviate_full_axes(indices: list[str]) -> list[str]:
+    """Write ... for the axes that are taken in full, if several stand at the beginning or the end."""
     before = next(i for i, index in enumerate(indices) if index != ":")
     after = next(i for i, index in enumerate(reversed(indices)) if index != ":")
     if max(before, after) < 2:
@@ -55,13 +55,13 @@ def _shortened(indices: list[str]) -> list[str]:
     return ["...", *indices[before:]] if before >= after else [*indices[: len(indices) - after], "..."]
 
 
-def _about_the_diagonal(shape: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Parts of a matrix, or of each matrix of a stack of them."""
+def _diagonal_parts(shape: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the parts that the diagonal divides a matrix into, or each matrix of a stack, with a template of their names."""
     if len(shape) < 2:
         return
     rows, columns = np.ogrid[: shape[-2], : shape[-1]]
-    stacked = " (last two axes)" if len(shape) > 2 else ""
-    for text, holds in (
+    suffix = " (last two axes)" if len(shape) > 2 else ""
+    for text, compare in (
         ("the diagonal of {}", np.equal),
         ("{} above the diagonal", np.less),
         ("{} below the diagonal", np.greater),
@@ -69,4 +69,4 @@ def _about_the_diagonal(shape: tuple[int, ...]) -> Iterator[tuple[str, NDArray[n
         ("{} on and below the diagonal", np.greater_equal),
         ("{} off the diagonal", np.not_equal),
     ):
-        yield text + stacked, np.broadcast_to(holds(rows, columns), shape)
+        yield text + suffix, np.broadcast_to(compare(rows, columns), shape)

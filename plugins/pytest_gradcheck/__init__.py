@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture `gradcheck`, the marker of that name, and declared cases as tests.
+"""The pytest plugin: the fixture `gradcheck`, the marker of the same name, and declared cases as tests.
 
-It is registered as `gradcheck` (`-p no:gradcheck` leaves it out), and importing it loads neither a framework nor gradcheck.
+It is registered as `gradcheck` and can be disabled by `-p no:gradcheck`. Importing it loads neither a framework nor gradcheck.
 """
 
 from pytest_gradcheck.fixture import Gradcheck as Gradcheck

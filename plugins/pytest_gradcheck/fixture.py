@@ -1,4 +1,4 @@
-"""The fixture's callable: `gradcheck.check` for tests."""
+"""The object that the fixture `gradcheck` provides: `gradcheck.check` for tests."""
 
 from __future__ import annotations
 
@@ -11,100 +11,108 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import gathered, marker, outcome, settings
+from pytest_gradcheck import (
+    aggregate,
+    marker,
+    outcome,
+    settings,
+)
 
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
-CURRENT = pytest.StashKey[pytest.Item]()
-WARNED = pytest.StashKey[set[str]]()
-DEFAULT = "float32"  # PyTorch's own default dtype
+CURRENT_ITEM = pytest.StashKey[pytest.Item]()
+WARNED_CASES = pytest.StashKey[set[str]]()
+DEFAULT_DTYPE = "float32"  # PyTorch's own default dtype
 EXAMPLE = "    gradcheck(MyLayer(8), gradcheck.normal(4, 8))"
 
 
 class Gradcheck:
-    """Checks the derivatives of a function within a test; it stands in for the module of its name, as in `gradcheck.normal`."""
+    """Checks derivatives in a test; it also has the public names of the module `gradcheck`, such as `gradcheck.normal`."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def __call__(self, *target_and_inputs: Any, **arguments: Any) -> CheckResult:
-        """Check, as `gradcheck.check` does: `gradcheck(MyLayer(8), normal(4, 8))`.
+        """Check a derivative like `gradcheck.check`: `gradcheck(MyLayer(8), normal(4, 8))`.
 
         Args:
             *target_and_inputs: the function or module, and its inputs.
-            **arguments: those of `gradcheck.check`, and `strict`: whether INCONCLUSIVE fails. What is not given here comes
-                from the markers, the command line and the ini file, in this order; the seed's numbers derive from the test.
-                And `drawn`, as for `gradcheck.assert_gradients`.
+            **arguments: the arguments of `gradcheck.check`; `strict`: whether INCONCLUSIVE fails; `drawn`: see
+                `gradcheck.assert_gradients`. Arguments that are not passed come from the markers, the command line and the ini
+                file, in this order. The random numbers depend on the seed and on the id of the test.
 
         Returns:
-            The result, where it is ok, or INCONCLUSIVE with a warning.
+            The result, if it is ok, or if it is INCONCLUSIVE and not `strict`; then with a warning.
 
         Raises:
-            GradientError: with the table as message.
-            UsageError: where inputs or options do not fit the target.
+            GradientError: if the derivative is not ok; the message contains the table.
+            UsageError: if inputs or options do not fit the target.
         """
         __tracebackhide__ = True
         from gradcheck.errors import GradcheckError
 
-        item = self._config.stash[CURRENT]
-        chosen = {**marker.chosen(item), **arguments}
-        strict, drawn = chosen.pop("strict"), chosen.pop("drawn", False)
+        item = self._config.stash[CURRENT_ITEM]
+        options = {**marker.collect_options(item), **arguments}
+        strict, drawn = options.pop("strict"), options.pop("drawn", False)
         try:
-            result = _checked(item, target_and_inputs, chosen, drawn=drawn)
-            outcome.judge(result, strict=strict and not drawn, warn=_silent if drawn else _warner(item, result.case))
+            result = _check(item, target_and_inputs, options, drawn=drawn)
+            warn = _discard_warning if drawn else _make_warner(item, result.case)
+            outcome.report_outcome(result, strict=strict and not drawn, warn=warn)
         except GradcheckError as error:
             raise error.with_traceback(None) from None
         return result
 
     def __repr__(self) -> str:
-        """Say what it is, among the arguments of a test that failed."""
+        """Return a short text, which pytest shows among the arguments of a failed test."""
         return "<fixture gradcheck>"
 
     def __getattr__(self, name: str) -> Any:
-        """Look a public name of the module up, which the fixture's name hides in a test."""
+        """Look up a public name of the module `gradcheck`, which the fixture hides in a test."""
         import gradcheck
 
         if name not in dir(gradcheck):
-            raise AttributeError(f"the fixture gradcheck has no {name!r}, nor has the module")
+            raise AttributeError(f"neither the fixture nor the module gradcheck has {name!r}")
         return getattr(gradcheck, name)
 
 
-def _checked(item: pytest.Item, given: tuple[Any, ...], arguments: dict[str, Any], *, drawn: bool) -> CheckResult:
+def _check(item: pytest.Item, target_and_inputs: tuple[Any, ...], arguments: dict[str, Any], *, drawn: bool) -> CheckResult:
     from gradcheck.errors import UsageError
-    from gradcheck.run.api import check, discard_rejected, title_of
+    from gradcheck.run.api import check, discard_rejected_example, get_target_name
 
-    if not given and "fn" not in arguments:
-        raise UsageError("gradcheck() was given nothing to check: expected a target and its inputs, as in\n" + EXAMPLE)
-    target = given[0] if given else arguments["fn"]
-    title = arguments.pop("name", None) or title_of(target).rpartition("<locals>.")[2]
-    around = _surroundings()
-    found = check(*given, name=f"{item.nodeid}: {title}", **arguments)
+    if not target_and_inputs and "fn" not in arguments:
+        raise UsageError("gradcheck() has nothing to check: expected a target and its inputs, as in\n" + EXAMPLE)
+    target = target_and_inputs[0] if target_and_inputs else arguments["fn"]
+    title = arguments.pop("name", None) or get_target_name(target).rpartition("<locals>.")[2]
+    dtype_notes = _note_default_dtype()
+    result = check(*target_and_inputs, name=f"{item.nodeid}: {title}", **arguments)
     if drawn:
-        discard_rejected(found)
-    found = replace(
-        found,
+        discard_rejected_example(result)
+    result = replace(
+        result,
         target=title,
-        notes=(*found.notes, *(around if found.framework == "torch" else ())),
-        replay=settings.replay(item.config, item.nodeid, found.seed),
+        notes=(*result.notes, *(dtype_notes if result.framework == "torch" else ())),
+        replay=settings.format_replay(item.config, item.nodeid, result.seed),
     )
-    return gathered.record(item, found, drawn=drawn)
+    return aggregate.record_result(item, result, drawn=drawn)
 
 
-def _warner(item: pytest.Item, case: str) -> Callable[[Warning], object]:
-    """Warns at the call in the test, once for all examples of a Hypothesis test."""
-    known = item.stash.setdefault(WARNED, set())
-    warn = _silent if case in known else functools.partial(warnings.warn, stacklevel=3)
-    known.add(case)
+def _make_warner(item: pytest.Item, case: str) -> Callable[[Warning], object]:
+    """Return a function that warns at the call in the test, once for all examples of a Hypothesis test."""
+    warned = item.stash.setdefault(WARNED_CASES, set())
+    warn = _discard_warning if case in warned else functools.partial(warnings.warn, stacklevel=3)
+    warned.add(case)
     return warn
 
 
-def _silent(_: Warning) -> None:
-    """Warns of nothing."""
+def _discard_warning(_: Warning) -> None:
+    """Do nothing."""
 
 
-def _surroundings() -> tuple[str, ...]:
-    """What an earlier test, or this one, has left in PyTorch that a target may depend on."""
+def _note_default_dtype() -> tuple[str, ...]:
+    """Return a note if a test has changed the default dtype of PyTorch, on which a target may depend."""
     torch = sys.modules.get("torch")
-    dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch else DEFAULT
-    return () if dtype == DEFAULT else (f"PyTorch's default dtype is {dtype} here: constants that the code makes follow it",)
+    dtype = str(torch.get_default_dtype()).removeprefix("torch.") if torch else DEFAULT_DTYPE
+    if dtype == DEFAULT_DTYPE:
+        return ()
+    return (f"PyTorch's default dtype is {dtype} here: constants that the code creates have it too",)

@@ -1,4 +1,4 @@
-"""Declared cases as pytest's items, under the file that declares them."""
+"""Declared cases as pytest items, under the file that declares them."""
 
 from __future__ import annotations
 
@@ -11,131 +11,136 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import gathered, marker, outcome, settings
+from pytest_gradcheck import (
+    aggregate,
+    marker,
+    outcome,
+    settings,
+)
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
-NAMED = pytest.StashKey[bool]()  # whether a file that declares cases is among pytest's own arguments
-PREFIX = "gradcheck:"  # of an item's name, so that no test of the same file has it
+NAMES_CASES = pytest.StashKey[bool]()  # whether a file that declares cases is among the arguments of pytest
+PREFIX = "gradcheck:"  # begins the name of an item, so that it differs from the tests of the same file
 
 
 class GradcheckTarget(pytest.Collector):
-    """What `--gradcheck` names: the files in which its cases are declared."""
+    """A target of `--gradcheck`; it collects the files in which its cases are declared."""
 
     def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
-        """Plan as the command line does.
+        """Plan the cases as the command line does.
 
         Raises:
-            CollectError: where the target cannot be found, raises when it is imported, or declares nothing.
+            CollectError: if the target cannot be found, raises when it is imported, or declares no case.
         """
         files: dict[str | None, list[Case]] = {}
-        for case in planned(self.name, self.config):
+        for case in plan_target(self.name, self.config):
             files.setdefault(case.file, []).append(case)
         for file, cases in files.items():
             if file is None:
-                yield from (_item(self, case, self.name) for case in cases)
+                yield from (_make_item(self, case, self.name) for case in cases)
             else:
                 path = Path(file)
-                yield GradcheckFile.from_parent(self, path=path, nodeid=_nodeid(path, self.config), targets=(self.name,))
+                yield GradcheckFile.from_parent(self, path=path, nodeid=_make_nodeid(path, self.config), targets=(self.name,))
 
 
 class GradcheckFile(pytest.File):
     """A file with declared cases."""
 
-    def __init__(self, *, targets: tuple[str, ...], **place: Any) -> None:
-        super().__init__(**place)
+    def __init__(self, *, targets: tuple[str, ...], **node_arguments: Any) -> None:
+        super().__init__(**node_arguments)
         self.targets = targets
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Make an item of each case that is declared here."""
+        """Make an item for each case that is declared in the file."""
         for target in self.targets:
-            cases = planned(target, self.config)
-            yield from (_item(self, case, target) for case in cases if case.file and Path(case.file) == self.path)
+            cases = plan_target(target, self.config)
+            yield from (_make_item(self, case, target) for case in cases if case.file and Path(case.file) == self.path)
 
 
 class GradcheckCase(pytest.Item):
     """A declared case."""
 
-    def __init__(self, *, case: Case, target: str, **place: Any) -> None:
-        super().__init__(**place)
+    def __init__(self, *, case: Case, target: str, **node_arguments: Any) -> None:
+        super().__init__(**node_arguments)
         self.case, self.target = case, target
         self.add_marker(marker.NAME)
 
     def runtest(self) -> None:
-        """Check the case; one that is expected to fail and does is an expected failure to pytest, too.
+        """Check the case; if it fails as expected, it is an xfail for pytest.
 
         Raises:
-            GradientError: where the outcome is not PASS.
+            GradientError: if the outcome is not PASS.
         """
-        from gradcheck.options import Options, overridden
-        from gradcheck.run.case import attempted
+        from gradcheck.options import Options, override_options
+        from gradcheck.run.case import check_case_safely
 
-        chosen = marker.chosen(self)
-        strict = chosen.pop("strict")
-        result = attempted(self.case, overridden(Options(), chosen))
-        result = gathered.record(self, replace(result, replay=self._replay(result.seed)))
+        options = marker.collect_options(self)
+        strict = options.pop("strict")
+        result = check_case_safely(self.case, override_options(Options(), options))
+        result = aggregate.record_result(self, replace(result, replay=self._replay(result.seed)))
         if result.expect == "fail" and result.ok:
             pytest.xfail(result.because)
-        outcome.judge(result, strict=strict, warn=self.warn)
+        outcome.report_outcome(result, strict=strict, warn=self.warn)
 
     def _replay(self, seed: int) -> str:
-        if self.case.file is None:  # then pytest's ids, which begin with a file, do not lead here
+        if self.case.file is None:  # The ids of pytest begin with a file, so they cannot name this case.
             return shlex.join(["gradcheck", "run", self.case.target, "--seed", str(seed)])
-        return settings.replay(self.config, self.nodeid, seed, "--gradcheck", self.target)
+        return settings.format_replay(self.config, self.nodeid, seed, "--gradcheck", self.target)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show the table alone."""
+        """Return only the table."""
         from gradcheck.errors import GradcheckError
 
         return str(excinfo.value) if isinstance(excinfo.value, GradcheckError) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where the case is declared."""
+        """Return where the case is declared."""
         return self.path, self.case.line - 1 if self.case.line else None, self.case.name
 
 
-def of_session(session: pytest.Session) -> list[pytest.Collector]:
-    """The targets to collect besides what pytest's arguments name; none where these name a file of theirs."""
-    chosen = session.config.stash[settings.KEY]
-    if session.config.stash.get(NAMED, False):
+def collect_session(session: pytest.Session) -> list[pytest.Collector]:
+    """Return the targets to collect in addition to pytest's arguments; none if these name a file with cases of a target."""
+    chosen = session.config.stash[settings.SETTINGS]
+    if session.config.stash.get(NAMES_CASES, False):
         return []
-    unnamed = session.config.args_source is not pytest.Config.ArgsSource.ARGS
-    texts = dict.fromkeys((*chosen.targets, *(_usual(session.config) if unnamed else ())))
-    return [GradcheckTarget.from_parent(session, name=text, nodeid=text) for text in texts]
+    has_no_arguments = session.config.args_source is not pytest.Config.ArgsSource.ARGS
+    targets = dict.fromkeys((*chosen.targets, *(_ini_targets(session.config) if has_no_arguments else ())))
+    return [GradcheckTarget.from_parent(session, name=target, nodeid=target) for target in targets]
 
 
-def of_file(path: Path, parent: pytest.Collector) -> GradcheckFile | None:
-    """The cases of a file that pytest's arguments name."""
-    chosen = parent.config.stash[settings.KEY]
-    if not (chosen.targets or chosen.usual) or not parent.session.isinitpath(path):
+def collect_file(path: Path, parent: pytest.Collector) -> GradcheckFile | None:
+    """Collect the cases of a file that pytest's arguments name; None if no target is likely to declare cases there."""
+    chosen = parent.config.stash[settings.SETTINGS]
+    if not (chosen.targets or chosen.ini_targets) or not parent.session.isinitpath(path):
         return None
-    texts = tuple(text for text in (*chosen.targets, *_usual(parent.config)) if _may_hold(text, path))
-    if not texts:
+    targets = tuple(target for target in (*chosen.targets, *_ini_targets(parent.config)) if _may_declare(target, path))
+    if not targets:
         return None
-    parent.config.stash[NAMED] = True
-    return GradcheckFile.from_parent(parent, path=path, targets=texts)
+    parent.config.stash[NAMES_CASES] = True
+    return GradcheckFile.from_parent(parent, path=path, targets=targets)
 
 
-def once_each(items: list[pytest.Item]) -> None:
-    """Leave out cases that several targets name."""
-    seen: set[str] = set()
-    kept = []
+def drop_duplicates(items: list[pytest.Item]) -> None:
+    """Drop cases that several targets name."""
+    nodeids: set[str] = set()
+    distinct = []
     for item in items:
-        if not (isinstance(item, GradcheckCase) and item.nodeid in seen):
-            kept.append(item)
-        seen.add(item.nodeid)
-    items[:] = kept
+        if not (isinstance(item, GradcheckCase) and item.nodeid in nodeids):
+            distinct.append(item)
+        nodeids.add(item.nodeid)
+    items[:] = distinct
 
 
-def planned(target: str, config: pytest.Config) -> list[Case]:
-    """The cases of a target; what is wrong with it is an error of the collection.
+def plan_target(target: str, config: pytest.Config) -> list[Case]:
+    """Plan the cases of a target.
 
     Raises:
-        CollectError: with one message.
+        CollectError: if the target cannot be planned, or declares no case.
     """
     from gradcheck.errors import GradcheckError, TargetError
-    from gradcheck.run.plan import Request, no_case, plan
+    from gradcheck.run.plan import Request, explain_empty_plan, plan
 
     request = Request(targets=(target,))
     try:
@@ -144,38 +149,38 @@ def planned(target: str, config: pytest.Config) -> list[Case]:
         frames = f"\n{error.frames}" if isinstance(error, TargetError) and error.frames else ""
         raise pytest.Collector.CollectError(f"--gradcheck {target}: {error}{frames}") from None
     if not cases:
-        raise pytest.Collector.CollectError(no_case(request, "pytest --gradcheck"))
+        raise pytest.Collector.CollectError(explain_empty_plan(request, "pytest --gradcheck"))
     return cases
 
 
-def _usual(config: pytest.Config) -> list[str]:
-    """The targets of the ini file; paths are relative to it."""
-    from gradcheck.targets.discover import is_path, split
+def _ini_targets(config: pytest.Config) -> list[str]:
+    """Return the targets of the ini file, with paths relative to its folder resolved."""
+    from gradcheck.targets.discover import is_path, split_target
 
-    found = []
-    for text in config.stash[settings.KEY].usual:
-        place, name = split(text)
-        if config.inipath and is_path(place):
-            place = os.path.relpath(config.inipath.parent / place)
-        found.append(f"{place}:{name}" if name else place)
-    return found
-
-
-def _may_hold(target: str, path: Path) -> bool:
-    """Whether a file may be one that a target leads to, told without importing it."""
-    from gradcheck.targets.discover import is_path, split
-
-    place, name = split(target)
-    if is_path(place):
-        return Path(place).resolve() == path.resolve()
-    place = place.partition(".")[0] if name else place  # what is named may be defined elsewhere in its package
-    return f".{place}." in f".{'.'.join(path.with_suffix('').parts)}."
+    targets = []
+    for target in config.stash[settings.SETTINGS].ini_targets:
+        module, name = split_target(target)
+        if config.inipath and is_path(module):
+            module = os.path.relpath(config.inipath.parent / module)
+        targets.append(f"{module}:{name}" if name else module)
+    return targets
 
 
-def _item(parent: pytest.Collector, case: Case, target: str) -> GradcheckCase:
+def _may_declare(target: str, path: Path) -> bool:
+    """Whether a file may declare cases of a target, judged without importing it."""
+    from gradcheck.targets.discover import is_path, split_target
+
+    module, name = split_target(target)
+    if is_path(module):
+        return Path(module).resolve() == path.resolve()
+    module = module.partition(".")[0] if name else module  # the name may be defined elsewhere in its package
+    return f".{module}." in f".{'.'.join(path.with_suffix('').parts)}."
+
+
+def _make_item(parent: pytest.Collector, case: Case, target: str) -> GradcheckCase:
     name = PREFIX + (case.target.rpartition(":")[2] + case.name.removeprefix(case.target) if case.file else case.name)
     return GradcheckCase.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}", case=case, target=target)
 
 
-def _nodeid(path: Path, config: pytest.Config) -> str:
+def _make_nodeid(path: Path, config: pytest.Config) -> str:
     return Path(os.path.relpath(path, config.rootpath)).as_posix()

@@ -1,4 +1,4 @@
-"""From a result to what pytest knows: nothing, a warning, or a failure with the table as its message."""
+"""The outcome of a check in pytest: nothing, a warning, or a failure with the table as its message."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ import pytest
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
-MARGIN = 4  # columns that pytest puts before each line of a message
+MARGIN = 4  # columns that pytest inserts before each line of a message
 
 
 class InconclusiveWarning(pytest.PytestWarning):
-    """The evidence of a check cannot decide, and `--gradcheck-strict` does not ask that it does."""
+    """The evidence of a check cannot decide, and `--gradcheck-strict` is not set."""
 
     __module__ = "pytest_gradcheck"
 
 
-def judge(result: CheckResult, *, strict: bool, warn: Callable[[Warning], object]) -> None:
-    """Return where a result is ok; warn where it is INCONCLUSIVE and that may be.
+def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning], object]) -> None:
+    """Warn if a result is INCONCLUSIVE and this is permitted; raise if it is not ok.
+
+    Args:
+        result: the result of a check.
+        strict: whether INCONCLUSIVE is a failure.
+        warn: the function that issues the warning.
 
     Raises:
-        GradientError: where it is not ok.
+        GradientError: if the result is not ok.
     """
     __tracebackhide__ = True
     from gradcheck.errors import GradientError
@@ -33,15 +38,15 @@ def judge(result: CheckResult, *, strict: bool, warn: Callable[[Warning], object
     if result.ok:
         return
     if result.outcome is Verdict.INCONCLUSIVE and not strict:
-        warn(InconclusiveWarning(f"{told(result)}\n--gradcheck-strict (gradcheck_strict) makes this a failure"))
+        warn(InconclusiveWarning(f"{format_message(result)}\n--gradcheck-strict (gradcheck_strict) makes this a failure"))
         return
-    raise GradientError(told(result), result)
+    raise GradientError(format_message(result), result)
 
 
-def told(result: CheckResult) -> str:
-    """The verdict in a line, and the table."""
+def format_message(result: CheckResult) -> str:
+    """Return the verdict in one line, followed by the table."""
     from gradcheck.report import phrases
     from gradcheck.report.terminal import table
 
     width = max(shutil.get_terminal_size((100, 24)).columns - MARGIN, 60)
-    return f"{result.outcome.value}: {phrases.why(result).message}\n{table.to_text(result, width)}"
+    return f"{result.outcome.value}: {phrases.outcome_reason(result).message}\n{table.to_text(result, width)}"

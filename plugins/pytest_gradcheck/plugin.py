@@ -1,4 +1,4 @@
-"""The hooks: each hands over to the file of its subject."""
+"""The hooks of the plugin; each delegates to the file of its subject."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from pytest_gradcheck import fixture, gathered, marker, settings, summary
+from pytest_gradcheck import (
+    aggregate,
+    fixture,
+    marker,
+    settings,
+    summary,
+)
 from pytest_gradcheck.fixture import Gradcheck
-from pytest_gradcheck.items import of_file, of_session, once_each
+from pytest_gradcheck.items import collect_file, collect_session, drop_duplicates
 
 SUMMARY = pytest.StashKey[list[str]]()
 
@@ -18,7 +24,8 @@ SUMMARY = pytest.StashKey[list[str]]()
 @pytest.fixture(scope="session", name="gradcheck")
 def _gradcheck(pytestconfig: pytest.Config) -> Gradcheck:
     """Check a derivative: `gradcheck(MyLayer(8), normal(4, 8))`; arguments and result are those of `gradcheck.check`."""
-    return Gradcheck(pytestconfig)  # of the session, so that Hypothesis has no fixture to reset between two examples
+    # The fixture has session scope, so that Hypothesis does not complain about a fixture that is not reset between examples.
+    return Gradcheck(pytestconfig)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,16 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options, and make the marker known."""
-    config.addinivalue_line("markers", marker.ABOUT)
-    config.stash[settings.KEY] = settings.read(config)
-    config.stash[gathered.KEY] = gathered.Gathered()
-    config.pluginmanager.register(gathered.Listener(config.stash[gathered.KEY]), "gradcheck-listener")
+    """Read the options, and register the marker."""
+    config.addinivalue_line("markers", marker.HELP)
+    config.stash[settings.SETTINGS] = settings.read_settings(config)
+    config.stash[aggregate.SESSION_RESULTS] = aggregate.SessionResults()
+    config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Show what was chosen, above all a seed that was drawn."""
-    return settings.header(config.stash[settings.KEY])
+    """Show the settings, in particular a random seed."""
+    return settings.format_header(config.stash[settings.SETTINGS])
 
 
 # --- collection
@@ -47,19 +54,19 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, p
     """Add the targets to what the session collects."""
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
-        report.result = [*report.result, *of_session(collector)]
+        report.result = [*report.result, *collect_session(collector)]
     return report
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Find the cases of a file that is named, as in the ids of tests."""
-    return of_file(file_path, parent)
+    """Collect the cases of a file on the command line, such as a file in the id of a test."""
+    return collect_file(file_path, parent)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out cases that several targets name."""
-    once_each(items)
+    """Drop cases that several targets name."""
+    drop_duplicates(items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -69,34 +76,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
-    """Note the order of the tests, which is the same on every worker."""
+    """Note the order of the tests; it is the same on every worker."""
     _note_order(node.config, ids)
 
 
 def _note_order(config: pytest.Config, ids: Sequence[str]) -> None:
-    config.stash[gathered.KEY].order = {nodeid: place for place, nodeid in enumerate(ids)}
+    config.stash[aggregate.SESSION_RESULTS].order = {nodeid: position for position, nodeid in enumerate(ids)}
 
 
-# --- one test
+# --- a single test
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tell the fixture which test runs, and refuse markers that cannot be understood."""
-    gathered.begin(item)
-    item.config.stash[fixture.CURRENT] = item
-    marker.refuse_mistakes(item)
+    """Set the test for the fixture, and reject invalid markers."""
+    aggregate.start_item(item)
+    item.config.stash[fixture.CURRENT_ITEM] = item
+    marker.reject_invalid_markers(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Give the last report of a test its results."""
-    results = gathered.finish(item) if call.when == "teardown" else []
+    """Attach the results of a test to its last report."""
+    results = aggregate.finish_item(item) if call.when == "teardown" else []
     report = yield
     if results:
-        setattr(report, gathered.PREFIX, results)
+        setattr(report, aggregate.PREFIX, results)
     return report
 
 
@@ -105,39 +112,39 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give xdist's workers the seed that was drawn."""
-    chosen = node.config.stash[settings.KEY]
-    if chosen.drawn:
-        node.workerinput[settings.DRAWN] = chosen.chosen["seed"]
+    """Send a random seed to xdist's workers."""
+    chosen = node.config.stash[settings.SETTINGS]
+    if chosen.seed_is_random:
+        node.workerinput[settings.RANDOM_SEED] = chosen.options["seed"]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the versions that a worker ran with."""
-    output = getattr(node, "workeroutput", {})  # of one that crashed there is none
-    node.config.stash[gathered.KEY].environment.update(output.get(gathered.PREFIX, {}))
+    """Store the versions of the packages on a worker."""
+    output = getattr(node, "workeroutput", {})  # missing if the worker crashed
+    node.config.stash[aggregate.SESSION_RESULTS].environment.update(output.get(aggregate.PREFIX, {}))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the reports; on a worker, leave the versions it ran with."""
-    known = session.config.stash[gathered.KEY]
+    """Write the reports; on a worker, send the versions of the packages instead."""
+    session_results = session.config.stash[aggregate.SESSION_RESULTS]
     if hasattr(session.config, "workeroutput"):
-        if known.results:
-            session.config.workeroutput[gathered.PREFIX] = gathered.versions()
+        if session_results.results:
+            session.config.workeroutput[aggregate.PREFIX] = aggregate.read_versions()
         return
-    reports = session.config.stash[settings.KEY].reports
-    if session.config.option.collectonly or not (known.results or reports):
+    reports = session.config.stash[settings.SETTINGS].reports
+    if session.config.option.collectonly or not (session_results.results or reports):
         return
-    run = gathered.run_of(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-    mistake = summary.written(run, reports)
-    told = summary.lines(run) if session.config.get_verbosity() >= 0 else ()
-    session.config.stash[SUMMARY] = [*told, *([mistake] if mistake else [])]
-    if mistake and exitstatus == pytest.ExitCode.OK:
+    run = aggregate.build_run(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    error = summary.write_reports(run, reports)
+    lines = summary.summary_lines(run) if session.config.get_verbosity() >= 0 else ()
+    session.config.stash[SUMMARY] = [*lines, *([error] if error else [])]
+    if error and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the section of the checks."""
+    """Show the section with the results of the checks."""
     lines = config.stash.get(SUMMARY, [])
     if lines:
         terminalreporter.section("gradcheck")

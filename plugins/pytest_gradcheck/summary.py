@@ -1,4 +1,4 @@
-"""The end of a session: the reports, and a section with the counts, the slowest checks and the weakest."""
+"""The end of a session: the reports, and a section with the counts and the slowest and weakest checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult, RunResult
 
-LISTED = 3
+MAX_LISTED = 3  # checks in each list
 
 
-def written(run: RunResult, reports: Mapping[str, str]) -> str:
-    """Write the reports that were asked for; returns what went wrong, if anything did."""
+def write_reports(run: RunResult, reports: Mapping[str, str]) -> str:
+    """Write the requested reports; return the error message, or '' if all were written."""
     from gradcheck.errors import UsageError
     from gradcheck.report import formats
 
@@ -26,19 +26,19 @@ def written(run: RunResult, reports: Mapping[str, str]) -> str:
     return ""
 
 
-def lines(run: RunResult) -> Iterator[str]:
-    """The counts with the commands that replay what is not ok, then the slowest and the weakest checks."""
+def summary_lines(run: RunResult) -> Iterator[str]:
+    """Yield the counts, the commands that replay failures, then the slowest checks and those with the coarsest resolution."""
     from gradcheck.report.terminal import table
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
     yield table.render(replace(run, interrupted=False), width=width, verbosity=table.QUIET).rstrip("\n")
     if len(run.results) > 1:
-        yield from _listed("slowest", "{:.2f} s", [(result.seconds, result) for result in run.results])
-    seen = [(result.resolution, result) for result in run.results if not math.isnan(result.resolution)]
-    yield from _listed("weakest", "right to {:.1e}", seen)
+        yield from _list_worst("slowest", "{:.2f} s", [(result.seconds, result) for result in run.results])
+    resolutions = [(result.resolution, result) for result in run.results if not math.isnan(result.resolution)]
+    yield from _list_worst("weakest", "right to {:.1e}", resolutions)
 
 
-def _listed(title: str, form: str, measured: list[tuple[float, CheckResult]]) -> Iterator[str]:
-    worst = sorted(measured, key=lambda pair: -pair[0])[:LISTED]
+def _list_worst(title: str, template: str, values: list[tuple[float, CheckResult]]) -> Iterator[str]:
+    worst = sorted(values, key=lambda pair: -pair[0])[:MAX_LISTED]
     for number, (value, result) in enumerate(worst):
-        yield f"{title if number == 0 else '':<9}{form.format(value)}  {result.case}"
+        yield f"{title if number == 0 else '':<9}{template.format(value)}  {result.case}"

@@ -29,7 +29,7 @@ TOLD = {
     ),
     "OfAnotherShape": (Verdict.ERROR, Reason.DERIVATIVE_RAISED, ["OfAnotherShapeBackward returned an invalid gradient"]),
     "TooMany": (Verdict.ERROR, Reason.DERIVATIVE_RAISED, ["(expected 1, got 2)"]),
-    "NothingReturned": (Verdict.FAIL, Reason.DISAGREES, ["a forgotten return value"]),
+    "NothingReturned": (Verdict.FAIL, Reason.DISAGREES, ["a missing return value"]),
     "RaisesInJvp": (
         Verdict.ERROR,
         Reason.DERIVATIVE_RAISED,

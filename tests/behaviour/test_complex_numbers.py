@@ -49,7 +49,7 @@ class Turned(torch.autograd.Function):
 
 
 class Product(torch.autograd.Function):
-    """a x of a complex matrix and a real one."""
+    """The product a x of a complex matrix and a real one."""
 
     @staticmethod
     def forward(ctx, a, x):
@@ -62,7 +62,7 @@ class Product(torch.autograd.Function):
         return g @ x.to(a.dtype).mH, (a.mH @ g).real
 
 
-def spoilt(function, backward):
+def with_backward(function, backward):
     return type("Spoilt", (function,), {"backward": staticmethod(backward)})
 
 
@@ -99,14 +99,14 @@ def test_right_backwards_pass_with_their_contracts(function, mode, dtype):
 @pytest.mark.parametrize("name", WRONG)
 def test_a_forgotten_conjugate_is_caught_and_named(name, mode, dtype):
     function, backward, kind = WRONG[name]
-    result = gradcheck.check(spoilt(function, backward), *inputs(function, dtype), mode=mode, contracts=False)
+    result = gradcheck.check(with_backward(function, backward), *inputs(function, dtype), mode=mode, contracts=False)
     (line,) = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert line.wrt == ("x" if name == "product" else INPUTS[function][0])
     assert (line.diagnosis or "").startswith(f"{kind}:") or (mode, kind) == ("probe", "zero"), line.diagnosis
 
 
 def test_a_complex_gradient_of_a_real_input_is_one_clear_error():
-    result = gradcheck.check(spoilt(Turned, lambda ctx, g: g * (1 - 2j)), normal(3))
+    result = gradcheck.check(with_backward(Turned, lambda ctx, g: g * (1 - 2j)), normal(3))
     assert result.verdict is Verdict.ERROR
     assert result.message == "a backward returned a complex gradient for a real input: return its real part"
 
@@ -137,7 +137,7 @@ def test_operators_from_real_to_complex_and_back(mode, dtype):
         assert result.verdict is Verdict.PASS, f"{name}\n{result}"
 
 
-def test_inputs_that_are_lazily_conjugated_or_negated_reach_the_target_so():
+def test_lazily_conjugated_or_negated_inputs_reach_the_target_unchanged():
     seen = set()
 
     def records(x):
@@ -160,7 +160,7 @@ def test_a_backward_that_does_not_know_of_lazy_conjugation_breaks_a_contract():
         (z,) = ctx.saved_tensors
         return torch.from_numpy(g.numpy()) * 2 * z.conj()
 
-    result = gradcheck.check(spoilt(Square, backward), normal(3, dtype="complex128"))
+    result = gradcheck.check(with_backward(Square, backward), normal(3, dtype="complex128"))
     (broken,) = [c for c in result.contracts if c.verdict is Verdict.FAIL]
     assert broken.name == "cotangent-layout"
     assert "lazily conjugated" in broken.message
@@ -181,5 +181,5 @@ class Rotates(nn.Module):
 @pytest.mark.parametrize("mode", ["full", "probe"])
 def test_complex_parameters_among_real_ones(mode):
     assert gradcheck.check(Rotates(), normal(2, 3), mode=mode).verdict is Verdict.PASS
-    wrong = gradcheck.check(Rotates(spoilt(*WRONG["square"][:2])), normal(2, 3), mode=mode, contracts=False)
+    wrong = gradcheck.check(Rotates(with_backward(*WRONG["square"][:2])), normal(2, 3), mode=mode, contracts=False)
     assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"params['turn']"}

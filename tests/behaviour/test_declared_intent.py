@@ -11,7 +11,7 @@ import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.errors import InputError, UsageError
 from gradcheck.results import RunResult
-from gradcheck.run.runner import environment
+from gradcheck.run.runner import describe_environment
 
 
 class Rounded(torch.autograd.Function):
@@ -94,7 +94,7 @@ def test_a_reason_to_be_inconclusive_that_is_tolerated_counts_as_passed():
     result = gradcheck.check(torch.sqrt, torch.zeros(1, dtype=torch.float64), tolerates={"singular": "at the border"})
     assert (result.verdict, result.outcome) == (Verdict.INCONCLUSIVE, Verdict.PASS)
     assert "INCONCLUSIVE (tolerated)" in str(result)
-    run = RunResult("0", environment(), 0, {}, (result,))
+    run = RunResult("0", describe_environment(), 0, {}, (result,))
     assert run.verdict is Verdict.PASS
     (again,) = RunResult.from_dict(run.to_dict()).results
     assert (again.outcome, again.intents) == (result.outcome, result.intents)
@@ -141,7 +141,7 @@ def test_what_is_declared_of_a_model_holds_for_its_layers():
         ({"detached": ["x"]}, r"detached='x' needs because="),
         ({"detached": {"x": " "}}, r"detached='x' needs because="),
         ({"tolerates": "cotangent-layouts", "because": "so"}, r"did you mean cotangent-layout\?"),
-        ({"tolerates": "disagrees", "because": "so"}, r"expected a contract, or a reason to be INCONCLUSIVE"),
+        ({"tolerates": "disagrees", "because": "so"}, r"expected a contract, or a reason for an INCONCLUSIVE result"),
         ({"tolerates": {"state": 3}}, r"expected names, or names with their reasons"),
         ({"nondeterministic": True}, r"expected the reason"),
     ],

@@ -1,4 +1,4 @@
-"""A project with five layers, one of them wrong, through the gate: red, known, in parts, mended."""
+"""A project with five layers, one of them wrong, goes through the gate: failing, known, in parts, fixed."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def comparisons(path):
     return {r["case"]: r["comparisons"] for r in json.loads(path.read_text())["results"]}
 
 
-def test_the_gate_is_red_and_names_the_wrong_layer_and_green_once_it_is_mended(project):
+def test_the_gate_is_red_and_names_the_wrong_layer_and_green_once_it_is_fixed(project):
     red = gradcheck("run", "--json", "run.json")
     assert red.exit_code == 1
     assert failed(project / "run.json") == [WRONG]
@@ -55,12 +55,12 @@ def test_the_gate_is_red_and_names_the_wrong_layer_and_green_once_it_is_mended(p
 
 
 def test_a_known_failure_passes_in_parts_too_and_the_parts_are_the_whole(project):
-    assert gradcheck("run", "-q", "--baseline", "known.json", "--update-baseline", "--reason", "mended soon").exit_code == 0
+    assert gradcheck("run", "-q", "--baseline", "known.json", "--update-baseline", "--reason", "fixed soon").exit_code == 0
     for index in (1, 2):
         done = gradcheck("run", "-q", "--baseline", "known.json", "--shard", f"{index}/2", "--json", f"{index}.json")
         assert done.exit_code == 0
     whole = gradcheck("merge", "2.json", "1.json", "--json", "whole.json")
-    assert (whole.exit_code, "FAIL (known: mended soon)" in whole.stdout) == (0, True)
+    assert (whole.exit_code, "FAIL (known: fixed soon)" in whole.stdout) == (0, True)
     assert "5 passed (1 of them known to the baseline)" in whole.stdout
     assert failed(project / "whole.json") == [WRONG]
     assert gradcheck("merge", "1.json").exit_code == 2

@@ -13,7 +13,7 @@ INPUTS = {
     RMSNorm: (normal(2, 3), normal(3)),
     CrossEntropy: (normal(2, 3), integers(0, 3, 2)),
 }
-ROW = {  # which is all that a fault needs, and the interpreter is slow
+ROW = {  # one row suffices for a fault, and the interpreter is slow
     Softmax: (normal(1, 3),),
     RMSNorm: (normal(1, 3), normal(3)),
     CrossEntropy: (normal(1, 3), integers(0, 3, 1)),
@@ -38,7 +38,7 @@ def test_a_planted_fault_is_found(kernel):
     assert "x" in {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL}
 
 
-def test_what_a_kernel_without_a_driver_needs_is_said():
+def test_the_error_of_a_kernel_without_a_driver_says_what_it_needs():
     def no_driver(x):
         raise RuntimeError("0 active drivers ([]). There should only be one.")
 

@@ -67,17 +67,17 @@ def fuzz(*words):
         (["{layers}:Right", *INPUTS, "--dim", "nobody=3"], 2, "no input has a size of that name"),
         (["{layers}:Right", "--input", "1.0", "--input", "2.0"], 2, "nothing to search"),
         (["{layers}:never", "--input", "normal(3)", "--framework", "torch", "--examples", "8"], 3, "not today"),
-        (["{layers}", "-k", "nobody"], 5, "no case fits"),
+        (["{layers}", "-k", "nobody"], 5, "no case matches"),
     ],
     ids=["nothing found", "a module", "found", "spec", "budget", "dim", "nothing to search", "never", "nothing collected"],
 )
-def test_every_ending_has_its_exit_code_and_its_words(layers, words, code, said):
+def test_every_outcome_has_its_exit_code_and_message(layers, words, code, said):
     result = fuzz(*[word.replace("{layers}", layers) for word in words])
     assert said in result.output
     assert result.exit_code == code
 
 
-def test_what_is_found_is_replayed_by_the_command_shown_and_by_the_test(layers, tmp_path):
+def test_a_failure_is_replayed_by_the_printed_command_and_by_the_test(layers, tmp_path):
     result = fuzz(f"{layers}:Wrong", *INPUTS, "--json", str(tmp_path / "found.json"))
     (found,) = json.loads((tmp_path / "found.json").read_text())["results"]
     assert found["search"]["failed"] > 0
@@ -92,7 +92,7 @@ def test_what_is_found_is_replayed_by_the_command_shown_and_by_the_test(layers, 
         namespace["test_wrong"]()
 
 
-def test_what_the_project_has_configured_is_searched(layers, tmp_path, monkeypatch):
+def test_configured_targets_are_searched(layers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = '[[target]]\ntarget = "fuzzed_layers.py:Wrong"\ninputs = ["normal(batch, 3)", "normal(3)"]\n'
     (tmp_path / "gradcheck.toml").write_text(f"seed = 3\n{target}")

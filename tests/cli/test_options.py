@@ -1,4 +1,4 @@
-"""Options in groups: one title each in the help, and what was typed can be typed again."""
+"""Groups of options: each has a title in the help, and its values can be written as a command line again."""
 
 from dataclasses import fields
 
@@ -6,40 +6,49 @@ import pytest
 from typer.testing import CliRunner
 
 from gradcheck.cli import app
-from gradcheck.cli.option_groups import typed
+from gradcheck.cli.option_groups import command_words
 from gradcheck.cli.options import (
-    Carried,
-    Gate,
-    How,
-    Shown,
-    What,
-    options_given,
+    ExecutionOptions,
+    OutputOptions,
+    PassOptions,
+    RunCheckOptions,
+    RunTargetOptions,
+    parse_check_options,
 )
 from gradcheck.errors import UsageError
 
 
 def test_each_group_has_its_title_in_the_help():
-    told = CliRunner().invoke(app, ["run", "--help"]).stdout
+    help_text = CliRunner().invoke(app, ["run", "--help"]).stdout
     titles = ["What to check", "How to check", "How to run", "What passes", "What to show and write"]
-    assert [told.index(title) for title in titles] == sorted(told.index(title) for title in titles)
-    assert "How to search" not in told  # the group of another command that has an option in common
+    assert [help_text.index(title) for title in titles] == sorted(help_text.index(title) for title in titles)
+    assert "How to search" not in help_text  # a group of another command, which shares an option
 
 
 def test_no_option_is_in_two_groups():
-    names = [field.name for group in (What, How, Carried, Gate, Shown) for field in fields(group)]
+    names = [
+        field.name
+        for group in (RunTargetOptions, RunCheckOptions, ExecutionOptions, PassOptions, OutputOptions)
+        for field in fields(group)
+    ]
     assert len(names) == len(set(names))
 
 
-def test_what_was_typed_is_told_again_and_nothing_else():
-    assert list(typed(What())) == list(typed(How())) == []
-    assert " ".join(typed(What(inputs=["normal(3)", "y=0.5"], wrt=["x"]))) == "--input normal(3) --input y=0.5 --wrt x"
-    how = How(trials=3, budget="5min", contracts=False, by_layer=True, no_contract=["state"])
-    assert " ".join(typed(how)) == "--no-contracts --no-contract state --trials 3 --budget 5min --by-layer"
+def test_exactly_the_options_that_were_typed_are_written_again():
+    assert list(command_words(RunTargetOptions())) == list(command_words(RunCheckOptions())) == []
+    assert (
+        " ".join(command_words(RunTargetOptions(inputs=["normal(3)", "y=0.5"], wrt=["x"])))
+        == "--input normal(3) --input y=0.5 --wrt x"
+    )
+    check_options = RunCheckOptions(trials=3, budget="5min", contracts=False, by_layer=True, no_contract=["state"])
+    assert " ".join(command_words(check_options)) == "--no-contracts --no-contract state --trials 3 --budget 5min --by-layer"
 
 
-def test_options_are_those_that_were_given():
-    assert options_given(How()) == {}
-    given = options_given(How(trials=3, budget="5min", checks="laws, descent", dim=["n=2..3"], contracts=False))
+def test_only_given_options_are_parsed():
+    assert parse_check_options(RunCheckOptions()) == {}
+    given = parse_check_options(
+        RunCheckOptions(trials=3, budget="5min", checks="laws, descent", dim=["n=2..3"], contracts=False)
+    )
     assert given == {"trials": 3, "budget": 300.0, "checks": ("laws", "descent"), "dims": {"n": (2, 3)}, "contracts": False}
     with pytest.raises(UsageError, match="expected a duration"):
-        options_given(How(budget="soon"))
+        parse_check_options(RunCheckOptions(budget="soon"))

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gradcheck.cli import app
-from gradcheck.report.load import read
+from gradcheck.report.load import read_run
 
 OLD = str(Path(__file__).parents[1] / "data" / "run-of-0.1.0-2026-11-21.json")
 BEGINNINGS = {
@@ -40,7 +40,7 @@ def test_a_run_writes_every_format_and_report_renders_the_same_later(cli, tmp_pa
         assert Path(f"again.{name}").read_text() == text
 
 
-def test_report_shows_the_table_where_no_file_is_asked_for(cli):
+def test_report_shows_the_table_if_no_file_is_requested(cli):
     done = cli("report", OLD)
     assert done.exit_code == 0
     assert "∂output / ∂w[1]: wrong by more than rtol" in done.stdout
@@ -58,7 +58,7 @@ def test_report_writes_any_format_to_stdout(cli, name):
 def test_two_formats_on_stdout_are_refused_before_anything_is_run(cli):
     done = cli("run", "no_such_module", "--json", "-", "--sarif", "-")
     assert done.exit_code == 2
-    assert "--json - and --sarif -: only one can go to stdout" in done.stderr
+    assert "--json - and --sarif -: only one report can go to stdout" in done.stderr
 
 
 @pytest.mark.parametrize("name", [*BEGINNINGS])
@@ -69,7 +69,7 @@ def test_a_report_that_cannot_be_written_is_one_message(cli, name):
     assert done.stderr == f"gradcheck: {said}\n"
 
 
-def test_parts_that_do_not_fit_together_are_one_message(cli):
+def test_inconsistent_parts_of_a_run_are_one_message(cli):
     data = json.loads(cli("run", "torch:sin", "--input", "normal(3)", "--json", "-").stdout)
     picture = next(c["picture"] for c in data["results"][0]["comparisons"] if c["picture"])
     picture["claimed"].pop()
@@ -90,7 +90,7 @@ def test_parts_that_do_not_fit_together_are_one_message(cli):
         ({"GITHUB_ACTIONS": "false"}, [], False),
     ],
 )
-def test_a_workflow_is_annotated_where_it_is_one_or_asked_for(cli, monkeypatch, tmp_path, environment, words, annotated):
+def test_a_workflow_is_annotated_if_there_is_one_or_on_request(cli, monkeypatch, tmp_path, environment, words, annotated):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     (tmp_path / ".git").mkdir()
@@ -100,7 +100,7 @@ def test_a_workflow_is_annotated_where_it_is_one_or_asked_for(cli, monkeypatch, 
     assert done.stderr.startswith("::error file=mine.py,line=5,title=gradcheck FAIL%3A mine.py%3Af::") is annotated
 
 
-def test_report_annotates_only_where_that_is_asked_for(cli, monkeypatch):
+def test_report_annotates_only_on_request(cli, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert cli("report", OLD).stderr == ""
     done = cli("report", OLD, "--github")
@@ -108,8 +108,8 @@ def test_report_annotates_only_where_that_is_asked_for(cli, monkeypatch):
     assert done.stderr.count("::error") == 2
 
 
-def test_diff_exits_with_1_where_something_fails_that_did_not(cli):
-    run = read(OLD)
+def test_diff_exits_with_1_if_a_case_fails_that_passed_before(cli):
+    run = read_run(OLD)
     data = json.loads(run.to_json())
     data["results"] = [r for r in data["results"] if r["verdict"] == "PASS"]
     Path("before.json").write_text(json.dumps(data))

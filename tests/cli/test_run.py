@@ -76,14 +76,14 @@ def cli(monkeypatch):
         (["{mod}:bad", "--input", "normal(3"], 2, "    normal(3\n          ^"),
         (["{mod}:bad", "--input", "normal(3)", "--rtol", "-1"], 2, "rtol=-1.0: expected a number between 0 and 1"),
         (["{mod}:bad", "--input", "normal(3)", "--dim", "n"], 2, "--dim n: expected name=size"),
-        (["{mod}", "-k", "nothing"], 5, "no case fits -k 'nothing'"),
+        (["{mod}", "-k", "nothing"], 5, "no case matches -k 'nothing'"),
         (["nosuch.py"], 2, "no file nosuch.py"),
         (["numppy:sin"], 2, "did you mean numpy"),
         ([], 2, "no target"),
     ],
     ids=lambda v: " ".join(v).replace("{mod}", "m") if isinstance(v, list) else None,
 )
-def test_every_ending_has_its_exit_code_and_its_words(cli, mod, words, code, said):
+def test_every_outcome_has_its_exit_code_and_message(cli, mod, words, code, said):
     result = cli("run", *[w.replace("{mod}", mod) for w in words])
     assert said in re.sub(r"(?<=\S)\n  (?=\S)", " ", result.output)
     assert result.exit_code == code
@@ -99,7 +99,7 @@ def test_json_on_stdout_is_data_alone(cli, mod):
     assert "1 passed" in result.stderr
 
 
-def test_stories_are_told_where_they_are_asked_for(cli, mod):
+def test_stories_are_recorded_with_vv(cli, mod):
     def stories(*words):
         comparisons = json.loads(cli("run", f"{mod}:good", "--json", "-", *words).stdout)["results"][0]["comparisons"]
         return [c["story"] for c in comparisons if c["against"] == "numeric"]
@@ -122,7 +122,7 @@ def test_a_straight_through_estimator_can_be_declared(cli, tmp_path):
     assert declared.exit_code == 0
 
 
-def test_second_derivatives_are_checked_where_they_are_asked_for(cli, mod):
+def test_second_derivatives_are_checked_with_order_2(cli, mod):
     words = ("run", f"{mod}:bad", "--gradient", f"{mod}:right", "--input", "normal(3)", "--order")
     data = json.loads(cli(*words, "2", "--json", "-").stdout)
     (result,) = data["results"]
@@ -133,7 +133,7 @@ def test_second_derivatives_are_checked_where_they_are_asked_for(cli, mod):
     assert (refused.exit_code, "order=3: expected 1" in refused.output) == (2, True)
 
 
-def test_json_in_a_file_is_written_beside_the_table(cli, mod, tmp_path):
+def test_json_in_a_file_is_written_in_addition_to_the_table(cli, mod, tmp_path):
     result = cli("run", mod, "--json", tmp_path / "run.json")
     assert json.loads((tmp_path / "run.json").read_text())["results"][0]["case"] == f"{mod}:good"
     assert "PASS" in result.stdout
@@ -199,7 +199,7 @@ def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs are started without
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
     os.close(theirs)
 

@@ -4,12 +4,12 @@ import torch
 
 import gradcheck
 from gradcheck import Verdict
-from gradcheck.compare.output_scaling import Outlook
+from gradcheck.compare.output_scaling import OutputScales
 
 
 def test_a_cotangent_weighs_a_small_output_like_a_large_one():
     scales = np.concatenate([np.full(500, 1e6), np.full(500, 1e-6)])
-    v = Outlook(scales, np.zeros(1000, dtype=bool)).cotangent(np.random.default_rng(0))
+    v = OutputScales(scales, np.zeros(1000, dtype=bool)).draw_cotangent(np.random.default_rng(0))
     large, small = np.linalg.norm(v[:500] * 1e6), np.linalg.norm(v[500:] * 1e-6)
     assert 0.8 < large / small < 1.25
 
@@ -47,22 +47,22 @@ class Right(SmallOnesWrong):
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_a_large_output_hides_no_small_one(mode):
+def test_a_large_output_does_not_hide_a_small_one(mode):
     x = torch.linspace(0.1, 1, 20, dtype=torch.float64)
     assert gradcheck.check(SmallOnesWrong, x, mode=mode).verdict is Verdict.FAIL
     assert gradcheck.check(Right, x, mode=mode).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_one_output_at_the_border_of_its_domain_does_not_take_the_others_with_it(mode):
+def test_one_output_at_the_border_of_its_domain_leaves_the_others_checked(mode):
     x = torch.linspace(0, 1, 20, dtype=torch.float64)
     result = gradcheck.check(lambda x: x**1.5, x, mode=mode)
     assert result.verdict is Verdict.PASS
     assert mode == "full" or "output[0]" in result.notes[0]
 
 
-class Spoilt(torch.autograd.Function):
-    """log_softmax whose gradient by the outputs next to 0, where a probability is next to 1, is off by 1 %."""
+class WrongNearCertainty(torch.autograd.Function):
+    """log_softmax whose gradient is off by 1 % for outputs next to 0, where a probability is next to 1."""
 
     @staticmethod
     def forward(ctx, x):
@@ -79,8 +79,8 @@ class Spoilt(torch.autograd.Function):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_outputs_that_are_small_because_large_terms_cancel_drown_no_other(mode, dtype):
+def test_outputs_that_are_small_because_large_terms_cancel_do_not_hide_the_others(mode, dtype):
     for seed in (3, 9):
         x = torch.rand(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype) * 18 - 9
         assert gradcheck.check(torch.nn.LogSoftmax(1), x, mode=mode).verdict is Verdict.PASS
-        assert gradcheck.check(Spoilt, x, mode=mode, contracts=False).verdict is Verdict.FAIL
+        assert gradcheck.check(WrongNearCertainty, x, mode=mode, contracts=False).verdict is Verdict.FAIL

@@ -22,7 +22,7 @@ def displaced_exactly(x, u, t, dtype):
 @given(x=values, seed=st.integers(0, 99), power=st.integers(2, 40))
 @settings(deadline=None, derandomize=True)
 def test_every_step_of_the_ladder_displaces_the_primal_exactly(x, seed, power):
-    u = directions.dense(np.random.default_rng(seed), x, EPS64)
+    u = directions.draw_dense(np.random.default_rng(seed), x, EPS64)
     assert all(displaced_exactly(x, u, t, np.float64) for t in (2.0**-power, -(2.0**-power)))
 
 
@@ -31,9 +31,9 @@ def test_every_step_of_the_ladder_displaces_the_primal_exactly(x, seed, power):
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, derandomize=True)
-def test_the_same_holds_in_float32(x, seed):
+def test_steps_displace_a_float32_primal_exactly(x, seed):
     wide = x.astype(np.float64)
-    u = directions.dense(np.random.default_rng(seed), wide, EPS32)
+    u = directions.draw_dense(np.random.default_rng(seed), wide, EPS32)
     assert all(displaced_exactly(wide, u, t, np.float32) for t in (directions.finest_step(EPS32), 2.0**-8, 0.25))
 
 
@@ -41,12 +41,12 @@ def test_the_same_holds_in_float32(x, seed):
 @settings(deadline=None, derandomize=True)
 def test_the_scale_of_a_leaf_is_its_root_mean_square_or_one(x):
     expected = np.sqrt(np.mean(x**2))
-    assert directions.scale_of(x) == (pytest.approx(expected, rel=1e-12) if np.any(x) else 1.0)
+    assert directions.compute_leaf_scale(x) == (pytest.approx(expected, rel=1e-12) if np.any(x) else 1.0)
 
 
 def test_the_scale_of_huge_numbers_does_not_overflow():
-    assert directions.scale_of(np.array([3e300, 4e300])) == pytest.approx(np.sqrt(12.5) * 1e300)
+    assert directions.compute_leaf_scale(np.array([3e300, 4e300])) == pytest.approx(np.sqrt(12.5) * 1e300)
 
 
 def test_a_sparse_tangent_moves_about_the_square_root_of_the_entries():
-    assert np.count_nonzero(directions.sparse(np.random.default_rng(0), np.ones(10_000), EPS64)) == 100
+    assert np.count_nonzero(directions.draw_sparse(np.random.default_rng(0), np.ones(10_000), EPS64)) == 100

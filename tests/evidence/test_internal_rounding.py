@@ -1,4 +1,4 @@
-"""Lower precision inside a function: no right gradient fails for it, no wrong one passes for it, and it is named."""
+"""Lower precision inside a function: no right gradient fails because of it, no wrong one passes, and it is named."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def half_done(x):
 
 
 class Doubled(torch.autograd.Function):
-    """The same with a gradient twice as large."""
+    """`half_done` with a gradient twice as large as the right one."""
 
     @staticmethod
     def forward(ctx, x):
@@ -34,7 +34,7 @@ def inputs(size, seed):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(size))
 
 
-def named(result):
+def precision_notes(result):
     return [note for note in result.notes if " inside: " in note]
 
 
@@ -42,12 +42,12 @@ def named(result):
 def test_float32_inside_is_named_and_never_called_wrong(seed):
     result = gradcheck.check(half_done, inputs(1, seed), seed=seed)
     assert result.verdict is not Verdict.FAIL, str(result)
-    assert [note[:14] for note in named(result)] == ["float32 inside"]
+    assert [note[:14] for note in precision_notes(result)] == ["float32 inside"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_wrong_gradient_does_not_pass_for_float32_inside(size, seed):
+def test_a_wrong_gradient_fails_although_float32_is_used_inside(size, seed):
     assert gradcheck.check(Doubled, inputs(size, seed), seed=seed).verdict is Verdict.FAIL
 
 
@@ -61,7 +61,7 @@ def test_half_precision_inside_never_makes_a_right_gradient_wrong(dtype, size, s
 
 def test_half_precision_is_named():
     result = gradcheck.check(lambda x: (torch.tanh(x.bfloat16()).double() * x).sum(), inputs(50, 0))
-    assert [note[:21] for note in named(result)] == ["half precision inside"]
+    assert [note[:21] for note in precision_notes(result)] == ["half precision inside"]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -70,7 +70,7 @@ def test_half_precision_is_named():
 def test_functions_in_one_precision_have_no_such_note(function, size, dtype):
     result = gradcheck.check(function, normal(size), framework="torch", dtype=dtype)
     assert result.verdict is Verdict.PASS, str(result)
-    assert not named(result)
+    assert not precision_notes(result)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_functions_in_one_precision_have_no_such_note(function, size, dtype):
     ],
 )
 def test_the_name_goes_by_the_size_of_the_noise(relative, eps, name):
-    assert internal_rounding.name_of(relative, eps) == name
+    assert internal_rounding.name_precision(relative, eps) == name

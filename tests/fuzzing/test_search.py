@@ -14,7 +14,7 @@ import gradcheck
 from gradcheck import CheckResult, GradientError, Reason, Verdict, normal
 from gradcheck.errors import UsageError
 from gradcheck.results import RunResult
-from gradcheck.targets.specs.parse import parse
+from gradcheck.targets.specs.parse import parse_spec
 
 SEEDS = {  # at which it takes few examples
     "a batch without a row": 8,
@@ -38,7 +38,7 @@ def database():
 
 
 def entries(result):
-    specs = [parse(text) for name, text in result.search.inputs if name != "wrt"]
+    specs = [parse_spec(text) for name, text in result.search.inputs if name != "wrt"]
     return sum(math.prod(spec.shape) for spec in specs if hasattr(spec, "shape"))
 
 
@@ -58,7 +58,7 @@ def test_nothing_is_found_in_the_right_layers(right, inputs):
     assert result.search.passed
 
 
-def test_the_test_that_is_shown_fails_and_passes_once_the_layer_is_mended():
+def test_the_printed_test_fails_and_passes_once_the_layer_is_fixed():
     shown = gradcheck.fuzz(TiesTwice, normal("batch", 3), seed=5).example
     assert "from rare import TiesTwice" in shown
     assert '@example(x=array([[1.0, 1.0]], dtype="float64"))' in shown
@@ -87,13 +87,15 @@ def picky(x):
     return torch.sum(x * x)
 
 
-def test_what_the_function_rejects_is_no_failure_and_told_by_regions():
+def test_rejected_inputs_are_no_failures_and_are_described_by_regions():
     result = gradcheck.fuzz(picky, normal("batch", 3), examples=60)
     assert result.verdict is Verdict.PASS
-    told = result.search.regions
-    assert any(t.startswith("every input with a batch of 0 (") and t.endswith("ValueError: a batch needs a row") for t in told)
-    assert any(t.startswith("every input with a negative number in x (") for t in told)
-    assert result.search.rejected == sum(int(t.partition("(")[2].partition(" of ")[0]) for t in told)
+    regions = result.search.regions
+    assert any(
+        t.startswith("every input with a batch of 0 (") and t.endswith("ValueError: a batch needs a row") for t in regions
+    )
+    assert any(t.startswith("every input with a negative number in x (") for t in regions)
+    assert result.search.rejected == sum(int(t.partition("(")[2].partition(" of ")[0]) for t in regions)
 
 
 def test_a_function_that_takes_no_input_is_an_error_that_says_so():
@@ -117,7 +119,7 @@ def test_a_backward_that_raises_where_the_forward_runs_is_a_failure():
     result = gradcheck.fuzz(Raises, *SCALED, seed=9)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DERIVATIVE_RAISED)
     assert dict(result.search.inputs)["x"].startswith(("zeros(1, ", "array([[1.0]]"))
-    assert "target = ...  # has no name that could be imported" in result.example
+    assert "target = ...  # cannot be imported: define it here" in result.example
 
 
 def test_sizes_given_as_numbers_vary_where_the_function_takes_others():
@@ -160,7 +162,7 @@ def test_trees_of_inputs_are_drawn_and_written_down():
     assert dict(result.search.inputs)["params"].startswith("{'w': array([")
 
 
-def test_a_tensor_that_stays_is_written_down_with_the_framework_that_it_told():
+def test_a_fixed_tensor_is_written_with_the_framework_inferred_from_it():
     shown = gradcheck.fuzz(lambda x, w: TiesTwice.apply(x * w), normal("batch", 3), torch.ones(3), seed=5).example
     assert '        array([1.0, 1.0, 1.0], dtype="float32"),\n        framework="torch",\n' in shown
 
@@ -174,7 +176,7 @@ def test_a_tensor_that_stays_is_written_down_with_the_framework_that_it_told():
         ({"dims": {"nobody": 3}}, "no input has a size of that name"),
     ],
 )
-def test_what_cannot_be_searched_is_said(arguments, said):
+def test_a_search_that_is_impossible_is_refused(arguments, said):
     with pytest.raises(UsageError, match=said):
         gradcheck.fuzz(picky, normal("batch", 3), **arguments)
 

@@ -38,7 +38,7 @@ def test_wrong(gradcheck):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("gradcheck()", "gradcheck() was given nothing to check: expected a target and its inputs, as in"),
+        ("gradcheck()", "gradcheck() has nothing to check: expected a target and its inputs, as in"),
         ("gradcheck(torch.nn.Bilinear(2, 3, 1))", "no input for input1, input2 (the target takes input1, input2)"),
         ("gradcheck(Square, normal(3), rtoll=1e-3)", "unknown option rtoll=0.001; did you mean rtol=?"),
         ("gradcheck(Square, normal(3), rtol=2)", "rtol=2: expected a number between 0 and 1"),
@@ -57,7 +57,7 @@ def test_the_fixture_stands_in_for_the_module_of_its_name(project, write_tests):
     write_tests("""
 def test_names(gradcheck):
     assert gradcheck(Square, gradcheck.normal(3)).verdict is gradcheck.Verdict.PASS
-    with pytest.raises(AttributeError, match="has no 'nromal'"):
+    with pytest.raises(AttributeError, match="nor the module gradcheck has 'nromal'"):
         gradcheck.nromal
 """)
     project.runpytest().assert_outcomes(passed=1)
@@ -211,12 +211,12 @@ from gradcheck import strategies
 
 drawn = given(strategies.arrays(normal("batch", 2), framework="torch"))
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8, derandomize=True, database=None)
 @drawn
 def test_right(gradcheck, x):
     gradcheck(lambda x: Square.apply(x).amax(0), x, drawn=True)
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8, derandomize=True, database=None)
 @drawn
 def test_wrong(gradcheck, x):
     gradcheck(Wrong, x, drawn=True)
@@ -348,7 +348,7 @@ def test_without_the_plugin_nothing_of_it_is_there(project, write_tests):
         (["--gradcheck-trials=many"], "--gradcheck-trials (gradcheck_trials) many: expected an integer"),
         (["-o", "gradcheck_seed=soon"], "--gradcheck-seed (gradcheck_seed) soon: expected an integer or 'random'"),
         (["--gradcheck-mode=slow"], "gradcheck: mode='slow': expected one of auto, full, probe"),
-        (["--gradcheck-json=-"], "--gradcheck-json -: stdout is pytest's own; give a path"),
+        (["--gradcheck-json=-"], "--gradcheck-json -: pytest itself writes to stdout; pass a path"),
     ],
 )
 def test_an_option_that_cannot_be_understood_ends_the_session_with_one_message(project, words, message):

@@ -34,7 +34,7 @@ def undecided(x):
     return torch.log(-torch.abs(x))
 """
 RECORDING = """#!/bin/sh
-case "$1" in -c | *words.py) exec {python} "$@" ;; esac
+case "$1" in -c | *split_args.py) exec {python} "$@" ;; esac
 for word in "$@"; do printf '%s\\n' "$word" >> "$RECORDED"; done
 exit {code}
 """

@@ -12,7 +12,7 @@ CASES = ["good", "both[wrong]", "both[right]", "misprint", "undecided"]
 @pytest.fixture
 def run(project, monkeypatch):
     """Run pytest on NumPy's cases without PyTorch's derivative of them, which would have to be compiled."""
-    monkeypatch.setattr(bind, "_traced", lambda *_, **__: None)
+    monkeypatch.setattr(bind, "_make_traced_claim", lambda *_, **__: None)
     project.makepyfile(test_other="def test_good():\n    pass\n")
     return project.runpytest
 
@@ -166,7 +166,7 @@ from gradcheck import case, normal
 def lacking(x): return np.sum(x**2)
 
 @case(x=normal(3), gradient=lambda x: 2 * x, expect="fail", because="it was wrong once")
-def mended(x): return np.sum(x**2)
+def fixed(x): return np.sum(x**2)
 
 @case(x=normal(3), options={"trials": 3}, gradient=lambda x: 2 * x)
 def raises(x): raise ValueError("boom")
@@ -179,7 +179,7 @@ def test_what_is_not_right_about_a_case_is_its_failure(run, project):
     done.assert_outcomes(passed=1, failed=3)
     for line in (
         "  bad-input: no input for x (the target takes x)*",
-        "*mended*PASS although expect='fail': Remove *",
+        "*fixed*PASS although expect='fail': Remove *",
         "  target-raised: the function raised ValueError: boom*",
         '*def raises(x): raise ValueError("boom")',
         "0 passed, 1 failed, 2 errors; *",

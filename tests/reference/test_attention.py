@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import drawn, failing, scaled
+from planted import draw_inputs, find_failing_leaves, scale_leaf
 from scipy.special import softmax
 
 from gradcheck.reference import attention
@@ -44,14 +44,14 @@ def without_mask(right, **given):
 
 WEIGHTS = {attention.attention_vjp: attention._weights, attention.causal_attention_vjp: attention._causal_weights}
 FAULTS = [
-    ("attention", "factor 2", scaled("Q", 2), {"Q"}),
-    ("attention", "sign", scaled("K", -1), {"K"}),
+    ("attention", "factor 2", scale_leaf("Q", 2), {"Q"}),
+    ("attention", "sign", scale_leaf("K", -1), {"K"}),
     ("attention", "missing 1/√d", without_root, {"Q", "K"}),
     ("attention", "diagonal of the softmax alone", with_diagonal_of_softmax, {"Q", "K"}),
     ("attention", "missing softmax", without_softmax, {"Q", "K"}),
     ("attention", "missing sum over the queries", with_value_of_first_query, {"V"}),
-    ("causal_attention", "factor 2", scaled("V", 2), {"V"}),
-    ("causal_attention", "sign", scaled("Q", -1), {"Q"}),
+    ("causal_attention", "factor 2", scale_leaf("V", 2), {"V"}),
+    ("causal_attention", "sign", scale_leaf("Q", -1), {"Q"}),
     ("causal_attention", "missing 1/√d", without_root, {"Q", "K"}),
     ("causal_attention", "diagonal of the softmax alone", with_diagonal_of_softmax, {"Q", "K"}),
     ("causal_attention", "transposed weights", with_transposed_weights, {"V"}),
@@ -60,14 +60,14 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
-def test_a_fault_is_caught_where_it_is(name, spoil, leaves):
-    assert failing(getattr(attention, name), spoil) == leaves
+@pytest.mark.parametrize(("name", "corrupt", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
+def test_a_fault_is_caught_where_it_is(name, corrupt, leaves):
+    assert find_failing_leaves(getattr(attention, name), corrupt) == leaves
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_twin_computes_the_same_value(name):
-    inputs = drawn(getattr(attention, name))
+    inputs = draw_inputs(getattr(attention, name))
     found = getattr(attention, f"torch_{name}")(
         **{k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
     )
@@ -75,13 +75,13 @@ def test_the_twin_computes_the_same_value(name):
 
 
 def test_attention_is_scipy_s_softmax_of_the_scaled_scores():
-    given = drawn(attention.attention)
+    given = draw_inputs(attention.attention)
     expected = softmax(given["Q"] @ given["K"].T / np.sqrt(3), axis=1) @ given["V"]
     np.testing.assert_allclose(attention.attention(**given), expected, rtol=1e-12)
 
 
 def test_a_causal_output_does_not_depend_on_later_keys():
-    given = drawn(attention.causal_attention)
+    given = draw_inputs(attention.causal_attention)
     for i in range(1, 5):
         seen = attention.attention(given["Q"][:i], given["K"][:i], given["V"][:i])
         np.testing.assert_allclose(attention.causal_attention(**given)[i - 1], seen[-1], rtol=1e-12)

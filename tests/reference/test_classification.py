@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from planted import drawn
+from planted import draw_inputs
 
 import gradcheck
 from gradcheck import Verdict
 from gradcheck.reference import classification as c
 from gradcheck.reference.regression import half_mse_gradient
 from gradcheck.results import Reason
-from gradcheck.targets.case import declared_on
-from gradcheck.targets.specs.spec import array, draw
+from gradcheck.targets.case import get_declared_cases
+from gradcheck.targets.specs.spec import array, draw_array
 
 MODELS = [c.logistic, c.softmax_cross_entropy, c.softmax_regression, c.hinge]
 
@@ -23,12 +23,12 @@ OFF_THE_KINK = {**c.AT_MARGIN, "w": array([0.4, -1.6])}
 
 
 def smooth(model):
-    case = declared_on(model)[0]
+    case = get_declared_cases(model)[0]
     return replace(case, kwargs=OFF_THE_KINK, options={}) if model is c.hinge else case
 
 
 def at_the_kink(model):
-    return declared_on(model)[1]
+    return get_declared_cases(model)[1]
 
 
 def right(model):
@@ -46,7 +46,7 @@ def check(case, wrong):
     return gradcheck.check(case.fn, kwargs=case.kwargs, gradient=wrong, wrt=case.wrt, **case.options)
 
 
-def scaled(model, **factors):
+def scale_leaf(model, **factors):
     return lambda *inputs: {leaf: factors.get(leaf, 1) * g for leaf, g in right(model)(*inputs).items()}
 
 
@@ -126,7 +126,7 @@ FAULTS = [
 ]
 FAULTS += [(m, "1/N missing", without_one_over_n(m)) for m in MODELS]
 FAULTS += [(m, "not summed over the batch", first_sample_only(m)) for m in (c.logistic, c.softmax_regression, c.hinge)]
-FAULTS += [(m, "factor 2", scaled(m, **dict.fromkeys(smooth(m).wrt, 2))) for m in MODELS]
+FAULTS += [(m, "factor 2", scale_leaf(m, **dict.fromkeys(smooth(m).wrt, 2))) for m in MODELS]
 
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{m.__name__}: {fault}" for m, fault, _ in FAULTS])
@@ -137,7 +137,7 @@ def test_a_wrong_gradient_is_caught(model, fault, wrong):
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_a_sign_flipped_on_one_leaf_is_blamed_on_that_leaf(model):
     leaf = smooth(model).wrt[-1]
-    result = check(smooth(model), scaled(model, **{leaf: -1}))
+    result = check(smooth(model), scale_leaf(model, **{leaf: -1}))
     assert {row.wrt for row in result.comparisons if row.verdict is Verdict.FAIL} == {leaf}
 
 
@@ -150,7 +150,7 @@ def test_at_the_kink_of_the_hinge_every_subgradient_passes_and_is_named(weight):
 
 @pytest.mark.parametrize("fault", ["factor 2", "every sample counted"])
 def test_at_the_kink_of_the_hinge_a_fault_away_from_it_is_caught(fault):
-    wrong = {"factor 2": scaled(c.hinge, w=2, b=2), "every sample counted": hinge_counting(lambda m: m == m)}[fault]
+    wrong = {"factor 2": scale_leaf(c.hinge, w=2, b=2), "every sample counted": hinge_counting(lambda m: m == m)}[fault]
     assert check(at_the_kink(c.hinge), wrong).verdict is Verdict.FAIL
 
 
@@ -163,14 +163,14 @@ def test_at_the_kink_of_the_hinge_what_is_no_subgradient_fails(weight):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_the_twin_computes_the_same_value(model):
-    inputs = drawn(model, 1)
+    inputs = draw_inputs(model, 1)
     value = getattr(c, f"torch_{model.__name__}")(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     np.testing.assert_allclose(value.numpy(), model(**inputs), rtol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int64", "float64"])
 def test_the_logistic_loss_is_the_negative_log_likelihood_for_labels_of_any_type(dtype):
-    X, w, b, y = drawn(c.logistic, 2).values()
+    X, w, b, y = draw_inputs(c.logistic, 2).values()
     expected = -np.mean(scipy.special.log_expit(np.where(y, 1, -1) * (X @ w + b)))
     assert c.logistic(X, w, b, y.astype(dtype)) == pytest.approx(expected, rel=1e-13)
 
@@ -182,13 +182,13 @@ def test_the_logistic_loss_neither_overflows_nor_loses_what_is_small():
 
 
 def test_softmax_cross_entropy_is_the_negative_log_softmax_of_the_right_class():
-    Z, y = drawn(c.softmax_cross_entropy, 3).values()
+    Z, y = draw_inputs(c.softmax_cross_entropy, 3).values()
     expected = -np.mean([scipy.special.log_softmax(row)[k] for row, k in zip(Z, y, strict=True)])
     assert c.softmax_cross_entropy(Z, y) == pytest.approx(expected, rel=1e-13)
 
 
 def test_softmax_regression_with_two_classes_is_logistic_regression():
-    X, w, b, y = drawn(c.logistic, 4).values()
+    X, w, b, y = draw_inputs(c.logistic, 4).values()
     W, B = np.column_stack([0 * w, w]), np.array([0.0, b])
     assert c.softmax_regression(X, W, B, y.astype(int)) == pytest.approx(c.logistic(X, w, b, y), rel=1e-13)
     two, one = c.softmax_regression_gradient(X, W, B, y.astype(int)), c.logistic_gradient(X, w, b, y)
@@ -197,5 +197,7 @@ def test_softmax_regression_with_two_classes_is_logistic_regression():
 
 
 def test_the_hinge_loss_at_margins_1_1_2_a_half_and_minus_1():
-    inputs = {name: draw(spec, np.random.default_rng(), {}, "float64") for name, spec in at_the_kink(c.hinge).kwargs.items()}
+    inputs = {
+        name: draw_array(spec, np.random.default_rng(), {}, "float64") for name, spec in at_the_kink(c.hinge).kwargs.items()
+    }
     assert c.hinge(**inputs) == (0.5 + 2) / 5

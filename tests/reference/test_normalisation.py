@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import drawn, failing, scaled
+from planted import draw_inputs, find_failing_leaves, scale_leaf
 
 from gradcheck.reference import normalisation
 
@@ -45,8 +45,8 @@ FAULTS = [
     (name, *fault)
     for name in MODELS
     for fault in [
-        ("factor 2", scaled("gamma", 2), {"gamma"}),
-        ("sign", scaled("beta", -1), {"beta"}),
+        ("factor 2", scale_leaf("gamma", 2), {"gamma"}),
+        ("sign", scale_leaf("beta", -1), {"beta"}),
         ("missing eps", without_eps, {"X", "gamma"}),
         ("missing gamma", without_gamma, {"X"}),
         ("mean and variance held", with_mean_and_variance_held, {"X"}),
@@ -58,14 +58,14 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
-def test_a_fault_is_caught_where_it_is(name, spoil, leaves):
-    assert failing(getattr(normalisation, name), spoil) == leaves
+@pytest.mark.parametrize(("name", "corrupt", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
+def test_a_fault_is_caught_where_it_is(name, corrupt, leaves):
+    assert find_failing_leaves(getattr(normalisation, name), corrupt) == leaves
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_twin_computes_the_same_value(name):
-    inputs = drawn(getattr(normalisation, name))
+    inputs = draw_inputs(getattr(normalisation, name))
     found = getattr(normalisation, f"torch_{name}")(
         **{k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
     )
@@ -73,7 +73,7 @@ def test_the_twin_computes_the_same_value(name):
 
 
 def test_a_layer_s_output_has_mean_beta_and_deviation_gamma_over_the_axis():
-    given = drawn(normalisation.layer_norm) | {"gamma": np.full(4, 3.0), "beta": np.full(4, 2.0), "eps": 0.0}
+    given = draw_inputs(normalisation.layer_norm) | {"gamma": np.full(4, 3.0), "beta": np.full(4, 2.0), "eps": 0.0}
     for name, axis in (("layer_norm", 1), ("batch_norm", 0)):
         found = getattr(normalisation, name)(**given)
         np.testing.assert_allclose(found.mean(axis), 2, rtol=1e-12)
@@ -81,7 +81,7 @@ def test_a_layer_s_output_has_mean_beta_and_deviation_gamma_over_the_axis():
 
 
 def test_eps_has_pytorch_s_default():
-    given = {k: v for k, v in drawn(normalisation.layer_norm).items() if k != "eps"}
+    given = {k: v for k, v in draw_inputs(normalisation.layer_norm).items() if k != "eps"}
     X, gamma, beta = (torch.as_tensor(given[k]) for k in ("X", "gamma", "beta"))
     layer = torch.nn.functional.layer_norm(X, (4,), gamma, beta).numpy()
     batch = torch.nn.functional.batch_norm(X, None, None, gamma, beta, training=True).numpy()

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from planted import drawn, failing, scaled
+from planted import draw_inputs, find_failing_leaves, scale_leaf
 
 import gradcheck
 from gradcheck.reference import optimisers
-from gradcheck.targets.case import declared_on
+from gradcheck.targets.case import get_declared_cases
 from gradcheck.trees import flatten
 
 MODELS = ["sgd", "sgd_weight_decay", "momentum", "rmsprop", "adam", "adamw"]
@@ -65,44 +65,44 @@ def with_decay_through_gradient(right, cotangents, theta, g, decay, **given):
 
 ADAM = {"g", "m", "v", "lr"}
 FAULTS = [
-    ("sgd", "factor 2", scaled("lr", 2), {"lr"}),
-    ("sgd", "sign", scaled("g", -1), {"g"}),
+    ("sgd", "factor 2", scale_leaf("lr", 2), {"lr"}),
+    ("sgd", "sign", scale_leaf("g", -1), {"g"}),
     ("sgd", "missing learning rate", of_unit_lr, {"g"}),
     ("sgd", "derivative by the learning rate forgotten", without_lr, {"lr"}),
-    ("sgd_weight_decay", "factor 2", scaled("decay", 2), {"decay"}),
-    ("sgd_weight_decay", "sign", scaled("theta", -1), {"theta"}),
+    ("sgd_weight_decay", "factor 2", scale_leaf("decay", 2), {"decay"}),
+    ("sgd_weight_decay", "sign", scale_leaf("theta", -1), {"theta"}),
     ("sgd_weight_decay", "missing regularisation", without_decay, {"theta", "lr"}),
-    ("momentum", "factor 2", scaled("velocity", 2), {"velocity"}),
-    ("momentum", "sign", scaled("lr", -1), {"lr"}),
+    ("momentum", "factor 2", scale_leaf("velocity", 2), {"velocity"}),
+    ("momentum", "sign", scale_leaf("lr", -1), {"lr"}),
     ("momentum", "velocity's way through the parameters forgotten", without_way_through_parameters, {"velocity"}),
     ("momentum", "gradient's way through the velocity forgotten", without_way_through_velocity, {"g"}),
-    ("rmsprop", "factor 2", scaled("square", 2), {"square"}),
-    ("rmsprop", "sign", scaled("g", -1), {"g"}),
+    ("rmsprop", "factor 2", scale_leaf("square", 2), {"square"}),
+    ("rmsprop", "sign", scale_leaf("g", -1), {"g"}),
     ("rmsprop", "missing eps", without_eps, {"g", "square", "lr"}),
     ("rmsprop", "eps inside the root", with_eps_inside_the_root, {"lr"}),
     ("rmsprop", "square held", with_square_held, {"g"}),
-    ("adam", "factor 2", scaled("v", 2), {"v"}),
-    ("adam", "sign", scaled("m", -1), {"m"}),
+    ("adam", "factor 2", scale_leaf("v", 2), {"v"}),
+    ("adam", "sign", scale_leaf("m", -1), {"m"}),
     ("adam", "missing eps", without_eps, ADAM),
     ("adam", "missing bias correction", without_bias_correction, ADAM),
     ("adam", "off by one step", off_by_one_step, ADAM),
     ("adam", "new state forgotten", without_own_state, {"g", "m", "v"}),
     ("adam", "derivative by the learning rate forgotten", without_lr, {"lr"}),
-    ("adamw", "factor 2", scaled("lr", 2), {"lr"}),
-    ("adamw", "sign", scaled("theta", -1), {"theta"}),
+    ("adamw", "factor 2", scale_leaf("lr", 2), {"lr"}),
+    ("adamw", "sign", scale_leaf("theta", -1), {"theta"}),
     ("adamw", "missing decay", without_decay, {"theta", "lr"}),
     ("adamw", "decay through the gradient", with_decay_through_gradient, {"theta", "decay"} | ADAM),
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
-def test_a_fault_is_caught_where_it_is(name, spoil, leaves):
-    assert failing(getattr(optimisers, name), spoil) == leaves
+@pytest.mark.parametrize(("name", "corrupt", "leaves"), [pytest.param(n, s, v, id=f"{n}: {f}") for n, f, s, v in FAULTS])
+def test_a_fault_is_caught_where_it_is(name, corrupt, leaves):
+    assert find_failing_leaves(getattr(optimisers, name), corrupt) == leaves
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_twin_computes_the_same_value(name):
-    inputs = drawn(getattr(optimisers, name))
+    inputs = draw_inputs(getattr(optimisers, name))
     found = getattr(optimisers, f"torch_{name}")(
         **{k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
     )
@@ -123,7 +123,7 @@ STATES = {"velocity": "momentum_buffer", "square": "square_avg", "m": "exp_avg",
 
 
 def states_of(name):
-    return [state for state in STATES if state in declared_on(getattr(optimisers, name))[0].wrt]
+    return [state for state in STATES if state in get_declared_cases(getattr(optimisers, name))[0].wrt]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -149,7 +149,7 @@ def test_steps_in_a_row_are_those_of_torch_optim(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_derivatives_by_hand_are_those_of_torch_optim_itself(name):
     """But for that by the learning rate, which not every optimiser there takes as a tensor."""
-    (declared,) = declared_on(getattr(optimisers, f"torch_{name}"))
+    (declared,) = get_declared_cases(getattr(optimisers, f"torch_{name}"))
     optimiser, theirs, ours = PYTORCH[name]
     inputs = {leaf: declared.kwargs[leaf] for leaf in ("theta", "g", *states_of(name))}
 

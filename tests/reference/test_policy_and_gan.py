@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import SIZES, checked, drawn
+from planted import SIZES, check_with_derivative, draw_inputs
 
 from gradcheck import Verdict
 from gradcheck.reference import policy_and_gan
@@ -69,7 +69,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{model}: {fault}" for model, fault, _ in FAULTS])
 def test_a_planted_fault_is_caught(model, fault, wrong):
-    assert checked(getattr(policy_and_gan, model), wrong).verdict is Verdict.FAIL
+    assert check_with_derivative(getattr(policy_and_gan, model), wrong).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("factor", [2, -1])
@@ -87,14 +87,14 @@ def test_a_fault_of_one_leaf_is_blamed_on_it_alone(model, gradient, leaf, factor
         d = gradient(*i)
         return {**d, leaf: factor * d[leaf]}
 
-    result = checked(getattr(policy_and_gan, model), wrong)
+    result = check_with_derivative(getattr(policy_and_gan, model), wrong)
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {leaf}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_twin_computes_the_same_value(model):
     for seed in range(3):
-        i = drawn(getattr(policy_and_gan, model), seed)
+        i = draw_inputs(getattr(policy_and_gan, model), seed)
         value = getattr(policy_and_gan, f"torch_{model}")(**{name: torch.from_numpy(np.asarray(x)) for name, x in i.items()})
         assert value.item() == pytest.approx(getattr(policy_and_gan, model)(**i), rel=1e-12)
 
@@ -103,29 +103,31 @@ def test_the_twin_computes_the_same_value(model):
 
 
 def test_the_probabilities_of_a_state_s_actions_sum_to_one():
-    i = drawn(policy_and_gan.expected_reward)
+    i = draw_inputs(policy_and_gan.expected_reward)
     np.testing.assert_allclose(policy(i["theta"], i["X"]).sum(1), 1, rtol=1e-14)
 
 
 def test_a_baseline_changes_nothing_on_average():
-    i = drawn(policy_and_gan.expected_reward)
+    i = draw_inputs(policy_and_gan.expected_reward)
     g, baseline = expected_reward_gradient(**i), np.random.default_rng(1).standard_normal(SIZES["N"])
     np.testing.assert_allclose(expected_reward_gradient(**i, baseline=baseline), g, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(expected_reward_gradient(**i, baseline=7.0), g, rtol=1e-10, atol=1e-14)
 
 
 def test_a_reward_that_is_the_same_for_all_actions_gives_no_gradient():
-    i = drawn(policy_and_gan.expected_reward)
+    i = draw_inputs(policy_and_gan.expected_reward)
     i["R"] = np.repeat(i["R"][:, :1], 4, axis=1)
     np.testing.assert_allclose(expected_reward_gradient(**i), 0, atol=1e-15)
 
 
 def test_the_score_function_s_surrogate_in_pytorch_has_the_same_gradient():
-    theta, X, R, p = (torch.from_numpy(x) for x in drawn(policy_and_gan.expected_reward).values())
+    theta, X, R, p = (torch.from_numpy(x) for x in draw_inputs(policy_and_gan.expected_reward).values())
     log_pi = torch.log_softmax(X @ theta.requires_grad_(), dim=1)
     surrogate = (p[:, None] * log_pi.exp().detach() * R * log_pi).sum()
     (expected,) = torch.autograd.grad(surrogate, theta)
-    np.testing.assert_allclose(expected_reward_gradient(**drawn(policy_and_gan.expected_reward)), expected.numpy(), rtol=1e-10)
+    np.testing.assert_allclose(
+        expected_reward_gradient(**draw_inputs(policy_and_gan.expected_reward)), expected.numpy(), rtol=1e-10
+    )
 
 
 def test_following_the_policy_gradient_finds_the_best_action_of_a_bandit():
@@ -140,14 +142,14 @@ def test_following_the_policy_gradient_finds_the_best_action_of_a_bandit():
 
 
 def test_a_discriminator_that_guesses_loses_two_log_two_and_its_generator_log_two():
-    i = {**drawn(policy_and_gan.discriminator_loss), "w": np.zeros(3), "b": np.zeros(())}
+    i = {**draw_inputs(policy_and_gan.discriminator_loss), "w": np.zeros(3), "b": np.zeros(())}
     assert policy_and_gan.discriminator_loss(**i) == pytest.approx(2 * np.log(2), rel=1e-14)
     del i["x"]
     assert policy_and_gan.generator_loss(**i) == pytest.approx(np.log(2), rel=1e-14)
 
 
 def test_a_step_of_each_player_lowers_its_own_loss():
-    i = drawn(policy_and_gan.discriminator_loss)
+    i = draw_inputs(policy_and_gan.discriminator_loss)
     d = discriminator_loss_gradient(**i)
     moved = {**i, "w": i["w"] - 0.01 * d["w"], "b": i["b"] - 0.01 * d["b"]}
     assert policy_and_gan.discriminator_loss(**moved) < policy_and_gan.discriminator_loss(**i)

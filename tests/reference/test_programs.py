@@ -108,7 +108,7 @@ def test_in_the_broadcasting_program_the_gradient_of_the_formula_is_wrong_at_its
     assert result.verdict is Verdict.FAIL
 
 
-def spoilt(**factors):
+def scale_gradient(**factors):
     def gradient(*i):
         return {leaf: factors.get(leaf, 1.0) * g for leaf, g in regression.mse_gradient(*i).items()}
 
@@ -118,7 +118,7 @@ def spoilt(**factors):
 @pytest.mark.parametrize("wrong", [{"w": 2.0}, {"b": 0.5}, {"w": 1.5, "b": 1.5}], ids=str)
 def test_a_gradient_that_is_wrong_by_a_factor_still_converges_and_only_the_check_sees_it(wrong):
     X, y = programs.points()
-    found = programs.train_by_hand(X, y, 800, gradient=spoilt(**wrong))
+    found = programs.train_by_hand(X, y, 800, gradient=scale_gradient(**wrong))
     w, b = programs.closed_form(X, y)
     np.testing.assert_allclose(np.append(found.w, found.b), np.append(w, b), rtol=1e-8)
     result = checked_by_hand(X, y, found.steps[0])
@@ -127,7 +127,7 @@ def test_a_gradient_that_is_wrong_by_a_factor_still_converges_and_only_the_check
 
 def test_a_missing_one_over_n_is_caught_at_the_first_step_before_training_diverges():
     X, y = programs.points()
-    found = programs.train_by_hand(X, y, 20, gradient=spoilt(w=len(X), b=len(X)))
+    found = programs.train_by_hand(X, y, 20, gradient=scale_gradient(w=len(X), b=len(X)))
     assert checked_by_hand(X, y, found.steps[0]).verdict is Verdict.FAIL
     assert found.steps[-1].loss > 1e3 * found.steps[0].loss
 

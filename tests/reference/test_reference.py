@@ -19,7 +19,7 @@ def test_every_model_comes_out_as_declared_by_three_methods(case):
     assert "numeric" in {c.against for c in result.comparisons}
 
 
-SPOILS = {
+CORRUPTIONS = {
     "factor 2": lambda g: 2 * g,
     "sign": lambda g: -g,
     "zero": lambda g: 0 * g,
@@ -27,13 +27,13 @@ SPOILS = {
 }
 
 
-@pytest.mark.parametrize("spoil", SPOILS)
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
 @pytest.mark.parametrize("name", ["mse", "half_mse"])
-def test_a_spoilt_gradient_is_caught_on_each_leaf(name, spoil):
+def test_a_corrupted_gradient_is_caught_on_each_leaf(name, corruption):
     function, gradient = getattr(regression, name), getattr(regression, f"{name}_gradient")
 
     def wrong(*args):
-        return {leaf: SPOILS[spoil](g) for leaf, g in gradient(*args).items()}
+        return {leaf: CORRUPTIONS[corruption](g) for leaf, g in gradient(*args).items()}
 
     result = gradcheck.check(function, kwargs=regression.INPUTS, gradient=wrong, wrt=("w", "b"), dims={"N": 6})
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"w", "b"}

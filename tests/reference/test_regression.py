@@ -3,24 +3,24 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
-from planted import drawn
+from planted import draw_inputs
 
 import gradcheck
 from gradcheck import Verdict
 from gradcheck.reference import regression as r
 from gradcheck.results import Reason
-from gradcheck.targets.case import declared_on
+from gradcheck.targets.case import get_declared_cases
 
 MODELS = [r.mse, r.half_mse, r.several_outputs, r.ridge, r.lasso, r.elastic_net, r.huber, r.poisson]
 KINKED = [r.lasso, r.elastic_net]
 
 
 def smooth(model):
-    return declared_on(model)[0]
+    return get_declared_cases(model)[0]
 
 
 def at_the_kink(model):
-    return declared_on(model)[1]
+    return get_declared_cases(model)[1]
 
 
 def right(model):
@@ -31,7 +31,7 @@ def check(case, wrong):
     return gradcheck.check(case.fn, kwargs=case.kwargs, gradient=wrong, wrt=case.wrt, **case.options)
 
 
-def scaled(model, **factors):
+def scale_leaf(model, **factors):
     return lambda *inputs: {leaf: factors.get(leaf, 1) * g for leaf, g in right(model)(*inputs).items()}
 
 
@@ -93,7 +93,7 @@ FAULTS = [
 ]
 FAULTS += [(m, "1/N missing", without_one_over_n(m)) for m in MODELS]
 FAULTS += [(m, "not summed over the batch", first_sample_only(m)) for m in MODELS]
-FAULTS += [(m, "factor 2", scaled(m, **dict.fromkeys(smooth(m).wrt, 2))) for m in MODELS]
+FAULTS += [(m, "factor 2", scale_leaf(m, **dict.fromkeys(smooth(m).wrt, 2))) for m in MODELS]
 
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{m.__name__}: {fault}" for m, fault, _ in FAULTS])
@@ -104,7 +104,7 @@ def test_a_wrong_gradient_is_caught(model, fault, wrong):
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_a_sign_flipped_on_one_leaf_is_blamed_on_that_leaf(model):
     leaf = smooth(model).wrt[-1]
-    result = check(smooth(model), scaled(model, **{leaf: -1}))
+    result = check(smooth(model), scale_leaf(model, **{leaf: -1}))
     assert {row.wrt for row in result.comparisons if row.verdict is Verdict.FAIL} == {leaf}
 
 
@@ -148,7 +148,7 @@ def test_at_its_threshold_the_huber_loss_is_smooth_and_a_fault_is_caught():
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_the_twin_computes_the_same_value(model):
-    inputs = drawn(model, 1)
+    inputs = draw_inputs(model, 1)
     tensors = {name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
     value = getattr(r, f"torch_{model.__name__}")(**tensors)
     np.testing.assert_allclose(value.numpy(), model(**inputs), rtol=1e-13)
@@ -156,8 +156,8 @@ def test_the_twin_computes_the_same_value(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_the_twin_has_every_case_of_its_model(model):
-    twin = declared_on(getattr(r, f"torch_{model.__name__}"))
-    assert [c.name for c in twin] == [c.name for c in declared_on(model)]
+    twin = get_declared_cases(getattr(r, f"torch_{model.__name__}"))
+    assert [c.name for c in twin] == [c.name for c in get_declared_cases(model)]
 
 
 def with_ones(X):
@@ -166,21 +166,21 @@ def with_ones(X):
 
 @pytest.mark.parametrize("model", [r.mse, r.half_mse], ids=lambda m: m.__name__)
 def test_the_gradient_is_zero_at_the_least_squares_solution(model):
-    inputs = drawn(model, 2)
+    inputs = draw_inputs(model, 2)
     *w, b = np.linalg.lstsq(with_ones(inputs["X"]), inputs["y"])[0]
     gradient = right(model)(inputs["X"], np.array(w), b, inputs["y"])
     np.testing.assert_allclose(np.append(gradient["w"], gradient["b"]), 0, atol=1e-14)
 
 
 def test_the_gradient_for_several_outputs_is_zero_at_the_least_squares_solution():
-    inputs = drawn(r.several_outputs, 3)
+    inputs = draw_inputs(r.several_outputs, 3)
     *W, b = np.linalg.lstsq(with_ones(inputs["X"]), inputs["Y"])[0]
     gradient = r.several_outputs_gradient(inputs["X"], np.array(W), b, inputs["Y"])
     np.testing.assert_allclose(np.vstack([gradient["W"], gradient["b"]]), 0, atol=1e-14)
 
 
 def test_the_gradient_of_ridge_is_zero_at_the_closed_form():
-    inputs = drawn(r.ridge, 4)
+    inputs = draw_inputs(r.ridge, 4)
     A, y, lam = with_ones(inputs["X"]), inputs["y"], inputs["lam"]
     *w, b = np.linalg.solve(A.T @ A + len(y) * lam * np.diag([1, 1, 1, 0]), A.T @ y)
     gradient = r.ridge_gradient(inputs["X"], np.array(w), b, y, lam)
@@ -198,14 +198,14 @@ def test_the_gradient_of_the_elastic_net_is_zero_at_the_soft_threshold_of_orthog
 
 
 def test_the_elastic_net_lies_between_lasso_and_ridge():
-    inputs = drawn(r.lasso, 6)
+    inputs = draw_inputs(r.lasso, 6)
     lasso, net = r.lasso(**inputs), [r.elastic_net(**inputs, alpha=alpha) for alpha in (0, 1)]
     assert net[1] == pytest.approx(lasso, rel=1e-14)
     assert 2 * net[0] == pytest.approx(r.ridge(**inputs), rel=1e-14)
 
 
 def test_the_huber_loss_is_that_of_scipy():
-    inputs = drawn(r.huber, 7)
+    inputs = draw_inputs(r.huber, 7)
     residuals = inputs["X"] @ inputs["w"] + inputs["b"] - inputs["y"]
     expected = np.mean(scipy.special.huber(inputs["delta"], residuals))
     assert r.huber(**inputs) == pytest.approx(expected, rel=1e-14)
@@ -213,6 +213,6 @@ def test_the_huber_loss_is_that_of_scipy():
 
 @pytest.mark.parametrize("dtype", ["int64", "float64"])
 def test_the_poisson_loss_is_the_negative_log_likelihood_for_counts_of_either_type(dtype):
-    X, w, b, y = drawn(r.poisson, 8).values()
+    X, w, b, y = draw_inputs(r.poisson, 8).values()
     likelihood = scipy.stats.poisson.logpmf(y, np.exp(X @ w + b)) + scipy.special.gammaln(y + 1)
     assert r.poisson(X, w, b, y.astype(dtype)) == pytest.approx(-np.mean(likelihood), rel=1e-13)

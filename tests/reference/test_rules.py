@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from planted import drawn
+from planted import draw_inputs
 
 import gradcheck
 from gradcheck import Verdict
 from gradcheck.reference import rules
 from gradcheck.reference.rules import df, dg, du, dv, f, g, u, v
-from gradcheck.targets.case import declared_on
+from gradcheck.targets.case import get_declared_cases
 
 MODELS = [
     rules.constant,
@@ -73,7 +73,7 @@ FAULTS = [
 
 
 def derivative_of(model):
-    (written,) = declared_on(model)[0].claims.values()
+    (written,) = get_declared_cases(model)[0].claims.values()
     return written
 
 
@@ -91,14 +91,14 @@ FAULTS += [(model, "sign", flipped(model)) for model in MODELS[1:]]
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{m.__name__}: {fault}" for m, fault, _ in FAULTS])
 def test_a_rule_misapplied_is_caught(model, fault, wrong):
-    case = declared_on(model)[0]
+    case = get_declared_cases(model)[0]
     (kind,) = case.claims
     result = gradcheck.check(model, kwargs=case.kwargs, wrt=case.wrt, **case.options, **{kind: wrong})
     assert {c.verdict for c in result.comparisons if c.method == "analytic"} == {Verdict.FAIL}, str(result)
 
 
 def test_a_vjp_that_ignores_its_cotangent_is_caught():
-    case = declared_on(rules.product_rule)[0]
+    case = get_declared_cases(rules.product_rule)[0]
     result = gradcheck.check(
         rules.product_rule,
         kwargs=case.kwargs,
@@ -110,7 +110,7 @@ def test_a_vjp_that_ignores_its_cotangent_is_caught():
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
 def test_the_twin_computes_the_same_value(model):
-    inputs = drawn(model, 1)
+    inputs = draw_inputs(model, 1)
     twin = getattr(rules, f"torch_{model.__name__}")
     value = twin(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     np.testing.assert_allclose(value.numpy(), model(**inputs), rtol=1e-13)
@@ -126,7 +126,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("model", "known"), KNOWN, ids=[m.__name__ for m, _ in KNOWN])
 def test_the_value_is_that_of_another_implementation(model, known):
-    inputs = drawn(model, 2)
+    inputs = draw_inputs(model, 2)
     np.testing.assert_allclose(model(**inputs), known(**inputs), rtol=1e-13)
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import torch
-from planted import checked, drawn
+from planted import check_with_derivative, draw_inputs
 
 from gradcheck import Verdict
 from gradcheck.reference import second_order
@@ -86,13 +86,13 @@ FAULTS = [
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{model}: {fault}" for model, fault, _ in FAULTS])
 def test_a_planted_fault_is_caught(model, fault, wrong):
-    assert checked(getattr(second_order, model), wrong).verdict is Verdict.FAIL
+    assert check_with_derivative(getattr(second_order, model), wrong).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_twin_computes_the_same_value(model):
     for seed in range(3):
-        i = drawn(getattr(second_order, model), seed)
+        i = draw_inputs(getattr(second_order, model), seed)
         value = getattr(second_order, f"torch_{model}")(**{name: torch.from_numpy(np.asarray(x)) for name, x in i.items()})
         np.testing.assert_allclose(value.numpy(), getattr(second_order, model)(**i), rtol=1e-12, atol=1e-13)
 
@@ -117,7 +117,7 @@ def test_a_quasi_newton_method_finds_the_minimum_at_ones():
 
 
 def test_the_hessian_product_is_the_product_with_the_hessian():
-    i, v = drawn(second_order.logistic_loss), np.array([0.3, -1.0, 2.0])
+    i, v = draw_inputs(second_order.logistic_loss), np.array([0.3, -1.0, 2.0])
     w, X, y, strength = i.values()
     s = 1 / (1 + np.exp(-X @ w))
     H = X.T @ np.diag(s * (1 - s)) @ X / len(y) + strength * np.eye(3)
@@ -137,7 +137,7 @@ def test_conjugate_gradients_stop_where_nothing_is_left_to_solve():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_newton_s_method_converges_quadratically(seed):
-    w, X, y, strength = drawn(second_order.logistic_loss, seed).values()
+    w, X, y, strength = draw_inputs(second_order.logistic_loss, seed).values()
     sizes = []
     for _ in range(7):
         sizes.append(np.linalg.norm(second_order.logistic_gradient(w, X, y, strength)))
@@ -149,7 +149,7 @@ def test_newton_s_method_converges_quadratically(seed):
 
 
 def test_newton_s_method_finds_the_minimum_that_scipy_finds():
-    w, X, y, strength = drawn(second_order.logistic_loss).values()
+    w, X, y, strength = draw_inputs(second_order.logistic_loss).values()
     expected = scipy.optimize.minimize(second_order.logistic_loss, w, (X, y, strength), tol=1e-10).x
     for _ in range(7):
         w = second_order.newton_step(w, X, y, strength)
@@ -160,7 +160,7 @@ def test_newton_s_method_finds_the_minimum_that_scipy_finds():
 
 
 def test_the_sparse_model_and_its_gradient_are_those_of_the_sparse_matrix():
-    w, columns, values, y = drawn(second_order.sparse_least_squares).values()
+    w, columns, values, y = draw_inputs(second_order.sparse_least_squares).values()
     rows = np.repeat(np.arange(len(y)), columns.shape[1])
     A = scipy.sparse.coo_array((values.ravel(), (rows, columns.ravel())), (len(y), len(w))).tocsr()
     assert second_order.sparse_least_squares(w, columns, values, y) == pytest.approx(np.mean((A @ w - y) ** 2), rel=1e-12)
@@ -169,13 +169,13 @@ def test_the_sparse_model_and_its_gradient_are_those_of_the_sparse_matrix():
 
 
 def test_the_sparse_model_is_large_enough_for_probes_and_has_columns_that_repeat():
-    i = drawn(second_order.sparse_least_squares)
+    i = draw_inputs(second_order.sparse_least_squares)
     assert len(i["w"]) > 1024
     assert len(np.unique(i["columns"])) < i["columns"].size
 
 
 def test_a_feature_in_no_row_has_a_gradient_of_exactly_zero():
-    i = drawn(second_order.sparse_least_squares)
+    i = draw_inputs(second_order.sparse_least_squares)
     unused = np.setdiff1d(np.arange(len(i["w"])), i["columns"])
     assert len(unused) > 0
     assert np.all(SPARSE(**i)[unused] == 0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import checked, drawn
+from planted import check_with_derivative, draw_inputs
 
 from gradcheck import Verdict
 from gradcheck.reference import uses
@@ -96,7 +96,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("model", "fault", "wrong"), FAULTS, ids=[f"{model}: {fault}" for model, fault, _ in FAULTS])
 def test_a_planted_fault_is_caught(model, fault, wrong):
-    assert checked(getattr(uses, model), wrong).verdict is Verdict.FAIL
+    assert check_with_derivative(getattr(uses, model), wrong).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("leaf", ["learning_rate", "strength"])
@@ -106,19 +106,19 @@ def test_a_fault_of_one_hyper_parameter_is_blamed_on_it_alone(leaf, factor):
         d = uses.validation_loss_gradient(*i)
         return {**d, leaf: factor * d[leaf]}
 
-    result = checked(uses.validation_loss, wrong)
+    result = check_with_derivative(uses.validation_loss, wrong)
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {leaf}
 
 
 def test_the_hyper_gradient_with_nothing_left_out_is_the_declared_one():
-    i = drawn(uses.validation_loss)
+    i = draw_inputs(uses.validation_loss)
     assert hyper(**i) == pytest.approx(uses.validation_loss_gradient(**i), rel=1e-12)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_twin_computes_the_same_value(model):
     for seed in range(3):
-        i = drawn(getattr(uses, model), seed)
+        i = draw_inputs(getattr(uses, model), seed)
         value = getattr(uses, f"torch_{model}")(**{name: torch.from_numpy(np.asarray(x)) for name, x in i.items()})
         np.testing.assert_allclose(value.numpy(), getattr(uses, model)(**i), rtol=1e-12, atol=1e-14)
 
@@ -127,7 +127,7 @@ def test_the_twin_computes_the_same_value(model):
 
 
 def test_importance_is_exactly_zero_for_a_feature_that_is_not_used():
-    i = drawn(uses.network)
+    i = draw_inputs(uses.network)
     i["W"][1] = 0
     importance = uses.feature_importance(**i)
     assert importance[1] == 0
@@ -135,14 +135,14 @@ def test_importance_is_exactly_zero_for_a_feature_that_is_not_used():
 
 
 def test_a_feature_with_weights_three_times_as_large_is_three_times_as_important():
-    i = drawn(uses.network)
+    i = draw_inputs(uses.network)
     i["W"][2] = 3 * i["W"][0]
     importance = uses.feature_importance(**i)
     assert importance[2] == pytest.approx(3 * importance[0], rel=1e-12)
 
 
 def test_importance_does_not_depend_on_a_feature_s_unit_when_scaled_by_its_deviation():
-    i = drawn(uses.network)
+    i = draw_inputs(uses.network)
     metres = uses.feature_importance(**i, scale=i["X"].std(0))
     i["X"][:, 0] *= 1000
     i["W"][0] /= 1000
@@ -150,7 +150,7 @@ def test_importance_does_not_depend_on_a_feature_s_unit_when_scaled_by_its_devia
 
 
 def test_the_importance_of_a_nearly_linear_network_is_the_size_of_the_regression_s_weights():
-    i = drawn(uses.network)
+    i = draw_inputs(uses.network)
     i["W"] *= 1e-4
     i["b"] *= 0
     assert uses.feature_importance(**i) == pytest.approx(np.abs(i["W"] @ i["v"]), rel=1e-5)
@@ -160,15 +160,15 @@ def test_the_importance_of_a_nearly_linear_network_is_the_size_of_the_regression
 
 
 def test_the_saliency_map_is_the_largest_size_of_pytorch_s_gradient_over_the_channels():
-    i = {name: torch.from_numpy(x) for name, x in drawn(uses.class_score).items()}
+    i = {name: torch.from_numpy(x) for name, x in draw_inputs(uses.class_score).items()}
     gradient = torch.func.grad(uses.torch_class_score)(*i.values())
-    found = uses.saliency_map(**drawn(uses.class_score))
+    found = uses.saliency_map(**draw_inputs(uses.class_score))
     np.testing.assert_allclose(found, gradient.abs().amax(0).numpy(), rtol=1e-10)
-    assert found.shape == drawn(uses.class_score)["image"].shape[1:]
+    assert found.shape == draw_inputs(uses.class_score)["image"].shape[1:]
 
 
 def test_pixels_that_no_kernel_sees_have_no_saliency():
-    i = drawn(uses.class_score)
+    i = draw_inputs(uses.class_score)
     i["kernels"][:, :, 0, :] = 0
     saliency = uses.saliency_map(**i)
     assert np.all(saliency[0] == 0)
@@ -176,7 +176,7 @@ def test_pixels_that_no_kernel_sees_have_no_saliency():
 
 
 def test_a_convolution_is_pytorch_s():
-    i = drawn(uses.class_score)
+    i = draw_inputs(uses.class_score)
     image, kernels = torch.from_numpy(i["image"]), torch.from_numpy(i["kernels"])
     expected = torch.nn.functional.conv2d(image[None], kernels)[0]
     np.testing.assert_allclose(uses.convolution(i["image"], i["kernels"]), expected.numpy(), rtol=1e-12, atol=1e-13)
@@ -187,7 +187,7 @@ def test_a_convolution_is_pytorch_s():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_loss_rises_along_the_sign_of_the_input_gradient(seed):
-    i = drawn(uses.classifier_loss, seed)
+    i = draw_inputs(uses.classifier_loss, seed)
     size = 1e-3
     rise = uses.classifier_loss(**{**i, "X": uses.adversarial_step(**i, size=size)}) - uses.classifier_loss(**i)
     assert rise == pytest.approx(size * np.sum(np.abs(uses.classifier_loss_gradient(**i))), rel=0.1)
@@ -196,7 +196,7 @@ def test_the_loss_rises_along_the_sign_of_the_input_gradient(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_step_of_that_size_raises_the_loss_as_much(seed):
-    i = drawn(uses.classifier_loss, seed)
+    i = draw_inputs(uses.classifier_loss, seed)
     step, rng = 1e-4, np.random.default_rng(seed)
     best = uses.classifier_loss(**{**i, "X": uses.adversarial_step(**i, size=step)})
     for _ in range(50):
@@ -205,7 +205,7 @@ def test_no_other_step_of_that_size_raises_the_loss_as_much(seed):
 
 
 def test_every_entry_of_an_adversarial_step_has_the_size_asked_for():
-    i = drawn(uses.classifier_loss)
+    i = draw_inputs(uses.classifier_loss)
     np.testing.assert_allclose(np.abs(uses.adversarial_step(**i, size=0.25) - i["X"]), 0.25)
 
 
@@ -214,7 +214,7 @@ def test_every_entry_of_an_adversarial_step_has_the_size_asked_for():
 
 def long_training():
     """The same batch in each of many steps: training has converged to the ridge solution."""
-    i = drawn(uses.validation_loss)
+    i = draw_inputs(uses.validation_loss)
     X, y = i["X"][0], i["y"][0]
     return {**i, "learning_rate": 0.2, "strength": 0.3, "X": np.stack([X] * 1500), "y": np.stack([y] * 1500)}
 
@@ -235,7 +235,7 @@ def test_after_long_training_the_strength_s_gradient_is_that_of_the_ridge_soluti
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hyper_step_lowers_the_validation_loss_and_keeps_both_positive(seed):
-    i = drawn(uses.validation_loss, seed)
+    i = draw_inputs(uses.validation_loss, seed)
     rate, strength = uses.hyper_step(*i.values(), size=0.01)
     assert rate > 0
     assert strength > 0
@@ -243,7 +243,7 @@ def test_a_hyper_step_lowers_the_validation_loss_and_keeps_both_positive(seed):
 
 
 def test_the_iterates_are_those_of_pytorch_s_sgd_with_weight_decay():
-    i = drawn(uses.validation_loss)
+    i = draw_inputs(uses.validation_loss)
     w = torch.from_numpy(i["w"].copy()).requires_grad_()
     optimizer = torch.optim.SGD([w], lr=float(i["learning_rate"]), weight_decay=float(i["strength"]))
     path = [i["w"]]

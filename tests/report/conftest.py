@@ -20,7 +20,7 @@ def slope(x):
 
 @case(x=normal(3), gradient=slope)
 @case(x=normal(3), gradient=slope, expect="fail", because="a lesson", name="lesson")
-@case(x=normal(3), gradient=lambda x: 2 * x, expect="fail", because="was wrong once", name="mended")
+@case(x=normal(3), gradient=lambda x: 2 * x, expect="fail", because="was wrong once", name="fixed")
 @case(x=normal(3), gradient=lambda x: 2 * x, name="right")
 def square(x):
     return np.sum(x**2)

@@ -25,7 +25,7 @@ def run(*results, **fields):
 
 
 def found(old, new):
-    told = diff.diff(run(*old), run(*new))
+    told = diff.compare_runs(run(*old), run(*new))
     return {name: [c.case for c in getattr(told, name)] for name in diff.TITLES if getattr(told, name)}
 
 
@@ -39,19 +39,19 @@ def found(old, new):
         (result(OPEN), result(FAIL), {"failures": ["a"]}),
         (result(FAIL), result(ERROR), {"failures": ["a"]}),
         (result(PASS), result(OPEN), {"undecided": ["a"]}),
-        (result(FAIL), result(PASS), {"mended": ["a"]}),
-        (result(OPEN), result(PASS), {"mended": ["a"]}),
+        (result(FAIL), result(PASS), {"fixed": ["a"]}),
+        (result(OPEN), result(PASS), {"fixed": ["a"]}),
         (result(FAIL), result(OPEN), {}),
         (result(FAIL, expect="fail", because="so"), result(PASS, expect="fail", because="so"), {"failures": ["a"]}),
         (result(PASS), result(FAIL, expect="fail", because="so"), {}),
-        (result(PASS), result(PASS, comparisons=(line(PASS, resolution=2e-8),)), {"duller": ["a"]}),
+        (result(PASS), result(PASS, comparisons=(line(PASS, resolution=2e-8),)), {"coarser": ["a"]}),
         (result(PASS), result(PASS, comparisons=(line(PASS, resolution=9e-9),)), {}),
         (result(PASS), result(PASS, evaluations=151), {"slower": ["a"]}),
         (result(PASS), result(PASS, evaluations=149, seconds=1.9), {}),
         (result(PASS), result(PASS, seconds=2.5), {"slower": ["a"]}),
         (result(PASS, seconds=0.01), result(PASS, seconds=0.9), {}),
-        (result(PASS), result(PASS, "b"), {"gone": ["a"], "added": ["b"]}),
-        (result(PASS), result(FAIL, "b"), {"failures": ["b"], "gone": ["a"], "added": ["b"]}),
+        (result(PASS), result(PASS, "b"), {"removed": ["a"], "new": ["b"]}),
+        (result(PASS), result(FAIL, "b"), {"failures": ["b"], "removed": ["a"], "new": ["b"]}),
         (result(PASS, "p\\a"), result(PASS, "p/a"), {}),
     ],
 )
@@ -62,15 +62,15 @@ def test_what_became_of_a_case(old, new, lists):
 def test_a_case_that_fails_in_another_place_is_a_new_failure():
     old = result(FAIL)
     new = replace(old, comparisons=(line(FAIL), line(FAIL, "w")), contracts=(Contract("state", FAIL, "leaks"),))
-    told = diff.diff(run(old), run(new))
-    assert [c.what for c in told.failures] == ["FAIL: also w, contract state"]
-    assert not diff.diff(run(new), run(old)).failures
+    told = diff.compare_runs(run(old), run(new))
+    assert [c.description for c in told.failures] == ["FAIL: also w, contract state"]
+    assert not diff.compare_runs(run(new), run(old)).failures
 
 
 def test_the_markdown_of_very_many_changes_stays_within_the_limit_and_says_so():
     old, new = ([result(verdict, f"layers:case_{k}") for k in range(300)] for verdict in (PASS, FAIL))
     old_run, new_run = run(*old, config={"x": "a" * 9000}), run(*new, config={"x": "b" * 9000})
-    told = diff.diff(old_run, new_run)
+    told = diff.compare_runs(old_run, new_run)
     text = diff.render_markdown(told, limit=20_000)
     assert len(text.encode()) < 20_000
     shown = text.count("| `layers:case_")
@@ -82,15 +82,15 @@ def target(name, **fields):
     return {"asked": {"targets": [name], "inputs": ["normal(3)"], "wrt": []}, "options": [], "expect": "pass", **fields}
 
 
-def test_of_configured_targets_it_tells_those_that_differ():
+def test_only_the_configured_targets_that_differ_are_shown():
     before, now = [target("a"), target("b")], [target("a"), target("b", options=[["trials", 2]]), target("c")]
-    told = diff.diff(run(config={"entries": before}), run(config={"entries": now}))
+    told = diff.compare_runs(run(config={"entries": before}), run(config={"entries": now}))
     asked = "asked: (targets: {}; inputs: normal(3))"
     assert told.settings == (
         f"entries: ({asked.format('b')}; options: trials, 2; expect: pass), ({asked.format('c')}; expect: pass), "
-        f"before ({asked.format('b')}; expect: pass)",
+        f"was ({asked.format('b')}; expect: pass)",
     )
-    told = diff.diff(run(config={"entries": before}), run(config={"entries": before[::-1]}))
+    told = diff.compare_runs(run(config={"entries": before}), run(config={"entries": before[::-1]}))
     assert told.settings == ("entries: in another order",)
 
 
@@ -103,17 +103,19 @@ def test_it_says_by_how_much_and_counts():
         result(PASS, "d"),
         result(PASS, "f"),
     ]
-    told = diff.diff(run(*old, config={"rtol": None}), run(*new, seed=1, config={"rtol": 1e-3}, interrupted=True, planned=9))
+    told = diff.compare_runs(
+        run(*old, config={"rtol": None}), run(*new, seed=1, config={"rtol": 1e-3}, interrupted=True, planned=9)
+    )
     for text in (diff.render(told), html.unescape(diff.render_markdown(told))):
         for part in (
             "reverse 2, numeric 1",
-            "x, reverse ~ numeric: right to 1.0e-06, before to 1.0e-09",
-            "300 evaluations, before 100 (3.0 times); 4.0 s, before 1.0 s (4.0 times)",
-            "FAIL disagrees before",
-            "seed: 1, before 0",
-            "rtol: 0.001, before none",
+            "x, reverse ~ numeric: right to 1.0e-06, was 1.0e-09",
+            "300 evaluations, was 100 (3.0 times); 4.0 s, was 1.0 s (4.0 times)",
+            "was FAIL disagrees",
+            "seed: 1, was 0",
+            "rtol: 0.001, was none",
             "the new run was interrupted: 5 of 9 cases are finished",
-            "new failures: 1, mended: 1, duller: 1, slower: 1, gone: 1, new: 1",
+            "new failures: 1, fixed: 1, coarser resolution: 1, slower: 1, removed: 1, new: 1",
         ):
             assert part in text
-    assert diff.render(diff.diff(run(*old), run(*old))) == "no case has changed\n"
+    assert diff.render(diff.compare_runs(run(*old), run(*old))) == "no case has changed\n"

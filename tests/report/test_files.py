@@ -60,13 +60,13 @@ def test_what_cannot_be_written_is_known_before(tmp_path, monkeypatch, path, sai
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.txt").write_text("old")
     with pytest.raises(UsageError, match=f"cannot write {path}: {said}"):
-        files.ready(path)
+        files.ensure_writable(path)
 
 
 def test_trying_whether_a_report_can_be_written_leaves_everything_as_it_is(tmp_path):
     (tmp_path / "run.json").write_text("old")
     os.mkfifo(tmp_path / "pipe")
     for name in ("run.json", "new.json", "pipe"):
-        files.ready(str(tmp_path / name))
+        files.ensure_writable(str(tmp_path / name))
     assert {place.name for place in tmp_path.iterdir()} == {"run.json", "pipe"}
     assert (tmp_path / "run.json").read_text() == "old"

@@ -38,7 +38,7 @@ def test_failure_is_not_error_and_what_is_open_is_skipped(varied):
     suite = parsed(varied)
     found = outcomes(suite)
     assert found["square[right]"] == found["square[lesson]"] == found["logarithm_too[tolerated]"] == []
-    assert found["square[3]"] == found["cube"] == found["square[mended]"] == ["failure"]
+    assert found["square[3]"] == found["cube"] == found["square[fixed]"] == ["failure"]
     assert found["raises"] == ["error"]
     assert found["logarithm[<script>|`a`,b:%0A]"] == ["skipped"]
     counts = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
@@ -61,7 +61,7 @@ def test_a_failure_says_what_where_and_how_to_replay_it(varied):
     assert case.get("classname") == "layers.targets"
     assert case[0].get("type") == "factor"
     assert "relative error 0.33; factor: claimed = 1.5 x true" in case[0].get("message")
-    for told in ("The usual mend", "at layers/targets.py:7", "replay: gradcheck run layers/targets.py:square"):
+    for told in ("The usual fix", "at layers/targets.py:7", "replay: gradcheck run layers/targets.py:square"):
         assert told in case[0].text
 
 

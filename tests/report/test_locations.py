@@ -11,7 +11,7 @@ RESULT = CheckResult("c", "t", Verdict.FAIL, Reason.DISAGREES)
 def place(root, *files):
     claim, file = (*files, None, None)[:2]
     result = replace(RESULT, claim_file=claim, claim_line=3, file=file, line=7)
-    return locations.of(RunResult("0", {}, 0, {}, (result,), root=root), result)
+    return locations.locate(RunResult("0", {}, 0, {}, (result,), root=root), result)
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_place_inside_goes_before_one_outside():
     ],
 )
 def test_a_path_is_written_as_a_uri(path, uri):
-    assert locations.uri(path) == uri
+    assert locations.to_uri(path) == uri

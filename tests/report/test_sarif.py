@@ -71,7 +71,7 @@ def test_what_is_not_ok_is_a_result_with_the_rule_that_it_breaks(varied):
     found = {case_of(r): (r["ruleId"], r["level"]) for r in parsed(varied)["results"]}
     assert found == {
         "square[3]": ("diagnosis/factor", "error"),
-        "square[mended]": ("reason/expected-fail-passed", "error"),
+        "square[fixed]": ("reason/expected-fail-passed", "error"),
         "wave[wide]": found["wave[wide]"],
         "wave[1]": ("diagnosis/unknown", "error"),
         "model": ("diagnosis/unknown", "error"),

@@ -12,9 +12,9 @@ OLD = Path(__file__).parents[1] / "data" / "run-of-0.1.0-2026-11-21.json"
 
 
 def test_the_published_schema_is_that_of_the_data_classes():
-    told = f"python -m gradcheck.report.schema > {PUBLISHED}"
-    assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == schema.schema(), f"it has drifted: {told}"
-    jsonschema.Draft202012Validator.check_schema(schema.schema())
+    command = f"python -m gradcheck.report.schema > {PUBLISHED}"
+    assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == schema.build_schema(), f"it has drifted: {command}"
+    jsonschema.Draft202012Validator.check_schema(schema.build_schema())
 
 
 def test_a_run_with_every_kind_of_outcome_fits(varied):
@@ -32,7 +32,7 @@ def test_a_run_of_an_older_version_fits():
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "invalidate",
     [
         lambda data: data.pop("results"),
         lambda data: data.update(schema_version=2),
@@ -43,7 +43,7 @@ def test_a_run_of_an_older_version_fits():
         lambda data: data["results"][0]["comparisons"][0].update(worst_entry=[0, "x"]),
     ],
 )
-def test_what_no_run_writes_does_not_fit(varied, spoil):
+def test_what_no_run_writes_does_not_fit(varied, invalidate):
     data = json.loads(varied.to_json())
-    spoil(data)
+    invalidate(data)
     assert not VALIDATOR.is_valid(data)

@@ -83,15 +83,15 @@ def test_at_a_kink_the_distance_is_zero_and_the_slopes_are_told():
     assert c.story.kink_distance == 0
     assert c.story.one_sided == pytest.approx((-1, 3), abs=1e-6)
     assert c.story.smoothness == "kink"
-    assert "one-sided slopes -1 and 3" in steps.sentence(c.story)
+    assert "one-sided slopes -1 and 3" in steps.describe_estimate(c.story)
 
 
 def test_a_smooth_function_has_no_kink_to_tell_of():
     s = told(lambda x: np.sum(np.sin(x)), 0.3, np.cos).story
     assert math.isnan(s.kink_distance)
     assert all(map(math.isnan, s.one_sided))
-    assert "kink" not in steps.sentence(s)
-    assert "smooth" in steps.sentence(s)
+    assert "kink" not in steps.describe_estimate(s)
+    assert "smooth" in steps.describe_estimate(s)
 
 
 def test_at_the_border_of_the_domain_steps_outside_it_are_told_as_such():
@@ -105,7 +105,7 @@ def test_the_table_has_a_row_a_step_and_marks_those_chosen():
     result = gradcheck.check(lambda x: np.sum(np.sin(x)), normal(3), gradient=lambda x: 1.5 * np.cos(x))
     c = numeric(result)
     text = table.render(run_of(result), width=140, verbosity=2)
-    assert steps.sentence(c.story) in " ".join(text.split())
+    assert steps.describe_estimate(c.story) in " ".join(text.split())
     rows = [line for line in text.splitlines() if f"{c.story.steps[-1]:.1e}" in line]
     assert rows
     chosen = [h for h in c.story.steps if c.story.plateau[1] <= h <= c.story.plateau[0]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcheck.glossary.verdicts import worst
+from gradcheck.glossary.verdicts import worst_verdict
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, Reason, RunResult, Verdict
 
 numbers = st.floats(allow_nan=False) | st.just(math.inf)
@@ -98,8 +98,8 @@ def test_counts_name_expected_fails_among_the_passed():
 
 
 def test_a_certain_fail_outweighs_everything():
-    assert worst([Verdict.ERROR, Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE]) is Verdict.FAIL
-    assert worst([]) is Verdict.PASS
+    assert worst_verdict([Verdict.ERROR, Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE]) is Verdict.FAIL
+    assert worst_verdict([]) is Verdict.PASS
 
 
 def test_every_reason_but_a_plain_pass_or_fail_gives_advice():

@@ -1,4 +1,4 @@
-"""A baseline holds two ways: what it lists passes, and fails once it is gone or fails in another way."""
+"""A case that a baseline lists passes; it fails if it is gone or fails in another way."""
 
 import json
 
@@ -51,7 +51,7 @@ WRONG = ("listed.py:wrong", "FAIL disagrees: x", "waits for the new kernel")
 HALF = ("listed.py:half_wrong", "FAIL disagrees: y", "waits for the new kernel")
 
 
-def test_known_failures_pass_with_their_reason_and_the_rest_is_judged_as_ever(project):
+def test_known_failures_pass_with_their_reason_and_others_are_judged_as_usual(project):
     (project / "known.json").write_text(entries(WRONG, HALF))
     done = run("--json", "run.json")
     assert done.exit_code == 0
@@ -72,7 +72,7 @@ def test_known_failures_pass_with_their_reason_and_the_rest_is_judged_as_ever(pr
         (("listed.py:gone", "FAIL disagrees: x", "was so"), "listed.py:gone    FAIL\n  stale-baseline: the baseline lists it"),
     ],
 )
-def test_what_is_gone_or_fails_in_another_way_fails(project, known, said):
+def test_a_listed_case_that_is_gone_or_fails_in_another_way_fails(project, known, said):
     (project / "known.json").write_text(entries(*{one[0]: one for one in (WRONG, HALF, known)}.values()))
     done = run()
     assert done.exit_code == 1
@@ -90,7 +90,7 @@ def test_only_what_a_run_would_have_planned_can_be_gone(project):
     assert run("-q", "-k", "right").exit_code == 0
 
 
-def test_updating_lists_what_fails_with_a_reason_and_not_without(project):
+def test_updating_lists_failures_only_with_a_reason(project):
     done = run("-q", "--update-baseline")
     assert done.exit_code == 2
     assert "listed.py:wrong, listed.py:half_wrong would be new in the baseline: say why with --reason '...'" in done.stderr
@@ -102,7 +102,7 @@ def test_updating_lists_what_fails_with_a_reason_and_not_without(project):
     assert listed(project)["listed.py:half_wrong"]["failure"] == "FAIL disagrees: y"
 
 
-def test_an_update_keeps_the_reasons_of_what_stays_and_forgets_what_is_gone(project):
+def test_an_update_keeps_unchanged_entries_and_removes_those_that_are_gone(project):
     stale = ("listed.py:right", "FAIL disagrees: x", "was so")
     changed = ("listed.py:half_wrong", "FAIL disagrees: x", "old")
     elsewhere = ("elsewhere.py:kept", "FAIL disagrees: x", "b")
@@ -124,14 +124,14 @@ def test_an_update_keeps_the_reasons_of_what_stays_and_forgets_what_is_gone(proj
     ("text", "said"),
     [
         (None, "cannot read the baseline known.json: No such file or directory; --update-baseline writes one"),
-        ("{", "the baseline known.json is no JSON"),
-        ("[]", "known.json is no baseline: expected 'gradcheck_baseline': 1"),
-        ('{"gradcheck_baseline": 2, "known": []}', "known.json is of version 2: expected 'gradcheck_baseline': 1; move it"),
-        ('{"gradcheck_baseline": true, "known": []}', "known.json is of version True"),
+        ("{", "the baseline known.json is not valid JSON"),
+        ("[]", "known.json is not a baseline: expected 'gradcheck_baseline': 1"),
+        ('{"gradcheck_baseline": 2, "known": []}', "known.json has version 2: expected 'gradcheck_baseline': 1; move it"),
+        ('{"gradcheck_baseline": true, "known": []}', "known.json has version True"),
         ('{"gradcheck_baseline": 1}', "expected 'gradcheck_baseline' and a list 'known'"),
         ('{"gradcheck_baseline": 1, "known": {}}', "expected 'gradcheck_baseline' and a list 'known'"),
         ('{"gradcheck_baseline": 1, "known": [{"case": "a"}]}', "expected case, failure and because"),
-        (entries(("a", "FAIL", " ")), "expected case, failure and because, each a text and not empty"),
+        (entries(("a", "FAIL", " ")), "expected case, failure and because, each a text that is not empty"),
         (entries(WRONG, WRONG), "lists listed.py:wrong twice"),
     ],
 )
@@ -146,12 +146,12 @@ def test_a_baseline_that_cannot_be_read_ends_the_run_before_it_begins(project, t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--reason", "x"], "it goes with --update-baseline"),
+        (["--reason", "x"], "use it with --update-baseline"),
         (["--update-baseline", "--shard", "1/2"], "leave out --shard"),
         (["--update-baseline", "-x"], "leave out --fail-fast"),
     ],
 )
-def test_what_does_not_go_together_is_said(project, words, said):
+def test_contradicting_options_are_refused(project, words, said):
     (project / "known.json").write_text(entries())
     done = run(*words)
     assert (done.exit_code, said in done.stderr) == (2, True)
@@ -159,7 +159,7 @@ def test_what_does_not_go_together_is_said(project, words, said):
 
 def test_an_update_without_a_place_is_refused(project):
     done = CliRunner().invoke(app, ["run", "listed.py", "--update-baseline", "--reason", "x"])
-    assert (done.exit_code, "say which with --baseline PATH" in done.stderr) == (2, True)
+    assert (done.exit_code, "--update-baseline needs a file: give --baseline PATH" in done.stderr) == (2, True)
 
 
 def test_a_baseline_that_cannot_be_written_is_said_before_anything_is_run(project):
@@ -191,7 +191,7 @@ def of(*results):
 BROKEN = Contract("state", Verdict.FAIL, "")
 
 
-def test_a_failure_is_told_by_what_is_wrong_and_not_by_what_is_tolerated():
+def test_a_failure_is_described_without_what_is_tolerated():
     broken = result(
         Verdict.FAIL, Reason.CONTRACT_BROKEN, BROKEN, Contract("accumulation", Verdict.FAIL, "", tolerated="meant"),
         Contract("empty-batch", Verdict.INCONCLUSIVE, ""),
@@ -214,7 +214,7 @@ def test_a_failure_is_told_by_what_is_wrong_and_not_by_what_is_tolerated():
         (Verdict.PASS, Reason.AGREES, {"expect": "fail"}, "PASS agrees", Verdict.PASS),
     ],
 )
-def test_outcomes_of_what_is_listed(verdict, reason, more, known, outcome):
+def test_outcomes_of_listed_cases(verdict, reason, more, known, outcome):
     found = result(verdict, reason, known=known, **more)
     assert found.outcome is outcome
     for text in (table.render(of(found)), page.render(of(found))):
@@ -235,24 +235,31 @@ def test_outcomes_of_what_is_listed(verdict, reason, more, known, outcome):
         (Verdict.ERROR, Reason.BAD_INPUT, True, None),
     ],
 )
-def test_failures_are_listed_and_mishaps_are_not(verdict, reason, strict, listed):
-    found = baseline.updated({}, of(result(verdict, reason)), "why", strict=strict)
+def test_failures_are_listed_and_transient_errors_are_not(verdict, reason, strict, listed):
+    found = baseline.update_known_failures({}, of(result(verdict, reason)), "why", strict=strict)
     assert found == ({"m:f": Intent("known", listed, "why")} if listed else {})
 
 
-def test_a_mishap_does_not_forget_what_is_listed():
+def test_a_transient_error_does_not_remove_an_entry():
     known = {"m:f": Intent("known", "FAIL disagrees", "later")}
-    assert baseline.updated(known, of(result(Verdict.ERROR, Reason.TIMEOUT, known="FAIL disagrees")), "", strict=False) == known
-    gone = baseline.updated(known, of(result(Verdict.PASS, Reason.AGREES, known="FAIL disagrees")), "", strict=False)
+    assert (
+        baseline.update_known_failures(
+            known, of(result(Verdict.ERROR, Reason.TIMEOUT, known="FAIL disagrees")), "", strict=False
+        )
+        == known
+    )
+    gone = baseline.update_known_failures(
+        known, of(result(Verdict.PASS, Reason.AGREES, known="FAIL disagrees")), "", strict=False
+    )
     assert gone == {}
 
 
 def test_a_text_that_is_written_is_read_again(tmp_path):
     known = {"m:ü": Intent("known", "FAIL disagrees: params['a \"b\"']", "später\nmehr"), "a": Intent("known", "x", "y")}
-    (tmp_path / "known.json").write_text(baseline.text_of(known), encoding="utf-8")
+    (tmp_path / "known.json").write_text(baseline.to_json(known), encoding="utf-8")
     assert baseline.read(tmp_path / "known.json") == known
 
 
-def test_no_reason_of_blanks_will_do():
+def test_a_blank_reason_is_refused():
     with pytest.raises(UsageError, match="say why with --reason"):
-        baseline.updated({}, of(result(Verdict.FAIL, Reason.DISAGREES)), "  ", strict=False)
+        baseline.update_known_failures({}, of(result(Verdict.FAIL, Reason.DISAGREES)), "  ", strict=False)

@@ -67,7 +67,7 @@ def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
     assert found.pop("2.wave.Layer") is Verdict.FAIL
     assert found.pop("2.wave") is found.pop("2") is found.pop("") is None
     assert set(found.values()) == {Verdict.PASS}
-    assert "not looked at: a layer inside is wrong" in str(result)
+    assert "not checked: a layer inside is wrong" in str(result)
     assert "claimed = 2 x true" in str(result)
     assert result.evaluations > 50
 
@@ -236,7 +236,7 @@ def test_a_layer_is_asked_for_the_cotangent_that_the_model_sends_back():
     assert gradcheck.check(Factor(), normal(2, 6)).verdict is Verdict.PASS
     result = checked(nn.Sequential(Factor(), Masked()), normal(2, 6))
     assert result.culprit == "0 is wrong; everything else is right given its inputs"
-    assert "contract upstream: FAIL of the cotangent that the model sends back" in " ".join(str(result).split())
+    assert "contract upstream: FAIL for the cotangent that the model sends back" in " ".join(str(result).split())
 
 
 def test_a_backward_that_takes_what_is_small_for_nothing_is_named():

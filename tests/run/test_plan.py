@@ -4,8 +4,8 @@ import pytest
 
 from gradcheck.errors import InputError, SpecError, UsageError
 from gradcheck.options import Options
-from gradcheck.run.plan import Request, plan, replay_command
-from gradcheck.run.quantities import bytes_of, dims, seconds
+from gradcheck.run.plan import Request, build_replay_command, plan
+from gradcheck.run.quantities import parse_bytes, parse_seconds, parse_sizes
 from gradcheck.targets.specs.spec import normal
 
 SOURCE = """
@@ -90,7 +90,7 @@ def test_a_function_that_takes_nothing_although_inputs_are_given_is_a_factory(mo
         ({"claims": [("gradient", "numpy:pi")]}, UsageError, "is a float"),
     ],
 )
-def test_what_cannot_be_understood_is_an_error(mod, kwargs, error, message):
+def test_a_request_that_cannot_be_understood_is_an_error(mod, kwargs, error, message):
     with pytest.raises(error, match=message):
         plan(Request([f"{mod}:plain"], **kwargs))
 
@@ -107,31 +107,31 @@ def test_no_target_is_an_error_that_shows_one():
 
 @pytest.mark.parametrize(("text", "value"), [("30", 30), ("30s", 30), ("5min", 300), ("1.5h", 5400), ("200ms", 0.2)])
 def test_durations_are_read(text, value):
-    assert seconds(text) == pytest.approx(value)
+    assert parse_seconds(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("text", "value"), [("1000", 1000), ("500MB", 5e8), ("4GiB", 2**32), ("2 KiB", 2048)])
 def test_amounts_of_memory_are_read(text, value):
-    assert bytes_of(text) == value
+    assert parse_bytes(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "s", "-3s", "0", "5 parsecs", "nan", "inf"])
-def test_what_is_no_quantity_is_an_error(text):
-    for read in (seconds, bytes_of):
+def test_an_invalid_quantity_is_an_error(text):
+    for read in (parse_seconds, parse_bytes):
         with pytest.raises(UsageError, match="expected a"):
             read(text)
 
 
 def test_sizes_of_names_are_read():
-    assert dims(["batch=1..4", "n=3"]) == {"batch": (1, 4), "n": (3, 3)}
+    assert parse_sizes(["batch=1..4", "n=3"]) == {"batch": (1, 4), "n": (3, 3)}
     for text in ("batch", "batch=x", "=3", "batch=1..", "1=2"):
         with pytest.raises(UsageError, match="--dim"):
-            dims([text])
+            parse_sizes([text])
 
 
 def test_the_replay_command_names_the_case_and_the_seed(mod):
     small = plan(Request([f"{mod}:cube"]))[1]
-    command = replay_command(Options(seed=5), ["--input", "normal(4, 3)"])(small)
+    command = build_replay_command(Options(seed=5), ["--input", "normal(4, 3)"])(small)
     assert command == f"gradcheck run {mod}:cube --input 'normal(4, 3)' -k '[small]' --seed 5"
 
 
@@ -140,7 +140,7 @@ def test_the_replay_command_finds_a_case_by_any_name(tmp_path, name):
     path = tmp_path / "plan_named.py"
     path.write_text(SOURCE.replace('"small"', repr(name)))
     case = next(case for case in plan(Request([f"{path}:cube"])) if case.name.endswith(f"[{name}]"))
-    words = shlex.split(replay_command(Options(), [])(case))
+    words = shlex.split(build_replay_command(Options(), [])(case))
     keyword = words[words.index("-k") + 1]
     assert names(f"{path}:cube", keyword=keyword) == [f"cube[{name}]"]
     assert names(f"{path}:cube", keyword=f"not {keyword} and cube") == ["cube[large]"]

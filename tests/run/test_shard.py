@@ -1,4 +1,4 @@
-"""A run in parts: each case in exactly one of them, and put together again only where nothing is lost."""
+"""A run in parts: each case is in exactly one part, and parts are merged only if no case is lost."""
 
 import json
 from collections import Counter
@@ -18,33 +18,35 @@ NAMES = tuple(f"layers.py:layer_{number}[ü {number}]" for number in range(20))
 
 @pytest.mark.parametrize(("text", "read"), [("1/1", (1, 1)), ("2/5", (2, 5)), ("5/5", (5, 5))])
 def test_a_part_is_read(text, read):
-    assert shard.read(text) == read
+    assert shard.parse_shard(text) == read
 
 
 @pytest.mark.parametrize("text", ["3/2", "0/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "", "1 /2", "²/3"])
-def test_what_is_no_part_is_an_error(text):
+def test_an_invalid_shard_is_an_error(text):
     with pytest.raises(UsageError, match=r"expected i/n with 1 <= i <= n, as in --shard 2/5"):
-        shard.read(text)
+        shard.parse_shard(text)
 
 
 def test_every_case_is_in_one_part_whatever_other_cases_there_are():
     cases = [Case(name, len) for name in NAMES]
-    parts = [[c.name for c in shard.taken(cases, Shard(index, 3, NAMES))] for index in (1, 2, 3)]
+    parts = [[c.name for c in shard.select_cases(cases, Shard(index, 3, NAMES))] for index in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == sorted(NAMES)
-    assert all(shard.taken([case], Shard(shard.of(case.name, 3), 3, NAMES)) for case in cases)
-    assert shard.of("layers.py:layer", 1000) == 870  # on every machine, today and later
+    assert all(shard.select_cases([case], Shard(shard.index_of(case.name, 3), 3, NAMES)) for case in cases)
+    assert shard.index_of("layers.py:layer", 1000) == 870  # on every machine, today and later
 
 
 def test_ten_thousand_cases_are_spread_evenly():
     names = [f"package.module:function_{number}" for number in range(10_000)]
-    sizes = Counter(shard.of(name, 8) for name in names)
+    sizes = Counter(shard.index_of(name, 8) for name in names)
     assert set(sizes) == set(range(1, 9))
     assert max(sizes.values()) < 1.2 * min(sizes.values())
 
 
 def part(index, total=2, *, names=NAMES, seed=0, config=None, version="1", **more):
     results = [
-        CheckResult(name, name, Verdict.PASS, Reason.AGREES, seconds=1.0) for name in names if shard.of(name, total) == index
+        CheckResult(name, name, Verdict.PASS, Reason.AGREES, seconds=1.0)
+        for name in names
+        if shard.index_of(name, total) == index
     ]
     chosen = {"seed": seed, "targets": ["layers.py"], **(config or {})}
     return RunResult(
@@ -54,7 +56,7 @@ def part(index, total=2, *, names=NAMES, seed=0, config=None, version="1", **mor
 
 
 def merged(*runs):
-    return shard.merged([(f"{number}.json", run) for number, run in enumerate(runs, 1)])
+    return shard.merge_parts([(f"{number}.json", run) for number, run in enumerate(runs, 1)])
 
 
 def test_parts_in_any_order_are_the_whole_in_the_order_of_the_plan():
@@ -71,7 +73,7 @@ def test_a_part_without_a_case_is_a_part():
         merged(*parts[:3])
 
 
-def test_what_differs_between_machines_is_told_and_what_a_baseline_misses_is_kept():
+def test_different_environments_are_listed_and_stale_baseline_entries_are_kept():
     stale = CheckResult("gone", "gone", Verdict.FAIL, Reason.STALE_BASELINE)
     one, two = part(1), part(2)
     whole = merged(replace(one, environment={"python": "3.12"}), replace(two, results=(*two.results, stale)))
@@ -100,24 +102,24 @@ def test_files_of_another_checkout_are_named_as_in_the_first():
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
-        ([ONE], "shard 2/2 is missing: give the files of all 2"),
+        ([ONE], "shard 2/2 is missing: give the files of all 2 parts"),
         ([ONE, ONE], "shard 1/2 is there twice: 1.json and 2.json"),
         ([ONE, TWO, TWO], "shard 2/2 is there twice"),
         ([ONE, replace(TWO, shard=None)], "2.json is a whole run: expected a part"),
-        ([ONE, part(2, seed=1)], "1.json and 2.json are of different runs: seed is 0 and 1"),
+        ([ONE, part(2, seed=1)], "1.json and 2.json come from different runs: seed is 0 and 1"),
         ([ONE, part(2, config={"rtol": 0.1})], "different runs: rtol is None and 0.1"),
         ([ONE, part(2, config={"targets": ["other.py"]})], "different runs: targets is ['layers.py'] and ['other.py']"),
         ([ONE, part(2, version="2")], "different runs: gradcheck's version is '1' and '2'"),
         ([ONE, part(2, 3)], "different runs: of 2 parts and of 3"),
-        ([ONE, part(2, names=(*NAMES, "new"))], "different runs: new is planned in one of them alone"),
-        ([ONE, part(2, names=NAMES[::-1])], "different runs: another order is planned"),
+        ([ONE, part(2, names=(*NAMES, "new"))], "different runs: new is planned in only one of them"),
+        ([ONE, part(2, names=NAMES[::-1])], "different runs: the cases are planned in another order"),
         ([ONE, replace(TWO, results=TWO.results[:-1])], f"2.json lacks {TWO.results[-1].case}: was it interrupted"),
-        ([ONE, replace(TWO, results=())], "and 8 more: was it interrupted, or ended by --fail-fast?"),
-        ([ONE, replace(TWO, results=(*TWO.results, ONE.results[0]))], "which is no case of shard 2/2"),
-        ([ONE, replace(TWO, results=(*TWO.results, TWO.results[0]))], f"2.json holds {TWO.results[0].case} twice"),
+        ([ONE, replace(TWO, results=())], "and 8 more: was it interrupted, or stopped by --fail-fast?"),
+        ([ONE, replace(TWO, results=(*TWO.results, ONE.results[0]))], "which does not belong to shard 2/2"),
+        ([ONE, replace(TWO, results=(*TWO.results, TWO.results[0]))], f"2.json contains {TWO.results[0].case} twice"),
     ],
 )
-def test_what_is_not_the_whole_of_one_run_is_refused(runs, said):
+def test_an_incomplete_or_mixed_set_of_parts_is_refused(runs, said):
     with pytest.raises(UsageError) as caught:
         merged(*runs)
     assert said in str(caught.value)
@@ -150,11 +152,11 @@ def failing(verdict, reason):
         ([ONE], 2),
     ],
 )
-def test_merge_ends_as_the_whole_run_would_have(tmp_path, runs, code):
+def test_merge_exits_with_the_code_of_an_unsharded_run(tmp_path, runs, code):
     assert merge(*write(tmp_path, *runs), "-q").exit_code == code
 
 
-def test_merge_ends_with_4_where_the_run_was_strict(tmp_path):
+def test_merge_exits_with_4_if_the_run_was_strict(tmp_path):
     strict = {**ONE.config, "strict": True}
     runs = [replace(failing(Verdict.INCONCLUSIVE, Reason.JUMP), config=strict), replace(TWO, config=strict)]
     assert merge(*write(tmp_path, *runs), "-q").exit_code == 4

@@ -10,9 +10,9 @@ from jaxtyping import Float
 import gradcheck
 from gradcheck import boolean, case, integers, normal, one_hot, positive, simplex, spd, strategies, uniform
 from gradcheck.errors import InputError
-from gradcheck.strategies.arrays import literals
+from gradcheck.strategies.arrays import literal_specs
 from gradcheck.targets.specs import parse
-from gradcheck.targets.specs.spec import LAYOUTS, draw
+from gradcheck.targets.specs.spec import LAYOUTS, draw_array
 
 quick = settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 corners = settings(max_examples=400, database=None, phases=[Phase.generate])
@@ -36,13 +36,13 @@ def test_arrays_keep_to_the_domain_of_their_spec(name, dtype):
     spec, inside = DOMAINS[name]
 
     @quick
-    @given(literals(spec, {}, dtype))
+    @given(literal_specs(spec, {}, dtype))
     def kept(literal):
-        x = draw(literal, None, {}, "float64")
+        x = draw_array(literal, None, {}, "float64")
         assert x.dtype == (spec.dtype or dtype)
         assert x.ndim == len(spec.shape) + (spec.kind == "spd")
         assert np.all(inside(x))
-        assert parse.parse(str(literal)) == literal  # it can be typed
+        assert parse.parse_spec(str(literal)) == literal  # it can be typed
 
     kept()
 
@@ -126,7 +126,7 @@ def test_inputs_are_read_from_a_signature():
 
 @quick
 @given(strategies.special_values(dtype="float32", low=-1.0, high=1.0), strategies.layouts())
-def test_special_values_and_layouts_by_themselves(value, layout):
+def test_special_values_and_layouts_alone(value, layout):
     assert -1 <= value < 1
     assert value == np.float32(value)
     assert layout in LAYOUTS
@@ -141,7 +141,7 @@ def test_special_values_and_layouts_by_themselves(value, layout):
         (lambda: strategies.from_signature(lambda x: np.sum(x)), "no input for x"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(call, said):
+def test_inputs_that_cannot_be_drawn_are_refused(call, said):
     with pytest.raises(InputError, match=said):
         call()
 

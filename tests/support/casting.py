@@ -8,7 +8,7 @@ from gradcheck import normal
 
 
 def declared(of, **options):
-    """The same Function, made for autocast."""
+    """Make a Function for autocast by custom_fwd and custom_bwd."""
     parts = {
         "forward": staticmethod(custom_fwd(of.forward, device_type="cpu", **options)),
         "backward": staticmethod(custom_bwd(of.backward, device_type="cpu")),
@@ -31,7 +31,7 @@ class Linear(torch.autograd.Function):
 
 
 class Converted(Linear):
-    """The same with a backward that looks after its dtypes itself."""
+    """x w' with a backward that converts its dtypes itself."""
 
     @staticmethod
     def backward(ctx, g):
@@ -140,25 +140,25 @@ RIGHT = {
 RAISING = {"linear": (Linear, TWO), "affine": (Affine, THREE), "batched": (Batched, (normal(2, 3, 4), normal(2, 4, 3)))}
 
 
-def spoilt(spoil, of=Converted):
-    """A right Function whose gradients are spoilt; in bfloat16 alone, if `spoil` looks at that."""
-    return type(of.__name__, (of,), {"backward": staticmethod(lambda ctx, g: spoil(g, *of.backward(ctx, g)))})
+def corrupt_gradients(corrupt, of=Converted):
+    """Corrupt the gradients of a right Function, in bfloat16 alone if `corrupt` looks at the dtype."""
+    return type(of.__name__, (of,), {"backward": staticmethod(lambda ctx, g: corrupt(g, *of.backward(ctx, g)))})
 
 
 def reads_floats(g, gx, gw):
-    """As a kernel that takes every pointer for one to float32."""
+    """Read memory as a kernel does that takes every pointer for one to float32."""
     return (gx.contiguous().view(torch.float32).view(torch.bfloat16).flip(-1) if gx.dtype is torch.bfloat16 else gx), gw
 
 
-def low(g):
+def is_bfloat16(g):
     return g.dtype is torch.bfloat16
 
 
 WRONG = {
-    "scaled": lambda g, gx, gw: (gx * 2 if low(g) else gx, gw),
-    "zero": lambda g, gx, gw: (gx, gw * 0 if low(g) else gw),
-    "sign": lambda g, gx, gw: (-gx if low(g) else gx, gw),
-    "half of it": lambda g, gx, gw: (gx * (torch.arange(4) < 2) if low(g) else gx, gw),
+    "scaled": lambda g, gx, gw: (gx * 2 if is_bfloat16(g) else gx, gw),
+    "zero": lambda g, gx, gw: (gx, gw * 0 if is_bfloat16(g) else gw),
+    "sign": lambda g, gx, gw: (-gx if is_bfloat16(g) else gx, gw),
+    "half of it": lambda g, gx, gw: (gx * (torch.arange(4) < 2) if is_bfloat16(g) else gx, gw),
     "memory read as float32": reads_floats,
-    "NaN": lambda g, gx, gw: (gx, gw / 0 * 0 if low(g) else gw),
+    "NaN": lambda g, gx, gw: (gx, gw / 0 * 0 if is_bfloat16(g) else gw),
 }

@@ -1,4 +1,4 @@
-"""Custom autograd Functions whose backward can be spoilt."""
+"""Custom autograd Functions whose backward can be corrupted."""
 
 import torch
 
@@ -11,8 +11,8 @@ FUNCTIONS = {
 }
 
 
-def layer(spoil=lambda g: g, name="sin"):
-    """An elementwise Function; `spoil` makes of its right gradient (a copy) what it returns."""
+def layer(corrupt=lambda g: g, name="sin"):
+    """Make an elementwise Function; its backward returns `corrupt` of a copy of the right gradient."""
     f, df = FUNCTIONS[name]
 
     class Layer(torch.autograd.Function):
@@ -24,13 +24,13 @@ def layer(spoil=lambda g: g, name="sin"):
         @staticmethod
         def backward(ctx, g):
             (x,) = ctx.saved_tensors
-            return spoil(g * df(x))
+            return corrupt(g * df(x))
 
     return Layer
 
 
-def with_forward_mode(spoil):
-    """A right backward of the sine beside a forward mode; `spoil` makes of its right tangent (a copy) what it returns."""
+def with_forward_mode(corrupt):
+    """Make a sine with a right backward; its forward mode returns `corrupt` of a copy of the right tangent."""
 
     class Layer(torch.autograd.Function):
         @staticmethod
@@ -47,13 +47,13 @@ def with_forward_mode(spoil):
         @staticmethod
         def jvp(ctx, u):
             (x,) = ctx.saved_tensors
-            return spoil(u * torch.cos(x))
+            return corrupt(u * torch.cos(x))
 
     return Layer
 
 
-def square(spoil=lambda found: None):
-    """The square of complex numbers; `spoil` changes its right gradient in place."""
+def square(corrupt=lambda found: None):
+    """Make the square of complex numbers; `corrupt` changes its right gradient in place."""
 
     class Square(torch.autograd.Function):
         @staticmethod
@@ -65,25 +65,25 @@ def square(spoil=lambda found: None):
         def backward(ctx, g):
             (z,) = ctx.saved_tensors
             found = g * (2 * z).conj()
-            spoil(found)
+            corrupt(found)
             return found
 
     return Square
 
 
 def changed(*places, factor=1.0, by=0.0):
-    """To spoil some entries, counted through."""
+    """Make a corruption of the entries at some flat indices."""
 
-    def spoil(g):
+    def corrupt(g):
         flat = g.clone().view(-1)
         flat[list(places)] = flat[list(places)] * factor + by
         return flat.view(g.shape)
 
-    return spoil
+    return corrupt
 
 
 def swapped(g):
-    """Two neighbours for each other: what one is off by, the other is off by the opposite."""
+    """Swap two neighbours, so that their errors are opposite."""
     return torch.cat([g[1:2], g[0:1], g[2:]])
 
 

@@ -78,13 +78,13 @@ def entropy_backward(p, labels, g, gx, n, BLOCK: tl.constexpr, KIND: tl.constexp
 
 
 def sizes(x):
-    """Of a row at once, and the type that it is computed in: float32, but for float64."""
+    """Return the block size for a whole row, and the type to compute in: float64 for float64, else float32."""
     kind = tl.float64 if x.dtype is torch.float64 else tl.float32
     return {"BLOCK": triton.next_power_of_2(x.shape[1]), "KIND": kind}
 
 
 def softmax_of(*, centred):
-    """Of each row of a matrix; without the sum over the row where it is not centred."""
+    """Make a softmax of each row of a matrix; if not centred, its backward forgets the sum over the row."""
 
     class Softmax(torch.autograd.Function):
         @staticmethod

@@ -1,4 +1,4 @@
-"""Layers of one's own that are right in every way that PyTorch asks."""
+"""Custom layers that keep every contract of PyTorch."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Function(torch.autograd.Function):
 
 
 class Separate(torch.autograd.Function):
-    """The same in the form that torch.func takes."""
+    """x² sin(w) in the form that torch.func takes."""
 
     generate_vmap_rule = True
 
@@ -57,7 +57,7 @@ class TwoOutputs(torch.autograd.Function):
 
 
 class Affine(torch.autograd.Function):
-    """x w' + b, with gradients of those alone that want one."""
+    """x w' + b, with gradients only for the inputs that require one."""
 
     @staticmethod
     def forward(ctx, x, w, b):
@@ -72,7 +72,7 @@ class Affine(torch.autograd.Function):
 
 
 class Softmax(torch.autograd.Function):
-    """Of the last axis, from its output."""
+    """Softmax over the last axis, differentiated from its output."""
 
     @staticmethod
     def forward(ctx, x):
@@ -87,7 +87,7 @@ class Softmax(torch.autograd.Function):
 
 
 class Normalised(torch.autograd.Function):
-    """A layer norm, with a number beside the tensors."""
+    """A layer norm, with a number among its inputs."""
 
     @staticmethod
     def forward(ctx, x, eps):
@@ -129,7 +129,7 @@ class Turned(torch.autograd.Function):
 
 
 class Added(torch.autograd.Function):
-    """x + b of a row b; PyTorch takes a gradient that is to be summed as well."""
+    """x + b for a row b; PyTorch also accepts a gradient that still has to be summed."""
 
     @staticmethod
     def forward(ctx, x, b):
@@ -141,7 +141,7 @@ class Added(torch.autograd.Function):
 
 
 class Averaged(Added):
-    """The same by a mean over the rows."""
+    """x + b for a row b, with a gradient by a mean over the rows."""
 
     @staticmethod
     def backward(ctx, g):
@@ -164,7 +164,7 @@ class Gathered(torch.autograd.Function):
 
 
 class Picked(torch.autograd.Function):
-    """Of each row the entry that its label says; a kernel would not look whether there are as many labels as rows."""
+    """The entry of each row that its label names; a kernel would not check that there are as many labels as rows."""
 
     @staticmethod
     def forward(ctx, x, labels):
@@ -223,7 +223,7 @@ class Residual(torch.autograd.Function):
 
 
 class Mixed(torch.autograd.Function):
-    """With a flag between the tensors."""
+    """A product with a flag among its inputs."""
 
     @staticmethod
     def forward(ctx, x, flag, y):
@@ -261,7 +261,7 @@ class Forces(torch.nn.Module):
 
 
 class Block(torch.nn.Module):
-    """A module with functions of one's own inside."""
+    """A module with custom Functions inside."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Modules and Functions with a mishap of their authors' inside, to be told so by name, with their own lines."""
+"""Modules and Functions with a mistake of their authors, which a check must name with the line of code."""
 
 import io
 import threading
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Base(nn.Module):
-    """Nothing amiss."""
+    """A right module."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class RaisesInEval(Base):
 
 
 class Holds(Base):
-    """What cannot be copied or pickled, also inside a list and a dict."""
+    """A module with attributes that cannot be copied or pickled, also inside a list and a dict."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Wrong derivatives planted in declared models, and the models' inputs drawn."""
+"""Checks of declared models with wrong derivatives, and draws of the models' inputs."""
 
 import inspect
 
@@ -6,43 +6,43 @@ import numpy as np
 
 import gradcheck
 from gradcheck import Verdict
-from gradcheck.targets.case import declared_on
-from gradcheck.targets.specs.spec import Spec, draw
+from gradcheck.targets.case import get_declared_cases
+from gradcheck.targets.specs.spec import Spec, draw_array
 
 SIZES = {"N": 6, "M": 5, "L": 4, "K": 4, "n": 5}
 
 
-def drawn(model, seed=0):
-    """A declared model's inputs."""
+def draw_inputs(model, seed=0):
+    """Draw a declared model's inputs."""
     rng = np.random.default_rng(seed)
-    inputs = declared_on(model)[0].kwargs
-    return {k: draw(v, rng, SIZES, "float64") if isinstance(v, Spec) else v for k, v in inputs.items()}
+    inputs = get_declared_cases(model)[0].kwargs
+    return {k: draw_array(v, rng, SIZES, "float64") if isinstance(v, Spec) else v for k, v in inputs.items()}
 
 
-def checked(model, wrong):
-    """The result of a model with another derivative in place of the one it was declared with."""
-    declared = declared_on(model)[0]
+def check_with_derivative(model, wrong):
+    """Check a model with another derivative than the one that it was declared with."""
+    declared = get_declared_cases(model)[0]
     (kind,) = declared.claims
     dims = {name: SIZES[name] for name in declared.options.get("dims", {})}
     return gradcheck.check(model, kwargs=declared.kwargs, wrt=declared.wrt, dims=dims, **{kind: wrong})
 
 
-def failing(model, spoil):
-    """The leaves on which a wrong derivative is caught: `spoil` is given the right one, and what that was called with."""
-    (right,) = declared_on(model)[0].claims.values()
+def find_failing_leaves(model, corrupt):
+    """Find the leaves on which a wrong derivative fails; `corrupt` makes it from the right one and a call's arguments."""
+    (right,) = get_declared_cases(model)[0].claims.values()
 
     def wrong(*args, **kwargs):
-        given = inspect.signature(right).bind(*args, **kwargs).arguments
-        return spoil(right, **given.pop("constants", {}), **given)
+        arguments = inspect.signature(right).bind(*args, **kwargs).arguments
+        return corrupt(right, **arguments.pop("constants", {}), **arguments)
 
-    return {c.wrt for c in checked(model, wrong).comparisons if c.verdict is Verdict.FAIL}
+    return {c.wrt for c in check_with_derivative(model, wrong).comparisons if c.verdict is Verdict.FAIL}
 
 
-def scaled(leaf, factor):
-    """To spoil one leaf's share of a derivative."""
+def scale_leaf(leaf, factor):
+    """Make a corruption that multiplies one leaf's part of a derivative by a factor."""
 
-    def wrong(right, **given):
-        g = right(**given)
+    def wrong(right, **arguments):
+        g = right(**arguments)
         return g | {leaf: factor * g[leaf]}
 
     return wrong

@@ -1,4 +1,4 @@
-"""Functions with a forward mode of their own: right ones, and some whose jvp is not what their backward is."""
+"""Functions with a custom forward mode: right ones, and some whose jvp disagrees with their backward."""
 
 import torch
 from elementwise import square, with_forward_mode
@@ -104,7 +104,7 @@ class Summed(Turned):
 
 
 class Largest(torch.autograd.Function):
-    """Of each row; at a tie the backward shares out what the jvp takes from the first."""
+    """The largest entry of each row; at a tie the backward shares out, while the jvp takes the first entry's tangent."""
 
     @staticmethod
     def forward(ctx, x):

@@ -1,4 +1,4 @@
-"""Layers whose backward is wrong for rare inputs only, each beside the right one."""
+"""Layers whose backward is wrong for rare inputs only, each with a right version."""
 
 import torch
 from torch.autograd import Function
@@ -21,7 +21,7 @@ class Scaled(Function):
 
 
 class NoRows(Scaled):
-    """Of no rows the mean is NaN, and stays so."""
+    """The mean of no rows is NaN, and stays NaN."""
 
     @staticmethod
     def backward(ctx, g):
@@ -30,7 +30,7 @@ class NoRows(Scaled):
 
 
 class OneRow(Scaled):
-    """The degrees of freedom of a single row are mended to 1, but not what they divide."""
+    """The degrees of freedom of a single row are corrected to 1, but their numerator is not."""
 
     @staticmethod
     def backward(ctx, g):
@@ -54,7 +54,7 @@ class Largest(Function):
 
 
 class TiesTwice(Largest):
-    """All that are the largest get the whole gradient."""
+    """Every entry at a tie gets the whole gradient."""
 
     @staticmethod
     def backward(ctx, g):
@@ -63,7 +63,7 @@ class TiesTwice(Largest):
 
 
 class NegativeZero(Scaled):
-    """The sign is read from a bit that zero has, too."""
+    """The sign is read from a bit that negative zero has, too."""
 
     @staticmethod
     def backward(ctx, g):
@@ -83,7 +83,7 @@ class ByBuffer(Scaled):
 
 
 class OneWanted(Scaled):
-    """Where only the weights want a gradient they get none."""
+    """The weights get no gradient if they alone require one."""
 
     @staticmethod
     def backward(ctx, g):

@@ -48,7 +48,7 @@ counted.register_autograd(
 
 
 def called(operator):
-    """With inputs that nobody sees again."""
+    """Call an operator with inputs that nothing else uses."""
     return lambda x, w: operator(1.0 * x, 1.0 * w)
 
 
@@ -181,7 +181,7 @@ cosine.register_fake(like_first)
 
 
 class Backward(Function):
-    """One that is called in a backward alone."""
+    """x² sin(w) with an operator that is called in the backward only."""
 
     @staticmethod
     def backward(ctx, g):

@@ -1,4 +1,4 @@
-"""x² sin(w) whose first derivatives are right, and whose second ones can be spoilt."""
+"""x² sin(w) whose first derivatives are right, and whose second ones can be corrupted."""
 
 import numpy as np
 import torch
@@ -6,8 +6,8 @@ from lawful import Function
 from unruly import other
 
 
-def nested(spoil=lambda gx, gw, gg: (gx, gw, gg)):
-    """Its backward is a Function, too; `spoil` makes of the right gradients of that, by x, w and g, what it returns."""
+def nested(corrupt=lambda gx, gw, gg: (gx, gw, gg)):
+    """Make a Function whose backward is a Function too; that one's backward returns `corrupt` of its right gradients."""
 
     class Backward(torch.autograd.Function):
         @staticmethod
@@ -21,7 +21,7 @@ def nested(spoil=lambda gx, gw, gg: (gx, gw, gg)):
             sin, cos = torch.sin(w), torch.cos(w)
             gx = 2 * g * (a * sin + b * x * cos)
             gw = g * x * (2 * a * cos - b * x * sin)
-            return spoil(gx, gw, x * (2 * a * sin + b * x * cos))
+            return corrupt(gx, gw, x * (2 * a * sin + b * x * cos))
 
     def backward(ctx, g):
         return Backward.apply(*ctx.saved_tensors, g)

@@ -10,7 +10,7 @@ from gradcheck import normal
 
 
 class Mlp(nn.Module):
-    """The same in both modes."""
+    """A perceptron that behaves equally in both modes."""
 
     def __init__(self):
         super().__init__()
@@ -21,14 +21,14 @@ class Mlp(nn.Module):
 
 
 class Dropped(Mlp):
-    """With dropout between."""
+    """A perceptron with dropout."""
 
     def forward(self, x):
         return self.outer(nn.functional.dropout(torch.tanh(self.inner(x)), 0.4, self.training))
 
 
 class Normed(Mlp):
-    """With running statistics."""
+    """A perceptron with running statistics."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Normed(Mlp):
 
 
 class Noisy(Mlp):
-    """With noise in training, of its own generator."""
+    """A perceptron with noise in training, from its own generator."""
 
     def __init__(self):
         super().__init__()
@@ -52,7 +52,7 @@ class Noisy(Mlp):
 
 
 class Random(Mlp):
-    """With noise that nothing replays."""
+    """A perceptron with noise that nothing replays."""
 
     def forward(self, x):
         h = self.inner(x)
@@ -62,7 +62,7 @@ class Random(Mlp):
 
 
 class Deep(Mlp):
-    """Stochastic depth."""
+    """A perceptron with stochastic depth."""
 
     def forward(self, x):
         keep = (torch.rand(len(x), 1) > 0.5).to(x) if self.training else 0.5
@@ -70,7 +70,7 @@ class Deep(Mlp):
 
 
 class Auxiliary(Mlp):
-    """With a second output in training."""
+    """A perceptron with a second output in training."""
 
     def forward(self, x):
         h = torch.tanh(self.inner(x))
@@ -78,7 +78,7 @@ class Auxiliary(Mlp):
 
 
 class Classes(Mlp):
-    """With classes, which have no gradient, in evaluation."""
+    """A perceptron that returns classes, which have no gradient, in evaluation."""
 
     def forward(self, x):
         y = self.outer(torch.tanh(self.inner(x)))
@@ -86,7 +86,7 @@ class Classes(Mlp):
 
 
 class Rounded(Mlp):
-    """With a straight-through estimator in evaluation."""
+    """A perceptron with a straight-through estimator in evaluation."""
 
     def forward(self, x):
         y = self.outer(torch.tanh(self.inner(x)))
@@ -94,7 +94,7 @@ class Rounded(Mlp):
 
 
 class Frozen(Normed):
-    """Whose batch norm stays in evaluation, by a `train` of its own."""
+    """A perceptron whose batch norm stays in evaluation mode, by its own `train`."""
 
     def train(self, mode=True):
         super().train(mode)
@@ -104,7 +104,7 @@ class Frozen(Normed):
 
 
 class Refusing(Mlp):
-    """For evaluation alone, which it says."""
+    """A perceptron for evaluation only, which says so."""
 
     def forward(self, x):
         if self.training:
@@ -113,7 +113,7 @@ class Refusing(Mlp):
 
 
 class Counted(Mlp):
-    """That counts its calls in training, in a buffer and in an attribute."""
+    """A perceptron that counts its calls in training, in a buffer and in an attribute."""
 
     def __init__(self):
         super().__init__()
@@ -154,7 +154,7 @@ NOT_TRIED = {
 
 
 class Iterated(Mlp):
-    """Scaled by what follows the weights from call to call in training, outside of autograd, as in spectral normalisation."""
+    """A layer scaled by a buffer that follows the weights in training, outside of autograd, as in spectral normalisation."""
 
     def __init__(self):
         super().__init__()
@@ -168,7 +168,7 @@ class Iterated(Mlp):
 
 
 class Detached(Mlp):
-    """Whose gradient ends half way in one mode."""
+    """A perceptron whose gradient ends half way in one mode."""
 
     mode = False
 
@@ -190,7 +190,7 @@ class Tripled(torch.autograd.Function):
 
 
 class Own(Mlp):
-    """With a wrong Function in one mode."""
+    """A perceptron with a wrong Function in one mode."""
 
     mode = False
 
@@ -200,7 +200,7 @@ class Own(Mlp):
 
 
 class Unbound(Mlp):
-    """With a name that training alone knows."""
+    """A perceptron with a name that is bound in training only."""
 
     def forward(self, x):
         if self.training:
@@ -209,7 +209,7 @@ class Unbound(Mlp):
 
 
 class Strict(Mlp):
-    """Whose `train` takes no mode."""
+    """A perceptron whose `train` takes no mode."""
 
     def train(self):
         return super().train()

@@ -1,17 +1,17 @@
-"""Layers of one's own that each break a contract."""
+"""Custom layers, each of which breaks a contract."""
 
 import torch
 from lawful import Function, MeanSquare, Separate, TwoOutputs
 
 
 def other(forward=None, backward=None, of=Function):
-    """The same with another forward or backward."""
+    """Make a Function with another forward or backward."""
     parts = {"forward": forward, "backward": backward}
     return type("Layer", (of,), {name: staticmethod(part) for name, part in parts.items() if part})
 
 
 class Rows(Function):
-    """The same of matrices alone."""
+    """x² sin(w) of matrices only."""
 
     @staticmethod
     def forward(ctx, x, w):
@@ -129,7 +129,7 @@ def saves_in_another_form_every_other_time():
 
 
 class WronglyMapped(Separate):
-    """With a rule for vmap of its own."""
+    """x² sin(w) with a wrong custom rule for vmap."""
 
     generate_vmap_rule = False
 

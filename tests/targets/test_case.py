@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck.errors import UsageError
-from gradcheck.targets.case import Case, case, claims, declared_on, source_of
+from gradcheck.targets.case import Case, case, collect_claims, get_declared_cases, locate_source
 from gradcheck.targets.specs.spec import normal
 
 
@@ -35,7 +35,7 @@ def test_the_target_is_returned_as_it_is():
 def test_a_declaration_holds_what_it_was_given():
     target = fresh()
     case(1, inputs={"name": 2}, x=normal(3), gradient=square, wrt="x", framework="numpy", options={"trials": 3})(target)
-    (declared,) = declared_on(target)
+    (declared,) = get_declared_cases(target)
     assert declared == Case(
         name="",
         fn=target,
@@ -49,26 +49,26 @@ def test_a_declaration_holds_what_it_was_given():
 
 
 def test_several_names_to_differentiate_stay_as_they_are():
-    assert declared_on(case(wrt=("x", "w"))(fresh()))[0].wrt == ("x", "w")
-    assert declared_on(case()(fresh()))[0].wrt is None
+    assert get_declared_cases(case(wrt=("x", "w"))(fresh()))[0].wrt == ("x", "w")
+    assert get_declared_cases(case()(fresh()))[0].wrt is None
 
 
 def test_declarations_stack_from_the_function_upwards():
     stacked = case(name="above")(case(name="below")(fresh()))
-    assert [c.name for c in declared_on(stacked)] == ["below", "above"]
+    assert [c.name for c in get_declared_cases(stacked)] == ["below", "above"]
 
 
 def test_a_class_does_not_inherit_declarations_nor_lend_its_own():
     derived = type("Derived", (case(name="base")(type("Base", (Base,), {})),), {})
-    assert declared_on(derived) == ()
+    assert get_declared_cases(derived) == ()
     case(name="derived")(derived)
-    assert [c.name for c in declared_on(derived)] == ["derived"]
-    assert [c.name for c in declared_on(derived.__base__)] == ["base"]
+    assert [c.name for c in get_declared_cases(derived)] == ["derived"]
+    assert [c.name for c in get_declared_cases(derived.__base__)] == ["base"]
 
 
 @pytest.mark.parametrize("target", [square, Base, Base(), len, np.sin, 3, None])
 def test_what_declares_nothing_has_no_cases(target):
-    assert declared_on(target) == ()
+    assert get_declared_cases(target) == ()
 
 
 def test_a_case_cannot_be_changed():
@@ -77,7 +77,7 @@ def test_a_case_cannot_be_changed():
 
 
 def test_a_case_that_must_fail_says_why():
-    declared = declared_on(case(expect="fail", because="the sign is flipped")(fresh()))[0]
+    declared = get_declared_cases(case(expect="fail", because="the sign is flipped")(fresh()))[0]
     assert (declared.expect, declared.because) == ("fail", "the sign is flipped")
 
 
@@ -94,7 +94,7 @@ def test_a_case_that_must_fail_needs_a_reason():
         case(expect="fail")
 
 
-def test_an_unknown_option_is_told_with_a_near_one():
+def test_an_unknown_option_is_reported_with_a_similar_one():
     with pytest.raises(UsageError, match=r"unknown option trails=3; did you mean trials=\?"):
         case(options={"trails": 3})
 
@@ -111,7 +111,7 @@ def test_a_derivative_that_cannot_be_called_is_refused(kind):
 
 
 def test_derivatives_that_were_not_given_are_no_claims():
-    assert claims(gradient=None, vjp=square, jvp=None) == {"vjp": square}
+    assert collect_claims(gradient=None, vjp=square, jvp=None) == {"vjp": square}
 
 
 # --- sources
@@ -127,16 +127,16 @@ def test_derivatives_that_were_not_given_are_no_claims():
     ],
 )
 def test_the_source_is_where_the_target_is_defined(target, first_line):
-    file, line = source_of(target)
+    file, line = locate_source(target)
     assert file == __file__
     assert Path(file).read_text().splitlines()[line - 1] == first_line
 
 
 def test_the_source_of_a_wrapped_function_is_that_of_the_function():
     wrapped = functools.wraps(square)(lambda *args: square(*args))
-    assert source_of(wrapped) == source_of(square)
+    assert locate_source(wrapped) == locate_source(square)
 
 
 @pytest.mark.parametrize("target", [len, np.sin, eval("lambda x: x")])
 def test_a_source_that_python_does_not_know_is_none(target):
-    assert source_of(target) == (None, None)
+    assert locate_source(target) == (None, None)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
-from gradcheck.targets.discover import callables_in, declared_cases, find, find_callable
+from gradcheck.targets.discover import collect_declared_cases, import_callable, import_target, list_callables
 from gradcheck.targets.specs.spec import normal
 
 PLAIN = "def loss(x):\n    return (x * x).sum()\n"
@@ -12,7 +12,7 @@ DECLARED = "import gradcheck\n\n@gradcheck.case(x=gradcheck.normal(3))\n" + PLAI
 
 
 def names_of(text):
-    return [case.name for case in declared_cases(find(text))]
+    return [case.name for case in collect_declared_cases(import_target(text))]
 
 
 # --- modules
@@ -20,26 +20,26 @@ def names_of(text):
 
 def test_a_module_alone_names_no_value(write):
     write({"model.py": PLAIN})
-    found = find("model")
+    found = import_target("model")
     assert (found.text, found.module.__name__, found.name, found.value) == ("model", "model", None, None)
 
 
 def test_a_name_after_the_colon_is_looked_up_in_the_module(write):
     write({"model.py": "class Model:\n    class Head:\n        def forward(self): pass\n"})
-    found = find("model:Model.Head.forward")
+    found = import_target("model:Model.Head.forward")
     assert found.value is found.module.Model.Head.forward
 
 
 def test_a_module_in_the_working_directory_is_found_without_being_on_the_path(write, tmp_path):
     write({"model.py": PLAIN})
     sys.path.remove(str(tmp_path))
-    assert find("model").module.__file__ == str(tmp_path / "model.py")
+    assert import_target("model").module.__file__ == str(tmp_path / "model.py")
 
 
 @pytest.mark.parametrize("text", [":loss", "model:", ":", "model.py:"])
 def test_half_a_target_is_refused_with_the_forms_that_are_known(text):
     with pytest.raises(UsageError, match=f"target '{text}': expected module, module:name, path/file.py or path/file.py:name"):
-        find(text)
+        import_target(text)
 
 
 # --- files
@@ -47,106 +47,106 @@ def test_half_a_target_is_refused_with_the_forms_that_are_known(text):
 
 def test_a_file_is_found_by_its_path(write, tmp_path):
     write({"code/model.py": PLAIN})
-    assert find("code/model.py:loss").value.__name__ == "loss"
-    assert find(str(tmp_path / "code" / "model.py")).module is find("code/model.py").module
+    assert import_target("code/model.py:loss").value.__name__ == "loss"
+    assert import_target(str(tmp_path / "code" / "model.py")).module is import_target("code/model.py").module
 
 
 def test_a_file_may_import_its_neighbours_before_all_others(write):
     write({"code/model.py": "from helper import two\n", "code/helper.py": "two = 2\n", "helper.py": "two = 'other'\n"})
-    assert find("code/model.py:two").value == 2
+    assert import_target("code/model.py:two").value == 2
 
 
 def test_a_file_in_a_package_is_a_module_of_the_package(write):
     write({"code/pkg/__init__.py": "", "code/pkg/a/__init__.py": "", "code/pkg/a/model.py": "from ..base import two\n"})
     write({"code/pkg/base.py": "two = 2\n"})
-    assert find("code/pkg/base.py").module.__name__ == "pkg.base"
-    found = find("code/pkg/a/model.py:two")
+    assert import_target("code/pkg/base.py").module.__name__ == "pkg.base"
+    found = import_target("code/pkg/a/model.py:two")
     assert (found.module.__name__, found.value) == ("pkg.a.model", 2)
 
 
 def test_files_of_one_name_are_kept_apart(write):
     write({"a/model.py": "where = 'a'\n", "b/model.py": "where = 'b'\n", "c/model.py": "where = 'c'\n"})
-    first = find("a/model.py").module
-    assert [find(f"{folder}/model.py:where").value for folder in "abca"] == ["a", "b", "c", "a"]
+    first = import_target("a/model.py").module
+    assert [import_target(f"{folder}/model.py:where").value for folder in "abca"] == ["a", "b", "c", "a"]
     assert sys.modules["model"] is first
 
 
 def test_a_file_named_like_a_standard_module_does_not_replace_it(write):
     write({"code/json.py": PLAIN})
-    assert find("code/json.py:loss").value.__module__ != "json"
+    assert import_target("code/json.py:loss").value.__module__ != "json"
     assert sys.modules["json"] is json
 
 
 def test_a_file_that_could_not_be_imported_is_tried_anew(write, tmp_path):
     write({"code/model.py": "raise ValueError('not yet')\n"})
     with pytest.raises(TargetError, match="not yet"):
-        find("code/model.py")
+        import_target("code/model.py")
     (tmp_path / "code" / "model.py").write_text("ready = 'now it is'\n")
-    assert find("code/model.py:ready").value == "now it is"
+    assert import_target("code/model.py:ready").value == "now it is"
 
 
 # --- what is not there
 
 
-def test_a_module_that_is_not_there_is_told_with_a_near_one(write):
+def test_a_module_that_is_not_there_is_reported_with_a_similar_one(write):
     write({"my_model.py": PLAIN})
     with pytest.raises(TargetNotFoundError, match="no module 'my_modle'; did you mean my_model"):
-        find("my_modle:loss")
+        import_target("my_modle:loss")
 
 
-def test_a_module_that_is_not_in_its_package_is_told_with_a_near_one(write):
+def test_a_module_that_is_not_in_its_package_is_reported_with_a_similar_one(write):
     write({"pkg/__init__.py": "", "pkg/layers.py": ""})
     with pytest.raises(TargetNotFoundError, match=r"no module 'pkg\.layrs'; did you mean layers\?"):
-        find("pkg.layrs")
+        import_target("pkg.layrs")
 
 
-def test_a_module_without_a_near_one_is_told_alone():
+def test_a_module_without_a_similar_one_is_reported_alone():
     with pytest.raises(TargetNotFoundError, match=r"no module 'qqqqqqqq_wwww'$"):
-        find("qqqqqqqq_wwww:loss")
+        import_target("qqqqqqqq_wwww:loss")
 
 
-def test_a_name_that_is_not_there_is_told_with_a_near_one(write):
+def test_a_name_that_is_not_there_is_reported_with_a_similar_one(write):
     write({"model.py": PLAIN})
     with pytest.raises(TargetNotFoundError, match=r"^model has no 'losss'; did you mean loss\?"):
-        find("model:losss")
+        import_target("model:losss")
 
 
-def test_a_name_inside_a_class_is_told_with_its_owner(write):
+def test_a_name_inside_a_class_is_reported_with_its_owner(write):
     write({"model.py": "class Model:\n    def forward(self): pass\n"})
     with pytest.raises(TargetNotFoundError, match=r"model:Model has no 'forwrd'; did you mean forward\?"):
-        find("model:Model.forwrd")
+        import_target("model:Model.forwrd")
     with pytest.raises(TargetNotFoundError, match=r"model\.py:Model\.forward has no 'q'$"):
-        find("model.py:Model.forward.q")
+        import_target("model.py:Model.forward.q")
 
 
-def test_a_file_that_is_not_there_is_told_with_a_near_one(write):
+def test_a_file_that_is_not_there_is_reported_with_a_similar_one(write):
     write({"code/model.py": PLAIN})
     with pytest.raises(TargetNotFoundError, match=r"no file code/modle\.py; did you mean model\.py\?"):
-        find("code/modle.py:loss")
+        import_target("code/modle.py:loss")
 
 
 def test_a_folder_is_no_file(write):
     write({"code/model.py": PLAIN})
     with pytest.raises(TargetNotFoundError, match=r"code is a folder: name a file in it, or its package as a module"):
-        find("code/")
+        import_target("code/")
 
 
-def test_a_package_in_src_is_told_to_be_installed(write):
+def test_a_package_in_src_is_said_to_be_installed(write):
     write({"src/pkg_in_src/__init__.py": "", "src/pkg_in_src/layers.py": PLAIN})
     for target in ("pkg_in_src", "pkg_in_src.layers:loss"):
         with pytest.raises(TargetNotFoundError, match=r"no module 'pkg_in_src.*; it lies in src: install the project"):
-            find(target)
+            import_target(target)
 
 
 def test_a_windows_path_is_a_path_and_its_drive_no_module():
     with pytest.raises(TargetNotFoundError, match="no file C:"):
-        find(r"C:\code\model.py")
+        import_target(r"C:\code\model.py")
 
 
-def test_a_file_that_is_no_python_is_told(write):
+def test_a_file_that_is_no_python_is_reported(write):
     write({"notes.txt": "hello"})
     with pytest.raises(TargetNotFoundError, match=r"notes\.txt cannot be imported: expected a Python file"):
-        find("./notes.txt")
+        import_target("./notes.txt")
 
 
 # --- what raises
@@ -160,13 +160,13 @@ def raising(request, write):
         folder = "code/" if "/" in request.param else ""
         write({f"{folder}model.py": text, f"{folder}helper.py": helper})
         with pytest.raises(TargetError) as caught:
-            find(f"{request.param}:loss")
+            import_target(f"{request.param}:loss")
         return caught.value
 
     return raised
 
 
-def test_what_an_import_raises_is_told_with_the_users_frames_alone(raising):
+def test_what_an_import_raises_is_reported_with_the_users_frames_alone(raising):
     error = raising("import helper\n\nhelper.load()\n", helper="def load():\n    raise ValueError('no data\\nat all')\n")
     assert str(error).endswith("raised ValueError: no data")
     assert 'model.py", line 3' in error.frames
@@ -175,7 +175,7 @@ def test_what_an_import_raises_is_told_with_the_users_frames_alone(raising):
     assert error.frames.count("File ") == 2
 
 
-def test_an_import_that_exits_is_told_too(raising):
+def test_an_import_that_exits_is_reported_too(raising):
     assert "raised SystemExit: 3" in str(raising("raise SystemExit(3)\n"))
 
 
@@ -184,14 +184,14 @@ def test_a_missing_extra_is_named(raising):
     assert "pip install 'gradcheck[triton]' into the environment gradcheck runs in" in str(error)
 
 
-def test_a_missing_dependency_is_told_with_what_to_install(raising):
+def test_a_missing_dependency_is_reported_with_what_to_install(raising):
     error = raising("import not_there.linalg\n")
     assert "raised ModuleNotFoundError: No module named 'not_there'" in str(error)
     assert "install 'not_there' into the environment gradcheck runs in" in str(error)
     assert not isinstance(error, TargetNotFoundError)
 
 
-def test_a_syntax_error_is_told_with_its_place(raising):
+def test_a_syntax_error_is_reported_with_its_place(raising):
     error = raising("x = 1\ndef loss(x:\n    return x\n")
     assert "raised SyntaxError: " in str(error)
     assert 'model.py", line 2' in error.frames
@@ -204,21 +204,21 @@ def test_a_syntax_error_is_told_with_its_place(raising):
 
 def test_a_callable_is_found_by_its_name(write):
     write({"model.py": PLAIN})
-    assert find_callable("model:loss") is find("model:loss").value
+    assert import_callable("model:loss") is import_target("model:loss").value
 
 
 def test_a_module_alone_is_no_callable_and_offers_its_own(write):
     write({"model.py": "from math import sin\ndef loss(x): pass\nclass Model: pass\ndef _hidden(x): pass\nsize = 3\n"})
     with pytest.raises(UsageError, match=r"expected module:name, got a module alone; it defines model:loss, model:Model$"):
-        find_callable("model")
-    assert callables_in(find("model").module) == ["loss", "Model"]
+        import_callable("model")
+    assert list_callables(import_target("model").module) == ["loss", "Model"]
 
 
 @pytest.mark.parametrize(("value", "kind"), [("3", "an int"), ("'text'", "a str"), ("[]", "a list")])
-def test_a_value_that_cannot_be_called_is_told_by_its_type(write, value, kind):
+def test_a_value_that_cannot_be_called_is_reported_with_its_type(write, value, kind):
     write({"model.py": f"loss = {value}\n"})
     with pytest.raises(UsageError, match=f"'model:loss' is {kind}: expected a function or class that can be called"):
-        find_callable("model:loss")
+        import_callable("model:loss")
 
 
 # --- declared cases
@@ -226,11 +226,11 @@ def test_a_value_that_cannot_be_called_is_told_by_its_type(write, value, kind):
 
 def test_a_declared_case_knows_its_name_target_and_place(write, tmp_path):
     write({"model.py": DECLARED})
-    (case,) = declared_cases(find("model"))
+    (case,) = collect_declared_cases(import_target("model"))
     assert (case.name, case.target, case.kwargs) == ("model:loss", "model:loss", {"x": normal(3)})
     assert (case.file, case.line) == (str(tmp_path / "model.py"), 3)
-    assert case.fn is find("model:loss").value
-    assert declared_cases(find("model:loss")) == [case]
+    assert case.fn is import_target("model:loss").value
+    assert collect_declared_cases(import_target("model:loss")) == [case]
 
 
 def test_cases_of_a_file_are_named_by_its_path(write):
@@ -238,7 +238,7 @@ def test_cases_of_a_file_are_named_by_its_path(write):
     assert names_of("code/model.py") == names_of("code/model.py:loss") == ["code/model.py:loss"]
 
 
-def test_several_cases_of_a_target_are_told_apart_by_name_or_number(write):
+def test_several_cases_of_a_target_are_distinguished_by_name_or_number(write):
     write({"model.py": "import gradcheck\n@gradcheck.case(3.0)\n@gradcheck.case(2.0, name='two')\ndef loss(x): return x\n"})
     assert names_of("model") == ["model:loss[two]", "model:loss[1]"]
 
@@ -262,7 +262,7 @@ def test_cases_come_in_the_order_of_the_file_and_without_those_imported(write):
 @pytest.mark.parametrize("target", ["model", "model:loss", "model.py", "model:size"])
 def test_what_declares_nothing_has_no_cases(write, target):
     write({"model.py": PLAIN + "size = 3\n"})
-    assert declared_cases(find(target)) == []
+    assert collect_declared_cases(import_target(target)) == []
 
 
 def test_a_package_has_the_cases_of_all_its_modules_but_main(write):
@@ -278,7 +278,7 @@ def test_a_package_has_the_cases_of_all_its_modules_but_main(write):
     assert names_of("pkg") == ["pkg:loss", "pkg.a.deep:loss", "pkg.b:loss"]
 
 
-def test_a_module_of_a_package_that_raises_is_told_by_its_name(write):
+def test_a_module_of_a_package_that_raises_is_reported_with_its_name(write):
     write({"pkg/__init__.py": "", "pkg/broken.py": "raise RuntimeError('too early')\n"})
     with pytest.raises(TargetError, match=r"importing pkg\.broken raised RuntimeError: too early"):
         names_of("pkg")

@@ -66,7 +66,7 @@ def test_the_checks_dtype_is_that_of_specs_that_name_none():
         (Inputs(), False),
     ],
 )
-def test_whether_another_draw_would_differ_is_told_by_the_specs(inputs, answer):
+def test_whether_another_draw_would_differ_is_reported_with_the_specs(inputs, answer):
     assert has_specs(inputs) is answer
 
 
@@ -86,8 +86,8 @@ def test_named_sizes_keep_to_their_ranges(low, span, seed):
     assert low <= draw(positional(x=normal("n")), dims={"n": (low, low + span)}, seed=seed).args[0].size <= low + span
 
 
-def test_a_size_that_comes_out_negative_is_told():
-    with pytest.raises(SpecError, match=r"'n - 1' comes to -1.*--dim"):
+def test_a_size_that_comes_out_negative_is_reported():
+    with pytest.raises(SpecError, match=r"'n - 1' is -1.*--dim"):
         draw(positional(x=normal("n - 1")), dims={"n": (0, 0)})
 
 

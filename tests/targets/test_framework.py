@@ -10,7 +10,7 @@ import scipy.special
 import torch
 
 from gradcheck.errors import InputError
-from gradcheck.targets.framework import Kind, hints_of, infer, kind_of, of_arrays
+from gradcheck.targets.framework import TargetKind, classify_target, infer_framework, infer_from_arrays, read_annotations
 
 BOTH = "import numpy as np\nimport torch\n"
 
@@ -39,25 +39,25 @@ def function(source, name="f"):
 @pytest.mark.parametrize(
     ("target", "kind"),
     [
-        (Layer, Kind.MODULE_CLASS),
-        (torch.nn.Linear, Kind.MODULE_CLASS),
-        (Layer(), Kind.MODULE),
-        (Square, Kind.AUTOGRAD_FUNCTION),
-        (Square.apply, Kind.FUNCTION),
-        (np.sin, Kind.FUNCTION),
-        (dict, Kind.FUNCTION),
-        (lambda x: x, Kind.FUNCTION),
+        (Layer, TargetKind.MODULE_CLASS),
+        (torch.nn.Linear, TargetKind.MODULE_CLASS),
+        (Layer(), TargetKind.MODULE),
+        (Square, TargetKind.AUTOGRAD_FUNCTION),
+        (Square.apply, TargetKind.FUNCTION),
+        (np.sin, TargetKind.FUNCTION),
+        (dict, TargetKind.FUNCTION),
+        (lambda x: x, TargetKind.FUNCTION),
     ],
 )
-def test_modules_and_custom_functions_are_told_apart(target, kind):
-    assert kind_of(target) is kind
+def test_modules_and_custom_functions_are_distinguished(target, kind):
+    assert classify_target(target) is kind
 
 
 def test_a_class_that_is_merely_called_module_is_a_function():
-    assert kind_of(type("Module", (), {})) is Kind.FUNCTION
+    assert classify_target(type("Module", (), {})) is TargetKind.FUNCTION
 
 
-# --- told by the arrays
+# --- inferred from the arrays
 
 
 @pytest.mark.parametrize(
@@ -70,33 +70,33 @@ def test_a_class_that_is_merely_called_module_is_a_function():
     ],
 )
 def test_an_array_tells_its_framework_among_plain_values(leaf, framework):
-    assert of_arrays([1, 2.0, "mean", None, leaf]) == framework
+    assert infer_from_arrays([1, 2.0, "mean", None, leaf]) == framework
 
 
 def test_plain_values_tell_nothing():
-    assert of_arrays([1, 2.0, "mean", None, [1.0]]) is None
+    assert infer_from_arrays([1, 2.0, "mean", None, [1.0]]) is None
 
 
 def test_arguments_of_a_framework_that_are_no_arrays_tell_nothing():
-    assert of_arrays([torch.ones(2), np.random.default_rng(0), np.tanh]) == "torch"
+    assert infer_from_arrays([torch.ones(2), np.random.default_rng(0), np.tanh]) == "torch"
 
 
 def test_arrays_of_two_frameworks_are_refused():
     with pytest.raises(InputError, match="inputs mix arrays of numpy and torch: give all of them in the framework"):
-        of_arrays([np.ones(2), torch.ones(2)])
+        infer_from_arrays([np.ones(2), torch.ones(2)])
 
 
 def test_the_arrays_come_before_what_the_code_tells():
     uses_torch = function("import torch\ndef f(x): return torch.sum(x)")
-    assert infer(uses_torch, [np.ones(2)]) == "numpy"
+    assert infer_framework(uses_torch, [np.ones(2)]) == "numpy"
 
 
-# --- told by the target itself
+# --- inferred from the target itself
 
 
 @pytest.mark.parametrize("target", [Layer, Layer(), Square])
 def test_torch_classes_tell_torch(target):
-    assert infer(target, []) == "torch"
+    assert infer_framework(target, []) == "torch"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_torch_classes_tell_torch(target):
 )
 def test_a_torch_class_with_numpy_arrays_is_refused(target, kind):
     with pytest.raises(InputError, match=f"the target is a torch {kind}, but the inputs are numpy arrays: give tensors"):
-        infer(target, [np.ones(2)])
+        infer_framework(target, [np.ones(2)])
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_a_torch_class_with_numpy_arrays_is_refused(target, kind):
     ],
 )
 def test_library_functions_tell_their_framework(target, framework):
-    assert infer(target, []) == framework
+    assert infer_framework(target, []) == framework
 
 
-# --- told by annotations
+# --- inferred from annotations
 
 
 @pytest.mark.parametrize(
@@ -139,20 +139,20 @@ def test_library_functions_tell_their_framework(target, framework):
 )
 def test_an_annotation_tells_the_framework(annotation, framework):
     imports = BOTH + "import numpy.typing as npt\nfrom jaxtyping import Float\n"
-    assert infer(function(f"{imports}def f(x: {annotation}): return x * x"), []) == framework
+    assert infer_framework(function(f"{imports}def f(x: {annotation}): return x * x"), []) == framework
 
 
 def test_the_annotation_of_the_result_tells_too():
-    assert infer(function(BOTH + "def f(x) -> torch.Tensor: return x * x"), []) == "torch"
+    assert infer_framework(function(BOTH + "def f(x) -> torch.Tensor: return x * x"), []) == "torch"
 
 
 def test_an_annotation_that_cannot_be_evaluated_leaves_it_to_the_code():
     broken = function(BOTH + "def f(x: 'Missing'): return np.sum(x)")
-    assert hints_of(broken) == {}
-    assert infer(broken, []) == "numpy"
+    assert read_annotations(broken) == {}
+    assert infer_framework(broken, []) == "numpy"
 
 
-# --- told by the names the code uses
+# --- inferred from the names the code uses
 
 
 @pytest.mark.parametrize(
@@ -169,22 +169,22 @@ def test_an_annotation_that_cannot_be_evaluated_leaves_it_to_the_code():
     ],
 )
 def test_the_names_in_the_code_tell_the_framework(body):
-    assert infer(function(BOTH + body), []) == "numpy"
+    assert infer_framework(function(BOTH + body), []) == "numpy"
 
 
 @pytest.mark.parametrize("closed_over", ["torch", "torch.exp", "torch.ones(2)", "torch.nn.ReLU()", "lambda x: torch.exp(x)"])
 def test_the_closure_tells_the_framework(closed_over):
     made = f"def make(value):\n  def f(x): return value\n  return f\nf = make({closed_over})"
-    assert infer(function(BOTH + made), []) == "torch"
+    assert infer_framework(function(BOTH + made), []) == "torch"
 
 
 def test_a_closure_that_is_not_filled_yet_is_passed_over():
     source = "def make():\n  def f(x): return later(np.sum(x))\n  return f\n  later = 1\nf = make()"
-    assert infer(function(BOTH + source), []) == "numpy"
+    assert infer_framework(function(BOTH + source), []) == "numpy"
 
 
 def test_a_function_that_calls_itself_is_read_once():
-    assert infer(function(BOTH + "def f(x): return f(x - 1) + torch.sum(x)"), []) == "torch"
+    assert infer_framework(function(BOTH + "def f(x): return f(x - 1) + torch.sum(x)"), []) == "torch"
 
 
 @pytest.mark.parametrize(
@@ -197,15 +197,18 @@ def test_a_function_that_calls_itself_is_read_once():
     ],
 )
 def test_the_function_inside_its_wrapping_tells(wrapping):
-    assert infer(function(f"{BOTH}import functools\ndef g(*args): return torch.exp(args[-1])\n{wrapping}"), []) == "torch"
+    assert (
+        infer_framework(function(f"{BOTH}import functools\ndef g(*args): return torch.exp(args[-1])\n{wrapping}"), [])
+        == "torch"
+    )
 
 
-# --- told by the module's imports, or not at all
+# --- inferred from the module's imports, or not at all
 
 
 @pytest.mark.parametrize(("imports", "framework"), [("import torch", "torch"), ("import math, numpy as np", "numpy")])
 def test_where_the_code_names_none_the_modules_imports_tell(imports, framework):
-    assert infer(function(f"{imports}\ndef f(x): return x * x"), []) == framework
+    assert infer_framework(function(f"{imports}\ndef f(x): return x * x"), []) == framework
 
 
 @pytest.mark.parametrize(
@@ -213,29 +216,29 @@ def test_where_the_code_names_none_the_modules_imports_tell(imports, framework):
 )
 def test_where_nothing_tells_or_both_are_meant_the_user_is_asked(source):
     with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays, torch tensors or JAX arrays: say --fr"):
-        infer(function(source), [])
+        infer_framework(function(source), [])
 
 
 def test_a_target_without_a_name_is_asked_about_too():
     with pytest.raises(InputError, match=r"cannot tell whether functools\.partial"):
-        infer(functools.partial(function("def f(x): return x * x")), [])
+        infer_framework(functools.partial(function("def f(x): return x * x")), [])
 
 
 def test_a_target_without_code_is_asked_about_too():
     with pytest.raises(InputError, match="cannot tell whether 'sum'"):
-        infer(sum, [SimpleNamespace(), 1.0])
+        infer_framework(sum, [SimpleNamespace(), 1.0])
 
 
-def test_a_framework_is_told_without_importing_any():
-    used = "from gradcheck.targets.framework import kind_of, of_arrays; kind_of(len); of_arrays([1])"
+def test_a_framework_is_inferred_without_importing_any():
+    used = "from gradcheck.targets import framework; framework.classify_target(len); framework.infer_from_arrays([1])"
     shown = "import sys; print({'numpy', 'torch'} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", f"{used}; {shown}"], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
+    loaded = subprocess.run([sys.executable, "-c", f"{used}; {shown}"], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "set()"
 
 
 def test_a_function_that_applies_a_layer_of_the_user_s_own_is_of_its_framework():
     from elementwise import layer
 
     own, module = layer(), torch.nn.Identity()
-    assert infer(lambda x: own.apply(x), []) == "torch"
-    assert infer(lambda x: module(x), []) == "torch"
+    assert infer_framework(lambda x: own.apply(x), []) == "torch"
+    assert infer_framework(lambda x: module(x), []) == "torch"

@@ -8,7 +8,7 @@ import torch
 
 import gradcheck
 from gradcheck import normal
-from gradcheck.targets.location import of_backward
+from gradcheck.targets.location import locate_backward
 
 
 class Sine(torch.autograd.Function):
@@ -91,19 +91,19 @@ def test_of_a_registered_operator_it_is_the_backward_that_was_registered():
 
     cube.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]))
     made = cube(torch.ones(2, requires_grad=True)).grad_fn
-    assert of_backward(type(made)._forward_cls) == (__file__, backward.__code__.co_firstlineno)
+    assert locate_backward(type(made)._forward_cls) == (__file__, backward.__code__.co_firstlineno)
 
 
 def test_of_a_wrong_layer_it_is_that_layer_s():
-    class Spoilt(Sine):
+    class Doubled(Sine):
         @staticmethod
         def backward(ctx, g):
             return 2 * Sine.backward(ctx, g)
 
-    model = torch.nn.Sequential(Layer(Sine.apply), Layer(Spoilt.apply))
+    model = torch.nn.Sequential(Layer(Sine.apply), Layer(Doubled.apply))
     result = gradcheck.check(model, normal(3), by_layer=True, contracts=False)
     assert not result.ok
-    assert (result.claim_file, result.claim_line) == (__file__, Spoilt.backward.__code__.co_firstlineno + 1)
+    assert (result.claim_file, result.claim_line) == (__file__, Doubled.backward.__code__.co_firstlineno + 1)
     assert [layer.line for layer in result.layers if layer.kind == "autograd.Function"] == [line_of("Sine"), result.claim_line]
 
 

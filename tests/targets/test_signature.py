@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcheck.errors import InputError
-from gradcheck.targets.signature import Inputs, parameters, resolve
+from gradcheck.targets.signature import Inputs, read_parameters, resolve_inputs
 from gradcheck.targets.specs.spec import normal
 
 Batch, Rows, Row, Scalar = (Float[Tensor, dims] for dims in ("batch 3", "n 3", "3", ""))
@@ -51,7 +51,7 @@ def variadic(x, *rest, scale, **more):
 
 
 def names(target):
-    return [p.name for p in parameters(target)]
+    return [p.name for p in read_parameters(target)]
 
 
 # --- parameters
@@ -74,32 +74,34 @@ def test_parameters_are_those_of_a_call(target, expected):
 
 
 def test_parameters_of_some_builtin_functions_are_not_known():
-    assert parameters(torch.nn.functional.gelu) is None
+    assert read_parameters(torch.nn.functional.gelu) is None
 
 
 # --- sources
 
 
 def test_inputs_by_position_and_by_name_meet_in_the_order_of_the_parameters():
-    assert resolve(plain, (1,), {"w": 2}) == resolve(plain, (), {"w": 2, "x": 1}) == Inputs((1, 2), {}, ("x", "w"))
+    assert (
+        resolve_inputs(plain, (1,), {"w": 2}) == resolve_inputs(plain, (), {"w": 2, "x": 1}) == Inputs((1, 2), {}, ("x", "w"))
+    )
 
 
 def test_positions_count_what_is_not_given_by_name():
-    assert resolve(plain, (2, 3), {"x": 1}).args == (1, 2, 3)
+    assert resolve_inputs(plain, (2, 3), {"x": 1}).args == (1, 2, 3)
 
 
 def test_what_is_given_now_comes_before_what_is_declared():
-    assert resolve(plain, (1,), {}, (10, 20), {"b": 30}).args == (1, 20, 30)
-    assert resolve(plain, (), {"w": 2}, (10, 20), {}).args == (10, 2)
-    assert resolve(plain, (1, 2, 3), {}, (), {"b": 30}).args == (1, 2, 3)
+    assert resolve_inputs(plain, (1,), {}, (10, 20), {"b": 30}).args == (1, 20, 30)
+    assert resolve_inputs(plain, (), {"w": 2}, (10, 20), {}).args == (10, 2)
+    assert resolve_inputs(plain, (1, 2, 3), {}, (), {"b": 30}).args == (1, 2, 3)
 
 
 def test_what_is_declared_comes_before_annotations():
-    assert resolve(annotated, (), {}, (), {"w": 20}).args == (normal("n", 3), 20, normal())
+    assert resolve_inputs(annotated, (), {}, (), {"w": 20}).args == (normal("n", 3), 20, normal())
 
 
 def test_annotations_fill_what_has_no_default_or_none():
-    assert resolve(annotated, (), {}) == Inputs((normal("n", 3), normal(3), normal()), {}, ("x", "w", "b"))
+    assert resolve_inputs(annotated, (), {}) == Inputs((normal("n", 3), normal(3), normal()), {}, ("x", "w", "b"))
 
 
 def test_array_defaults_are_inputs_and_other_defaults_are_left_to_python():
@@ -108,13 +110,13 @@ def test_array_defaults_are_inputs_and_other_defaults_are_left_to_python():
     def f(x, w=default, mode="mean", scale=2.0):
         return x
 
-    assert resolve(f, (1,), {}) == Inputs((1, default), {}, ("x", "w"))
+    assert resolve_inputs(f, (1,), {}) == Inputs((1, default), {}, ("x", "w"))
 
 
 def test_annotations_of_a_module_are_those_of_forward():
     expected = Inputs((normal("batch", 3),), {}, ("x",))
-    assert resolve(Layer, (), {}) == expected
-    assert resolve(Layer(), (), {}) == expected
+    assert resolve_inputs(Layer, (), {}) == expected
+    assert resolve_inputs(Layer(), (), {}) == expected
 
 
 # --- the form of the call
@@ -124,43 +126,43 @@ def test_after_a_default_that_is_left_out_inputs_go_by_name():
     def f(x, mode="mean", w=None):
         return x
 
-    assert resolve(f, (1,), {"w": 2}) == Inputs((1,), {"w": 2}, ("x",))
+    assert resolve_inputs(f, (1,), {"w": 2}) == Inputs((1,), {"w": 2}, ("x",))
 
 
 def test_keyword_only_inputs_go_by_name():
-    assert resolve(variadic, (1,), {"scale": 2}) == Inputs((1,), {"scale": 2}, ("x",))
+    assert resolve_inputs(variadic, (1,), {"scale": 2}) == Inputs((1,), {"scale": 2}, ("x",))
 
 
 def test_further_inputs_go_to_star_args_and_are_numbered():
     expected = Inputs((1, 2, 3), {"scale": 4}, ("x", "rest[0]", "rest[1]"))
-    assert resolve(variadic, (1, 2, 3), {"scale": 4}) == expected
-    assert resolve(variadic, (2, 3), {"scale": 4, "x": 1}) == expected
+    assert resolve_inputs(variadic, (1, 2, 3), {"scale": 4}) == expected
+    assert resolve_inputs(variadic, (2, 3), {"scale": 4, "x": 1}) == expected
 
 
 def test_star_args_given_now_replace_the_declared_ones_as_a_whole():
-    assert resolve(variadic, (1, 2), {"scale": 4}, (10, 20, 30), {}).args == (1, 2)
-    assert resolve(variadic, (1,), {"scale": 4}, (10, 20, 30), {}).args == (1, 20, 30)
+    assert resolve_inputs(variadic, (1, 2), {"scale": 4}, (10, 20, 30), {}).args == (1, 2)
+    assert resolve_inputs(variadic, (1,), {"scale": 4}, (10, 20, 30), {}).args == (1, 20, 30)
 
 
 def test_star_args_alone_may_be_empty():
-    assert resolve(lambda *xs: xs, (), {}) == Inputs()
+    assert resolve_inputs(lambda *xs: xs, (), {}) == Inputs()
 
 
 def test_names_that_no_parameter_has_go_to_star_star_kwargs():
-    assert resolve(variadic, (1,), {"scale": 2, "extra": 3}).kwargs == {"scale": 2, "extra": 3}
+    assert resolve_inputs(variadic, (1,), {"scale": 2, "extra": 3}).kwargs == {"scale": 2, "extra": 3}
 
 
 def test_positional_only_inputs_go_by_position():
     def f(x, w=2.0, /, b=3.0):
         return x
 
-    assert resolve(f, (1,), {"b": 4}) == Inputs((1,), {"b": 4}, ("x",))
+    assert resolve_inputs(f, (1,), {"b": 4}) == Inputs((1,), {"b": 4}, ("x",))
 
 
 def test_where_parameters_are_not_known_inputs_go_as_they_were_given():
     gelu = torch.nn.functional.gelu
-    assert resolve(gelu, (1,), {"approximate": "tanh"}) == Inputs((1,), {"approximate": "tanh"}, ("arg0",))
-    assert resolve(gelu, (), {"approximate": "none"}, (1,), {"approximate": "tanh"}) == Inputs(
+    assert resolve_inputs(gelu, (1,), {"approximate": "tanh"}) == Inputs((1,), {"approximate": "tanh"}, ("arg0",))
+    assert resolve_inputs(gelu, (), {"approximate": "none"}, (1,), {"approximate": "tanh"}) == Inputs(
         (1,), {"approximate": "none"}, ("arg0",)
     )
 
@@ -170,48 +172,48 @@ def test_where_parameters_are_not_known_inputs_go_as_they_were_given():
 
 def test_missing_inputs_are_listed_with_a_call_to_paste_in_python():
     with pytest.raises(InputError, match=r"no input for x, w \(the target takes x, w, b\)") as raised:
-        resolve(plain, (), {})
+        resolve_inputs(plain, (), {})
     assert "kwargs=dict(x=gradcheck.normal(4, 3), w=gradcheck.normal(4, 3))" in str(raised.value)
 
 
 def test_missing_inputs_are_listed_with_a_command_to_paste_on_the_command_line():
     with pytest.raises(InputError, match=r"no input for w \(the target takes x, w, b\)") as raised:
-        resolve(plain, (1,), {}, command="models.py:plain")
+        resolve_inputs(plain, (1,), {}, command="models.py:plain")
     assert str(raised.value).splitlines()[-1].strip() == "gradcheck run models.py:plain --input w='normal(4, 3)'"
 
 
 def test_a_missing_keyword_only_input_is_listed():
     with pytest.raises(InputError, match=r"no input for scale \(the target takes x, rest, scale, more\)"):
-        resolve(variadic, (1,), {})
+        resolve_inputs(variadic, (1,), {})
 
 
 def test_superfluous_inputs_are_counted():
     with pytest.raises(InputError, match=r"5 positional inputs, but the target takes 3 \(x, w, b\): leave out the last 2"):
-        resolve(plain, (1, 2, 3, 4, 5), {})
+        resolve_inputs(plain, (1, 2, 3, 4, 5), {})
 
 
 def test_inputs_for_a_target_that_takes_none_are_superfluous():
     with pytest.raises(InputError, match=r"1 positional inputs, but the target takes 0 \(none\): leave out the last 1"):
-        resolve(lambda: 0, (1,), {})
+        resolve_inputs(lambda: 0, (1,), {})
 
 
 def test_superfluous_declared_inputs_are_refused_too():
     with pytest.raises(InputError, match="4 positional inputs, but the target takes 3"):
-        resolve(plain, (), {}, (1, 2, 3, 4), {})
+        resolve_inputs(plain, (), {}, (1, 2, 3, 4), {})
 
 
-def test_an_unknown_name_is_told_with_a_near_one():
+def test_an_unknown_name_is_reported_with_a_similar_one():
     with pytest.raises(InputError, match=r"no parameter 'wieght' \(it takes weight, bias\); did you mean 'weight'\?"):
-        resolve(lambda weight, bias: weight, (), {"wieght": 1})
+        resolve_inputs(lambda weight, bias: weight, (), {"wieght": 1})
 
 
-def test_an_unknown_name_without_a_near_one_is_told_with_what_is_taken():
+def test_an_unknown_name_without_a_similar_one_is_reported_with_what_is_taken():
     with pytest.raises(InputError, match=r"no parameter 'q' \(it takes x, w, b\)$"):
-        resolve(plain, (1, 2), {"q": 1})
+        resolve_inputs(plain, (1, 2), {"q": 1})
     with pytest.raises(InputError, match=r"no parameter 'q' \(it takes none\)$"):
-        resolve(lambda: 0, (), {"q": 1})
+        resolve_inputs(lambda: 0, (), {"q": 1})
 
 
 def test_the_context_of_a_custom_function_is_no_input():
     with pytest.raises(InputError, match=r"no input for w \(the target takes x, w\)"):
-        resolve(WithContext, (1,), {})
+        resolve_inputs(WithContext, (1,), {})

@@ -4,26 +4,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.results import Reason, Verdict
-from gradcheck.verdict.bisection import descend
+from gradcheck.verdict.bisection import find_wrong_entry
 from gradcheck.verdict.interval import (
     VERDICTS,
-    Sides,
+    ClaimAndEstimate,
+    Code,
+    choose_reason,
     default_rtol,
-    judge,
-    reason_for,
+    judge_entries,
 )
 
 sizes = st.floats(1e-3, 1e3)
 
 
-def sides(claim, value, bound, whole=None, nearby=0.0):
+def sides(claim, value, bound, leaf_scale=None, nearby_slope=0.0):
     scale = max(abs(claim), abs(value))
-    numbers = (claim, value, bound, 0.0, scale, scale if whole is None else whole, nearby)
-    return Sides(*[np.array([[x]]) for x in numbers])
+    numbers = (claim, value, bound, 0.0, scale, scale if leaf_scale is None else leaf_scale, nearby_slope)
+    return ClaimAndEstimate(*[np.array([[x]]) for x in numbers])
 
 
 def verdict(*args, rtol=1e-8, demanded=False, **kwargs):
-    return VERDICTS[judge(sides(*args, **kwargs), rtol, demanded=demanded).code[0, 0]]
+    return VERDICTS[judge_entries(sides(*args, **kwargs), rtol, demanded=demanded).code[0, 0]]
 
 
 @given(true=sizes, error=st.floats(1e-7, 2), part=st.floats(0, 0.4))
@@ -34,13 +35,13 @@ def test_a_claim_off_by_more_than_rtol_and_the_bound_fails(true, error, part):
 
 @given(true=sizes, bound=st.floats(0, 5e-3), part=st.floats(-1, 1))
 @settings(deadline=None)
-def test_a_claim_inside_the_bound_never_fails_and_passes_where_the_bound_is_sharp(true, bound, part):
+def test_a_claim_inside_a_sharp_bound_passes(true, bound, part):
     assert verdict(true + 0.999 * part * bound * true, true, bound * true) is Verdict.PASS
 
 
 @given(true=sizes, bound=st.floats(0.05, 10))
 @settings(deadline=None)
-def test_dull_evidence_decides_nothing(true, bound):
+def test_a_wide_bound_decides_nothing(true, bound):
     assert verdict(true, true, bound * true) is Verdict.INCONCLUSIVE
 
 
@@ -50,22 +51,22 @@ def test_a_demanded_rtol_is_a_demand_on_the_evidence_too():
     assert verdict(1.0, 1.0, 1e-4, rtol=1e-3, demanded=True) is Verdict.PASS
 
 
-def test_a_zero_passes_only_beside_slopes_that_the_bound_could_have_seen():
-    assert verdict(0.0, 1e-12, 1e-11, nearby=1.0) is Verdict.PASS
-    assert verdict(0.0, 1e-12, 1e-11, nearby=1e-11) is Verdict.INCONCLUSIVE
+def test_a_zero_passes_only_if_the_bound_is_small_compared_with_the_slopes_nearby():
+    assert verdict(0.0, 1e-12, 1e-11, nearby_slope=1.0) is Verdict.PASS
+    assert verdict(0.0, 1e-12, 1e-11, nearby_slope=1e-11) is Verdict.INCONCLUSIVE
     assert verdict(0.0, 0.0, 0.0) is Verdict.PASS
 
 
-def test_an_entry_lost_beside_its_leaf_passes_by_the_leafs_size_and_is_counted():
-    judged = judge(sides(1e-9, 2e-9, 1e-8, whole=1.0), 1e-8, demanded=False)
-    assert judged.code[0, 0] == 0
+def test_an_entry_far_smaller_than_its_leaf_passes_by_the_leafs_size_and_is_counted():
+    judged = judge_entries(sides(1e-9, 2e-9, 1e-8, leaf_scale=1.0), 1e-8, demanded=False)
+    assert judged.code[0, 0] == Code.PASS
     assert judged.unresolved[0, 0]
 
 
 @pytest.mark.parametrize("claim", [np.nan, np.inf])
 def test_a_claim_that_is_not_finite_fails_where_the_function_is_smooth(claim):
     assert verdict(claim, 1.0, 1e-10) is Verdict.FAIL
-    assert reason_for(Verdict.FAIL, claim, 1.0, 1e-10, None) is Reason.CLAIM_NOT_FINITE
+    assert choose_reason(Verdict.FAIL, claim, 1.0, 1e-10, None) is Reason.CLAIM_NOT_FINITE
 
 
 def test_no_claim_fails_against_evidence_that_is_not_finite():
@@ -79,13 +80,13 @@ def test_the_default_rtol_follows_the_claims_dtype():
 
 @given(size=st.integers(1, 5000), data=st.data())
 @settings(deadline=None)
-def test_the_way_down_finds_the_one_wrong_entry_in_about_log_questions(size, data):
+def test_bisection_finds_the_wrong_entry_in_about_log2_questions(size, data):
     wrong = data.draw(st.integers(0, size - 1))
-    asked = []
+    questions = []
 
     def disagreement(part):
-        asked.append(part)
+        questions.append(part)
         return float(part.start <= wrong < part.stop)
 
-    assert descend(size, disagreement) == wrong
-    assert len(asked) <= np.ceil(np.log2(size)) + 1
+    assert find_wrong_entry(size, disagreement) == wrong
+    assert len(questions) <= np.ceil(np.log2(size)) + 1

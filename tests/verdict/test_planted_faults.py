@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradcheck.verdict.planted_faults import planted
+from gradcheck.verdict.planted_faults import inject_faults
 
 ALWAYS = ["zeroed", "sign flipped", "scaled up", "scaled down", "one entry changed"]
 ORDER = ["flipped", "shuffled", "summed over a wrong axis"]
@@ -12,7 +12,7 @@ ORDER = ["flipped", "shuffled", "summed over a wrong axis"]
 def faults(*shape, seed=0, size=0.25, gradient=None, something=1.0):
     rng = np.random.default_rng(seed)
     gradient = rng.standard_normal(shape) if gradient is None else gradient
-    return gradient, dict(planted(gradient, size, something, rng))
+    return gradient, dict(inject_faults(gradient, size, something, rng))
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def faults(*shape, seed=0, size=0.25, gradient=None, something=1.0):
 def test_the_faults_are_those_that_the_shape_allows(shape, names):
     gradient, found = faults(*shape)
     assert list(found) == names
-    assert all(spoilt.size == gradient.size and len(spoilt) == len(gradient) for spoilt in found.values())
+    assert all(faulty.size == gradient.size and len(faulty) == len(gradient) for faulty in found.values())
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 1), (3, 2, 4, 1), (2, 5, 2)])
 def test_every_fault_differs_from_the_gradient_and_leaves_it_as_it_was(shape):
     gradient, found = faults(*shape)
     kept = gradient.copy()
-    assert all(not np.array_equal(spoilt.reshape(gradient.shape), gradient) for spoilt in found.values())
+    assert all(not np.array_equal(faulty.reshape(gradient.shape), gradient) for faulty in found.values())
     assert np.array_equal(gradient, kept)
 
 
@@ -61,9 +61,9 @@ def test_conjugation_turns_the_sign_of_imaginary_parts_alone():
 @pytest.mark.parametrize("seed", range(20))
 def test_the_one_entry_changed_is_of_typical_size_and_by_the_size_asked(seed):
     gradient, found = faults(2, 9, 1, seed=seed)
-    spoilt, weight = found["one entry changed"].reshape(gradient.shape), np.sum(gradient**2, axis=(0, 2))
-    (place,) = np.flatnonzero(np.any(spoilt != gradient, axis=(0, 2)))
-    assert np.allclose(spoilt[:, place], 1.25 * gradient[:, place])
+    faulty, weight = found["one entry changed"].reshape(gradient.shape), np.sum(gradient**2, axis=(0, 2))
+    (place,) = np.flatnonzero(np.any(faulty != gradient, axis=(0, 2)))
+    assert np.allclose(faulty[:, place], 1.25 * gradient[:, place])
     assert weight[place] >= np.mean(weight)
 
 

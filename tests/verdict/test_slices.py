@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gradcheck.verdict.bisection import descend
-from gradcheck.verdict.slices import named_slice
+from gradcheck.verdict.bisection import find_wrong_entry
+from gradcheck.verdict.slices import name_slice
 
 PHRASES = {
     "the diagonal of w": lambda i, j: i == j,
@@ -54,7 +54,7 @@ def sliced(draw):
 def test_the_entries_of_a_slice_are_named_as_that_slice(given_):
     shape, index = given_
     mask = filled(shape, index)
-    text = named_slice(mask, "w")
+    text = name_slice(mask, "w")
     if mask.all() or np.sum(mask) == 1:
         assert text is None
     else:
@@ -65,13 +65,13 @@ def test_the_entries_of_a_slice_are_named_as_that_slice(given_):
 @given(arrays.array_shapes(min_dims=2, max_dims=4, min_side=2, max_side=5), st.sampled_from(list(PHRASES)))
 def test_the_entries_about_a_diagonal_are_named(shape, phrase):
     mask = PHRASES[phrase](*np.indices(shape)[-2:])
-    text = named_slice(mask, "w")
+    text = name_slice(mask, "w")
     assert text is None if np.sum(mask) < 2 else np.array_equal(meant(text, shape), mask)
 
 
 @given(arrays.arrays(bool, SHAPES))
 def test_a_name_says_exactly_which_entries_are_meant(mask):
-    text = named_slice(mask, "w")
+    text = name_slice(mask, "w")
     assert text is None or np.array_equal(meant(text, mask.shape), mask)
 
 
@@ -91,7 +91,7 @@ def test_a_name_says_exactly_which_entries_are_meant(mask):
     ],
 )
 def test_slices_are_written_as_a_reader_would(shape, index, text):
-    assert named_slice(filled(shape, index), "w") == text
+    assert name_slice(filled(shape, index), "w") == text
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_slices_are_written_as_a_reader_would(shape, index, text):
     ],
 )
 def test_what_is_no_simple_part_has_no_name(shape, index):
-    assert named_slice(filled(shape, index), "w") is None
+    assert name_slice(filled(shape, index), "w") is None
 
 
 @given(st.integers(1, 100), st.data())
 def test_the_way_down_ends_at_the_entry_that_disagrees(size, data):
     wrong = data.draw(st.integers(0, size - 1))
-    assert descend(size, lambda part: float(part.start <= wrong < part.stop)) == wrong
+    assert find_wrong_entry(size, lambda part: float(part.start <= wrong < part.stop)) == wrong

@@ -1,4 +1,4 @@
-"""Derivatives written by hand for a JAX target; those with respect to complex inputs are in JAX's convention."""
+"""Derivatives written by hand for a JAX target, with respect to complex inputs in JAX's convention."""
 
 from __future__ import annotations
 
@@ -9,51 +9,54 @@ import numpy as np
 
 from gradcheck.backends import analytic
 from gradcheck.backends.flat import from_flat
-from gradcheck.backends.jax.arrays import at_point, dtype_at
-from gradcheck.backends.jax.functional import leaves_with
+from gradcheck.backends.jax.arrays import arrays_at, leaf_dtype
+from gradcheck.backends.jax.functional import fill_leaves
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.jax.derivatives import Traced
-    from gradcheck.backends.jax.functional import Called
+    from gradcheck.backends.jax.derivatives import TracedTarget
+    from gradcheck.backends.jax.functional import JaxFunctionalCall
     from gradcheck.backends.program import Claim
     from gradcheck.targets.case import Case
 
 
-def written(case: Case, called: Called, native: Traced, first: Any) -> tuple[Claim, ...]:
-    """The claim made by hand, where there is one.
+def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarget, returned: Any) -> tuple[Claim, ...]:
+    """Make the claim from derivatives that the user gave; () if there are none.
 
     Args:
-        first: what the target returned.
+        case: the declaration.
+        call: the functional call.
+        native: the target in its own dtype.
+        returned: what the target returned at the primal.
     """
-    bound, pushed = native.bound, "jvp" in case.claims
+    binding, is_jvp = native.binding, "jvp" in case.claims
 
     def leaves(at: F64) -> list[Any]:
-        return leaves_with(bound, [jnp.array(x) for x in at_point(at, bound.leaves, wide=False)])
+        return fill_leaves(binding, [jnp.array(x) for x in arrays_at(at, binding.leaves, twin=False)])
 
     def cotangent(v: F64) -> Any:
-        flat = flatten(first)
+        flat = flatten(returned)
         values = list(flat.leaves)
-        for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-            values[i] = jnp.array(np.conj(from_flat(v[leaf.span], leaf)).astype(dtype_at(leaf, wide=False)))
+        for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
+            values[i] = jnp.array(np.conj(from_flat(v[leaf.span], leaf)).astype(leaf_dtype(leaf, twin=False)))
         return flat.rebuild(values)
 
-    def read(part: Any, _: Leaf) -> NDArray[Any]:
-        found = np.asarray(part)
-        return found if pushed else np.conj(found)
+    def to_numpy(part: Any, _: Leaf) -> NDArray[Any]:
+        array = np.asarray(part)
+        return array if is_jvp else np.conj(array)
 
-    host = analytic.Host(
-        bound.leaves,
-        bound.outputs,
+    adapter = analytic.Adapter(
+        binding.leaves,
+        binding.outputs,
         native.eps,
-        lambda at: called.arguments(leaves(at)),
+        lambda at: call.arguments(leaves(at)),
         cotangent,
-        lambda u: [jnp.array(x) for x in at_point(u, bound.leaves, wide=False)],
-        read,
-        (lambda at: called.params(leaves(at))) if called.tree else None,
+        lambda u: [jnp.array(x) for x in arrays_at(u, binding.leaves, twin=False)],
+        to_numpy,
+        (lambda at: call.params(leaves(at))) if call.tree else None,
     )
-    found = analytic.claim(case.claims, host)
-    return () if found is None else (found,)
+    claim = analytic.make_claim(case.claims, adapter)
+    return () if claim is None else (claim,)

@@ -1,4 +1,4 @@
-"""JAX arrays and float64 numbers: their dtypes, with 64 bits and without, and JAX's convention for complex derivatives.
+"""JAX arrays and flat float64 vectors: dtypes with 64 bits and without, and JAX's convention for complex derivatives.
 
 JAX's vjp of a cotangent pairs as Re(v f), and its gradient of a real L with respect to a + ib is dL/da - i dL/db: both are
 the conjugates of what a `Program` holds. Tangents and values are the same in both.
@@ -20,76 +20,78 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
 
-WIDE = {"bfloat16": "float64", "float16": "float64", "float32": "float64", "complex64": "complex128"}
-NARROW = {"float64": "float32", "complex128": "complex64"}
+# The dtype that the twin uses for each lower one.
+TWIN_DTYPES = {"bfloat16": "float64", "float16": "float64", "float32": "float64", "complex64": "complex128"}
+# The dtype that JAX uses for each dtype of 64 bits unless 64 bits are enabled.
+NARROW_DTYPES = {"float64": "float32", "complex128": "complex64"}
 
 
-def x64(on: bool) -> AbstractContextManager[Any]:
-    """A context in which JAX computes with 64 bits, or does not."""
+def use_x64(on: bool) -> AbstractContextManager[Any]:
+    """Return a context in which JAX computes with 64 bits, or does not."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(on)  # type: ignore[no-any-return]
-    from jax.experimental import enable_x64  # its home before
+    from jax.experimental import enable_x64  # Older versions have it here.
 
     return enable_x64(on)  # type: ignore[no-any-return]
 
 
-def is_wide() -> bool:
-    """Whether JAX computes with 64 bits now."""
+def is_x64_enabled() -> bool:
+    """Say whether JAX computes with 64 bits now."""
     return bool(jax.dtypes.canonicalize_dtype("float64") == "float64")
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a leaf is an array of JAX or of NumPy, which JAX takes, or a NumPy scalar."""
+    """Say whether a leaf is an array that JAX takes: one of JAX or NumPy, or a NumPy scalar."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def is_differentiable(leaf: Any) -> bool:
-    """Whether a leaf is a floating or complex array."""
+    """Say whether a leaf is a floating or complex array."""
     return is_array(leaf) and leaf.dtype.name in EPS
 
 
 def dtype_of(leaf: Any, *, bits64: bool) -> str:
-    """The name of the dtype that JAX computes with where it is given a leaf, an array or a Python number."""
+    """Return the name of the dtype that JAX uses for a leaf, which is an array or a Python number."""
     name = str(np.asarray(leaf).dtype.name) if not is_array(leaf) else str(leaf.dtype.name)
-    return name if bits64 else NARROW.get(name, name)
+    return name if bits64 else NARROW_DTYPES.get(name, name)
 
 
-def at_point(point: F64, leaves: Sequence[Leaf], *, wide: bool) -> list[Any]:
-    """NumPy arrays of the differentiable leaves, in their own dtype or widened."""
-    return [from_flat(point[leaf.span], leaf).astype(dtype_at(leaf, wide=wide)) for leaf in leaves]
+def arrays_at(point: F64, leaves: Sequence[Leaf], *, twin: bool) -> list[Any]:
+    """Return the differentiable leaves at a point (N,) as NumPy arrays, in their own dtype or that of the twin."""
+    return [from_flat(point[leaf.span], leaf).astype(leaf_dtype(leaf, twin=twin)) for leaf in leaves]
 
 
-def dtype_at(leaf: Leaf, *, wide: bool) -> Any:
-    """A leaf's dtype, or that of the twin."""
-    return jnp.dtype(WIDE.get(leaf.dtype, leaf.dtype) if wide else leaf.dtype)
+def leaf_dtype(leaf: Leaf, *, twin: bool) -> Any:
+    """Return the dtype of a leaf, in the target or in its twin."""
+    return jnp.dtype(TWIN_DTYPES.get(leaf.dtype, leaf.dtype) if twin else leaf.dtype)
 
 
-def widened(leaf: Any) -> Any:
-    """A leaf that is not differentiated, as the twin is given it: floating arrays in float64, all else as it is."""
-    if not (is_array(leaf) and leaf.dtype.name in WIDE):
+def widen(leaf: Any) -> Any:
+    """Convert a leaf that is not differentiated for the twin: floating arrays to float64, anything else stays."""
+    if not (is_array(leaf) and leaf.dtype.name in TWIN_DTYPES):
         return leaf
-    found = np.asarray(leaf).astype(WIDE[leaf.dtype.name])
-    return jnp.array(found) if isinstance(leaf, jax.Array) else found
+    converted = np.asarray(leaf).astype(TWIN_DTYPES[leaf.dtype.name])
+    return jnp.array(converted) if isinstance(leaf, jax.Array) else converted
 
 
-def narrowed(leaf: Any, *, bits64: bool) -> Any:
-    """A JAX array that is not differentiated, in a dtype that JAX computes with."""
+def narrow(leaf: Any, *, bits64: bool) -> Any:
+    """Convert a JAX array that is not differentiated to a dtype that JAX computes with."""
     name = str(leaf.dtype.name)
-    return leaf if bits64 or name not in NARROW else jnp.array(np.asarray(leaf).astype(NARROW[name]))
+    return leaf if bits64 or name not in NARROW_DTYPES else jnp.array(np.asarray(leaf).astype(NARROW_DTYPES[name]))
 
 
-def copied(leaf: Any) -> Any:
-    """A leaf that the target may write to, or donate."""
+def copy_array(leaf: Any) -> Any:
+    """Copy an array, so that the target may write to it or donate it; anything else stays."""
     if isinstance(leaf, jax.Array):
         return jnp.array(leaf, copy=True)
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def numbers(arrays: Sequence[Any]) -> F64:
-    """Arrays as one vector of float64 numbers."""
+def concatenate_flat(arrays: Sequence[Any]) -> F64:
+    """Return the entries of arrays as one vector of float64 numbers."""
     return np.concatenate([to_flat(x) for x in arrays])
 
 
-def turned(array: Any) -> Any:
-    """From a cotangent or gradient in JAX's convention to that of a program, and back."""
+def conjugate(array: Any) -> Any:
+    """Convert a cotangent or gradient from JAX's convention to that of a program, or back."""
     return jnp.conj(array) if jnp.issubdtype(array.dtype, jnp.complexfloating) else array

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.jax.arrays import is_differentiable, is_wide, x64
+from gradcheck.backends.jax.arrays import is_differentiable, is_x64_enabled, use_x64
 from gradcheck.backends.jax.bind import bind
-from gradcheck.backends.jax.functional import tree_of
-from gradcheck.backends.user_code import construct
+from gradcheck.backends.jax.functional import flatten_target
+from gradcheck.backends.user_code import call_factory
 from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class JaxBackend:
 
     def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
         """Call the factory, which seeds its own random keys."""
-        return construct(case)
+        return call_factory(case)
 
     def default_dtype(self, target: Any) -> str | None:
         """Return the dtype of the first floating array of a pytree; for a function, the dtype that JAX computes in."""
-        tree = tree_of(target)
+        tree = flatten_target(target)
         floats = [x.dtype.name for x in tree.leaves if is_differentiable(x)] if tree else []
-        return floats[0] if floats else "float64" if is_wide() else "float32"
+        return floats[0] if floats else "float64" if is_x64_enabled() else "float32"
 
     def from_numpy(self, array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> Any:
         """Return a JAX array. One of 64 bits keeps them here, and is narrowed where a check needs it."""
         if layout is not None:
             raise InputError(f"layout={layout!r} is for torch targets: JAX arrays are dense; sparse(...) draws one with zeros")
-        with x64(True):
+        with use_x64(True):
             return jnp.array(array, dtype)
 
     def to_numpy(self, array: Any) -> NDArray[Any]:

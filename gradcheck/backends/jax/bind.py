@@ -15,30 +15,31 @@ import numpy as np
 
 from gradcheck.backends import global_state, optimizer_step
 from gradcheck.backends.binding import Binding, shapes_of
-from gradcheck.backends.flat import EPS, F64, Leaf, layout_leaves, to_flat
+from gradcheck.backends.flat import EPS, F64, Leaf, lay_out_leaves, to_flat
 from gradcheck.backends.jax import derivatives, gradient_program
-from gradcheck.backends.jax.analytic import written
+from gradcheck.backends.jax.analytic import make_analytic_claim
 from gradcheck.backends.jax.arrays import (
-    NARROW,
-    at_point,
+    NARROW_DTYPES,
+    arrays_at,
+    concatenate_flat,
     dtype_of,
     is_array,
     is_differentiable,
-    is_wide,
-    numbers,
-    x64,
+    is_x64_enabled,
+    use_x64,
 )
-from gradcheck.backends.jax.derivatives import Traced
+from gradcheck.backends.jax.derivatives import TracedTarget
 from gradcheck.backends.jax.functional import (
-    Called,
-    called_with,
-    leaves_with,
+    JaxFunctionalCall,
+    fill_leaves,
+    make_functional_call,
 )
-from gradcheck.backends.jax.jit import said
-from gradcheck.backends.program import Composed, Member, Program, same_function, wider
-from gradcheck.backends.user_code import call_user, outputs_of
+from gradcheck.backends.jax.jit import describe_error
+from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
+from gradcheck.backends.twin import is_same_function, prefer_twin_value
+from gradcheck.backends.user_code import call_user_code, lay_out_outputs
 from gradcheck.errors import TargetError
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -50,151 +51,168 @@ NARROWED = (
     "{}: float64 given, and checked in float32, which is what JAX computes in; jax.config.update('jax_enable_x64', True), or"
     " JAX_ENABLE_X64=1, has it keep 64 bits"
 )
-AS_IT_IS = "evaluated without jit: under it the target returns another value"
+NOT_JITTED = "evaluated without jit: under it the target returns another value"
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
-    """Bind a function or a pytree that can be called to its inputs; the arrays of the latter are leaves `params['name']`.
+    """Bind a function or a callable pytree to its inputs; the arrays of a pytree become leaves `params['name']`.
 
     Raises:
-        InputError: where nothing is differentiable, or inputs are tracers, deleted, or of another framework.
-        TargetError: where the target raises at the primal, or returns no floating-point array.
+        InputError: if nothing is differentiable, or inputs are tracers, deleted, or of another framework.
+        TargetError: if the target raises at the primal or returns no floating-point array.
     """
-    called, places = called_with(case, target, inputs)
-    bits64 = is_wide()
-    leaves = _leaves(called, places, bits64=bits64)
+    called, places = make_functional_call(case, target, inputs)
+    bits64 = is_x64_enabled()
+    leaves = _lay_out_inputs(called, places, bits64=bits64)
     point = np.concatenate([to_flat(called.call.leaves[i]) for i in places])
-    bound = Binding(called.call, places, leaves, (), ())
+    binding = Binding(called.call, places, leaves, (), ())
     before = global_state.snapshot()
-    given = [jnp.array(x) for x in at_point(point, leaves, wide=False)]
-    first = call_user("the target", lambda: called(leaves_with(bound, given)), (), {}, called.call)
-    drawn = global_state.changed(before)
-    run = global_state.replayed(called, drawn)
-    kept, outputs = outputs_of(first, is_differentiable, np.asarray)
-    bound = replace(bound, kept=kept, outputs=outputs)
-    bound, apart = _without_detached(bound, derivatives.attached(derivatives.traced(run, bound, bits64=bits64), point))
-    native = derivatives.traced(run, bound, bits64=bits64)
+    arrays = [jnp.array(x) for x in arrays_at(point, leaves, twin=False)]
+    first = call_user_code("the target", lambda: called(fill_leaves(binding, arrays)), (), {}, called.call)
+    draws = global_state.changes_since(before)
+    run = global_state.replaying(called, draws)
+    output_places, outputs = lay_out_outputs(first, is_differentiable, np.asarray)
+    binding = replace(binding, output_places=output_places, outputs=outputs)
+    binding, detached = _without_detached(
+        binding, derivatives.find_attached_outputs(derivatives.trace_target(run, binding, bits64=bits64), point)
+    )
+    native = derivatives.trace_target(run, binding, bits64=bits64)
     returned = flatten(first).leaves
-    value = numbers([returned[i] for i in bound.kept])
-    twin, again, refusal = _twin(run, bound, point, value)
-    evaluate, value, uncompiled = _evaluated(native, point, value) if twin is None else (derivatives.values(twin), value, "")
+    value = concatenate_flat([returned[i] for i in binding.output_places])
+    twin, value_of_twin, refusal = _trace_twin(run, binding, point, value)
+    evaluate, value, not_jitted = (
+        _choose_evaluation(native, point, value) if twin is None else (derivatives.make_evaluate(twin), value, "")
+    )
     program = Program(
         framework="jax",
-        shapes=shapes_of(called.call, bound.outputs),
+        shapes=shapes_of(called.call, binding.outputs),
         name=case.name,
-        fn=global_state.replayed(called.fn, drawn),
-        composed=_composed(called, native),
-        stepped=_stepped(leaves),
+        fn=global_state.replaying(called.fn, draws),
         leaves=leaves,
-        outputs=bound.outputs,
+        outputs=binding.outputs,
         point=point,
-        value=wider(value, again),
+        value=prefer_twin_value(value, value_of_twin),
         evaluate=evaluate,
-        many=derivatives.many(twin or native),
-        native=derivatives.values(native) if twin else None,
-        eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=(*written(case, called, native, first), *derivatives.claims(native, twin)),
-        differentiated=lambda: derivatives.primals(twin or native, point),
+        eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
+        claims=(*make_analytic_claim(case, called, native, first), *derivatives.make_claims(native, twin)),
+        capabilities=Capabilities(
+            evaluate_many=derivatives.make_batched_evaluate(twin or native),
+            evaluate_native=derivatives.make_evaluate(native) if twin else None,
+            vjp_of_combination=_make_vjp_of_combination(called, native),
+            optimizer_step=_make_step(leaves),
+            differentiated_values=lambda: derivatives.evaluate_primals(twin or native, point),
+        ),
         notes=(
-            *_narrowed(called, places, bits64=bits64),
-            *(f"{path} carries no gradient: not compared" for path in apart),
-            *filter(None, [uncompiled, refusal]),
+            *_note_narrowed_inputs(called, places, bits64=bits64),
+            *(f"{path} carries no gradient: not compared" for path in detached),
+            *filter(None, [not_jitted, refusal]),
         ),
     )
-    return replace(program, second=lambda v: gradient_program.program(program, native, twin, v))
+    return program.with_capabilities(
+        gradient_program=lambda v: gradient_program.make_gradient_program(program, native, twin, v)
+    )
 
 
-def _leaves(called: Called, places: Sequence[int], *, bits64: bool) -> tuple[Leaf, ...]:
-    """The differentiable leaves, in the dtypes that JAX computes with."""
+def _lay_out_inputs(called: JaxFunctionalCall, places: Sequence[int], *, bits64: bool) -> tuple[Leaf, ...]:
+    """Lay out the differentiable leaves in the dtypes that JAX computes with."""
     chosen = [called.call.leaves[i] for i in places]
     shapes, dtypes = [np.shape(x) for x in chosen], [dtype_of(x, bits64=bits64) for x in chosen]
-    return layout_leaves([called.call.paths[i] for i in places], shapes, dtypes)
+    return lay_out_leaves([called.call.paths[i] for i in places], shapes, dtypes)
 
 
-def _narrowed(called: Called, places: Sequence[int], *, bits64: bool) -> Sequence[str]:
-    """What is to be said of inputs of 64 bits where JAX computes with 32."""
-    given = [(called.call.paths[i], called.call.leaves[i]) for i in places]
-    paths = [path for path, x in given if is_array(x) and x.dtype.name in NARROW]
+def _note_narrowed_inputs(called: JaxFunctionalCall, places: Sequence[int], *, bits64: bool) -> Sequence[str]:
+    """Note the inputs of 64 bits if JAX computes with 32."""
+    inputs = [(called.call.paths[i], called.call.leaves[i]) for i in places]
+    paths = [path for path, x in inputs if is_array(x) and x.dtype.name in NARROW_DTYPES]
     return () if bits64 or not paths else (NARROWED.format(", ".join(paths)),)
 
 
-def _without_detached(bound: Binding, attached: list[bool]) -> tuple[Binding, list[str]]:
-    """Leave out the outputs that no derivative comes out of; where that is so of all, their derivative is said to be zero."""
+def _without_detached(binding: Binding, attached: list[bool]) -> tuple[Binding, list[str]]:
+    """Leave out the outputs that carry no derivative; if no output does, keep them all: it is claimed to be zero."""
     if all(attached) or not any(attached):
-        return bound, []
-    every = list(zip(bound.kept, bound.outputs, attached, strict=True))
-    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf, so in every if so], strict=True)
-    outputs = layout_leaves(list(paths), list(shapes), list(dtypes))
-    return replace(bound, kept=tuple(i for i, _, so in every if so), outputs=outputs), [o.path for _, o, so in every if not so]
+        return binding, []
+    every = list(zip(binding.output_places, binding.outputs, attached, strict=True))
+    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf, carries in every if carries], strict=True)
+    outputs = lay_out_leaves(list(paths), list(shapes), list(dtypes))
+    places = tuple(place for place, _, carries in every if carries)
+    detached = [leaf.path for _, leaf, carries in every if not carries]
+    return replace(binding, output_places=places, outputs=outputs), detached
 
 
-def _evaluated(native: Traced, point: F64, value: F64) -> tuple[Callable[[F64], F64], F64, str]:
-    """The target in its own dtype, compiled where it is the same function so; its value at a point; and a note.
+def _choose_evaluation(native: TracedTarget, point: F64, value: F64) -> tuple[Callable[[F64], F64], F64, str]:
+    """Evaluate the target in its own dtype, compiled if that gives the same value.
+
+    Returns:
+        The evaluation, the value at the point, and a note or ''.
 
     Raises:
-        TargetError: where it raises on its second call.
+        TargetError: if the target raises on its second call.
     """
-    evaluate = derivatives.values(native)
-    again = _called_again(evaluate, point)
-    if same_function(value, again, native.eps):
-        return evaluate, again, ""
-    evaluate = derivatives.values(native, plainly=True)
-    return evaluate, _called_again(evaluate, point), AS_IT_IS
+    evaluate = derivatives.make_evaluate(native)
+    compiled_value = _call_again(evaluate, point)
+    if is_same_function(value, compiled_value, native.eps):
+        return evaluate, compiled_value, ""
+    evaluate = derivatives.make_evaluate(native, eagerly=True)
+    return evaluate, _call_again(evaluate, point), NOT_JITTED
 
 
-def _called_again(evaluate: Callable[[F64], F64], point: F64) -> F64:
+def _call_again(evaluate: Callable[[F64], F64], point: F64) -> F64:
     try:
         return evaluate(point)
     except Exception as error:
-        raise TargetError(f"the target raised on its second call: {said(error)}", user_frames(error)) from None
+        raise TargetError(f"the target raised on its second call: {describe_error(error)}", format_user_frames(error)) from None
 
 
-def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[Traced | None, F64 | None, str]:
-    """The target with 64 bits and its value there, where it runs so and is the same; else None, and why not."""
-    if all(EPS[leaf.dtype] == EPS["float64"] for leaf in bound.leaves):
+def _trace_twin(
+    run: Callable[..., Any], binding: Binding, point: F64, value: F64
+) -> tuple[TracedTarget | None, F64 | None, str]:
+    """Trace the target with 64 bits, if it runs so and returns the same value; else return why not."""
+    if all(EPS[leaf.dtype] == EPS["float64"] for leaf in binding.leaves):
         return None, None, ""
-    twin = derivatives.traced(run, bound, bits64=True, wide=True)
+    twin = derivatives.trace_target(run, binding, bits64=True, twin=True)
     try:
-        with x64(True):
-            found = twin.run(twin.at(point), twin.still)
+        with use_x64(True):
+            outputs = twin.compiled_outputs(twin.leaves_at(point), twin.constants)
     except Exception as error:
-        return None, None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
-    if any(EPS[x.dtype.name] > EPS["float64"] for x in found):
+        return None, None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
+    if any(EPS[x.dtype.name] > EPS["float64"] for x in outputs):
         return None, None, "differences in its own dtype: it returns a lower precision than it is given"
-    again = numbers(found)
-    if not same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves)):
+    value_of_twin = concatenate_flat(outputs)
+    if not is_same_function(value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves)):
         return None, None, "differences in its own dtype: in float64 it returns another value"
-    return twin, again, ""
+    return twin, value_of_twin, ""
 
 
-def _stepped(leaves: Sequence[Leaf]) -> Callable[[Callable[..., Any], F64, F64, float], F64]:
-    made = optimizer_step.stepped(leaves, jnp.array, np.asarray)
+def _make_step(leaves: Sequence[Leaf]) -> Callable[[Callable[..., Any], F64, F64, float], F64]:
+    step_in_x64 = optimizer_step.make_step(leaves, jnp.array, np.asarray)
 
     def step(optimizer: Callable[..., Any], point: F64, gradient: F64, rate: float) -> F64:
-        with x64(True):
-            return made(optimizer, point, gradient, rate)
+        with use_x64(True):
+            return step_in_x64(optimizer, point, gradient, rate)
 
     return step
 
 
-def _composed(called: Called, native: Traced) -> Composed:
-    """The derivative of a combination, by JAX."""
-    bound = native.bound
+def _make_vjp_of_combination(called: JaxFunctionalCall, native: TracedTarget) -> VjpOfCombination:
+    """Differentiate a combination with JAX."""
+    binding = native.binding
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
-        def combined(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
+    def vjp_of_combination(
+        at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]
+    ) -> F64:
+        def combined(moving: Sequence[Any], constants: Sequence[Any]) -> list[Any]:
             outputs = []
             for function, scales in members:
                 scaled = [x if scale == 1 else x * scale for x, scale in zip(moving, scales, strict=True)]
-                outputs.append(native.outputs(scaled, still) if function is None else call(function, scaled))
+                outputs.append(native.outputs(scaled, constants) if function is None else call(function, scaled))
             return [jnp.asarray(combine(*parts)) for parts in zip(*outputs, strict=True)]
 
         def call(function: Callable[..., Any], scaled: Sequence[Any]) -> list[Any]:
-            args, kwargs = called.arguments(leaves_with(bound, scaled))
-            found = flatten(function(*args, **kwargs)).leaves
-            return [found[i] for i in bound.kept]
+            args, kwargs = called.arguments(fill_leaves(binding, scaled))
+            returned = flatten(function(*args, **kwargs)).leaves
+            return [returned[i] for i in binding.output_places]
 
-        found: F64 = derivatives.reverse(replace(native, outputs=combined))(at, cotangent[None])[0]
-        return found
+        gradient: F64 = derivatives.make_vjp(replace(native, outputs=combined))(at, cotangent[None])[0]
+        return gradient
 
-    return composed
+    return vjp_of_combination

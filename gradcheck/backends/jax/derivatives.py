@@ -14,32 +14,33 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS, F64
 from gradcheck.backends.jax.arrays import (
-    at_point,
-    narrowed,
-    numbers,
-    turned,
-    widened,
-    x64,
+    arrays_at,
+    concatenate_flat,
+    conjugate,
+    narrow,
+    use_x64,
+    widen,
 )
-from gradcheck.backends.jax.functional import leaves_with, standing
+from gradcheck.backends.jax.functional import constant_places, fill_leaves
 from gradcheck.backends.jax.jit import (
+    ArrayFunction,
     Arrays,
-    Function,
-    compiled,
-    eager,
-    quickly,
-    said,
+    call_eagerly,
+    compile_function,
+    describe_error,
+    fast_compile_options,
 )
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.backends.binding import Binding
 
-SMALL = 2048  # numbers among inputs and outputs
-NO_MODE = {  # how JAX says that it has a function's derivative in the other mode alone, and how we do
+SMALL = 2048  # entries of inputs and outputs together, up to which a target is compiled fast rather than to fast code
+# What JAX's message contains if a function has no derivative in one of the modes, and the message shown instead; '' keeps it.
+MISSING_MODES = {
     "can't apply forward-mode": "JAX has no forward mode for a custom_vjp",
     "Reverse-mode differentiation does not work for lax.while_loop": "JAX has no reverse mode for a while_loop",
     "Transpose rule (for reverse-mode differentiation)": "",
@@ -47,200 +48,236 @@ NO_MODE = {  # how JAX says that it has a function's derivative in the other mod
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedTarget:
     """The differentiable outputs as a function of the differentiable leaves.
 
     Attributes:
-        outputs: (arrays of the differentiable leaves, arrays that stand still) -> the differentiable outputs.
-        still: JAX's arrays among the other leaves; they are traced, too.
+        outputs: (arrays of the differentiable leaves, constants) -> the differentiable outputs.
+        constants: JAX's arrays among the other leaves; they are traced, too.
         bits64: whether JAX computes with 64 bits.
-        wide: whether this is the twin, whose floating arrays are all float64.
+        is_twin: whether this is the twin, whose floating arrays are all float64.
     """
 
-    outputs: Function
-    still: tuple[Any, ...]
-    bound: Binding
+    outputs: ArrayFunction
+    constants: tuple[Any, ...]
+    binding: Binding
     bits64: bool
-    wide: bool = False
+    is_twin: bool = False
 
     @property
     def eps(self) -> float:
-        """Relative spacing of floats in the dullest dtype of the leaves."""
-        return EPS["float64"] if self.wide else max(EPS[leaf.dtype] for leaf in self.bound.leaves)
+        """Relative spacing of floats in the coarsest dtype of the leaves."""
+        return EPS["float64"] if self.is_twin else max(EPS[leaf.dtype] for leaf in self.binding.leaves)
 
     @property
     def small(self) -> bool:
-        """Whether an evaluation takes no time worth mentioning, however it is compiled."""
-        return sum(leaf.entries for leaf in (*self.bound.leaves, *self.bound.outputs)) <= SMALL
+        """Whether an evaluation takes negligible time, however it is compiled."""
+        return sum(leaf.entries for leaf in (*self.binding.leaves, *self.binding.outputs)) <= SMALL
 
     @cached_property
-    def jitted(self) -> Function:
-        """The outputs, traced once for all that is made of them."""
+    def jitted(self) -> ArrayFunction:
+        """The outputs, traced once for all derivatives."""
         return jax.jit(self.outputs)  # type: ignore[no-any-return]
 
     @cached_property
-    def run(self) -> Function:
+    def compiled_outputs(self) -> ArrayFunction:
         """The outputs, compiled."""
-        return compiled(self.jitted, self.outputs, small=self.small)
+        return compile_function(self.jitted, self.outputs, small=self.small)
 
     @cached_property
-    def pulled(self) -> Function:
-        """(leaves and cotangents of the outputs, what stands still) -> outputs and gradients, compiled."""
-        return compiled(pullback(self.jitted, self.bound), pullback(self.outputs, self.bound), small=self.small)
+    def compiled_vjp(self) -> ArrayFunction:
+        """(leaves and cotangents of the outputs, constants) -> outputs and gradients, compiled."""
+        return compile_function(
+            build_pullback(self.jitted, self.binding), build_pullback(self.outputs, self.binding), small=self.small
+        )
 
     @cached_property
-    def pushed(self) -> Function:
-        """(leaves and tangents of them, what stands still) -> outputs and their tangents, compiled."""
-        return compiled(pushforward(self.jitted), pushforward(self.outputs), small=self.small)
+    def compiled_jvp(self) -> ArrayFunction:
+        """(leaves and their tangents, constants) -> outputs and their tangents, compiled."""
+        return compile_function(build_pushforward(self.jitted), build_pushforward(self.outputs), small=self.small)
 
-    def at(self, point: F64) -> list[Any]:
-        """The differentiable leaves at a point, as NumPy arrays."""
-        return at_point(point, self.bound.leaves, wide=self.wide)
-
-
-def pullback(outputs: Function, bound: Binding) -> Function:
-    """The vjp, in a program's convention."""
-    count = len(bound.leaves)
-
-    def pulled(moving: Arrays, still: Arrays) -> list[Any]:
-        found, back = jax.vjp(lambda *xs: outputs(xs, still), *moving[:count])
-        cotangents = [turned(v.astype(out.dtype)) for v, out in zip(moving[count:], found, strict=True)]
-        return [*found, *map(turned, back(cotangents))]
-
-    return pulled
+    def leaves_at(self, point: F64) -> list[Any]:
+        """Return the differentiable leaves at a point (N,), as NumPy arrays."""
+        return arrays_at(point, self.binding.leaves, twin=self.is_twin)
 
 
-def pushforward(outputs: Function) -> Function:
-    """The jvp."""
+def build_pullback(outputs: ArrayFunction, binding: Binding) -> ArrayFunction:
+    """Make (leaves and cotangents, constants) -> outputs and gradients, in a program's convention for complex numbers."""
+    count = len(binding.leaves)
 
-    def pushed(moving: Arrays, still: Arrays) -> list[Any]:
+    def pull_back(moving: Arrays, constants: Arrays) -> list[Any]:
+        values, vjp = jax.vjp(lambda *xs: outputs(xs, constants), *moving[:count])
+        cotangents = [conjugate(v.astype(out.dtype)) for v, out in zip(moving[count:], values, strict=True)]
+        return [*values, *map(conjugate, vjp(cotangents))]
+
+    return pull_back
+
+
+def build_pushforward(outputs: ArrayFunction) -> ArrayFunction:
+    """Make (leaves and tangents, constants) -> outputs and their tangents."""
+
+    def push_forward(moving: Arrays, constants: Arrays) -> list[Any]:
         count = len(moving) // 2
-        found, tangents = jax.jvp(lambda *xs: outputs(xs, still), tuple(moving[:count]), tuple(moving[count:]))
-        return [*found, *tangents]
+        values, tangents = jax.jvp(lambda *xs: outputs(xs, constants), tuple(moving[:count]), tuple(moving[count:]))
+        return [*values, *tangents]
 
-    return pushed
+    return push_forward
 
 
-def traced(run: Callable[..., Any], bound: Binding, *, bits64: bool, wide: bool = False) -> Traced:
-    """A target's kept outputs as a function.
+def trace_target(run: Callable[..., Any], binding: Binding, *, bits64: bool, twin: bool = False) -> TracedTarget:
+    """Make a function of the differentiable leaves of a target.
 
     Args:
         run: every leaf of the call -> what the target returns.
+        binding: of the call.
+        bits64: whether JAX computes with 64 bits.
+        twin: whether floating arrays become float64.
     """
 
-    def outputs(moving: Arrays, still: Arrays) -> list[Any]:
-        found = flatten(run(leaves_with(bound, moving, still, wide=wide))).leaves
-        return [jnp.asarray(found[i]) for i in bound.kept]
+    def outputs(moving: Arrays, constants: Arrays) -> list[Any]:
+        returned = flatten(run(fill_leaves(binding, moving, constants, twin=twin))).leaves
+        return [jnp.asarray(returned[i]) for i in binding.output_places]
 
-    others = [bound.call.leaves[i] for i in standing(bound)]
-    with x64(bits64):
-        still = tuple(widened(x) if wide else narrowed(x, bits64=bits64) for x in others)
-    return Traced(outputs, still, bound, bits64, wide)
+    others = [binding.call.leaves[i] for i in constant_places(binding)]
+    with use_x64(bits64):
+        constants = tuple(widen(x) if twin else narrow(x, bits64=bits64) for x in others)
+    return TracedTarget(outputs, constants, binding, bits64, twin)
 
 
-def values(of: Traced, *, plainly: bool = False) -> Callable[[F64], F64]:
-    """From a point (N,) to the outputs there, (M,)."""
+def make_evaluate(target: TracedTarget, *, eagerly: bool = False) -> Callable[[F64], F64]:
+    """Make the function point (N,) -> outputs (M,).
+
+    Args:
+        target: as a function of arrays.
+        eagerly: whether to call it without `jit`.
+    """
 
     def evaluate(point: F64) -> F64:
-        with x64(of.bits64):
-            return numbers(eager(of.outputs, of.at(point), of.still) if plainly else of.run(of.at(point), of.still))
+        with use_x64(target.bits64):
+            return concatenate_flat(
+                call_eagerly(target.outputs, target.leaves_at(point), target.constants)
+                if eagerly
+                else target.compiled_outputs(target.leaves_at(point), target.constants)
+            )
 
     return evaluate
 
 
-def many(of: Traced) -> Callable[[F64], F64]:
-    """From points (B, N) to the outputs there, (B, M), through `jax.vmap`; raises Unavailable where that does not apply."""
+def make_batched_evaluate(target: TracedTarget) -> Callable[[F64], F64]:
+    """Make the function points (B, N) -> outputs (B, M), through `jax.vmap`.
 
-    def mapped(moving: Arrays, still: Arrays) -> Any:
-        return jax.vmap(lambda *one: of.jitted(one, still))(*moving)
+    Raises Unavailable when called if the target cannot be mapped.
+    """
 
-    run = jax.jit(mapped, **(quickly() if of.small else {}))
+    def mapped(moving: Arrays, constants: Arrays) -> Any:
+        return jax.vmap(lambda *arrays: target.jitted(arrays, constants))(*moving)
+
+    run = jax.jit(mapped, **(fast_compile_options() if target.small else {}))
 
     def outputs(points: F64) -> F64:
-        stacked = [np.stack(parts) for parts in zip(*map(of.at, points), strict=True)]
+        stacked = [np.stack(parts) for parts in zip(*map(target.leaves_at, points), strict=True)]
         try:
-            with x64(of.bits64):
-                found = [np.asarray(part) for part in run(stacked, of.still)]
+            with use_x64(target.bits64):
+                batches = [np.asarray(batch) for batch in run(stacked, target.constants)]
         except Exception as error:
-            raise Unavailable(one_line(error, 100)) from None
-        return np.stack([numbers(row) for row in zip(*found, strict=True)])
+            raise Unavailable(summarise_error(error, 100)) from None
+        return np.stack([concatenate_flat(arrays) for arrays in zip(*batches, strict=True)])
 
     return outputs
 
 
-def reverse(of: Traced) -> Callable[[F64, F64], F64]:
-    """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N)."""
+def make_vjp(target: TracedTarget) -> Callable[[F64, F64], F64]:
+    """Make the vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N)."""
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        outputs = of.bound.outputs
-        with x64(of.bits64), told("reverse"):
-            given = [[*of.at(point), *at_point(v, outputs, wide=of.wide)] for v in cotangents]
-            return np.stack([numbers(of.pulled(moving, of.still)[len(outputs) :]) for moving in given])
+        outputs = target.binding.outputs
+        with use_x64(target.bits64), explain_failures("reverse"):
+            moving = [[*target.leaves_at(point), *arrays_at(v, outputs, twin=target.is_twin)] for v in cotangents]
+            return np.stack(
+                [concatenate_flat(target.compiled_vjp(arrays, target.constants)[len(outputs) :]) for arrays in moving]
+            )
 
     return vjp
 
 
-def forward(of: Traced) -> Callable[[F64, F64], F64]:
-    """Jacobian-vector products: (point (N,), tangents (K, N)) -> (K, M)."""
+def make_jvp(target: TracedTarget) -> Callable[[F64, F64], F64]:
+    """Make the Jacobian-vector products: (point (N,), tangents (K, N)) -> (K, M)."""
 
     def jvp(point: F64, tangents: F64) -> F64:
-        count, at = len(of.bound.outputs), of.at(point)
-        with x64(of.bits64), told("forward"):
-            return np.stack([numbers(of.pushed([*at, *of.at(u)], of.still)[count:]) for u in tangents])
+        count, leaves = len(target.binding.outputs), target.leaves_at(point)
+        with use_x64(target.bits64), explain_failures("forward"):
+            return np.stack(
+                [
+                    concatenate_flat(target.compiled_jvp([*leaves, *target.leaves_at(u)], target.constants)[count:])
+                    for u in tangents
+                ]
+            )
 
     return jvp
 
 
-def claims(native: Traced, twin: Traced | None) -> tuple[Claim, Claim]:
-    """JAX's derivative in reverse and in forward mode, either of which a target may be without."""
+def make_claims(native: TracedTarget, twin: TracedTarget | None) -> tuple[Claim, Claim]:
+    """Make the claims of JAX's reverse and forward mode; a target may lack either mode."""
     return (
-        Claim("reverse", native.eps, reverse(native), twin=reverse(twin) if twin else None, optional=True),
-        Claim("forward", native.eps, jvp=forward(native), twin_jvp=forward(twin) if twin else None, optional=True),
+        Claim("reverse", native.eps, make_vjp(native), twin=make_vjp(twin) if twin else None, optional=True),
+        Claim("forward", native.eps, jvp=make_jvp(native), twin_jvp=make_jvp(twin) if twin else None, optional=True),
     )
 
 
 @contextmanager
-def told(mode: str) -> Iterator[None]:
-    """Say what is wrong where a derivative cannot be computed.
+def explain_failures(mode: str) -> Iterator[None]:
+    """Turn exceptions from a derivative into those of gradcheck.
 
     Raises:
-        Unavailable: where JAX has none in this mode.
-        DerivativeError: where it raises.
+        Unavailable: if JAX has no derivative of the target in this mode.
+        DerivativeError: if the derivative raises for another reason.
     """
     try:
         yield
     except Exception as error:
-        known = [ours for theirs, ours in NO_MODE.items() if theirs in str(error)]
-        if known:
-            raise Unavailable(known[0] or one_line(error, 120)) from None
-        raise DerivativeError(f"the {mode} derivative cannot be computed: {said(error)}", user_frames(error)) from None
+        messages = [message for part, message in MISSING_MODES.items() if part in str(error)]
+        if messages:
+            raise Unavailable(messages[0] or summarise_error(error, 120)) from None
+        raise DerivativeError(
+            f"the {mode} derivative cannot be computed: {describe_error(error)}", format_user_frames(error)
+        ) from None
 
 
-def attached(of: Traced, point: F64) -> list[bool]:
-    """For each output whether a derivative comes out of it at all: none does behind `stop_gradient`, rounding and the like."""
-    seen: list[bool] = []
+def find_attached_outputs(target: TracedTarget, point: F64) -> list[bool]:
+    """Say for each output whether it carries a derivative at all: after `stop_gradient` or rounding it does not."""
+    attached: list[bool] = []
 
-    def watched(*moving: Any) -> list[Any]:
-        found = of.jitted(moving, of.still)
-        seen[:] = [isinstance(out, type(moving[0])) for out in found]
-        return found
+    def record_outputs(*moving: Any) -> list[Any]:
+        outputs = target.jitted(moving, target.constants)
+        attached[:] = [isinstance(out, type(moving[0])) for out in outputs]
+        return outputs
 
     def by_jvp(*moving: Any) -> Any:
-        return jax.jvp(watched, moving, moving)[1]
+        return jax.jvp(record_outputs, moving, moving)[1]
 
-    with x64(of.bits64):
-        for ask in (lambda *moving: jax.vjp(watched, *moving)[0], by_jvp):
-            with suppress(Exception):  # a mode that is not there says nothing of it
-                jax.eval_shape(ask, *of.at(point))
-                return seen
-    return [True] * len(of.bound.outputs)
+    with use_x64(target.bits64):
+        for differentiate in (lambda *moving: jax.vjp(record_outputs, *moving)[0], by_jvp):
+            with suppress(Exception):  # A mode that the target lacks says nothing about its outputs.
+                jax.eval_shape(differentiate, *target.leaves_at(point))
+                return attached
+    return [True] * len(target.binding.outputs)
 
 
-def primals(of: Traced, point: F64) -> dict[str, F64]:
-    """The outputs (M,) as they come out beside derivatives, by the name of what takes these, where it is available."""
-    ones = at_point(np.ones(sum(leaf.entries * leaf.width for leaf in of.bound.outputs)), of.bound.outputs, wide=of.wide)
-    found = {}
-    for name, function, given in (("jax.vjp", of.pulled, ones), ("jax.jvp", of.pushed, of.at(point))):
-        with suppress(Exception), x64(of.bits64):  # the claims tell
-            found[name] = numbers(function([*of.at(point), *given], of.still)[: len(of.bound.outputs)])
-    return found
+def evaluate_primals(target: TracedTarget, point: F64) -> dict[str, F64]:
+    """Return the outputs (M,) as `jax.vjp` and `jax.jvp` return them along with derivatives, by the name of the function.
+
+    A mode that the target lacks is left out.
+    """
+    cotangents = arrays_at(
+        np.ones(sum(leaf.entries * leaf.width for leaf in target.binding.outputs)), target.binding.outputs, twin=target.is_twin
+    )
+    values = {}
+    for name, function, directions in (
+        ("jax.vjp", target.compiled_vjp, cotangents),
+        ("jax.jvp", target.compiled_jvp, target.leaves_at(point)),
+    ):
+        with suppress(Exception), use_x64(target.bits64):  # The claims report such an error.
+            values[name] = concatenate_flat(
+                function([*target.leaves_at(point), *directions], target.constants)[: len(target.binding.outputs)]
+            )
+    return values

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.flat import gradient_leaves
+from gradcheck.backends.flat import make_gradient_leaves
 from gradcheck.backends.jax import derivatives
 from gradcheck.backends.jax.arrays import (
-    at_point,
-    numbers,
-    turned,
-    x64,
+    arrays_at,
+    concatenate_flat,
+    conjugate,
+    use_x64,
 )
-from gradcheck.backends.jax.derivatives import Traced
-from gradcheck.backends.program import Program, Unavailable
+from gradcheck.backends.jax.derivatives import TracedTarget
+from gradcheck.backends.program import Capabilities, Program, Unavailable
 from gradcheck.errors import DerivativeError
 
 if TYPE_CHECKING:
@@ -27,67 +27,76 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Claim
 
 
-def program(first: Program, native: Traced, twin: Traced | None, cotangent: F64) -> Program:
-    """The program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`.
+def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarget | None, cotangent: F64) -> Program:
+    """Make the program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`.
 
     Args:
-        native, twin: what `first` is made of.
+        first: the program of the target.
+        native: the target in its own dtype.
+        twin: the target with 64 bits, if it has a twin.
         cotangent: v, (M,).
 
     Raises:
-        Unavailable: where it cannot be differentiated, and says so.
+        Unavailable: if the gradients cannot be differentiated; the message says why.
     """
-    own, wide = gradient(native, cotangent), gradient(twin, cotangent) if twin else None
-    evaluate, claims = derivatives.values(wide or own), derivatives.claims(own, wide)
-    _differentiated(claims, first.point)
+    native_gradient, twin_gradient = trace_gradient(native, cotangent), trace_gradient(twin, cotangent) if twin else None
+    evaluate, claims = (
+        derivatives.make_evaluate(twin_gradient or native_gradient),
+        derivatives.make_claims(native_gradient, twin_gradient),
+    )
+    _require_differentiable(claims, first.point)
     return Program(
         framework=first.framework,
         shapes=first.shapes,
         name=first.name,
         leaves=first.leaves,
-        outputs=own.bound.outputs,
+        outputs=native_gradient.binding.outputs,
         point=first.point,
         value=evaluate(first.point),
         evaluate=evaluate,
-        many=derivatives.many(wide or own),
-        native=derivatives.values(own) if wide else None,
         eps=first.eps,
         claims=claims,
-        by_cotangent=lambda at, u: by_cotangent(native, cotangent, at, u),
+        capabilities=Capabilities(
+            evaluate_many=derivatives.make_batched_evaluate(twin_gradient or native_gradient),
+            evaluate_native=derivatives.make_evaluate(native_gradient) if twin_gradient else None,
+            cotangent_jvp=lambda at, u: differentiate_by_cotangent(native, cotangent, at, u),
+        ),
     )
 
 
-def gradient(traced: Traced, cotangent: F64) -> Traced:
-    """The gradients J(x)^T v as the outputs, for a fixed cotangent v (M,)."""
-    outputs, pulled = gradient_leaves(traced.bound.leaves), derivatives.pullback(traced.outputs, traced.bound)
+def trace_gradient(target: TracedTarget, cotangent: F64) -> TracedTarget:
+    """Make the function whose outputs are the gradients J(x)^T v, for a fixed cotangent v (M,)."""
+    outputs, pullback = make_gradient_leaves(target.binding.leaves), derivatives.build_pullback(target.outputs, target.binding)
 
-    def gradients(moving: Sequence[Any], still: Sequence[Any]) -> list[Any]:
-        given = [jnp.asarray(v) for v in at_point(cotangent, traced.bound.outputs, wide=traced.wide)]
-        return pulled([*moving, *given], still)[len(given) :]
+    def gradients(moving: Sequence[Any], constants: Sequence[Any]) -> list[Any]:
+        cotangents = [jnp.asarray(v) for v in arrays_at(cotangent, target.binding.outputs, twin=target.is_twin)]
+        return pullback([*moving, *cotangents], constants)[len(cotangents) :]
 
-    return replace(traced, outputs=gradients, bound=replace(traced.bound, kept=tuple(range(len(outputs))), outputs=outputs))
+    return replace(
+        target, outputs=gradients, binding=replace(target.binding, output_places=tuple(range(len(outputs))), outputs=outputs)
+    )
 
 
-def by_cotangent(traced: Traced, cotangent: F64, point: F64, u: F64) -> F64:
-    """The derivative of the gradients with respect to v, transposed: from a tangent (N,) to (M,), J(x) times the tangent."""
-    bound = traced.bound
-    pulled = derivatives.pullback(traced.outputs, bound)
-    with x64(traced.bits64):
-        moving, given, tangents = (
-            [jnp.array(x) for x in at_point(flat, leaves, wide=traced.wide)]
-            for flat, leaves in ((point, bound.leaves), (cotangent, bound.outputs), (u, bound.leaves))
+def differentiate_by_cotangent(target: TracedTarget, cotangent: F64, point: F64, u: F64) -> F64:
+    """Apply the transposed derivative of the gradients with respect to v to a tangent u (N,): J(x) u, (M,)."""
+    binding = target.binding
+    pullback = derivatives.build_pullback(target.outputs, binding)
+    with use_x64(target.bits64):
+        moving, cotangents, tangents = (
+            [jnp.array(x) for x in arrays_at(flat, leaves, twin=target.is_twin)]
+            for flat, leaves in ((point, binding.leaves), (cotangent, binding.outputs), (u, binding.leaves))
         )
-        _, back = jax.vjp(lambda *vs: pulled([*moving, *vs], traced.still)[len(vs) :], *given)
-        return numbers([turned(g) for g in back([turned(x) for x in tangents])])
+        _, back = jax.vjp(lambda *vs: pullback([*moving, *vs], target.constants)[len(vs) :], *cotangents)
+        return concatenate_flat([conjugate(g) for g in back([conjugate(x) for x in tangents])])
 
 
-def _differentiated(claims: Sequence[Claim], point: F64) -> None:
+def _require_differentiable(claims: Sequence[Claim], point: F64) -> None:
     """Differentiate the gradients once, at the primal.
 
     Raises:
-        Unavailable: where that raises in every mode.
+        Unavailable: if that raises in every mode.
     """
-    refused = []
+    refusals = []
     for claim in claims:
         try:
             if claim.vjp is not None:
@@ -95,6 +104,6 @@ def _differentiated(claims: Sequence[Claim], point: F64) -> None:
             elif claim.jvp is not None:
                 claim.jvp(point, np.ones((1, point.size)))
         except (Unavailable, DerivativeError) as error:
-            refused.append(f"{error}\n{getattr(error, 'frames', '')}".rstrip())
-    if len(refused) == len(claims):
-        raise Unavailable(refused[0])
+            refusals.append(f"{error}\n{getattr(error, 'frames', '')}".rstrip())
+    if len(refusals) == len(claims):
+        raise Unavailable(refusals[0])

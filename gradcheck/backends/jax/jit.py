@@ -1,4 +1,4 @@
-"""A function of JAX arrays through `jax.jit`, where it can be traced: an evaluation then costs microseconds."""
+"""Functions of JAX arrays through `jax.jit`, if they can be traced: an evaluation then costs microseconds."""
 
 from __future__ import annotations
 
@@ -9,55 +9,62 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradcheck.tracebacks import advice_on, one_line
+from gradcheck.tracebacks import advise_on_error, summarise_error
 
-LITTLE = {
+# Options of XLA that make it compile fast, to slower code.
+LOW_OPTIMIZATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
 Arrays = Sequence[Any]
-Function = Callable[[Arrays, Arrays], list[Any]]  # (arrays that move, arrays that stand still) -> arrays
+ArrayFunction = Callable[[Arrays, Arrays], list[Any]]  # (arrays that vary, constant arrays) -> arrays
 
 
-def said(error: Exception) -> str:
-    """What was raised, in a line; of a leaked tracer what to do about it."""
-    return one_line(error) + advice_on(error)
+def describe_error(error: Exception) -> str:
+    """Describe an exception in one line, with advice if there is some, as for a leaked tracer."""
+    return summarise_error(error) + advise_on_error(error)
 
 
 @functools.cache
-def quickly() -> dict[str, Any]:
-    """Options of `jax.jit` that make it optimise little, where this version has them: it compiles in a third of the time."""
+def fast_compile_options() -> dict[str, Any]:
+    """Return options of `jax.jit` for little optimisation, with which it compiles in a third of the time.
+
+    A version of JAX that lacks them gets none.
+    """
     try:
-        jax.jit(jnp.negative, compiler_options=LITTLE)(1.0)
+        jax.jit(jnp.negative, compiler_options=LOW_OPTIMIZATION)(1.0)
     except Exception:
         return {}
-    return {"compiler_options": LITTLE}
+    return {"compiler_options": LOW_OPTIMIZATION}
 
 
-def compiled(jitted: Function, plain: Function, *, small: bool) -> Function:
-    """A function compiled; or as it is, where it does not run under a trace but does without.
+def compile_function(jitted: ArrayFunction, unjitted: ArrayFunction, *, small: bool) -> ArrayFunction:
+    """Compile a function; if it runs only outside of a trace, later calls are made without `jit`.
 
     Args:
-        jitted: from which a trace is made; `plain` is the same without any `jit` of ours in it.
-        small: it is compiled quickly, to code that need not be fast.
+        jitted: the function that is traced.
+        unjitted: the same function, without any `jit` of gradcheck's in it.
+        small: whether to compile fast, to code that need not be.
     """
-    traced, plainly = jax.jit(jitted, **(quickly() if small else {})), list[bool]()
+    compiled = jax.jit(jitted, **(fast_compile_options() if small else {}))
+    is_traceable = True
 
-    def run(moving: Arrays, still: Arrays) -> list[Any]:
-        if not plainly:
+    def run(moving: Arrays, constants: Arrays) -> list[Any]:
+        nonlocal is_traceable
+        if is_traceable:
             try:
-                return list(traced(moving, still))
+                return list(compiled(moving, constants))
             except Exception:
-                found = eager(plain, moving, still)
-                plainly.append(True)
-                return found
-        return eager(plain, moving, still)
+                outputs = call_eagerly(unjitted, moving, constants)
+                is_traceable = False  # only if the call without `jit` did not raise
+                return outputs
+        return call_eagerly(unjitted, moving, constants)
 
     return run
 
 
-def eager(function: Function, moving: Arrays, still: Arrays) -> list[Any]:
-    """Call a function as it is, with arrays that it may donate."""
-    return list(function([jnp.array(x) for x in moving], [jnp.array(x, copy=True) for x in still]))
+def call_eagerly(function: ArrayFunction, moving: Arrays, constants: Arrays) -> list[Any]:
+    """Call a function without compiling it, with arrays that it may donate."""
+    return list(function([jnp.array(x) for x in moving], [jnp.array(x, copy=True) for x in constants]))

@@ -1,6 +1,6 @@
-"""Functions on arrays of some other namespace of the array API standard, such as array-api-strict's.
+"""Functions on arrays of another namespace of the array API standard, such as array-api-strict's.
 
-They are called with its arrays, and evaluated as functions on NumPy arrays: each array crosses as one on the host.
+They are called with arrays of that namespace and evaluated as functions on NumPy arrays: each array is converted on the host.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
-def hosted(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[Case, Callable[..., Any], Inputs]:
-    """A case, its target and inputs in NumPy arrays; as they are, where no array is of another namespace.
+def convert_to_numpy(case: Case, target: Callable[..., Any], inputs: Inputs) -> tuple[Case, Callable[..., Any], Inputs]:
+    """Return a case, its target and its inputs in NumPy arrays; unchanged if no array is of another namespace.
 
     Raises:
-        InputError: where arrays of two namespaces are mixed, or one cannot be read on the host.
+        InputError: if arrays of two namespaces are mixed or an array cannot be read on the host.
     """
     leaves = flatten((inputs.args, inputs.kwargs)).leaves
-    like = next((x for x in leaves if is_foreign(x)), None)
-    if like is None:
+    foreign = next((x for x in leaves if is_foreign(x)), None)
+    if foreign is None:
         return case, target, inputs
-    others = sorted({_package(x) for x in leaves if is_foreign(x) or isinstance(x, np.ndarray)})
-    if len(others) > 1:
-        raise InputError(f"inputs mix arrays of {' and '.join(others)}: give all of them in the namespace of the target")
-    xp, device = like.__array_namespace__(), getattr(like, "device", None)
+    packages = sorted({_package(x) for x in leaves if is_foreign(x) or isinstance(x, np.ndarray)})
+    if len(packages) > 1:
+        raise InputError(f"inputs mix arrays of {' and '.join(packages)}: give all of them in the namespace of the target")
+    xp, device = foreign.__array_namespace__(), getattr(foreign, "device", None)
 
-    def taking(function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any, **kwargs: Any) -> Any:
-            given = flatten((args, kwargs))
-            made = [xp.asarray(x, device=device) if isinstance(x, np.ndarray | np.generic) else x for x in given.leaves]
-            positional, named = given.rebuild(made)
-            returned = tree_map(_on_host, function(*positional, **named))
-            for x, crossed in zip(given.leaves, made, strict=True):
+    def accepting_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            flat = flatten((args, kwargs))
+            converted = [xp.asarray(x, device=device) if isinstance(x, np.ndarray | np.generic) else x for x in flat.leaves]
+            own_args, own_kwargs = flat.rebuild(converted)
+            returned = tree_map(_on_host, function(*own_args, **own_kwargs))
+            for x, array in zip(flat.leaves, converted, strict=True):
                 if isinstance(x, np.ndarray) and x.flags.writeable:
-                    np.copyto(x, _on_host(crossed))  # what the function wrote to its own is to be seen
+                    np.copyto(x, _on_host(array))  # What the function wrote to its own array must show.
             return returned
 
-        return called
+        return call
 
     args, kwargs = tree_map(_on_host, (inputs.args, inputs.kwargs))
-    claims = {kind: taking(function) for kind, function in case.claims.items()}
-    return replace(case, claims=claims), taking(target), Inputs(args, kwargs, inputs.labels)
+    claims = {kind: accepting_numpy(function) for kind, function in case.claims.items()}
+    return replace(case, claims=claims), accepting_numpy(target), Inputs(args, kwargs, inputs.labels)
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether it is an array of a namespace other than NumPy's."""
+    """Say whether a value is an array of another namespace than NumPy's."""
     return hasattr(type(x), "__array_namespace__") and not isinstance(x, np.ndarray | np.generic)
 
 
@@ -63,6 +63,7 @@ def _package(x: Any) -> str:
 
 
 def _on_host(x: Any) -> Any:
+    """Convert an array of another namespace to one of NumPy; anything else stays."""
     if not is_foreign(x):
         return x
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.numpy.bind import bind
-from gradcheck.backends.user_code import construct
+from gradcheck.backends.user_code import call_factory
 from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class NumpyBackend:
 
     def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
         """Call the factory, which takes no seed and no dtype."""
-        return construct(case)
+        return call_factory(case)
 
     def default_dtype(self, target: Any) -> str | None:
         """Return None: NumPy code suggests no dtype."""

@@ -11,18 +11,19 @@ import numpy as np
 from gradcheck.backends import analytic, global_state, optimizer_step
 from gradcheck.backends.binding import (
     Binding,
-    leaves_of,
-    select,
+    flatten_arguments,
+    flatten_call,
+    select_inputs,
     shapes_of,
-    take_apart,
 )
-from gradcheck.backends.flat import EPS, F64, from_flat, gradient_leaves, layout_leaves, like_layout, to_flat
+from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_layout, to_flat
 from gradcheck.backends.numpy import array_api
-from gradcheck.backends.numpy.complex_step import _complex_step, _pushed
-from gradcheck.backends.program import Claim, Composed, Member, Program, Unavailable, same_function, wider
-from gradcheck.backends.user_code import call_user, differing, outputs_of
+from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
+from gradcheck.backends.program import Capabilities, Claim, Member, Program, Unavailable, VjpOfCombination
+from gradcheck.backends.twin import is_same_function, prefer_twin_value
+from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
-from gradcheck.tracebacks import one_line
+from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -33,111 +34,116 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
-COLUMNS = 256  # inputs up to which a combination is differentiated by the complex step, one input at a time
+# Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
+MAX_COMPLEX_STEPS = 256
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     """Bind a function to its inputs, in NumPy arrays or those of another namespace of the array API.
 
     Raises:
-        InputError: where nothing is differentiable, or arrays of two namespaces are mixed.
-        TargetError: where the function raises at the primal, or returns no floating-point array.
+        InputError: if nothing is differentiable or arrays of two namespaces are mixed.
+        TargetError: if the function raises at the primal or returns no floating-point array.
     """
-    given_by, (case, target, inputs) = target, array_api.hosted(case, target, inputs)
-    call = take_apart(inputs)
+    original, (case, target, inputs) = target, array_api.convert_to_numpy(case, target, inputs)
+    call = flatten_call(inputs)
     masked = [p for p, x in zip(call.paths, call.leaves, strict=True) if isinstance(x, np.ma.MaskedArray)]
     if masked:
         raise InputError(f"{', '.join(masked)} is a masked array: give plain arrays, and the mask as one of them")
-    places = select(call.paths, call.leaves, case.wrt, is_differentiable)
+    places = select_inputs(call.paths, call.leaves, case.wrt, is_differentiable)
     arrays = [np.asarray(call.leaves[i]) for i in places]
-    leaves = layout_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
+    leaves = lay_out_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
     before = global_state.snapshot()
-    args, kwargs = _arguments(Binding(call, places, leaves, (), ()), point)
-    first = call_user("the function", target, args, kwargs, call)
-    function = global_state.replayed(target, global_state.changed(before))
-    bound = Binding(call, places, leaves, *outputs_of(first, is_differentiable, np.asarray))
-    value = _values(first, bound)
-    wide, refusal = _twin(function, bound, point, value)
-    given: list[Any] = [point, (args, kwargs)]
+    args, kwargs = _build_arguments(Binding(call, places, leaves, (), ()), point)
+    first = call_user_code("the function", target, args, kwargs, call)
+    function = global_state.replaying(target, global_state.changes_since(before))
+    binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
+    value = _flatten_outputs(first, binding)
+    twin, refusal = _has_twin(function, binding, point, value)
+    latest: list[Any] = [point, (args, kwargs)]  # of the evaluations: where it was, and the arguments then
 
     def evaluate(at: F64) -> F64:
-        given[:] = [at, _arguments(bound, at, wide=wide)]
-        args, kwargs = given[1]
-        return _values(function(*args, **kwargs), bound)
+        latest[:] = [at, _build_arguments(binding, at, twin=twin)]
+        args, kwargs = latest[1]
+        return _flatten_outputs(function(*args, **kwargs), binding)
 
     def native(at: F64) -> F64:
-        args, kwargs = _arguments(bound, at)
-        return _values(function(*args, **kwargs), bound)
+        args, kwargs = _build_arguments(binding, at)
+        return _flatten_outputs(function(*args, **kwargs), binding)
 
     def mutated() -> list[str]:
-        return differing(call.paths, leaves_of(_arguments(bound, given[0], wide=wide)), leaves_of(given[1]))
+        return find_changed_arrays(
+            call.paths, flatten_arguments(_build_arguments(binding, latest[0], twin=twin)), flatten_arguments(latest[1])
+        )
 
-    derived = _traced(function, bound, wide=wide) if target is given_by else _untraced()
-    claims = tuple(c for c in (_written(case, bound, first, wide=wide), derived) if c is not None)
+    derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
+    claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
         framework="numpy",
-        shapes=shapes_of(call, bound.outputs),
+        shapes=shapes_of(call, binding.outputs),
         name=case.name,
         fn=function,
-        composed=_composed(function, bound),
-        stepped=optimizer_step.stepped(leaves, np.asarray, np.asarray),
         leaves=leaves,
-        outputs=bound.outputs,
+        outputs=binding.outputs,
         point=point,
-        value=wider(value, evaluate(point) if wide else None),
+        value=prefer_twin_value(value, evaluate(point) if twin else None),
         evaluate=evaluate,
-        native=native if wide else None,
-        eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
+        eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
         claims=claims,
-        complex_step=_complex_step(function, bound),
+        capabilities=Capabilities(
+            evaluate_native=native if twin else None,
+            complex_step=make_complex_step(function, binding),
+            vjp_of_combination=_make_vjp_of_combination(function, binding),
+            optimizer_step=optimizer_step.make_step(leaves, np.asarray, np.asarray),
+        ),
         notes=(refusal,) if refusal else (),
-        mutated=mutated,
+        mutated_inputs=mutated,
     )
-    return replace(program, second=_second(program, function, bound, wide=wide))
+    return program.with_capabilities(gradient_program=_make_gradient_program(program, function, binding, twin=twin))
 
 
-def _twin(function: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[bool, str]:
-    """Whether the function computes in float64 when it is given float64, with the same value; and why not."""
-    low = max(EPS[leaf.dtype] for leaf in bound.leaves)
-    if low <= EPS["float64"]:
+def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value: F64) -> tuple[bool, str]:
+    """Whether the function computes in float64 when it is given float64, with the same value; and if not, why."""
+    native_eps = max(EPS[leaf.dtype] for leaf in binding.leaves)
+    if native_eps <= EPS["float64"]:
         return False, ""
     try:
-        args, kwargs = _arguments(bound, point, wide=True)
+        args, kwargs = _build_arguments(binding, point, twin=True)
         returned = function(*args, **kwargs)
-        again = _values(returned, bound)
-        found = flatten(returned).leaves
-        low_out = max(EPS.get(np.asarray(found[i]).dtype.name, 1.0) for i in bound.kept)
+        value_in_float64 = _flatten_outputs(returned, binding)
+        outputs = flatten(returned).leaves
+        output_eps = max(EPS.get(np.asarray(outputs[i]).dtype.name, 1.0) for i in binding.output_places)
     except Exception as error:
-        return False, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
-    if low_out > EPS["float64"]:
+        return False, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
+    if output_eps > EPS["float64"]:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
-    if not same_function(value, again, low):
+    if not is_same_function(value, value_in_float64, native_eps):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
 
 
-def _values(returned: Any, bound: Binding) -> F64:
-    found = flatten(returned).leaves
-    return np.concatenate([to_flat(found[i]) for i in bound.kept])
+def _flatten_outputs(returned: Any, binding: Binding) -> F64:
+    outputs = flatten(returned).leaves
+    return np.concatenate([to_flat(outputs[i]) for i in binding.output_places])
 
 
-def _written(case: Case, bound: Binding, first: Any, *, wide: bool) -> Claim | None:
-    found = analytic.claim(case.claims, _host(bound, first, wide=False))
-    if found is None or not wide:
-        return found
-    twin = analytic.claim(case.claims, _host(bound, first, wide=True))
-    return replace(found, twin=twin.vjp, twin_jvp=twin.jvp) if twin is not None else found
+def _make_analytic_claim(case: Case, binding: Binding, first: Any, *, twin: bool) -> Claim | None:
+    claim = analytic.make_claim(case.claims, _make_adapter(binding, first, twin=False))
+    if claim is None or not twin:
+        return claim
+    twin_claim = analytic.make_claim(case.claims, _make_adapter(binding, first, twin=True))
+    return replace(claim, twin=twin_claim.vjp, twin_jvp=twin_claim.jvp) if twin_claim is not None else claim
 
 
-def _host(bound: Binding, first: Any, *, wide: bool) -> analytic.Host:
-    return analytic.Host(
-        bound.leaves,
-        bound.outputs,
-        max(EPS[leaf.dtype] for leaf in bound.leaves),
-        lambda at: _arguments(bound, at, wide=wide),
-        lambda v: _cotangent(first, bound, v, wide=wide),
-        lambda u: [_as(from_flat(u[leaf.span], leaf), leaf.dtype, wide) for leaf in bound.leaves],
+def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> analytic.Adapter:
+    return analytic.Adapter(
+        binding.leaves,
+        binding.outputs,
+        max(EPS[leaf.dtype] for leaf in binding.leaves),
+        lambda at: _build_arguments(binding, at, twin=twin),
+        lambda v: _build_cotangent(first, binding, v, twin=twin),
+        lambda u: [_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin) for leaf in binding.leaves],
         lambda part, _: np.asarray(part),
     )
 
@@ -147,49 +153,49 @@ def is_differentiable(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.name in EPS
 
 
-def _arguments(bound: Binding, point: F64, *, wide: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call's arguments at a point: new arrays throughout, so that nothing of the user's can be changed."""
-    values = [_as(x.copy(order="K"), x.dtype, wide) if isinstance(x, np.ndarray) else x for x in bound.call.leaves]
-    for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        values[i] = _placed(from_flat(point[leaf.span], leaf), bound.call.leaves[i], wide)
-    return bound.call.rebuild(values)
+def _build_arguments(binding: Binding, point: F64, *, twin: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Build the call's arguments at a point, with new arrays throughout: the user's arrays cannot be changed."""
+    values = [_cast(x.copy(order="K"), x.dtype, twin) if isinstance(x, np.ndarray) else x for x in binding.call.leaves]
+    for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
+        values[i] = _like_template(from_flat(point[leaf.span], leaf), binding.call.leaves[i], twin)
+    return binding.call.rebuild(values)
 
 
-def _as(values: NDArray[Any], dtype: Any, wide: bool) -> NDArray[Any]:
-    """Values in a dtype, or in float64 or complex128 where it is a floating one to be widened."""
+def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:
+    """Cast values to a dtype; on the twin a floating dtype becomes float64 or complex128."""
     dtype = np.dtype(dtype)
     widened = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}.get(dtype.kind, dtype)
-    return values.astype(widened if wide else dtype, copy=False)
+    return values.astype(widened if twin else dtype, copy=False)
 
 
-def _placed(values: NDArray[Any], template: Any, wide: bool) -> Any:
+def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
     if not isinstance(template, np.ndarray):
-        return _as(values, template.dtype, wide)[()] if isinstance(template, np.generic) else values.item()
-    return like_layout(_as(values, template.dtype, wide), template)
+        return _cast(values, template.dtype, twin)[()] if isinstance(template, np.generic) else values.item()
+    return match_layout(_cast(values, template.dtype, twin), template)
 
 
-def _cotangent(returned: Any, bound: Binding, v: F64, *, wide: bool) -> Any:
+def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
-    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-        values[i] = _as(from_flat(v[leaf.span], leaf), leaf.dtype, wide)[()]
+    for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
+        values[i] = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)[()]
     return flat.rebuild(values)
 
 
-def _traced(function: Callable[..., Any], bound: Binding, *, wide: bool) -> Claim:
-    """PyTorch's derivative of the code, in the precision of the evaluation: it is evidence as much as a claim."""
+def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: bool) -> Claim:
+    """Claim PyTorch's derivative of the code, in the precision of the evaluation: it is evidence as much as a claim."""
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        with _torch_wanted():
+        with _importing_torch():
             from gradcheck.backends.numpy import torch_tracing  # PyTorch is loaded only when its derivative is asked for
 
-        return torch_tracing.vjp(function, _arguments(bound, point, wide=wide), bound, cotangents)
+        return torch_tracing.evaluate_vjp(function, _build_arguments(binding, point, twin=twin), binding, cotangents)
 
-    eps = EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in bound.leaves)
+    eps = EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in binding.leaves)
     return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
-def _untraced() -> Claim:
+def _make_untraced_claim() -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
         raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
 
@@ -197,11 +203,11 @@ def _untraced() -> Claim:
 
 
 @contextmanager
-def _torch_wanted() -> Iterator[None]:
-    """An import of PyTorch that may fail.
+def _importing_torch() -> Iterator[None]:
+    """Import PyTorch, if it is installed.
 
     Raises:
-        Unavailable: where it is not installed.
+        Unavailable: if it is not installed.
     """
     try:
         yield
@@ -209,47 +215,51 @@ def _torch_wanted() -> Iterator[None]:
         raise Unavailable(f"PyTorch traces NumPy code, and {error.name!r} is not installed") from None
 
 
-def _second(first: Program, function: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64], Program]:
-    """From a cotangent to the program of its vjp, by hand if there is such; its derivative is that of the traced code."""
-    given = next(claim for claim in first.claims if claim.vjp is not None)
-    vjp = given.twin or given.vjp
+def _make_gradient_program(
+    first: Program, function: Callable[..., Any], binding: Binding, *, twin: bool
+) -> Callable[[F64], Program]:
+    """Return cotangent (M,) -> the program of its vjp: the hand-written one if any, differentiated by tracing the code."""
+    first_claim = next(claim for claim in first.claims if claim.vjp is not None)
+    vjp = first_claim.twin or first_claim.vjp
     assert vjp is not None
 
-    def second(v: F64) -> Program:
-        with _torch_wanted():
+    def gradient_program(v: F64) -> Program:
+        with _importing_torch():
             from gradcheck.backends.numpy import torch_tracing  # PyTorch is loaded only when its derivative is asked for
         return replace(
             first,
-            outputs=gradient_leaves(first.leaves),
+            outputs=make_gradient_leaves(first.leaves),
             value=vjp(first.point, v[None])[0],
             evaluate=lambda at: vjp(at, v[None])[0],
-            native=None,
-            claims=(Claim("reverse", first.eps, torch_tracing.second(function, bound, v, wide=wide)),),
-            complex_step=None,
-            composed=None,
-            stepped=None,
-            second=None,
+            claims=(Claim("reverse", first.eps, torch_tracing.make_second_vjp(function, binding, v, twin=twin)),),
+            capabilities=Capabilities(),
             notes=(),
-            mutated=list,
+            mutated_inputs=list,
         )
 
-    return second
+    return gradient_program
 
 
-def _composed(function: Callable[..., Any], bound: Binding) -> Composed:
-    """The derivative of a combination: by PyTorch where the functions can be traced, else by the complex step."""
+def _make_vjp_of_combination(function: Callable[..., Any], binding: Binding) -> VjpOfCombination:
+    """Differentiate a combination by PyTorch if the functions can be traced, else by the complex step."""
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]) -> F64:
+    def vjp_of_combination(
+        at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, used: frozenset[str]
+    ) -> F64:
         try:
             if "reverse" not in used:
                 raise Unavailable("neither the traced code nor the complex step gives the function's derivative")
-            with _torch_wanted():
+            with _importing_torch():
                 from gradcheck.backends.numpy import torch_tracing
 
-            return torch_tracing.composed(function, _arguments(bound, at), bound, members, combine, cotangent)
+            return torch_tracing.evaluate_composed_vjp(
+                function, _build_arguments(binding, at), binding, members, combine, cotangent
+            )
         except Unavailable:
-            if at.size > COLUMNS or "complex-step" not in used or _complex_step(function, bound) is None:
+            if at.size > MAX_COMPLEX_STEPS or "complex-step" not in used or make_complex_step(function, binding) is None:
                 raise
-        return np.asarray([cotangent @ _pushed(function, bound, at, u, members, combine) for u in np.eye(at.size)])
+        return np.asarray(
+            [cotangent @ differentiate_combination(function, binding, at, u, members, combine) for u in np.eye(at.size)]
+        )
 
-    return composed
+    return vjp_of_combination

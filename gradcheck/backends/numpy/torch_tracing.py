@@ -1,4 +1,4 @@
-"""The derivative of NumPy code by PyTorch: `torch.compiler.wrap_numpy` reads NumPy calls as tensor operations."""
+"""Derivatives of NumPy code by PyTorch: `torch.compiler.wrap_numpy` traces NumPy calls as tensor operations."""
 
 from __future__ import annotations
 
@@ -15,129 +15,147 @@ import torch
 import torch._dynamo
 from numpy.typing import NDArray
 
-from gradcheck.backends.binding import Binding, leaves_of
+from gradcheck.backends.binding import Binding, flatten_arguments
 from gradcheck.backends.flat import F64
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
-from gradcheck.backends.torch.gradient_program import Gradient
-from gradcheck.backends.torch.tensors import gradients, seed
-from gradcheck.tracebacks import one_line, shortened
+from gradcheck.backends.torch.gradient_program import GradientFunction
+from gradcheck.backends.torch.tensors import backpropagate, leaf_part
+from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten
 
+# The traced form of each function, by the id of the function; the function is kept so that its id stays taken.
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
 
-def vjp(
-    function: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]], bound: Binding, cotangents: F64
+def evaluate_vjp(
+    function: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]], binding: Binding, cotangents: F64
 ) -> F64:
-    """Vector-Jacobian products of a NumPy function, (C, N), by tracing it into PyTorch.
+    """Return vector-Jacobian products of a NumPy function, (C, N), by tracing it into PyTorch.
+
+    Args:
+        function: on NumPy arrays.
+        arguments: (args, kwargs) at the point.
+        binding: of the function's inputs and outputs.
+        cotangents: (C, M).
 
     Raises:
-        Unavailable: where the code does not trace, or the traced code gives another value or no derivative.
+        Unavailable: if the code cannot be traced, or the traced code returns another value or no derivative.
     """
-    values = _values(arguments, bound)
-    args, kwargs = bound.call.rebuild(values)
-    found = _run(function, args, kwargs)
-    parts = [found[i] for i in bound.kept] if len(found) > max(bound.kept) else []
+    values = _make_tensors(arguments, binding)
+    args, kwargs = binding.call.rebuild(values)
+    returned = _run_traced(function, args, kwargs)
+    parts = [returned[i] for i in binding.output_places] if len(returned) > max(binding.output_places) else []
     if not parts or not all(isinstance(p, torch.Tensor) and p.requires_grad for p in parts):
         raise Unavailable("the traced code carries no derivative; float(...) or .item() cuts it off")
     args, kwargs = arguments
     expected = flatten(function(*args, **kwargs)).leaves
-    for i, part in zip(bound.kept, parts, strict=True):
+    for i, part in zip(binding.output_places, parts, strict=True):
         if not np.allclose(part.detach().numpy(), expected[i], rtol=1e-6, atol=0, equal_nan=True):
             raise Unavailable("the traced code gives another value than NumPy")
-    wanted = [values[i] for i in bound.places]
-    return np.stack([_row(parts, wanted, v, bound) for v in cotangents])
+    inputs = [values[i] for i in binding.input_places]
+    return np.stack([_evaluate_row(parts, inputs, v, binding) for v in cotangents])
 
 
-def second(function: Callable[..., Any], bound: Binding, cotangent: F64, *, wide: bool) -> Callable[[F64, F64], F64]:
-    """The vjp of a vjp: (point (N,), cotangents of the gradients (C, N)) -> (C, N), for a cotangent (M,) of the function.
+def make_second_vjp(function: Callable[..., Any], binding: Binding, cotangent: F64, *, twin: bool) -> Callable[[F64, F64], F64]:
+    """Make the vjp of a vjp: (point (N,), cotangents of the gradients (C, N)) -> (C, N).
 
     Args:
-        wide: in float64 throughout.
+        function: on NumPy arrays.
+        binding: of the function's inputs and outputs.
+        cotangent: of the function's outputs, (M,); it stays fixed.
+        twin: whether to compute in float64.
     """
 
-    def run(values: list[Any], _bound: Binding, **_: bool) -> Sequence[Any]:
-        args, kwargs = bound.call.rebuild(values)
-        return _run(function, args, kwargs)
+    def run(values: list[Any], _binding: Binding, **_: bool) -> Sequence[Any]:
+        args, kwargs = binding.call.rebuild(values)
+        return _run_traced(function, args, kwargs)
 
-    leaves = tuple(_tensor(x) if isinstance(x, np.ndarray) else x for x in bound.call.leaves)
-    gradients = Gradient(run, replace(bound, call=replace(bound.call, leaves=leaves)), cotangent)
-    return derivatives.reverse(gradients, gradients.binding, wide=wide)
+    tensors = tuple(_to_tensor(x) if isinstance(x, np.ndarray) else x for x in binding.call.leaves)
+    gradient_function = GradientFunction(run, replace(binding, call=replace(binding.call, leaves=tensors)), cotangent)
+    return derivatives.make_vjp(gradient_function, gradient_function.gradient_binding, twin=twin)
 
 
-def composed(
+def evaluate_composed_vjp(
     function: Callable[..., Any],
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
-    bound: Binding,
+    binding: Binding,
     members: Sequence[Member],
     combine: Callable[..., Any],
     cotangent: F64,
 ) -> F64:
-    """The vector-Jacobian product of a combination of NumPy functions, (N,), by tracing each into PyTorch.
+    """Return the vector-Jacobian product of a combination of NumPy functions, (N,), by tracing each into PyTorch.
+
+    Args:
+        function: the target, which a member None stands for.
+        arguments: (args, kwargs) at the point.
+        binding: of the target's inputs and outputs.
+        members: the functions, and a factor for each leaf.
+        combine: makes one output of as many as there are members.
+        cotangent: (M,).
 
     Raises:
-        Unavailable: where one of them does not trace.
+        Unavailable: if one of them cannot be traced.
     """
 
     def call(member: Callable[..., Any] | None, values: list[Any]) -> Sequence[Any]:
-        args, kwargs = bound.call.rebuild(values)
-        return _run(member or function, args, kwargs)
+        args, kwargs = binding.call.rebuild(values)
+        return _run_traced(member or function, args, kwargs)
 
-    return composition.vjp(call, _values(arguments, bound), bound, members, combine, cotangent)
+    return composition.evaluate_vjp(call, _make_tensors(arguments, binding), binding, members, combine, cotangent)
 
 
-def _values(arguments: tuple[tuple[Any, ...], dict[str, Any]], bound: Binding) -> list[Any]:
-    """Every leaf of the arguments as a tensor, the differentiable ones with a gradient asked for."""
-    values = [_tensor(x) if isinstance(x, np.ndarray) else x for x in leaves_of(arguments)]
-    for i, leaf in zip(bound.places, bound.leaves, strict=True):
+def _make_tensors(arguments: tuple[tuple[Any, ...], dict[str, Any]], binding: Binding) -> list[Any]:
+    """Convert every array of the arguments to a tensor; the differentiable ones require a gradient."""
+    values = [_to_tensor(x) if isinstance(x, np.ndarray) else x for x in flatten_arguments(arguments)]
+    for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
         values[i] = torch.as_tensor(values[i]).reshape(leaf.shape).requires_grad_()
     return values
 
 
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
+def _to_tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
-def _row(parts: list[Any], wanted: list[Any], v: F64, bound: Binding) -> F64:
-    seeds = [seed(v, leaf, part) for leaf, part in zip(bound.outputs, parts, strict=True)]
-    return gradients(parts, wanted, seeds, bound.leaves)
+def _evaluate_row(parts: list[Any], inputs: list[Any], v: F64, binding: Binding) -> F64:
+    seeds = [leaf_part(v, leaf, part) for leaf, part in zip(binding.outputs, parts, strict=True)]
+    return backpropagate(parts, inputs, seeds, binding.leaves)
 
 
-def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    known = _compiled.get(id(function))
-    if known is None or known[0] is not function:
+def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    entry = _compiled.get(id(function))
+    if entry is None or entry[0] is not function:
         traced = torch.compile(
             torch.compiler.wrap_numpy(function),  # type: ignore[no-untyped-call]
             backend="eager",
             fullgraph=True,
             dynamic=False,
         )
-        known = _compiled[id(function)] = (function, traced)
+        entry = _compiled[id(function)] = (function, traced)
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit():
             warnings.simplefilter("ignore")
-            return flatten(known[1](*args, **kwargs)).leaves
+            return flatten(entry[1](*args, **kwargs)).leaves
     except Exception as error:
-        raise Unavailable(f"PyTorch cannot trace it ({_why(error)})") from None
+        raise Unavailable(f"PyTorch cannot trace it ({_describe_obstacle(error)})") from None
     finally:
         logger.setLevel(level)
 
 
 def _without_recompile_limit() -> AbstractContextManager[Any]:
-    """Every function traced goes through the one wrapper of `wrap_numpy`, which PyTorch would stop compiling after eight."""
+    """Lift PyTorch's limit on recompilation: all traced functions share the wrapper of `wrap_numpy`, and the limit is eight."""
     config = torch._dynamo.config
     prefix = "recompile" if hasattr(config, "recompile_limit") else "cache_size"
     limits: dict[str, object] = {f"{prefix}_limit": 2**16, f"accumulated_{prefix}_limit": 2**16}
-    found: AbstractContextManager[Any] = config.patch(limits)
-    return found
+    patched: AbstractContextManager[Any] = config.patch(limits)
+    return patched
 
 
-def _why(error: Exception) -> str:
-    """The line of a tracing error that names the obstacle."""
+def _describe_obstacle(error: Exception) -> str:
+    """Return the line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
-    return shortened(re.sub(r" at 0x[0-9a-f]+", "", (explained or [one_line(error)])[0]), 140).rstrip(".")
+    explanations = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
+    return shorten(re.sub(r" at 0x[0-9a-f]+", "", (explanations or [summarise_error(error)])[0]), 140).rstrip(".")

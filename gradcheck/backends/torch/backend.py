@@ -9,10 +9,10 @@ import torch
 
 from gradcheck.backends.torch import devices, lazy_modules, module_state, sparse, tensors
 from gradcheck.backends.torch.bind import bind
-from gradcheck.backends.user_code import call_user
+from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import TargetError
-from gradcheck.seeds import generator
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.seeds import make_generator
+from gradcheck.targets.framework import TargetKind, classify_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,26 +34,26 @@ class TorchBackend:
 
     def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
         """Build a module from its class, or a target from a factory, with parameters drawn from the seed, in `dtype`."""
-        torch.manual_seed(int(generator(seed, case.stream, trial, "init").integers(2**31)))
-        with tensors.default_of(getattr(torch, dtype)):
-            made = call_user("the constructor", case.fn, (), dict(case.init or {}))
-        if not callable(made):
+        torch.manual_seed(int(make_generator(seed, case.seed_label, trial, "init").integers(2**31)))
+        with tensors.using_default_dtype(getattr(torch, dtype)):
+            target = call_user_code("the constructor", case.fn, (), dict(case.init or {}))
+        if not callable(target):
             raise TargetError(
-                f"{case.target or case.fn.__name__} returned {type(made).__name__}: expected a function or module to check"
+                f"{case.target or case.fn.__name__} returned {type(target).__name__}: expected a function or module to check"
             )
-        return made.to(getattr(torch, dtype)) if kind_of(made) is Kind.MODULE else made  # type: ignore[no-any-return]
+        return target.to(getattr(torch, dtype)) if classify_target(target) is TargetKind.MODULE else target  # type: ignore[no-any-return]
 
     def default_dtype(self, target: Any) -> str | None:
         """Return the dtype of a module's first floating parameter or buffer; None for anything else."""
-        if kind_of(target) is not Kind.MODULE:
+        if classify_target(target) is not TargetKind.MODULE:
             return None
         floats = [t for t in (*target.parameters(), *target.buffers()) if t.dtype.is_floating_point or t.dtype.is_complex]
-        return tensors.name_of(floats[0].dtype) if floats else None
+        return tensors.dtype_name(floats[0].dtype) if floats else None
 
     def from_numpy(self, array: NDArray[Any], layout: str | None = None, dtype: str | None = None) -> torch.Tensor:
         """Return a tensor of the same memory layout, or of a sparse one."""
-        made = torch.from_numpy(array) if dtype is None else torch.from_numpy(array).to(getattr(torch, dtype))
-        return made if layout is None else sparse.made_sparse(made, layout)
+        tensor = torch.from_numpy(array) if dtype is None else torch.from_numpy(array).to(getattr(torch, dtype))
+        return tensor if layout is None else sparse.convert_to_sparse(tensor, layout)
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
         """Return a tensor's values on the host."""
@@ -61,15 +61,15 @@ class TorchBackend:
 
     def move_to_device(self, target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
         """Copy the module and the tensors that are elsewhere."""
-        return devices.placed(target, inputs, device)
+        return devices.move_to_device(target, inputs, device)
 
     def restoring(self, target: Any) -> AbstractContextManager[None]:
         """Restore parameters, buffers, attributes and training flags of every module that the target can reach."""
-        return module_state.kept(target)
+        return module_state.restoring(target)
 
     def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
         """Call a lazy module once, so that its parameters exist."""
-        return lazy_modules.initialised(target, inputs, stream, surely=always)
+        return lazy_modules.initialising(target, inputs, stream, always=always)
 
 
 BACKEND: Backend = TorchBackend()

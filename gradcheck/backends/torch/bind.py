@@ -7,7 +7,7 @@ where the target runs in float64 and its value is the same there; else in its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import torch
 
 from gradcheck.backends import global_state, optimizer_step
 from gradcheck.backends.binding import Binding, shapes_of
-from gradcheck.backends.flat import EPS, F64, layout_leaves
-from gradcheck.backends.program import Composed, Member, Program, same_function, wider
+from gradcheck.backends.flat import EPS, F64, lay_out_leaves
+from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
 from gradcheck.backends.torch import (
     composition,
     devices,
@@ -26,236 +26,328 @@ from gradcheck.backends.torch import (
     sparse,
     vmap,
 )
-from gradcheck.backends.torch.derivatives import claims, connected
+from gradcheck.backends.torch.derivatives import is_connected, make_claims
 from gradcheck.backends.torch.functional import (
-    Called,
-    called_with,
-    densely,
+    TorchFunctionalCall,
     is_differentiable,
+    make_functional_call,
+    make_outputs_dense,
 )
-from gradcheck.backends.torch.layer import layer_of
-from gradcheck.backends.torch.parameter_swap import until_differentiated
-from gradcheck.backends.torch.precision import is_half, plainly, wide_default
+from gradcheck.backends.torch.layer import make_layer
+from gradcheck.backends.torch.parameter_swap import swap_scope
+from gradcheck.backends.torch.precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.torch.tensors import (
-    WIDE,
+    TWIN_DTYPES,
     carries_gradient,
+    dtype_name,
     flat_of,
     flat_of_all,
+    flatten_outputs,
     leaves_at,
-    name_of,
-    numbers_of,
+    replace_leaves,
     to_numpy,
-    with_moved,
 )
-from gradcheck.backends.user_code import call_user, differing, outputs_of
+from gradcheck.backends.twin import is_same_function, prefer_twin_value
+from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import TargetError
 from gradcheck.targets.signature import Inputs
-from gradcheck.tracebacks import one_line
+from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
-LEAF_OVERWRITTEN = "a leaf Variable that requires grad"  # how PyTorch begins to say so
-CARRIED = (
-    "the output depends on {}, which the forward updates outside of autograd: gradients leave that out, differences do not;"
-    " .eval() may hold it still"
+# How PyTorch's message begins when a function writes to an input that requires a gradient.
+LEAF_OVERWRITTEN = "a leaf Variable that requires grad"
+WRITES_TO_INPUTS = "the target writes to its inputs: it is called with copies of them"
+CARRIED_STATE = (
+    "the output depends on {}, which the forward updates outside of autograd: gradients ignore that, differences do not;"
+    " `.eval()` may stop the updates"
 )
+# Share of the difference between a half-precision value and its twin that rounding may leave unexplained.
+UNEXPLAINED = 0.25
 
-EXPLAINED = 0.25  # of a difference may be left
+
+@dataclass(frozen=True)
+class _FirstCall:
+    """The target, called once at the primal.
+
+    Attributes:
+        functional_call: the target as a function of all its tensors.
+        binding: its leaves, without outputs.
+        point: the leaves as numbers, (N,).
+        returned: what the target returned, with its graph.
+        draws: the states of the random generators that it drew from.
+        buffers: the module's buffers after the call, by name.
+    """
+
+    functional_call: TorchFunctionalCall
+    binding: Binding
+    point: F64
+    returned: Any
+    draws: dict[str, Any]
+    buffers: dict[str, Any]
 
 
-def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, settled: bool = False) -> Program:
-    """Bind a function, Function or module to its inputs; a module's trainable parameters are leaves `params['name']`.
+class _Evaluation:
+    """The target as a function of its leaves' numbers, in float64 (`twin`) or in its own dtype."""
+
+    def __init__(self, run: Callable[..., Any], binding: Binding, *, twin: bool) -> None:
+        self.run, self.binding, self.twin = run, binding, twin
+        self.latest: tuple[F64, list[Any]] | None = None
+
+    def __call__(self, at: F64) -> F64:
+        tensors = leaves_at(self.binding, at, twin=self.twin)
+        self.latest = at, tensors
+        with twin_precision(self.twin, self.binding.leaves):
+            return flatten_outputs(self.run(tensors, self.binding, twin=self.twin), self.binding)
+
+    def evaluate_native(self, at: F64) -> F64:
+        return flatten_outputs(self.run(leaves_at(self.binding, at), self.binding, twin=False), self.binding)
+
+    def mutated_inputs(self) -> list[str]:
+        assert self.latest is not None
+        at, tensors = self.latest
+        self.latest = None  # they take as much memory as the inputs
+        before, after = _before_and_after(self.binding, at, tensors, twin=self.twin)
+        return find_changed_arrays(self.binding.call.paths, before, after)
+
+
+def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_exist: bool = False) -> Program:
+    """Bind a function, Function or module to its inputs; a module's trainable parameters become leaves `params['name']`.
+
+    The steps: call the target once, choose the outputs that carry a gradient, look for a float64 twin, assemble the program.
 
     Args:
-        settled: that the module makes parameters when it is called is no news.
+        case: the declaration.
+        target: what is called.
+        inputs: tensors and plain values.
+        parameters_exist: whether a module that creates parameters at its first call has been called before.
 
     Raises:
-        InputError: where nothing is differentiable.
-        TargetError: where the target raises at the primal, or returns no floating-point tensor.
+        InputError: if nothing is differentiable.
+        TargetError: if the target raises at the primal or returns no floating-point tensor.
     """
-    called, call, places = called_with(case, target, inputs)
-    tensors = [torch.as_tensor(call.leaves[i]) for i in places]
-    leaves = layout_leaves(
-        [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [name_of(t.dtype) for t in tensors]
-    )
-    point = flat_of_all(tensors, leaves)
-    empty = Binding(call, places, leaves, (), ())
-    before, after = global_state.snapshot(), dict[str, Any]()
-
-    def start() -> Any:
-        return called(leaves_at(empty, point, requires_grad=True), empty, wide=False, buffers=after)
-
     try:
-        with torch.enable_grad():
-            first = call_user("the target", start, (), {}, called.given)
+        first = _call_once(case, target, inputs)
     except TargetError as error:
         if case.overwrites or LEAF_OVERWRITTEN not in str(error):
             raise
-        program = bind(replace(case, overwrites=True), target, inputs, settled=settled)
-        return replace(program, notes=(*program.notes, "it writes to its inputs: called with what is computed of them"))
-    if not settled and lazy_modules.grown(target, {*called.parameters, *called.frozen}):
-        lazy_modules.called_once(target, inputs, case.stream)
-        return bind(case, target, inputs, settled=True)
-    drawn = global_state.changed(before)
-    run = global_state.replayed(called, drawn)
-    bound, detached = _without_detached(Binding(call, places, leaves, *outputs_of(first, is_differentiable, to_numpy)), first)
-    value = numbers_of(first, bound)
-    again, refusal = _twin(run, bound, point, value)
-    wide = again is not None
-    given: list[Any] = []
-
-    def evaluate(at: F64) -> F64:
-        given[:] = [at, leaves_at(bound, at, wide=wide)]
-        with wide_default(wide, bound.leaves):
-            return numbers_of(run(given[1], bound, wide=wide), bound)
-
-    def native(at: F64) -> F64:
-        return numbers_of(run(leaves_at(bound, at), bound, wide=False), bound)
-
-    def mutated() -> list[str]:
-        at, seen = given
-        given.clear()  # as large as the inputs
-        return differing(call.paths, *_beside_each_other(bound, at, seen, wide=wide))
-
+        program = bind(replace(case, overwrites=True), target, inputs, parameters_exist=parameters_exist)
+        return replace(program, notes=(*program.notes, WRITES_TO_INPUTS))
+    functional_call = first.functional_call
+    known_tensors = {*functional_call.parameters, *functional_call.frozen}
+    if not parameters_exist and lazy_modules.has_new_tensors(target, known_tensors):
+        lazy_modules.call_once(target, inputs, case.seed_label)
+        return bind(case, target, inputs, parameters_exist=True)
+    binding, detached = _choose_outputs(first)
+    run = global_state.replaying(functional_call, first.draws)
+    value = flatten_outputs(first.returned, binding)
+    twin, refusal = _evaluate_twin(run, binding, first.point, value)
+    evaluation = _Evaluation(run, binding, twin=twin is not None)
     program = Program(
         framework="torch",
-        shapes=shapes_of(called.given, bound.outputs),
+        leaves=binding.leaves,
+        outputs=binding.outputs,
+        point=first.point,
+        value=prefer_twin_value(value, twin),
+        evaluate=evaluation,
+        eps=EPS["float64"] if evaluation.twin else max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
+        claims=make_claims(case, target, functional_call, binding, first.returned, run, twin=evaluation.twin),
+        capabilities=_capabilities_of(case, target, first, evaluation),
         name=case.name,
-        fn=global_state.replayed(called.fn, drawn),
-        composed=_composed(run, called, bound),
-        stepped=optimizer_step.stepped(leaves, torch.from_numpy, to_numpy),
-        leaves=leaves,
-        outputs=bound.outputs,
-        point=point,
-        value=wider(value, again),
-        evaluate=evaluate,
-        along=line.lines(run, bound, point, wide=wide),
-        many=vmap.many(run, bound, wide=wide),
-        native=native if wide else None,
-        exactly=devices.without_tf32 if devices.uses_tf32(called.given.leaves) else None,
-        plain=(lambda at: _plainly(run, bound, at)) if wide and is_half(leaves) else None,
-        layer=layer_of(
-            bound,
-            lambda: leaves_at(bound, point),
-            lambda wrap: global_state.replayed(replace(called, enter=wrap(called.enter)), drawn),
-            first,
-            target,
-            lambda: _carried_now(called, bound, point),
-            random=bool(drawn),
-            upstream=case.upstream,
-        ),
-        eps=EPS["float64"] if wide else max(EPS[leaf.dtype] for leaf in (*leaves, *bound.outputs)),
-        claims=claims(case, target, called, bound, first, run, wide=wide),
+        fn=global_state.replaying(functional_call.fn, first.draws),
+        shapes=shapes_of(functional_call.user_call, binding.outputs),
         notes=(
-            *called.notes,
-            *_carried(called, after, drawn, bound, point, value),
+            *functional_call.notes,
+            *_describe_carried_state(functional_call, first.buffers, first.draws, binding, first.point, value),
             *(f"{path} carries no gradient: not compared" for path in detached),
             *filter(None, [refusal]),
         ),
-        details=called.details,
-        mutated=mutated,
+        details=functional_call.details,
+        mutated_inputs=evaluation.mutated_inputs,
     )
-    if not connected(first, bound):
+    if not is_connected(first.returned, binding):
         return program
-    return replace(program, second=lambda v: gradient_program.program(program, run, bound, v, wide=wide))
+    return program.with_capabilities(
+        gradient_program=lambda v: gradient_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin)
+    )
 
 
-def _carried(
-    called: Called, after: dict[str, Any], drawn: dict[str, Any], bound: Binding, point: F64, value: F64
+def _call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> _FirstCall:
+    """Flatten the arguments, and call the target at the primal with gradients recorded."""
+    functional_call, call, places = make_functional_call(case, target, inputs)
+    tensors = [torch.as_tensor(call.leaves[i]) for i in places]
+    leaves = lay_out_leaves(
+        [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [dtype_name(t.dtype) for t in tensors]
+    )
+    point, binding = flat_of_all(tensors, leaves), Binding(call, places, leaves, (), ())
+    before, buffers = global_state.snapshot(), dict[str, Any]()
+
+    def start() -> Any:
+        return functional_call(leaves_at(binding, point, requires_grad=True), binding, twin=False, buffers=buffers)
+
+    with torch.enable_grad():
+        returned = call_user_code("the target", start, (), {}, functional_call.user_call)
+    return _FirstCall(functional_call, binding, point, returned, global_state.changes_since(before), buffers)
+
+
+def _choose_outputs(first: _FirstCall) -> tuple[Binding, list[str]]:
+    """Bind the floating outputs that carry a gradient, and name the others."""
+    output_places, outputs = lay_out_outputs(first.returned, is_differentiable, to_numpy)
+    return _without_detached(replace(first.binding, output_places=output_places, outputs=outputs), first.returned)
+
+
+def _capabilities_of(case: Case, target: Callable[..., Any], first: _FirstCall, evaluation: _Evaluation) -> Capabilities:
+    """List what PyTorch can do with the target besides evaluating it."""
+    functional_call, binding, run, twin = first.functional_call, evaluation.binding, evaluation.run, evaluation.twin
+    rounded = twin and is_half(binding.leaves)
+    return Capabilities(
+        evaluate_along=line.make_line_evaluator(run, binding, first.point, twin=twin),
+        evaluate_many=vmap.make_batched_evaluate(run, binding, twin=twin),
+        evaluate_native=evaluation.evaluate_native if twin else None,
+        evaluate_rounded=(lambda at: _evaluate_rounded(run, binding, at)) if rounded else None,
+        vjp_of_combination=_make_vjp_of_combination(run, functional_call, binding),
+        optimizer_step=optimizer_step.make_step(binding.leaves, torch.from_numpy, to_numpy),
+        without_tf32=devices.without_tf32 if devices.uses_tf32(functional_call.user_call.leaves) else None,
+        layer=make_layer(
+            binding,
+            lambda: leaves_at(binding, first.point),
+            lambda wrap: global_state.replaying(replace(functional_call, invoke=wrap(functional_call.invoke)), first.draws),
+            first.returned,
+            target,
+            lambda: _describe_carried_state_now(functional_call, binding, first.point),
+            draws_random=bool(first.draws),
+            upstream=case.upstream,
+        ),
+    )
+
+
+def _describe_carried_state(
+    functional_call: TorchFunctionalCall,
+    buffers: dict[str, Any],
+    draws: dict[str, Any],
+    binding: Binding,
+    point: F64,
+    value: F64,
 ) -> tuple[str, ...]:
-    """What is to be said of buffers that a call changes and the next one reads, as those of a power iteration."""
-    changed = [name for name, t in called.frozen.items() if not sparse.same(t, after[name])]
+    """Note the buffers that a call changes and the next one reads, such as those of a power iteration.
+
+    Args:
+        functional_call: the target.
+        buffers: the module's buffers after a call, by name.
+        draws: the states of the random generators that the call drew from.
+        binding: the leaves.
+        point: the primal, (N,).
+        value: what the call returned, (M,).
+    """
+    changed = [name for name, t in functional_call.frozen.items() if not sparse.is_same_tensor(t, buffers[name])]
     if not changed:
         return ()
-    later = global_state.replayed(replace(called, frozen=after), drawn)
+    next_call = global_state.replaying(replace(functional_call, frozen=buffers), draws)
     try:
-        again = numbers_of(later(leaves_at(bound, point), bound, wide=False), bound)
+        next_value = flatten_outputs(next_call(leaves_at(binding, point), binding, twin=False), binding)
     except Exception:
         return ()
-    if np.array_equal(again, value, equal_nan=True):
+    if np.array_equal(next_value, value, equal_nan=True):
         return ()
-    return (CARRIED.format(", ".join(changed)),)
+    return (CARRIED_STATE.format(", ".join(changed)),)
 
 
-def _carried_now(called: Called, bound: Binding, point: F64) -> tuple[str, ...]:
-    """The same of a call in the mode that the module is in by now."""
-    states, after = global_state.snapshot(), dict[str, Any]()
+def _describe_carried_state_now(functional_call: TorchFunctionalCall, binding: Binding, point: F64) -> tuple[str, ...]:
+    """Note the buffers that a call changes and the next one reads, in the mode that the module is in now."""
+    states, buffers = global_state.snapshot(), dict[str, Any]()
     try:
-        found = global_state.replayed(called, states)(leaves_at(bound, point), bound, wide=False, buffers=after)
-        return _carried(called, after, states, bound, point, numbers_of(found, bound))
+        run = global_state.replaying(functional_call, states)
+        value = flatten_outputs(run(leaves_at(binding, point), binding, twin=False, buffers=buffers), binding)
+        return _describe_carried_state(functional_call, buffers, states, binding, point, value)
     except Exception:
         return ()
 
 
-def _composed(run: Callable[..., Any], called: Called, bound: Binding) -> Composed:
-    """The derivative of a combination, by PyTorch."""
+def _make_vjp_of_combination(
+    run: Callable[..., Any], functional_call: TorchFunctionalCall, binding: Binding
+) -> VjpOfCombination:
+    """Make the function that differentiates a combination with PyTorch."""
 
     def call(function: Callable[..., Any] | None, values: list[Any]) -> list[Any]:
         if function is None:
-            return flatten(run(values, bound, wide=False)).leaves  # type: ignore[return-value]
-        args, kwargs, _ = called.arguments(values, bound)
-        return flatten(densely(function(*args, **kwargs))).leaves  # type: ignore[return-value]
+            return flatten(run(values, binding, twin=False)).leaves  # type: ignore[return-value]
+        args, kwargs, _ = functional_call.arguments(values, binding)
+        return flatten(make_outputs_dense(function(*args, **kwargs))).leaves  # type: ignore[return-value]
 
-    def composed(at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _used: frozenset[str]) -> F64:
-        with torch.enable_grad(), until_differentiated():
-            return composition.vjp(call, leaves_at(bound, at, requires_grad=True), bound, members, combine, cotangent)
+    def vjp_of_combination(
+        at: F64, members: Sequence[Member], combine: Callable[..., Any], cotangent: F64, _methods: frozenset[str]
+    ) -> F64:
+        with torch.enable_grad(), swap_scope():
+            values = leaves_at(binding, at, requires_grad=True)
+            return composition.evaluate_vjp(call, values, binding, members, combine, cotangent)
 
-    return composed
+    return vjp_of_combination
 
 
-def _without_detached(bound: Binding, first: Any) -> tuple[Binding, list[str]]:
-    """Leave out the outputs that carry no gradient; where none does, keep them all for a hand-written derivative."""
-    found = flatten(first).leaves
-    attached = [(i, leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if carries_gradient(found[i])]
-    bare = [(leaf.path, found[i]) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if not carries_gradient(found[i])]
-    detached = [path if isinstance(x, torch.Tensor) else f"{path}, a Python {type(x).__name__}," for path, x in bare]
+def _without_detached(binding: Binding, returned: Any) -> tuple[Binding, list[str]]:
+    """Leave out the outputs that carry no gradient, and name them; if none does, keep all for a hand-written derivative."""
+    values = flatten(returned).leaves
+    outputs = [(i, leaf, values[i]) for i, leaf in zip(binding.output_places, binding.outputs, strict=True)]
+    attached = [(i, leaf) for i, leaf, x in outputs if carries_gradient(x)]
+    detached = [
+        leaf.path if isinstance(x, torch.Tensor) else f"{leaf.path}, a Python {type(x).__name__},"
+        for _, leaf, x in outputs
+        if not carries_gradient(x)
+    ]
     if not attached or not detached:
-        return bound, detached
+        return binding, detached
     paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
-    kept = tuple(i for i, _ in attached)
-    return replace(bound, kept=kept, outputs=layout_leaves(list(paths), list(shapes), list(dtypes))), detached
+    places = tuple(i for i, _ in attached)
+    return replace(binding, output_places=places, outputs=lay_out_leaves(list(paths), list(shapes), list(dtypes))), detached
 
 
-def _beside_each_other(bound: Binding, at: F64, seen: list[Any], *, wide: bool) -> tuple[list[Any], list[Any]]:
-    """Every leaf as arrays as it was given and as it is now; of the differentiable ones their numbers, without a copy."""
-    moved = {i: at[leaf.span] for i, leaf in zip(bound.places, bound.leaves, strict=True)}
-    before = [to_numpy(x) for x in with_moved(bound.call.leaves, moved, wide)]
-    return before, [flat_of(t) if i in moved else to_numpy(t) for i, t in enumerate(seen)]
+def _before_and_after(binding: Binding, at: F64, used: list[Any], *, twin: bool) -> tuple[list[Any], list[Any]]:
+    """Return every leaf as an array before a call and after it; a differentiable one as its numbers, without a copy.
+
+    Args:
+        binding: the leaves.
+        at: where the target was called, (N,).
+        used: the leaves that it was called with.
+        twin: whether it was called in float64.
+    """
+    numbers = {i: at[leaf.span] for i, leaf in zip(binding.input_places, binding.leaves, strict=True)}
+    before = [to_numpy(x) for x in replace_leaves(binding.call.leaves, numbers, twin)]
+    return before, [flat_of(t) if i in numbers else to_numpy(t) for i, t in enumerate(used)]
 
 
-def _twin(run: Callable[..., Any], bound: Binding, point: F64, value: F64) -> tuple[F64 | None, str]:
-    """The target's value in float64 where it runs there and is the same; else None, and why not."""
-    dtypes = {t.dtype for t in bound.call.leaves if isinstance(t, torch.Tensor)}
-    if not dtypes & WIDE.keys():
+def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value: F64) -> tuple[F64 | None, str]:
+    """Return the target's value in float64; None, and why, if it does not run there or is another function."""
+    dtypes = {t.dtype for t in binding.call.leaves if isinstance(t, torch.Tensor)}
+    if not dtypes & TWIN_DTYPES.keys():
         return None, ""
     try:
-        with wide_default(True, bound.leaves):
-            again = numbers_of(run(leaves_at(bound, point, wide=True), bound, wide=True), bound)
+        with twin_precision(True, binding.leaves):
+            value_of_twin = flatten_outputs(run(leaves_at(binding, point, twin=True), binding, twin=True), binding)
     except Exception as error:
-        return None, f"differences in its own dtype: it does not run in float64 ({one_line(error, 100)})"
-    same = same_function(value, again, max(EPS[leaf.dtype] for leaf in bound.leaves))
-    if not (same or (is_half(bound.leaves) and _rounding_explains(run, bound, point, value, again))):
+        return None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
+    same = is_same_function(value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves))
+    if not (same or (is_half(binding.leaves) and _is_explained_by_rounding(run, binding, point, value, value_of_twin))):
         return None, "differences in its own dtype: in float64 it returns another value"
-    return again, ""
+    return value_of_twin, ""
 
 
-def _plainly(run: Callable[..., Any], bound: Binding, at: F64, *, every: bool = False) -> F64:
-    """The value as a plain implementation in the leaves' half precision would return it."""
-    with torch.no_grad(), plainly(True, bound.leaves, every=every):
-        return numbers_of(run(leaves_at(bound, at, wide=True), bound, wide=True), bound)
+def _evaluate_rounded(run: Callable[..., Any], binding: Binding, at: F64, *, every_operation: bool = False) -> F64:
+    """Evaluate the target as a plain implementation in the leaves' half precision would."""
+    with torch.no_grad(), emulated_half_precision(True, binding.leaves, every_operation=every_operation):
+        return flatten_outputs(run(leaves_at(binding, at, twin=True), binding, twin=True), binding)
 
 
-def _rounding_explains(run: Callable[..., Any], bound: Binding, point: F64, value: F64, again: F64) -> bool:
-    """Whether rounding the result of every operation explains what a value and that of its twin differ by."""
+def _is_explained_by_rounding(run: Callable[..., Any], binding: Binding, point: F64, value: F64, value_of_twin: F64) -> bool:
+    """Whether rounding the result of every operation explains the difference between a value and that of its twin."""
     try:
-        rounded = _plainly(run, bound, point, every=True)
+        rounded = _evaluate_rounded(run, binding, point, every_operation=True)
     except Exception:
         return False
-    if not rounded.shape == value.shape == again.shape:
+    if not rounded.shape == value.shape == value_of_twin.shape:
         return False
     with np.errstate(all="ignore"):
-        left, whole = np.linalg.norm(rounded - value), np.linalg.norm(again - value)
-    return bool(left <= EXPLAINED * whole)
+        unexplained, difference = np.linalg.norm(rounded - value), np.linalg.norm(value_of_twin - value)
+    return bool(unexplained <= UNEXPLAINED * difference)

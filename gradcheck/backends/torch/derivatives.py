@@ -1,4 +1,4 @@
-"""What is to be proved of a torch target: the derivative by hand, and PyTorch's own in reverse and forward mode."""
+"""The claims of a torch target: the derivative by hand, and PyTorch's derivatives in reverse and forward mode."""
 
 from __future__ import annotations
 
@@ -17,183 +17,206 @@ from gradcheck.backends import analytic
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.backends.torch import sparse, vjps
-from gradcheck.backends.torch.parameter_swap import until_differentiated
-from gradcheck.backends.torch.precision import is_half, plainly, wide_default
+from gradcheck.backends.torch.parameter_swap import swap_scope
+from gradcheck.backends.torch.precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.torch.tensors import (
     carries_gradient,
     flat_of_all,
+    leaf_part,
     leaves_at,
-    seed,
     tensor_of,
     to_numpy,
 )
-from gradcheck.backends.user_code import call_user
-from gradcheck.targets.framework import Kind, kind_of
-from gradcheck.tracebacks import one_line
+from gradcheck.backends.user_code import call_user_code
+from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.binding import Binding
-    from gradcheck.backends.torch.functional import Called
+    from gradcheck.backends.torch.functional import TorchFunctionalCall
     from gradcheck.targets.case import Case
 
 
-def claims(
-    case: Case, target: Any, called: Called, bound: Binding, first: Any, run: Callable[..., Any], *, wide: bool
+def make_claims(
+    case: Case, target: Any, call: TorchFunctionalCall, binding: Binding, returned: Any, run: Callable[..., Any], *, twin: bool
 ) -> tuple[Claim, ...]:
-    """The derivative by hand, where there is one, and PyTorch's in both modes, where an output carries one."""
-    written = _written(case, bound, first, called)
-    found = [] if written is None else [written]
-    if not connected(first, bound):
-        return tuple(found)
-    optional = not _has_jvp(target) or bool(called.patterns) or any(map(_was_sparse, flatten(first).leaves))
-    return (*found, *by_autograd(run, bound, wide=wide, optional=optional))
-
-
-def by_autograd(run: Callable[..., Any], bound: Binding, *, wide: bool, optional: bool = True) -> tuple[Claim, Claim]:
-    """PyTorch's derivative in reverse and in forward mode.
+    """Make the claims: the derivative by hand, if the user gave one, and PyTorch's in both modes, if an output carries one.
 
     Args:
-        run: (every leaf of the inputs, binding, wide=) -> what the target returns.
+        case: the declaration.
+        target: the function, Function or module.
+        call: the functional call.
+        binding: of the call.
+        returned: what the target returned at the primal, with its graph.
+        run: (every leaf of the inputs, binding, twin=) -> what the target returns.
+        twin: whether the target has a twin.
+    """
+    analytic_claim = _make_analytic_claim(case, binding, returned, call)
+    claims = [] if analytic_claim is None else [analytic_claim]
+    if not is_connected(returned, binding):
+        return tuple(claims)
+    optional = not _has_jvp(target) or bool(call.sparse_patterns) or any(map(_was_sparse, flatten(returned).leaves))
+    return (*claims, *make_autograd_claims(run, binding, twin=twin, optional=optional))
+
+
+def make_autograd_claims(
+    run: Callable[..., Any], binding: Binding, *, twin: bool, optional: bool = True
+) -> tuple[Claim, Claim]:
+    """Make the claims of PyTorch's reverse and forward mode.
+
+    Args:
+        run: (every leaf of the inputs, binding, twin=) -> what the target returns.
+        binding: of the call.
+        twin: whether the target has a twin.
         optional: whether forward mode may be unavailable.
     """
-    eps = max(EPS[leaf.dtype] for leaf in bound.leaves)
-    twin = wide and eps > EPS["float64"]
-    plain = twin and is_half(bound.leaves)
+    eps = max(EPS[leaf.dtype] for leaf in binding.leaves)
+    has_twin = twin and eps > EPS["float64"]
+    has_rounded = has_twin and is_half(binding.leaves)
     return (
         Claim(
             "reverse",
             eps,
-            reverse(run, bound, wide=False),
-            twin=reverse(run, bound, wide=True) if twin else None,
-            plain=reverse(run, bound, wide=True, within=plainly) if plain else None,
+            make_vjp(run, binding, twin=False),
+            twin=make_vjp(run, binding, twin=True) if has_twin else None,
+            plain=make_vjp(run, binding, twin=True, precision=emulated_half_precision) if has_rounded else None,
         ),
         Claim(
             "forward",
             eps,
-            jvp=_forward(run, bound, wide=False),
-            twin_jvp=_forward(run, bound, wide=True) if twin else None,
+            jvp=_make_jvp(run, binding, twin=False),
+            twin_jvp=_make_jvp(run, binding, twin=True) if has_twin else None,
             optional=optional,
         ),
     )
 
 
 def _was_sparse(output: Any) -> bool:
-    """Whether an output was made dense, which PyTorch has no forward mode for."""
+    """Say whether an output was made dense, for which PyTorch has no forward mode."""
     return carries_gradient(output) and output.grad_fn is not None and output.grad_fn.name() == "ToDenseBackward0"
 
 
-def reverse(
-    run: Callable[..., Any], bound: Binding, *, wide: bool, within: Callable[..., Any] = wide_default
+def make_vjp(
+    run: Callable[..., Any], binding: Binding, *, twin: bool, precision: Callable[..., Any] = twin_precision
 ) -> Callable[[F64, F64], F64]:
-    """Vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N); Unavailable where no output carries a gradient.
+    """Make the vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N).
+
+    The products raise Unavailable if no output carries a gradient.
 
     Args:
-        within: (wide, leaves) -> the context in which they are computed.
+        run: (every leaf of the inputs, binding, twin=) -> what the target returns.
+        binding: of the call.
+        twin: whether they are computed in the precision of the twin.
+        precision: (twin, leaves) -> the context in which they are computed.
     """
-    habit = vjps.Habit()
+    choice = vjps.BatchingChoice()
 
     def vjp(point: F64, cotangents: F64) -> F64:
-        tensors = leaves_at(bound, point, wide=wide, requires_grad=True)
-        with torch.enable_grad(), within(wide, bound.leaves), until_differentiated():
-            found = flatten(call_user("the forward pass", lambda: run(tensors, bound, wide=wide), (), {})).leaves
-            wanted = [tensors[i] for i in bound.places]
+        tensors = leaves_at(binding, point, twin=twin, requires_grad=True)
+        with torch.enable_grad(), precision(twin, binding.leaves), swap_scope():
+            returned = flatten(call_user_code("the forward pass", lambda: run(tensors, binding, twin=twin), (), {})).leaves
+            inputs = [tensors[i] for i in binding.input_places]
             attached = [
-                (found[i], leaf) for i, leaf in zip(bound.kept, bound.outputs, strict=True) if carries_gradient(found[i])
+                (returned[i], leaf)
+                for i, leaf in zip(binding.output_places, binding.outputs, strict=True)
+                if carries_gradient(returned[i])
             ]
             if not attached:
                 raise Unavailable("no output is connected to the inputs")
-            return vjps.rows(vjps.Graph(attached, wanted, bound.leaves), cotangents, habit)
+            return vjps.evaluate_vjps(vjps.BackwardGraph(attached, inputs, binding.leaves), cotangents, choice)
 
     return vjp
 
 
-def connected(returned: Any, bound: Binding) -> bool:
-    """Whether an output carries a gradient."""
-    found = flatten(returned).leaves
-    return any(carries_gradient(found[i]) for i in bound.kept)
+def is_connected(returned: Any, binding: Binding) -> bool:
+    """Say whether any output carries a gradient."""
+    leaves = flatten(returned).leaves
+    return any(carries_gradient(leaves[i]) for i in binding.output_places)
 
 
-def _forward(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64, F64], F64]:
+def _make_jvp(run: Callable[..., Any], binding: Binding, *, twin: bool) -> Callable[[F64, F64], F64]:
     def jvp(point: F64, tangents: F64) -> F64:
-        with wide_default(wide, bound.leaves):
-            return np.stack([_push(run, bound, point, u, wide=wide) for u in tangents])
+        with twin_precision(twin, binding.leaves):
+            return np.stack([_evaluate_jvp(run, binding, point, u, twin=twin) for u in tangents])
 
     return jvp
 
 
-def _push(run: Callable[..., Any], bound: Binding, point: F64, u: F64, *, wide: bool) -> F64:
-    tensors = leaves_at(bound, point, wide=wide)
+def _evaluate_jvp(run: Callable[..., Any], binding: Binding, point: F64, u: F64, *, twin: bool) -> F64:
+    tensors = leaves_at(binding, point, twin=twin)
     try:
-        with forward_level():
-            for i, leaf in zip(bound.places, bound.leaves, strict=True):
-                tensors[i] = forward_ad.make_dual(tensors[i], seed(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
-            found = flatten(run(tensors, bound, wide=wide)).leaves
-            parts = [tangent(found[i]) for i in bound.kept]
+        with forward_mode_level():
+            for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
+                tensors[i] = forward_ad.make_dual(tensors[i], leaf_part(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
+            outputs = flatten(run(tensors, binding, twin=twin)).leaves
+            parts = [tangent_of(outputs[i]) for i in binding.output_places]
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")
-            return flat_of_all(parts, bound.outputs)
+            return flat_of_all(parts, binding.outputs)
     except Unavailable:
         raise
     except Exception as error:
-        raise Unavailable(one_line(error, 120)) from error
+        raise Unavailable(summarise_error(error, 120)) from error
 
 
 @contextmanager
-def forward_level() -> Iterator[None]:
-    """A level of PyTorch's forward mode."""
-    _load_rules()
+def forward_mode_level() -> Iterator[None]:
+    """Enter a level of PyTorch's forward mode."""
+    _load_jvp_rules()
     with forward_ad.dual_level():
         yield
 
 
 @cache
-def _load_rules() -> None:
-    """Load what PyTorch loads at first use, without its own warning, which a filter of the user's may turn into an error."""
+def _load_jvp_rules() -> None:
+    """Load the rules that PyTorch loads at first use, without its warning, which the user's filters may turn into an error."""
     with warnings.catch_warnings(), suppress(ModuleNotFoundError):
         warnings.simplefilter("ignore", DeprecationWarning)
         import_module("torch._decomp.decompositions_for_jvp")
 
 
-def tangent(output: Any) -> torch.Tensor | None:
-    """What an output carries in forward mode."""
+def tangent_of(output: Any) -> torch.Tensor | None:
+    """Return the tangent that an output carries in forward mode; None if it carries none."""
     return forward_ad.unpack_dual(output).tangent if isinstance(output, torch.Tensor) else None  # type: ignore[no-untyped-call]
 
 
 def _has_jvp(target: Any) -> bool:
-    return kind_of(target) is Kind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
+    return classify_target(target) is TargetKind.AUTOGRAD_FUNCTION and target.jvp is not torch.autograd.Function.jvp
 
 
-def _written(case: Case, bound: Binding, first: Any, called: Called) -> Claim | None:
-    patterns = {bound.call.paths[i]: pattern for i, pattern in called.patterns.items()}
+def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: TorchFunctionalCall) -> Claim | None:
+    patterns = {binding.call.paths[i]: pattern for i, pattern in call.sparse_patterns.items()}
 
     def tangent(u: F64, leaf: Leaf) -> torch.Tensor:
-        made = tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype))
-        return sparse.laid(made, patterns[leaf.path]) if leaf.path in patterns else made
+        dense = tensor_of(u[leaf.span], leaf, getattr(torch, leaf.dtype))
+        return sparse.make_sparse(dense, patterns[leaf.path]) if leaf.path in patterns else dense
 
-    def read(part: Any, leaf: Leaf) -> NDArray[Any]:
+    def to_array(part: Any, leaf: Leaf) -> NDArray[Any]:
         pattern = patterns.get(leaf.path)
-        whole = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
-        return to_numpy(sparse.read(part, pattern) if pattern is not None and whole else part)
+        has_full_shape = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
+        return to_numpy(sparse.read_at_pattern(part, pattern) if pattern is not None and has_full_shape else part)
 
-    host = analytic.Host(
-        bound.leaves,
-        bound.outputs,
-        max(EPS[leaf.dtype] for leaf in bound.leaves),
-        lambda at: called.arguments(leaves_at(bound, at), bound)[:2],
-        lambda v: _cotangent(first, bound, v),
-        lambda u: [tangent(u, leaf) for leaf in bound.leaves],
-        read,
-        lambda at: {**called.frozen, **called.arguments(leaves_at(bound, at), bound)[2]},
+    adapter = analytic.Adapter(
+        binding.leaves,
+        binding.outputs,
+        max(EPS[leaf.dtype] for leaf in binding.leaves),
+        lambda at: call.arguments(leaves_at(binding, at), binding)[:2],
+        lambda v: _build_cotangent(returned, binding, v),
+        lambda u: [tangent(u, leaf) for leaf in binding.leaves],
+        to_array,
+        lambda at: {**call.frozen, **call.arguments(leaves_at(binding, at), binding)[2]},
     )
-    return analytic.claim(case.claims, host)
+    return analytic.make_claim(case.claims, adapter)
 
 
-def _cotangent(returned: Any, bound: Binding, v: F64) -> Any:
+def _build_cotangent(returned: Any, binding: Binding, v: F64) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
-    for i, leaf in zip(bound.kept, bound.outputs, strict=True):
-        values[i] = seed(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+    for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
+        values[i] = (
+            leaf_part(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+        )
     return flat.rebuild(values)

@@ -1,4 +1,4 @@
-"""Where a target's tensors are: on one device, which may be asked for."""
+"""Devices: a target and its inputs must be on one device, which the user may choose."""
 
 from __future__ import annotations
 
@@ -10,59 +10,65 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.errors import InputError
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ABSENT = "device={!r} is not there: PyTorch finds {}"
+NO_SUCH_DEVICE = "device={!r} is not available: PyTorch finds {}"
 
 
-def placed(target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
-    """The target and its inputs on a device: a module that is elsewhere is copied, tensors too.
+def move_to_device(target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
+    """Return the target and its inputs on a device; modules and tensors that are elsewhere are copied.
 
     Raises:
-        InputError: where there is no such device.
+        InputError: if there is no such device.
     """
-    wanted = _existing(device)
+    destination = _find_device(device)
 
-    def moved(x: Any) -> Any:
-        return x.detach().to(wanted).requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
+    def move(x: Any) -> Any:
+        return x.detach().to(destination).requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
 
-    args, kwargs = tree_map(moved, (inputs.args, dict(inputs.kwargs)))
-    if kind_of(target) is Kind.MODULE and any(t.device != wanted for t in (*target.parameters(), *target.buffers())):
-        target = copy.deepcopy(target).to(wanted)
+    args, kwargs = tree_map(move, (inputs.args, dict(inputs.kwargs)))
+    if classify_target(target) is TargetKind.MODULE and any(
+        t.device != destination for t in (*target.parameters(), *target.buffers())
+    ):
+        target = copy.deepcopy(target).to(destination)
     return target, Inputs(args, kwargs, inputs.labels)
 
 
-def refuse_mixed(paths: Sequence[str], leaves: Sequence[Any]) -> None:
-    """Say that tensors are on two devices; one of no dimension may be on the host, as PyTorch allows.
+def refuse_mixed_devices(paths: Sequence[str], leaves: Sequence[Any]) -> None:
+    """Refuse tensors on several devices, and those on the meta device.
+
+    A tensor without dimensions may be on the host, as PyTorch allows.
 
     Raises:
-        InputError: with a tensor on each.
+        InputError: if there is such a tensor; names one on each device.
     """
-    found: dict[str, str] = {}
+    first_paths: dict[str, str] = {}
     for path, x in zip(paths, leaves, strict=True):
         if isinstance(x, torch.Tensor) and not (x.ndim == 0 and x.device.type == "cpu"):
-            found.setdefault(str(x.device), path)
-    if len(found) > 1:
-        told = ", ".join(f"{path} on {device}" for device, path in found.items())
-        raise InputError(f"inputs on {len(found)} devices: {told}; move them to one, or say which with device= (--device)")
-    if "meta" in found:
-        raise InputError(f"{found['meta']} is on the meta device, which holds no numbers: give a tensor on another")
+            first_paths.setdefault(str(x.device), path)
+    if len(first_paths) > 1:
+        listed = ", ".join(f"{path} on {device}" for device, path in first_paths.items())
+        raise InputError(
+            f"inputs on {len(first_paths)} devices: {listed}; move them to one, or choose one with device= (--device)"
+        )
+    if "meta" in first_paths:
+        raise InputError(f"{first_paths['meta']} is on the meta device, which holds no numbers: give a tensor on another")
 
 
 def uses_tf32(leaves: Sequence[Any]) -> bool:
-    """Whether products of float32 tensors among some leaves may be computed with the ten bits of TF32."""
-    there = any(isinstance(x, torch.Tensor) and x.is_cuda and x.dtype is torch.float32 for x in leaves)
-    return there and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+    """Say whether products of float32 tensors among some leaves may be computed in TF32, with ten bits."""
+    has_float32 = any(isinstance(x, torch.Tensor) and x.is_cuda and x.dtype is torch.float32 for x in leaves)
+    return has_float32 and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
 
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute products in float32 itself for a while."""
+    """Compute products of float32 tensors in full float32 inside the context."""
     kinds: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [kind.allow_tf32 for kind in kinds]
     try:
@@ -74,19 +80,20 @@ def without_tf32() -> Iterator[None]:
             kind.allow_tf32 = allowed
 
 
-def _existing(device: str) -> torch.device:
+def _find_device(device: str) -> torch.device:
+    """Return the device of a name; raise an InputError that lists the available ones if PyTorch has no such device."""
     try:
-        wanted = torch.device(device)
-        torch.zeros(1, device=wanted)
+        requested = torch.device(device)
+        torch.zeros(1, device=requested)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ", ".join(["cpu", *(f"{kind}:{k}" for kind, k in _others())])
-        why = str(error).partition("\n")[0]
-        raise InputError(f"{ABSENT.format(device, there)} ({why})") from None
-    return torch.zeros(1, device=wanted).device  # with its number
+        available = ", ".join(["cpu", *(f"{kind}:{k}" for kind, k in _list_accelerators())])
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{NO_SUCH_DEVICE.format(device, available)} ({reason})") from None
+    return torch.zeros(1, device=requested).device  # A tensor's device has its number: 'cuda:0' for 'cuda'.
 
 
-def _others() -> list[tuple[str, int]]:
-    """Accelerators by kind and number."""
+def _list_accelerators() -> list[tuple[str, int]]:
+    """List the accelerators by kind and number."""
     if not torch.accelerator.is_available():
         return []
     kind = torch.accelerator.current_accelerator()

@@ -1,4 +1,4 @@
-"""TODO: describe."""
+"""The autograd graph behind outputs: which of its Functions are the user's, and what they are called with."""
 
 from __future__ import annotations
 
@@ -8,81 +8,87 @@ from typing import Any
 
 import torch
 
-Look = Callable[[Any], None]
-REGISTERED = "GeneratedBackwardFor_"  # what torch.library names the backward of an operator by
-OURS = "gradcheck.backends."  # where Functions of our own are, which make sparse tensors
-NODES = 100_000  # of a graph that are looked through for functions of the user's own
+AfterCall = Callable[[Any], None]  # takes what a call returned
+OPERATOR_BACKWARD_PREFIX = "GeneratedBackwardFor_"  # starts the name of the Function that torch.library makes for an operator
+GRADCHECK_PREFIX = "gradcheck.backends."  # starts the module name of gradcheck's own Functions, which make sparse tensors
+MAX_NODES = 100_000  # nodes of a graph up to which it is searched for Functions of the user
 
 
-def of_torch(kind: type) -> bool:
-    """Whether a class is PyTorch's own."""
+def is_torch_class(kind: type) -> bool:
+    """Say whether a class is PyTorch's own."""
     return kind.__module__.partition(".")[0] == "torch"
 
 
-def own_functions(outputs: Sequence[Any]) -> tuple[type, ...]:
-    """The autograd.Functions in the graph of some outputs that are not PyTorch's own, the last applied first."""
-    return tuple(dict.fromkeys(type(node)._forward_cls for node in own_nodes(outputs)))
+def find_user_functions(outputs: Sequence[Any]) -> tuple[type, ...]:
+    """Return the user's autograd.Functions in the graph of some outputs, the last applied first."""
+    return tuple(dict.fromkeys(type(node)._forward_cls for node in find_user_nodes(outputs)))
 
 
-def own_nodes(outputs: Sequence[Any]) -> list[Any]:
-    """The nodes that they left in the graph."""
-    return [node for node in nodes(outputs) if _own(getattr(type(node), "_forward_cls", None))]
+def find_user_nodes(outputs: Sequence[Any]) -> list[Any]:
+    """Return the nodes of the user's autograd.Functions in the graph of some outputs."""
+    return [node for node in walk_graph(outputs) if _is_user_function(getattr(type(node), "_forward_cls", None))]
 
 
-def nodes(outputs: Sequence[Any]) -> Iterator[Any]:
-    """The graph behind some outputs, as far as NODES of it."""
-    seen = set[Any]()
+def walk_graph(outputs: Sequence[Any]) -> Iterator[Any]:
+    """Yield the nodes of the graph behind some outputs, at most MAX_NODES."""
+    visited = set[Any]()
     waiting = [out.grad_fn for out in outputs if isinstance(out, torch.Tensor) and out.grad_fn is not None]
-    while waiting and len(seen) < NODES:
+    while waiting and len(visited) < MAX_NODES:
         node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
+        if node not in visited:
+            visited.add(node)
             waiting += [following for following, _ in node.next_functions if following is not None]
             yield node
 
 
-def _own(function: type | None) -> bool:
+def _is_user_function(function: type | None) -> bool:
+    """Say whether a class of a node's forward is the user's; None for a node of PyTorch's own operations."""
     if function is None:
         return False
-    foreign = of_torch(function) or function.__module__.startswith(OURS)
-    return not foreign or _registered(function)
+    foreign = is_torch_class(function) or function.__module__.startswith(GRADCHECK_PREFIX)
+    return not foreign or _is_custom_operator(function)
 
 
-def _registered(function: type) -> bool:
-    """Whether it stands for an operator of the user's own (torch.library) that was given a backward."""
-    of = function.__name__.removeprefix(REGISTERED)
-    return of != function.__name__ and not of.startswith(("aten_", "prims_"))
+def _is_custom_operator(function: type) -> bool:
+    """Say whether a Function is the backward that the user registered for an operator with torch.library."""
+    operator = function.__name__.removeprefix(OPERATOR_BACKWARD_PREFIX)
+    return operator != function.__name__ and not operator.startswith(("aten_", "prims_"))
 
 
 @contextmanager
-def watched(functions: set[Any], names: Sequence[str], look: Callable[[Any, tuple[Any, ...]], Look]) -> Iterator[None]:
-    """Let `look` see what some Functions' own methods of these names are given and return, before PyTorch touches it.
+def watching_methods(
+    functions: set[Any], names: Sequence[str], before_call: Callable[[Any, tuple[Any, ...]], AfterCall]
+) -> Iterator[None]:
+    """Watch calls of methods of autograd.Functions: their arguments, and what they return before PyTorch converts it.
 
     Args:
-        look: takes the Function and the arguments before the call; what it returns takes what was returned.
+        functions: classes whose methods are watched inside the context.
+        names: of the methods; inherited ones of PyTorch are left out.
+        before_call: takes the Function and the arguments; what it returns is called with what the method returned.
     """
-    saved = [(f, n, vars(f).get(n), getattr(f, n)) for f in functions for n in names if _has_own(f, n)]
+    saved = [(f, n, vars(f).get(n), getattr(f, n)) for f in functions for n in names if _overrides(f, n)]
 
-    def watching(function: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-        def told(*args: Any, **kwargs: Any) -> Any:
-            after = look(function, args)
+    def watch(function: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call_method(*args: Any, **kwargs: Any) -> Any:
+            after_call = before_call(function, args)
             returned = method(*args, **kwargs)
-            after(returned)
+            after_call(returned)
             return returned
 
-        return told
+        return call_method
 
     try:
         for function, name, _, method in saved:
-            setattr(function, name, staticmethod(watching(function, method)))
+            setattr(function, name, staticmethod(watch(function, method)))
         yield
     finally:
-        for function, name, own, _ in saved:
-            if own is None:  # inherited
+        for function, name, original, _ in saved:
+            if original is None:  # inherited from another class
                 delattr(function, name)
             else:
-                setattr(function, name, own)
+                setattr(function, name, original)
 
 
-def _has_own(function: Any, name: str) -> bool:
+def _overrides(function: Any, name: str) -> bool:
+    """Say whether a Function has another method of a name than `torch.autograd.Function`."""
     return getattr(function, name) is not getattr(torch.autograd.Function, name)

@@ -1,4 +1,4 @@
-"""One pass through a module, forward and back, with what each of its submodules and Functions is given."""
+"""One forward and backward pass through a module, which records the inputs of its submodules and Functions."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.backends.torch.graph import own_functions, watched
-from gradcheck.backends.torch.module_state import attributes_restored
-from gradcheck.backends.user_code import call_user
-from gradcheck.seeds import generator
-from gradcheck.targets.framework import Kind
+from gradcheck.backends.torch.graph import find_user_functions, watching_methods
+from gradcheck.backends.torch.module_state import restoring_attributes
+from gradcheck.backends.user_code import call_user_code
+from gradcheck.seeds import make_generator
+from gradcheck.targets.framework import TargetKind
 from gradcheck.targets.signature import takes_context
 from gradcheck.trees import flatten, tree_map
 
 if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
-CALLS = 4  # of one module that are kept, the first ones
-HOLDERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)  # compute nothing of their own
-FUNCTION = Kind.AUTOGRAD_FUNCTION.value
+MAX_RECORDED_CALLS = 4  # The first calls of one module are recorded, up to this many.
+HOLDERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)  # They only call other modules.
+FUNCTION = TargetKind.AUTOGRAD_FUNCTION.value
 
 
 @dataclass
-class Call:
-    """What a submodule was given; tensors that want gradients did so in the model.
+class RecordedCall:
+    """One call of a submodule or Function.
 
     Attributes:
-        overwritten: whether it wrote to what it was given.
-        cotangents: what the model sends back to each leaf of what it returned, by its place; filled by the way back.
+        args: copies of the positional arguments; a tensor requires a gradient if it did so in the model.
+        kwargs: copies of the keyword arguments.
+        overwritten: whether the call wrote to its arguments.
+        cotangents: what the model sends back to each leaf that was returned, by its place; filled in the backward pass.
     """
 
     args: tuple[Any, ...]
@@ -41,141 +43,154 @@ class Call:
 
 
 @dataclass
-class Captured:
-    """A submodule, or an autograd.Function of the user's own that one applies, and its first calls.
+class RecordedLayer:
+    """A submodule, or an autograd.Function of the user that a submodule applies, and its first calls.
 
     Attributes:
-        path: from the model, 'blocks.3.norm', for a Function 'blocks.3.norm.RMSNorm'; '' for the model itself.
+        path: from the model: 'blocks.3.norm', for a Function 'blocks.3.norm.RMSNorm'; '' for the model itself.
         target: the module, or the Function's class.
-        kind: the module's class, by name; FUNCTION.
-        count: how often it was called in all.
+        kind: name of the module's class; FUNCTION for a Function.
+        calls: the first calls.
+        count: of all calls.
     """
 
     path: str
     target: Any
     kind: str
-    calls: list[Call] = field(default_factory=list)
+    calls: list[RecordedCall] = field(default_factory=list)
     count: int = 0
 
 
-def captured(model: torch.nn.Module, inputs: Inputs) -> list[Captured]:
-    """Call a model with gradients recorded, and keep what its submodules and Functions are given, and what comes back to them.
+def record_layers(model: torch.nn.Module, inputs: Inputs) -> list[RecordedLayer]:
+    """Call a model forward and backward, and record the inputs and cotangents of its submodules and Functions.
 
-    A module that is reachable by several paths is named by the first. Those that were not called have no calls. A Function
-    comes after the module that applies it; one that the graph does not show is not found.
+    A module that several paths lead to has the first of them. A module that the model did not call has no calls. A Function
+    comes after the module that applies it; a Function that is not in the graph is missing.
+
+    Args:
+        model: called once or twice.
+        inputs: of the call.
+
+    Raises:
+        TargetError: if the model raises.
     """
-    found = [Captured(path, module, type(module).__name__) for path, module in model.named_modules()]
-    with torch.enable_grad(), attributes_restored(model):
-        with _hooked(found):
-            given = tree_map(_wanting, (inputs.args, dict(inputs.kwargs)))
-            outputs = flatten(call_user("the target", model, *given)).leaves
-            _sent_back(outputs, [x for x in flatten(given).leaves if isinstance(x, torch.Tensor)], model)
-        functions = set(own_functions(outputs))
-        return _with_functions(found, functions, model, inputs) if functions else found
+    layers = [RecordedLayer(path, module, type(module).__name__) for path, module in model.named_modules()]
+    with torch.enable_grad(), restoring_attributes(model):
+        with _recording_hooks(layers):
+            copies = tree_map(_copy_requiring_grad, (inputs.args, dict(inputs.kwargs)))
+            outputs = flatten(call_user_code("the target", model, *copies)).leaves
+            _backpropagate(outputs, [x for x in flatten(copies).leaves if isinstance(x, torch.Tensor)], model)
+        functions = set(find_user_functions(outputs))
+        return _record_functions(layers, functions, model, inputs) if functions else layers
 
 
 @contextmanager
-def _hooked(found: list[Captured]) -> Iterator[None]:
+def _recording_hooks(layers: list[RecordedLayer]) -> Iterator[None]:
     with ExitStack() as stack:
-        for one in found:
-            before, after = _keeping(one)
-            stack.callback(one.target.register_forward_pre_hook(before, with_kwargs=True).remove)
-            stack.callback(one.target.register_forward_hook(after, always_call=True).remove)
+        for layer in layers:
+            before, after = _make_hooks(layer)
+            stack.callback(layer.target.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(layer.target.register_forward_hook(after, always_call=True).remove)
         yield
 
 
-def _keeping(one: Captured) -> tuple[Callable[..., None], Callable[..., None]]:
-    """What is to be told before and after a submodule's forward; calls of one module may lie in each other."""
-    open_: list[tuple[Call | None, Callable[[], bool]]] = []
+def _make_hooks(layer: RecordedLayer) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Make the hooks that run before and after a submodule's forward."""
+    # Calls of one module may be nested, as in a recursive model.
+    open_calls: list[tuple[RecordedCall | None, Callable[[], bool]]] = []
 
     def before(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        open_.append((_kept(one, args, kwargs), _overwritten((args, kwargs))))
+        open_calls.append((_record_call(layer, args, kwargs), _make_overwrite_check((args, kwargs))))
 
     def after(_: torch.nn.Module, _args: Any, output: Any) -> None:
-        call, overwritten = open_.pop()
+        call, was_overwritten = open_calls.pop()
         if call is None:
             return
-        call.overwritten = overwritten()
+        call.overwritten = was_overwritten()
         for place, out in enumerate(flatten(output).leaves):
             if isinstance(out, torch.Tensor) and out.requires_grad:
-                out.register_hook(_storing(call, place))  # type: ignore[no-untyped-call]
+                out.register_hook(_make_cotangent_hook(call, place))  # type: ignore[no-untyped-call]
 
     return before, after
 
 
-def _kept(one: Captured, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """The call, copied, where it is one of those that are kept."""
-    one.count += 1
-    if len(one.calls) >= CALLS or isinstance(one.target, HOLDERS):
+def _record_call(layer: RecordedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RecordedCall | None:
+    """Count a call, and record copies of its arguments unless enough calls are recorded."""
+    layer.count += 1
+    if len(layer.calls) >= MAX_RECORDED_CALLS or isinstance(layer.target, HOLDERS):
         return None
-    one.calls.append(Call(tree_map(_copied, args), tree_map(_copied, kwargs)))
-    return one.calls[-1]
+    layer.calls.append(RecordedCall(tree_map(_copy_input, args), tree_map(_copy_input, kwargs)))
+    return layer.calls[-1]
 
 
-def _overwritten(given: Any) -> Callable[[], bool]:
-    """Asks later whether any tensor was written to since."""
-    before = [(x, x._version) for x in flatten(given).leaves if isinstance(x, torch.Tensor) and not x.is_inference()]
+def _make_overwrite_check(arguments: Any) -> Callable[[], bool]:
+    """Make a function that says whether any tensor was written to since."""
+    before = [(x, x._version) for x in flatten(arguments).leaves if isinstance(x, torch.Tensor) and not x.is_inference()]
     return lambda: any(x._version != version for x, version in before)
 
 
-def _storing(call: Call, place: int) -> Callable[[torch.Tensor], None]:
+def _make_cotangent_hook(call: RecordedCall, place: int) -> Callable[[torch.Tensor], None]:
+    """Make the hook of an output that records its cotangent."""
+
     def store(cotangent: torch.Tensor) -> None:
         call.cotangents[place] = cotangent.detach().clone().to_dense()
 
     return store
 
 
-def _sent_back(outputs: tuple[Any, ...], inputs: list[torch.Tensor], model: torch.nn.Module) -> None:
-    """Ask for the model's gradient, of a cotangent of random signs, so that every submodule gets its part of it."""
+def _backpropagate(outputs: tuple[Any, ...], inputs: list[torch.Tensor], model: torch.nn.Module) -> None:
+    """Backpropagate a cotangent of random signs through the model, so that every submodule gets its cotangent."""
     attached = [out for out in outputs if isinstance(out, torch.Tensor) and out.requires_grad]
-    wanted = [x for x in (*inputs, *model.parameters()) if x.requires_grad]
-    signs = [generator(0, "model", k).choice([-1.0, 1.0], tuple(out.shape)) for k, out in enumerate(attached)]
-    cotangents = [torch.as_tensor(s).to(out.device, out.dtype) for s, out in zip(signs, attached, strict=True)]
-    if attached and wanted:
+    sources = [x for x in (*inputs, *model.parameters()) if x.requires_grad]
+    signs = [make_generator(0, "model", k).choice([-1.0, 1.0], tuple(out.shape)) for k, out in enumerate(attached)]
+    cotangents = [torch.as_tensor(array).to(out.device, out.dtype) for array, out in zip(signs, attached, strict=True)]
+    if attached and sources:
         try:
-            torch.autograd.grad(attached, wanted, cotangents, allow_unused=True)
-        except Exception:  # a backward that raises is told where its own layer is checked
+            torch.autograd.grad(attached, sources, cotangents, allow_unused=True)
+        except Exception:  # A backward that raises is reported by the check of its own layer.
             return
 
 
-def _with_functions(found: list[Captured], functions: set[Any], model: torch.nn.Module, inputs: Inputs) -> list[Captured]:
-    """Call the model again, and keep what the Functions are given, each behind the module that applies it."""
-    inside: list[Captured] = [found[0]]
-    applied: dict[int, dict[Any, Captured]] = {}
+def _record_functions(
+    layers: list[RecordedLayer], functions: set[Any], model: torch.nn.Module, inputs: Inputs
+) -> list[RecordedLayer]:
+    """Call the model again, and record the calls of Functions; each Function follows the module that applies it."""
+    open_layers: list[RecordedLayer] = [layers[0]]
+    applied: dict[int, dict[Any, RecordedLayer]] = {}
 
-    def look(function: Any, args: tuple[Any, ...]) -> Callable[[Any], None]:
-        module = inside[-1]
+    def before_call(function: Any, args: tuple[Any, ...]) -> Callable[[Any], None]:
+        module = open_layers[-1]
         name = function.__name__
-        own = applied.setdefault(id(module), {})
-        one = own.setdefault(function, Captured(f"{module.path}.{name}".lstrip("."), function, FUNCTION))
-        given = args[1:] if takes_context(function) else args
-        call, overwritten = _kept(one, given, {}), _overwritten(given)
+        of_module = applied.setdefault(id(module), {})
+        layer = of_module.setdefault(function, RecordedLayer(f"{module.path}.{name}".lstrip("."), function, FUNCTION))
+        inputs_of_call = args[1:] if takes_context(function) else args
+        call, was_overwritten = _record_call(layer, inputs_of_call, {}), _make_overwrite_check(inputs_of_call)
 
-        def after(_: Any) -> None:
+        def after_call(_: Any) -> None:
             if call is not None:
-                call.overwritten = overwritten()
+                call.overwritten = was_overwritten()
 
-        return after
+        return after_call
 
     with ExitStack() as stack:
-        for one in found:
-            stack.callback(one.target.register_forward_pre_hook(lambda *_, one=one: inside.append(one)).remove)
-            stack.callback(one.target.register_forward_hook(lambda *_: _leave(inside), always_call=True).remove)
-        stack.enter_context(watched(functions, ("forward",), look))
-        call_user("the target", model, *tree_map(_wanting, (inputs.args, dict(inputs.kwargs))))
-    return [each for one in found for each in (one, *applied.get(id(one), {}).values())]
+        for layer in layers:
+            stack.callback(layer.target.register_forward_pre_hook(lambda *_, layer=layer: open_layers.append(layer)).remove)
+            stack.callback(layer.target.register_forward_hook(lambda *_: _leave(open_layers), always_call=True).remove)
+        stack.enter_context(watching_methods(functions, ("forward",), before_call))
+        call_user_code("the target", model, *tree_map(_copy_requiring_grad, (inputs.args, dict(inputs.kwargs))))
+    return [recorded for layer in layers for recorded in (layer, *applied.get(id(layer), {}).values())]
 
 
-def _leave(inside: list[Captured]) -> None:  # a hook that returned something would replace the output
-    inside.pop()
+def _leave(open_layers: list[RecordedLayer]) -> None:
+    open_layers.pop()  # The hook returns None: anything else would replace the output.
 
 
-def _wanting(x: Any) -> Any:
-    """A copy that wants a gradient where it can have one."""
+def _copy_requiring_grad(x: Any) -> Any:
+    """Copy a tensor; the copy requires a gradient if its dtype allows that."""
     if not isinstance(x, torch.Tensor):
         return x
     return x.detach().clone().requires_grad_(x.is_floating_point() or x.is_complex())
 
 
-def _copied(x: Any) -> Any:
+def _copy_input(x: Any) -> Any:
     return x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x

@@ -1,4 +1,4 @@
-"""A torch target as autograd meets it: tensors of its own dtype at the primal, and the outputs made of them."""
+"""A torch target as autograd sees it: tensors of its own dtype at the primal, and outputs with their graph."""
 
 from __future__ import annotations
 
@@ -11,103 +11,110 @@ import torch
 
 from gradcheck.backends.binding import Binding
 from gradcheck.backends.flat import EPS
-from gradcheck.backends.layer_view import Call, Layer, Wrap
-from gradcheck.backends.torch.graph import of_torch, own_functions
-from gradcheck.backends.torch.tensors import with_moved
-from gradcheck.targets.location import of_backward
+from gradcheck.backends.layer_view import Layer, LayerFunction, Wrapper
+from gradcheck.backends.torch.graph import find_user_functions, is_torch_class
+from gradcheck.backends.torch.tensors import replace_leaves
+from gradcheck.targets.location import locate_backward
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.targets.location import Place
+    from gradcheck.targets.location import Location
 
 
-def layer_of(
-    bound: Binding,
-    tensors: Callable[[], list[Tensor]],
-    running: Callable[[Wrap], Callable[..., Any]],
-    first: Any,
+def make_layer(
+    binding: Binding,
+    make_leaves: Callable[[], list[Tensor]],
+    make_run: Callable[[Wrapper], Callable[..., Any]],
+    returned: Any,
     target: Any,
-    carried: Callable[[], tuple[str, ...]],
+    describe_carried_state: Callable[[], tuple[str, ...]],
     *,
-    random: bool,
+    draws_random: bool,
     upstream: Mapping[int, Tensor],
 ) -> Layer:
-    """The target for its contracts.
+    """Make the view of a target that contracts call.
 
     Args:
-        tensors: () -> every leaf of the call.
-        running: from what wraps the target's function to (leaves of the call, bound) -> what the target returns.
-        first: what it returned, with its graph.
-        carried: as the layer's.
-        upstream: what a model sends back to it, by place among what it returns.
+        binding: of the call.
+        make_leaves: () -> every leaf of the call.
+        make_run: wrapper of the target's function -> ((leaves of the call, binding) -> what the target returns).
+        returned: what the target returned at the primal, with its graph.
+        target: the function, Function or module.
+        describe_carried_state: as in `Layer`.
+        draws_random: whether the target draws random numbers.
+        upstream: cotangents that a model sends to the target, by place among the leaves that it returns.
     """
 
-    def returning(wrap: Wrap, values: Sequence[Any] = bound.call.leaves) -> Call:
-        run = running(wrap)
+    def make_call(wrapper: Wrapper, values: Sequence[Any] = binding.call.leaves) -> LayerFunction:
+        run = make_run(wrapper)
 
-        def returned(given: Sequence[Tensor]) -> list[Any]:
-            moved = with_moved(values, dict(zip(bound.places, given, strict=True)), wide=False)
-            return list(flatten(run(moved, bound, wide=False)).leaves)
-
-        return returned
-
-    def beside(change: Callable[[Tensor], Tensor]) -> Call:
-        paths = bound.call.paths
-        values = [change(x) if _stands_beside(x, path) else x for x, path in zip(bound.call.leaves, paths, strict=True)]
-        return kept(returning(_plain, values))
-
-    def kept(returned: Call) -> Call:
-        def call(given: Sequence[Tensor]) -> list[Any]:
-            found = returned(given)
-            return [found[i] for i in bound.kept]
+        def call(tensors: Sequence[Tensor]) -> list[Any]:
+            leaves = replace_leaves(values, dict(zip(binding.input_places, tensors, strict=True)), twin=False)
+            return list(flatten(run(leaves, binding, twin=False)).leaves)
 
         return call
 
-    plain, own = returning(_plain), own_functions(flatten(first).leaves)
+    def with_changed_constants(change: Callable[[Tensor], Tensor]) -> LayerFunction:
+        paths = binding.call.paths
+        values = [change(x) if _is_other_tensor(x, path) else x for x, path in zip(binding.call.leaves, paths, strict=True)]
+        return select_outputs(make_call(_identity, values))
+
+    def select_outputs(call_for_all: LayerFunction) -> LayerFunction:
+        def call(tensors: Sequence[Tensor]) -> list[Any]:
+            leaves = call_for_all(tensors)
+            return [leaves[i] for i in binding.output_places]
+
+        return call
+
+    call_for_all, functions = make_call(_identity), find_user_functions(flatten(returned).leaves)
     return Layer(
-        leaves=bound.leaves,
-        outputs=bound.outputs,
-        eps=max(EPS[leaf.dtype] for leaf in (*bound.leaves, *bound.outputs)),
-        tensors=lambda: [tensors()[i] for i in bound.places],
-        call=kept(plain),
-        returned=plain,
-        wrapped=lambda wrap: kept(returning(wrap)),
-        beside=beside,
-        indices=tuple(filter(_may_point, target.buffers())) if isinstance(target, torch.nn.Module) else (),
-        own=tuple(dict.fromkeys(function.__name__ for function in own)),
-        triton=any(map(_uses_triton, own)),
-        module=target if _is_own_module(target) else None,
-        random=random,
-        carried=carried,
-        upstream=[upstream.get(i) for i in bound.kept] if upstream else None,
-        place=place_of(own),
+        leaves=binding.leaves,
+        outputs=binding.outputs,
+        eps=max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
+        make_tensors=lambda: [make_leaves()[i] for i in binding.input_places],
+        call=select_outputs(call_for_all),
+        call_for_all_outputs=call_for_all,
+        wrap=lambda wrapper: select_outputs(make_call(wrapper)),
+        with_changed_constants=with_changed_constants,
+        index_buffers=tuple(filter(_may_hold_indices, target.buffers())) if isinstance(target, torch.nn.Module) else (),
+        user_functions=tuple(dict.fromkeys(function.__name__ for function in functions)),
+        uses_triton=any(map(_uses_triton, functions)),
+        module=target if _holds_user_module(target) else None,
+        draws_random=draws_random,
+        describe_carried_state=describe_carried_state,
+        upstream=[upstream.get(i) for i in binding.output_places] if upstream else None,
+        backward_location=locate_first_backward(functions),
     )
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _stands_beside(x: Any, path: str) -> bool:
+def _is_other_tensor(x: Any, path: str) -> bool:
+    """Say whether a leaf is a tensor among the arguments, not a parameter."""
     return isinstance(x, torch.Tensor) and not path.startswith("params[")
 
 
-def _may_point(buffer: Tensor) -> bool:
+def _may_hold_indices(buffer: Tensor) -> bool:
+    """Say whether a buffer holds integers, which may point at rows of the inputs."""
     return buffer.dim() > 0 and not (buffer.is_floating_point() or buffer.is_complex() or buffer.dtype is torch.bool)
 
 
-def _is_own_module(target: Any) -> bool:
-    return isinstance(target, torch.nn.Module) and any(not of_torch(type(module)) for module in target.modules())
+def _holds_user_module(target: Any) -> bool:
+    return isinstance(target, torch.nn.Module) and any(not is_torch_class(type(module)) for module in target.modules())
 
 
-def place_of(functions: Sequence[type]) -> Place | None:
-    """Where the backward of the first is written; None where there is none."""
-    return of_backward(functions[0]) if functions else None
+def locate_first_backward(functions: Sequence[type]) -> Location | None:
+    """Return where the backward of the first function is written; None without functions."""
+    return locate_backward(functions[0]) if functions else None
 
 
 def _uses_triton(function: type) -> bool:
-    beside = vars(sys.modules[function.__module__]) if "triton" in sys.modules and function.__module__ in sys.modules else {}
-    homes = [x.__name__ if inspect.ismodule(x) else type(x).__module__ for x in beside.values()]
-    return any(home.partition(".")[0] == "triton" for home in homes)
+    """Say whether the file that defines a function imports Triton or defines a kernel of Triton."""
+    loaded = "triton" in sys.modules and function.__module__ in sys.modules
+    names = vars(sys.modules[function.__module__]) if loaded else {}
+    modules = [x.__name__ if inspect.ismodule(x) else type(x).__module__ for x in names.values()]
+    return any(module.partition(".")[0] == "triton" for module in modules)

@@ -1,4 +1,4 @@
-"""Modules that make their parameters when they are first called: lazy ones of PyTorch's kind, and any other."""
+"""Modules that create their parameters at their first call: PyTorch's lazy modules and any other."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from gradcheck.backends.binding import take_apart
-from gradcheck.backends.torch.module_state import kept
-from gradcheck.backends.torch.tensors import fresh
-from gradcheck.backends.user_code import call_user
-from gradcheck.seeds import generator
-from gradcheck.targets.framework import Kind, kind_of
+from gradcheck.backends.binding import flatten_call
+from gradcheck.backends.torch.module_state import restoring
+from gradcheck.backends.torch.tensors import copy_detached
+from gradcheck.backends.user_code import call_user_code
+from gradcheck.seeds import make_generator
+from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.trees import tree_map
 
 if TYPE_CHECKING:
@@ -22,41 +22,47 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def initialised(target: Any, inputs: Inputs, stream: str, *, surely: bool) -> Iterator[None]:
-    """Call a module that is lazy once, so that its parameters are there; afterwards it is as lazy as before.
+def initialising(target: Any, inputs: Inputs, stream: str, *, always: bool) -> Iterator[None]:
+    """Call a lazy module once, so that its parameters exist; on exit it is as lazy as before.
 
     Args:
-        stream: seeds what is drawn for them.
-        surely: also call one that does not look lazy.
+        target: the module; for anything else nothing happens.
+        inputs: of that call.
+        stream: name of the random stream that seeds the new parameters.
+        always: whether to call a module, too, that does not look lazy.
 
     Raises:
-        TargetError: where the module raises.
+        TargetError: if the module raises.
     """
-    if kind_of(target) is not Kind.MODULE or not (surely or any(map(is_lazy, registered(target).values()))):
+    if classify_target(target) is not TargetKind.MODULE or not (
+        always or any(map(is_lazy, registered_tensors(target).values()))
+    ):
         yield
         return
-    with kept(target):
-        called_once(target, inputs, stream)
+    with restoring(target):
+        call_once(target, inputs, stream)
         yield
 
 
-def called_once(module: Any, inputs: Inputs, stream: str) -> None:
-    """Call a module for what it makes of itself."""
-    torch.manual_seed(int(generator(0, stream, "lazy").integers(2**31)))
-    args, kwargs = tree_map(_copied, (tuple(inputs.args), dict(inputs.kwargs)))
+def call_once(module: Any, inputs: Inputs, stream: str) -> None:
+    """Call a module once, with copies of the inputs, so that it creates its parameters."""
+    torch.manual_seed(int(make_generator(0, stream, "lazy").integers(2**31)))
+    args, kwargs = tree_map(_copy_input, (tuple(inputs.args), dict(inputs.kwargs)))
     with torch.no_grad():
-        call_user("the target", module, args, kwargs, take_apart(inputs))
+        call_user_code("the target", module, args, kwargs, flatten_call(inputs))
 
 
-def grown(target: Any, known: set[str]) -> bool:
-    """Whether a module has other parameters and buffers than those that were known."""
-    return kind_of(target) is Kind.MODULE and known != {k for k, t in registered(target).items() if not is_lazy(t)}
+def has_new_tensors(target: Any, known_names: set[str]) -> bool:
+    """Say whether a module has other parameters and buffers than those known by name."""
+    return classify_target(target) is TargetKind.MODULE and known_names != {
+        k for k, t in registered_tensors(target).items() if not is_lazy(t)
+    }
 
 
-def registered(module: Any) -> dict[str, torch.Tensor]:
-    """A module's parameters and buffers by name, those without a shape too; tied ones under their first name."""
+def registered_tensors(module: Any) -> dict[str, torch.Tensor]:
+    """Return a module's parameters and buffers by name, lazy ones included; tied ones under their first name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _copied(x: Any) -> Any:
-    return fresh(x, wide=False) if isinstance(x, torch.Tensor) else x
+def _copy_input(x: Any) -> Any:
+    return copy_detached(x, twin=False) if isinstance(x, torch.Tensor) else x

@@ -1,4 +1,4 @@
-"""Modules that a target can reach: their state is put back when a check is over."""
+"""The state of modules that a target can reach: saved before a check and restored after it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from torch.nn.utils import parametrize
 from gradcheck.backends.torch import sparse
 from gradcheck.trees import flatten, tree_map
 
-OWN = ("_parameters", "_buffers", "_modules")
+# The attributes in which a module registers its parameters, buffers and submodules.
+REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 @contextmanager
-def kept(target: Any) -> Iterator[None]:
-    """Put back parameters, buffers, attributes and training flags of every module that the target is, holds or names.
+def restoring(target: Any) -> Iterator[None]:
+    """Restore on exit the parameters, buffers, attributes and training flags of every module that the target can reach.
 
-    Registered tensors get their values back in place; so do lists, dicts, sets and tensors among the attributes.
+    Registered tensors get their values back in place, as do lists, dicts, sets and tensors among the attributes.
     """
-    saved = [(m, _state(m)) for root in reachable(target) for m in root.modules()]
+    saved = [(m, _save_state(m)) for root in find_modules(target) for m in root.modules()]
     try:
-        with _uncached():
+        with _without_parametrization_cache():
             yield
     finally:
         for module, state in saved:
@@ -37,8 +38,8 @@ def kept(target: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _uncached() -> Iterator[None]:
-    """Within parametrize.cached() a weight would stay what it was, wherever its parameters are moved."""
+def _without_parametrization_cache() -> Iterator[None]:
+    """Turn off `parametrize.cached()`, under which a weight would not change with its parameters."""
     saved = parametrize._cache_enabled, parametrize._cache
     parametrize._cache_enabled, parametrize._cache = 0, {}
     try:
@@ -47,16 +48,20 @@ def _uncached() -> Iterator[None]:
         parametrize._cache_enabled, parametrize._cache = saved
 
 
-def reachable(target: Any) -> list[torch.nn.Module]:
-    """The target itself, what it is bound to or partially applied to, and modules among its closure and globals."""
-    found: dict[int, torch.nn.Module] = {}
-    for value in _named(target):
+def find_modules(target: Any) -> list[torch.nn.Module]:
+    """Return the modules that a target can reach.
+
+    These are the target, what it is bound to or partially applied to, and modules among its closure and globals.
+    """
+    modules: dict[int, torch.nn.Module] = {}
+    for value in _iterate_referenced(target):
         if isinstance(value, torch.nn.Module):
-            found[id(value)] = value
-    return list(found.values())
+            modules[id(value)] = value
+    return list(modules.values())
 
 
-def _named(target: Any) -> Iterator[Any]:
+def _iterate_referenced(target: Any) -> Iterator[Any]:
+    """Yield the target and the values that its code can refer to."""
     yield target
     while isinstance(target, functools.partial):
         yield from (*target.args, *target.keywords.values())
@@ -72,61 +77,66 @@ def _named(target: Any) -> Iterator[Any]:
         yield from (*variables.nonlocals.values(), *variables.globals.values())
 
 
-def _state(module: torch.nn.Module) -> dict[str, Any]:
+def _save_state(module: torch.nn.Module) -> dict[str, Any]:
+    """Return all that `_restore` needs, without submodules."""
     tensors = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
-    attributes = {name: value for name, value in vars(module).items() if name not in OWN}
+    attributes = {name: value for name, value in vars(module).items() if name not in REGISTRIES}
     return {
         "class": type(module),
-        "registered": [(held, {**held}) for name in OWN if isinstance(held := vars(module).get(name), dict)],
+        "registered": [(registry, {**registry}) for name in REGISTRIES if isinstance(registry := vars(module).get(name), dict)],
         "values": [(t, t.detach().clone()) for t in tensors if not (is_lazy(t) or t.is_meta)],
         "lazy": [(t, type(t)) for t in tensors if is_lazy(t)],
         "attributes": attributes,
-        "contents": {name: _contents(value) for name, value in attributes.items()},
+        "contents": {name: _copy_contents(value) for name, value in attributes.items()},
     }
 
 
-def _contents(value: Any, seen: frozenset[int] = frozenset()) -> Any:
-    """A copy of what a tensor, an array or a container holds, each element of it beside its own; None for anything else."""
+def _copy_contents(value: Any, visited: frozenset[int] = frozenset()) -> Any:
+    """Copy the contents of a tensor, an array or a container; None for anything else.
+
+    A container's contents pair each element with the copy of its own contents.
+    """
     if isinstance(value, torch.Tensor):
         return None if is_lazy(value) else value.detach().clone()
     if isinstance(value, np.ndarray):
         return value.copy() if value.flags.writeable else None
-    if id(value) in seen:
+    if id(value) in visited:
         return None
-    seen |= {id(value)}
+    visited |= {id(value)}
     if type(value) in (dict, OrderedDict, defaultdict):
-        return {key: (x, _contents(x, seen)) for key, x in value.items()}
+        return {key: (x, _copy_contents(x, visited)) for key, x in value.items()}
     if type(value) in (list, tuple):
-        return [(x, _contents(x, seen)) for x in value]
+        return [(x, _copy_contents(x, visited)) for x in value]
     return value.copy() if type(value) is set else None
 
 
 def _restore(module: torch.nn.Module, state: dict[str, Any]) -> None:
-    if type(module) is not state["class"]:  # a lazy module is of another class once it is initialised
+    """Restore what `_save_state` saved."""
+    if type(module) is not state["class"]:  # A lazy module changes its class when it is initialised.
         module.__class__ = state["class"]
-    for held, registered in state["registered"]:
-        held.clear()
-        held.update(registered)
+    for registry, registered in state["registered"]:
+        registry.clear()
+        registry.update(registered)
     with torch.no_grad():
         for tensor, kind in state["lazy"]:
             if not is_lazy(tensor):
                 tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
                 tensor.__class__ = kind
         for tensor, value in state["values"]:
-            _set(tensor, value)
-    for name in [n for n in vars(module) if n not in OWN and n not in state["attributes"]]:
+            _restore_tensor(tensor, value)
+    for name in [n for n in vars(module) if n not in REGISTRIES and n not in state["attributes"]]:
         del module.__dict__[name]
     for name, value in state["attributes"].items():
         module.__dict__[name] = value
-        _refill(value, state["contents"][name])
+        _restore_contents(value, state["contents"][name])
 
 
-def _refill(value: Any, contents: Any) -> None:
-    """Put back what was held: the same elements, as they were."""
+def _restore_contents(value: Any, contents: Any) -> None:
+    """Restore the contents of a tensor, an array or a container: the same elements, with their old contents."""
     if contents is None:
         return
     if isinstance(value, torch.Tensor):
-        _set(value.detach(), contents)
+        _restore_tensor(value.detach(), contents)
     elif isinstance(value, np.ndarray):
         np.copyto(value, contents)
     elif isinstance(value, set):
@@ -136,22 +146,23 @@ def _refill(value: Any, contents: Any) -> None:
         value.clear()
         value.update({key: x for key, (x, _) in contents.items()})
         for x, inside in contents.values():
-            _refill(x, inside)
+            _restore_contents(x, inside)
     else:
         if isinstance(value, list):
             value[:] = [x for x, _ in contents]
         for x, inside in contents:
-            _refill(x, inside)
+            _restore_contents(x, inside)
 
 
-def _set(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    if not sparse.same(tensor, value):
+def _restore_tensor(tensor: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy a value into a tensor unless it has that value, so that the tensor's version changes only if it must."""
+    if not sparse.is_same_tensor(tensor, value):
         tensor.copy_(value)
 
 
 @contextmanager
-def attributes_restored(module: Any) -> Iterator[None]:
-    """Put back what a module's forward assigns to itself or its submodules (counters, caches, the training flag)."""
+def restoring_attributes(module: Any) -> Iterator[None]:
+    """Restore on exit what a module's forward assigns to itself or its submodules: counters, caches, the training flag."""
     saved = [(m, dict(m.__dict__)) for m in module.modules()]
     try:
         yield
@@ -162,8 +173,15 @@ def attributes_restored(module: Any) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Plain:
-    """An attribute of a module that is a tensor, or a pytree with tensors, and no parameter or buffer."""
+class TensorAttribute:
+    """An attribute of a module that is a tensor, or a pytree with tensors, but no parameter or buffer.
+
+    Attributes:
+        module: that has it.
+        name: of the attribute.
+        path: from the outermost module: 'blocks.3.mask'.
+        tensors: in it.
+    """
 
     module: torch.nn.Module
     name: str
@@ -171,31 +189,36 @@ class Plain:
     tensors: tuple[torch.Tensor, ...]
 
 
-def plain_attributes(module: torch.nn.Module) -> list[Plain]:
-    """Those of a module and all that are in it."""
-    found = []
+def find_tensor_attributes(module: torch.nn.Module) -> list[TensorAttribute]:
+    """Find the tensor attributes of a module and its submodules."""
+    attributes = []
     for path, m in module.named_modules():
         for name, value in vars(m).items():
-            tensors = () if name in OWN else tuple(x for x in flatten(value).leaves if isinstance(x, torch.Tensor))
+            tensors = () if name in REGISTRIES else tuple(x for x in flatten(value).leaves if isinstance(x, torch.Tensor))
             if tensors:
-                found.append(Plain(m, name, f"{path}.{name}".lstrip("."), tensors))
-    return found
+                attributes.append(TensorAttribute(m, name, f"{path}.{name}".lstrip("."), tensors))
+    return attributes
 
 
-def exchange(plain: Plain, by: Mapping[int, torch.Tensor]) -> None:
-    """Put other tensors in the place of some, which are told by their id."""
-    held = plain.module.__dict__
-    held[plain.name] = tree_map(lambda x: by.get(id(x), x), held[plain.name])
+def replace_tensors(attribute: TensorAttribute, replacements: Mapping[int, torch.Tensor]) -> None:
+    """Replace tensors in an attribute.
+
+    Args:
+        attribute: whose value changes.
+        replacements: the new tensors, by the id of those that they replace.
+    """
+    attributes = attribute.module.__dict__
+    attributes[attribute.name] = tree_map(lambda x: replacements.get(id(x), x), attributes[attribute.name])
 
 
 @contextmanager
-def in_the_other_mode(module: Any) -> Iterator[None]:
-    """Switch a module from training to evaluation or back, as its own `train` does, and put back all that this changes."""
-    wanted = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    with attributes_restored(module):
+def switching_train_mode(module: Any) -> Iterator[None]:
+    """Switch a module from training to evaluation or back, as its `train` method does, and restore the mode on exit."""
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    with restoring_attributes(module):
         try:
             module.train(not module.training)
             yield
         finally:
-            for parameter, flag in wanted:
+            for parameter, flag in flags:
                 parameter.requires_grad_(flag)

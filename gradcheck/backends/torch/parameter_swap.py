@@ -1,6 +1,7 @@
-"""The tensors that a module is called with stay in it until its gradients are there.
+"""The tensors that a module is called with replace its parameters until its gradients are computed.
 
-What is checkpointed inside a module computes its forward again during the backward, with whatever the module holds then.
+Activation checkpointing inside a module computes the forward again during the backward, with the parameters that the module
+has then.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from typing import Any
 
 import torch
 
-from gradcheck.backends.torch.lazy_modules import registered
+from gradcheck.backends.torch.lazy_modules import registered_tensors
 
 _OPEN: ContextVar[ExitStack | None] = ContextVar("_OPEN", default=None)
 
 
 @contextmanager
-def until_differentiated(*, apart: bool = False) -> Iterator[None]:
-    """Within the outermost such block, or one `apart`, modules keep what they were called with last."""
-    if _OPEN.get() is not None and not apart:
+def swap_scope(*, separate: bool = False) -> Iterator[None]:
+    """Let modules keep the tensors that they were called with last, until the outermost such context ends.
+
+    Args:
+        separate: whether to end them with this context even inside another one.
+    """
+    if _OPEN.get() is not None and not separate:
         yield
         return
     with ExitStack() as stack:
@@ -32,13 +37,18 @@ def until_differentiated(*, apart: bool = False) -> Iterator[None]:
             _OPEN.reset(token)
 
 
-def hold(module: torch.nn.Module, tensors: Mapping[str, Any]) -> None:
-    """Put tensors in the place of a module's parameters and buffers, tied ones everywhere, until the block ends."""
+def swap_in(module: torch.nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Replace a module's parameters and buffers, tied ones everywhere, until the context of `swap_scope` ends.
+
+    Args:
+        module: whose submodules are included.
+        tensors: the new ones, by name; without a context nothing happens.
+    """
     stack = _OPEN.get()
     if stack is None:
         return
-    by = {id(t): tensors[name] for name, t in registered(module).items() if name in tensors}
-    for one in module.modules():
-        for registry in (one._parameters, one._buffers):
+    replacements = {id(t): tensors[name] for name, t in registered_tensors(module).items() if name in tensors}
+    for submodule in module.modules():
+        for registry in (submodule._parameters, submodule._buffers):
             stack.callback(partial(registry.update, dict(registry)))
-            registry.update({name: by[id(t)] for name, t in registry.items() if id(t) in by})
+            registry.update({name: replacements[id(t)] for name, t in registry.items() if id(t) in replacements})

@@ -1,6 +1,7 @@
-"""What a target in half precision computes apart from rounding: its casts to other dtypes lead to float64, in its twin.
+"""The precision of a target's twin, and an emulation of half precision.
 
-Code for half precision casts to float32 inside, and back. In a float64 twin that would be the coarsest step of all.
+Code for half precision casts to float32 inside, and back. In a float64 twin such a cast would be the coarsest operation of all,
+so the twin turns casts to lower dtypes into casts to float64.
 """
 
 from __future__ import annotations
@@ -13,124 +14,131 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gradcheck.backends.flat import HALF, Leaf
-from gradcheck.backends.torch.tensors import WIDE, default_of, name_of
+from gradcheck.backends.flat import HALF_EPS, Leaf
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, dtype_name, using_default_dtype
 
-LOW = tuple(getattr(torch, name) for name in HALF)
-SUMS = ("add", "add_", "sub", "sub_", "sum")  # what a sum is continued by
+HALF_DTYPES = tuple(getattr(torch, name) for name in HALF_EPS)
+SUMS = ("add", "add_", "sub", "sub_", "sum")  # operations that may continue a sum
 
 
-class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A mode that is nothing to torch.compile, whose import takes seconds."""
+class DynamoSafeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that does not make PyTorch import torch.compile, which takes seconds."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
 
 
-class Widening(Mode):  # type: ignore[no-untyped-call]
-    """Every operation that is asked for a floating dtype gets the wide one, and constants in half precision are widened."""
+class WideningMode(DynamoSafeMode):  # type: ignore[no-untyped-call]
+    """Replaces floating dtypes among the arguments of operations by the twin's, and widens constants in half precision."""
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the operation with wide dtypes."""
-        widened = {name: _wide(_constant(func, value)) for name, value in (kwargs or {}).items()}
-        return func(*(_wide(_constant(func, x)) for x in args), **widened)
+        """Call the operation with the twin's dtypes."""
+        widened_kwargs = {name: _widen_dtype(_widen_constant(func, value)) for name, value in (kwargs or {}).items()}
+        return func(*(_widen_dtype(_widen_constant(func, x)) for x in args), **widened_kwargs)
 
 
-class Rounding(Mode):  # type: ignore[no-untyped-call]
-    """A plain implementation in a low dtype, in float64 numbers: each operation is exact, and its result is rounded.
+class RoundingMode(DynamoSafeMode):  # type: ignore[no-untyped-call]
+    """Emulates a plain implementation in a low dtype: each operation is computed in float64, and its result is rounded.
 
-    What is asked for in the low dtype is float64 and rounded; float32 stays what it is. A sum of many terms, added one by one,
-    is rounded once it is used for something else, as one operation would do it.
+    Tensors that the code asks for in the low dtype are float64 and rounded; float32 stays float32. A sum of many terms, added
+    one by one, is rounded only when another operation uses it, as a single operation would round it.
     """
 
-    def __init__(self, low: torch.dtype, *, every: bool = False) -> None:
-        """Say how to round.
+    def __init__(self, low: torch.dtype, *, every_operation: bool = False) -> None:
+        """Choose how to round.
 
         Args:
-            every: also each partial sum, and to the range of the low dtype.
+            low: dtype to round to.
+            every_operation: whether to round each partial sum, too, and to the range of the low dtype.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.low, self.every, self.sums = low, every, () if every else SUMS
-        self.splitter = 2.0 * HALF[name_of(low)] / torch.finfo(torch.float64).eps / 2 + 1
-        self.open = WeakIdKeyDictionary()  # sums that may go on
+        self.low, self.every_operation, self.sums = low, every_operation, () if every_operation else SUMS
+        self.splitter = 2.0 * HALF_EPS[dtype_name(low)] / torch.finfo(torch.float64).eps / 2 + 1
+        self.open_sums = WeakIdKeyDictionary()  # sums that may be continued
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the operation on what is rounded, and round what it returns."""
-        name, given = func.overloadpacket.__name__, [self._low(_constant(func, x)) for x in args]
-        told = {key: self._low(_constant(func, value)) for key, value in (kwargs or {}).items()}
-        summing = name in self.sums
-        if not (summing or func.is_view):
-            for t in filter(self.open.__contains__, _tensors((given, tuple(told.values())))):
+        """Call the operation on rounded tensors, and round what it returns."""
+        widened_args = [self._widen_dtype(_widen_constant(func, x)) for x in args]
+        widened_kwargs = {key: self._widen_dtype(_widen_constant(func, value)) for key, value in (kwargs or {}).items()}
+        is_sum = func.overloadpacket.__name__ in self.sums
+        if not (is_sum or func.is_view):
+            for t in filter(self.open_sums.__contains__, _tensors((widened_args, tuple(widened_kwargs.values())))):
                 self._round(t)
-        found = func(*given, **told)
-        for t in _tensors(found):
-            if t.dtype is torch.float64 and (summing or (func.is_view and given[0] in self.open)):
-                self.open[t] = True
+        returned = func(*widened_args, **widened_kwargs)
+        for t in _tensors(returned):
+            if t.dtype is torch.float64 and (is_sum or (func.is_view and widened_args[0] in self.open_sums)):
+                self.open_sums[t] = True
             elif t.dtype is torch.float64 and not func.is_view:
                 self._round(t)
-        return found
+        return returned
 
-    def _low(self, value: Any) -> Any:
+    def _widen_dtype(self, value: Any) -> Any:
         return torch.float64 if value is self.low else value
 
     def _round(self, t: torch.Tensor) -> None:
-        """To as many digits, by G. W. Veltkamp's splitting; the range stays that of float64, as overflow is told elsewhere."""
+        """Round in place to the digits of the low dtype, by G. W. Veltkamp's splitting.
+
+        The range stays that of float64, since overflow is reported elsewhere.
+        """
         if t._is_zerotensor() or t.layout is not torch.strided:
-            return  # zeros that autograd keeps without memory: to write there ends the process
-        if self.every:
+            return  # Autograd keeps such zeros without memory; writing to them would crash the process.
+        if self.every_operation:
             t.copy_(t.to(self.low))
             return
-        wide = t * self.splitter
-        rounded = wide - (wide - t)
+        split = t * self.splitter
+        rounded = split - (split - t)
         t.copy_(torch.where(rounded.isfinite(), rounded, t))
-        self.open.pop(t, None)  # type: ignore[no-untyped-call]
+        self.open_sums.pop(t, None)  # type: ignore[no-untyped-call]
 
 
-def _constant(func: Any, value: Any) -> Any:
-    """A constant in half precision as float64, as all inputs are; what is written to stays what it is."""
+def _widen_constant(func: Any, value: Any) -> Any:
+    """Convert a constant in half precision to float64, as all inputs are; a tensor that is written to stays."""
     if isinstance(value, list | tuple):
-        return type(value)(_constant(func, x) for x in value)
-    low = isinstance(value, torch.Tensor) and value.dtype in LOW
-    return value.double() if low and not func._schema.is_mutable else value
+        return type(value)(_widen_constant(func, x) for x in value)
+    is_half_tensor = isinstance(value, torch.Tensor) and value.dtype in HALF_DTYPES
+    return value.double() if is_half_tensor and not func._schema.is_mutable else value
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested tuples and lists."""
     if isinstance(values, torch.Tensor):
         return [values]
     return [t for value in values for t in _tensors(value)] if isinstance(values, tuple | list) else []
 
 
 @contextmanager
-def wide_default(wide: bool, leaves: Sequence[Leaf]) -> Iterator[None]:
-    """Make float64 the default dtype for a while, if asked for: what a twin creates inside must be as wide as its inputs.
+def twin_precision(twin: bool, leaves: Sequence[Leaf]) -> Iterator[None]:
+    """Make float64 the default dtype inside the context: tensors that a twin creates must be as wide as its inputs.
 
     Args:
-        leaves: of the target; where one is in half precision, casts inside lead to float64, too.
+        twin: whether to do so; otherwise nothing changes.
+        leaves: of the target. If one is in half precision, casts inside the target lead to float64, too.
     """
-    if not wide:
+    if not twin:
         yield
         return
-    with default_of(torch.float64), Widening() if is_half(leaves) else nullcontext():  # type: ignore[no-untyped-call]
+    with using_default_dtype(torch.float64), WideningMode() if is_half(leaves) else nullcontext():  # type: ignore[no-untyped-call]
         yield
 
 
 @contextmanager
-def plainly(_wide: bool, leaves: Sequence[Leaf], *, every: bool = False) -> Iterator[None]:
-    """Compute as a plain implementation in the low dtype of the leaves would.
+def emulated_half_precision(_twin: bool, leaves: Sequence[Leaf], *, every_operation: bool = False) -> Iterator[None]:
+    """Compute as a plain implementation in the half-precision dtype of the leaves would.
 
     Args:
-        every: round each partial sum, too, and to the range of that dtype.
+        leaves: of the target; one of them is in half precision.
+        every_operation: whether to round each partial sum, too, and to the range of that dtype.
     """
-    low = max((leaf.dtype for leaf in leaves if leaf.dtype in HALF), key=HALF.__getitem__)
-    with default_of(torch.float64), Rounding(getattr(torch, low), every=every):
+    low = max((leaf.dtype for leaf in leaves if leaf.dtype in HALF_EPS), key=HALF_EPS.__getitem__)
+    with using_default_dtype(torch.float64), RoundingMode(getattr(torch, low), every_operation=every_operation):
         yield
 
 
 def is_half(leaves: Sequence[Leaf]) -> bool:
-    """Whether some of the leaves are in half precision."""
-    return any(leaf.dtype in HALF for leaf in leaves)
+    """Say whether some of the leaves are in half precision."""
+    return any(leaf.dtype in HALF_EPS for leaf in leaves)
 
 
-def _wide(value: Any) -> Any:
-    return WIDE.get(value, value) if isinstance(value, torch.dtype) else value
+def _widen_dtype(value: Any) -> Any:
+    return TWIN_DTYPES.get(value, value) if isinstance(value, torch.dtype) else value

@@ -1,7 +1,7 @@
-"""Sparse tensors as their stored values: what is differentiated of them is those, while the pattern stays as it is.
+"""Sparse tensors as their stored values, which are differentiated while the pattern stays fixed.
 
-A gradient with respect to a sparse tensor is read where the tensor stores something, as PyTorch's own masked semantics are
-(`torch.Tensor.to_dense(masked_grad=True)`), whatever form a backward gives it: dense, or sparse with a pattern of its own.
+A gradient with respect to a sparse tensor is read at the places that the tensor stores, as in PyTorch's masked semantics
+(`torch.Tensor.to_dense(masked_grad=True)`). A backward may return it dense, or sparse with another pattern.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import torch
 
 from gradcheck.errors import InputError, TargetError
 
-DENSE = 2**28  # entries of a sparse output, which is looked at as a dense one
-BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
-LAYOUTS = (torch.sparse_coo, torch.sparse_csc, torch.sparse_bsc, *BY_ROWS)
+MAX_DENSE_ENTRIES = 2**28  # entries up to which a sparse output is made dense, to be compared
+ROW_LAYOUTS = (torch.sparse_csr, torch.sparse_bsr)
+LAYOUTS = (torch.sparse_coo, torch.sparse_csc, torch.sparse_bsc, *ROW_LAYOUTS)
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where the values of a sparse tensor lie.
+    """The places of the stored values of a sparse tensor.
 
     Attributes:
+        layout: of the tensor.
         indices: one tensor (COO), or two: of the compressed axis and of the other.
-        shape, stored: of the tensor, and of its values.
+        shape: of the tensor.
+        stored: shape of its stored values.
         coalesced: whether no place is stored twice.
     """
 
@@ -37,30 +39,30 @@ class Pattern:
 
 
 def is_sparse(value: Any) -> bool:
-    """Whether a value is a sparse tensor of any layout."""
+    """Say whether a value is a sparse tensor of any layout."""
     return isinstance(value, torch.Tensor) and value.layout in LAYOUTS
 
 
-def made_sparse(t: torch.Tensor, layout: str) -> torch.Tensor:
-    """A dense tensor in a sparse layout, 'sparse_coo' or 'sparse_csr', which stores what is not 0.
+def convert_to_sparse(t: torch.Tensor, layout: str) -> torch.Tensor:
+    """Convert a dense tensor to a sparse layout, 'sparse_coo' or 'sparse_csr', which stores its nonzero entries.
 
     Raises:
-        InputError: where it has fewer axes than the layout needs.
+        InputError: if it has fewer axes than the layout needs.
     """
     if t.dim() < (2 if layout == "sparse_csr" else 1):
         raise InputError(f"layout={layout!r} of an array of shape {tuple(t.shape)}: expected rows and columns, as in (3, 4)")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the layout is new is no news to who asks for it
+        warnings.simplefilter("ignore")  # PyTorch warns that the layout is in beta.
         return t.to_sparse(layout=getattr(torch, layout))
 
 
 def values_of(t: torch.Tensor) -> torch.Tensor:
-    """The stored values, as they lie; of a COO tensor that is not coalesced each by itself."""
+    """Return the stored values; if a COO tensor is not coalesced, a place may have several."""
     return t._values() if t.layout is torch.sparse_coo else t.values()
 
 
 def pattern_of(t: torch.Tensor) -> Pattern:
-    """Where they lie; a copy."""
+    """Return the places of the stored values, as a copy."""
     indices = tuple(i.clone() for i in _indices(t))
     return Pattern(t.layout, indices, t.shape, values_of(t).shape, t.layout is not torch.sparse_coo or t.is_coalesced())
 
@@ -68,87 +70,87 @@ def pattern_of(t: torch.Tensor) -> Pattern:
 def _indices(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if t.layout is torch.sparse_coo:
         return (t._indices(),)
-    return (t.crow_indices(), t.col_indices()) if t.layout in BY_ROWS else (t.ccol_indices(), t.row_indices())
+    return (t.crow_indices(), t.col_indices()) if t.layout in ROW_LAYOUTS else (t.ccol_indices(), t.row_indices())
 
 
-def laid(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
-    """The sparse tensor of some values; its gradient becomes that of the values."""
-    return _Laid.apply(values, pattern)  # type: ignore[no-any-return,no-untyped-call]
+def make_sparse(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    """Make a sparse tensor of stored values; its gradient becomes the gradient of the values."""
+    return _MakeSparse.apply(values, pattern)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _Laid(torch.autograd.Function):
-    """PyTorch's own constructors take a gradient of their own pattern alone."""
+class _MakeSparse(torch.autograd.Function):
+    """Constructor whose backward accepts a gradient of any pattern; PyTorch's constructors accept only their own pattern."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
         ctx.pattern = pattern
-        return _made(values, pattern)
+        return _construct(values, pattern)
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> Any:
-        return read(g, ctx.pattern), None
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return read_at_pattern(gradient, ctx.pattern), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise NotImplementedError("PyTorch has no forward mode for sparse tensors")
 
 
-def _made(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
-    options: dict[str, Any] = {"size": pattern.shape, "check_invariants": False}  # as they were when the tensor was made
+def _construct(values: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    options: dict[str, Any] = {"size": pattern.shape, "check_invariants": False}  # They held when the user made the tensor.
     if pattern.layout is torch.sparse_coo:
         return torch.sparse_coo_tensor(pattern.indices[0], values, **options, is_coalesced=pattern.coalesced)
-    compressed: Any = torch.sparse_compressed_tensor  # whose types are those of another function
+    compressed: Any = torch.sparse_compressed_tensor  # PyTorch annotates it with the types of another function.
     return compressed(*pattern.indices, values, **options, layout=pattern.layout)  # type: ignore[no-any-return]
 
 
-def read(g: torch.Tensor, pattern: Pattern) -> torch.Tensor:
-    """The numbers of a tensor of the pattern's shape, dense or sparse, at what the pattern stores; 0 where `g` stores none."""
-    places = _places(pattern)
-    if not is_sparse(g):
-        return g.reshape(-1)[places].reshape(pattern.stored)
-    g = g.coalesce() if g.layout is torch.sparse_coo else g
-    known, order = torch.sort(_places(pattern_of(g)))
-    padded = torch.cat([g.values().reshape(-1)[order], g.values().new_zeros(1)])
-    at = torch.searchsorted(known, places)
-    found = torch.isin(places, known)
-    return padded[torch.where(found, at, len(known))].reshape(pattern.stored)
+def read_at_pattern(tensor: torch.Tensor, pattern: Pattern) -> torch.Tensor:
+    """Return the entries of a tensor, dense or sparse, at the places of a pattern; 0 if the tensor stores none there."""
+    places = _flat_places(pattern)
+    if not is_sparse(tensor):
+        return tensor.reshape(-1)[places].reshape(pattern.stored)
+    tensor = tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor
+    stored_places, order = torch.sort(_flat_places(pattern_of(tensor)))
+    padded = torch.cat([tensor.values().reshape(-1)[order], tensor.values().new_zeros(1)])
+    positions = torch.searchsorted(stored_places, places)
+    is_stored = torch.isin(places, stored_places)
+    return padded[torch.where(is_stored, positions, len(stored_places))].reshape(pattern.stored)
 
 
-def _places(pattern: Pattern) -> torch.Tensor:
-    """Of each stored number its place in the flat dense tensor."""
+def _flat_places(pattern: Pattern) -> torch.Tensor:
+    """Return the place of each stored number in the flat dense tensor."""
     if pattern.layout is torch.sparse_coo:
-        return _flat(pattern.indices[0], pattern.shape).reshape(-1)
+        return _flat_block_places(pattern.indices[0], pattern.shape).reshape(-1)
     count = pattern.stored.numel()
-    numbered = _made(torch.arange(count, device=pattern.indices[0].device).reshape(pattern.stored), pattern).to_sparse()
+    numbered = _construct(torch.arange(count, device=pattern.indices[0].device).reshape(pattern.stored), pattern).to_sparse()
     places = torch.empty(count, dtype=torch.int64, device=numbered.device)
-    places[numbered._values().reshape(-1)] = _flat(numbered._indices(), pattern.shape).reshape(-1)
+    places[numbered._values().reshape(-1)] = _flat_block_places(numbered._indices(), pattern.shape).reshape(-1)
     return places
 
 
-def _flat(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Places of the stored blocks, (stored, entries of a block)."""
+def _flat_block_places(indices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Return the flat places of the entries of stored blocks, (stored blocks, entries of a block)."""
     block = shape[len(indices) :].numel()
-    first = torch.zeros(indices.shape[1], dtype=torch.int64, device=indices.device)
+    block_numbers = torch.zeros(indices.shape[1], dtype=torch.int64, device=indices.device)
     for index, size in zip(indices, shape, strict=False):
-        first = first * size + index
-    return first[:, None] * block + torch.arange(block, device=indices.device)
+        block_numbers = block_numbers * size + index
+    return block_numbers[:, None] * block + torch.arange(block, device=indices.device)
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors, sparse or not, hold the same."""
+def is_same_tensor(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Say whether two tensors, sparse or not, have the same layout and values."""
     if a.layout is not b.layout or a.shape != b.shape:
         return False
     parts = [(values_of(t.detach()), *_indices(t.detach())) if is_sparse(t) else (t,) for t in (a, b)]
     return all(map(torch.equal, *parts))
 
 
-def dense(t: torch.Tensor) -> torch.Tensor:
-    """A sparse output as a dense one, which its gradient goes through.
+def make_dense(t: torch.Tensor) -> torch.Tensor:
+    """Convert a sparse output to a dense one, with its graph.
 
     Raises:
-        TargetError: where that would be too large.
+        TargetError: if it would be too large.
     """
-    if t.numel() > DENSE:
+    if t.numel() > MAX_DENSE_ENTRIES:
         raise TargetError(
             f"an output is a sparse tensor of shape {tuple(t.shape)}: it would be compared as {t.numel():.1e} numbers; "
             "return its stored values, as in out.coalesce().values()"

@@ -1,4 +1,4 @@
-"""Tensors in and out: copies, memory layouts, dtypes, and float64 numbers."""
+"""Tensors and flat float64 vectors: conversions, copies, memory layouts and dtypes."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from numpy.typing import NDArray
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.errors import DerivativeError, NoMemoryError
-from gradcheck.tracebacks import one_line, out_of_memory, user_frames
+from gradcheck.tracebacks import format_user_frames, is_out_of_memory, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.backends.binding import Binding
     from gradcheck.backends.flat import F64
 
-WIDE = {
+# The dtype that the twin uses for each lower one.
+TWIN_DTYPES = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
-REAL = "input_is_complex == grad_is_complex"  # in what autograd says of a complex gradient of something real
+# Autograd's message contains this if a backward returns a complex gradient for a real input.
+COMPLEX_GRADIENT = "input_is_complex == grad_is_complex"
 
 
-def fresh(t: torch.Tensor, wide: bool) -> torch.Tensor:
-    """A detached copy, in its own dtype or widened to float64 or complex128."""
+def copy_detached(t: torch.Tensor, twin: bool) -> torch.Tensor:
+    """Copy a tensor without its graph, in its own dtype or that of the twin."""
     copy = t.detach().clone()
-    return copy.to(WIDE.get(copy.dtype, copy.dtype)) if wide else copy
+    return copy.to(TWIN_DTYPES.get(copy.dtype, copy.dtype)) if twin else copy
 
 
-def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
-    """Values in the memory layout of a template, lazily conjugated or negated as it is.
+def match_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
+    """Return values in the memory layout of a template, lazily conjugated or negated as the template is.
 
-    Where entries share memory (expanded), only equal values can be laid so.
+    If entries of the template share memory (an expanded tensor), the values keep their layout unless they are equal there.
     """
     if template.is_conj():
-        return like_layout(values.conj_physical(), template.conj()).conj()
+        return match_layout(values.conj_physical(), template.conj()).conj()
     if template.is_neg():
-        return torch._neg_view(like_layout(-values, torch._neg_view(template)))
+        return torch._neg_view(match_layout(-values, torch._neg_view(template)))
     if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
         return values
     overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
@@ -58,22 +60,31 @@ def like_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
 
 
 def to_numpy(value: Any) -> NDArray[Any]:
-    """A tensor or number as a NumPy array on the host; lower precision as float32, which holds it exactly; sparse as dense."""
+    """Convert a tensor or number to a NumPy array on the host.
+
+    Lower precision becomes float32, which holds it exactly; a sparse tensor becomes dense.
+    """
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     dense = value if value.layout is torch.strided else value.to_dense()
-    narrow = dense.dtype.is_floating_point and dense.dtype.itemsize < torch.float32.itemsize  # float8, too
+    narrow = dense.dtype.is_floating_point and dense.dtype.itemsize < torch.float32.itemsize  # includes float8
     host = dense.to(torch.float32) if narrow else dense
-    return host.numpy(force=True)  # also of zeros that autograd keeps without memory
+    return host.numpy(force=True)  # `force` also reads zeros that autograd keeps without memory.
 
 
 def flat_of(value: Any) -> F64:
-    """A tensor or number as float64 numbers."""
+    """Return the entries of a tensor or number as float64 numbers."""
     return to_flat(to_numpy(value))
 
 
 def flat_of_all(values: Sequence[Any], leaves: Sequence[Leaf], into: F64 | None = None) -> F64:
-    """Several of them, one after the other where the leaves lie; None as zeros. Without a copy in between."""
+    """Return the entries of several tensors as one float64 vector.
+
+    Args:
+        values: a tensor or number per leaf; None for zeros.
+        leaves: where each lies in the vector.
+        into: a vector to write to, which spares a copy.
+    """
     flat = np.empty(leaves[-1].span.stop) if into is None else into
     for value, leaf in zip(values, leaves, strict=True):
         if value is None:
@@ -85,47 +96,58 @@ def flat_of_all(values: Sequence[Any], leaves: Sequence[Leaf], into: F64 | None 
     return flat
 
 
-def shaped(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
-    """A leaf's float64 numbers, seen as its entries: float64 or complex128, of its shape.
+def view_as_leaf(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
+    """View a leaf's float64 numbers as its entries: float64 or complex128, of its shape.
 
-    Complex ones must lie at an even place (`aligned`): kernels read two numbers at once, and crash elsewhere.
+    Complex entries must start at an even place (see `align`): kernels read two numbers at once and crash elsewhere.
     """
     return torch.view_as_complex(numbers.view(*leaf.shape, 2)) if leaf.width == 2 else numbers.view(leaf.shape)
 
 
-def aligned(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
-    """The numbers where `shaped` can see them."""
+def align(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
+    """Copy the numbers of a complex leaf, so that `view_as_leaf` can view them."""
     return numbers.clone() if leaf.width == 2 else numbers
 
 
 def tensor_of(numbers: F64, leaf: Leaf, dtype: torch.dtype) -> torch.Tensor:
-    """The inverse for one leaf: a new tensor of its shape."""
-    return shaped(aligned(torch.from_numpy(numbers), leaf), leaf).to(dtype, copy=True)
+    """Make a new tensor of a leaf's flat numbers, in the leaf's shape."""
+    return view_as_leaf(align(torch.from_numpy(numbers), leaf), leaf).to(dtype, copy=True)
 
 
-def seed(v: F64, leaf: Leaf, like: torch.Tensor) -> torch.Tensor:
-    """A leaf's part of a cotangent or tangent, as a new tensor of the dtype and on the device of another."""
+def leaf_part(v: F64, leaf: Leaf, like: torch.Tensor) -> torch.Tensor:
+    """Return a leaf's part of a cotangent or tangent, as a new tensor of the dtype and device of `like`."""
     return tensor_of(v[leaf.span], leaf, like.dtype).to(like.device)
 
 
-def with_moved(values: Sequence[Any], moved: Mapping[int, Any], wide: bool) -> list[Any]:
-    """The leaves of a call with some in the place of theirs; other tensors are copied: nothing of the user's can change."""
-    return [moved[i] if i in moved else fresh(x, wide) if isinstance(x, torch.Tensor) else x for i, x in enumerate(values)]
+def replace_leaves(values: Sequence[Any], replacements: Mapping[int, Any], twin: bool) -> list[Any]:
+    """Replace some leaves of a call.
+
+    Other tensors are copied, so that nothing of the user's can change.
+
+    Args:
+        values: every leaf of the call.
+        replacements: the new values, by place.
+        twin: whether copies have the dtype of the twin.
+    """
+    return [
+        replacements[i] if i in replacements else copy_detached(x, twin) if isinstance(x, torch.Tensor) else x
+        for i, x in enumerate(values)
+    ]
 
 
 def carries_gradient(output: Any) -> bool:
-    """Whether an output is a tensor that autograd leads back from."""
+    """Say whether an output is a tensor with a graph behind it."""
     return isinstance(output, torch.Tensor) and output.requires_grad
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """A dtype's name, such as 'float32'."""
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return a dtype's name, such as 'float32'."""
     return str(dtype).removeprefix("torch.")
 
 
 @contextmanager
-def default_of(dtype: torch.dtype) -> Iterator[None]:
-    """Make a dtype the default for a while; float64 where it is no real floating one."""
+def using_default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make a dtype PyTorch's default inside the context; float64 if it is no real floating dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype if dtype.is_floating_point else torch.float64)
     try:
@@ -134,44 +156,60 @@ def default_of(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def gradients(
+def backpropagate(
     outputs: list[Any],
-    wanted: Sequence[torch.Tensor],
-    seeds: list[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    cotangents: list[torch.Tensor],
     leaves: Sequence[Leaf],
     into: F64 | None = None,
 ) -> F64:
-    """One vector-Jacobian product by PyTorch, (N,), written `into` an array if given; zero where an input has no part.
+    """Compute one vector-Jacobian product by PyTorch, (N,).
+
+    Args:
+        outputs: tensors with a graph.
+        inputs: what to differentiate with respect to; an input that is not in the graph gets zeros.
+        cotangents: one per output.
+        leaves: layout of the inputs.
+        into: a vector to write to.
 
     Raises:
-        DerivativeError: where the backward pass raises.
-        NoMemoryError: where memory runs out.
+        DerivativeError: if the backward pass raises.
+        NoMemoryError: if memory runs out.
     """
     try:
-        grads = torch.autograd.grad(outputs, list(wanted), seeds, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(outputs, list(inputs), cotangents, retain_graph=True, allow_unused=True)
     except Exception as error:
-        if REAL in str(error):
+        if COMPLEX_GRADIENT in str(error):
             raise DerivativeError("a backward returned a complex gradient for a real input: return its real part") from None
-        if out_of_memory(error):
-            raise NoMemoryError(f"the backward pass ran out of memory ({one_line(error, 160)})", user_frames(error)) from None
-        raise DerivativeError(f"the backward pass raised {one_line(error)}", user_frames(error)) from None
-    return flat_of_all(grads, leaves, into)
+        if is_out_of_memory(error):
+            raise NoMemoryError(
+                f"the backward pass ran out of memory ({summarise_error(error, 160)})", format_user_frames(error)
+            ) from None
+        raise DerivativeError(f"the backward pass raised {summarise_error(error)}", format_user_frames(error)) from None
+    return flat_of_all(gradients, leaves, into)
 
 
-def leaves_at(bound: Binding, point: F64, *, wide: bool = False, requires_grad: bool = False) -> list[Any]:
-    """Every leaf at a point, in its own dtype or widened: new tensors throughout, nothing of the user's can change."""
-    moved = {}
-    for i, leaf in zip(bound.places, bound.leaves, strict=True):
-        template = bound.call.leaves[i]
+def leaves_at(binding: Binding, point: F64, *, twin: bool = False, requires_grad: bool = False) -> list[Any]:
+    """Return every leaf of a call at a point: new tensors, so that nothing of the user's can change.
+
+    Args:
+        binding: of the call.
+        point: values of the differentiable leaves, (N,).
+        twin: whether floating tensors have the dtype of the twin.
+        requires_grad: whether the differentiable leaves require a gradient.
+    """
+    tensors = {}
+    for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
+        template = binding.call.leaves[i]
         dtype = getattr(torch, leaf.dtype)
-        made = tensor_of(point[leaf.span], leaf, WIDE.get(dtype, dtype) if wide else dtype)
+        tensor = tensor_of(point[leaf.span], leaf, TWIN_DTYPES.get(dtype, dtype) if twin else dtype)
         if isinstance(template, torch.Tensor):
-            made = like_layout(made.to(template.device), template)
-        moved[i] = made.requires_grad_() if requires_grad else made
-    return with_moved(bound.call.leaves, moved, wide)
+            tensor = match_layout(tensor.to(template.device), template)
+        tensors[i] = tensor.requires_grad_() if requires_grad else tensor
+    return replace_leaves(binding.call.leaves, tensors, twin)
 
 
-def numbers_of(returned: Any, bound: Binding) -> F64:
-    """The differentiable outputs among what was returned, as one vector."""
-    found = flatten(returned).leaves
-    return np.concatenate([flat_of(found[i]) for i in bound.kept])
+def flatten_outputs(returned: Any, binding: Binding) -> F64:
+    """Return the differentiable outputs among what was returned, as one vector (M,)."""
+    leaves = flatten(returned).leaves
+    return np.concatenate([flat_of(leaves[i]) for i in binding.output_places])

@@ -1,9 +1,9 @@
-"""Vector-Jacobian products by PyTorch: one after the other, or many at once where that works, gives the same and is faster."""
+"""Vector-Jacobian products by PyTorch: one by one, or batched if that works, gives the same values and is faster."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 
 from gradcheck.backends.flat import EPS, from_flat
 from gradcheck.backends.torch.tensors import (
+    backpropagate,
+    dtype_name,
     flat_of_all,
-    gradients,
-    name_of,
-    seed,
+    leaf_part,
 )
 
 if TYPE_CHECKING:
@@ -22,78 +22,92 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import F64, Leaf
 
-WORTH_IT = 8  # cotangents: fewer are asked for one by one
-CHUNK = 2**22  # numbers of all rows at once
-SAME = 256.0  # units in the last place of the largest number: how far other kernels round
-SOONER = 0.8  # of the time that the rows take one by one
+MIN_BATCH = 8  # number of cotangents from which on batching is tried
+MAX_NUMBERS = 2**22  # numbers in all rows of a batch, which bounds its memory
+# Difference between batched and single rows that is taken for rounding, in units in the last place of the largest number.
+MAX_ROUNDING = 256.0
+MAX_TIME_RATIO = 0.8  # share of the time of single rows that a batch may take to be worth it
 
 
 @dataclass(frozen=True)
-class Graph:
-    """What a backward pass starts from, outputs that carry a gradient, and what it leads to; each with its leaves."""
+class BackwardGraph:
+    """The ends of a backward pass.
+
+    Attributes:
+        outputs: tensors that carry a gradient, each with its leaf.
+        inputs: what is differentiated with respect to.
+        leaves: layout of the inputs.
+    """
 
     outputs: Sequence[tuple[torch.Tensor, Leaf]]
     inputs: Sequence[torch.Tensor]
     leaves: tuple[Leaf, ...]
 
 
-@dataclass(frozen=True)
-class Habit:
-    """Whether many are asked for at once, from the first time on that it was tried: [] or one answer."""
+@dataclass
+class BatchingChoice:
+    """Whether many products are batched; None until the first try decides."""
 
-    at_once: list[bool] = field(default_factory=list)
+    batched: bool | None = None
 
 
-def rows(graph: Graph, cotangents: F64, habit: Habit) -> F64:
-    """The products of all cotangents (C, M), (C, N).
+def evaluate_vjps(graph: BackwardGraph, cotangents: F64, choice: BatchingChoice) -> F64:
+    """Return the products (C, N) of cotangents (C, M).
 
-    The first time that there are many, the first and the last are computed in both ways, and must be the same.
+    The first time that there are many, the first and the last product are computed in both ways and must agree.
+
+    Args:
+        graph: already built; it is kept.
+        cotangents: (C, M).
+        choice: remembers whether to batch.
 
     Raises:
-        DerivativeError: where the backward pass raises.
+        DerivativeError: if the backward pass raises.
     """
-    found = np.empty((len(cotangents), graph.leaves[-1].span.stop))
-    if len(cotangents) < WORTH_IT or found.size > CHUNK or habit.at_once == [False]:
-        _one_by_one(graph, cotangents, found)
-    elif habit.at_once:
-        _at_once(graph, cotangents, found)
+    rows = np.empty((len(cotangents), graph.leaves[-1].span.stop))
+    if len(cotangents) < MIN_BATCH or rows.size > MAX_NUMBERS or choice.batched is False:
+        _evaluate_one_by_one(graph, cotangents, rows)
+    elif choice.batched:
+        _evaluate_batched(graph, cotangents, rows)
     else:
-        habit.at_once[:] = [_sooner(graph, cotangents, found)]
-        if not habit.at_once[0]:
-            _one_by_one(graph, cotangents, found)
-    return found
+        choice.batched = _is_batching_faster(graph, cotangents, rows)
+        if not choice.batched:
+            _evaluate_one_by_one(graph, cotangents, rows)
+    return rows
 
 
-def _one_by_one(graph: Graph, cotangents: F64, found: F64) -> None:
-    outs = [out for out, _ in graph.outputs]
-    for row, v in zip(found, cotangents, strict=True):
-        gradients(outs, graph.inputs, [seed(v, leaf, out) for out, leaf in graph.outputs], graph.leaves, row)
+def _evaluate_one_by_one(graph: BackwardGraph, cotangents: F64, rows: F64) -> None:
+    outputs = [out for out, _ in graph.outputs]
+    for row, v in zip(rows, cotangents, strict=True):
+        backpropagate(outputs, graph.inputs, [leaf_part(v, leaf, out) for out, leaf in graph.outputs], graph.leaves, row)
 
 
-def _at_once(graph: Graph, cotangents: F64, found: F64) -> None:
-    outs, seeds = [out for out, _ in graph.outputs], []
+def _evaluate_batched(graph: BackwardGraph, cotangents: F64, rows: F64) -> None:
+    outputs, batches = [out for out, _ in graph.outputs], []
     for out, leaf in graph.outputs:
         stacked = np.stack([from_flat(v[leaf.span], leaf) for v in cotangents])
-        seeds.append(torch.from_numpy(stacked).to(out.dtype).to(out.device))
-    grads = torch.autograd.grad(outs, list(graph.inputs), seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-    for k, row in enumerate(found):
-        flat_of_all([None if g is None else g[k] for g in grads], graph.leaves, row)
+        batches.append(torch.from_numpy(stacked).to(out.dtype).to(out.device))
+    gradients = torch.autograd.grad(
+        outputs, list(graph.inputs), batches, retain_graph=True, allow_unused=True, is_grads_batched=True
+    )
+    for k, row in enumerate(rows):
+        flat_of_all([None if g is None else g[k] for g in gradients], graph.leaves, row)
 
 
-def _sooner(graph: Graph, cotangents: F64, found: F64) -> bool:
-    """Whether all at once works, gives the same as one by one, and is faster; they are in `found` then."""
-    ends = np.empty((2, found.shape[1]))
-    began = time.perf_counter()
-    _one_by_one(graph, cotangents[[0, -1]], ends)
-    alone = (time.perf_counter() - began) / 2 * len(cotangents)
+def _is_batching_faster(graph: BackwardGraph, cotangents: F64, rows: F64) -> bool:
+    """Say whether batching works, agrees with single products and is faster; the products are in `rows` then."""
+    ends = np.empty((2, rows.shape[1]))
+    start = time.perf_counter()
+    _evaluate_one_by_one(graph, cotangents[[0, -1]], ends)
+    time_one_by_one = (time.perf_counter() - start) / 2 * len(cotangents)
     try:
-        _at_once(graph, cotangents, found)  # what is done once does not count
-        began = time.perf_counter()
-        _at_once(graph, cotangents, found)
-        together = time.perf_counter() - began
-    except Exception:  # whatever keeps an operator or the user's backward from being mapped
+        _evaluate_batched(graph, cotangents, rows)  # The first run includes costs that occur once, so the second is timed.
+        start = time.perf_counter()
+        _evaluate_batched(graph, cotangents, rows)
+        time_batched = time.perf_counter() - start
+    except Exception:  # An operator or the user's backward may be impossible to map, for any reason.
         return False
-    eps = max(EPS.get(name_of(t.dtype), 1.0) for t in graph.inputs)
+    eps = max(EPS.get(dtype_name(t.dtype), 1.0) for t in graph.inputs)
     with np.errstate(all="ignore"):
-        same = bool(np.all(np.abs(found[[0, -1]] - ends) <= SAME * eps * np.max(np.abs(ends))))
-    return same and together <= SOONER * alone
+        agrees = bool(np.all(np.abs(rows[[0, -1]] - ends) <= MAX_ROUNDING * eps * np.max(np.abs(ends))))
+    return agrees and time_batched <= MAX_TIME_RATIO * time_one_by_one

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.torch.precision import wide_default
+from gradcheck.backends.torch.precision import twin_precision
 from gradcheck.backends.torch.tensors import (
-    WIDE,
-    aligned,
-    shaped,
-    with_moved,
+    TWIN_DTYPES,
+    align,
+    replace_leaves,
+    view_as_leaf,
 )
-from gradcheck.tracebacks import one_line
+from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import F64, Leaf
 
 
-def many(run: Callable[..., Any], bound: Binding, *, wide: bool) -> Callable[[F64], F64]:
-    """From points (B, N) to the outputs there, (B, M).
+def make_batched_evaluate(run: Callable[..., Any], binding: Binding, *, twin: bool) -> Callable[[F64], F64]:
+    """Make the function points (B, N) -> outputs (B, M).
 
-    What the target draws at random it draws once for all of them, as it would for each by itself. Raises Unavailable where
-    the target, or an operator in it, cannot be mapped.
+    The target draws random numbers once for all points, the same as it would draw for each alone. The function raises
+    Unavailable if the target, or an operator in it, cannot be mapped.
     """
-    moving = dict(zip(bound.places, bound.leaves, strict=True))
+    moving_leaves = dict(zip(binding.input_places, binding.leaves, strict=True))
 
-    def at(point: torch.Tensor) -> torch.Tensor:
-        moved = {i: _leaf(point, leaf, bound.call.leaves[i], wide) for i, leaf in moving.items()}
-        given = with_moved(bound.call.leaves, moved, wide)
-        found = flatten(run(given, bound, wide=wide)).leaves
-        return torch.cat([_numbers(found[i]) for i in bound.kept])
+    def evaluate_one(point: torch.Tensor) -> torch.Tensor:
+        moving_tensors = {i: _read_leaf(point, leaf, binding.call.leaves[i], twin) for i, leaf in moving_leaves.items()}
+        tensors = replace_leaves(binding.call.leaves, moving_tensors, twin)
+        returned = flatten(run(tensors, binding, twin=twin)).leaves
+        return torch.cat([_flatten_output(returned[i]) for i in binding.output_places])
 
     def outputs(points: F64) -> F64:
         try:
-            with torch.no_grad(), wide_default(wide, bound.leaves):
-                found: F64 = torch.func.vmap(at, randomness="same")(torch.from_numpy(points)).numpy()
+            with torch.no_grad(), twin_precision(twin, binding.leaves):
+                values: F64 = torch.func.vmap(evaluate_one, randomness="same")(torch.from_numpy(points)).numpy()
         except Exception as error:
-            raise Unavailable(one_line(error, 100)) from None
-        return found
+            raise Unavailable(summarise_error(error, 100)) from None
+        return values
 
     return outputs
 
 
-def _leaf(point: torch.Tensor, leaf: Leaf, template: Any, wide: bool) -> torch.Tensor:
+def _read_leaf(point: torch.Tensor, leaf: Leaf, template: Any, twin: bool) -> torch.Tensor:
     dtype = getattr(torch, leaf.dtype)
     device = template.device if isinstance(template, torch.Tensor) else "cpu"
-    return shaped(aligned(point[leaf.span], leaf), leaf).to(WIDE.get(dtype, dtype) if wide else dtype).to(device)
+    return view_as_leaf(align(point[leaf.span], leaf), leaf).to(TWIN_DTYPES.get(dtype, dtype) if twin else dtype).to(device)
 
 
-def _numbers(output: Any) -> torch.Tensor:
+def _flatten_output(output: Any) -> torch.Tensor:
     value = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
-    return value.reshape(-1).to("cpu").to(torch.float64)  # a device need not have float64
+    return value.reshape(-1).to("cpu").to(torch.float64)  # to the host first: a device may lack float64

@@ -1,7 +1,7 @@
-"""A second implementation that is trusted, held beside the target: its value, and its derivative as further evidence.
+"""A second implementation that the user trusts: its value compared with the target's, its derivative as further evidence.
 
-What is wrong is decided by the target's own slopes, where these are seen sharply enough: a claim that is right by them is
-right, whatever the reference says, and then it is the forwards that differ, or the reference that stands alone.
+The target's own slopes decide what is wrong wherever they are sharp enough. A claim that agrees with them is right, whatever
+the reference says: then the two functions differ, or the reference's own derivative is wrong.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim
-from gradcheck.checks.against_reference import value
+from gradcheck.checks.against_reference.value import compare_values
 from gradcheck.checks.derivative import entry_groups, probe
-from gradcheck.checks.derivative.check import Finding, derivative
-from gradcheck.checks.derivative.probe_block import row
+from gradcheck.checks.derivative.check import check_derivative
+from gradcheck.checks.derivative.probe_block import make_probe_comparison
+from gradcheck.checks.result import TrialResult
 from gradcheck.compare import conditioning, jacobians, output_scaling, pairs
 from gradcheck.compare.evaluator import Evaluator
-from gradcheck.compare.noise_floor import setting_for
-from gradcheck.compare.table import resolution_of
-from gradcheck.compare.trial import Bench
+from gradcheck.compare.noise_floor import measure_setting
+from gradcheck.compare.recorder import Recorder
+from gradcheck.compare.table import compute_resolution
+from gradcheck.compare.trial import MeasuredTrial, Trial
 from gradcheck.evidence import noise
 from gradcheck.results import Comparison, Reason, Verdict
 
@@ -29,165 +31,199 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.compare.jacobians import Rows
+    from gradcheck.compare.jacobians import Jacobian
     from gradcheck.evidence.line import F64
-    from gradcheck.options import Options
 
-ORDER = value.ORDER
 METHOD = "reference"
-EVIDENCE = ("numeric", "complex-step")
-BLUNT = (Reason.DULL, Reason.QUANTISED)  # what the reference may decide, where the target's own slopes do not
-KINKS = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)
+# Methods that only evaluate a function: what they show is independent of any claim.
+NUMERICAL_METHODS = ("numeric", "complex-step")
+# Reasons for which the reference may decide where the target's own slopes do not.
+LOW_RESOLUTION = (Reason.DULL, Reason.QUANTISED)
+NON_SMOOTH = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)
+
+# Order of the derivative, leaf and method: what a claim is about.
+ClaimKey = tuple[int, str, str]
 
 
-def added(found: Finding, program: Program, other: Program, options: Options, label: str, trial: int) -> Finding:
-    """What was found of a target, with what its reference says.
+def compare_with_reference(result: TrialResult, trial: Trial, reference: Program) -> TrialResult:
+    """Add the comparison with a reference to the result of a trial.
 
     Args:
-        other: the reference, bound to the same inputs.
-        label: names the random streams.
+        result: what the check of the derivative found.
+        trial: the target with its options.
+        reference: the reference, bound to the same inputs.
     """
-    if found.stop and found.stop is not Reason.NOTHING_CLAIMED:
-        return found
-    evaluator = Evaluator(program)
-    again = evaluator(program.point)
-    spread = (
-        noise.spread(lambda _: evaluator(program.point), again) if np.any(again != program.value) else np.zeros(again.shape)
-    )
-    setting = setting_for(evaluator, program.value.size, label, spread)
-    bench = Bench(program, evaluator, setting, options, label, trial)
-    told = value.examine(bench, other)
-    same = all(line.verdict is Verdict.PASS for line in told)
-    known = {c.method for c in found.comparisons}
-    looked = replace(program, claims=tuple(c for c in program.claims if c.method in known))
-    if not looked.claims:
-        lines, count = list[Comparison](), 0
-    elif any(c.vjp is not None and not c.derived for c in other.claims):
-        lines, count = _by_its_derivative(replace(bench, program=looked), other, found.mode), 0
+    program = trial.program
+    if result.stop and result.stop is not Reason.NOTHING_CLAIMED:
+        return result
+    trial = _measure_target(trial)
+    recorder = trial.recorder
+    value_rows = compare_values(trial, reference)
+    same_values = all(row.verdict is Verdict.PASS for row in value_rows)
+    checked_methods = {row.method for row in result.comparisons}
+    checked_claims = tuple(claim for claim in program.claims if claim.method in checked_methods)
+    checked = replace(program, claims=checked_claims)
+    evaluations = 0
+    if not checked_claims:
+        rows = list[Comparison]()
+    elif any(claim.vjp is not None and not claim.derived for claim in reference.claims):
+        rows = _compare_with_derivative(replace(trial, evaluator=Evaluator(checked, recorder)), reference, result.mode)
     else:
-        lines, count = _by_its_slopes(looked, other, options, label, trial, found.mode)
-    lines = [_weighed(line, found.comparisons, same=same) for line in lines]
-    third = [_third(line, found.comparisons) for line in lines]
+        rows, evaluations = _compare_with_slopes(checked, reference, trial, result.mode)
+    rows = [_weigh(row, result.comparisons, same_values=same_values) for row in rows]
+    agreements = [_compare_reference_with_slopes(row, result.comparisons) for row in rows]
     return replace(
-        found,
-        comparisons=(*told, *found.comparisons, *lines, *filter(None, third)),
-        evaluations=found.evaluations + evaluator.count + count,
+        result,
+        comparisons=(*value_rows, *result.comparisons, *rows, *filter(None, agreements)),
+        evaluations=result.evaluations + recorder.evaluations + evaluations,
     )
 
 
-def confirmed(comparisons: Sequence[Comparison]) -> set[tuple[int, str, str]]:
-    """Order, leaf and method of the claims that the reference confirms where the target's own slopes are too dull to."""
-    told = {_of(c) for c in comparisons if c.against == METHOD and c.verdict is Verdict.PASS}
-    return told - {_of(c) for c in comparisons if c.against in EVIDENCE and c.reason not in BLUNT}
+def _measure_target(trial: Trial) -> MeasuredTrial:
+    """Measure the noise of the target with a recorder of its own."""
+    program = trial.program
+    evaluator = Evaluator(program, Recorder())
+    evaluator.recorder.count()  # the primal
+    second_value = evaluator(program.point)
+    spread = np.zeros(second_value.shape)
+    if np.any(second_value != program.value):
+        spread = noise.measure_spread(lambda _: evaluator(program.point), second_value)
+    setting = measure_setting(evaluator, program.value.size, trial.label, spread)
+    return replace(trial, evaluator=evaluator).with_setting(setting)
 
 
-def _of(c: Comparison) -> tuple[int, str, str]:
-    return c.order, c.wrt, c.method
+def find_confirmed_claims(comparisons: Sequence[Comparison]) -> set[ClaimKey]:
+    """Find the claims that the reference confirms where the resolution of the target's own slopes is too low to."""
+    confirmed = {_key(row) for row in comparisons if row.against == METHOD and row.verdict is Verdict.PASS}
+    decided = {_key(row) for row in comparisons if row.against in NUMERICAL_METHODS and row.reason not in LOW_RESOLUTION}
+    return confirmed - decided
 
 
-# --- the reference's derivative: its own, by automatic differentiation
+def _key(row: Comparison) -> ClaimKey:
+    return row.order, row.wrt, row.method
 
 
-def _by_its_derivative(bench: Bench, other: Program, mode: str) -> list[Comparison]:
-    """Hold each claim against it, entry by entry; both know their rounding."""
-    program, evaluator = bench.program, bench.evaluator
-    full = mode == "full"
-    channels = (
-        output_scaling.channels_for(evaluator, bench.setting, bench.label) if full else probe.cotangents_for(bench, list[str]())
-    )
-    bench = replace(bench, setting=replace(bench.setting, channels=channels))
+# --- a reference that has a derivative
+
+
+def _compare_with_derivative(trial: MeasuredTrial, reference: Program, mode: str) -> list[Comparison]:
+    """Compare each claim with the derivative of the reference, entry by entry; each knows its own rounding."""
+    program = trial.program
+    if mode == "full":
+        channels = output_scaling.choose_channels(trial.evaluator, trial.setting, trial.label)
+    else:
+        channels = probe.draw_cotangents(trial, Recorder())
+    trial = replace(trial, setting=replace(trial.setting, channels=channels))
     cotangents = np.eye(program.value.size) if channels is None else channels
 
-    def columns(claim: Claim, like: Rows) -> F64:
-        return entry_groups.columns(claim, program, cotangents, like, bench.label)
+    def evaluate_forward(claim: Claim, known_jacobian: Jacobian) -> F64:
+        return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
 
-    claimed = jacobians.evaluate(program, cotangents, list[str](), columns if full else None)
-    given = next(c for c in other.claims if c.vjp is not None and not c.derived)
-    asked = replace(jacobians.twin_of(given) or given, method=METHOD)
-    trusted = jacobians.of_claim(asked, jacobians.rows_of(asked, other.point, cotangents), other)
-    return [_against(bench, leaf, rows, trusted, other, cotangents) for leaf in bench.leaves for rows in claimed]
-
-
-def _against(bench: Bench, leaf: Leaf, rows: Rows, trusted: Rows, other: Program, cotangents: F64) -> Comparison:
-    floors = [pairs.UNITS * r.eps * output_scaling.output_slopes(bench.program, bench.setting) for r in (rows, trusted)]
-    rows, trusted = (replace(r, own=r.own + floor) for r, floor in zip((rows, trusted), floors, strict=True))
-    rtol = bench.rtol(rows)
-    c = pairs.against_rows(leaf, rows, trusted, rtol, demanded=bench.demanded)
-    if np.any(c.code):
-        rows = conditioning.jittered(rows, bench.program, cotangents)
-        trusted = conditioning.jittered(trusted, other, cotangents)
-        c = pairs.against_rows(leaf, rows, trusted, rtol, demanded=bench.demanded)
-    c = pairs.within_last_bits(c, (floors[0] + floors[1])[:, leaf.span])
-    return row(bench, c, rows, METHOD, resolution_of(c), entries=True)
+    claimed = jacobians.evaluate_claims(program, cotangents, Recorder(), evaluate_forward if mode == "full" else None)
+    native_claim = next(claim for claim in reference.claims if claim.vjp is not None and not claim.derived)
+    trusted_claim = replace(jacobians.make_twin(native_claim) or native_claim, method=METHOD)
+    trusted_rows = jacobians.evaluate_rows(trusted_claim, reference.point, cotangents)
+    trusted = jacobians.jacobian_of_claim(trusted_claim, trusted_rows, reference)
+    return [
+        _compare_leaf(trial, leaf, jacobian, trusted, reference, cotangents) for leaf in trial.leaves for jacobian in claimed
+    ]
 
 
-# --- the reference's derivative: by its values alone
+def _compare_leaf(
+    trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, reference: Program, cotangents: F64
+) -> Comparison:
+    """Compare a claim on one leaf with the derivative of the reference."""
+    output_slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
+    claimed_floor, trusted_floor = (pairs.CANCELLATION_ULPS * j.eps * output_slopes for j in (claimed, trusted))
+    claimed = replace(claimed, error=claimed.error + claimed_floor)
+    trusted = replace(trusted, error=trusted.error + trusted_floor)
+    rtol = trial.rtol(claimed)
+    judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+    if np.any(judged.code):
+        claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
+        trusted = conditioning.with_conditioning(trusted, reference, cotangents)
+        judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+    judged = pairs.pass_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
+    return make_probe_comparison(trial, judged, claimed, METHOD, compute_resolution(judged), entries=True)
 
 
-def _by_its_slopes(
-    program: Program, other: Program, options: Options, label: str, trial: int, mode: str
-) -> tuple[list[Comparison], int]:
-    """Hold the claims against numerical evidence on the reference in the place of the target; with the calls that took."""
-    alone = replace(options, checks=(), optimizer=None, partners=(), contracts=False, contract=(), mode=mode, stories=False)
-    held = replace(other, claims=tuple(replace(c, optional=True) for c in program.claims if not c.derived), layer=None)
-    found = derivative(held, alone, label, trial)
-    lines = [replace(c, against=METHOD) for c in found.comparisons if c.against in EVIDENCE]
-    return lines, found.evaluations
+# --- a reference that has only values
 
 
-# --- what a disagreement is worth
+def _compare_with_slopes(program: Program, reference: Program, trial: Trial, mode: str) -> tuple[list[Comparison], int]:
+    """Compare the claims with slopes of the reference; also return how many evaluations that took."""
+    derivative_options = replace(
+        trial.options, checks=(), optimizer=None, partners=(), contracts=False, contract=(), mode=mode, stories=False
+    )
+    claims = tuple(replace(claim, optional=True) for claim in program.claims if not claim.derived)
+    claimed_reference = replace(reference, claims=claims).with_capabilities(layer=None)
+    evaluator = Evaluator(claimed_reference, Recorder())
+    result = check_derivative(Trial(evaluator, derivative_options, trial.label, trial.number))
+    rows = [replace(row, against=METHOD) for row in result.comparisons if row.against in NUMERICAL_METHODS]
+    return rows, result.evaluations
 
 
-def _weighed(line: Comparison, compared: Sequence[Comparison], *, same: bool) -> Comparison:
-    """A FAIL stays one where the target's own slopes say the same, or where they are too dull for the error.
+# --- what a disagreement means
+
+
+def _weigh(row: Comparison, comparisons: Sequence[Comparison], *, same_values: bool) -> Comparison:
+    """Keep a FAIL if the target's own slopes agree with it or are too coarse for the error; else make it INCONCLUSIVE.
 
     Args:
-        same: whether the values agree.
+        row: a claim compared with the reference.
+        comparisons: the rows of the target's own check.
+        same_values: whether the target and the reference have the same value.
     """
-    own = [c for c in compared if _of(c) == _of(line) and c.against in EVIDENCE]
-    if line.verdict is not Verdict.FAIL or any(c.verdict is Verdict.FAIL for c in own):
-        return line
-    passed = [c for c in own if c.verdict is Verdict.PASS]
-    dull = [c for c in own if c.verdict is not Verdict.PASS and c.reason in BLUNT]
+    by_slopes = [other for other in comparisons if _key(other) == _key(row) and other.against in NUMERICAL_METHODS]
+    if row.verdict is not Verdict.FAIL or any(other.verdict is Verdict.FAIL for other in by_slopes):
+        return row
+    passed = [other for other in by_slopes if other.verdict is Verdict.PASS]
     if passed:
-        seen = min(c.resolution for c in passed) <= line.rel_err or any(c.reason in KINKS for c in passed)
-        unseen, reason = not seen, Reason.REFERENCE_DIFFERS
+        sharp = min(other.resolution for other in passed) <= row.rel_err
+        slopes_too_coarse = not (sharp or any(other.reason in NON_SMOOTH for other in passed))
+        reason = Reason.REFERENCE_DIFFERS
     else:
-        unseen, reason = bool(dull) or not own, Reason.METHODS_DISAGREE
-    return line if same and unseen else replace(line, verdict=Verdict.INCONCLUSIVE, reason=reason, where=None, diagnosis=None)
+        slopes_too_coarse = not by_slopes or any(other.reason in LOW_RESOLUTION for other in by_slopes)
+        reason = Reason.METHODS_DISAGREE
+    if same_values and slopes_too_coarse:
+        return row
+    return replace(row, verdict=Verdict.INCONCLUSIVE, reason=reason, where=None, diagnosis=None)
 
 
-def _third(line: Comparison, compared: Sequence[Comparison]) -> Comparison | None:
-    """The reference beside the target's own slopes, at an entry where a claim contradicts both; None where that is not seen."""
-    own = next((c for c in compared if _of(c) == _of(line) and c.against == "numeric"), None)
-    if own is None or not (own.where and line.where) or "probe" in (own.mode, line.mode):
+def _compare_reference_with_slopes(row: Comparison, comparisons: Sequence[Comparison]) -> Comparison | None:
+    """Compare the reference with the target's own slopes at an entry where a claim contradicts both.
+
+    Returns:
+        A row that says they agree; None if there is no such entry, or if they do not agree.
+    """
+    by_slopes = next((other for other in comparisons if _key(other) == _key(row) and other.against == "numeric"), None)
+    if by_slopes is None or not (by_slopes.where and row.where) or "probe" in (by_slopes.mode, row.mode):
         return None
-    theirs = {(w.entry, w.output): w for w in line.where.entries}
-    both = ((w, theirs[w.entry, w.output]) for w in own.where.entries if (w.entry, w.output) in theirs)
-    seen, told = next(both, (None, None))
-    if seen is None or told is None:
+    by_reference = {(wrong.entry, wrong.output): wrong for wrong in row.where.entries}
+    for slope in by_slopes.where.entries:
+        trusted = by_reference.get((slope.entry, slope.output))
+        if trusted is not None:
+            break
+    else:
         return None
-    size, apart, bound = (
-        max(abs(seen.estimate), abs(told.estimate)),
-        abs(seen.estimate - told.estimate),
-        seen.bound + told.bound,
-    )
-    if not apart <= bound + line.rtol * size:
+    size = max(abs(slope.estimate), abs(trusted.estimate))
+    difference, bound = abs(slope.estimate - trusted.estimate), slope.bound + trusted.bound
+    if not difference <= bound + row.rtol * size:
         return None
     return replace(
-        line,
+        row,
         method=METHOD,
         against="numeric",
         verdict=Verdict.PASS,
         reason=Reason.AGREES,
-        output=seen.output,
-        claimed=told.estimate,
-        estimate=seen.estimate,
+        output=slope.output,
+        claimed=trusted.estimate,
+        estimate=slope.estimate,
         bound=bound,
-        abs_err=apart,
-        rel_err=apart / size if size else 0.0,
-        resolution=(apart + bound) / size if size else float("nan"),
-        worst_entry=seen.entry,
+        abs_err=difference,
+        rel_err=difference / size if size else 0.0,
+        resolution=(difference + bound) / size if size else float("nan"),
+        worst_entry=slope.entry,
         diagnosis=None,
         where=None,
         story=None,

@@ -1,4 +1,4 @@
-"""The value of a target beside that of its reference."""
+"""The value of a target compared with that of its reference."""
 
 from __future__ import annotations
 
@@ -7,83 +7,105 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import EPS, HALF
+from gradcheck.backends.flat import EPS, HALF_EPS
 from gradcheck.compare import conditioning
-from gradcheck.compare.judge import Compared, sides
-from gradcheck.compare.noise_floor import largest_terms
-from gradcheck.compare.table import comparison, resolution_of
+from gradcheck.compare.judge import JudgedLeaf, make_sides
+from gradcheck.compare.noise_floor import bound_terms
+from gradcheck.compare.table import compute_resolution, make_comparison
 from gradcheck.results import Comparison, Reason, Verdict
-from gradcheck.verdict.interval import ROUNDING, judge
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, judge_entries
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-ORDER = 0  # of the derivative
+VALUE_ORDER = 0  # the order of a derivative that is the value itself
 METHOD = "primal"
 
 
-def examine(bench: Bench, other: Program) -> list[Comparison]:
-    """Hold the value, in the target's own dtype, against the reference's: a line for each output.
+def compare_values(trial: MeasuredTrial, reference: Program) -> list[Comparison]:
+    """Compare the target's value, in its own dtype, with the reference's: one row per output.
 
-    In half precision the twin's value: how accurate it is in the dtype itself is judged apart, and without a twin all there is.
+    In half precision the value of the twin is compared, since the accuracy in that dtype is judged separately. A target in
+    half precision without a twin is left to that check, unless its reference runs in lower precision than float64.
     """
-    program = bench.program
-    if program.native is None and eps_of(program) in HALF.values() and other.eps <= EPS["float64"]:
+    program = trial.program
+    evaluate_native = program.capabilities.evaluate_native
+    is_half = compute_coarsest_eps(program) in HALF_EPS.values()
+    if evaluate_native is None and is_half and reference.eps <= EPS["float64"]:
         return []
-    value = program.native(program.point) if program.native and not program.half else program.value
-    allowed = _rounding(bench, program, value), _rounding(bench, other, other.value)
-    return [_line(bench, leaf, value, other.value, allowed) for leaf in program.outputs if leaf.entries]
+    value = evaluate_native(program.point) if evaluate_native and not program.half else program.value
+    errors = _bound_value_error(trial, program, value), _bound_value_error(trial, reference, reference.value)
+    return [_compare_output(trial, leaf, value, reference.value, errors) for leaf in program.outputs if leaf.entries]
 
 
-def eps_of(program: Program) -> float:
-    """Relative spacing of floats in the dullest dtype of a target's inputs and outputs."""
+def compute_coarsest_eps(program: Program) -> float:
+    """Return the relative spacing of floats in the coarsest dtype among a target's inputs and outputs."""
     return max(EPS[leaf.dtype] for leaf in (*program.leaves, *program.outputs))
 
 
-def _rounding(bench: Bench, program: Program, value: F64) -> F64:
-    """What rounding may do to a value, (M,).
+def _bound_value_error(trial: MeasuredTrial, program: Program, value: F64) -> F64:
+    """Bound the rounding error of a value, (M,).
 
-    A few units in the last place of it and of its leaf, the noise measured, and what one such unit of the inputs does.
+    It is a few units in the last place of the value and its leaf, the measured noise, and the change that one such unit of the
+    inputs makes.
+
+    Args:
+        trial: the target, whose noise was measured.
+        program: the target or its reference.
+        value: of the program, (M,).
     """
-    native = bench.program is program and not program.half and program.native
-    evaluate, eps = (native, eps_of(program)) if native else (program.evaluate, program.eps)
-    whole = np.concatenate([np.full(o.entries * o.width, np.max(np.abs(value[o.span]), initial=0.0)) for o in program.outputs])
-    spread = np.zeros(value.shape)
-    for at in conditioning.points_around(program.point, eps, "value", conditioning.JITTERS):
+    native = trial.program is program and not program.half and program.capabilities.evaluate_native
+    evaluate, eps = (native, compute_coarsest_eps(program)) if native else (program.evaluate, program.eps)
+    leaf_size = np.concatenate(
+        [np.full(leaf.entries * leaf.width, np.max(np.abs(value[leaf.span]), initial=0.0)) for leaf in program.outputs]
+    )
+    movement = np.zeros(value.shape)
+    for point in conditioning.jitter_points(program.point, eps, "value", conditioning.JITTERS):
         try:
-            moved = evaluate(at)
+            moved_value = evaluate(point)
         except Exception:
             continue  # off the primal a function need not exist
-        if moved.shape == value.shape:
+        if moved_value.shape == value.shape:
             with np.errstate(all="ignore"):
-                spread = np.fmax(spread, np.where(np.isfinite(moved), np.abs(moved - value), 0.0))
-    noise = bench.setting.slack * bench.setting.deviation * (eps / bench.program.eps)
-    return np.asarray(ROUNDING * (eps * (np.abs(value) + whole) + spread) + noise)
+                change = np.where(np.isfinite(moved_value), np.abs(moved_value - value), 0.0)
+                movement = np.fmax(movement, change)
+    noise = trial.setting.slack * trial.setting.total_noise * (eps / trial.program.eps)
+    return np.asarray(CLAIM_ROUNDING_ULPS * (eps * (np.abs(value) + leaf_size) + movement) + noise)
 
 
-def _line(bench: Bench, leaf: Leaf, value: F64, trusted: F64, allowed: tuple[F64, F64]) -> Comparison:
-    program = bench.program
-    rtol = bench.rtol_of(EPS["float32"] if program.half else eps_of(program))
-    claim, estimate, own, bound = (a[leaf.span][None] for a in (value, trusted, *allowed))
+def _compare_output(trial: MeasuredTrial, leaf: Leaf, value: F64, trusted: F64, errors: tuple[F64, F64]) -> Comparison:
+    """Make the row of one output.
+
+    Args:
+        trial: the target.
+        leaf: the output.
+        value: value of the target, (M,).
+        trusted: value of the reference, (M,).
+        errors: bounds of the errors of both, (M,) each.
+    """
+    program = trial.program
+    rtol = trial.rtol_of(EPS["float32"] if program.half else compute_coarsest_eps(program))
+    claim, estimate, claim_error, bound = (array[leaf.span][None] for array in (value, trusted, *errors))
     size = np.fmax(np.abs(claim), np.abs(estimate))
-    s = sides(claim, estimate, bound, own, size, largest_terms(program)[leaf.span][None])
-    judged = judge(s, rtol, demanded=False)  # an rtol is asked of derivatives
-    judged.code[s.apart == 0] = 0
-    nothing = np.full(size.shape, None, dtype=object)
-    c = Compared(leaf, s, judged.code, judged.unresolved, nothing, np.zeros(size.shape, dtype=bool))
-    line = comparison(
-        c,
+    sides = make_sides(claim, estimate, bound, claim_error, size, bound_terms(program)[leaf.span][None])
+    judgement = judge_entries(sides, rtol, demanded=False)  # the user's rtol is a demand on derivatives
+    judgement.code[sides.difference == 0] = Code.PASS
+    no_remark, no_doubt = np.full(size.shape, None, dtype=object), np.zeros(size.shape, dtype=bool)
+    judged = JudgedLeaf(leaf, sides, judgement.code, judgement.unresolved, no_remark, no_doubt)
+    row = make_comparison(
+        judged,
         program,
         (METHOD, "reference"),
         rtol,
-        units=np.ones(size.shape[1]),
+        displacements=np.ones(size.shape[1]),
         channels=None,
-        resolution=resolution_of(c),
-        trial=bench.trial,
+        resolution=compute_resolution(judged),
+        trial_number=trial.number,
     )
-    wrong = line.verdict is Verdict.FAIL and line.reason is Reason.DISAGREES
-    where = line.where and replace(line.where, entries=tuple(replace(w, output="") for w in line.where.entries))
-    return replace(line, output=leaf.path, order=ORDER, where=where, reason=Reason.VALUE_DIFFERS if wrong else line.reason)
+    is_wrong = row.verdict is Verdict.FAIL and row.reason is Reason.DISAGREES
+    where = row.where and replace(row.where, entries=tuple(replace(wrong, output="") for wrong in row.where.entries))
+    reason = Reason.VALUE_DIFFERS if is_wrong else row.reason
+    return replace(row, output=leaf.path, order=VALUE_ORDER, where=where, reason=reason)

@@ -1,7 +1,7 @@
-"""In probe mode: from sums that disagree down to the wrong entries, one after the other.
+"""The search for wrong entries in probe mode: from sums that disagree down to the wrong entries, one after another.
 
-What a found entry adds to the disagreement is known from its own estimate. So it is taken out, and what is left is looked at
-again along the same probes: where they agree now, no other entry is wrong by more than the resolution.
+What a wrong entry adds to the disagreement is known from a separate estimate of that entry. So the entry is corrected, and the
+claim is compared along the same probes again: if they agree now, no other entry is wrong by more than the resolution.
 """
 
 from __future__ import annotations
@@ -15,181 +15,235 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks.derivative import straight_through
-from gradcheck.checks.derivative.probe_block import Part, along, only
+from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_probes, select_channel
 from gradcheck.compare import entry_lines
-from gradcheck.compare.estimates import measure
-from gradcheck.compare.judge import Along, Compared, look, settle
-from gradcheck.compare.table import output_name
+from gradcheck.compare.estimates import estimate_lines
+from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.table import name_output
 from gradcheck.evidence import central, directions
 from gradcheck.results import Whereabouts, WrongEntry
-from gradcheck.seeds import generator
-from gradcheck.verdict.bisection import descend
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.bisection import find_wrong_entry
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Rows
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64, Phi, Setting
 
-Slopes = Callable[[int, int, int], float]  # of (start, stop, attempt)
-ATTEMPTS = 4  # ways down to a wrong entry that are tried, along other directions each
-MOST = 8  # wrong entries that are looked for
-GROSS = 1e-4  # relative: what a plain difference tells of an entry
-CONFIRMING = 150  # evaluations at most, to be sure of the first wrong entry
-SAMPLED = 8  # other entries that tell whether most are wrong
+# The slope of the function along the part from `start` to `stop` of the tangent of an attempt, given (start, stop, attempt).
+PartSlope = Callable[[int, int, int], float]
+
+# Bisections that are tried for one wrong entry, each along another random direction.
+MAX_ATTEMPTS = 4
+# Wrong entries of a leaf that are searched for.
+MAX_WRONG_ENTRIES = 8
+# Evaluations that it takes at most to confirm the first wrong entry.
+CONFIRMATION_EVALUATIONS = 150
+# Other entries, chosen at random, that show whether most entries are wrong.
+SAMPLE_SIZE = 8
+# Relative error from which on such an entry counts as wrong, at least: a single cheap difference resolves no less.
+MIN_SAMPLE_RTOL = 1e-4
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A wrong entry: its place in the leaf, the judgement, and what the evidence says of it for every probe, (C,)."""
+class _ConfirmedEntry:
+    """A wrong entry that a separate estimate has confirmed.
+
+    Attributes:
+        place: its position in the leaf.
+        judged: the judgement of this entry alone.
+        entry: the entry for the report.
+        value: its derivative for every channel by the evidence, (C,).
+        bound: bound of the error of the value, (C,).
+    """
 
     place: int
-    judged: Compared
+    judged: JudgedLeaf
     entry: WrongEntry
     value: F64
     bound: F64
 
 
-def wrong_entries(bench: Bench, rows: Rows, part: Part, found: Compared, rtol: float) -> Compared | None:
-    """The judgement of the first wrong entry of a leaf, with where all are; None where no single one shows."""
-    leaf = part.sheet.leaf
-    urgency = np.where((found.code == 2) | found.doubtful, found.sides.apart / np.maximum(found.sides.allowed, 1e-300), 0.0)
+def find_wrong_entries(
+    trial: MeasuredTrial, jacobian: Jacobian, block: ProbeBlock, judged: JudgedLeaf, rtol: float
+) -> JudgedLeaf | None:
+    """Search a leaf whose probes disagree for its wrong entries.
+
+    Returns:
+        The judgement of the entry that is off by most, which says where all are; None if no single entry is confirmed.
+    """
+    leaf = block.estimates.leaf
+    size = leaf.entries * leaf.width
+    suspicious = (judged.code == Code.FAIL) | judged.doubtful
+    urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, 1e-300), 0.0)
     channel = int(np.argmax(urgency[0]))
-    if _too_dear(bench, leaf):
+    if _is_over_budget(trial, leaf):
         return None
-    slopes, rest, sampled = _slopes(bench, leaf, channel), rows, (0, 0)
-    known: dict[int, _Found] = {}
-    while len(known) < MOST:
-        ways = (_next(bench, rest, leaf, channel, slopes, rtol, attempt, first=not known) for attempt in range(ATTEMPTS))
-        one = next((w for w in ways if w is not None), None)
-        if one is None or one.place in known:
+    part_slope, corrected, sample = _make_part_slope(trial, leaf, channel), jacobian, (0, 0)
+    confirmed: dict[int, _ConfirmedEntry] = {}
+    while len(confirmed) < MAX_WRONG_ENTRIES:
+        attempts = (
+            _bisect_to_entry(trial, corrected, leaf, channel, part_slope, rtol, attempt, is_first=not confirmed)
+            for attempt in range(MAX_ATTEMPTS)
+        )
+        wrong_entry = next((entry for entry in attempts if entry is not None), None)
+        if wrong_entry is None or wrong_entry.place in confirmed:
             break
-        known[one.place] = one
-        rest = _without(rest, leaf, one)
-        left = look(part.sheet, along(rest, part), rtol, demanded=bench.demanded)
-        if not np.any(left.code) and not np.any(left.doubtful):
-            whole = part.place == slice(0, leaf.entries * leaf.width)
-            share = (part.place.stop - part.place.start) / (leaf.entries * leaf.width)
-            return _located(known, share, sampled, complete=whole)
-        if len(known) == 1:
-            sampled = _sample(bench, rows, leaf, channel, one.place, rtol)
-            if 2 * sampled[1] >= sampled[0]:
+        confirmed[wrong_entry.place] = wrong_entry
+        corrected = _correct_entry(corrected, leaf, wrong_entry)
+        rest = judge_lines(block.estimates, claim_along_probes(corrected, block), rtol, demanded=trial.rtol_is_given)
+        if not np.any(rest.code) and not np.any(rest.doubtful):
+            share = (block.span.stop - block.span.start) / size
+            return _summarize_entries(confirmed, share, sample, is_complete=block.is_whole_leaf)
+        if len(confirmed) == 1:
+            sample = _sample_other_entries(trial, jacobian, leaf, channel, wrong_entry.place, rtol)
+            sampled, wrong_in_sample = sample
+            if 2 * wrong_in_sample >= sampled:
                 break
-    return _located(known, (len(known) + sampled[0]) / (leaf.entries * leaf.width), sampled, complete=False)
+    return _summarize_entries(confirmed, (len(confirmed) + sample[0]) / size, sample, is_complete=False)
 
 
-def _too_dear(bench: Bench, leaf: Leaf) -> bool:
-    """Whether the way down to one entry would take more time than the user allows; a note says so."""
-    evaluator, budget = bench.evaluator, bench.options.budget
-    predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMING) * evaluator.seconds
-    if budget is None or evaluator.spent + predicted <= budget:
+def _is_over_budget(trial: MeasuredTrial, leaf: Leaf) -> bool:
+    """Whether the search for one entry would take more time than the user allows; if so, a note says it."""
+    evaluator, budget = trial.evaluator, trial.options.budget
+    predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMATION_EVALUATIONS) * evaluator.last_seconds
+    if budget is None or evaluator.elapsed + predicted <= budget:
         return False
-    note = (
-        f"{leaf.path}: to find the wrong entry would take about {predicted:.2g} s more than the --budget of {budget:g} s leaves"
+    trial.recorder.note(
+        f"{leaf.path}: finding the wrong entry would take about {predicted:.2g} s, more than is left of --budget {budget:g} s"
     )
-    evaluator.remarks.append(note)
     return True
 
 
-def _located(known: dict[int, _Found], share: float, sampled: tuple[int, int], *, complete: bool) -> Compared | None:
-    if not known:
+def _summarize_entries(
+    confirmed: dict[int, _ConfirmedEntry], share: float, sample: tuple[int, int], *, is_complete: bool
+) -> JudgedLeaf | None:
+    """Judge a leaf by its worst entry, and list all.
+
+    Args:
+        confirmed: the entries by position; None is returned if there are none.
+        share: the share of the leaf that was examined.
+        sample: how many other entries were examined, and how many of them are wrong.
+        is_complete: whether these are all wrong entries of the leaf.
+    """
+    if not confirmed:
         return None
-    found = sorted(known.values(), key=lambda one: -abs(one.entry.claimed - one.entry.estimate))
-    wrong = [one for one in found if one.judged.code[0, 0] == 2]
-    if not wrong:  # declared straight-through: no more than that is known of the others
-        return found[0].judged
-    entries = {one.entry.entry: one.entry for one in reversed(wrong)}  # of a complex entry the part that is off by more
-    named = tuple(reversed(entries.values()))
-    where = Whereabouts(named, len(named) if complete else None, share, sampled)
+    by_error = sorted(confirmed.values(), key=lambda entry: -abs(entry.entry.claimed - entry.entry.estimate))
+    wrong = [entry for entry in by_error if entry.judged.code[0, 0] == Code.FAIL]
+    if not wrong:  # These are declared straight-through, and nothing more is known of the other entries.
+        return by_error[0].judged
+    # For a complex entry, the part that is off by more replaces the other.
+    entries = {entry.entry.entry: entry.entry for entry in reversed(wrong)}
+    listed = tuple(reversed(entries.values()))
+    where = Whereabouts(listed, len(listed) if is_complete else None, share, sample)
     return replace(wrong[0].judged, where=where)
 
 
-def _slopes(bench: Bench, leaf: Leaf, channel: int) -> Slopes:
-    """The function's slopes, which every way down shares: whatever is claimed, they are the same."""
-    setting = only(bench.setting, channel)
-    step = central.steps_for(setting, bench.program.eps)[-1]
+def _make_part_slope(trial: MeasuredTrial, leaf: Leaf, channel: int) -> PartSlope:
+    """Make the function's slopes along parts of tangents; all bisections share them, as they do not depend on the claim."""
+    setting = select_channel(trial.setting, channel)
+    step = central.choose_steps(setting, trial.program.eps)[-1]
 
     @functools.cache
-    def along_part(start: int, stop: int, attempt: int) -> float:
-        kept = np.zeros(leaf.entries * leaf.width)
-        kept[start:stop] = _tangent(bench, leaf, attempt)[start:stop]
-        phi = bench.evaluator.line(entry_lines.embedded(bench.program, leaf, kept))
-        if attempt:  # the last one was misled: with more care now
-            return float(central.estimate(phi, setting, (step,)).value[0])
-        return _difference(phi, setting, step)
+    def slope_along_part(start: int, stop: int, attempt: int) -> float:
+        tangent = np.zeros(leaf.entries * leaf.width)
+        tangent[start:stop] = _draw_tangent(trial, leaf, attempt)[start:stop]
+        phi = trial.evaluator.line(entry_lines.embed_tangent(trial.program, leaf, tangent))
+        if attempt:  # A single difference has misled the attempt before, so this one takes the careful estimate.
+            return float(central.estimate_slopes(phi, setting, (step,)).value[0])
+        return _estimate_by_difference(phi, setting, step)
 
-    return along_part
+    return slope_along_part
 
 
-def _difference(phi: Phi, setting: Setting, step: float) -> float:
+def _estimate_by_difference(phi: Phi, setting: Setting, step: float) -> float:
     with np.errstate(all="ignore"):
         return float(setting.contract(phi(step) - phi(-step))[0] / (2 * step))
 
 
-def _tangent(bench: Bench, leaf: Leaf, attempt: int) -> F64:
-    rng = generator(0, "descent", bench.label, leaf.path, attempt)
-    return directions.dense(rng, bench.program.point[leaf.span], bench.program.eps)
+def _draw_tangent(trial: MeasuredTrial, leaf: Leaf, attempt: int) -> F64:
+    rng = make_generator(0, "descent", trial.label, leaf.path, attempt)
+    return directions.draw_dense(rng, trial.program.point[leaf.span], trial.program.eps)
 
 
-def _next(
-    bench: Bench, rows: Rows, leaf: Leaf, channel: int, slopes: Slopes, rtol: float, attempt: int, *, first: bool
-) -> _Found | None:
-    """The entry that a way down leads to, if its own estimate confirms that it is wrong."""
-    gradient = rows.rows[channel, leaf.span]
-    if not np.all(np.isfinite(gradient)):  # of a sum with a NaN no half can be told from the other
-        return _confirmed(bench, rows, leaf, channel, int(np.argmin(np.isfinite(gradient))), rtol, first=first)
-    u = _tangent(bench, leaf, attempt)
+def _bisect_to_entry(
+    trial: MeasuredTrial,
+    jacobian: Jacobian,
+    leaf: Leaf,
+    channel: int,
+    part_slope: PartSlope,
+    rtol: float,
+    attempt: int,
+    *,
+    is_first: bool,
+) -> _ConfirmedEntry | None:
+    """Bisect to an entry; None if a separate estimate does not confirm that it is wrong."""
+    gradient = jacobian.values[channel, leaf.span]
+    if not np.all(np.isfinite(gradient)):  # A sum that contains a NaN cannot be bisected.
+        place = int(np.argmin(np.isfinite(gradient)))
+        return _confirm_entry(trial, jacobian, leaf, channel, place, rtol, is_first=is_first)
+    u = _draw_tangent(trial, leaf, attempt)
 
     def disagreement(part: slice) -> float:
-        return float(gradient[part] @ u[part]) - slopes(part.start, part.stop, attempt)
+        return float(gradient[part] @ u[part]) - part_slope(part.start, part.stop, attempt)
 
-    return _confirmed(bench, rows, leaf, channel, descend(u.size, disagreement), rtol, first=first)
+    place = find_wrong_entry(u.size, disagreement)
+    return _confirm_entry(trial, jacobian, leaf, channel, place, rtol, is_first=is_first)
 
 
-def _confirmed(bench: Bench, rows: Rows, leaf: Leaf, channel: int, i: int, rtol: float, *, first: bool) -> _Found | None:
-    program = bench.program
-    unit = float(entry_lines.displacements(program, leaf)[i])
-    sheet = measure(leaf, [bench.evaluator.line_of_entry(leaf.start + i, unit)], [bench.setting], program.eps)
-    value, error = (a[:, leaf.start + i, None] * unit for a in (rows.rows, rows.own))
-    claim = Along(value, np.abs(error), np.abs(error), np.abs(value), many=False)
-    judged = look(sheet, claim, rtol, demanded=bench.demanded)
-    if (
-        first or judged.code[channel, 0] != 2 or np.any(sheet.rough)
-    ):  # else as clear as the first, which was looked at with care
-        judged = settle(sheet, claim, rtol, demanded=bench.demanded, hidden_too=first)
-    if judged.code[channel, 0] != 2:
+def _confirm_entry(
+    trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf, channel: int, place: int, rtol: float, *, is_first: bool
+) -> _ConfirmedEntry | None:
+    """Judge an entry by a separate estimate; None if it is not wrong."""
+    program, column = trial.program, leaf.start + place
+    displacement = float(entry_lines.compute_displacements(program, leaf)[place])
+    estimates = estimate_lines(leaf, [trial.evaluator.line_of_entry(column, displacement)], [trial.setting], program.eps)
+    value, error = (array[:, column, None] * displacement for array in (jacobian.values, jacobian.error))
+    claim = ClaimAlongLines(value, np.abs(error), np.abs(error), np.abs(value), is_combination=False)
+    judged = judge_lines(estimates, claim, rtol, demanded=trial.rtol_is_given)
+    # The first entry is always estimated with care. A later one is not if it is as clearly wrong as the first.
+    if is_first or judged.code[channel, 0] != Code.FAIL or np.any(estimates.rough):
+        judged = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given, check_internal_rounding=is_first)
+    if judged.code[channel, 0] != Code.FAIL:
         return None
-    judged = straight_through.through(sheet, judged, declared=bench.options.straight_through)
-    s = judged.sides
+    judged = straight_through.mark_straight_through(estimates, judged, declared=trial.options.straight_through)
+    sides = judged.sides
     entry = WrongEntry(
-        leaf.index(leaf.start + i),
-        float(s.claim[channel, 0] / unit),
-        float(s.value[channel, 0] / unit),
-        float(s.allowed[channel, 0] / abs(unit)),
-        output_name(program, channel, bench.setting.channels),
+        leaf.index(column),
+        float(sides.claim[channel, 0] / displacement),
+        float(sides.value[channel, 0] / displacement),
+        float(sides.uncertainty[channel, 0] / abs(displacement)),
+        name_output(program, channel, trial.setting.channels),
     )
-    shown = replace(judged.only(channel), at=(i, unit))
-    return _Found(i, shown, entry, sheet.value[:, 0] / unit, sheet.bound[:, 0] / abs(unit))
+    shown = replace(judged.select_channel(channel), entry_and_step=(place, displacement))
+    derivative, bound = estimates.value[:, 0] / displacement, estimates.bound[:, 0] / abs(displacement)
+    return _ConfirmedEntry(place, shown, entry, derivative, bound)
 
 
-def _without(rows: Rows, leaf: Leaf, found: _Found) -> Rows:
-    """The claim with one entry replaced by what the evidence says of it."""
-    values, own = rows.rows.copy(), rows.own.copy()
-    values[:, leaf.start + found.place], own[:, leaf.start + found.place] = found.value, found.bound
-    return replace(rows, rows=values, own=own)
+def _correct_entry(jacobian: Jacobian, leaf: Leaf, wrong_entry: _ConfirmedEntry) -> Jacobian:
+    """Return the claim with one entry replaced by what the evidence says."""
+    values, error = jacobian.values.copy(), jacobian.error.copy()
+    column = leaf.start + wrong_entry.place
+    values[:, column], error[:, column] = wrong_entry.value, wrong_entry.bound
+    return replace(jacobian, values=values, error=error)
 
 
-def _sample(bench: Bench, rows: Rows, leaf: Leaf, channel: int, known: int, rtol: float) -> tuple[int, int]:
-    """Of some other entries, how many are wrong, cheaply."""
-    size, setting = leaf.entries * leaf.width, only(bench.setting, channel)
-    step = central.steps_for(setting, bench.program.eps)[-1]
-    chosen = generator(0, "sample", bench.label, leaf.path).permutation(size)[: SAMPLED + leaf.width]
-    chosen = chosen[chosen // leaf.width != known // leaf.width][:SAMPLED]
-    units = entry_lines.displacements(bench.program, leaf)[chosen]
+def _sample_other_entries(
+    trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf, channel: int, known_place: int, rtol: float
+) -> tuple[int, int]:
+    """Examine some other entries cheaply; return how many, and how many of them are wrong."""
+    size, setting = leaf.entries * leaf.width, select_channel(trial.setting, channel)
+    step = central.choose_steps(setting, trial.program.eps)[-1]
+    places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[: SAMPLE_SIZE + leaf.width]
+    places = places[places // leaf.width != known_place // leaf.width][:SAMPLE_SIZE]
+    displacements = entry_lines.compute_displacements(trial.program, leaf)[places]
     wrong = 0
-    for i, unit in zip(chosen, units, strict=True):
-        phi = bench.evaluator.line_of_entry(leaf.start + int(i), float(unit))
-        claim, found = float(rows.rows[channel, leaf.start + i] * unit), central.estimate(phi, setting, (step,))
-        slope, bound = float(found.value[0]), float(found.bound[0])
-        wrong += abs(claim - slope) - bound > max(rtol, GROSS) * max(abs(claim), abs(slope))
-    return len(chosen), wrong
+    for place, displacement in zip(places, displacements, strict=True):
+        phi = trial.evaluator.line_of_entry(leaf.start + int(place), float(displacement))
+        claim = float(jacobian.values[channel, leaf.start + place] * displacement)
+        estimate = central.estimate_slopes(phi, setting, (step,))
+        slope, bound = float(estimate.value[0]), float(estimate.bound[0])
+        wrong += abs(claim - slope) - bound > max(rtol, MIN_SAMPLE_RTOL) * max(abs(claim), abs(slope))
+    return len(places), wrong

@@ -1,4 +1,4 @@
-"""From a FAIL to the likely cause: the claim, and repairs of it, held against the same evidence."""
+"""From a FAIL to its likely cause: the claim, and repairs of it, compared with the same estimates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare.judge import look
+from gradcheck.compare.judge import judge_lines
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.verdict.diagnose import Facts, diagnose
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,93 +18,100 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.estimates import Sheet
-    from gradcheck.compare.jacobians import Rows
-    from gradcheck.compare.judge import Along
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.judge import ClaimAlongLines
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-SHARPEST = 1e-13  # relative: no number counts for more than it would with such an error
+# Relative: in a fit every estimate counts as off by at least this much, so that no exact one outweighs all others.
+MIN_FIT_ERROR = 1e-13
 
 
-def named(
-    bench: Bench,
-    line: Comparison,
-    sheet: Sheet,
-    rows: Rows,
-    along: Callable[[F64], Along],
+def diagnose_failure(
+    trial: MeasuredTrial,
+    row: Comparison,
+    estimates: LineEstimates,
+    jacobian: Jacobian,
+    along_lines: Callable[[F64], ClaimAlongLines],
     *,
     true: F64 | None = None,
     wrong: NDArray[np.bool_] | None = None,
 ) -> Comparison:
-    """The same FAIL with a diagnosis; none where the evidence has no say, as at kinks or in the claim's own precision.
+    """Add a diagnosis to a FAIL; none where the evidence has no say, as at kinks or in the claim's own precision.
 
     Args:
-        sheet: the estimates that the claim disagrees with.
-        rows: of the claim, and `along` a leaf's part of them, (C, n), along the sheet's lines.
-        true: the partial derivatives, (C, n), where every one was estimated; `wrong` which of them the claim misses.
+        trial: what is checked.
+        row: a row of the table.
+        estimates: the estimates that the claim disagrees with.
+        jacobian: that of the claim.
+        along_lines: gives derivatives (C, n) with respect to the leaf along the lines of the estimates.
+        true: the estimated partial derivatives, (C, n), if every one was estimated.
+        wrong: those of them that the claim misses, (C, n).
     """
-    claim = rows.rows[:, sheet.leaf.span]
-    if line.verdict is not Verdict.FAIL or line.reason is not Reason.DISAGREES or not np.all(np.isfinite(claim)):
-        return line
-    usable = np.isfinite(sheet.bound) & np.isfinite(sheet.value) & np.isnan(sheet.low)
+    claim = jacobian.values[:, estimates.leaf.span]
+    if row.verdict is not Verdict.FAIL or row.reason is not Reason.DISAGREES or not np.all(np.isfinite(claim)):
+        return row
+    usable = np.isfinite(estimates.bound) & np.isfinite(estimates.value) & np.isnan(estimates.low)
     if not np.any(usable):
-        return line
+        return row
 
-    def holds(candidate: F64) -> bool:
-        judged = look(sheet, along(candidate), line.rtol, demanded=False)
-        return not np.any(judged.code == 2) and not np.any(judged.doubtful) and bool(np.any(judged.code == 0))
+    def passes(candidate: F64) -> bool:
+        judged = judge_lines(estimates, along_lines(candidate), row.rtol, demanded=False)
+        undisputed = not np.any(judged.code == Code.FAIL) and not np.any(judged.doubtful)
+        return undisputed and bool(np.any(judged.code == Code.PASS))
 
-    if holds(claim):  # it is the claim in its own precision that is wrong
-        return line
+    if passes(claim):  # only the claim in its own precision is wrong
+        return row
 
     def fit(candidate: F64, offset: F64) -> tuple[float, int]:
-        told, start = along(candidate).value, along(offset).value
-        counts = usable & (told != 0)
-        error = sheet.bound + SHARPEST * np.abs(sheet.value) + np.finfo(np.float64).tiny
-        weight = np.where(counts, 1 / np.where(counts, error, 1.0) ** 2, 0.0)
-        size = float(np.sum(weight * told**2))
-        rest = np.where(counts, sheet.value - start, 0.0)
-        return (float(np.sum(weight * told * rest)) / size if size > 0 else 0.0), int(np.sum(counts))
+        """Fit a factor of the candidate to the estimates by least squares, each weighted by its error."""
+        slopes, offset_slopes = along_lines(candidate).value, along_lines(offset).value
+        counted = usable & (slopes != 0)
+        error = estimates.bound + MIN_FIT_ERROR * np.abs(estimates.value) + np.finfo(np.float64).tiny
+        weight = np.where(counted, 1 / np.where(counted, error, 1.0) ** 2, 0.0)
+        norm = float(np.sum(weight * slopes**2))
+        remainder = np.where(counted, estimates.value - offset_slopes, 0.0)
+        return (float(np.sum(weight * slopes * remainder)) / norm if norm > 0 else 0.0), int(np.sum(counted))
 
-    leaf = sheet.leaf
+    leaf = estimates.leaf
     with np.errstate(all="ignore"):
-        found = diagnose(
+        description = diagnose(
             Facts(
                 claim=claim,
-                x=bench.program.point[leaf.span],
+                x=trial.program.point[leaf.span],
                 shape=leaf.shape,
                 width=leaf.width,
-                sizes=_sizes(bench),
-                holds=holds,
+                size_names=_name_sizes(trial),
+                passes=passes,
                 fit=fit,
-                mirrored=lambda: _mirrored(bench, rows, leaf),
+                conjugate_claim=lambda: _evaluate_conjugate_claim(trial, jacobian, leaf),
                 true=true,
                 wrong=wrong,
             )
         )
-    return replace(line, diagnosis=f"{found.kind.code}: {found.line}")
+    return replace(row, diagnosis=f"{description.diagnosis.code}: {description.sentence}")
 
 
-def _mirrored(bench: Bench, rows: Rows, leaf: Leaf) -> F64 | None:
-    """The claim for the conjugated cotangents; None where outputs are real, or where it cannot be asked for."""
-    outputs, channels = bench.program.outputs, bench.setting.channels
-    if rows.claim is None or rows.claim.vjp is None or all(out.width == 1 for out in outputs):
+def _evaluate_conjugate_claim(trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf) -> F64 | None:
+    """Evaluate the claim for the conjugate cotangents; None if the outputs are real or the claim has no working vjp."""
+    outputs, channels = trial.program.outputs, trial.setting.channels
+    if jacobian.claim is None or jacobian.claim.vjp is None or all(output.width == 1 for output in outputs):
         return None
-    signs = np.concatenate([np.tile([1.0, -1.0] if out.width == 2 else [1.0], out.entries) for out in outputs])
+    signs = np.concatenate([np.tile([1.0, -1.0] if output.width == 2 else [1.0], output.entries) for output in outputs])
     cotangents = signs * (np.eye(signs.size) if channels is None else channels)
     try:
-        return rows.claim.vjp(bench.program.point, cotangents)[:, leaf.span]
+        return jacobian.claim.vjp(trial.program.point, cotangents)[:, leaf.span]
     except Exception:
         return None
 
 
-def _sizes(bench: Bench) -> dict[int, str]:
-    """What each size is the size of, among all arrays of the call."""
-    found: dict[int, str] = {}
-    for path, shape in bench.program.shapes:
+def _name_sizes(trial: MeasuredTrial) -> dict[int, str]:
+    """Say for each size among the arrays of the call what it is the size of."""
+    names: dict[int, str] = {}
+    for path, shape in trial.program.shapes:
         for axis, size in enumerate(shape):
-            found.setdefault(size, f"the size of {path} along axis {axis}" if len(shape) > 1 else f"the size of {path}")
-    for path, shape in bench.program.shapes:
-        found.setdefault(int(np.prod(shape)), f"the number of entries of {path}")
-    return found
+            names.setdefault(size, f"the size of {path} along axis {axis}" if len(shape) > 1 else f"the size of {path}")
+    for path, shape in trial.program.shapes:
+        names.setdefault(int(np.prod(shape)), f"the number of entries of {path}")
+    return names

@@ -1,23 +1,25 @@
-"""Full mode at its cheapest: the entries of a leaf in groups, along two random directions each; one by one where they disagree.
+"""Full mode at its cheapest: entries in groups, along two random directions each, and one by one where the groups disagree.
 
-What a group is off by along a line is taken for the error of each of its entries in turn: had it been that one alone, it would
-be that much, since a line moves every entry by at least half of its scale. So each entry has an estimate and a bound of its
-own, hardly wider than those of a line that moves it alone: noise does not grow with the entries that move.
+The disagreement of a group along a line is taken for the error of each of its entries in turn. If that entry alone were wrong,
+its error would be no larger, since a line moves every entry by at least half of its scale. So each entry has an estimate and a
+bound of its own. The bound is hardly wider than that of a line that moves the entry alone, as noise does not grow with the
+number of entries that move.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck import progress
 from gradcheck.compare import entry_lines
-from gradcheck.compare.estimates import Sheet, blank, estimate
-from gradcheck.compare.jacobians import contracted
-from gradcheck.compare.judge import SHARP
+from gradcheck.compare.estimates import LineEstimates, empty_estimates, estimate_line
+from gradcheck.compare.jacobians import contract_columns
+from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
 from gradcheck.evidence import directions, richardson
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
@@ -26,106 +28,162 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
     from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.compare.jacobians import Rows
+    from gradcheck.compare.jacobians import Jacobian
     from gradcheck.evidence.line import F64, Setting
 
-GROUP = 128  # numbers; no more of them in all are looked at one by one
-LINES = 2
-FIRST, BLOCK = 4, 32  # groups that are looked at side by side: a few at first, in case that most disagree
-TERMS = 16.0  # units in the last place of the terms' root sum of squares: what two modes of differentiation may differ by
+# Numbers in a group. If the whole input has no more of them, each is estimated alone.
+GROUP_SIZE = 128
+# Random directions of each group.
+LINES_PER_GROUP = 2
+# Groups that are estimated side by side: only a few at first, in case most of them disagree.
+FIRST_BATCH_SIZE, BATCH_SIZE = 4, 32
+# Units in the last place of the root sum of squares of the terms: what two modes of differentiation may differ by.
+MAX_MODE_DIFFERENCE_ULPS = 16.0
 
 
-def sheet_for(evaluator: Evaluator, setting: Setting, leaf: Leaf, rows: Rows, label: str) -> Sheet:
-    """Estimate every partial derivative of a leaf, in groups as far as a claim agrees with the evidence."""
+def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobian: Jacobian, label: str) -> LineEstimates:
+    """Estimate every partial derivative of a leaf, in groups as far as a claim agrees with the evidence.
+
+    Args:
+        jacobian: the claim.
+        label: names the random streams.
+    """
     program = evaluator.program
-    units = entry_lines.displacements(program, leaf)
-    sheet = blank(leaf, evaluator.lines_of_entries(leaf.start, units), [setting] * units.size, program.eps)
-    open_ = np.ones(units.size, dtype=bool)
-    claimed = [group for group in _groups(program, leaf) if np.any(rows.rows[:, leaf.span][:, group])]
-    blocks = [claimed[:FIRST], *(claimed[low : low + BLOCK] for low in range(FIRST, len(claimed), BLOCK))]
-    for block in filter(None, blocks):
-        progress.tell(leaf.path, block[0].start, units.size)
-        right = _confirmed(evaluator, setting, sheet, rows, block, label)
-        for group, agrees in zip(block, right, strict=True):
-            open_[group] = not agrees
-        if 2 * sum(right) < len(right):
-            break  # it is wrong throughout
-    for done, line in enumerate(np.flatnonzero(open_)):
-        estimate(sheet, int(line), done, int(open_.sum()))
-    return sheet
+    displacements = entry_lines.compute_displacements(program, leaf)
+    phis = evaluator.lines_of_entries(leaf.start, displacements)
+    estimates = empty_estimates(leaf, phis, [setting] * displacements.size, program.eps)
+    remaining = np.ones(displacements.size, dtype=bool)
+    claimed = [group for group in _split_into_groups(program, leaf) if np.any(jacobian.values[:, leaf.span][:, group])]
+    later_batches = (claimed[low : low + BATCH_SIZE] for low in range(FIRST_BATCH_SIZE, len(claimed), BATCH_SIZE))
+    for batch in filter(None, (claimed[:FIRST_BATCH_SIZE], *later_batches)):
+        progress.report_progress(leaf.path, batch[0].start, displacements.size)
+        confirmed = _confirm_groups(evaluator, setting, estimates, jacobian, batch, label)
+        for group, is_confirmed in zip(batch, confirmed, strict=True):
+            remaining[group] = not is_confirmed
+        if 2 * sum(confirmed) < len(confirmed):  # The claim is wrong throughout, so groups would save nothing.
+            break
+    for done, line in enumerate(np.flatnonzero(remaining)):
+        estimate_line(estimates, int(line), done, int(remaining.sum()))
+    return estimates
 
 
-def _groups(program: Program, leaf: Leaf) -> Iterator[slice]:
+def _split_into_groups(program: Program, leaf: Leaf) -> Iterator[slice]:
+    """Split a leaf into groups of consecutive numbers; there are none if the whole input is small."""
     size = leaf.entries * leaf.width
-    if program.point.size > GROUP:
-        yield from (slice(low, min(low + GROUP, size)) for low in range(0, size, GROUP))
+    if program.point.size > GROUP_SIZE:
+        yield from (slice(low, min(low + GROUP_SIZE, size)) for low in range(0, size, GROUP_SIZE))
 
 
-def _tangents(program: Program, leaf: Leaf, group: slice, label: str) -> list[tuple[F64, F64]]:
-    """Random directions of a group, each as it is and as one of the whole input."""
-    x, found = program.point[leaf.span][group], []
-    for k in range(LINES):
+@dataclass(frozen=True)
+class _GroupTangent:
+    """A random direction of a group.
+
+    Attributes:
+        within: the tangent of the group's numbers, (n,).
+        whole: the same as a tangent of the whole input, (N,), that moves nothing else.
+    """
+
+    within: F64
+    whole: F64
+
+
+def _draw_tangents(program: Program, leaf: Leaf, group: slice, label: str) -> list[_GroupTangent]:
+    """Draw the random directions of a group."""
+    x, tangents = program.point[leaf.span][group], []
+    for k in range(LINES_PER_GROUP):
         u = np.empty(x.size)
-        directions.even(generator(0, "group", label, leaf.path, group.start, k), x, u)
-        u = directions.exact(u, x, program.eps)
+        directions.fill_even(make_generator(0, "group", label, leaf.path, group.start, k), x, u)
+        u = directions.round_tangent(u, x, program.eps)
         whole = np.zeros(program.point.size)
         whole[leaf.start + group.start : leaf.start + group.stop] = u
-        found.append((u, whole))
-    return found
+        tangents.append(_GroupTangent(u, whole))
+    return tangents
 
 
-def _confirmed(evaluator: Evaluator, setting: Setting, sheet: Sheet, rows: Rows, block: list[slice], label: str) -> list[bool]:
-    """Whether a claim agrees with the evidence along the lines of some groups; where it does, the sheet is filled in."""
-    leaf, program = sheet.leaf, evaluator.program
-    tangents = [_tangents(program, leaf, group, label) for group in block]
-    units = entry_lines.displacements(program, leaf)
-    right, found = [True] * len(block), []
-    dull = SHARP * default_rtol(rows.eps)  # a group that is known no better, as beside a kink, is looked at one by one
-    for k, ask in enumerate((richardson.sharp, richardson.plain)):
-        slopes = richardson.of_outputs(evaluator.lines(np.stack([lines[k][1] for lines in tangents])), setting, ask)
-        off = np.zeros_like(slopes.value)
-        for g, group in enumerate(block):
-            claim, own, u = rows.rows[:, leaf.span][:, group], rows.own[:, leaf.span][:, group], tangents[g][k][0]
-            off[g] = slopes.value[g] - claim @ u
-            allowed = slopes.bound[g] + np.sqrt(own**2 @ u**2) + rows.eps * (np.abs(claim) @ np.abs(u))
+def _confirm_groups(
+    evaluator: Evaluator,
+    setting: Setting,
+    estimates: LineEstimates,
+    jacobian: Jacobian,
+    batch: list[slice],
+    label: str,
+) -> list[bool]:
+    """Check whether a claim agrees with the evidence along the lines of some groups.
+
+    Args:
+        estimates: filled in for the entries of each group that agrees.
+        batch: the groups, as positions in the leaf.
+
+    Returns:
+        For each group whether it agrees.
+    """
+    leaf, program = estimates.leaf, evaluator.program
+    tangents = [_draw_tangents(program, leaf, group, label) for group in batch]
+    values, errors = jacobian.values[:, leaf.span], jacobian.error[:, leaf.span]
+    agrees, differences, bounds = [True] * len(batch), [], []
+    # A group that is known no better than this, as near a kink, is estimated entry by entry.
+    max_uncertainty = MAX_CHEAP_UNCERTAINTY * default_rtol(jacobian.eps)
+    for k, estimate in enumerate((richardson.estimate_from_three_steps, richardson.estimate_from_two_steps)):
+        lines = evaluator.lines(np.stack([group_tangents[k].whole for group_tangents in tangents]))
+        slopes = richardson.estimate_channels(lines, setting, estimate)
+        difference = np.zeros_like(slopes.value)
+        for j, group in enumerate(batch):
+            claim, error, u = values[:, group], errors[:, group], tangents[j][k].within
+            difference[j] = slopes.value[j] - claim @ u
+            allowed = slopes.bound[j] + np.sqrt(error**2 @ u**2) + jacobian.eps * (np.abs(claim) @ np.abs(u))
             largest = np.max(np.abs(claim * u), axis=1)
-            right[g] &= bool(np.all((np.abs(off[g]) <= allowed) & ((allowed <= dull * largest) | (largest == 0))))
-        found.append((off, slopes.bound))
-    for g, group in enumerate(block):
-        if right[g]:
-            shares = [units[group] / lines for lines in (tangents[g][k][0] for k in range(LINES))]
-            (off, bound), (other, least) = (
-                (a[g][:, None] * share, b[g][:, None] * np.abs(share)) for (a, b), share in zip(found, shares, strict=True)
-            )
-            sharper = np.abs(other) + least < np.abs(off) + bound
-            sheet.value[:, group] = rows.rows[:, leaf.span][:, group] * units[group] + np.where(sharper, other, off)
-            sheet.bound[:, group] = np.where(sharper, least, bound)
-            sheet.nearby[:, group] = np.abs(sheet.value[:, group])
-    return right
+            sharp = (allowed <= max_uncertainty * largest) | (largest == 0)
+            agrees[j] &= bool(np.all((np.abs(difference[j]) <= allowed) & sharp))
+        differences.append(difference)
+        bounds.append(slopes.bound)
+    displacements = entry_lines.compute_displacements(program, leaf)
+    for j, group in enumerate(batch):
+        if not agrees[j]:
+            continue
+        shares = [displacements[group] / tangent.within for tangent in tangents[j]]
+        corrections = [difference[j][:, None] * share for difference, share in zip(differences, shares, strict=True)]
+        widths = [bound[j][:, None] * np.abs(share) for bound, share in zip(bounds, shares, strict=True)]
+        second_is_sharper = np.abs(corrections[1]) + widths[1] < np.abs(corrections[0]) + widths[0]
+        correction = np.where(second_is_sharper, corrections[1], corrections[0])
+        estimates.value[:, group] = values[:, group] * displacements[group] + correction
+        estimates.bound[:, group] = np.where(second_is_sharper, widths[1], widths[0])
+        estimates.nearby_slope[:, group] = np.abs(estimates.value[:, group])
+    return agrees
 
 
-def columns(claim: Claim, program: Program, cotangents: F64, like: Rows, label: str) -> F64:
-    """A forward-mode claim's rows, (C, N): of a group as another claim's, where it says the same along the group's lines."""
+def evaluate_forward_rows(claim: Claim, program: Program, cotangents: F64, known_jacobian: Jacobian, label: str) -> F64:
+    """Evaluate the rows of a forward-mode claim, (C, N).
+
+    Where it agrees with another claim along a group's lines, the rows of that claim are taken.
+
+    Args:
+        known_jacobian: the derivatives by the other claim.
+        label: names the random streams.
+    """
     assert claim.jvp is not None
-    open_ = np.ones(program.point.size, dtype=bool)
+    remaining = np.ones(program.point.size, dtype=bool)
     for leaf in program.leaves:
-        for group in _groups(program, leaf):
-            place = slice(leaf.start + group.start, leaf.start + group.stop)
-            open_[place] = not _same(claim, program, cotangents, like.rows[:, place], leaf, group, label)
-    found = like.rows.copy()
-    for places in np.array_split(np.flatnonzero(open_), max(1, int(open_.sum()) // GROUP)):
-        units = np.zeros((places.size, program.point.size))
-        units[np.arange(places.size), places] = 1.0
-        found[:, places] = contracted(cotangents, claim.jvp(program.point, units)) if places.size else 0.0
-    return found
+        for group in _split_into_groups(program, leaf):
+            columns = slice(leaf.start + group.start, leaf.start + group.stop)
+            remaining[columns] = not _agrees_on_group(
+                claim, program, cotangents, known_jacobian.values[:, columns], leaf, group, label
+            )
+    rows = known_jacobian.values.copy()
+    for chunk in np.array_split(np.flatnonzero(remaining), max(1, int(remaining.sum()) // GROUP_SIZE)):
+        units = np.zeros((chunk.size, program.point.size))
+        units[np.arange(chunk.size), chunk] = 1.0
+        rows[:, chunk] = contract_columns(cotangents, claim.jvp(program.point, units)) if chunk.size else 0.0
+    return rows
 
 
-def _same(claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf, group: slice, label: str) -> bool:
+def _agrees_on_group(claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf, group: slice, label: str) -> bool:
+    """Whether a forward-mode claim agrees along a group's lines with the rows of another claim, (C, n)."""
     assert claim.jvp is not None
-    tangents = _tangents(program, leaf, group, label)
-    pushed = claim.jvp(program.point, np.stack([whole for _, whole in tangents]))
-    for (u, _), out in zip(tangents, pushed, strict=True):
-        size = np.sqrt(rows**2 @ u**2) + np.sqrt(cotangents**2 @ out**2)
-        if not np.all(np.abs(cotangents @ out - rows @ u) <= TERMS * claim.eps * size):
+    tangents = _draw_tangents(program, leaf, group, label)
+    products = claim.jvp(program.point, np.stack([tangent.whole for tangent in tangents]))
+    for tangent, jvp in zip(tangents, products, strict=True):
+        u = tangent.within
+        size = np.sqrt(rows**2 @ u**2) + np.sqrt(cotangents**2 @ jvp**2)
+        if not np.all(np.abs(cotangents @ jvp - rows @ u) <= MAX_MODE_DIFFERENCE_ULPS * claim.eps * size):
             return False
     return True

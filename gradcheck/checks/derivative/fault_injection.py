@@ -1,7 +1,7 @@
-"""Is the evidence blind? The claim that passed is spoilt on purpose and held against the same estimates: it must not pass.
+"""The self-test of a PASS: faults are injected into the claim that passed, and the same estimates must not let them pass.
 
-It costs no evaluation. What a fault must be to count is taken from what the PASS states of itself: `MARGIN` times the stated
-resolution, or the relative error that matters where that is larger.
+It costs no evaluation. How large a fault must be to count follows from what the PASS states: `FAULT_MARGIN` times its
+resolution, or times the relative error that matters if that is larger.
 """
 
 from __future__ import annotations
@@ -11,105 +11,138 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare.judge import look
+from gradcheck.compare.judge import judge_lines
 from gradcheck.results import Comparison, Reason, SelfTest, Verdict
-from gradcheck.verdict.planted_faults import planted
+from gradcheck.verdict.interval import Code
+from gradcheck.verdict.planted_faults import inject_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from gradcheck.compare.estimates import Sheet
-    from gradcheck.compare.judge import Along, Compared
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf
     from gradcheck.evidence.line import F64
 
-MARGIN = 10.0
-OF_NOTHING = 1e-2  # of the slopes nearby and the outputs: what an entry that passed as zero may not be taken for
-EXACT = 1e-6  # relative: a fault that should be just large enough is
+# Times what a PASS states of itself (its resolution or `rtol`): a fault of this relative size must be caught.
+FAULT_MARGIN = 10.0
+# Share of the slopes nearby and of the outputs: an entry that passed as zero must not be confused with one of this size.
+ZERO_FAULT_SIZE = 1e-2
+# Relative: how far rounding may take a fault below the size that it was made with.
+FAULT_SIZE_ROUNDING = 1e-6
 
 
-def scored(
-    line: Comparison,
+def add_self_test(
+    row: Comparison,
     gradient: F64,
-    slips: Callable[[F64], bool],
-    error: Callable[[F64], F64],
+    accepts: Callable[[F64], bool],
+    fault_error: Callable[[F64], F64],
     rng: np.random.Generator,
     *,
     shape: tuple[int, ...],
-    something: float = 1.0,
+    replacement: float = 1.0,
 ) -> Comparison:
-    """The same PASS with the score of its self-test; INCONCLUSIVE, with the faults' names, where one slips through.
+    """Add the score of the self-test to a PASS; it becomes INCONCLUSIVE if a fault passes.
 
     Args:
+        row: the row of the table; returned unchanged unless it is a PASS that faults can test.
         gradient: the claim, (C, n).
-        slips: whether a gradient passes, held against the same evidence.
-        error: how large the fault in a spoilt gradient is, in terms of the resolution that the PASS states.
-        shape: of the gradient, with a last axis of one number an entry, or two where it is complex.
-        something: an entry that is not zero, for a gradient that is.
+        accepts: says whether the evidence lets a gradient (C, n) pass.
+        fault_error: measures the error of a faulty gradient relative to what the resolution of the PASS is relative to.
+        rng: chooses what the faults change.
+        shape: shape of the gradient, with a last axis of one number per entry, or of two if it is complex.
+        replacement: value of the changed entry if it is zero in the gradient.
     """
-    size = size_for(line)
+    size = compute_fault_size(row)
 
-    def held() -> Iterator[tuple[str, bool]]:
-        for name, spoilt in planted(gradient.reshape(len(gradient), *shape), size, something, rng):
-            spoilt = spoilt.reshape(gradient.shape)
-            if np.any(error(spoilt) >= size * (1 - EXACT)):
-                yield name, slips(spoilt)
+    def try_faults() -> Iterator[tuple[str, bool]]:
+        for name, faulty in inject_faults(gradient.reshape(len(gradient), *shape), size, replacement, rng):
+            faulty = faulty.reshape(gradient.shape)
+            if np.any(fault_error(faulty) >= size * (1 - FAULT_SIZE_ROUNDING)):
+                yield name, accepts(faulty)
 
-    return marked(line, held()) if size < 1 else line
-
-
-def size_for(line: Comparison) -> float:
-    """How large a fault in a claim that passed must be to count, relative; infinite where none does."""
-    if line.verdict is not Verdict.PASS or line.reason in (Reason.STRAIGHT_THROUGH, Reason.TIE):
-        return float("inf")  # what is declared not to be a derivative may be anything, and a tie was judged by other estimates
-    return OF_NOTHING if np.isnan(line.resolution) else MARGIN * max(line.resolution, line.rtol)
+    return record_faults(row, try_faults()) if size < 1 else row
 
 
-def marked(line: Comparison, found: Iterable[tuple[str, bool]]) -> Comparison:
-    """The same PASS with its score, from the faults that were tried and whether each slipped through."""
-    tried = dict(found)
-    slipped = tuple(name for name, passed in tried.items() if passed)
-    scored = replace(line, self_test=SelfTest(tuple(tried), slipped))
+def compute_fault_size(row: Comparison) -> float:
+    """Compute the relative size that a fault in a claim that passed must have to count; infinite if no fault counts."""
+    if row.verdict is not Verdict.PASS or row.reason in (Reason.STRAIGHT_THROUGH, Reason.TIE):
+        # What is declared not to be a derivative may have any value, and a tie was judged by other estimates.
+        return float("inf")
+    return ZERO_FAULT_SIZE if np.isnan(row.resolution) else FAULT_MARGIN * max(row.resolution, row.rtol)
+
+
+def record_faults(row: Comparison, faults: Iterable[tuple[str, bool]]) -> Comparison:
+    """Add a score to a PASS; it becomes INCONCLUSIVE if a fault passed.
+
+    Args:
+        row: the row of the table.
+        faults: the name of each fault that was tried, and whether it passed.
+    """
+    has_passed = dict(faults)
+    slipped = tuple(name for name, passed in has_passed.items() if passed)
+    scored = replace(row, self_test=SelfTest(tuple(has_passed), slipped))
     return replace(scored, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else scored
 
 
-def slips_through(sheet: Sheet, along: Callable[[F64], Along], rtol: float) -> Callable[[F64], bool]:
-    """Whether a gradient passes against a sheet's estimates; `along` gives it along the sheet's lines."""
-
-    def slips(spoilt: F64) -> bool:
-        judged = look(sheet, along(spoilt), rtol, demanded=False)
-        return not np.any((judged.code > 0) | judged.doubtful)
-
-    return slips
-
-
-def error_at_entries(sheet: Sheet, passed: Compared, units: F64, gradient: F64) -> Callable[[F64], F64]:
-    """Errors relative to what each entry was judged by, (C, n); where the claim lies at a kink it proves nothing: 0."""
-    s = passed.sides
-    kink = passed.seen == Reason.KINK_SUBGRADIENT
-    zero = s.size <= s.allowed
-    nothing = OF_NOTHING * np.max(np.maximum(s.nearby, sheet.outputs), initial=0.0)
-
-    def error(spoilt: F64) -> F64:
-        apart = np.abs((spoilt - gradient) * units)
-        own = np.abs(np.where(gradient == 0, spoilt, gradient) * units)
-        scale = np.where(passed.unresolved | zero, s.whole, own)
-        with np.errstate(all="ignore"):
-            found = np.where(zero & (apart <= nothing), 0.0, apart / scale)
-        return np.where(kink | (apart == 0), 0.0, found)
-
-    return error
-
-
-def error_along_probes(scales: F64, gradient: F64, nothing: float) -> Callable[[F64], F64]:
-    """The single entry of typical size whose error would move a probe as much, (C,).
+def make_acceptance_test(
+    estimates: LineEstimates, along_lines: Callable[[F64], ClaimAlongLines], rtol: float
+) -> Callable[[F64], bool]:
+    """Return a function that says whether a gradient passes by these estimates.
 
     Args:
-        nothing: what a gradient that passed as zero is small beside; 0 for one that did not.
+        estimates: the lines; they are not changed.
+        along_lines: gives a gradient (C, n) along the lines.
+        rtol: relative error from which on a gradient is wrong.
     """
-    typical = np.maximum(np.sqrt(np.mean((gradient * scales) ** 2, axis=1)), nothing)
 
-    def error(spoilt: F64) -> F64:
-        size = np.sqrt(np.sum(((spoilt - gradient) * scales) ** 2, axis=1))
+    def accepts(gradient: F64) -> bool:
+        judged = judge_lines(estimates, along_lines(gradient), rtol, demanded=False)
+        return not np.any((judged.code > Code.PASS) | judged.doubtful)
+
+    return accepts
+
+
+def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, displacements: F64, gradient: F64) -> Callable[[F64], F64]:
+    """Return a function that gives the errors of a faulty gradient, (C, n), relative to what each entry was judged by.
+
+    The error is 0 where the claim lies at a kink, since nothing is proved there.
+
+    Args:
+        estimates: the lines, one per entry.
+        judged: the leaf as it passed.
+        displacements: displacement of each number of the leaf, (n,).
+        gradient: the claim that passed, (C, n).
+    """
+    sides = judged.sides
+    is_kink = judged.remark == Reason.KINK_SUBGRADIENT
+    is_zero = sides.magnitude <= sides.uncertainty
+    negligible = ZERO_FAULT_SIZE * np.max(np.maximum(sides.nearby_slope, estimates.channel_sizes), initial=0.0)
+
+    def fault_error(faulty: F64) -> F64:
+        change = np.abs((faulty - gradient) * displacements)
+        entry_size = np.abs(np.where(gradient == 0, faulty, gradient) * displacements)
+        scale = np.where(judged.unresolved | is_zero, sides.leaf_scale, entry_size)
+        with np.errstate(all="ignore"):
+            errors = np.where(is_zero & (change <= negligible), 0.0, change / scale)
+        return np.where(is_kink | (change == 0), 0.0, errors)
+
+    return fault_error
+
+
+def make_probe_error(scales: F64, gradient: F64, negligible: float) -> Callable[[F64], F64]:
+    """Return a function that gives the error of a faulty gradient in each channel, (C,).
+
+    It is the relative error of a single entry of typical size that would move a probe as much.
+
+    Args:
+        scales: displacement of each number of the leaf in a probe, (n,).
+        gradient: the claim that passed, (C, n).
+        negligible: the size compared with which a gradient that passed as zero is zero; 0 if it did not pass as zero.
+    """
+    typical = np.maximum(np.sqrt(np.mean((gradient * scales) ** 2, axis=1)), negligible)
+
+    def fault_error(faulty: F64) -> F64:
+        size = np.sqrt(np.sum(((faulty - gradient) * scales) ** 2, axis=1))
         return np.asarray(np.where(typical > 0, size / np.where(typical > 0, typical, 1.0), 0.0))
 
-    return error
+    return fault_error

@@ -1,4 +1,4 @@
-"""Full mode: every partial derivative by every method, pair by pair."""
+"""Full mode: every partial derivative by every method, each method compared with the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import COMPLEX_STEP, Claim, Program, Unavailable
 from gradcheck.checks.derivative import (
     diagnosis_facts,
@@ -17,259 +16,338 @@ from gradcheck.checks.derivative import (
     kinks,
     straight_through,
     swamped_entries,
+    ties,
     worst_output,
 )
-from gradcheck.checks.derivative.kinks import _at_ties, _between_leaves
+from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
 from gradcheck.compare import (
     conditioning,
     dtype_range,
     entry_lines,
+    internal_precision,
     jacobians,
     native_dtype,
     output_scaling,
     pairs,
 )
-from gradcheck.compare.estimates import Sheet
-from gradcheck.compare.jacobians import Rows
-from gradcheck.compare.judge import Along, Compared, look, settle
-from gradcheck.compare.table import (
-    comparison,
-    output_leaf,
-    resolution_of,
-    told,
-)
+from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.table import add_estimate_story, compute_resolution, find_output_leaf, make_comparison
 from gradcheck.evidence import directions
-from gradcheck.evidence.line import F64, Setting
+from gradcheck.evidence.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import ROUNDING, default_rtol, flat_here
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, is_flat
 
 if TYPE_CHECKING:
-    from gradcheck.compare.trial import Bench
-    from gradcheck.evidence.line import F64
+    from gradcheck.backends.flat import Leaf
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.trial import MeasuredTrial, Trial
+    from gradcheck.evidence.line import F64, Setting
 
-SHOWN = 64  # partial derivatives kept for -v
+# Partial derivatives that are kept for `-v`; if there are more, none is.
+MAX_PARTIALS_SHOWN = 64
 
 
-def examine(bench: Bench, notes: list[str]) -> tuple[list[Comparison], list[Partial]]:
-    """Compare every claim with every other method, leaf by leaf; notes say which methods were not used, and why."""
-    program = bench.program
-    channels = output_scaling.channels_for(bench.evaluator, bench.setting, bench.label)
-    bench = replace(bench, setting=replace(bench.setting, channels=channels))
-    rows_of = np.eye(program.value.size) if channels is None else channels
+def compare_every_entry(trial: Trial, spread: F64) -> Comparisons:
+    """Compare every claim with every other method, entry by entry; notes say which methods were not used, and why.
 
-    def columns(claim: Claim, like: Rows) -> F64:
-        return entry_groups.columns(claim, program, rows_of, like, bench.label)
+    Args:
+        trial: what is checked.
+        spread: how far repeated evaluations at the primal differ, (M,).
+    """
+    measured = measure_noise(trial, spread)
+    rows, partials = _compare_methods(measured)
+    trial.recorder.note(*internal_precision.describe_internal_precision(measured, rows))
+    return Comparisons(measured, rows, partials)
 
-    claimed = jacobians.evaluate(program, rows_of, notes, columns)
+
+def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Partial]]:
+    program = trial.program
+    channels = output_scaling.choose_channels(trial.evaluator, trial.setting, trial.label)
+    trial = replace(trial, setting=replace(trial.setting, channels=channels))
+    cotangents = np.eye(program.value.size) if channels is None else channels
+
+    def evaluate_forward_rows(claim: Claim, known_jacobian: Jacobian) -> F64:
+        return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
+
+    claimed = jacobians.evaluate_claims(program, cotangents, trial.recorder, evaluate_forward_rows)
     if not claimed:
         return [], []
-    first = claimed[0].fine or claimed[0]
-    sheets = [entry_groups.sheet_for(bench.evaluator, bench.setting, leaf, first, bench.label) for leaf in bench.leaves]
-    stepped = _complex_step(bench, sheets, notes)
+    most_precise = claimed[0].twin or claimed[0]
+    estimates = [
+        entry_groups.estimate_entries(trial.evaluator, trial.setting, leaf, most_precise, trial.label) for leaf in trial.leaves
+    ]
+    complex_step = _confirm_complex_step(trial, estimates)
     table: list[Comparison] = []
-    trusted: list[Rows] = []
-    for rows in claimed:
-        compared = _against_numeric(bench, rows, sheets, rows_of)
-        if rows.claim is not None and rows.claim.derived and any(np.any(c.code >= (1 if trusted else 2)) for c in compared):
-            notes.append(jacobians.CUT_OFF.format(rows.method))
-            continue
-        table += [_against_evidence(bench, rows, sheet, c) for sheet, c in zip(sheets, compared, strict=True)]
-        if stepped is not None:
-            table += _against(bench, rows, stepped, sheets, rows_of)
-        for other in trusted:
-            first_of, then = (jacobians.between(r, program) for r in (other, rows))
-            table += _against(bench, first_of, then, sheets, rows_of)
-        trusted.append(rows)
-    return table, _partials(bench, trusted, stepped, sheets, notes)
+    accepted: list[Jacobian] = []
+    for jacobian in claimed:
+        judged_leaves = _judge_claim(trial, jacobian, estimates, cotangents)
+        if jacobian.claim is not None and jacobian.claim.derived:
+            # A derived claim that is wrong is left out, since the tracing is at fault and not the user. If there is another
+            # claim, a derived one that is undecided is left out too.
+            excluded_from = Code.INCONCLUSIVE if accepted else Code.FAIL
+            if any(np.any(judged.code >= excluded_from) for judged in judged_leaves):
+                trial.recorder.note(jacobians.CUT_OFF_NOTE.format(jacobian.method))
+                continue
+        table += [
+            _compare_with_estimates(trial, jacobian, leaf_estimates, judged)
+            for leaf_estimates, judged in zip(estimates, judged_leaves, strict=True)
+        ]
+        if complex_step is not None:
+            table += _compare_pair(trial, jacobian, complex_step, estimates, cotangents)
+        for other in accepted:
+            first, second = (jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+            table += _compare_pair(trial, first, second, estimates, cotangents)
+        accepted.append(jacobian)
+    methods = accepted if complex_step is None else [*accepted, complex_step]
+    return table, _list_partials(trial, methods, estimates)
 
 
-def _against_numeric(bench: Bench, rows: Rows, sheets: list[Sheet], cotangents: F64) -> list[Compared]:
-    """Hold a claim against the numerical derivatives; its conditioning is measured only where it does not pass at once."""
-    rtol, program = bench.rtol(rows), bench.program
-    fine = rows.fine or rows
-    first = [look(s, entry_lines.along_entries(program, s.leaf, fine), rtol, demanded=bench.demanded) for s in sheets]
-    if any(np.any(c.code > 0) for c in first):
-        fine = conditioning.jittered(fine, program, cotangents)
-    found = [_settled(bench, s, fine, rtol) for s in sheets]
-    found = [_not_smooth(bench, s, _numbers_only(bench, s, c), fine, cotangents) for s, c in zip(sheets, found, strict=True)]
-    found = _between_leaves(bench, found, fine, cotangents)
-    return [_in_own_dtype(bench, c, rows, cotangents) for c in found] if rows.fine else found
+def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineEstimates], cotangents: F64) -> list[JudgedLeaf]:
+    """Judge a claim by the estimates, leaf by leaf; its conditioning is measured only if it does not pass at once."""
+    rtol, program = trial.rtol(jacobian), trial.program
+    precise = jacobian.twin or jacobian
+    at_first = [
+        judge_lines(
+            leaf_estimates,
+            entry_lines.claim_along_entries(program, leaf_estimates.leaf, precise),
+            rtol,
+            demanded=trial.rtol_is_given,
+        )
+        for leaf_estimates in estimates
+    ]
+    if any(np.any(judged.code > Code.PASS) for judged in at_first):
+        precise = conditioning.with_conditioning(precise, program, cotangents)
+    refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
+    checked = []
+    for leaf_estimates, judged in zip(estimates, refined, strict=True):
+        judged = _excuse_singular_points(trial, leaf_estimates, judged)
+        checked.append(_check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents))
+    checked = ties.check_ties_between_leaves(trial, checked, precise, cotangents)
+    return [_add_native_dtype(trial, judged, jacobian, cotangents) for judged in checked] if jacobian.twin else checked
 
 
-def _settled(bench: Bench, sheet: Sheet, rows: Rows, rtol: float) -> Compared:
-    """Judge a leaf; once more where entries that seemed to move nothing are seen by larger steps."""
-    along = entry_lines.along_entries(bench.program, sheet.leaf, rows)
-    found = settle(sheet, along, rtol, demanded=bench.demanded)
-    if swamped_entries.seen_at_large(bench, sheet, found):
-        return settle(sheet, along, rtol, demanded=bench.demanded)
-    return found
+def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobian, rtol: float) -> JudgedLeaf:
+    """Judge a leaf; judge it again if larger steps show something of entries that seemed to move nothing."""
+    claim = entry_lines.claim_along_entries(trial.program, estimates.leaf, jacobian)
+    judged = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
+    if swamped_entries.reestimate_swamped_entries(trial, estimates, judged):
+        return judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
+    return judged
 
 
-def _numbers_only(bench: Bench, sheet: Sheet, c: Compared) -> Compared:
-    """Excuse claims that are not finite where the derivative is no number, either."""
-    units = entry_lines.displacements(bench.program, sheet.leaf)
-    beyond = dtype_range.of_evidence(bench.program.point[sheet.leaf.span], sheet.value, units, sheet.leaf.dtype)
-    return dtype_range.excused(c, beyond, Reason.SINGULAR)
+def _excuse_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> JudgedLeaf:
+    """Make claims that are not finite INCONCLUSIVE where the derivative is no finite number either."""
+    leaf, displacements = estimates.leaf, entry_lines.compute_displacements(trial.program, estimates.leaf)
+    x = trial.program.point[leaf.span]
+    out_of_range = dtype_range.mark_out_of_range_slopes(x, estimates.value, displacements, leaf.dtype)
+    return dtype_range.excuse_non_finite(judged, out_of_range, Reason.SINGULAR)
 
 
-def _against_evidence(bench: Bench, rows: Rows, sheet: Sheet, c: Compared) -> Comparison:
-    """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst entry."""
-    line = worst_output.named(bench, _line(bench, c, rows, "numeric"), c.leaf, rows)
-    fine, units = rows.fine or rows, entry_lines.displacements(bench.program, c.leaf)
-    gradient, size = fine.rows[:, c.leaf.span], np.abs(units)
-    own, slip = fine.own[:, c.leaf.span] * size, fine.slip[:, c.leaf.span] * size
+def _check_non_smooth_points(
+    trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64
+) -> JudgedLeaf:
+    """Check entries at which the function is not differentiable: along dense directions, near the point, and farther away."""
+    judged = kinks.check_through_kinks(trial, judged, jacobian)
+    judged = kinks.check_near_kinks(trial, judged, jacobian, cotangents)
+    judged = ties.excuse_ties(trial, judged, jacobian, cotangents)
+    return straight_through.mark_straight_through(estimates, judged, declared=trial.options.straight_through)
 
-    def along(spoilt: F64) -> Along:
-        return Along(spoilt * units, own, slip, np.abs(spoilt * units), many=False)
 
-    true = sheet.value / units
-    line = diagnosis_facts.named(bench, line, sheet, fine, along, true=true, wrong=c.code == 2)
-    rng = generator(0, "faults", bench.label, c.leaf.path)
-    something = float(np.max(sheet.outputs / size, initial=0.0)) or 1.0
-    error = fault_injection.error_at_entries(sheet, c, units, gradient)
-    shape = (*c.leaf.shape, c.leaf.width)
-    line = fault_injection.scored(
-        line, gradient, fault_injection.slips_through(sheet, along, line.rtol), error, rng, shape=shape, something=something
+def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
+    """Judge a claim in its native dtype, given the judgement of its twin by the estimates."""
+    native = native_dtype.compare_with_twin(trial, judged_twin.leaf, jacobian, cotangents)
+    if trial.program.half and not np.any(native.code):
+        return judged_twin
+    displacements = entry_lines.compute_displacements(trial.program, judged_twin.leaf)
+    sides = judged_twin.sides
+    claim = native.sides.claim * displacements
+    claim_error = sides.claim_error + native.sides.uncertainty * np.abs(displacements)
+    scale = np.fmax(np.abs(claim), np.abs(sides.value))
+    at_kink = judged_twin.remark == Reason.KINK_SUBGRADIENT
+    code = np.maximum(judged_twin.code, np.where(at_kink, judged_twin.code, native.code)).astype(np.int8)
+    return replace(
+        judged_twin,
+        sides=replace(sides, claim=claim, claim_error=claim_error, scale=scale),
+        code=code,
+        remark=np.where(native.code > judged_twin.code, native.remark, judged_twin.remark),
+        unresolved=(judged_twin.unresolved | native.unresolved) & (code == Code.PASS),
     )
-    line = replace(line, picture=heatmap.of(c, units))
-    ask = bench.options.stories or line.verdict is Verdict.FAIL
-    return told(line, c, sheet, units) if ask else line
 
 
-def _not_smooth(bench: Bench, sheet: Sheet, c: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """Second thoughts where the function is not differentiable: along dense directions, a little beside, and further off."""
-    c = kinks.kinks(bench, _at_ties(bench, c, rows), rows, cotangents)
-    c = kinks.ties(bench, c, rows, cotangents)
-    return straight_through.through(sheet, c, declared=bench.options.straight_through)
+def _compare_with_estimates(
+    trial: MeasuredTrial, jacobian: Jacobian, estimates: LineEstimates, judged: JudgedLeaf
+) -> Comparison:
+    """Make the comparison of a claim with the estimates on one leaf.
 
-
-def _in_own_dtype(bench: Bench, proved: Compared, rows: Rows, cotangents: F64) -> Compared:
-    """The claim in its own dtype, given what the evidence says of its twin."""
-    own = native_dtype.against_twin(bench, proved.leaf, rows, cotangents)
-    if bench.program.half and not np.any(own.code):
-        return proved
-    units = entry_lines.displacements(bench.program, proved.leaf)
-    per, s = np.abs(units), proved.sides
-    claim = own.sides.claim * units
-    scale = np.fmax(np.abs(claim), np.abs(s.value))
-    sides = replace(s, claim=claim, rounding=s.rounding + own.sides.allowed * per, scale=scale)
-    code = np.maximum(proved.code, np.where(proved.seen == Reason.KINK_SUBGRADIENT, proved.code, own.code)).astype(np.int8)
-    seen = np.where(own.code > proved.code, own.seen, proved.seen)
-    return replace(proved, sides=sides, code=code, seen=seen, unresolved=(proved.unresolved | own.unresolved) & (code == 0))
-
-
-def _complex_step(bench: Bench, sheets: list[Sheet], notes: list[str]) -> Rows | None:
-    """The complex step's derivatives, if central differences confirm them: abs, max, conj and comparisons break it silently."""
-    try:
-        rows = complex_step(bench.program, bench.setting)
-    except Unavailable as why:
-        if bench.program.complex_step is not None:
-            notes.append(f"complex-step not available: {why}")
-        return None
-    error = ROUNDING * (2.0**-52 * np.abs(rows) + directions.smallest(2.0**-52) / COMPLEX_STEP)
-    found = Rows("complex-step", rows, error, error, 2.0**-52)
-    for sheet in sheets:
-        c = settle(sheet, entry_lines.along_entries(bench.program, sheet.leaf, found), default_rtol(found.eps), demanded=False)
-        if np.any(c.code != 0) or np.any(c.seen == Reason.KINK_SUBGRADIENT):
-            notes.append("complex-step not used: central differences do not confirm it; abs, max, conj or comparisons break it")
-            return None
-    return found
-
-
-def _against(bench: Bench, rows: Rows, other: Rows, sheets: list[Sheet], cotangents: F64) -> list[Comparison]:
-    """Hold one method's derivatives against another's.
-
-    At a kink they may choose different subgradients. Terms as large as the outputs may have cancelled in either. Where the
-    numerical derivative cannot tell the two apart, nobody knows which is wrong: that decides nothing.
+    It names a wrong output, has a diagnosis, the score of the self-test and a heatmap, and says how the estimate of its worst
+    entry was found.
     """
-    rtol, eps = bench.rtol(rows, other), max(rows.eps, other.eps)
-    floors = [pairs.UNITS * r.eps * output_scaling.output_slopes(bench.program, bench.setting) for r in (rows, other)]
-    rows, other = (replace(r, own=r.own + floor) for r, floor in zip((rows, other), floors, strict=True))
+    leaf, precise = judged.leaf, jacobian.twin or jacobian
+    comparison = worst_output.name_worst_output(trial, _make_comparison(trial, judged, jacobian, "numeric"), leaf, jacobian)
+    displacements = entry_lines.compute_displacements(trial.program, leaf)
+    size, gradient = np.abs(displacements), precise.values[:, leaf.span]
+    error, rounding = precise.error[:, leaf.span] * size, precise.rounding[:, leaf.span] * size
 
-    def compare(sheet: Sheet) -> Compared:
-        units = np.abs(entry_lines.displacements(bench.program, sheet.leaf))
-        c = pairs.against_rows(sheet.leaf, rows, other, rtol, demanded=bench.demanded)
-        c.code[(c.code == 1) & flat_here(c.sides, sheet.outputs / units, eps)] = 0
-        c = pairs.within_last_bits(c, (floors[0] + floors[1])[:, sheet.leaf.span])
-        dull = (c.code == 2) & (sheet.bound / units > rtol * c.sides.scale) & np.isfinite(c.sides.claim)
-        c.code[dull], c.seen[dull] = 1, Reason.METHODS_DISAGREE
-        c = _numbers_only(bench, sheet, c)
-        kink = ~np.isnan(sheet.low)
-        c.code[kink], c.seen[kink] = 0, Reason.KINK_SUBGRADIENT
-        return c
+    def project(candidate: F64) -> ClaimAlongLines:
+        value = candidate * displacements
+        return ClaimAlongLines(value, error, rounding, np.abs(value), is_combination=False)
 
-    found = [compare(sheet) for sheet in sheets]
-    if any(np.any(c.code) for c in found):
-        rows, other = (conditioning.jittered(r, bench.program, cotangents) for r in (rows, other))
-        found = [compare(sheet) for sheet in sheets]
-    return [_line(bench, c, rows, other.method, entries=True) for c in found]
+    true, wrong = estimates.value / displacements, judged.code == Code.FAIL
+    comparison = diagnosis_facts.diagnose_failure(trial, comparison, estimates, precise, project, true=true, wrong=wrong)
+    comparison = fault_injection.add_self_test(
+        comparison,
+        gradient,
+        fault_injection.make_acceptance_test(estimates, project, comparison.rtol),
+        fault_injection.make_entry_error(estimates, judged, displacements, gradient),
+        make_generator(0, "faults", trial.label, leaf.path),
+        shape=(*leaf.shape, leaf.width),
+        replacement=float(np.max(estimates.channel_sizes / size, initial=0.0)) or 1.0,
+    )
+    comparison = replace(comparison, picture=heatmap.make_heatmap(judged, displacements))
+    needs_story = trial.options.stories or comparison.verdict is Verdict.FAIL
+    return add_estimate_story(comparison, judged, estimates, displacements) if needs_story else comparison
 
 
-def _line(bench: Bench, c: Compared, rows: Rows, against: str, *, entries: bool = False) -> Comparison:
-    units = np.ones(c.code.shape[1]) if entries else entry_lines.displacements(bench.program, c.leaf)
-    return comparison(
-        c,
-        bench.program,
-        (rows.method, against),
-        bench.rtol(rows),
-        units=units,
-        channels=bench.setting.channels,
-        resolution=resolution_of(c),
-        trial=bench.trial,
+def _compare_pair(
+    trial: MeasuredTrial, claimed: Jacobian, trusted: Jacobian, estimates: list[LineEstimates], cotangents: F64
+) -> list[Comparison]:
+    """Compare the derivatives of two methods, leaf by leaf.
+
+    At a kink they may choose different subgradients, and pass. Terms as large as the outputs may have cancelled in either. If
+    the estimates cannot separate the two, nobody knows which is wrong, and the comparison is INCONCLUSIVE.
+    """
+    rtol, eps = trial.rtol(claimed, trusted), max(claimed.eps, trusted.eps)
+    floors = [
+        pairs.CANCELLATION_ULPS * jacobian.eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
+        for jacobian in (claimed, trusted)
+    ]
+    claimed = replace(claimed, error=claimed.error + floors[0])
+    trusted = replace(trusted, error=trusted.error + floors[1])
+
+    def judge_leaf(leaf_estimates: LineEstimates) -> JudgedLeaf:
+        leaf, size = leaf_estimates.leaf, np.abs(entry_lines.compute_displacements(trial.program, leaf_estimates.leaf))
+        judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+        flat = is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps)
+        judged.code[(judged.code == Code.INCONCLUSIVE) & flat] = Code.PASS
+        judged = pairs.pass_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
+        coarse = leaf_estimates.bound / size > rtol * judged.sides.scale
+        undecidable = (judged.code == Code.FAIL) & coarse & np.isfinite(judged.sides.claim)
+        judged.code[undecidable], judged.remark[undecidable] = Code.INCONCLUSIVE, Reason.METHODS_DISAGREE
+        judged = _excuse_singular_points(trial, leaf_estimates, judged)
+        kink = ~np.isnan(leaf_estimates.low)
+        judged.code[kink], judged.remark[kink] = Code.PASS, Reason.KINK_SUBGRADIENT
+        return judged
+
+    judged_leaves = [judge_leaf(leaf_estimates) for leaf_estimates in estimates]
+    if any(np.any(judged.code) for judged in judged_leaves):
+        claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
+        trusted = conditioning.with_conditioning(trusted, trial.program, cotangents)
+        judged_leaves = [judge_leaf(leaf_estimates) for leaf_estimates in estimates]
+    return [_make_comparison(trial, judged, claimed, trusted.method, is_partial=True) for judged in judged_leaves]
+
+
+def _make_comparison(
+    trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, against: str, *, is_partial: bool = False
+) -> Comparison:
+    """Make the line of the table for a claim on one leaf.
+
+    Args:
+        against: the method that the claim was compared with.
+        is_partial: whether the judgement is about partial derivatives, and not about derivatives along lines.
+    """
+    if is_partial:
+        displacements = np.ones(judged.code.shape[1])
+    else:
+        displacements = entry_lines.compute_displacements(trial.program, judged.leaf)
+    return make_comparison(
+        judged,
+        trial.program,
+        (jacobian.method, against),
+        trial.rtol(jacobian),
+        displacements=displacements,
+        channels=trial.setting.channels,
+        resolution=compute_resolution(judged),
+        trial_number=trial.number,
     )
 
 
-def _part(leaf: Leaf, place: int) -> str:
-    """Which part of a complex entry a number is."""
+def _list_partials(trial: MeasuredTrial, methods: list[Jacobian], estimates: list[LineEstimates]) -> list[Partial]:
+    """List every partial derivative by every method and by the estimates; none, with a note, if there are too many."""
+    program = trial.program
+    if trial.setting.channels is not None or program.point.size * program.value.size > MAX_PARTIALS_SHOWN:
+        trial.recorder.note(f"more than {MAX_PARTIALS_SHOWN} partial derivatives: -v does not list them")
+        return []
+    partials = []
+    for leaf_estimates in estimates:
+        leaf = leaf_estimates.leaf
+        displacements = entry_lines.compute_displacements(program, leaf)
+        for channel in range(program.value.size):
+            output = find_output_leaf(program, channel)
+            for i, displacement in enumerate(displacements):
+                values = {jacobian.method: float(jacobian.values[channel, leaf.start + i]) for jacobian in methods}
+                estimate = values["numeric"] = float(leaf_estimates.value[channel, i] / displacement)
+                scale = max(map(abs, values.values()))
+                difference = max(abs(value - estimate) for value in values.values())
+                partials.append(
+                    Partial(
+                        wrt=leaf.path + _name_complex_part(leaf, i),
+                        entry=leaf.index(leaf.start + i),
+                        output=output.path + _name_complex_part(output, channel - output.start),
+                        output_entry=output.index(channel),
+                        values=values,
+                        bound=float(leaf_estimates.bound[channel, i] / abs(displacement)),
+                        rel_err=difference / scale if scale else 0.0,
+                    )
+                )
+    return partials
+
+
+def _name_complex_part(leaf: Leaf, place: int) -> str:
+    """Name the part of a complex entry that a number of a leaf is; '' for real leaves."""
     return "" if leaf.width == 1 else (".real", ".imag")[place % 2]
 
 
-def _partials(bench: Bench, claimed: list[Rows], stepped: Rows | None, sheets: list[Sheet], notes: list[str]) -> list[Partial]:
-    program = bench.program
-    if bench.setting.channels is not None or program.point.size * program.value.size > SHOWN:
-        notes.append(f"more than {SHOWN} partial derivatives: -v does not list them")
-        return []
-    shown = []
-    for sheet in sheets:
-        units = entry_lines.displacements(program, sheet.leaf)
-        for channel in range(program.value.size):
-            out = output_leaf(program, channel)
-            for i, unit in enumerate(units):
-                values = {
-                    r.method: float(r.rows[channel, sheet.leaf.start + i]) for r in (*claimed, *([stepped] if stepped else []))
-                }
-                values["numeric"] = float(sheet.value[channel, i] / unit)
-                scale = max(map(abs, values.values()))
-                apart = max(abs(v - values["numeric"]) for v in values.values())
-                shown.append(
-                    Partial(
-                        wrt=sheet.leaf.path + _part(sheet.leaf, i),
-                        entry=sheet.leaf.index(sheet.leaf.start + i),
-                        output=out.path + _part(out, channel - out.start),
-                        output_entry=out.index(channel),
-                        values=values,
-                        bound=float(sheet.bound[channel, i] / abs(unit)),
-                        rel_err=apart / scale if scale else 0.0,
-                    )
-                )
-    return shown
+def _confirm_complex_step(trial: MeasuredTrial, estimates: list[LineEstimates]) -> Jacobian | None:
+    """Evaluate the complex step's derivatives; None, with a note, if central differences do not confirm them.
+
+    `abs`, `max`, `conj` and comparisons break the complex step without an error.
+    """
+    try:
+        values = _evaluate_complex_step(trial.program, trial.setting)
+    except Unavailable as why:
+        if trial.program.capabilities.complex_step is not None:
+            trial.recorder.note(f"complex-step not available: {why}")
+        return None
+    smallest = directions.smallest_subnormal(FLOAT64.eps) / COMPLEX_STEP
+    error = CLAIM_ROUNDING_ULPS * (FLOAT64.eps * np.abs(values) + smallest)
+    jacobian = Jacobian("complex-step", values, error, error, FLOAT64.eps)
+    for leaf_estimates in estimates:
+        claim = entry_lines.claim_along_entries(trial.program, leaf_estimates.leaf, jacobian)
+        judged = judge_and_refine(leaf_estimates, claim, default_rtol(jacobian.eps), demanded=False)
+        if np.any(judged.code != Code.PASS) or np.any(judged.remark == Reason.KINK_SUBGRADIENT):
+            trial.recorder.note(
+                "complex-step not used: central differences do not confirm it; abs, max, conj or comparisons break it"
+            )
+            return None
+    return jacobian
 
 
-def complex_step(program: Program, setting: Setting) -> F64:
-    """Partial derivatives by the complex step, (C, N).
+def _evaluate_complex_step(program: Program, setting: Setting) -> F64:
+    """Evaluate partial derivatives by the complex step, (C, N).
 
     Raises:
-        Unavailable: where the function does not take complex numbers.
+        Unavailable: if the function does not take complex numbers.
     """
-    if program.complex_step is None:
+    if program.capabilities.complex_step is None:
         raise Unavailable("it needs NumPy code with real float64 inputs and outputs")
     columns = []
     for position in range(program.point.size):
         unit = np.zeros(program.point.size)
         unit[position] = 1.0
-        columns.append(setting.contract(program.complex_step(program.point, unit)))
-    found = np.stack(columns, axis=1)
-    if not np.all(np.isfinite(found)):
+        columns.append(setting.contract(program.capabilities.complex_step(program.point, unit)))
+    derivatives = np.stack(columns, axis=1)
+    if not np.all(np.isfinite(derivatives)):
         raise Unavailable("it gives non-finite numbers")
-    return found
+    return derivatives

@@ -1,4 +1,4 @@
-"""A leaf's entries at a glance: the error of each, or of blocks of them, and some of the numbers."""
+"""A picture of a leaf: the error of each entry or block of entries, and some of the derivatives."""
 
 from __future__ import annotations
 
@@ -7,59 +7,73 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare.table import relative_errors
+from gradcheck.compare.table import compute_relative_errors
 from gradcheck.results import Picture
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
-    from gradcheck.compare.judge import Compared
+    from numpy.typing import NDArray
+
+    from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
 
-FOLDED = 32  # entries of a vector in a row
-SIDE_WRONG, SIDE = 32, 12  # cells a side, where an entry is wrong and where none is
-POINTS_WRONG, POINTS = 96, 32  # numbers
+COLUMNS_OF_VECTOR = 32  # entries of a vector per row of the picture
+# The largest number of rows and of columns of cells, if an entry is wrong and if none is.
+MAX_CELLS_IF_WRONG, MAX_CELLS = 32, 12
+# The largest number of derivatives that are kept as numbers, if an entry is wrong and if none is.
+MAX_NUMBERS_IF_WRONG, MAX_NUMBERS = 96, 32
 
 
-def of(c: Compared, units: F64) -> Picture:
-    """What full mode saw of a leaf.
+def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
+    """Make the picture of a leaf whose every entry was checked.
 
     Args:
-        units: displacement of each number of the leaf, (n,).
+        judged: the leaf.
+        displacements: displacement of each number of the leaf, (n,).
     """
-    wrong = c.code == 2
-    errors = np.fmax.reduce(relative_errors(c), axis=0)
-    marked = np.any(wrong, axis=0)
-    side, points = (SIDE_WRONG, POINTS_WRONG) if np.any(marked) else (SIDE, POINTS)
-    per_entry = (c.leaf.entries, c.leaf.width)
-    errors = np.fmax.reduce(errors.reshape(per_entry), axis=1)
-    marked_entries = np.any(marked.reshape(per_entry), axis=1)
-    places = _cells(c.leaf.shape, side)
+    is_wrong = np.any(judged.code == Code.FAIL, axis=0)
+    any_wrong = np.any(is_wrong)
+    per_entry = (judged.leaf.entries, judged.leaf.width)
+    errors = np.fmax.reduce(compute_relative_errors(judged), axis=0)
+    entry_errors = np.fmax.reduce(errors.reshape(per_entry), axis=1)
+    entry_is_wrong = np.any(is_wrong.reshape(per_entry), axis=1)
+    places = _place_entries(judged.leaf.shape, MAX_CELLS_IF_WRONG if any_wrong else MAX_CELLS)
     grid = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
-    cells, crosses = np.full(grid, np.nan), np.zeros(grid, dtype=bool)
-    np.fmax.at(cells, tuple(places.T), errors)
-    np.logical_or.at(crosses, tuple(places.T), marked_entries)
-    claimed, estimate = _numbers(c, units, np.flatnonzero(marked), points)
-    return Picture(grid, _rounded(cells, 2), tuple(map(bool, crosses.flat)), _rounded(claimed, 5), _rounded(estimate, 5))
+    cells, wrong_cells = np.full(grid, np.nan), np.zeros(grid, dtype=bool)
+    np.fmax.at(cells, tuple(places.T), entry_errors)
+    np.logical_or.at(wrong_cells, tuple(places.T), entry_is_wrong)
+    count = MAX_NUMBERS_IF_WRONG if any_wrong else MAX_NUMBERS
+    claimed, estimate = _select_numbers(judged, displacements, np.flatnonzero(is_wrong), count)
+    return Picture(
+        grid,
+        _round_digits(cells, 2),
+        tuple(map(bool, wrong_cells.flat)),
+        _round_digits(claimed, 5),
+        _round_digits(estimate, 5),
+    )
 
 
-def _cells(shape: tuple[int, ...], side: int) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:
-    """Row and column of the cell that each entry falls into, (n, 2): at most `side` of each."""
+def _place_entries(shape: tuple[int, ...], max_cells: int) -> NDArray[np.intp]:
+    """Return the row and column of the cell of each entry, (n, 2), at most `max_cells` of each; a vector is folded."""
     count = math.prod(shape)
-    columns = shape[-1] if len(shape) > 1 else min(count, FOLDED)
-    rows, across = np.divmod(np.arange(count), columns)
-    blocks = [-(-size // allowed) for size, allowed in ((int(rows.max()) + 1, side), (columns, max(side, FOLDED)))]
-    return np.stack([rows // blocks[0], across // blocks[1]], axis=1)
+    columns = shape[-1] if len(shape) > 1 else min(count, COLUMNS_OF_VECTOR)
+    rows, columns_of_entries = np.divmod(np.arange(count), columns)
+    limits = ((int(rows.max()) + 1, max_cells), (columns, max(max_cells, COLUMNS_OF_VECTOR)))
+    block_sizes = [-(-size // limit) for size, limit in limits]
+    return np.stack([rows // block_sizes[0], columns_of_entries // block_sizes[1]], axis=1)
 
 
-def _numbers(c: Compared, units: F64, wrong: np.ndarray[tuple[int], np.dtype[np.intp]], points: int) -> tuple[F64, F64]:
-    """Claimed and numeric derivatives of wrong entries first, and of others evenly, each at its worst channel."""
-    total = c.code.shape[1]
-    others = np.linspace(0, total - 1, min(total, points)).astype(int)
-    lines = np.unique(np.concatenate([wrong[: points // 2], others]))[:points]
+def _select_numbers(judged: JudgedLeaf, displacements: F64, wrong: NDArray[np.intp], count: int) -> tuple[F64, F64]:
+    """Select claimed and numeric derivatives: of wrong entries first, then of evenly spaced ones, each at its worst channel."""
+    total = judged.code.shape[1]
+    evenly_spaced = np.linspace(0, total - 1, min(total, count)).astype(int)
+    entries = np.unique(np.concatenate([wrong[: count // 2], evenly_spaced]))[:count]
     with np.errstate(all="ignore"):
-        channels = np.argmax(np.nan_to_num(c.sides.apart[:, lines] / np.abs(units[lines]), nan=np.inf), axis=0)
-    signed = np.where(units[lines] == 0, 1.0, units[lines])
-    return c.sides.claim[channels, lines] / signed, c.sides.value[channels, lines] / signed
+        errors = judged.sides.difference[:, entries] / np.abs(displacements[entries])
+    channels = np.argmax(np.nan_to_num(errors, nan=np.inf), axis=0)
+    units = np.where(displacements[entries] == 0, 1.0, displacements[entries])
+    return judged.sides.claim[channels, entries] / units, judged.sides.value[channels, entries] / units
 
 
-def _rounded(numbers: F64, digits: int) -> tuple[float, ...]:
+def _round_digits(numbers: F64, digits: int) -> tuple[float, ...]:
     return tuple(float(f"{x:.{digits}g}") for x in np.ravel(numbers))

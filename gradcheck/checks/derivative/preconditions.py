@@ -1,4 +1,4 @@
-"""What is asked of a function before its derivative: finite values, the same ones every time, inputs left alone."""
+"""What a function must meet before its derivative is checked: finite values, the same on every call, inputs left unchanged."""
 
 from __future__ import annotations
 
@@ -10,69 +10,80 @@ import numpy as np
 from gradcheck.errors import TargetError
 from gradcheck.evidence import noise
 from gradcheck.results import Contract, Reason, Verdict
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.evidence.line import F64
 
-RANDOM = 1e-3  # relative spread of repeated evaluations from which on a function is random rather than noisy
+# Relative to the output: from this spread of repeated evaluations on a function counts as random, below it as noisy.
+MIN_RANDOM_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
-class Gates:
-    """What the gates found: contracts, the spread of repeated evaluations (M,), and a reason to stop here."""
+class Preconditions:
+    """What two evaluations at the primal showed.
+
+    Attributes:
+        contracts: the contracts that were checked.
+        spread: how far repeated evaluations differ, (M,).
+        stop: why the derivative cannot be judged; None if it can.
+        message: what led to `stop`.
+    """
 
     contracts: tuple[Contract, ...]
     spread: F64
     stop: Reason | None
-    detail: str = ""
+    message: str = ""
 
 
-def examine(evaluator: Evaluator, *, random: bool = False) -> Gates:
-    """Evaluate the primal twice and look.
+def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Preconditions:
+    """Evaluate the function at the primal a second time and compare.
 
     Args:
-        random: whether the function is declared to return another value on every call.
+        evaluator: of the function.
+        random: whether the user declared that the function returns another value on every call.
 
     Raises:
-        TargetError: where the function raises on its second call.
+        TargetError: if the function raises on its second call.
     """
     program = evaluator.program
     value = program.value
-    nothing = np.zeros(value.shape)
+    no_spread = np.zeros(value.shape)
     if program.point.size == 0 or value.size == 0:
-        which = [leaf.path for leaf in (*program.leaves, *program.outputs) if leaf.entries == 0]
-        return Gates((), nothing, Reason.EMPTY, f"{', '.join(which)} has no entry")
-    bad = [leaf for leaf in program.outputs if not np.all(np.isfinite(value[leaf.span]))]
-    if bad:
-        return Gates((), nothing, Reason.NON_FINITE, "; ".join(_where(value, leaf) for leaf in bad))
-    again = evaluator(program.point)
-    if evaluator.raised is not None:
-        error = evaluator.raised
-        raise TargetError(f"the function raised on its second call: {one_line(error)}", user_frames(error))
-    if not np.all(np.isfinite(again)):
-        return Gates(
-            (), nothing, Reason.NONDETERMINISTIC, "the second call returned another shape, or values that are not finite"
-        )
-    same = bool(np.array_equal(again, value))
-    spread = nothing if same else noise.spread(lambda _: evaluator(program.point), value)
-    contracts = (_deterministic(same, spread, value), _intact(program.mutated(), {leaf.path for leaf in program.leaves}))
-    if not random and np.any(spread > RANDOM * np.maximum(np.abs(value), np.max(np.abs(value)))):
-        return Gates(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
-    return Gates(contracts, spread, None)
+        empty = [leaf.path for leaf in (*program.leaves, *program.outputs) if leaf.entries == 0]
+        return Preconditions((), no_spread, Reason.EMPTY, f"{', '.join(empty)} has no entry")
+    non_finite = [leaf for leaf in program.outputs if not np.all(np.isfinite(value[leaf.span]))]
+    if non_finite:
+        message = "; ".join(_describe_non_finite(value, leaf) for leaf in non_finite)
+        return Preconditions((), no_spread, Reason.NON_FINITE, message)
+    second_value = evaluator(program.point)
+    if evaluator.last_error is not None:
+        error = evaluator.last_error
+        raise TargetError(f"the function raised on its second call: {summarise_error(error)}", format_user_frames(error))
+    if not np.all(np.isfinite(second_value)):
+        message = "the second call returned another shape, or values that are not finite"
+        return Preconditions((), no_spread, Reason.NONDETERMINISTIC, message)
+    same = bool(np.array_equal(second_value, value))
+    spread = no_spread if same else noise.measure_spread(lambda _: evaluator(program.point), value)
+    differentiable = {leaf.path for leaf in program.leaves}
+    contracts = (_judge_determinism(spread, value, same=same), _judge_mutation(program.mutated_inputs(), differentiable))
+    if not random and np.any(spread > MIN_RANDOM_SPREAD * np.maximum(np.abs(value), np.max(np.abs(value)))):
+        return Preconditions(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
+    return Preconditions(contracts, spread, None)
 
 
-def _where(value: F64, leaf: Leaf) -> str:
+def _describe_non_finite(value: F64, leaf: Leaf) -> str:
+    """Describe the first entry of an output that is not finite, and how many there are."""
     part = value[leaf.span]
-    first = int(np.flatnonzero(~np.isfinite(part))[0])
+    positions = np.flatnonzero(~np.isfinite(part))
+    first = int(positions[0])
     index = list(leaf.index(leaf.start + first))
-    bad = int(np.sum(~np.isfinite(part)))
-    return f"{leaf.path}{index if index else ''} is {part[first]} ({bad} of {part.size} not finite)"
+    return f"{leaf.path}{index if index else ''} is {part[first]} ({positions.size} of {part.size} not finite)"
 
 
-def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
+def _judge_determinism(spread: F64, value: F64, *, same: bool) -> Contract:
     if same:
         return Contract("deterministic", Verdict.PASS, "the same value on every call")
     size = float(np.max(spread) / max(np.max(np.abs(value)), np.max(spread)))
@@ -81,10 +92,10 @@ def _deterministic(same: bool, spread: F64, value: F64) -> Contract:
     )
 
 
-def _intact(mutated: list[str], differentiable: set[str]) -> Contract:
-    """Running statistics and other inputs that are not differentiated may be updated in place; the others may not."""
+def _judge_mutation(mutated: list[str], differentiable: set[str]) -> Contract:
+    """Judge which inputs changed: running statistics and others that are not differentiated may be updated in place."""
     wrong = [path for path in mutated if path in differentiable]
     if not wrong:
         others = f"; {', '.join(mutated)}, not differentiated, is updated in place" if mutated else ""
-        return Contract("inputs-intact", Verdict.PASS, f"the differentiable inputs are left alone{others}")
+        return Contract("inputs-intact", Verdict.PASS, f"the differentiable inputs are unchanged{others}")
     return Contract("inputs-intact", Verdict.FAIL, f"the function changes its input {', '.join(wrong)} in place")

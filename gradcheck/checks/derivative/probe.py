@@ -8,101 +8,150 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import Leaf
-from gradcheck.checks.derivative import (
-    bisect,
-    diagnosis_facts,
-    fault_injection,
-    kinks,
-    probe_forward,
-    worst_output,
-)
-from gradcheck.checks.derivative.kinks import _unless_tied
+from gradcheck.backends.views import restrict_to_leaves
+from gradcheck.checks.derivative import bisect, diagnosis_facts, fault_injection, kinks, probe_forward, ties, worst_output
+from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
 from gradcheck.checks.derivative.probe_block import (
     PROBES,
-    Part,
-    along,
-    probes_on,
-    resolution_of_probes,
-    row,
+    ProbeBlock,
+    claim_along_probes,
+    compute_probe_resolution,
+    estimate_probe_block,
+    make_probe_comparison,
+    mark_low_resolution,
 )
-from gradcheck.compare import conditioning, jacobians, native_dtype, output_scaling, pairs
-from gradcheck.compare.estimates import refine
-from gradcheck.compare.jacobians import Rows
-from gradcheck.compare.judge import Along, Compared, look, settle
-from gradcheck.compare.output_scaling import outlook
-from gradcheck.compare.table import output_name, resolution_of, told
+from gradcheck.checks.derivative.whole_input import compare_whole_input
+from gradcheck.compare import conditioning, internal_precision, jacobians, native_dtype, output_scaling, pairs
+from gradcheck.compare.estimates import refine_line
+from gradcheck.compare.evaluator import Evaluator
+from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.table import add_estimate_story, compute_resolution, name_output
 from gradcheck.evidence import directions
-from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import DULLEST
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import MAX_RESOLUTION, Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from gradcheck.compare.trial import Bench
+    from gradcheck.backends.flat import Leaf
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.trial import MeasuredTrial, Trial
+    from gradcheck.evidence.line import F64
 
-PARTS = 64  # a leaf is split into at most so many parts where probes of the whole are too dull
+# Blocks that a leaf is split into at most, if probes of the whole leaf have too low a resolution.
+MAX_BLOCKS = 64
 
 
-def examine(bench: Bench, notes: list[str]) -> list[Comparison]:
+def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
+    """Compare every claim along random directions: of the whole input at once, then of each leaf that this does not confirm.
+
+    Args:
+        trial: what is checked.
+        spread: how far repeated evaluations at the primal differ, (M,).
+    """
+    whole = None if trial.options.checks or trial.options.stories else compare_whole_input(trial)
+    if whole is None:
+        measured = measure_noise(trial, spread)
+        return Comparisons(measured, _compare_leaf_by_leaf(measured))
+    rows = dict(whole.rows)
+    unconfirmed = [leaf for leaf in trial.program.leaves if leaf.entries and leaf.path not in rows]
+    if unconfirmed:
+        rest = Evaluator(restrict_to_leaves(trial.program, unconfirmed), trial.recorder)
+        rows_of_rest = _compare_leaf_by_leaf(measure_noise(replace(trial, evaluator=rest), spread))
+        rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
+    in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
+    return Comparisons(trial.with_setting(whole.setting), in_order, scales=whole.scales)
+
+
+def _compare_leaf_by_leaf(trial: MeasuredTrial) -> list[Comparison]:
+    rows = compare_along_probes(trial)
+    trial.recorder.note(*internal_precision.describe_internal_precision(trial, rows))
+    return rows
+
+
+def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:
     """Compare every claim with the numerical derivative along random directions, and with the other claims entry by entry."""
-    program = bench.program
-    cotangents = cotangents_for(bench, notes)
-    bench = replace(bench, setting=replace(bench.setting, channels=cotangents))
-    reverse = jacobians.evaluate(program, cotangents, notes)
-    pushed = [c for c in program.claims if c.vjp is None]
+    program = trial.program
+    cotangents = draw_cotangents(trial, trial.recorder)
+    trial = replace(trial, setting=replace(trial.setting, channels=cotangents))
+    reverse = jacobians.evaluate_claims(program, cotangents, trial.recorder)
+    forward_claims = [claim for claim in program.claims if claim.vjp is None]
     table: list[Comparison] = []
-    for leaf in bench.leaves if program.claims else ():
-        whole = probes_on(bench, leaf, slice(0, program.point[leaf.span].size))
-        proved: list[tuple[Comparison, Rows]] = []
-        for i, rows in enumerate(reverse):
-            table.append(_against_evidence(bench, leaf, rows, whole, cotangents))
-            proved.append((table[-1], rows))
-            fine = jacobians.between(rows, program)
-            table += [_against(bench, leaf, jacobians.between(other, program), fine, cotangents) for other in reverse[:i]]
-        for claim in pushed:
-            table += probe_forward.examine(bench, claim, whole, proved, notes)
-    return _without_cut_off(table, reverse, notes)
+    for leaf in trial.leaves if program.claims else ():
+        block = estimate_probe_block(trial, leaf, slice(0, program.point[leaf.span].size))
+        compared: list[tuple[Comparison, Jacobian]] = []
+        for i, jacobian in enumerate(reverse):
+            table.append(_compare_with_estimates(trial, leaf, jacobian, block, cotangents))
+            compared.append((table[-1], jacobian))
+            for other in reverse[:i]:
+                first, second = (jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+                table.append(_compare_pair(trial, leaf, first, second, cotangents))
+        for claim in forward_claims:
+            table += probe_forward.compare_forward_mode(trial, claim, block, compared)
+    return _drop_cut_off_derivatives(table, reverse, trial.recorder)
 
 
-def _without_cut_off(table: list[Comparison], claimed: list[Rows], notes: list[str]) -> list[Comparison]:
+def _drop_cut_off_derivatives(table: list[Comparison], claimed: list[Jacobian], recorder: Recorder) -> list[Comparison]:
     """Leave out a traced derivative that the evidence contradicts: the tracing is at fault, not the user."""
-    derived = {r.method for r in claimed if r.claim is not None and r.claim.derived}
-    wrong = {c.method for c in table if c.method in derived and c.against == "numeric" and c.verdict is Verdict.FAIL}
-    notes += [jacobians.CUT_OFF.format(method) for method in sorted(wrong)]
-    return [c for c in table if not wrong & {c.method, c.against}]
+    derived = {jacobian.method for jacobian in claimed if jacobian.claim is not None and jacobian.claim.derived}
+    wrong = {
+        comparison.method
+        for comparison in table
+        if comparison.method in derived and comparison.against == "numeric" and comparison.verdict is Verdict.FAIL
+    }
+    recorder.note(*(jacobians.CUT_OFF_NOTE.format(method) for method in sorted(wrong)))
+    return [comparison for comparison in table if not wrong & {comparison.method, comparison.against}]
 
 
-def cotangents_for(bench: Bench, notes: list[str]) -> F64:
-    """One random cotangent per probe, (P, M); of a single output number simply 1."""
-    if bench.program.value.size == 1:
+def draw_cotangents(trial: MeasuredTrial, recorder: Recorder) -> F64:
+    """Draw one random cotangent per probe, (P, M); 1 if there is a single output number.
+
+    Args:
+        recorder: takes a note on outputs that are not compared.
+    """
+    if trial.program.value.size == 1:
         return np.ones((PROBES, 1))
-    found = outlook(bench.evaluator, bench.setting, bench.label)
-    if found.lost.any():
-        first = output_name(bench.program, int(np.argmax(found.lost)), None)
-        notes.append(f"{found.lost.sum()} outputs are not finite nearby and not compared; the first is {first}")
-    return np.stack([found.cotangent(generator(0, "cotangent", bench.label, k)) for k in range(PROBES)])
+    output_scales = output_scaling.measure_output_scales(trial.evaluator, trial.setting, trial.label)
+    non_finite = output_scales.non_finite
+    if non_finite.any():
+        first = name_output(trial.program, int(np.argmax(non_finite)), None)
+        recorder.note(f"{non_finite.sum()} outputs are not finite nearby and not compared; the first is {first}")
+    return np.stack([output_scales.draw_cotangent(make_generator(0, "cotangent", trial.label, k)) for k in range(PROBES)])
 
 
-def _against_evidence(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> Comparison:
-    """The line of a claim on one leaf: a wrong output named, the score of the self-test, the story of its worst probe."""
-    line, found, fine, part = _line(bench, leaf, rows, whole, cotangents)
-    line = _scored(bench, worst_output.named(bench, line, leaf, rows), fine, part)
-    if line.verdict is Verdict.FAIL:
-        gradient = fine.rows[:, leaf.span]
-        true, wrong = _with_all_mended(gradient, leaf, line.where)
-        along_whole = spoilt_along(along(fine, whole), whole)
-        line = diagnosis_facts.named(bench, line, whole.sheet, fine, along_whole, true=true, wrong=wrong)
-    ask = bench.options.stories and line.mode == "probe"
-    return told(line, found, part.sheet, np.ones(PROBES)) if ask else line
+def _compare_with_estimates(
+    trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, block: ProbeBlock, cotangents: F64
+) -> Comparison:
+    """Compare a claim with the estimates on one leaf.
+
+    The comparison names a wrong output, has the score of the self-test, and says how the estimate of its worst probe was found.
+
+    Args:
+        block: the probes of the whole leaf.
+    """
+    comparison, judged, precise, sharpest_block = _compare_claim(trial, leaf, jacobian, block, cotangents)
+    comparison = worst_output.name_worst_output(trial, comparison, leaf, jacobian)
+    comparison = _run_self_test(trial, comparison, precise, sharpest_block)
+    if comparison.verdict is Verdict.FAIL:
+        true, wrong = _correct_wrong_entries(precise.values[:, leaf.span], leaf, comparison.where)
+        project = _make_projection(claim_along_probes(precise, block), block)
+        comparison = diagnosis_facts.diagnose_failure(
+            trial, comparison, block.estimates, precise, project, true=true, wrong=wrong
+        )
+    needs_story = trial.options.stories and comparison.mode == "probe"
+    if not needs_story:
+        return comparison
+    return add_estimate_story(comparison, judged, sharpest_block.estimates, np.ones(PROBES))
 
 
-def _with_all_mended(gradient: F64, leaf: Leaf, where: Whereabouts | None) -> tuple[F64, NDArray[np.bool_]] | tuple[None, None]:
-    """The gradient with its wrong entries as they should be, and which these are; None where not all are known."""
+def _correct_wrong_entries(
+    gradient: F64, leaf: Leaf, where: Whereabouts | None
+) -> tuple[F64, NDArray[np.bool_]] | tuple[None, None]:
+    """Return the gradient with its wrong entries corrected, and which these are; None if not all of them are known."""
     if where is None or where.count is None or leaf.width == 2:
         return None, None
     true, wrong = gradient.copy(), np.zeros(gradient.shape, dtype=bool)
@@ -113,129 +162,167 @@ def _with_all_mended(gradient: F64, leaf: Leaf, where: Whereabouts | None) -> tu
     return true, wrong
 
 
-def spoilt_along(claim: Along, part: Part) -> Callable[[F64], Along]:
-    """From other gradients, one row a probe, to what they are along the probes; with the errors of the claim."""
-    tangents = part.tangents[:, part.place]
-    return lambda spoilt: replace(claim, value=np.sum(spoilt * tangents, axis=1)[None])
+def _make_projection(claim: ClaimAlongLines, block: ProbeBlock) -> Callable[[F64], ClaimAlongLines]:
+    """Make a function that turns gradients, one row per probe, into claims along the probes with the errors of this claim."""
+    tangents = block.tangents[:, block.span]
+    return lambda gradient: replace(claim, value=np.sum(gradient * tangents, axis=1)[None])
 
 
-def _scored(bench: Bench, line: Comparison, rows: Rows, part: Part) -> Comparison:
-    """The score of the self-test, on the part of a leaf that was looked at least sharply."""
-    leaf = part.sheet.leaf
-    gradient = rows.rows[:, leaf.span][:, part.place]
-    along_part = spoilt_along(along(rows, part), part)
+def _run_self_test(trial: MeasuredTrial, comparison: Comparison, jacobian: Jacobian, block: ProbeBlock) -> Comparison:
+    """Run the self-test on the block of a leaf whose probes have the lowest resolution."""
+    leaf, estimates = block.estimates.leaf, block.estimates
+    gradient = jacobian.values[:, leaf.span][:, block.span]
+    project = _make_projection(claim_along_probes(jacobian, block), block)
+    scales = directions.compute_entry_scales(trial.program.point[leaf.span][block.span])
+    is_zero = bool(np.isnan(comparison.resolution))
+    negligible = float(np.max(np.fmax(estimates.nearby_slope, estimates.channel_sizes))) if is_zero else 0.0
+    error = fault_injection.make_probe_error(scales, gradient, negligible)
+    shape = (*leaf.shape, leaf.width) if block.is_whole_leaf else (-1, 1)
+    rng = make_generator(0, "faults", trial.label, leaf.path)
+    nonzero_entry = negligible / float(np.min(scales)) or 1.0
+    slips = fault_injection.make_acceptance_test(estimates, project, comparison.rtol)
+    return fault_injection.add_self_test(comparison, gradient, slips, error, rng, shape=shape, replacement=nonzero_entry)
 
-    scales = directions.scales_of(bench.program.point[leaf.span][part.place])
-    nothing = float(np.max(np.fmax(part.sheet.nearby, part.sheet.outputs))) if np.isnan(line.resolution) else 0.0
-    error = fault_injection.error_along_probes(scales, gradient, nothing)
-    shape = (*leaf.shape, leaf.width) if part.place == slice(0, leaf.entries * leaf.width) else (-1, 1)
-    rng = generator(0, "faults", bench.label, leaf.path)
-    something = nothing / float(np.min(scales)) or 1.0
-    slips = fault_injection.slips_through(part.sheet, along_part, line.rtol)
-    return fault_injection.scored(line, gradient, slips, error, rng, shape=shape, something=something)
 
+def _compare_claim(
+    trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, block: ProbeBlock, cotangents: F64
+) -> tuple[Comparison, JudgedLeaf, Jacobian, ProbeBlock]:
+    """Compare a claim with the estimates on one leaf; one in lower precision by its float64 twin, which it must equal.
 
-def _line(bench: Bench, leaf: Leaf, rows: Rows, whole: Part, cotangents: F64) -> tuple[Comparison, Compared, Rows, Part]:
-    """The line of one claim and leaf: in the claim's own dtype against its float64 twin, and that against the evidence.
-
-    With it the judgement behind it, and the claim and the part of the leaf that were looked at least sharply.
+    Returns:
+        The comparison, the judgement behind it, and the claim and the block that have the lowest resolution.
     """
-    own = native_dtype.against_twin(bench, leaf, rows, cotangents) if rows.fine else None
-    if own is not None and np.any(own.code == 2):
-        return row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, rows, whole
-    fine, rtol = rows.fine or rows, bench.rtol(rows)
-    found, fine, part = _settled(bench, fine, whole, rtol, cotangents)
-    resolution = resolution_of_probes(found, fine, part)
-    limit = bench.options.rtol or DULLEST
-    if not np.any(found.code) and limit < resolution < np.inf:
-        found, fine, part = _in_parts(bench, found, fine, part, rtol, limit, cotangents)
-        resolution = resolution_of_probes(found, fine, part)
-    if own is not None and np.any(own.code) and not np.any(found.code):
-        return row(bench, own, rows, "numeric", resolution_of(own), entries=True), own, fine, part
-    return row(bench, found, rows, "numeric", resolution), found, fine, part
+    native = native_dtype.compare_with_twin(trial, leaf, jacobian, cotangents) if jacobian.twin else None
+
+    def compare_native(judged: JudgedLeaf) -> Comparison:
+        return make_probe_comparison(trial, judged, jacobian, "numeric", compute_resolution(judged), entries=True)
+
+    if native is not None and np.any(native.code == Code.FAIL):
+        return compare_native(native), native, jacobian, block
+    precise, rtol = jacobian.twin or jacobian, trial.rtol(jacobian)
+    judged, precise, block = _judge_claim(trial, precise, block, rtol, cotangents)
+    resolution = compute_probe_resolution(judged, precise, block)
+    limit = trial.options.rtol or MAX_RESOLUTION
+    if not np.any(judged.code) and limit < resolution < np.inf:
+        judged, precise, block = _judge_in_blocks(trial, judged, precise, block, rtol, limit, cotangents)
+        resolution = compute_probe_resolution(judged, precise, block)
+    if native is not None and np.any(native.code) and not np.any(judged.code):
+        return compare_native(native), native, precise, block
+    return make_probe_comparison(trial, judged, jacobian, "numeric", resolution), judged, precise, block
 
 
-def _settled(bench: Bench, rows: Rows, part: Part, rtol: float, cotangents: F64) -> tuple[Compared, Rows, Part]:
-    """Judge a claim along the probes; where sums disagree, go down to an entry and judge that.
+def _judge_claim(
+    trial: MeasuredTrial, jacobian: Jacobian, block: ProbeBlock, rtol: float, cotangents: F64
+) -> tuple[JudgedLeaf, Jacobian, ProbeBlock]:
+    """Judge a claim along the probes; if sums disagree, search for a wrong entry and judge that.
 
-    With the judgement the claim and the probes that it rests on: at a kink those beside it.
+    Returns:
+        The judgement, and the claim and the probes that it is based on; at a kink, those near it.
     """
-    first = look(part.sheet, along(rows, part), rtol, demanded=bench.demanded)
-    if np.any((first.code > 0) | first.doubtful):
-        rows = conditioning.jittered(rows, bench.program, cotangents)
-    found = settle(part.sheet, along(rows, part), rtol, demanded=bench.demanded)
-    if not np.any((found.code == 2) | found.doubtful):
-        return _beside_kinks(bench, rows, found, part, cotangents)
-    entry = bisect.wrong_entries(bench, rows, part, found, rtol)
-    return _unless_tied(bench, rows, found if entry is None else entry, cotangents), rows, part
+    at_first = judge_lines(block.estimates, claim_along_probes(jacobian, block), rtol, demanded=trial.rtol_is_given)
+    if np.any((at_first.code > Code.PASS) | at_first.doubtful):
+        jacobian = conditioning.with_conditioning(jacobian, trial.program, cotangents)
+    claim = claim_along_probes(jacobian, block)
+    judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
+    if not np.any((judged.code == Code.FAIL) | judged.doubtful):
+        return _check_near_kinks(trial, jacobian, judged, block, cotangents)
+    entry = bisect.find_wrong_entries(trial, jacobian, block, judged, rtol)
+    judged = ties.excuse_tie_along_probes(trial, judged if entry is None else entry, jacobian, cotangents)
+    return judged, jacobian, block
 
 
-def _beside_kinks(bench: Bench, rows: Rows, found: Compared, part: Part, cotangents: F64) -> tuple[Compared, Rows, Part]:
-    """Where a claim passed at kinks, look beside them: INCONCLUSIVE where it is wrong on either side.
+def _check_near_kinks(
+    trial: MeasuredTrial, jacobian: Jacobian, judged: JudgedLeaf, block: ProbeBlock, cotangents: F64
+) -> tuple[JudgedLeaf, Jacobian, ProbeBlock]:
+    """Check a claim that passed at kinks at points near them; it becomes INCONCLUSIVE if it is wrong on either side.
 
-    Where it is right there, that is what the PASS rests on: between the slopes at many kinks there is much room.
+    If it is right there, the PASS is based on that, since there is much room between the slopes at many kinks.
+
+    Returns:
+        The judgement, and the claim and the probes that it is based on.
     """
-    leaf, last = found.leaf, (found, rows, part)
-    if not np.any((found.seen == Reason.KINK_SUBGRADIENT) & (found.code == 0)):
-        return last
-    dense = kinks.through_kink(bench.evaluator, bench.setting, [leaf], rows, bench.rtol(rows), bench.label)
-    if np.any(dense.code == 2):
-        return dense, rows, part
-    for k in range(kinks.TWICE):
-        point = kinks.beside(bench, leaf, np.arange(leaf.entries * leaf.width), k)
-        moved = kinks.moved(bench, rows, cotangents, point)
+    leaf, at_kink = judged.leaf, (judged, jacobian, block)
+    if not np.any(kinks.passes_at_kink(judged)):
+        return at_kink
+    dense = kinks.judge_through_kink(trial, [leaf], jacobian)
+    if np.any(dense.code == Code.FAIL):
+        return dense, jacobian, block
+    nearby = at_kink
+    for k in range(kinks.NEARBY_POINTS):
+        point = kinks.draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)
+        moved = kinks.move_trial(trial, jacobian, cotangents, point)
         if moved is None:
-            return found, rows, part
-        there, claim = moved
-        probed = probes_on(there, leaf, part.place)
-        again = settle(probed.sheet, along(claim, probed), bench.rtol(rows), demanded=bench.demanded)
-        bench.evaluator.count += there.evaluator.count
-        wrong, seen = bool(np.any(again.code == 2)), again.seen.copy()
-        seen[again.code == np.max(again.code)] = Reason.BESIDE_KINK if wrong else Reason.KINK_SUBGRADIENT
-        last = replace(again, seen=seen, code=np.minimum(again.code, 1).astype(np.int8)), claim, probed
-        if wrong:
-            return last
-    return (found, rows, part) if np.any(last[0].code) else last
+            return at_kink
+        moved_trial, moved_jacobian = moved
+        moved_block = estimate_probe_block(moved_trial, leaf, block.span)
+        claim = claim_along_probes(moved_jacobian, moved_block)
+        moved_judged = judge_and_refine(moved_block.estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
+        is_wrong, remark = bool(np.any(moved_judged.code == Code.FAIL)), moved_judged.remark.copy()
+        worst = moved_judged.code == np.max(moved_judged.code)
+        remark[worst] = Reason.BESIDE_KINK if is_wrong else Reason.KINK_SUBGRADIENT
+        code = np.minimum(moved_judged.code, Code.INCONCLUSIVE).astype(np.int8)
+        nearby = replace(moved_judged, remark=remark, code=code), moved_jacobian, moved_block
+        if is_wrong:
+            return nearby
+    return at_kink if np.any(nearby[0].code) else nearby
 
 
-def _in_parts(
-    bench: Bench, found: Compared, rows: Rows, whole: Part, rtol: float, limit: float, cotangents: F64
-) -> tuple[Compared, Rows, Part]:
-    """Look again where the probes were too dull: with care, then part by part.
+def _judge_in_blocks(
+    trial: MeasuredTrial,
+    judged: JudgedLeaf,
+    jacobian: Jacobian,
+    block: ProbeBlock,
+    rtol: float,
+    limit: float,
+    cotangents: F64,
+) -> tuple[JudgedLeaf, Jacobian, ProbeBlock]:
+    """Judge a claim anew if the probes of the whole leaf have too low a resolution: with refined estimates, then by blocks.
 
-    An entry of a part of 1/k of the size stands out sqrt(k) times more. What is left to be dull decides nothing. Returned is
-    the part that was looked at least sharply, or that shows something.
+    In a block of 1/k of the size, an entry stands out sqrt(k) times more. If the resolution stays too low, the claim is
+    INCONCLUSIVE.
+
+    Args:
+        block: the probes of the whole leaf.
+        limit: the resolution that is needed.
+
+    Returns:
+        The judgement, the claim and the probes of the block that has the lowest resolution, or that did not pass.
     """
-    size = whole.tangents.shape[1]
-    for line in np.flatnonzero(~whole.sheet.refined):
-        refine(whole.sheet, int(line))
-    last = found, rows, whole = _settled(bench, rows, whole, rtol, cotangents)
-    dullest = resolution_of_probes(*last)
-    evidence = resolution_of_probes(replace(found, sides=replace(found.sides, claim=found.sides.value)), rows, whole)
-    if np.any(found.code) or dullest <= limit:
-        return last
-    if evidence > limit:  # else it is the claim that differs, not the evidence that is dull
-        count = min(PARTS, size, int(np.ceil((evidence / limit) ** 2)) + 1)
-        dullest = -np.inf
+    size = block.tangents.shape[1]
+    for line in np.flatnonzero(~block.estimates.refined):
+        refine_line(block.estimates, int(line))
+    coarsest = judged, jacobian, block = _judge_claim(trial, jacobian, block, rtol, cotangents)
+    coarsest_resolution = compute_probe_resolution(*coarsest)
+    if np.any(judged.code) or coarsest_resolution <= limit:
+        return coarsest
+    # If the estimates alone are sharp enough, the claim differs from them, and blocks would not help.
+    as_estimated = replace(judged, sides=replace(judged.sides, claim=judged.sides.value))
+    estimate_resolution = compute_probe_resolution(as_estimated, jacobian, block)
+    if estimate_resolution > limit:
+        count = min(MAX_BLOCKS, size, int(np.ceil((estimate_resolution / limit) ** 2)) + 1)
+        coarsest_resolution = -np.inf
         for low, high in pairwise(np.linspace(0, size, count + 1).astype(int)):
-            again = _settled(bench, rows, probes_on(bench, found.leaf, slice(int(low), int(high))), rtol, cotangents)
-            sharp = resolution_of_probes(*again)
-            if sharp > dullest or dullest == -np.inf:
-                dullest, last = sharp, again
-            if np.any(again[0].code):
-                return again
-    if dullest > limit:
-        seen = np.full(last[0].seen.shape, Reason.DULL, dtype=object)
-        last = (replace(last[0], code=np.ones_like(last[0].code), seen=seen), *last[1:])
-    return last
+            small_block = estimate_probe_block(trial, judged.leaf, slice(int(low), int(high)))
+            judged_block = _judge_claim(trial, jacobian, small_block, rtol, cotangents)
+            resolution = compute_probe_resolution(*judged_block)
+            if resolution > coarsest_resolution or coarsest_resolution == -np.inf:
+                coarsest_resolution, coarsest = resolution, judged_block
+            if np.any(judged_block[0].code):
+                return judged_block
+    if coarsest_resolution > limit:
+        coarsest = (mark_low_resolution(coarsest[0]), *coarsest[1:])
+    return coarsest
 
 
-def _against(bench: Bench, leaf: Leaf, rows: Rows, other: Rows, cotangents: F64) -> Comparison:
-    floor = pairs.UNITS * max(rows.eps, other.eps) * output_scaling.output_slopes(bench.program, bench.setting)
-    rows, other = (replace(r, own=r.own + floor) for r in (rows, other))
-    c = pairs.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
-    if np.any(c.code):
-        rows, other = (conditioning.jittered(r, bench.program, cotangents) for r in (rows, other))
-        c = pairs.against_rows(leaf, rows, other, bench.rtol(rows, other), demanded=bench.demanded)
-    c = pairs.within_last_bits(c, 2 * floor[:, leaf.span])
-    return row(bench, c, rows, other.method, resolution_of(c), entries=True)
+def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, other: Jacobian, cotangents: F64) -> Comparison:
+    """Compare the derivatives of two methods on one leaf, entry by entry."""
+    eps = max(claimed.eps, other.eps)
+    floor = pairs.CANCELLATION_ULPS * eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
+    rtol = trial.rtol(claimed, other)
+    claimed, other = (replace(jacobian, error=jacobian.error + floor) for jacobian in (claimed, other))
+    judged = pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+    if np.any(judged.code):
+        claimed, other = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, other))
+        judged = pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+    judged = pairs.pass_last_bits(judged, 2 * floor[:, leaf.span])
+    return make_probe_comparison(trial, judged, claimed, other.method, compute_resolution(judged), entries=True)

@@ -1,4 +1,4 @@
-"""Random directions on a part of a leaf: the estimates along them, a claim along them, and what they resolve."""
+"""Random directions on a block of a leaf: the estimates along them, a claim along them, and what they resolve."""
 
 from __future__ import annotations
 
@@ -7,92 +7,130 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import Leaf
 from gradcheck.compare import entry_lines
-from gradcheck.compare.entry_lines import along_tangents
-from gradcheck.compare.estimates import Sheet, measure
-from gradcheck.compare.jacobians import Rows
-from gradcheck.compare.judge import Along, Compared
-from gradcheck.compare.table import comparison
+from gradcheck.compare.estimates import LineEstimates, estimate_lines
+from gradcheck.compare.table import make_comparison
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
-from gradcheck.results import Comparison
-from gradcheck.seeds import generator
+from gradcheck.results import Comparison, Reason
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
-    from gradcheck.compare.trial import Bench
+    from gradcheck.backends.flat import Leaf
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf
+    from gradcheck.compare.trial import MeasuredTrial
 
-DENSE, SPARSE = 3, 1
-PROBES = DENSE + SPARSE
-CERTAINTY = 0.99  # with which a wrong entry of the stated resolution would have been caught
-MISSED = (1 - CERTAINTY) ** (1 / DENSE) / 0.8  # of its scale: hardly any draw moves an entry by less in all dense probes
+# Probes on a block: dense ones move all its entries, a sparse one a few.
+DENSE_PROBES, SPARSE_PROBES = 3, 1
+PROBES = DENSE_PROBES + SPARSE_PROBES
+# Probability with which a wrong entry of the stated resolution would have been caught.
+CERTAINTY = 0.99
+# Of an entry's scale: with that probability, at least one dense probe moves the entry by more than this. The chance that a
+# standard normal number stays below a small t is 0.8 t.
+MIN_DENSE_DISPLACEMENT = (1 - CERTAINTY) ** (1 / DENSE_PROBES) / 0.8
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some consecutive numbers of a leaf, with probes on them: tangents (P, n), each read in the channel of its number."""
+class ProbeBlock:
+    """Consecutive numbers of a leaf, with probes on them.
 
-    sheet: Sheet
-    tangents: F64
-    place: slice
-
-
-def probes_on(bench: Bench, leaf: Leaf, part: slice) -> Part:
-    """Estimate the derivative along random directions of a part of a leaf, cheaply.
-
-    Dense directions, and a sparse one for derivatives that dense ones would drown.
+    Attributes:
+        estimates: the derivatives along the probes; probe k is read in channel k.
+        tangents: the probes, (P, n), which are zero outside the block.
+        span: the block, as positions in the leaf.
     """
-    program = bench.program
+
+    estimates: LineEstimates
+    tangents: F64
+    span: slice
+
+    @property
+    def is_whole_leaf(self) -> bool:
+        """Whether the block is the whole leaf."""
+        return self.span == slice(0, self.estimates.leaf.entries * self.estimates.leaf.width)
+
+
+def estimate_probe_block(trial: MeasuredTrial, leaf: Leaf, span: slice) -> ProbeBlock:
+    """Estimate the derivative along random directions of a block, cheaply.
+
+    Dense directions do most of the work. A sparse one is for derivatives that would be lost among others in a dense one.
+
+    Args:
+        span: the block, as positions in the leaf.
+    """
+    program = trial.program
     x = program.point[leaf.span]
     tangents = np.zeros((PROBES, x.size))
     for k in range(PROBES):
-        rng = generator(0, "tangent", bench.label, leaf.path, part.start, part.stop, k)
-        tangents[k, part] = (directions.dense if k < DENSE else directions.sparse)(rng, x[part], program.eps)
-    phis = [bench.evaluator.line(entry_lines.embedded(program, leaf, u)) for u in tangents]
-    return Part(measure(leaf, phis, [only(bench.setting, k) for k in range(PROBES)], program.eps), tangents, part)
+        rng = make_generator(0, "tangent", trial.label, leaf.path, span.start, span.stop, k)
+        draw = directions.draw_dense if k < DENSE_PROBES else directions.draw_sparse
+        tangents[k, span] = draw(rng, x[span], program.eps)
+    phis = [trial.evaluator.line(entry_lines.embed_tangent(program, leaf, u)) for u in tangents]
+    settings = [select_channel(trial.setting, k) for k in range(PROBES)]
+    return ProbeBlock(estimate_lines(leaf, phis, settings, program.eps), tangents, span)
 
 
-def only(setting: Setting, channel: int) -> Setting:
-    """The same for one of its channels."""
+def select_channel(setting: Setting, channel: int) -> Setting:
+    """Return the setting with a single one of its channels."""
     assert setting.channels is not None
     return replace(setting, channels=setting.channels[channel : channel + 1])
 
 
-def along(rows: Rows, part: Part) -> Along:
-    """A claim, one row per probe, along a part's probes."""
-    return along_tangents(rows, part.sheet.leaf.span, part.tangents)
+def claim_along_probes(jacobian: Jacobian, block: ProbeBlock) -> ClaimAlongLines:
+    """Compute a claim, with one row per probe, along the probes of a block."""
+    return entry_lines.claim_along_tangents(jacobian, block.estimates.leaf.span, block.tangents)
 
 
-def resolution_of_probes(found: Compared, rows: Rows, part: Part) -> float:
-    """Relative error of a single entry of typical size that would have been caught with probability 99 %.
+def compute_probe_resolution(judged: JudgedLeaf, jacobian: Jacobian, block: ProbeBlock) -> float:
+    """Compute the relative error of a single entry of typical size that would have been caught with probability `CERTAINTY`.
 
-    An entry wrong by r moves probe k by r |g_i u_i|; it is missed by k probes that all have |u_i| below t with probability
-    (0.8 t)^k, 0.8 t being the chance that a standard normal number stays below a small t. NaN where the derivative is zero.
+    An entry wrong by r moves probe k by r |g_i u_i|. It is missed if all K dense probes have |u_i| below t, with probability
+    (0.8 t)^K, as 0.8 t is the chance that a standard normal number stays below a small t.
+
+    Returns:
+        The resolution; NaN if the derivative is zero.
     """
-    s = found.sides
-    if s.apart.shape[1] != PROBES or np.all(s.size <= s.allowed):
+    sides = judged.sides
+    if sides.difference.shape[1] != PROBES or np.all(sides.magnitude <= sides.uncertainty):
         return float("nan")
-    touched = np.any(part.tangents != 0, axis=0)
-    terms = (rows.rows[:, part.sheet.leaf.span] * part.tangents)[:DENSE, touched]
-    size = np.sqrt(np.mean(terms**2, axis=1))
+    moving = np.any(block.tangents != 0, axis=0)
+    terms = (jacobian.values[:, block.estimates.leaf.span] * block.tangents)[:DENSE_PROBES, moving]
+    typical_term = np.sqrt(np.mean(terms**2, axis=1))
     with np.errstate(all="ignore"):
-        seen = (s.apart + s.allowed)[0, :DENSE] / (MISSED * size)
-    return float(np.max(np.where(np.isnan(seen), 0.0, seen)))
+        visible = (sides.difference + sides.uncertainty)[0, :DENSE_PROBES]
+        resolution = visible / (MIN_DENSE_DISPLACEMENT * typical_term)
+    return float(np.max(np.where(np.isnan(resolution), 0.0, resolution)))
 
 
-def row(bench: Bench, c: Compared, rows: Rows, against: str, resolution: float, *, entries: bool = False) -> Comparison:
-    """The line of the table; `entries` where every entry was compared, not sums along probes."""
-    entry, unit = c.at if c.at is not None else (None, 1.0)
-    line = comparison(
-        c,
-        bench.program,
-        (rows.method, against),
-        bench.rtol(rows),
-        units=np.full(c.code.shape[1], unit),
-        channels=bench.setting.channels,
+def mark_low_resolution(judged: JudgedLeaf) -> JudgedLeaf:
+    """Make a leaf INCONCLUSIVE because the evidence has too low a resolution."""
+    remark = np.full(judged.remark.shape, Reason.DULL, dtype=object)
+    return replace(judged, code=np.full_like(judged.code, Code.INCONCLUSIVE), remark=remark)
+
+
+def make_probe_comparison(
+    trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, against: str, resolution: float, *, entries: bool = False
+) -> Comparison:
+    """Make the line of the table for a claim on one leaf.
+
+    Args:
+        against: the method that the claim was compared with.
+        resolution: what the comparison resolves; NaN if the derivative is zero.
+        entries: whether every entry was compared, and not sums along probes.
+    """
+    place, displacement = judged.entry_and_step if judged.entry_and_step is not None else (None, 1.0)
+    comparison = make_comparison(
+        judged,
+        trial.program,
+        (jacobian.method, against),
+        trial.rtol(jacobian),
+        displacements=np.full(judged.code.shape[1], displacement),
+        channels=trial.setting.channels,
         resolution=resolution,
-        trial=bench.trial,
+        trial_number=trial.number,
         mode="full" if entries else "probe",
         certainty=1.0 if entries else CERTAINTY,
     )
-    return line if entry is None else replace(line, worst_entry=c.leaf.index(c.leaf.start + entry))
+    return comparison if place is None else replace(comparison, worst_entry=judged.leaf.index(judged.leaf.start + place))

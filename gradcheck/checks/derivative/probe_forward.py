@@ -1,4 +1,4 @@
-"""Forward mode in probe mode: of its Jacobian only products with the probes are known, sums over a leaf's entries."""
+"""Forward mode in probe mode: only its products with the probes are evaluated, each a sum over the entries of a leaf."""
 
 from __future__ import annotations
 
@@ -7,123 +7,152 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Claim
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.probe_block import (
-    DENSE,
-    MISSED,
+    DENSE_PROBES,
+    MIN_DENSE_DISPLACEMENT,
     PROBES,
-    Part,
-    along,
-    row,
+    ProbeBlock,
+    claim_along_probes,
+    make_probe_comparison,
+    mark_low_resolution,
 )
 from gradcheck.compare import conditioning, entry_lines, jacobians, pairs
-from gradcheck.compare.jacobians import Rows
-from gradcheck.compare.judge import Along, Compared, settle
-from gradcheck.evidence.line import F64
+from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
+from gradcheck.evidence.number_format import FLOAT64
 from gradcheck.results import Comparison, Reason, Verdict
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import DULLEST, ROUNDING
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, Code
 
 if TYPE_CHECKING:
-    from gradcheck.compare.trial import Bench
+    from gradcheck.backends.program import Claim
+    from gradcheck.compare.trial import MeasuredTrial
+    from gradcheck.evidence.line import F64
 
-ADJUSTED = (Reason.KINK_SUBGRADIENT, Reason.TIE)  # a PASS that is not by central differences at the inputs alone
+# Reasons of a PASS that rests on more than central differences at the inputs.
+NON_SMOOTH_REASONS = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 
 
-def examine(
-    bench: Bench, claim: Claim, whole: Part, proved: list[tuple[Comparison, Rows]], notes: list[str]
+def compare_forward_mode(
+    trial: MeasuredTrial, claim: Claim, block: ProbeBlock, reverse: list[tuple[Comparison, Jacobian]]
 ) -> list[Comparison]:
-    """Forward mode is asked for the same directions; a claim in lower precision is held against its twin there.
+    """Compare a forward-mode claim with the estimates along the probes of a leaf.
 
-    Where it says the same as a claim in reverse mode that passed, it is as good as that one (the adjoint test): sharper than
-    the evidence on large leaves, and at ties and kinks.
+    A claim in lower precision is compared with its twin too. If the claim agrees with one in reverse mode that passed, it is as
+    good as that one (the adjoint test). On large leaves, at ties and at kinks this is sharper than the estimates.
+
+    Args:
+        block: the probes of the whole leaf.
+        reverse: the comparisons of the reverse-mode claims on this leaf, and their derivatives.
+
+    Returns:
+        One comparison; none if forward mode is not available.
     """
-    program, leaf = bench.program, whole.sheet.leaf
-    tangents = np.stack([entry_lines.embedded(program, leaf, u) for u in whole.tangents])
-    pushed = jacobians.pushed(claim, program.point, tangents, notes)
-    if pushed is None:
+    program, leaf = trial.program, block.estimates.leaf
+    tangents = np.stack([entry_lines.embed_tangent(program, leaf, u) for u in block.tangents])
+    products = jacobians.evaluate_jvp(claim, program.point, tangents, trial.recorder)
+    if products is None:
         return []
-    rows = Rows(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps, claim)
-    rtol, twin = bench.rtol(rows), jacobians.twin_of(claim)
-    rough = _pushed_along(bench, pushed, claim.eps, program.point, tangents, claim)
-    if twin is None or twin.jvp is None:
-        c = settle(whole.sheet, rough, rtol, demanded=bench.demanded)
-        resolution = _resolution_of_sums(c, leaf.entries)
-    else:
-        fine = _pushed_along(bench, twin.jvp(program.point, tangents), twin.eps, program.point, tangents, twin)
-        c = settle(whole.sheet, fine, rtol, demanded=bench.demanded)
-        resolution = _resolution_of_sums(c, leaf.entries)
-        if not program.half:
-            apart, allowed = np.abs(rough.value - fine.value), rough.own + fine.own
-            worse = np.where(apart - allowed > rtol * rough.scale, 2, 0).astype(np.int8)
-            c = replace(c, code=np.maximum(c.code, worse), sides=replace(c.sides, claim=rough.value, rounding=allowed))
-    own = row(bench, c, rows, "numeric", resolution)
-    if not np.any(c.code) and not any(seen in ADJUSTED for seen in c.seen.flat):
-        own = _scored_sums(bench, own, whole, rough if twin is None else fine)
-    for line, reverse in proved:
-        same = _adjoint(c, along(reverse, whole), leaf.entries)
-        enough = rtol if np.any(c.code == 2) else bench.options.rtol or DULLEST  # against the evidence only where they are one
-        if line.verdict is Verdict.PASS and same < enough:
-            seen = np.full(c.seen.shape, line.reason if line.reason in ADJUSTED else None, dtype=object)
-            c = replace(c, code=np.zeros_like(c.code), seen=seen)
-            resolution = float(np.fmin(resolution, np.fmax(line.resolution, same)))
-    if own.verdict is Verdict.INCONCLUSIVE and own.reason is Reason.BLIND:
-        return [own]
-    if not np.any(c.code) and resolution > (bench.options.rtol or DULLEST):
-        c = replace(c, code=np.ones_like(c.code), seen=np.full(c.seen.shape, Reason.DULL, dtype=object))
-    return [replace(row(bench, c, rows, "numeric", resolution), self_test=own.self_test)]
+    jacobian = Jacobian(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps, claim)
+    rtol, twin = trial.rtol(jacobian), jacobians.make_twin(claim)
+    native = _make_claim_along_tangents(trial, claim, products, tangents)
+    precise = native
+    if twin is not None and twin.jvp is not None:
+        precise = _make_claim_along_tangents(trial, twin, twin.jvp(program.point, tangents), tangents)
+    judged = judge_and_refine(block.estimates, precise, rtol, demanded=trial.rtol_is_given)
+    resolution = _compute_sum_resolution(judged, leaf.entries)
+    if precise is not native and not program.half:
+        judged = _add_native_claim(judged, native, precise, rtol)
+    comparison = make_probe_comparison(trial, judged, jacobian, "numeric", resolution)
+    if not np.any(judged.code) and not any(remark in NON_SMOOTH_REASONS for remark in judged.remark.flat):
+        comparison = _run_self_test(trial, comparison, block, precise)
+    for passed, reverse_jacobian in reverse:
+        difference = _bound_adjoint_difference(judged, claim_along_probes(reverse_jacobian, block), leaf.entries)
+        # A claim that the estimates contradict passes only if the two modes are practically equal.
+        limit = rtol if np.any(judged.code == Code.FAIL) else trial.options.rtol or MAX_RESOLUTION
+        if passed.verdict is Verdict.PASS and difference < limit:
+            reason = passed.reason if passed.reason in NON_SMOOTH_REASONS else None
+            remark = np.full(judged.remark.shape, reason, dtype=object)
+            judged = replace(judged, code=np.zeros_like(judged.code), remark=remark)
+            resolution = float(np.fmin(resolution, np.fmax(passed.resolution, difference)))
+    if comparison.verdict is Verdict.INCONCLUSIVE and comparison.reason is Reason.BLIND:
+        return [comparison]
+    if not np.any(judged.code) and resolution > (trial.options.rtol or MAX_RESOLUTION):
+        judged = mark_low_resolution(judged)
+    final = make_probe_comparison(trial, judged, jacobian, "numeric", resolution)
+    return [replace(final, self_test=comparison.self_test)]
 
 
-def _adjoint(c: Compared, reverse: Along, entries: int) -> float:
-    """How far a claim in forward mode is at most off that in reverse mode, relative to a typical entry."""
-    s = c.sides
+def _add_native_claim(judged: JudgedLeaf, native: ClaimAlongLines, precise: ClaimAlongLines, rtol: float) -> JudgedLeaf:
+    """Show the claim in its own precision, and make it FAIL where it differs from its twin by more than rounding."""
+    difference, allowed = np.abs(native.value - precise.value), native.error + precise.error
+    code = np.where(difference - allowed > rtol * native.scale, Code.FAIL, Code.PASS).astype(np.int8)
+    sides = replace(judged.sides, claim=native.value, claim_error=allowed)
+    return replace(judged, code=np.maximum(judged.code, code), sides=sides)
+
+
+def _bound_adjoint_difference(judged: JudgedLeaf, reverse: ClaimAlongLines, entries: int) -> float:
+    """Bound how far a forward-mode claim differs from one in reverse mode, relative to a typical entry."""
+    sides = judged.sides
     with np.errstate(all="ignore"):
-        typical = np.sqrt(np.mean(reverse.value[0, :DENSE] ** 2) / entries)
-        apart = np.max((np.abs(s.claim - reverse.value) + s.rounding + reverse.own)[0, :DENSE])
-        return 0.0 if np.all(s.claim == reverse.value) else float(apart / (MISSED * typical))
+        typical = np.sqrt(np.mean(reverse.value[0, :DENSE_PROBES] ** 2) / entries)
+        difference = (np.abs(sides.claim - reverse.value) + sides.claim_error + reverse.error)[0, :DENSE_PROBES]
+        if np.all(sides.claim == reverse.value):
+            return 0.0
+        return float(np.max(difference) / (MIN_DENSE_DISPLACEMENT * typical))
 
 
-def _resolution_of_sums(found: Compared, entries: int) -> float:
-    """The same for a claim of which only sums over entries are known: these are sqrt(entries) times the typical term."""
-    s = found.sides
-    if np.all(s.size <= s.allowed):
+def _compute_sum_resolution(judged: JudgedLeaf, entries: int) -> float:
+    """Compute the relative error of a typical entry that would have been caught, if only sums over entries are known.
+
+    Such a sum is sqrt(entries) times the typical term. The resolution is NaN if the derivative is zero.
+    """
+    sides = judged.sides
+    if np.all(sides.magnitude <= sides.uncertainty):
         return float("nan")
-    typical = np.sqrt(np.mean(s.size[0, :DENSE] ** 2) / entries)
-    return float(np.max((s.apart + s.allowed)[0, :DENSE]) / (MISSED * typical))
+    typical = np.sqrt(np.mean(sides.magnitude[0, :DENSE_PROBES] ** 2) / entries)
+    visible = np.max((sides.difference + sides.uncertainty)[0, :DENSE_PROBES])
+    return float(visible / (MIN_DENSE_DISPLACEMENT * typical))
 
 
-def _scored_sums(bench: Bench, line: Comparison, whole: Part, claim: Along) -> Comparison:
-    """The score of the faults that sums over entries can show; of a derivative that is zero there is none."""
-    if np.isnan(line.resolution):
-        return line
+def _run_self_test(trial: MeasuredTrial, comparison: Comparison, block: ProbeBlock, claim: ClaimAlongLines) -> Comparison:
+    """Run the self-test with faults that sums over entries can show; there is none if the derivative is zero."""
+    if np.isnan(comparison.resolution):
+        return comparison
 
-    def spoilt_along(spoilt: F64) -> Along:
-        return replace(claim, value=spoilt.T)
+    def faulty_claim(sums: F64) -> ClaimAlongLines:
+        return replace(claim, value=sums.T)
 
-    def error(spoilt: F64) -> F64:
+    def error(sums: F64) -> F64:
         typical = np.sqrt(np.mean(claim.value**2))
-        return np.asarray(np.abs(spoilt - claim.value.T) / typical)
+        return np.asarray(np.abs(sums - claim.value.T) / typical)
 
-    rng = generator(0, "faults", bench.label, line.wrt)
-    slips = fault_injection.slips_through(whole.sheet, spoilt_along, line.rtol)
-    return fault_injection.scored(line, claim.value.T, slips, error, rng, shape=(1,))
+    rng = make_generator(0, "faults", trial.label, comparison.wrt)
+    slips = fault_injection.make_acceptance_test(block.estimates, faulty_claim, comparison.rtol)
+    return fault_injection.add_self_test(comparison, claim.value.T, slips, error, rng, shape=(1,))
 
 
-def _pushed_along(bench: Bench, pushed: F64, eps: float, point: F64, tangents: F64, claim: Claim) -> Along:
-    """Directional derivatives of a forward-mode claim, with their rounding and conditioning."""
-    assert bench.setting.channels is not None
+def _make_claim_along_tangents(trial: MeasuredTrial, claim: Claim, products: F64, tangents: F64) -> ClaimAlongLines:
+    """Make the directional derivatives of a forward-mode claim in the channels, with their rounding and conditioning.
+
+    Args:
+        products: the claim's Jacobian-vector products, (P, M).
+        tangents: the tangents, (P, N).
+    """
+    channels, point, eps = trial.setting.channels, trial.program.point, claim.eps
+    assert channels is not None
     assert claim.jvp is not None
-    terms = bench.setting.channels * pushed
+    terms = channels * products
     size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
-    slip = eps * (ROUNDING * size + pairs.UNITS * bench.setting.size)
-    spread = np.zeros(value.shape)
-    for k in range(conditioning.JITTERS if eps > 2.0**-52 else 0):
-        signs = generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
+    rounding = eps * (CLAIM_ROUNDING_ULPS * size + pairs.CANCELLATION_ULPS * trial.setting.channel_sizes)
+    movement = np.zeros(value.shape)
+    for k in range(conditioning.JITTERS if eps > FLOAT64.eps else 0):
+        signs = make_generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
         try:
-            moved = np.sum(bench.setting.channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)
+            moved = np.sum(channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)
         except Exception:
-            continue  # off the primal a claim need not exist
-        spread = np.fmax(spread, np.abs(moved - value))
-    own = slip + ROUNDING * spread
-    return Along(value[None], own[None], slip[None], size[None], many=True)
+            continue  # The claim need not exist away from the primal.
+        movement = np.fmax(movement, np.abs(moved - value))
+    error = rounding + CLAIM_ROUNDING_ULPS * movement
+    return ClaimAlongLines(value[None], error[None], rounding[None], size[None], is_combination=True)

@@ -1,6 +1,6 @@
-"""Straight-through estimators: a claim that is not zero, of a function that is constant around the inputs.
+"""Straight-through estimators: claims that are not zero, although the function is constant around the inputs.
 
-Rounding, signs and arg-maxima have the derivative zero; what is claimed instead is a choice, not a derivative.
+Rounding, signs and arg-maxima have the derivative zero. What is claimed instead is a choice, not a derivative.
 """
 
 from __future__ import annotations
@@ -11,50 +11,59 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.results import Reason
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.compare.estimates import Sheet
-    from gradcheck.compare.judge import Compared
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
 
-HERE = (2.0**-13, -(2.0**-13), 2.0**-17, -(2.0**-17), 2.0**-20, -(2.0**-20))  # where it must not
-UNITS = 16.0  # in the last place of the slopes further off
-FURTHER = (1.0, -1.0, 4.0, -4.0, 16.0, -16.0)  # scales of the inputs at which the function must have changed
+# In units of t, so of an entry's scale: at these steps the function must stand exactly still.
+NEAR_STEPS = (2.0**-13, -(2.0**-13), 2.0**-17, -(2.0**-17), 2.0**-20, -(2.0**-20))
+# In units of t: at one of these steps the function must have changed.
+FAR_STEPS = (1.0, -1.0, 4.0, -4.0, 16.0, -16.0)
+# Units in the last place of the slopes at these steps: a smaller claim is what cancellation leaves of a zero, not a choice.
+MAX_CANCELLED_CLAIM_ULPS = 16.0
 
 
-def through(sheet: Sheet, c: Compared, *, declared: bool) -> Compared:
-    """Name entries that are wrong in this way; PASS where the user declared it.
+def mark_straight_through(estimates: LineEstimates, judged: JudgedLeaf, *, declared: bool) -> JudgedLeaf:
+    """Give straight-through estimators among the wrong entries their reason; they pass if the user declared them.
 
-    The estimate there is exactly zero, while the function moves further off: one that never moves does not depend on the input.
+    The estimate of such an entry is exactly zero, while the function changes farther away. A function that never changes does
+    not depend on the input, and the claim is just wrong.
+
+    Args:
+        estimates: the estimates by which the claim was judged.
+        declared: whether the user declared straight-through estimators.
     """
-    flat = (c.code == 2) & (c.sides.value == 0) & np.isfinite(c.sides.claim)
-    flat &= c.seen == sheet.reason  # no other cause was found
+    flat = (judged.code == Code.FAIL) & (judged.sides.value == 0) & np.isfinite(judged.sides.claim)
+    flat &= judged.remark == estimates.reason  # no other cause is known
     lines = np.flatnonzero(np.any(flat, axis=0))
     if not lines.size:
-        return c
-    found = lines if declared else lines[:1]  # to name it, one will do
-    code, seen = c.code.copy(), c.seen.copy()
-    chosen, nothing = np.zeros(flat.shape, dtype=bool), np.zeros(flat.shape, dtype=bool)
-    for line in found:
-        still, steepest = _around(sheet, int(line))
-        chosen[:, line] = flat[:, line] & still & (steepest > 0)
-        nothing[:, line] = chosen[:, line] & (np.abs(c.sides.claim[:, line]) <= UNITS * sheet.eps * steepest)
-    seen[chosen] = Reason.STRAIGHT_THROUGH
-    code[chosen] = 0 if declared else 2
-    code[nothing], seen[nothing] = 0, None
-    rounding = np.where(nothing, np.maximum(c.sides.rounding, np.abs(c.sides.claim)), c.sides.rounding)
-    return replace(c, code=code, seen=seen, sides=replace(c.sides, rounding=rounding))
+        return judged
+    if not declared:
+        lines = lines[:1]  # One entry is enough to name the cause.
+    code, remark = judged.code.copy(), judged.remark.copy()
+    straight_through, cancelled = np.zeros(flat.shape, dtype=bool), np.zeros(flat.shape, dtype=bool)
+    size = np.abs(judged.sides.claim)
+    for line in lines:
+        still, steepest = _measure_surroundings(estimates, int(line))
+        straight_through[:, line] = flat[:, line] & still & (steepest > 0)
+        negligible = size[:, line] <= MAX_CANCELLED_CLAIM_ULPS * estimates.eps * steepest
+        cancelled[:, line] = straight_through[:, line] & negligible
+    remark[straight_through] = Reason.STRAIGHT_THROUGH
+    code[straight_through] = Code.PASS if declared else Code.FAIL
+    code[cancelled], remark[cancelled] = Code.PASS, None
+    claim_error = np.where(cancelled, np.maximum(judged.sides.claim_error, size), judged.sides.claim_error)
+    return replace(judged, code=code, remark=remark, sides=replace(judged.sides, claim_error=claim_error))
 
 
-def _around(sheet: Sheet, line: int) -> tuple[NDArray[np.bool_], F64]:
-    """Which channels stand still around the inputs, (C,), and the steepest chord of each further off.
-
-    A claim in the last place of such slopes is what cancellation leaves of a zero, not a choice.
-    """
-    phi, setting = sheet.phis[line], sheet.settings[line]
+def _measure_surroundings(estimates: LineEstimates, line: int) -> tuple[NDArray[np.bool_], F64]:
+    """Find which channels stand still at near steps along a line, (C,), and the steepest chord of each at far steps, (C,)."""
+    phi, setting = estimates.phis[line], estimates.settings[line]
     with np.errstate(all="ignore"):
-        near = [setting.contract(phi(t) - setting.base) != 0 for t in HERE]
-        far = [np.nan_to_num(np.abs(setting.contract(phi(t) - setting.base)) / abs(t), posinf=0.0) for t in FURTHER]
-    return ~np.any(near, axis=0), np.max(far, axis=0)
+        moved = [setting.contract(phi(t) - setting.base) != 0 for t in NEAR_STEPS]
+        chords = [np.nan_to_num(np.abs(setting.contract(phi(t) - setting.base)) / abs(t), posinf=0.0) for t in FAR_STEPS]
+    return ~np.any(moved, axis=0), np.max(chords, axis=0)

@@ -1,7 +1,7 @@
-"""Entries so small beside their leaf's others that the function does not see them move by their own size.
+"""Swamped entries: so small compared with others that the function does not see them move by their own size.
 
-Added to numbers of the leaf's size they are absorbed. Where an output is exactly zero by cancellation, no rounding tells of it,
-and a slope of zero looks certain. Such an entry is moved by its leaf's scale before a claim is called wrong.
+They are absorbed when they are added to numbers of the leaf's size. If an output is exactly zero by cancellation, no rounding
+shows that, and a slope of zero looks certain. So such an entry is moved by its leaf's scale before a claim is called wrong.
 """
 
 from __future__ import annotations
@@ -11,74 +11,95 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.compare import entry_lines
-from gradcheck.compare.estimates import careful
+from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.evidence import directions
-from gradcheck.evidence.line import COARSEST
+from gradcheck.evidence.line import LARGEST_STEP
 from gradcheck.results import Reason
+from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.compare.estimates import Sheet
-    from gradcheck.compare.judge import Compared
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.estimates import LineEstimates
+    from gradcheck.compare.judge import JudgedLeaf
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
-UNITS = 64.0  # in the last place of the largest leaf: a smaller entry is lost beside it
-LOOKED_AT = 64  # lines; of more than that nothing is known
+# Units in the last place of the largest leaf: an entry smaller than this may be absorbed when it is added to that leaf.
+MAX_SWAMPED_ULPS = 64.0
+# Lines of a leaf that are estimated anew; about more of them nothing is known.
+MAX_REESTIMATED_LINES = 64
 
 
-def seen_at_large(bench: Bench, sheet: Sheet, c: Compared) -> bool:
-    """Estimate anew, by larger steps, the slopes of such entries: those found to be zero where a claim is not, and all zeros.
+def reestimate_swamped_entries(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> bool:
+    """Estimate by larger steps the slopes of zero of small entries, if a claim contradicts them or all channels have them.
+
+    Args:
+        estimates: changed in place.
+        judged: the leaf as it was judged by these estimates.
 
     Returns:
-        Whether there are any; the sheet then holds the new estimates.
+        Whether an estimate changed, so that the leaf must be judged anew.
     """
-    x = bench.program.point[sheet.leaf.span]
-    units, whole = entry_lines.displacements(bench.program, sheet.leaf), directions.scale_of(x)
-    still = (sheet.value == 0) & (np.abs(units) < directions.SMALL * whole)
-    flat = still & ((c.code == 2) | np.all(still, axis=0))
+    x = trial.program.point[estimates.leaf.span]
+    displacements = entry_lines.compute_displacements(trial.program, estimates.leaf)
+    leaf_scale = directions.compute_leaf_scale(x)
+    still = (estimates.value == 0) & (np.abs(displacements) < directions.SMALL_ENTRY_RATIO * leaf_scale)
+    wrong = judged.code == Code.FAIL
+    flat = still & (wrong | np.all(still, axis=0))
     lines = np.flatnonzero(np.any(flat, axis=0))
-    unknown = lines[LOOKED_AT:]
-    sheet.bound[:, unknown] = np.where(c.code[:, unknown] == 2, np.inf, sheet.bound[:, unknown])
-    for line in lines[:LOOKED_AT]:
-        (unit,) = directions.exact(np.array([whole]), x[line : line + 1], bench.program.eps)
-        phi, setting = bench.evaluator.line_of_entry(sheet.leaf.start + int(line), float(unit)), sheet.settings[line]
-        slope = careful(phi, setting)
-        ratio, asked = units[line] / unit, flat[:, line]
+    skipped = lines[MAX_REESTIMATED_LINES:]
+    estimates.bound[:, skipped] = np.where(wrong[:, skipped], np.inf, estimates.bound[:, skipped])
+    for line in lines[:MAX_REESTIMATED_LINES]:
+        (large,) = directions.round_tangent(np.array([leaf_scale]), x[line : line + 1], trial.program.eps)
+        phi = trial.evaluator.line_of_entry(estimates.leaf.start + int(line), float(large))
+        setting, channels = estimates.settings[line], flat[:, line]
+        slope = estimate_with_ladder(phi, setting)
+        ratio = displacements[line] / large
         for name in ("value", "low", "high"):
-            getattr(sheet, name)[asked, line] = getattr(slope, name)[asked] * ratio
-        bound = np.fmax(slope.bound, _bent(phi, setting, slope))
-        for name, size in (("bound", bound), ("nearby", slope.nearby)):
-            getattr(sheet, name)[asked, line] = size[asked] * abs(ratio)
-        for channel in np.flatnonzero(asked):
-            sheet.reason[channel, line] = slope.reason[channel]
-            sheet.story[channel, line] = slope.story[channel].per(unit / units[line])
-        sheet.refined[line] = True
-    return bool(lines.size) or _lost_in_others(bench, sheet, (c.code == 2) & (sheet.value == 0), units)
+            getattr(estimates, name)[channels, line] = getattr(slope, name)[channels] * ratio
+        bound = np.fmax(slope.bound, _measure_one_sided_gap(phi, setting, slope))
+        for name, size in (("bound", bound), ("nearby_slope", slope.nearby_slope)):
+            getattr(estimates, name)[channels, line] = size[channels] * abs(ratio)
+        for channel in np.flatnonzero(channels):
+            estimates.reason[channel, line] = slope.reason[channel]
+            estimates.story[channel, line] = slope.story[channel].per(large / displacements[line])
+        estimates.refined[line] = True
+    return bool(lines.size) or _reset_absorbed_slopes(trial, estimates, wrong & (estimates.value == 0), displacements)
 
 
-def _lost_in_others(bench: Bench, sheet: Sheet, asked: NDArray[np.bool_], units: F64) -> bool:
-    """Let slopes of zero that a claim denies be unknown, where other leaves absorb all steps and one of their size shows.
+def _reset_absorbed_slopes(
+    trial: MeasuredTrial, estimates: LineEstimates, suspicious: NDArray[np.bool_], displacements: F64
+) -> bool:
+    """Make slopes of zero unknown if other leaves absorb all steps of the entry, and a step of their size changes the output.
+
+    Args:
+        estimates: changed in place.
+        suspicious: marks the slopes of zero that a claim contradicts, (C, L).
 
     Returns:
         Whether there are any.
     """
-    program, lost = bench.program, np.zeros(asked.shape, dtype=bool)
-    largest = max(directions.scale_of(program.point[leaf.span]) for leaf in program.leaves)
-    for line in np.flatnonzero(np.any(asked, axis=0) & (np.abs(units) < UNITS * program.eps * largest))[:LOOKED_AT]:
-        setting, phi = sheet.settings[line], bench.evaluator.line_of_entry(sheet.leaf.start + int(line), largest)
+    program, absorbed = trial.program, np.zeros(suspicious.shape, dtype=bool)
+    largest = max(directions.compute_leaf_scale(program.point[leaf.span]) for leaf in program.leaves)
+    swamped = np.abs(displacements) < MAX_SWAMPED_ULPS * program.eps * largest
+    for line in np.flatnonzero(np.any(suspicious, axis=0) & swamped)[:MAX_REESTIMATED_LINES]:
+        setting = estimates.settings[line]
+        phi = trial.evaluator.line_of_entry(estimates.leaf.start + int(line), largest)
         with np.errstate(all="ignore"):
-            lost[:, line] = asked[:, line] & (setting.contract(phi(COARSEST) - setting.base) != 0)
-    sheet.bound[lost], sheet.reason[lost] = np.inf, Reason.DULL
-    return bool(np.any(lost))
+            absorbed[:, line] = suspicious[:, line] & (setting.contract(phi(LARGEST_STEP) - setting.base) != 0)
+    estimates.bound[absorbed], estimates.reason[absorbed] = np.inf, Reason.DULL
+    return bool(np.any(absorbed))
 
 
-def _bent(phi: Phi, setting: Setting, slope: Slope) -> F64:
-    """How far the slopes on both sides are apart at the finest step that an estimate rests on, (C,): finer ones saw nothing."""
-    bent = np.zeros(slope.value.shape)
+def _measure_one_sided_gap(phi: Phi, setting: Setting, slope: Slope) -> F64:
+    """Measure how far the slopes on both sides are apart at the finest step that an estimate is based on, (C,).
+
+    At finer steps the entry is absorbed.
+    """
+    gap = np.zeros(slope.value.shape)
     for channel, story in enumerate(slope.story):
         if story.plateau is not None and np.isnan(slope.low[channel]):
             step = story.plateau[1]
-            bent[channel] = abs(setting.contract(phi(step) + phi(-step) - 2 * setting.base)[channel]) / step
-    return bent
+            gap[channel] = abs(setting.contract(phi(step) + phi(-step) - 2 * setting.base)[channel]) / step
+    return gap

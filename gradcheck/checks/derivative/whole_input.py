@@ -1,8 +1,8 @@
 """Probe mode at its cheapest: all leaves at once, along two random directions.
 
-It confirms what is right, in about a dozen evaluations however many leaves there are, and can do nothing else: where anything
-disagrees, or a leaf's share in the sum is too small to be seen sharply, each leaf is looked at by itself (checks/probe.py).
-Nothing here takes more memory than a few vectors as long as the inputs.
+This pass confirms right gradients in about a dozen evaluations, however many leaves there are, and can do nothing else. If
+anything disagrees, or if the share of a leaf in the sum is too small to be judged sharply, each leaf is checked on its own
+(`probe.py`). The pass takes no more memory than a few vectors as long as the inputs.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import progress
-from gradcheck.backends import memory
-from gradcheck.checks.derivative import fault_injection, whole_input_table
+from gradcheck.checks.derivative import fault_injection
+from gradcheck.checks.derivative.whole_input_claims import evaluate_forward_claims, evaluate_gradient, find_peak
+from gradcheck.checks.derivative.whole_input_table import (
+    ComparedSum,
+    add_self_test,
+    add_self_test_of_sum,
+    add_up_line,
+    make_empty_sums,
+    make_rows,
+)
 from gradcheck.compare import jacobians
-from gradcheck.compare.output_scaling import Outlook, seen_along
-from gradcheck.compare.pairs import UNITS
+from gradcheck.compare.output_scaling import OutputScales, measure_scales_along
+from gradcheck.compare.recorder import Recorder
 from gradcheck.evidence import directions, richardson
-from gradcheck.evidence.line import F64, Setting, slack_for
+from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Reason, Verdict
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import ROUNDING, UNSEEN, default_rtol
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,139 +39,163 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
     from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.options import Options
+    from gradcheck.compare.trial import Trial
 
 LINES = 2
-LOUD = 1e4  # units of rounding: a function noisier than that wants a proper measurement
-FORWARD = 2**16  # input numbers up to which a forward mode that is nobody's own work is asked for
-STILL = (0.25, -0.25, 0.0625)  # how far the outputs must stand still where the claim is nothing; the first alone where ...
-BOTH_WAYS = 64  # ... each leaf has so many entries, some of which move one way and some the other
-LONG = 2**22  # numbers from which on it pays to give memory back before more vectors of that length are made
-BLOCK = 4096  # numbers of a leaf that the self-test spoils
+# Times the rounding of the values: a noisier function needs a proper measurement of its noise.
+MAX_NOISE_RATIO = 1e4
+# Displacements (units of t) at which the outputs must not change where a zero gradient is claimed.
+STANDSTILL_STEPS = (0.25, -0.25, 0.0625)
+# Entries: in a leaf of at least as many some move one way and some the other, so that the first of these steps is enough.
+MIN_ENTRIES_FOR_ONE_STEP = 64
+# Numbers of a leaf in which the self-test changes and rearranges entries.
+FAULT_BLOCK_SIZE = 4096
 
 
 @dataclass(frozen=True)
-class Joint:
-    """What all leaves at once have shown.
+class WholeInputResult:
+    """What a pass over all leaves at once showed.
 
     Attributes:
-        rows: of the table, by the path of the leaf; of those leaves that are confirmed.
-        setting: the noise as far as it was seen.
-        seen: the scales of the outputs.
+        rows: rows of the table by the path of the leaf, for the leaves that are confirmed.
+        setting: the noise, as far as this pass measured it.
+        scales: the scales of the outputs.
     """
 
     rows: dict[str, list[Comparison]]
     setting: Setting
-    seen: Outlook
+    scales: OutputScales
 
 
-def examine(evaluator: Evaluator, options: Options, label: str, trial: int, notes: list[str]) -> Joint | None:
-    """Hold a claim against the numerical derivative along directions that move all leaves; None where that does not do.
+def compare_whole_input(trial: Trial) -> WholeInputResult | None:
+    """Compare a claim with the numerical derivative along directions that move all leaves.
+
+    Returns:
+        What was confirmed; None if such directions cannot decide.
 
     Raises:
-        TargetError: where a derivative of the user's own raises.
+        DerivativeError: if a derivative that the user wrote raises.
     """
-    program, remarks = evaluator.program, list[str]()
+    evaluator, program, label = trial.evaluator, trial.program, trial.label
+    draft = Recorder()  # its notes count only if this pass decides
     leaves = [leaf for leaf in program.leaves if leaf.entries]
-    vjps = list(jacobians.asked(program, only_vjp=True))
-    if len(vjps) != 1:
-        return None  # several are held against each other entry by entry, too
-    seen = _seen(evaluator, leaves, label)
-    if seen.lost.any():
+    vjp_claims = list(jacobians.claims_with_twins(program, only_vjp=True))
+    if len(vjp_claims) != 1:
+        return None  # several claims are also compared with each other, entry by entry
+    claim, twin = vjp_claims[0]
+    scales = _measure_output_scales(evaluator, leaves, label)
+    if scales.non_finite.any():
         return None
-    cotangent = _even(seen.scales.size, "cotangent", label) / np.maximum(seen.scales, directions.TINY)
-    if cotangent.size == 1:
-        cotangent = -np.abs(cotangent)  # what is right for positive cotangents alone is seen by every seed
-    rtol = options.rtol or default_rtol(vjps[0][0].eps)
-    gradient, off, same, nothing = _gradient(*vjps[0], program, cotangent, leaves, rtol, remarks)
-    if gradient is None or not np.any(same):
+    cotangent = _draw_cotangent(scales, label)
+    rtol = trial.options.rtol or default_rtol(claim.eps)
+    gradient = evaluate_gradient(claim, twin, program, cotangent, leaves, rtol, draft)
+    if gradient is None or not np.any(gradient.agrees):
         return None
     rounding = 0.5 * program.eps * np.abs(program.value)
-    setting = Setting(program.value, rounding, program.eps, None, directions.finest_step(program.eps), slack_for(LINES))
-    peaks = [leaf.start + _peak(gradient[leaf.span]) for leaf in leaves]
-    blocks = [_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
-    value, size, square, moved = np.zeros((4, LINES, len(leaves)))
-    numbers = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
-    sums = whole_input_table.Sums(value, size, square, moved, np.abs(gradient[peaks]), numbers, off)
-    slopes: list[richardson.Brief] = []
-    shown, pushed = [], []
+    setting = Setting(program.value, rounding, program.eps, None, directions.finest_step(program.eps), choose_slack(LINES))
+    peaks = [leaf.start + find_peak(gradient.values[leaf.span]) for leaf in leaves]
+    blocks = [_choose_fault_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
+    sums = make_empty_sums(leaves, LINES, largest=np.abs(gradient.values[peaks]), twin_error=gradient.twin_error)
+    slopes: list[richardson.RichardsonEstimate] = []
+    block_tangents: list[list[F64]] = []
+    forward_slopes: list[tuple[Claim, float, float]] = []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
-        progress.tell("all leaves at once", k, LINES)
-        _draw(tangent, program, leaves, label, k)
-        _sum_up(sums, gradient, tangent, leaves, k)
-        shown.append([tangent[block].copy() for block in blocks])
+        progress.report_progress("all leaves at once", k, LINES)
+        _fill_tangent(tangent, program, leaves, label, k)
+        add_up_line(sums, gradient.values, tangent, leaves, k)
+        block_tangents.append([tangent[block].copy() for block in blocks])
         if k == 0:
-            pushed = _pushed(program, tangent, cotangent, rtol, remarks)
-        slopes.append(_slope(evaluator, setting, tangent, cotangent, float(sums.value[k].sum()), slopes[0] if k else None))
-    slope, bound, noise = (np.concatenate([getattr(one, name) for one in slopes]) for name in ("value", "bound", "noise"))
-    eps = program.eps if vjps[0][1] else vjps[0][0].eps
-    own = np.fmax(sums.error(eps), program.eps * np.abs(slope))
-    plain = richardson.noise_bound(noise, richardson.finest(richardson.TWO, 0.0, program.eps), setting.slack)
-    held = [whole_input_table.Held(vjps[0][0], sums.value.sum(axis=1), slope, bound + own, plain)]
-    held += [
-        whole_input_table.Held(claim, np.array([at]), slope[:1], bound[:1] + error, plain[:1]) for claim, at, error in pushed
+            forward_slopes = evaluate_forward_claims(program, tangent, cotangent, rtol, draft)
+        claimed_slope = float(sums.products[k].sum())
+        slopes.append(_estimate_slope(evaluator, setting, tangent, cotangent, claimed_slope, slopes[0] if k else None))
+    slope, bound, noise = (
+        np.concatenate([getattr(estimate, name) for estimate in slopes]) for name in ("value", "bound", "noise")
+    )
+    claim_error = np.fmax(sums.rounding_error(program.eps if twin is not None else claim.eps), program.eps * np.abs(slope))
+    first_step = richardson.smallest_step(richardson.TWO_STEPS, 0.0, program.eps)
+    noise_error = richardson.noise_bound(noise, first_step, setting.slack)
+    compared = [ComparedSum(claim, sums.products.sum(axis=1), slope, bound + claim_error, noise_error)]
+    compared += [
+        ComparedSum(forward_claim, np.array([value]), slope[:1], bound[:1] + error, noise_error[:1])
+        for forward_claim, value, error in forward_slopes
     ]
-    louder = float(np.min(noise)) / _floor(setting, cotangent)  # what is not smooth along a line only adds to it
-    if not all(one.agree for one in held) or louder > LOUD:
+    # What is not smooth along a line only adds to its noise, so the smaller reading is nearer to the truth.
+    noise_ratio = float(np.min(noise)) / _least_noise(setting, cotangent)
+    if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
-    found = [whole_input_table.lines(program, one, sums, leaves, options, trial, cotangent) for one in held]
-    scored = [
-        whole_input_table.scored(line, held[0], sums, i, gradient[block], np.stack([part[i] for part in shown]), label)
-        for i, (line, block) in enumerate(zip(found[0], blocks, strict=True))
+    rows_by_claim = [make_rows(program, claim_sum, sums, leaves, trial, cotangent) for claim_sum in compared]
+    rows_by_claim[0] = [
+        add_self_test(row, compared[0], sums, i, gradient.values[block], np.stack([t[i] for t in block_tangents]), label)
+        for i, (row, block) in enumerate(zip(rows_by_claim[0], blocks, strict=True))
     ]
-    columns = [
-        scored,
-        *(whole_input_table.scored_sums(lines, one, label) for lines, one in zip(found[1:], held[1:], strict=True)),
-    ]
-    setting = replace(setting, noise=rounding * louder)
-    rows = [list(lines) for lines in zip(*columns, strict=True)]
-    if nothing.any():
-        lost = {i: leaves[i] for i, so in enumerate(nothing) if so}
-        quiet = replace(setting, noise=rounding * min(louder, richardson.SUSPECT))  # more may be what is not smooth elsewhere
-        for i, within in _still(evaluator, quiet, lost, tangent, cotangent, label).items():
-            rows[i] = [_zero(line, within) for line in rows[i]]
-    notes += remarks
-    return Joint(_confirmed(leaves, rows, same | nothing), setting, seen)
+    for i in range(1, len(compared)):
+        rows_by_claim[i] = add_self_test_of_sum(rows_by_claim[i], compared[i], label)
+    rows_by_leaf = [list(rows) for rows in zip(*rows_by_claim, strict=True)]
+    if gradient.is_lost.any():
+        lost_leaves = {i: leaves[i] for i in np.flatnonzero(gradient.is_lost).tolist()}
+        # More noise than that may come from what is not smooth elsewhere.
+        quiet_setting = replace(setting, noise=rounding * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
+        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, tangent, cotangent, label)
+        for i, slope_bound in still.items():
+            rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
+    trial.recorder.note(*draft.notes)
+    confirmed = _select_confirmed(leaves, rows_by_leaf, gradient.agrees | gradient.is_lost)
+    return WholeInputResult(confirmed, replace(setting, noise=rounding * noise_ratio), scales)
 
 
-def _confirmed(leaves: list[Leaf], rows: list[list[Comparison]], same: NDArray[np.bool_]) -> dict[str, list[Comparison]]:
-    passed = [agrees and all(line.verdict is Verdict.PASS for line in lines) for lines, agrees in zip(rows, same, strict=True)]
-    return {leaf.path: lines for leaf, lines, kept in zip(leaves, rows, passed, strict=True) if kept}
+def _select_confirmed(
+    leaves: list[Leaf], rows_by_leaf: list[list[Comparison]], agrees: NDArray[np.bool_]
+) -> dict[str, list[Comparison]]:
+    """Select the rows of the leaves in which every claim passed, in its own precision too."""
+    return {
+        leaf.path: rows
+        for leaf, rows, twin_agrees in zip(leaves, rows_by_leaf, agrees, strict=True)
+        if twin_agrees and all(row.verdict is Verdict.PASS for row in rows)
+    }
 
 
-def _still(
+# --- leaves along which the outputs stand still
+
+
+def _find_still_leaves(
     evaluator: Evaluator, setting: Setting, leaves: dict[int, Leaf], tangent: F64, cotangent: F64, label: str
 ) -> dict[int, float]:
-    """Those of some leaves along which the outputs stand still, and what the slope there is within of zero.
+    """Find the leaves along which the outputs stand still, each with a bound of the slope there.
 
-    As along the bias of the keys in attention, which the softmax takes out again. All at once, and each alone where they do not
-    stand still together, as factors that are all zero do not.
+    An example is the bias of the keys in attention, which the softmax takes out again. All leaves are moved at once, then each
+    alone: factors that are all zero stand still only alone.
     """
-    together = _still_within(evaluator, setting, list(leaves.values()), tangent, cotangent, label)
-    if together is not None:
-        return dict.fromkeys(leaves, together)
-    parts = leaves.items() if len(leaves) > 1 else ()
-    alone = {i: _still_within(evaluator, setting, [leaf], tangent, cotangent, label) for i, leaf in parts}
-    return {i: bound for i, bound in alone.items() if bound is not None}
+    bound = _bound_still_slope(evaluator, setting, list(leaves.values()), tangent, cotangent, label)
+    if bound is not None:
+        return dict.fromkeys(leaves, bound)
+    if len(leaves) == 1:
+        return {}
+    bounds = {i: _bound_still_slope(evaluator, setting, [leaf], tangent, cotangent, label) for i, leaf in leaves.items()}
+    return {i: leaf_bound for i, leaf_bound in bounds.items() if leaf_bound is not None}
 
 
-def _still_within(
+def _bound_still_slope(
     evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, cotangent: F64, label: str
 ) -> float | None:
-    """What the slope along some leaves at once is within of zero, as the outputs stand still far along them; else None."""
+    """Bound the slope along some leaves at once, if the outputs stand still far along them; None if they do not.
+
+    Args:
+        tangent: a vector (N,) that is overwritten.
+    """
     tangent[:] = 0.0
-    _draw(tangent, evaluator.program, leaves, label, LINES + 1)
-    phi, noise = evaluator.barely(tangent), setting.slack * _floor(setting, cotangent)
-    steps = STILL[:1] if min(leaf.entries for leaf in leaves) >= BOTH_WAYS else STILL
-    moved = max(abs(float(cotangent @ (phi(t) - setting.base))) for t in steps)
-    return noise / max(STILL) if moved <= noise else None
+    _fill_tangent(tangent, evaluator.program, leaves, label, LINES + 1)
+    phi, noise = evaluator.line_without_copies(tangent), setting.slack * _least_noise(setting, cotangent)
+    has_few_entries = min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP
+    steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
+    change = max(abs(float(cotangent @ (phi(t) - setting.base))) for t in steps)
+    return noise / max(STANDSTILL_STEPS) if change <= noise else None
 
 
-def _zero(line: Comparison, bound: float) -> Comparison:
-    """The line of a leaf whose claim is nothing beside the outputs, and rightly so: what is claimed is rounding."""
+def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
+    """Pass a leaf whose gradient is rightly zero compared with the outputs: what is claimed is rounding."""
     return replace(
-        fault_injection.marked(line, [("one entry changed", False)]),  # it would not have been nothing
+        fault_injection.record_faults(row, [("one entry changed", False)]),  # the changed entry would not have been zero
         verdict=Verdict.PASS,
         reason=Reason.BOTH_ZERO,
         claimed=0.0,
@@ -175,160 +207,72 @@ def _zero(line: Comparison, bound: float) -> Comparison:
     )
 
 
-def _floor(setting: Setting, cotangent: F64) -> float:
-    """The least noise that a combination of the outputs can have."""
+# --- the evidence
+
+
+def _least_noise(setting: Setting, cotangent: F64) -> float:
+    """Return the least noise that a combination of the outputs can have."""
     return max(float(np.linalg.norm(cotangent * setting.noise)), float(np.finfo(np.float64).tiny))
 
 
-def _slope(
-    evaluator: Evaluator, setting: Setting, tangent: F64, cotangent: F64, claimed: float, first: richardson.Brief | None
-) -> richardson.Brief:
-    """The slope along a line: the first sharply, the next one like it; sharply as well where it seems not to be like it."""
-    phi, floor = evaluator.barely(tangent), np.array([_floor(setting, cotangent)])
+def _estimate_slope(
+    evaluator: Evaluator,
+    setting: Setting,
+    tangent: F64,
+    cotangent: F64,
+    claimed: float,
+    first: richardson.RichardsonEstimate | None,
+) -> richardson.RichardsonEstimate:
+    """Estimate the slope along a line: from three steps, or from two if the line proves to be similar to the first one.
+
+    Args:
+        claimed: the claimed slope; if an estimate from two steps disagrees with it, three steps are taken.
+        first: the estimate along the first line; None for that line itself.
+    """
+    phi, noise_floor = evaluator.line_without_copies(tangent), np.array([_least_noise(setting, cotangent)])
     buffer = np.empty_like(setting.base)
 
     def change(t: float) -> F64:
         return np.array([cotangent @ np.subtract(phi(t), setting.base, out=buffer)])
 
-    asked = (change, 0.0, setting.eps, lambda _: floor, setting.slack)
+    arguments = (change, 0.0, setting.eps, lambda _: noise_floor, setting.slack)
     if first is not None:
-        found = richardson.like(first, *asked)
-        if np.all(np.abs(found.value - claimed) <= found.bound):
-            return found
-    return richardson.sharp(*asked)
+        estimate = richardson.estimate_from_similar_line(first, *arguments)
+        if np.all(np.abs(estimate.value - claimed) <= estimate.bound):
+            return estimate
+    return richardson.estimate_from_three_steps(*arguments)
 
 
-def _seen(evaluator: Evaluator, leaves: list[Leaf], label: str) -> Outlook:
-    """The scales of the outputs: looked for nearby only where an output is so small that its slope must tell."""
+def _measure_output_scales(evaluator: Evaluator, leaves: list[Leaf], label: str) -> OutputScales:
+    """Measure the scales of the outputs; it takes evaluations only if an output is so small that its slope must decide."""
     program = evaluator.program
     size = np.abs(program.value)
     scales = np.concatenate(
-        [np.full(leaf.entries * leaf.width, directions.scale_of(size[leaf.span])) for leaf in program.outputs]
+        [np.full(leaf.entries * leaf.width, directions.compute_leaf_scale(size[leaf.span])) for leaf in program.outputs]
     )
-    if not np.any(size < directions.SMALL * scales):
-        return Outlook(scales, np.zeros(scales.size, dtype=bool))
+    if not np.any(size < directions.SMALL_ENTRY_RATIO * scales):
+        return OutputScales(scales, np.zeros(scales.size, dtype=bool))
     tangent = np.zeros(program.point.size)
-    _draw(tangent, program, leaves, label, LINES)
-    return seen_along(program, evaluator.barely(tangent))
+    _fill_tangent(tangent, program, leaves, label, LINES)
+    return measure_scales_along(program, evaluator.line_without_copies(tangent))
 
 
-def _peak(g: F64) -> int:
-    """Where a gradient is largest in size."""
-    high, low = int(np.argmax(g)), int(np.argmin(g))
-    return high if g[high] >= -g[low] else low
+def _draw_cotangent(scales: OutputScales, label: str) -> F64:
+    """Draw a combination of the outputs in which every output counts, (M,)."""
+    signs = np.empty(scales.scales.size)
+    directions.fill_even(make_generator(0, "joint", "cotangent", label), np.ones(signs.size), signs)
+    cotangent = signs / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)
+    # A single output gets a negative cotangent, so that every seed catches what is right for positive ones only.
+    return -np.abs(cotangent) if cotangent.size == 1 else cotangent
 
 
-def _block(leaf: Leaf, peak: int) -> slice:
-    """Some numbers of a leaf around its largest derivative."""
-    low = leaf.start + (peak - leaf.start) // BLOCK * BLOCK
-    return slice(low, min(low + BLOCK, leaf.span.stop))
-
-
-def _even(size: int, *stream: object) -> F64:
-    out = np.empty(size)
-    directions.even(generator(0, "joint", *stream), np.ones(size), out)
-    return out
-
-
-def _draw(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int) -> None:
+def _fill_tangent(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int) -> None:
+    """Fill a tangent with random displacements of some leaves, those of line number `k`."""
     for leaf in leaves:
-        directions.even(generator(0, "joint", label, leaf.path, k), program.point[leaf.span], tangent[leaf.span])
+        directions.fill_even(make_generator(0, "joint", label, leaf.path, k), program.point[leaf.span], tangent[leaf.span])
 
 
-def _gradient(
-    claim: Claim, twin: Claim | None, program: Program, cotangent: F64, leaves: list[Leaf], rtol: float, notes: list[str]
-) -> tuple[F64 | None, F64, NDArray[np.bool_], NDArray[np.bool_]]:
-    """The claimed gradient (N,) in the precision of the evaluation.
-
-    And for each leaf how far off it is in its own precision, whether that is as good as the same, and whether it is lost in the
-    outputs' last bits in both.
-    """
-    fine: F64 | None = None
-    native: F64 | None = None
-    every, exact = np.ones(len(leaves), dtype=bool), np.zeros(len(leaves))
-    with jacobians.remarked(claim, notes):
-        if twin is not None:
-            fine = _row(twin, program, cotangent)
-        native = _row(claim, program, cotangent)
-    if native is None:
-        return None, exact, every, every
-    nothing = _nothing(native, claim.eps, program, cotangent, leaves)
-    if twin is None or fine is None:
-        return (native if twin is None else fine), exact, every, nothing
-    nothing &= _nothing(fine, twin.eps, program, cotangent, leaves)
-    off, among = np.transpose([_off(native[leaf.span], fine[leaf.span]) for leaf in leaves])
-    return fine, exact if program.half else off, among <= rtol, nothing
-
-
-def _row(claim: Claim, program: Program, cotangent: F64) -> F64:
-    found: F64 = jacobians.rows_of(claim, program.point, cotangent[None])[0]
-    if found.size > LONG:
-        memory.given_back()
-    return found
-
-
-def _nothing(gradient: F64, eps: float, program: Program, cotangent: F64, leaves: list[Leaf]) -> NDArray[np.bool_]:
-    """For each leaf whether a gradient is lost in the last bits of the outputs.
-
-    Only where it is zero in a precision whose last bits would hide an entry that the self-test plants in a gradient of nothing.
-    """
-    outputs = float(np.max(np.abs(cotangent * program.value), initial=0.0))
-    lost = UNSEEN * eps * outputs if UNSEEN * eps < fault_injection.OF_NOTHING else 0.0
-    sizes = [abs(gradient[leaf.start + _peak(gradient[leaf.span])]) for leaf in leaves]
-    scales = [directions.scale_of(program.point[leaf.span]) for leaf in leaves]
-    return np.array([size * scale <= lost for size, scale in zip(sizes, scales, strict=True)])
-
-
-def _off(native: F64, fine: F64) -> tuple[float, float]:
-    """How far a claim is off its twin at most, over an entry and a typical one: of all, and of those that are not zero."""
-    typical, worst, among = directions.scale_of(fine), 0.0, 0.0
-    filled = typical * math.sqrt(fine.size / max(1.0, float(np.count_nonzero(fine))))
-    for piece in directions.pieces(fine.size):
-        with np.errstate(all="ignore"):
-            size = np.abs(fine[piece])
-            off = np.abs(native[piece] - fine[piece])
-            worst = max(worst, float(np.max(off / (size + typical))))
-            among = max(among, float(np.max(off / (size + filled))))
-        if not worst <= 1:  # NaN, too
-            return math.inf, math.inf
-    return worst, among
-
-
-def _sum_up(sums: whole_input_table.Sums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
-    """Fill in one line of the sums, piece by piece."""
-    for i, leaf in enumerate(leaves):
-        g, u = gradient[leaf.span], tangent[leaf.span]
-        for piece in directions.pieces(g.size):
-            terms = g[piece] * u[piece]
-            sums.value[k, i] += np.sum(terms)
-            sums.square[k, i] += np.dot(terms, terms)
-            sums.moved[k, i] += np.dot(u[piece], u[piece])
-            sums.size[k, i] += np.sum(np.abs(terms, out=terms))
-
-
-def _pushed(program: Program, tangent: F64, cotangent: F64, rtol: float, notes: list[str]) -> list[tuple[Claim, float, float]]:
-    """What each claim in forward mode says along a tangent, and its error; infinitely far off where its twin says otherwise."""
-    found = []
-    for claim in (c for c in program.claims if c.vjp is None):
-        if claim.optional and program.point.size > FORWARD:
-            notes.append(f"{claim.method} not asked for: {program.point.size} input numbers are more than {FORWARD}")
-            continue
-        said = [
-            (jacobians.pushed(one, program.point, tangent[None], notes), one.eps)
-            for one in (jacobians.twin_of(claim), claim)
-            if one is not None
-        ]
-        along = []
-        for pushed, eps in said:
-            if pushed is None:
-                break
-            terms = cotangent * pushed[0]
-            size = float(np.sum(np.abs(terms)))
-            largest = float(np.max(np.abs(cotangent * program.value), initial=0.0))
-            along.append((float(np.sum(terms)), eps * (ROUNDING * size + UNITS * largest), size))
-        if len(along) < len(said):
-            continue
-        (value, error, size), (rough, coarse, _) = along[0], along[-1]
-        same = len(along) == 1 or program.half or abs(rough - value) <= coarse + rtol * size
-        found.append((claim, value if same else math.inf, error))
-    return found
+def _choose_fault_block(leaf: Leaf, peak: int) -> slice:
+    """Choose some numbers of a leaf around its largest derivative."""
+    low = leaf.start + (peak - leaf.start) // FAULT_BLOCK_SIZE * FAULT_BLOCK_SIZE
+    return slice(low, min(low + FAULT_BLOCK_SIZE, leaf.span.stop))

@@ -1,4 +1,4 @@
-"""What all leaves at once have shown, as lines of the table with their scores."""
+"""The rows of the table for leaves that were all checked at once, with the scores of their self-tests."""
 
 from __future__ import annotations
 
@@ -11,173 +11,222 @@ import numpy as np
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.probe_block import CERTAINTY
-from gradcheck.compare.entry_lines import SUM
-from gradcheck.compare.table import output_name
+from gradcheck.compare.entry_lines import MAX_RANDOM_SUM
+from gradcheck.compare.table import name_output
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Reason, Verdict
-from gradcheck.seeds import generator
-from gradcheck.verdict.interval import DULLEST, ROUNDING, default_rtol
-from gradcheck.verdict.planted_faults import rearranged
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, default_rtol
+from gradcheck.verdict.planted_faults import inject_rearrangements
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
-    from gradcheck.options import Options
+    from gradcheck.compare.trial import Trial
 
-ENOUGH = 1e-3  # a leaf that is known no better by then is looked at by itself ...
-LARGE = 2**20  # ... and among more input numbers than these one that is known no better than the dullest PASS
-TYPICAL = math.sqrt(13 / 12)  # root mean square of an even tangent, in scales
+# Relative: a leaf that is known less sharply is checked on its own, ...
+MAX_QUICK_RESOLUTION = 1e-3
+# ... but with more input numbers than this only if it is known less sharply than any PASS (`MAX_RESOLUTION`).
+MAX_INPUT_FOR_QUICK_RESOLUTION = 2**20
+EVEN_TANGENT_RMS = math.sqrt(13 / 12)  # root mean square of an even tangent, in scales
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Over each leaf along each line, (K, L): of g u, of |g u|, of its square and of u squared; and max |g| and n, (L,).
+class LeafSums:
+    """Sums over the numbers of each leaf along each line, (K, L), for a gradient g and tangents u, and facts about the leaves.
 
     Attributes:
-        off: how far the claim is off its twin at most, relative to the entry and a typical one, (L,).
+        products: sums of g u.
+        magnitudes: sums of |g u|.
+        squares: sums of (g u)^2.
+        tangent_squares: sums of u^2.
+        largest: the largest |g| of each leaf, (L,).
+        counts: the numbers in each leaf, (L,).
+        twin_error: the largest error of the claim compared with its twin, relative to the entry and a typical one, (L,).
     """
 
-    value: F64
-    size: F64
-    square: F64
-    moved: F64
+    products: F64
+    magnitudes: F64
+    squares: F64
+    tangent_squares: F64
     largest: F64
-    numbers: F64
-    off: F64
+    counts: F64
+    twin_error: F64
 
     @property
-    def typical(self) -> F64:
-        """What an entry of each leaf typically moves by, (K, L)."""
-        return np.sqrt(self.square / self.numbers) / TYPICAL
+    def typical_change(self) -> F64:
+        """What a typical entry of each leaf contributes along each line, (K, L)."""
+        return np.sqrt(self.squares / self.counts) / EVEN_TANGENT_RMS
 
-    def error(self, eps: float) -> F64:
-        """The rounding of a claim along each line, (K,)."""
-        spread = np.sqrt(2 * np.sum(self.square + self.largest**2 * self.moved, axis=1))
-        return np.asarray(eps * (ROUNDING * spread + np.sum(self.size, axis=1)))
+    def rounding_error(self, eps: float) -> F64:
+        """Bound the rounding error of a claim along each line, (K,)."""
+        spread = np.sqrt(2 * np.sum(self.squares + self.largest**2 * self.tangent_squares, axis=1))
+        return np.asarray(eps * (CLAIM_ROUNDING_ULPS * spread + np.sum(self.magnitudes, axis=1)))
+
+
+def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64, twin_error: F64) -> LeafSums:
+    """Make the sums of no line yet.
+
+    Args:
+        leaves: the leaves that are not empty.
+        lines: how many lines there will be.
+        largest: the largest |g| of each leaf, (L,).
+        twin_error: the largest error of the claim compared with its twin, (L,).
+    """
+    products, magnitudes, squares, tangent_squares = np.zeros((4, lines, len(leaves)))
+    counts = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
+    return LeafSums(products, magnitudes, squares, tangent_squares, largest, counts, twin_error)
+
+
+def add_up_line(sums: LeafSums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
+    """Fill in the sums along line number `k`, piece by piece."""
+    for i, leaf in enumerate(leaves):
+        g, u = gradient[leaf.span], tangent[leaf.span]
+        for piece in directions.split_for_cache(g.size):
+            terms = g[piece] * u[piece]
+            sums.products[k, i] += np.sum(terms)
+            sums.squares[k, i] += np.dot(terms, terms)
+            sums.tangent_squares[k, i] += np.dot(u[piece], u[piece])
+            sums.magnitudes[k, i] += np.sum(np.abs(terms, out=terms))
 
 
 @dataclass(frozen=True)
-class Held:
-    """A claim and the evidence along each line, (K,), and what they may differ by though both are right.
+class ComparedSum:
+    """A claim compared with estimates along lines that move all leaves, (K,).
 
     Attributes:
-        plain: how far noise alone would leave the evidence from the truth at the steps of a first closer look.
+        claim: the claim.
+        claimed: the claimed slope along each line.
+        estimate: the estimated slope.
+        uncertainty: how far the two may be apart although both are right.
+        noise_error: the error that noise alone would leave in an estimate at the steps of a first closer look.
     """
 
     claim: Claim
     claimed: F64
     estimate: F64
-    allowed: F64
-    plain: F64
+    uncertainty: F64
+    noise_error: F64
 
     @property
-    def apart(self) -> F64:
+    def difference(self) -> F64:
         """|claim - estimate|."""
         return np.abs(self.claimed - self.estimate)
 
     @property
-    def agree(self) -> bool:
-        """Whether they do not differ by more than that."""
-        return bool(np.all(self.apart <= self.allowed))
+    def agrees(self) -> bool:
+        """Whether claim and estimate are no further apart than the uncertainty."""
+        return bool(np.all(self.difference <= self.uncertainty))
 
 
-def lines(
-    program: Program,
-    held: Held,
-    sums: Sums,
-    leaves: list[Leaf],
-    options: Options,
-    trial: int,
-    cotangent: F64,
+def make_rows(
+    program: Program, compared: ComparedSum, sums: LeafSums, leaves: list[Leaf], trial: Trial, cotangent: F64
 ) -> list[Comparison]:
-    """The line of each leaf: PASS where a single wrong entry of typical size would have been seen.
+    """Make the row of each leaf: PASS if a single wrong entry of typical size would have been seen.
 
-    An entry wrong by r moves every line by at least LEAST r of its size. What a first closer look could not confirm is not
-    claimed to be seen, unless that is too dull to leave it at that.
+    An entry with relative error r moves every line by at least `MIN_EVEN_STEP` r times its size. A PASS states no sharper
+    resolution than a first closer look could confirm, unless that is too coarse to be useful.
     """
-    count = len(held.claimed)
-    limit = options.rtol or (ENOUGH if program.point.size <= LARGE else DULLEST)
+    line_count = len(compared.claimed)
+    options = trial.options
+    is_small = program.point.size <= MAX_INPUT_FOR_QUICK_RESOLUTION
+    limit = options.rtol or (MAX_QUICK_RESOLUTION if is_small else MAX_RESOLUTION)
     with np.errstate(all="ignore"):
-        least = directions.LEAST * sums.typical[:count]
-        resolutions, plain = (np.max((held.apart + u)[:, None] / least, axis=0) for u in (held.allowed, held.plain))
-        worst = int(np.argmax(np.nan_to_num(held.apart / held.allowed)))
-        errors = held.apart[worst] / np.minimum(sums.size[worst], SUM * np.sqrt(sums.square[worst]))
-    rtol = options.rtol or default_rtol(min(held.claim.eps, EPS["float32"]) if program.half else held.claim.eps)
-    dullest = options.rtol or DULLEST
-    stated = np.fmax(np.fmax(resolutions, np.fmin(plain, dullest)), sums.off)
-    sharp = (resolutions <= limit) & (stated <= dullest)
-    output = output_name(program, 0, cotangent[None])
+        least_change = directions.MIN_EVEN_STEP * sums.typical_change[:line_count]
+        resolutions, confirmable = (
+            np.max((compared.difference + error)[:, None] / least_change, axis=0)
+            for error in (compared.uncertainty, compared.noise_error)
+        )
+        worst = int(np.argmax(np.nan_to_num(compared.difference / compared.uncertainty)))
+        size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
+        errors = compared.difference[worst] / size
+    claim_eps = compared.claim.eps
+    rtol = options.rtol or default_rtol(min(claim_eps, EPS["float32"]) if program.half else claim_eps)
+    coarsest = options.rtol or MAX_RESOLUTION
+    stated = np.fmax(np.fmax(resolutions, np.fmin(confirmable, coarsest)), sums.twin_error)
+    is_sharp = (resolutions <= limit) & (stated <= coarsest)
+    output = name_output(program, 0, cotangent[None])
     return [
         Comparison(
             wrt=leaf.path,
             output=output,
-            method=held.claim.method,
+            method=compared.claim.method,
             against="numeric",
-            verdict=Verdict.PASS if known else Verdict.INCONCLUSIVE,
-            reason=Reason.AGREES if known else Reason.DULL,
-            claimed=float(held.claimed[worst]),
-            estimate=float(held.estimate[worst]),
-            bound=float(held.allowed[worst]),
-            abs_err=float(held.apart[worst]),
+            verdict=Verdict.PASS if sharp else Verdict.INCONCLUSIVE,
+            reason=Reason.AGREES if sharp else Reason.DULL,
+            claimed=float(compared.claimed[worst]),
+            estimate=float(compared.estimate[worst]),
+            bound=float(compared.uncertainty[worst]),
+            abs_err=float(compared.difference[worst]),
             rel_err=float(error),
             rtol=rtol,
             resolution=float(resolution),
             shape=leaf.shape,
             dtype=leaf.dtype,
             entries=leaf.entries,
-            trial=trial,
+            trial=trial.number,
             mode="probe",
             certainty=CERTAINTY,
         )
-        for leaf, resolution, known, error in zip(leaves, stated, sharp, errors, strict=True)
+        for leaf, resolution, sharp, error in zip(leaves, stated, is_sharp, errors, strict=True)
     ]
 
 
-def scored(line: Comparison, held: Held, sums: Sums, i: int, gradient: F64, tangents: F64, label: str) -> Comparison:
-    """The score of the self-test; entries are changed and rearranged among some numbers of a leaf, which is harder to see.
+def add_self_test(
+    row: Comparison, compared: ComparedSum, sums: LeafSums, i: int, gradient: F64, tangents: F64, label: str
+) -> Comparison:
+    """Add the score of the self-test to the row of a leaf.
+
+    Entries are changed and rearranged only among some numbers of the leaf, where a fault is harder to see than in all of it.
 
     Args:
-        gradient: of these numbers, and `tangents` the lines, (K, n), there.
+        row: the row.
+        compared: the claim.
+        sums: the sums of all leaves.
+        i: index of the leaf in them.
+        gradient: the claimed gradient at these numbers, (n,).
+        tangents: the lines there, (K, n).
+        label: names the random stream.
     """
-    size, typical = fault_injection.size_for(line), math.sqrt(np.mean(sums.typical[:, i] ** 2))
+    size, typical_change = fault_injection.compute_fault_size(row), math.sqrt(np.mean(sums.typical_change[:, i] ** 2))
     if not size < 1:
-        return line
-    signed, value = held.claimed - held.estimate, sums.value[:, i]
+        return row
+    signed_difference, leaf_slope = compared.claimed - compared.estimate, sums.products[:, i]
 
-    def slips(change: F64) -> bool:
-        return bool(np.all(np.abs(signed + change) <= held.allowed))
+    def accepts_change(change: F64) -> bool:
+        return bool(np.all(np.abs(signed_difference + change) <= compared.uncertainty))
 
-    faults = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
-    found = {name: slips(share * value) for name, share in faults.items()}
-    scales = np.sqrt(np.mean(tangents**2, axis=0)) / TYPICAL
-    peak = int(np.argmax(np.abs(gradient) * scales))  # the size of a fault counts as it moves the outputs
-    found["one entry changed"] = slips(size * gradient[peak] * tangents[:, peak])
-    width = 2 if line.dtype.startswith("complex") else 1
-    shape = (*line.shape, width) if gradient.size == line.entries * width else (-1, width)
-    rng = generator(0, "faults", label, line.wrt)
-    for name, spoilt in rearranged(gradient.reshape(1, *shape), rng):
-        change = spoilt.reshape(-1) - gradient
-        if np.linalg.norm(change * scales) >= size * typical:
-            found[name] = slips(tangents @ change)
-    return fault_injection.marked(line, found.items())
+    factors = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
+    has_passed = {name: accepts_change(factor * leaf_slope) for name, factor in factors.items()}
+    scales = np.sqrt(np.mean(tangents**2, axis=0)) / EVEN_TANGENT_RMS
+    peak = int(np.argmax(np.abs(gradient) * scales))  # a fault counts by how much it moves the outputs
+    has_passed["one entry changed"] = accepts_change(size * gradient[peak] * tangents[:, peak])
+    width = 2 if row.dtype.startswith("complex") else 1
+    shape = (*row.shape, width) if gradient.size == row.entries * width else (-1, width)
+    rng = make_generator(0, "faults", label, row.wrt)
+    for name, faulty in inject_rearrangements(gradient.reshape(1, *shape), rng):
+        change = faulty.reshape(-1) - gradient
+        if np.linalg.norm(change * scales) >= size * typical_change:
+            has_passed[name] = accepts_change(tangents @ change)
+    return fault_injection.record_faults(row, has_passed.items())
 
 
-def scored_sums(lines: list[Comparison], held: Held, label: str) -> list[Comparison]:
-    """The score of the faults that show in a sum over all entries, which is all that is known of a claim in forward mode.
+def add_self_test_of_sum(rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
+    """Add the score of the faults that show in a sum over all entries, all that is known of a claim in forward mode.
 
-    It is the same sum for every leaf, so the line that states the least of itself is scored, and the score is that of all.
+    The sum is the same for every leaf, so the row with the sharpest resolution is tested, and its score holds for all.
     """
 
-    def slips(spoilt: F64) -> bool:
-        return bool(np.all(np.abs(spoilt[0] - held.estimate) <= held.allowed))
+    def accepts(faulty: F64) -> bool:
+        return bool(np.all(np.abs(faulty[0] - compared.estimate) <= compared.uncertainty))
 
-    def error(spoilt: F64) -> F64:
-        return np.asarray(np.abs(spoilt - held.claimed)[:, 0] / np.abs(held.claimed))
+    def fault_error(faulty: F64) -> F64:
+        return np.asarray(np.abs(faulty - compared.claimed)[:, 0] / np.abs(compared.claimed))
 
-    sharpest = min(lines, key=lambda line: line.resolution)
-    rng = generator(0, "faults", label, held.claim.method)
-    score = fault_injection.scored(sharpest, held.claimed[None], slips, error, rng, shape=(1, 1)).self_test
-    if score is None or score.slipped:
-        return [replace(line, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for line in lines]
-    return [replace(line, self_test=score) for line in lines]
+    sharpest = min(rows, key=lambda row: row.resolution)
+    rng = make_generator(0, "faults", label, compared.claim.method)
+    tested = fault_injection.add_self_test(sharpest, compared.claimed[None], accepts, fault_error, rng, shape=(1, 1))
+    if tested.self_test is None or tested.self_test.slipped:
+        return [replace(row, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for row in rows]
+    return [replace(row, self_test=tested.self_test) for row in rows]

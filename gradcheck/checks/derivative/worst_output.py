@@ -8,56 +8,64 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.compare import entry_lines, jacobians
-from gradcheck.compare.table import output_name
+from gradcheck.compare.table import name_output
 from gradcheck.evidence import central, ladder
 from gradcheck.results import Comparison, Verdict
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Rows
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.trial import MeasuredTrial
+    from gradcheck.evidence.line import F64
 
-ASKED = 8  # outputs whose claim is asked for: those that move most
+MAX_OUTPUTS = 8  # outputs whose claim is evaluated one by one: those that move most
 
 
-def named(bench: Bench, line: Comparison, leaf: Leaf, rows: Rows) -> Comparison:
-    """The same FAIL at a single output, where one of the outputs that the entry moves most shows it; else as it was.
+def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobian: Jacobian) -> Comparison:
+    """State a FAIL by a single output, if one of those that the wrong entry moves most shows it; else return the row.
 
-    A random combination decides a verdict as well, but its number means nothing to a reader.
+    A random combination of the outputs decides a verdict too, but its derivative means nothing to a reader.
+
+    Args:
+        trial: what is checked.
+        row: a row of the table.
+        leaf: the leaf of the row.
+        jacobian: that of the claim.
     """
-    if line.verdict is not Verdict.FAIL or line.output != "combination" or line.worst_entry is None or rows.claim is None:
-        return line
-    program = bench.program
-    place = leaf.start + int(np.ravel_multi_index(line.worst_entry, leaf.shape)) * leaf.width
-    unit = float(entry_lines.displacements(program, leaf)[place - leaf.start])
-    phi, steps = bench.evaluator.line_of_entry(place, unit), central.steps_for(bench.setting, program.eps)
-    every = central.estimate(phi, replace(bench.setting, channels=None), steps).value
-    asked = np.argsort(-np.abs(np.nan_to_num(every)), kind="stable")[:ASKED]
-    cotangents = _units(program.value.size, asked)
-    slope = ladder.estimate(phi, replace(bench.setting, channels=cotangents))
-    value, bound = slope.value / unit, slope.bound / abs(unit)
-    claimed = jacobians.rows_of(rows.claim, program.point, cotangents)[:, place]
+    is_combination = row.output == "combination"
+    if row.verdict is not Verdict.FAIL or not is_combination or row.worst_entry is None or jacobian.claim is None:
+        return row
+    program = trial.program
+    position = leaf.start + int(np.ravel_multi_index(row.worst_entry, leaf.shape)) * leaf.width
+    displacement = float(entry_lines.compute_displacements(program, leaf)[position - leaf.start])
+    phi, steps = trial.evaluator.line_of_entry(position, displacement), central.choose_steps(trial.setting, program.eps)
+    rough_slopes = central.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
+    outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_OUTPUTS]
+    cotangents = _unit_vectors(program.value.size, outputs)
+    slopes = ladder.estimate_slopes(phi, replace(trial.setting, channels=cotangents))
+    values, bounds = slopes.value / displacement, slopes.bound / abs(displacement)
+    claimed = jacobians.evaluate_rows(jacobian.claim, program.point, cotangents)[:, position]
     with np.errstate(all="ignore"):
-        excess = np.nan_to_num(np.abs(claimed - value) - bound, nan=np.inf)
-    best = int(np.argmax(excess))
-    apart, scale = abs(claimed[best] - value[best]), max(abs(claimed[best]), abs(value[best]))
-    if not excess[best] > line.rtol * scale:
-        return line
+        excess = np.nan_to_num(np.abs(claimed - values) - bounds, nan=np.inf)
+    worst = int(np.argmax(excess))
+    difference, size = abs(claimed[worst] - values[worst]), max(abs(claimed[worst]), abs(values[worst]))
+    if not excess[worst] > row.rtol * size:
+        return row
     return replace(
-        line,
-        output=output_name(program, int(asked[best]), None),
-        claimed=float(claimed[best]),
-        estimate=float(value[best]),
-        bound=float(bound[best]),
-        abs_err=float(apart),
-        story=slope.story[best].per(unit),
-        rel_err=float(apart / scale),
+        row,
+        output=name_output(program, int(outputs[worst]), None),
+        claimed=float(claimed[worst]),
+        estimate=float(values[worst]),
+        bound=float(bounds[worst]),
+        abs_err=float(difference),
+        story=slopes.story[worst].per(displacement),
+        rel_err=float(difference / size),
     )
 
 
-def _units(
-    size: int, places: np.ndarray[tuple[int, ...], np.dtype[np.intp]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    units = np.zeros((places.size, size))
-    units[np.arange(places.size), places] = 1.0
-    return units
+def _unit_vectors(size: int, positions: NDArray[np.intp]) -> F64:
+    vectors = np.zeros((positions.size, size))
+    vectors[np.arange(positions.size), positions] = 1.0
+    return vectors

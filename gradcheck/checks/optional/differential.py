@@ -1,7 +1,7 @@
-"""The total differential: df = Σ (∂f/∂x_i) dx_i along random displacements of all inputs at once.
+"""Check `differential`: df = Σ (∂f/∂x_i) dx_i along random displacements of all inputs at once.
 
-What the claim leaves over, f(x + h u) - f(x) - h df, must fall with the square of the step, and its odd form,
-f(x + h u) - f(x - h u) - 2 h df, with the cube: the Taylor test.
+The remainder that the claim leaves, f(x + h u) - f(x) - h df, must shrink with the square of the step, and its odd form,
+f(x + h u) - f(x - h u) - 2 h df, with the cube. This is the Taylor test.
 """
 
 from __future__ import annotations
@@ -17,71 +17,76 @@ from gradcheck.results import CheckTable, Reason, Row, Verdict
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Claim
-    from gradcheck.compare.directional import Directional
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.directional import JudgedDirection
+    from gradcheck.compare.trial import MeasuredTrial
 
-DISPLACEMENTS = 3
+DISPLACEMENTS = 3  # random displacements that are tried
 DECADES = range(1, 9)  # steps of 1e-1 to 1e-8 of the inputs' size
 COLUMNS = ("step", "remainder", "order", "odd remainder", "order")
-CLEAR = 3.0  # times the noise: a remainder smaller than that tells no order
-FIRST = 1.5  # an order below that is 1: what is left over is as large as the step
+CLEAR = 3.0  # a remainder smaller than this many times the noise shows no order
+LINEAR_ORDER = 1.5  # a smaller order counts as 1: the remainder is proportional to the step
 ROUNDING = "rounding"
 
 
-def examine(bench: Bench, claim: Claim) -> CheckTable:
-    """Look along some displacements; the table is that of the worst.
+def check_differential(trial: MeasuredTrial, claim: Claim) -> CheckTable:
+    """Compare the claim with the changes along some displacements; return the table of the worst.
 
     Raises:
-        Unavailable: where the claim cannot be had.
+        Unavailable: if the claim cannot be evaluated.
     """
-    cotangents = directional.combination(bench)
-    rows = directional.gradient(bench, claim, cotangents)
+    cotangents = directional.choose_cotangent(trial)
+    jacobian = directional.evaluate_gradient(trial, claim, cotangents)
     tables = []
     for k in range(DISPLACEMENTS):
-        found = directional.along(bench, claim, rows, cotangents, directional.displacement(bench, "displacement", k))
-        tables.append(_table(bench, claim.method, found))
-    return min(tables, key=lambda t: SEVERITY.index(t.verdict))
+        tangent = directional.draw_tangent(trial, "displacement", k)
+        comparison = directional.compare_along(trial, claim, jacobian, cotangents, tangent)
+        tables.append(_make_table(trial, claim.method, comparison))
+    return min(tables, key=lambda table: SEVERITY.index(table.verdict))
 
 
-def _table(bench: Bench, method: str, found: Directional) -> CheckTable:
-    rows, before = [], (math.nan, math.nan)
+def _make_table(trial: MeasuredTrial, method: str, comparison: JudgedDirection) -> CheckTable:
+    """Tabulate the remainders, one row per decade of the step."""
+    rows, previous = [], (math.nan, math.nan)
     for decade in DECADES:
         h = 10.0**-decade
         with np.errstate(all="ignore"):
-            forth, back = found.change(h), found.change(-h)
-        now = abs(forth - h * found.claimed), abs(forth - back - 2 * h * found.claimed)
-        own = h * found.bound  # the claim's and the evidence's own error: a remainder of that size tells no order either
-        clear = [r > CLEAR * found.noise + k * own for k, r in enumerate(now, 1)]
-        orders = [math.log10(b / r) if c and b > 0 else math.nan for b, r, c in zip(before, now, clear, strict=True)]
-        rows.append(Row(f"1e-{decade}", (now[0], orders[0], now[1], orders[1]), "" if clear[0] else ROUNDING))
-        before = now
-    conclusion = _words(found, rows)
-    return CheckTable("differential", method, found.verdict, found.reason, conclusion, COLUMNS, tuple(rows), trial=bench.trial)
+            forth, back = comparison.change(h), comparison.change(-h)
+        remainders = abs(forth - h * comparison.claimed), abs(forth - back - 2 * h * comparison.claimed)
+        # The error of the claim and of the evidence: a remainder of that size shows no order either.
+        error = h * comparison.bound
+        clear = [r > CLEAR * comparison.noise + k * error for k, r in enumerate(remainders, 1)]
+        pairs = zip(previous, remainders, clear, strict=True)
+        orders = [math.log10(before / r) if is_clear and before > 0 else math.nan for before, r, is_clear in pairs]
+        values = (remainders[0], orders[0], remainders[1], orders[1])
+        rows.append(Row(f"1e-{decade}", values, "" if clear[0] else ROUNDING))
+        previous = remainders
+    verdict, reason, conclusion = comparison.verdict, comparison.reason, _describe(comparison, rows)
+    return CheckTable("differential", method, verdict, reason, conclusion, COLUMNS, tuple(rows), trial=trial.number)
 
 
-def _words(found: Directional, rows: list[Row]) -> str:
-    plain, odd = (_order([r.values[k] for r in rows]) for k in (1, 3))
-    seen = "" if math.isnan(plain) else f"the remainder falls with slope {plain:.2f}"
-    seen += f" (odd form {odd:.2f})" if seen and not math.isnan(odd) else ""
-    if found.verdict is Verdict.PASS:
-        if not seen:
-            return (
-                f"df = {found.claimed:.6g}: no remainder stands out of the rounding, so the function is linear along this line"
-            )
-        if plain < FIRST:
-            return f"df = {found.claimed:.6g}: {seen}, but what is left over is less than the error that matters"
-        return f"df = {found.claimed:.6g}: {seen} until rounding drowns it, so the claim is the differential"
-    if found.verdict is Verdict.FAIL and found.reason is not Reason.OUTSIDE_KINK:
-        left = abs(found.claimed - found.estimate)
-        slow = f"{seen}, no faster than the step: " if plain < FIRST else ""
+def _describe(comparison: JudgedDirection, rows: list[Row]) -> str:
+    """Say in words how fast the remainder shrinks, and what that means."""
+    order, odd_order = (_finest_order([row.values[k] for row in rows]) for k in (1, 3))
+    slope = "" if math.isnan(order) else f"the remainder falls with slope {order:.2f}"
+    slope += f" (odd form {odd_order:.2f})" if slope and not math.isnan(odd_order) else ""
+    claimed = f"df = {comparison.claimed:.6g}"
+    if comparison.verdict is Verdict.PASS:
+        if not slope:
+            return f"{claimed}: no remainder is larger than the rounding, so the function is linear along this line"
+        if order < LINEAR_ORDER:
+            return f"{claimed}: {slope}, but the remainder is smaller than the error that matters"
+        return f"{claimed}: {slope} until rounding hides it, so the claim is the differential"
+    if comparison.verdict is Verdict.FAIL and comparison.reason is not Reason.OUTSIDE_KINK:
+        remainder = abs(comparison.claimed - comparison.estimate)
+        slow = f"{slope}, no faster than the step: " if order < LINEAR_ORDER else ""
         return (
-            f"{slow}{left:.3g} times the step is left over. "
-            f"The claim {found.claimed:.9g} is not the differential, {found.estimate:.9g} ± {found.bound:.0e}"
+            f"{slow}{remainder:.3g} times the step is left over. "
+            f"The claim {comparison.claimed:.9g} is not the differential, {comparison.estimate:.9g} ± {comparison.bound:.0e}"
         )
-    return f"{found.reason.message}{f'; {seen}' if seen else ''}"
+    return f"{comparison.reason.message}{f'; {slope}' if slope else ''}"
 
 
-def _order(orders: list[float]) -> float:
-    """The order that the finest clear steps show; NaN where there is none."""
-    told = [p for p in orders if not math.isnan(p)]
-    return float(np.median(told[-3:])) if told else math.nan
+def _finest_order(orders: list[float]) -> float:
+    """Return the order that the finest clear steps show; NaN if there is none."""
+    clear = [order for order in orders if not math.isnan(order)]
+    return float(np.median(clear[-3:])) if clear else math.nan

@@ -1,6 +1,6 @@
-"""The rules of differentiation, held by the claims themselves: no differences are taken, so they are sharp in every dtype.
+"""Check `laws`: the claims obey the rules of differentiation. No differences are taken, so it is sharp in every dtype.
 
-What automatic differentiation says of a combination of functions must be what the rule makes of the claims about each:
+What automatic differentiation computes for a combination of functions must equal what the rule makes of the claims about each:
 
     linearity    d(2 f - 3 g) = 2 df - 3 dg
     product      d(f g) = g df + f dg
@@ -8,8 +8,8 @@ What automatic differentiation says of a combination of functions must be what t
     vjp          Jᵀ(2 v - 3 w) = 2 Jᵀv - 3 Jᵀw
     adjoint      ⟨v, J u⟩ = ⟨Jᵀ v, u⟩
 
-g is a function of the user's, or f itself at three quarters of its inputs: a backward that keeps anything from one call to the
-next outside its context gets the two mixed up.
+g is the user's partner function, or f itself at three quarters of its inputs: a backward that keeps anything from one call to
+the next outside its context confuses the two.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
+from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
 from gradcheck.compare import conditioning, directional, internal_precision, jacobians
-from gradcheck.compare.output_scaling import outlook
+from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import directions
 from gradcheck.results import CheckTable, Reason, Row, Verdict
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Claim, Program
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
 COLUMNS = ("law", "combination", "by the rule", "rel err", "bound")
-SHRUNK = 0.75  # of its inputs: where f is its own partner
-UNITS = 64.0  # in the last place of a leaf's largest term
-JITTERS = 4
-COARSE = 1e-2  # relative: a law that holds to within that only is not counted as held
-LAST = 1e-20  # where both sides are the same everywhere, the largest entry is shown
+SHRINKING = 0.75  # factor of the inputs at which f is its own partner
+JITTERS = 4  # random shifts of the inputs by their own rounding, from which the shift of a rule is taken
+COARSE = 1e-2  # a law whose bound, relative to the entry, is larger than this does not count as confirmed
+TIE_BREAK = 1e-20  # weight of an entry's size in the choice of the entry to show: it decides if both sides agree everywhere
 NOT_HERE = "not available"
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A function in a combination, as claimed: everything is a function of the point, (N,).
+    """A function in a combination, with its claimed derivative; both are functions of the point (N,).
 
     Attributes:
-        fn: how the backend calls it; None: the target, at inputs multiplied by `scales`, one number a leaf.
+        fn: the function as the backend calls it; None: the target, at inputs multiplied by `scales`, one factor for each leaf.
         value: (N,) -> (M,).
         vjp: (N,), (M,) -> (N,).
     """
@@ -61,10 +61,12 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Law:
-    """One equation: `left` must be the sum of `terms`; of a point, (N,) -> (n,) and (K, n).
+    """An equation: `left` must be the sum of `terms`.
 
     Attributes:
-        size: of the largest output that it is about: terms as large as that may cancel in a derivative.
+        size: size of the largest output in it: terms as large as that may cancel in a derivative.
+        left: point (N,) -> (n,).
+        terms: point (N,) -> K arrays (n,).
     """
 
     name: str
@@ -73,214 +75,237 @@ class _Law:
     terms: Callable[[F64], list[F64]]
 
 
-def examine(bench: Bench, claim: Claim, partners: Sequence[Program], used: frozenset[str]) -> CheckTable:
-    """Hold every law, with every partner."""
-    held_rows = [_held(bench, claim, law) for law in _laws(bench, claim, partners, used)]
-    rows, missing = [row for row, _ in held_rows], _missing(held_rows)
+def check_laws(trial: MeasuredTrial, claim: Claim, partners: Sequence[Program], methods: frozenset[str]) -> CheckTable:
+    """Check every law with every partner.
+
+    Args:
+        partners: programs to combine the target with; if there is none, the target is its own partner.
+        methods: names of the methods that may be used to differentiate a combination.
+    """
+    checked = [_check_law(trial, claim, law) for law in _laws(trial, claim, partners, methods)]
+    rows, missing = [row for row, _ in checked], _describe_missing(checked)
     broken = [row.label for row in rows if row.remark == Verdict.FAIL.value]
-    held = [row.label for row in rows if not row.remark and not row.values[3] > COARSE]
+    confirmed = [row.label for row in rows if not row.remark and not row.values[3] > COARSE]
     if broken:
-        verdict, reason, words = Verdict.FAIL, Reason.LAW_BROKEN, f"{', '.join(broken)}: {Reason.LAW_BROKEN.message}"
-    elif held:
-        words = f"{len(held)} {'law holds' if len(held) == 1 else 'laws hold'} to rounding{missing and f'; {missing}'}"
+        verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
+        conclusion = f"{', '.join(broken)}: {Reason.LAW_BROKEN.message}"
+    elif confirmed:
         verdict, reason = Verdict.PASS, Reason.AGREES
+        hold = "law holds" if len(confirmed) == 1 else "laws hold"
+        conclusion = f"{len(confirmed)} {hold} to rounding{missing and f'; {missing}'}"
     else:
-        verdict, reason, words = Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, missing
-    return CheckTable("laws", claim.method, verdict, reason, words, COLUMNS, tuple(rows), trial=bench.trial)
+        verdict, reason, conclusion = Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, missing
+    return CheckTable("laws", claim.method, verdict, reason, conclusion, COLUMNS, tuple(rows), trial=trial.number)
 
 
-def _missing(rows: list[tuple[Row, str]]) -> str:
-    """Which laws could not be held, and why."""
+def _describe_missing(checked: list[tuple[Row, str]]) -> str:
+    """Name the laws that could not be checked, and why."""
     causes: dict[str, list[str]] = {}
-    for row, why in rows:
-        if why:
-            causes.setdefault(why, []).append(row.label)
-    return "; ".join(f"{', '.join(names)} {NOT_HERE}: {why}" for why, names in causes.items())
+    for row, cause in checked:
+        if cause:
+            causes.setdefault(cause, []).append(row.label)
+    return "; ".join(f"{', '.join(names)} {NOT_HERE}: {cause}" for cause, names in causes.items())
 
 
-def _laws(bench: Bench, claim: Claim, partners: Sequence[Program], used: frozenset[str]) -> Iterator[_Law]:
-    v, w = _cotangents(bench)
-    f, real = _target(bench, claim, 1.0), all(leaf.width == 1 for leaf in bench.program.outputs)
-    others = [_partner(bench.program, p) for p in partners] or [_shrunk(bench, claim)]
+def _laws(trial: MeasuredTrial, claim: Claim, partners: Sequence[Program], methods: frozenset[str]) -> Iterator[_Law]:
+    """Yield the laws that apply: products need real outputs, and the last two a vjp that is not linear by construction."""
+    v, w = _draw_cotangents(trial)
+    f, is_real = _make_target_member(trial, claim, 1.0), all(leaf.width == 1 for leaf in trial.program.outputs)
+    partner_members = [_make_partner_member(trial.program, p) for p in partners] or [_make_shrunk_member(trial, claim)]
     names = [f" with {p.name}" for p in partners] or [""]
-    for g, name in zip(others, names, strict=True):
-        yield _linearity(bench, f, g, v, name, used)
-        if real:
-            yield _product(bench, f, g, v, name, used)
-    if real:
-        yield _chain(bench, f, v, used)
+    for g, name in zip(partner_members, names, strict=True):
+        yield _linearity(trial, f, g, v, name, methods)
+        if is_real:
+            yield _product_rule(trial, f, g, v, name, methods)
+    if is_real:
+        yield _chain_rule(trial, f, v, methods)
     if claim.vjp is not None and not claim.linear:
-        yield _of_vjp(bench, f, v, w)
-    pushes = [c for c in bench.program.claims if c.jvp is not None]
-    if claim.vjp is not None and (pushes or "complex-step" in used):
-        yield _adjoint(bench, f, pushes[0] if pushes else None, v)
+        yield _vjp_linearity(trial, f, v, w)
+    forward_claims = [c for c in trial.program.claims if c.jvp is not None]
+    if claim.vjp is not None and (forward_claims or "complex-step" in methods):
+        yield _adjoint_test(trial, f, forward_claims[0] if forward_claims else None, v)
 
 
-def _linearity(bench: Bench, f: _Member, g: _Member, v: F64, name: str, used: frozenset[str]) -> _Law:
+def _linearity(trial: MeasuredTrial, f: _Member, g: _Member, v: F64, name: str, methods: frozenset[str]) -> _Law:
     def combined(x: F64) -> F64:
-        return _composed(bench, x, (f, g), lambda a, b: 2 * a - 3 * b, v, used)
+        return _differentiate_combination(trial, x, (f, g), lambda a, b: 2 * a - 3 * b, v, methods)
 
-    x = bench.program.point
-    size = _size(v * (2 * np.abs(f.value(x)) + 3 * np.abs(g.value(x))))
+    x = trial.program.point
+    size = _largest_finite(v * (2 * np.abs(f.value(x)) + 3 * np.abs(g.value(x))))
     return _Law(f"linearity{name}", size, combined, lambda x: [f.vjp(x, 2 * v), g.vjp(x, -3 * v)])
 
 
-def _product(bench: Bench, f: _Member, g: _Member, v: F64, name: str, used: frozenset[str]) -> _Law:
+def _product_rule(trial: MeasuredTrial, f: _Member, g: _Member, v: F64, name: str, methods: frozenset[str]) -> _Law:
     def combined(x: F64) -> F64:
-        return _composed(bench, x, (f, g), lambda a, b: a * b, v, used)
+        return _differentiate_combination(trial, x, (f, g), lambda a, b: a * b, v, methods)
 
-    size = _size(v * f.value(bench.program.point) * g.value(bench.program.point))
+    size = _largest_finite(v * f.value(trial.program.point) * g.value(trial.program.point))
     return _Law(f"product rule{name}", size, combined, lambda x: [f.vjp(x, v * g.value(x)), g.vjp(x, v * f.value(x))])
 
 
-def _chain(bench: Bench, f: _Member, v: F64, used: frozenset[str]) -> _Law:
+def _chain_rule(trial: MeasuredTrial, f: _Member, v: F64, methods: frozenset[str]) -> _Law:
     def combined(x: F64) -> F64:
-        return _composed(bench, x, (f,), lambda a: a * a, v, used)
+        return _differentiate_combination(trial, x, (f,), lambda a: a * a, v, methods)
 
-    size = _size(2 * v * f.value(bench.program.point) ** 2)
+    size = _largest_finite(2 * v * f.value(trial.program.point) ** 2)
     return _Law("chain rule", size, combined, lambda x: [f.vjp(x, 2 * v * f.value(x))])
 
 
-def _of_vjp(bench: Bench, f: _Member, v: F64, w: F64) -> _Law:
-    size = _size((2 * np.abs(v) + 3 * np.abs(w)) * f.value(bench.program.point))
+def _vjp_linearity(trial: MeasuredTrial, f: _Member, v: F64, w: F64) -> _Law:
+    size = _largest_finite((2 * np.abs(v) + 3 * np.abs(w)) * f.value(trial.program.point))
     return _Law("vjp is linear", size, lambda x: f.vjp(x, 2 * v - 3 * w), lambda x: [2 * f.vjp(x, v), -3 * f.vjp(x, w)])
 
 
-def _adjoint(bench: Bench, f: _Member, forward: Claim | None, v: F64) -> _Law:
-    program, u = bench.program, directional.displacement(bench, "adjoint")
+def _adjoint_test(trial: MeasuredTrial, f: _Member, forward: Claim | None, v: F64) -> _Law:
+    """Make the adjoint test with a forward-mode claim, or with the complex step if there is none."""
+    program, u = trial.program, directional.draw_tangent(trial, "adjoint")
 
-    def pushed(x: F64) -> F64:
+    def weighted_jvp(x: F64) -> F64:
         if forward is not None and forward.jvp is not None:
-            along = forward.jvp(x, u[None])[0]
+            output_tangent = forward.jvp(x, u[None])[0]
         else:
-            assert program.complex_step is not None
-            along = program.complex_step(x, u)
-        return np.asarray([v @ along])
+            assert program.capabilities.complex_step is not None
+            output_tangent = program.capabilities.complex_step(x, u)
+        return np.asarray([v @ output_tangent])
 
-    return _Law("adjoint test", _size(v * f.value(program.point)), pushed, lambda x: list((f.vjp(x, v) * u)[:, None]))
+    size = _largest_finite(v * f.value(program.point))
+    return _Law("adjoint test", size, weighted_jvp, lambda x: list((f.vjp(x, v) * u)[:, None]))
 
 
-def _size(outputs: F64) -> float:
+def _largest_finite(outputs: F64) -> float:
+    """Return the largest absolute value among the finite ones; 0 if there is none."""
     return float(np.max(np.abs(outputs), initial=0.0, where=np.isfinite(outputs)))
 
 
-def _composed(
-    bench: Bench, x: F64, members: tuple[_Member, ...], combine: Callable[..., Any], v: F64, used: frozenset[str]
+def _differentiate_combination(
+    trial: MeasuredTrial, x: F64, members: tuple[_Member, ...], combine: Callable[..., Any], v: F64, methods: frozenset[str]
 ) -> F64:
-    if bench.program.composed is None:
+    """Compute the vjp of a combination of functions, (N,).
+
+    Raises:
+        Unavailable: if no method can differentiate it.
+    """
+    if trial.program.capabilities.vjp_of_combination is None:
         raise Unavailable("this framework does not differentiate combinations")
-    return bench.program.composed(x, [(m.fn, m.scales) for m in members], combine, v, used)
+    return trial.program.capabilities.vjp_of_combination(x, [(m.fn, m.scales) for m in members], combine, v, methods)
 
 
-def _held(bench: Bench, claim: Claim, law: _Law) -> tuple[Row, str]:
-    """One line, at the entry where the two sides differ most; and why it is empty, where it is."""
-    program, nothing = bench.program, (float("nan"),) * 4
+def _check_law(trial: MeasuredTrial, claim: Claim, law: _Law) -> tuple[Row, str]:
+    """Return the row of a law, at the entry where its sides differ most, and the reason if the row is empty."""
+    program = trial.program
     try:
         left, terms = law.left(program.point), np.stack(law.terms(program.point))
-    except (Unavailable, TargetError) as why:
-        return Row(law.name, nothing, NOT_HERE), str(why)
+    except (Unavailable, TargetError) as error:
+        return Row(law.name, (float("nan"),) * 4, NOT_HERE), str(error)
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
-    apart, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    allowed = UNITS * (eps * np.maximum(_largest(bench, size), law.size / _scales(bench, size)) + directions.smallest(eps))
-    whole = _largest(bench, scale)
-    if np.any(apart > allowed):
-        allowed = allowed + UNITS * (_spread(program.point, law, eps) + internal_precision.noise(bench) * _largest(bench, size))
-    excess = np.nan_to_num(apart - allowed - bench.rtol_of(eps) * scale, nan=np.inf)
-    broken = bool(np.any(excess > 0))
+    difference, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
+    spacing = eps * np.maximum(_largest_of_leaf(trial, size), law.size / _input_scales(trial, size))
+    allowed = ROUNDING_UNITS * (spacing + directions.smallest_subnormal(eps))
+    leaf_scale = _largest_of_leaf(trial, scale)
+    if np.any(difference > allowed):
+        shift = _measure_rule_shift(program.point, law, eps)
+        internal_noise = internal_precision.measure_internal_noise(trial)
+        allowed = allowed + ROUNDING_UNITS * (shift + internal_noise * _largest_of_leaf(trial, size))
+    excess = np.nan_to_num(difference - allowed - trial.rtol_of(eps) * scale, nan=np.inf)
+    is_broken = bool(np.any(excess > 0))
     with np.errstate(all="ignore"):
-        relative = np.nan_to_num(apart / whole, nan=0.0)
-        place = int(np.argmax(excess if broken else relative + LAST * np.nan_to_num(scale / whole)))
-        beside = scale[place] if broken else whole[place]
-        coarse = "too coarse to tell" if allowed[place] > COARSE * beside > 0 else ""
-        values = left[place], right[place], apart[place] / beside if apart[place] else 0.0, allowed[place] / (beside or np.nan)
-    return Row(law.name, tuple(map(float, values)), Verdict.FAIL.value if broken else coarse), ""
+        relative = np.nan_to_num(difference / leaf_scale, nan=0.0)
+        worst = int(np.argmax(excess if is_broken else relative + TIE_BREAK * np.nan_to_num(scale / leaf_scale)))
+        unit = scale[worst] if is_broken else leaf_scale[worst]
+        coarse = "too coarse to tell" if allowed[worst] > COARSE * unit > 0 else ""
+        relative_error = difference[worst] / unit if difference[worst] else 0.0
+        values = left[worst], right[worst], relative_error, allowed[worst] / (unit or np.nan)
+    return Row(law.name, tuple(map(float, values)), Verdict.FAIL.value if is_broken else coarse), ""
 
 
-def _scales(bench: Bench, sizes: F64) -> F64:
-    """The size of each entry's leaf; of one number along a tangent 1."""
+def _input_scales(trial: MeasuredTrial, sizes: F64) -> F64:
+    """Return the scale of each entry's leaf, (N,), or 1 for the single number of the adjoint test."""
     if sizes.size == 1:
         return np.ones(1)
-    return np.concatenate(
-        [np.full(o.entries * o.width, directions.scale_of(bench.program.point[o.span])) for o in bench.program.leaves]
-    )
+    leaves, point = trial.program.leaves, trial.program.point
+    return np.concatenate([np.full(o.entries * o.width, directions.compute_leaf_scale(point[o.span])) for o in leaves])
 
 
-def _largest(bench: Bench, sizes: F64) -> F64:
-    """Of each leaf the largest, at every entry; one number stays as it is."""
+def _largest_of_leaf(trial: MeasuredTrial, sizes: F64) -> F64:
+    """Replace each entry by the largest of its leaf; a single number stays as it is."""
     if sizes.size == 1:
         return sizes
-    found = np.zeros(sizes.shape)
-    for leaf in bench.leaves:
-        found[leaf.span] = np.max(sizes[leaf.span])
-    return found
+    largest = np.zeros(sizes.shape)
+    for leaf in trial.leaves:
+        largest[leaf.span] = np.max(sizes[leaf.span])
+    return largest
 
 
-def _spread(point: F64, law: _Law, eps: float) -> F64:
-    """How far the rule's side moves when the inputs move by one unit in the last place."""
-    here = np.sum(law.terms(point), axis=0)
-    spread = np.zeros(here.shape)
-    for at in conditioning.points_around(point, eps, law.name, JITTERS):
+def _measure_rule_shift(point: F64, law: _Law, eps: float) -> F64:
+    """Measure how far the rule's side of a law moves when the inputs move by one unit in the last place."""
+    center = np.sum(law.terms(point), axis=0)
+    shift = np.zeros(center.shape)
+    for jittered in conditioning.jitter_points(point, eps, law.name, JITTERS):
         try:
-            moved = np.sum(law.terms(at), axis=0) - here
+            change = np.sum(law.terms(jittered), axis=0) - center
         except (Unavailable, TargetError):
             continue
-        spread = np.fmax(spread, np.abs(moved))
-    return spread
+        shift = np.fmax(shift, np.abs(change))
+    return shift
 
 
-def _cotangents(bench: Bench) -> tuple[F64, F64]:
-    found = outlook(bench.evaluator, bench.setting, bench.label)
-    first, second = (found.cotangent(generator(0, "laws", bench.label, k)) for k in range(2))
+def _draw_cotangents(trial: MeasuredTrial) -> tuple[F64, F64]:
+    scaling = measure_output_scales(trial.evaluator, trial.setting, trial.label)
+    first, second = (scaling.draw_cotangent(make_generator(0, "laws", trial.label, k)) for k in range(2))
     return first, second
 
 
-def _target(bench: Bench, claim: Claim, scale: float) -> _Member:
-    """The target as a member, its inputs multiplied by a number; a module's parameters stay as they are."""
-    program = bench.program
+def _make_target_member(trial: MeasuredTrial, claim: Claim, scale: float) -> _Member:
+    """Make a member of the target with its inputs multiplied by a factor; a module's parameters stay as they are."""
+    program = trial.program
     scales = tuple(1.0 if leaf.path.startswith("params[") else scale for leaf in program.leaves)
-    wide = np.concatenate([np.full(leaf.entries * leaf.width, s) for leaf, s in zip(program.leaves, scales, strict=True)])
-    value = program.native or program.evaluate
+    factors = np.concatenate([np.full(leaf.entries * leaf.width, s) for leaf, s in zip(program.leaves, scales, strict=True)])
+    evaluate = program.capabilities.evaluate_native or program.evaluate
 
     def vjp(x: F64, v: F64) -> F64:
-        return np.asarray(jacobians.rows_of(claim, x * wide, v[None])[0] * wide)
+        return np.asarray(jacobians.evaluate_rows(claim, x * factors, v[None])[0] * factors)
 
-    return _Member(None, scales, lambda x: value(x * wide), vjp)
+    return _Member(None, scales, lambda x: evaluate(x * factors), vjp)
 
 
-def _shrunk(bench: Bench, claim: Claim) -> _Member:
-    """The target at three quarters of its inputs, or at the same ones, where it is not finite there."""
-    found = _target(bench, claim, SHRUNK)
+def _make_shrunk_member(trial: MeasuredTrial, claim: Claim) -> _Member:
+    """Make a member of the target at three quarters of its inputs, or at the inputs themselves if it is not finite there."""
+    shrunk = _make_target_member(trial, claim, SHRINKING)
     try:
-        finite = bool(np.all(np.isfinite(found.value(bench.program.point))))
+        is_finite = bool(np.all(np.isfinite(shrunk.value(trial.program.point))))
     except Exception:
-        finite = False
-    return found if finite else _target(bench, claim, 1.0)
+        is_finite = False
+    return shrunk if is_finite else _make_target_member(trial, claim, 1.0)
 
 
-def _told_of(program: Program) -> str:
+def _describe_outputs(program: Program) -> str:
     return ", ".join(f"{leaf.dtype} {leaf.shape}" for leaf in program.outputs)
 
 
-def _partner(program: Program, partner: Program) -> _Member:
-    """A function of the user's as a member; its leaves are found among the target's by their paths."""
-    own = {leaf.path: leaf for leaf in program.leaves}
-    got, expected = ([(leaf.shape, leaf.width) for leaf in p.outputs] for p in (partner, program))
-    if got != expected:
-        expected_ones = f"expected those of the target's outputs, {_told_of(program)}"
-        raise InputError(f"partner {partner.name} returns {_told_of(partner)}: {expected_ones}")
-    strange = [leaf.path for leaf in partner.leaves if leaf.path not in own]
-    if strange:
-        raise InputError(f"partner {partner.name} has the inputs {', '.join(strange)}: expected those of the target")
-    places = np.concatenate([np.arange(own[o.path].span.start, own[o.path].span.stop) for o in partner.leaves])
-    claim = directional.chief(partner)
+def _make_partner_member(program: Program, partner: Program) -> _Member:
+    """Make a member of the user's partner function; its leaves are matched with the target's by their paths.
+
+    Raises:
+        InputError: if its inputs or outputs do not fit the target, or it has no derivative.
+    """
+    leaves = {leaf.path: leaf for leaf in program.leaves}
+    actual, expected = ([(leaf.shape, leaf.width) for leaf in p.outputs] for p in (partner, program))
+    if actual != expected:
+        hint = f"expected those of the target's outputs, {_describe_outputs(program)}"
+        raise InputError(f"partner {partner.name} returns {_describe_outputs(partner)}: {hint}")
+    unknown = [leaf.path for leaf in partner.leaves if leaf.path not in leaves]
+    if unknown:
+        raise InputError(f"partner {partner.name} has the inputs {', '.join(unknown)}: expected those of the target")
+    places = np.concatenate([np.arange(leaves[o.path].span.start, leaves[o.path].span.stop) for o in partner.leaves])
+    claim = directional.choose_main_claim(partner)
     if claim is None:
         raise InputError(f"partner {partner.name} carries no derivative: every output is detached or constant")
-    value = partner.native or partner.evaluate
+    evaluate = partner.capabilities.evaluate_native or partner.evaluate
 
     def vjp(x: F64, v: F64) -> F64:
-        found = np.zeros(x.shape)
-        found[places] = jacobians.rows_of(claim, x[places], v[None])[0]
-        return found
+        gradient = np.zeros(x.shape)
+        gradient[places] = jacobians.evaluate_rows(claim, x[places], v[None])[0]
+        return gradient
 
-    return _Member(partner.fn, (1.0,) * len(program.leaves), lambda x: value(x[places]), vjp)
+    return _Member(partner.fn, (1.0,) * len(program.leaves), lambda x: evaluate(x[places]), vjp)

@@ -1,4 +1,4 @@
-"""Second derivatives: the derivative of a vjp held against differences of it, and their symmetry."""
+"""Second derivatives: the derivative of a vjp compared with differences of it, and their symmetry."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.views import silenced
-from gradcheck.checks.derivative.check import Finding, derivative
+from gradcheck.backends.views import zero_outputs
+from gradcheck.checks.derivative.check import check_derivative
+from gradcheck.checks.result import TrialResult
 from gradcheck.checks.second_order import double_adjoint, hessian_symmetry
 from gradcheck.compare import internal_precision
 from gradcheck.compare.evaluator import Evaluator
-from gradcheck.compare.noise_floor import every_entry
-from gradcheck.compare.output_scaling import LOST, seen_along
+from gradcheck.compare.noise_floor import draw_gaussian_tangent
+from gradcheck.compare.output_scaling import CANCELLED_SIZE_POWER, measure_scales_along
+from gradcheck.compare.recorder import Recorder
+from gradcheck.compare.trial import Trial
 from gradcheck.evidence import directions, noise
 from gradcheck.results import Reason, Verdict
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,124 +30,164 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.results import Contract
 
-ORDER = 2
-WRONG = "second derivatives not looked at: the first are wrong"
+SECOND_ORDER = 2  # the order of a derivative that this check compares
+FIRST_WRONG_NOTE = "second derivatives not checked: the first derivatives are wrong"
 NO_VJP = "there is no derivative by automatic differentiation (reverse) to differentiate again"
-ROUNDING = "of {}, {} numbers are what rounding leaves of zero: not compared"
-CANCELLED = 2.0**20  # units in the last place of the largest: what is larger is not rounding alone
-LOUDER = 16.0  # times the standard deviation of noise
-FAR = (2.0**-6, -(2.0**-6))
-LEAST = 2.0**-24  # of a leaf's largest gradient
-OF_SECOND = "second derivatives: {}"
+ROUNDING_NOTE = "{} numbers of {} are zero up to rounding and not compared"
+SECOND_ORDER_NOTE = "second derivatives: {}"
+# Units in the last place of the largest gradient: a larger gradient is not rounding alone.
+MAX_CANCELLED_ULPS = 2.0**20
+# Times the standard deviation of the noise: a larger gradient is not rounding alone.
+MAX_ROUNDING_TO_NOISE = 16.0
+# Displacements (units of t) at which a gradient that is rounding must be as small as at the primal.
+FAR_STEPS = (2.0**-6, -(2.0**-6))
+# Share of a leaf's largest gradient: the rounding of a gradient is never assumed to be less.
+MIN_GRADIENT_ROUNDING = 2.0**-24
 
 
-def added(first: Finding, program: Program, options: Options, label: str, trial: int) -> Finding:
-    """What one trial found, with what it finds of second derivatives; where the first are wrong, those are not looked at.
+def check_second_order(first: TrialResult, trial: Trial) -> TrialResult:
+    """Add the check of second derivatives to the result of a trial; they are not checked if the first ones are wrong.
 
     Args:
-        first: what it found of first derivatives.
-        label: names the random streams.
+        first: the result of the check of first derivatives.
+        trial: the program that was checked, with its options.
     """
+    program, options, label = trial.program, trial.options, trial.label
     if first.stop:
         return first
-    wrong = [c.wrt for c in first.comparisons if c.verdict is Verdict.FAIL]
-    if wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in first.contracts):
-        return replace(first, notes=(*first.notes, WRONG))
-    used = {c.method for c in first.comparisons}  # what drops tangents, or cannot be traced, does so here, too
+    any_wrong = any(row.verdict is Verdict.FAIL for row in first.comparisons)
+    if any_wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in first.contracts):
+        return replace(first, notes=(*first.notes, FIRST_WRONG_NOTE))
+    # A method that drops tangents or cannot be traced does so for second derivatives too.
+    usable_methods = {row.method for row in first.comparisons}
     try:
-        if program.second is None:
+        if program.capabilities.gradient_program is None:
             raise Unavailable(NO_VJP)
-        looked = Evaluator(program)
-        cotangent, other = _cotangents(looked, label)
-        again = program.second(cotangent)
-        claims = tuple(claim for claim in again.claims if claim.method in used)
+        evaluator = Evaluator(program, Recorder())
+        cotangent, adjoint_cotangent = _draw_cotangents(evaluator, label)
+        gradient_program = program.capabilities.gradient_program(cotangent)
+        claims = tuple(claim for claim in gradient_program.claims if claim.method in usable_methods)
         if not claims:
             raise Unavailable(NO_VJP)
     except Unavailable as why:
-        return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=OF_SECOND.format(why))
-    found = _examined(replace(again, claims=claims, rounding=_rounding(again, first)), options, f"{label}/{ORDER}", trial)
-    lost = found.stop or internal_precision.explicable([*first.comparisons])  # in lower precision inside
-    contracts = [] if lost else _adjoint(looked, again, options, label, other)
-    first = replace(first, contracts=(*first.contracts, *contracts), evaluations=first.evaluations + looked.count - 1)
-    return _joined(first, found)
+        return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=SECOND_ORDER_NOTE.format(why))
+    rounding = _bound_gradient_rounding(gradient_program, first)
+    claimed_program = replace(gradient_program, claims=claims, value_rounding=rounding)
+    second = _check_gradient_program(claimed_program, options, f"{label}/{SECOND_ORDER}", trial.number)
+    contracts: list[Contract] = []
+    if not (second.stop or internal_precision.may_be_internal_rounding([*first.comparisons])):
+        contracts = _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
+    evaluations = first.evaluations + evaluator.recorder.evaluations
+    first = replace(first, contracts=(*first.contracts, *contracts), evaluations=evaluations)
+    return _merge_orders(first, second)
 
 
-def _adjoint(evaluator: Evaluator, second: Program, options: Options, label: str, cotangent: F64) -> list[Contract]:
-    if not options.tries(double_adjoint.NAME) or second.by_cotangent is None:
+def _check_cotangent_derivative(
+    evaluator: Evaluator, gradient_program: Program, options: Options, label: str, cotangent: F64
+) -> list[Contract]:
+    if not options.tries(double_adjoint.NAME) or gradient_program.capabilities.cotangent_jvp is None:
         return []
-    return [double_adjoint.examine(evaluator, second, options, label, cotangent)]
+    return [double_adjoint.check_double_adjoint(evaluator, gradient_program, options, label, cotangent)]
 
 
-def _rounding(program: Program, first: Finding) -> F64 | None:
-    """What rounding may do to the gradients at most, (N,), as the check of first derivatives has shown; None: not known."""
-    if any(c.verdict is not Verdict.PASS for c in first.comparisons):
+def _bound_gradient_rounding(gradient_program: Program, first: TrialResult) -> F64 | None:
+    """Bound the rounding of the gradients, (N,), by the resolution of the first derivatives; None if one did not pass."""
+    if any(row.verdict is not Verdict.PASS for row in first.comparisons):
         return None
-    resolution = max((c.resolution for c in first.comparisons if not np.isnan(c.resolution)), default=0.0)
-    largest = [np.max(np.abs(program.value[leaf.span]), initial=0.0) for leaf in program.outputs]
-    return max(resolution, LEAST) * np.repeat(largest, [leaf.entries * leaf.width for leaf in program.outputs])
+    resolution = max((row.resolution for row in first.comparisons if not np.isnan(row.resolution)), default=0.0)
+    outputs = gradient_program.outputs
+    largest = [np.max(np.abs(gradient_program.value[leaf.span]), initial=0.0) for leaf in outputs]
+    return max(resolution, MIN_GRADIENT_ROUNDING) * np.repeat(largest, [leaf.entries * leaf.width for leaf in outputs])
 
 
-def _cotangents(evaluator: Evaluator, label: str) -> F64:
-    """Two random combinations of the outputs, in numbers that are the same in float32; a single number as it is."""
+def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
+    """Draw two random combinations of the outputs, (2, M), in numbers that float32 holds; ones for a single number."""
     program = evaluator.program
     if program.value.size == 1:
         return np.ones((2, 1))
-    look = seen_along(program, evaluator.line(every_entry(program, generator(0, "second outlook", label))))
-    scales = [np.full(leaf.entries * leaf.width, directions.scale_of(program.value[leaf.span])) for leaf in program.outputs]
-    look = replace(look, scales=np.maximum(look.scales, program.eps**LOST * np.concatenate(scales)))
-    found = [look.cotangent(generator(0, stream, label)) for stream in ("second", "double adjoint")]
-    return np.stack(found).astype(np.float32).astype(np.float64)
+    tangent = draw_gaussian_tangent(program, make_generator(0, "second outlook", label))
+    output_scales = measure_scales_along(program, evaluator.line(tangent))
+    leaf_scales = np.concatenate(
+        [
+            np.full(leaf.entries * leaf.width, directions.compute_leaf_scale(program.value[leaf.span]))
+            for leaf in program.outputs
+        ]
+    )
+    least_scales = program.eps**CANCELLED_SIZE_POWER * leaf_scales
+    output_scales = replace(output_scales, scales=np.maximum(output_scales.scales, least_scales))
+    streams = ("second", "double adjoint")
+    cotangents = [output_scales.draw_cotangent(make_generator(0, stream, label)) for stream in streams]
+    return np.stack(cotangents).astype(np.float32).astype(np.float64)
 
 
-def _examined(whole: Program, options: Options, label: str, trial: int) -> Finding:
-    looked = Evaluator(whole)
-    nothing = _rounding_alone(looked, label)
-    looked.program = silenced(whole, nothing) if nothing.any() else whole
-    found = derivative(looked.program, replace(options, checks=(), optimizer=None, partners=()), label, trial)
-    kept = [replace(c, message=OF_SECOND.format(c.message)) for c in found.contracts if c.verdict is not Verdict.PASS]
-    if not (found.stop or options.straight_through) and options.tries(
-        hessian_symmetry.NAME
-    ):  # such an estimator is no gradient
-        kept.append(hessian_symmetry.examine(looked, options, label, ~nothing))
-    remarks = [ROUNDING.format(leaf.path, np.sum(nothing[leaf.span])) for leaf in whole.outputs if nothing[leaf.span].any()]
-    count = found.evaluations + looked.count - 1
-    return replace(found, contracts=tuple(kept), notes=(*found.notes, *remarks), evaluations=count)
+def _check_gradient_program(program: Program, options: Options, label: str, number: int) -> TrialResult:
+    """Check the derivative of a vjp like that of any function, and its symmetry."""
+    evaluator = Evaluator(program, Recorder())
+    is_rounding = _find_rounding_alone(evaluator, label)
+    evaluator.program = zero_outputs(program, is_rounding) if is_rounding.any() else program
+    derivative_options = replace(options, checks=(), optimizer=None, partners=())
+    trial = Trial(Evaluator(evaluator.program, Recorder()), derivative_options, label, number)
+    result = check_derivative(trial)
+    contracts = [
+        replace(contract, message=SECOND_ORDER_NOTE.format(contract.message))
+        for contract in result.contracts
+        if contract.verdict is not Verdict.PASS
+    ]
+    # A straight-through estimator is no gradient, so its derivative need not be symmetric.
+    if not (result.stop or options.straight_through) and options.tries(hessian_symmetry.NAME):
+        contracts.append(hessian_symmetry.check_hessian_symmetry(evaluator, options, label, ~is_rounding))
+    notes = [
+        ROUNDING_NOTE.format(np.sum(is_rounding[leaf.span]), leaf.path)
+        for leaf in program.outputs
+        if is_rounding[leaf.span].any()
+    ]
+    return replace(
+        result,
+        contracts=tuple(contracts),
+        notes=(*result.notes, *notes),
+        evaluations=result.evaluations + evaluator.recorder.evaluations,
+    )
 
 
-def _rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
-    """Which gradients are zero but for what rounding leaves of terms that cancel, (M,): their differences are noise.
+def _find_rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
+    """Mark the gradients that are zero but for what rounding leaves of terms that cancel, (M,): their differences are noise.
 
-    As that of the bias before a batch norm, which takes it out again. They stay as small far from the primal.
+    An example is the gradient of the bias before a batch norm, which takes the bias out again. Such gradients stay as small
+    far from the primal.
     """
     program = evaluator.program
-    scales = np.concatenate([directions.scales_of(program.point[leaf.span]) for leaf in program.leaves])
-    phi = evaluator.line(every_entry(program, generator(0, "rounding alone", label)))
-    around = np.abs(program.value)
-    for t in FAR:
-        around = np.maximum(around, np.abs(phi(t)))
-    around *= scales
-    small = around <= CANCELLED * program.eps * np.max(around, initial=0.0)
-    if not small.any() or not np.all(np.isfinite(around)):
+    scales = np.concatenate([directions.compute_entry_scales(program.point[leaf.span]) for leaf in program.leaves])
+    phi = evaluator.line(draw_gaussian_tangent(program, make_generator(0, "rounding alone", label)))
+    largest = np.abs(program.value)
+    for t in FAR_STEPS:
+        largest = np.maximum(largest, np.abs(phi(t)))
+    largest *= scales
+    small = largest <= MAX_CANCELLED_ULPS * program.eps * np.max(largest, initial=0.0)
+    if not small.any() or not np.all(np.isfinite(largest)):
         return np.zeros(small.shape, dtype=bool)
-    finest, few = directions.finest_step(program.eps), np.flatnonzero(small)
-    level = np.zeros(small.shape)
-    level[few] = noise.measure(lambda t: phi(t)[few], program.value[few], finest, program.eps, spacings=1) * scales[few]
+    finest_step, positions = directions.finest_step(program.eps), np.flatnonzero(small)
+    small_noise = noise.measure_noise(
+        lambda t: phi(t)[positions], program.value[positions], finest_step, program.eps, spacings=1
+    )
+    noise_level = np.zeros(small.shape)
+    noise_level[positions] = small_noise * scales[positions]
     for leaf in program.outputs:
-        level[leaf.span] = np.max(level[leaf.span], initial=0.0)  # a few evaluations say little of a single number
-    return np.asarray(small & (level > 0) & (around <= LOUDER * level))
+        # A few evaluations say little about the noise of a single number, so its leaf's largest counts.
+        noise_level[leaf.span] = np.max(noise_level[leaf.span], initial=0.0)
+    return np.asarray(small & (noise_level > 0) & (largest <= MAX_ROUNDING_TO_NOISE * noise_level))
 
 
-def _joined(first: Finding, second: Finding) -> Finding:
-    """Both in one; a remark that is made of both is made once."""
-    notes = [OF_SECOND.format(note) for note in second.notes if note not in first.notes]
+def _merge_orders(first: TrialResult, second: TrialResult) -> TrialResult:
+    """Join the results of both orders; a note that both have is kept once."""
+    notes = [SECOND_ORDER_NOTE.format(note) for note in second.notes if note not in first.notes]
     return replace(
         first,
-        comparisons=(*first.comparisons, *(replace(c, order=ORDER) for c in second.comparisons)),
+        comparisons=(*first.comparisons, *(replace(row, order=SECOND_ORDER) for row in second.comparisons)),
         contracts=(*first.contracts, *second.contracts),
         partials=(*first.partials, *second.partials),
         notes=(*first.notes, *notes),
         details=(*first.details, *second.details),
         stop=second.stop,
-        message=OF_SECOND.format(second.message or second.stop.message) if second.stop else "",
+        message=SECOND_ORDER_NOTE.format(second.message or second.stop.message) if second.stop else "",
         evaluations=first.evaluations + second.evaluations,
     )

@@ -1,6 +1,6 @@
-"""What a backward's own backward says of the cotangent: the derivative of J^T v with respect to v is J again.
+"""The derivative of a vjp with respect to its cotangent: differentiating J^T v with respect to v must give J again.
 
-A backward that saves its cotangent, or cuts it off, has the right second derivatives by itself and wrong ones in a network.
+A backward that saves its cotangent, or detaches it, has right second derivatives on its own and wrong ones in a network.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.compare import conditioning, internal_precision, jacobians
-from gradcheck.compare.noise_floor import every_entry
-from gradcheck.compare.pairs import UNITS
+from gradcheck.compare.noise_floor import draw_gaussian_tangent
+from gradcheck.compare.pairs import CANCELLATION_ULPS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
-from gradcheck.seeds import generator
-from gradcheck.tracebacks import one_line
+from gradcheck.seeds import make_generator
+from gradcheck.tracebacks import summarise_error
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
@@ -27,34 +27,42 @@ if TYPE_CHECKING:
 
 NAME = "double-adjoint"
 BROKEN = (
-    "differentiated with respect to its cotangent a vjp must give the Jacobian: along random directions it gives {:.6g}, the"
-    " first derivatives {:.6g}; look at what the backward's own backward returns for the gradient that it is given"
+    "differentiated with respect to its cotangent, a vjp must give the Jacobian: along random directions it gives {:.6g}, the"
+    " first derivatives {:.6g}; look at what the backward's own backward returns for the incoming gradient"
 )
 
 
-def examine(evaluator: Evaluator, second: Program, options: Options, label: str, cotangent: F64) -> Contract:
-    """Hold v·(Ju), where differentiating the vjp twice gives Ju, against (J^T v)·u, u random: no differences are taken.
+def check_double_adjoint(
+    evaluator: Evaluator, gradient_program: Program, options: Options, label: str, cotangent: F64
+) -> Contract:
+    """Compare v·(Ju), with Ju from differentiating the vjp twice, with (J^T v)·u for a random u; no differences are taken.
 
     Args:
-        evaluator: of the target; `second` is the program of its vjp.
+        evaluator: evaluates the target.
+        gradient_program: the program of the target's vjp.
+        options: how to check.
+        label: names the random stream.
         cotangent: v, (M,).
     """
-    assert second.by_cotangent is not None
-    first, tangent = evaluator.program, every_entry(evaluator.program, generator(0, NAME, label))
-    claim = next(claim for claim in first.claims if claim.method == "reverse")
+    assert gradient_program.capabilities.cotangent_jvp is not None
+    program = evaluator.program
+    tangent = draw_gaussian_tangent(program, make_generator(0, NAME, label))
+    claim = next(claim for claim in program.claims if claim.method == "reverse")
     try:
-        twice = cotangent * second.by_cotangent(first.point, tangent)
+        twice_terms = cotangent * gradient_program.capabilities.cotangent_jvp(program.point, tangent)
     except Exception as error:
-        return Contract(NAME, Verdict.PASS, f"not tried: {one_line(error)}")
-    rows = jacobians.of_claim(claim, jacobians.rows_of(claim, first.point, cotangent[None]), first)
-    terms, eps = rows.rows[0] * tangent, max(claim.eps, *(EPS[leaf.dtype] for leaf in first.outputs))
-    size = float(np.sum(np.abs(terms)) + np.sum(np.abs(twice)))
-    cancelled = UNITS * eps * float(np.sum(np.abs(cotangent * first.value)))
-    excess = abs(np.sum(twice) - np.sum(terms)) - cancelled - (options.rtol or default_rtol(eps)) * size
+        return Contract(NAME, Verdict.PASS, f"not tried: {summarise_error(error)}")
+    rows = jacobians.evaluate_rows(claim, program.point, cotangent[None])
+    jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+    first_terms, eps = jacobian.values[0] * tangent, max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
+    size = float(np.sum(np.abs(first_terms)) + np.sum(np.abs(twice_terms)))
+    cancellation = CANCELLATION_ULPS * eps * float(np.sum(np.abs(cotangent * program.value)))
+    excess = abs(np.sum(twice_terms) - np.sum(first_terms)) - cancellation - (options.rtol or default_rtol(eps)) * size
     if excess > 0:
-        excess -= float(np.sum(conditioning.jittered(rows, first, cotangent[None]).own[0] * np.abs(tangent)))
+        error_bound = conditioning.with_conditioning(jacobian, program, cotangent[None]).error[0]
+        excess -= float(np.sum(error_bound * np.abs(tangent)))
     if excess > 0:
-        excess -= internal_precision.inside(evaluator, options, label) * size
+        excess -= internal_precision.measure_internal_tolerance(evaluator, options, label) * size
     if not excess > 0:
         return Contract(NAME, Verdict.PASS, CONTRACTS[NAME])
-    return Contract(NAME, Verdict.FAIL, BROKEN.format(np.sum(twice), np.sum(terms)))
+    return Contract(NAME, Verdict.FAIL, BROKEN.format(np.sum(twice_terms), np.sum(first_terms)))

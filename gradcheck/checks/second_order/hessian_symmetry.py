@@ -1,4 +1,4 @@
-"""Is the second derivative symmetric? That of a gradient is; what a backward returns may be the gradient of nothing."""
+"""The symmetry of second derivatives: a Hessian is symmetric, but what a backward returns need not be a gradient at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.compare import conditioning, internal_precision, jacobians
-from gradcheck.compare.noise_floor import every_entry
-from gradcheck.compare.pairs import UNITS
+from gradcheck.compare.noise_floor import draw_gaussian_tangent
+from gradcheck.compare.pairs import CANCELLATION_ULPS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
@@ -26,52 +26,60 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
 
 NAME = "symmetric-hessian"
-AWAY, POINTS = 2.0**-10, 3  # of the scales of the inputs, and how many: there a kink at the primal is left behind
+# Times the scales of the inputs: how far from the primal symmetry is looked at too, so that a kink there is left behind.
+NEARBY_DISTANCE = 2.0**-10
+NEARBY_POINTS = 3
 BROKEN = (
-    "along random directions u and w, u·Hw is {:.6g} and w·Hu is {:.6g}, H the derivative of a vjp: the backward is the"
-    " gradient of no function, or forgets a term when it is differentiated itself"
+    "along random directions u and w, u·Hw is {:.6g} and w·Hu is {:.6g}, where H is the derivative of a vjp: the backward is"
+    " not the gradient of a function, or its own derivative lacks a term"
 )
 
 
-def examine(evaluator: Evaluator, options: Options, label: str, kept: NDArray[np.bool_]) -> Contract:
-    """Hold u·Hw against w·Hu for random u and w over all leaves, H the derivative of a vjp as reverse mode claims it.
+def check_hessian_symmetry(evaluator: Evaluator, options: Options, label: str, movable: NDArray[np.bool_]) -> Contract:
+    """Compare u·Hw with w·Hu for random u and w over all leaves; H is the derivative of a vjp as reverse mode claims it.
 
-    No differences are taken. Where the gradient has a kink or jumps H need not be symmetric, so that it is looked at beside the
-    primal too.
+    No differences are taken. H need not be symmetric where the gradient has a kink or jumps, so the contract is broken only if
+    H is not symmetric at points near the primal either.
 
     Args:
-        evaluator: of the vjp of one cotangent.
-        kept: the numbers that u and w move, (N,).
+        evaluator: evaluates the vjp for one cotangent.
+        options: how to check.
+        label: names the random streams.
+        movable: the numbers that u and w move, (N,).
     """
-    claim = next(claim for claim in evaluator.program.claims if claim.vjp is not None)
-    pair = np.stack([kept * every_entry(evaluator.program, generator(0, "symmetric", label, i)) for i in range(2)])
-    rtol, inside, told = options.rtol or default_rtol(claim.eps), 0.0, ""
-    for at in _points(evaluator.program, label):
+    program = evaluator.program
+    claim = next(claim for claim in program.claims if claim.vjp is not None)
+    pair = np.stack([movable * draw_gaussian_tangent(program, make_generator(0, "symmetric", label, i)) for i in range(2)])
+    rtol, tolerance, message = options.rtol or default_rtol(claim.eps), 0.0, ""
+    for point in _choose_points(program, label):
         try:
-            (one, other), excess = _asymmetry(replace(evaluator.program, point=at), claim, pair, rtol)
-        except Exception:  # beside the primal it need not exist
-            excess = 0.0
-        if excess > 0 and not told:
-            inside = internal_precision.inside(evaluator, options, label)
-        if not excess > inside:
+            (u_hw, w_hu), asymmetry = _measure_asymmetry(replace(program, point=point), claim, pair, rtol)
+        except Exception:  # near the primal the derivative need not exist
+            asymmetry = 0.0
+        if asymmetry > 0 and not message:
+            tolerance = internal_precision.measure_internal_tolerance(evaluator, options, label)
+        if not asymmetry > tolerance:
             return Contract(NAME, Verdict.PASS, CONTRACTS[NAME])
-        told = told or BROKEN.format(one, other)
-    return Contract(NAME, Verdict.FAIL, told)
+        message = message or BROKEN.format(u_hw, w_hu)
+    return Contract(NAME, Verdict.FAIL, message)
 
 
-def _points(program: Program, label: str) -> Iterator[F64]:
+def _choose_points(program: Program, label: str) -> Iterator[F64]:
     yield program.point
-    for k in range(POINTS):
-        yield program.point + AWAY * every_entry(program, generator(0, "symmetric", label, "beside", k))
+    for k in range(NEARBY_POINTS):
+        rng = make_generator(0, "symmetric", label, "beside", k)
+        yield program.point + NEARBY_DISTANCE * draw_gaussian_tangent(program, rng)
 
 
-def _asymmetry(program: Program, claim: Claim, pair: F64, rtol: float) -> tuple[F64, float]:
-    """Both products, and by how much they differ beyond rounding and the relative error that matters, over their size."""
-    used = jacobians.twin_of(claim) or claim
-    rows, crossed = jacobians.of_claim(used, jacobians.rows_of(used, program.point, pair), program), pair[::-1]
-    products, size = np.sum(rows.rows * crossed, axis=1), float(np.sum(np.abs(rows.rows * crossed)))
-    cancelled = UNITS * used.eps * float(np.sum(np.abs(program.value) * np.abs(pair)))
-    excess = abs(products[0] - products[1]) - cancelled - rtol * size
+def _measure_asymmetry(program: Program, claim: Claim, pair: F64, rtol: float) -> tuple[F64, float]:
+    """Compute both products, and how much they differ beyond rounding and `rtol`, relative to the size of their terms."""
+    precise_claim = jacobians.make_twin(claim) or claim
+    rows = jacobians.evaluate_rows(precise_claim, program.point, pair)
+    jacobian, swapped = jacobians.jacobian_of_claim(precise_claim, rows, program), pair[::-1]
+    products, size = np.sum(jacobian.values * swapped, axis=1), float(np.sum(np.abs(jacobian.values * swapped)))
+    cancellation = CANCELLATION_ULPS * precise_claim.eps * float(np.sum(np.abs(program.value) * np.abs(pair)))
+    excess = abs(products[0] - products[1]) - cancellation - rtol * size
     if excess > 0:
-        excess -= float(np.sum(conditioning.jittered(rows, program, pair).own * np.abs(crossed)))
+        error_bound = conditioning.with_conditioning(jacobian, program, pair).error
+        excess -= float(np.sum(error_bound * np.abs(swapped)))
     return products, excess / size if excess > 0 else 0.0

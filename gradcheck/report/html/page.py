@@ -1,4 +1,4 @@
-"""The run as one self-contained page: reads without scripts, on a phone, in the dark and on paper."""
+"""The run as one self-contained page, which works without JavaScript, on a phone, in dark mode and on paper."""
 
 from __future__ import annotations
 
@@ -24,84 +24,95 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
-DRAWN = 6  # comparisons of a case that have pictures, of each kind: those that are not PASS, and those that are
-LISTED = 64  # rows of the table beside a picture
-CELL, FRAME = 26, 600  # characters of markup around a cell, and around a picture with its legend
-LIMIT = 2_950_000  # bytes of a page, so that it opens at once: pictures are left out to stay within
-PICTURES, FEWEST = 1_800_000, 300_000  # characters that all pictures of a page may take, and may in any case
-SECTIONS = 500  # cases with a section of their own; where there are more, the worst have one
-OPEN = 20  # sections of those that are not ok that stand open
-STEPS = (("dot", "difference"), ("dashes", "what noise may do"), ("band", "steps chosen"))
-SHADES = (
-    *((f"s{k}", told) for k, told in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
+MAX_PICTURES = 6  # comparisons with pictures in one case, counted separately for those that passed and the others
+MAX_PICTURE_ROWS = 64  # rows in the table of a picture's numbers
+CELL_LENGTH, FIGURE_LENGTH = 26, 600  # characters of markup around a table cell, and around a picture with its legend
+MAX_PAGE_BYTES = 2_950_000  # size of a page that opens without delay: pictures are left out to stay within it
+PICTURE_BUDGET = 1_800_000  # characters that all pictures of a page may take
+MIN_PICTURE_BUDGET = 300_000  # characters that pictures may take even if the rest of the page is large
+MAX_SECTIONS = 500  # cases with a section; if there are more cases, the worst have one
+MAX_OPEN_SECTIONS = 20  # sections that are open when the page loads: those of the worst cases that are not ok
+# Legends: a class of the style sheet, and what it stands for.
+STEP_LEGEND = (("dot", "difference"), ("dashes", "bound of the noise"), ("band", "steps chosen"))
+SHADE_LEGEND = (
+    *((f"s{k}", label) for k, label in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
     ("cross", "wrong"),
 )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, what it shows in a sentence, and its numbers.
+    """A picture with its caption and its numbers.
 
     Attributes:
-        width: of the picture, in pixels.
-        legend: classes of the style sheet and what each stands for.
+        svg: the picture.
+        width: width of the picture in pixels.
+        caption: what it shows, in a sentence.
+        columns: the headings of the table of numbers.
+        rows: the rows of that table.
+        legend: classes of the style sheet, each with what it stands for.
     """
 
     svg: Markup
     width: str
-    told: str
+    caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
-        """Characters that it takes on the page, about."""
-        return FRAME + len(self.svg) + len(self.told) + sum(len(cell) + CELL for row in self.rows for cell in row)
+        """The approximate number of characters that it takes on the page."""
+        return (
+            FIGURE_LENGTH
+            + len(self.svg)
+            + len(self.caption)
+            + sum(len(cell) + CELL_LENGTH for row in self.rows for cell in row)
+        )
 
 
 @dataclass
-class Node:
-    """A layer and what lies inside it."""
+class LayerNode:
+    """A layer with the layers inside it."""
 
     name: str
     layer: LayerResult
-    inside: list[Node] = field(default_factory=list)
+    inside: list[LayerNode] = field(default_factory=list)
 
 
 def render(run: RunResult) -> str:
     """Return the page."""
-    page = _page(run, PICTURES)
-    over = len(page.encode("utf-8", "replace")) - LIMIT
-    return page if over <= 0 else _page(run, max(PICTURES - over, FEWEST))
+    page = _render_page(run, PICTURE_BUDGET)
+    over = len(page.encode("utf-8", "replace")) - MAX_PAGE_BYTES
+    return page if over <= 0 else _render_page(run, max(PICTURE_BUDGET - over, MIN_PICTURE_BUDGET))
 
 
-def _page(run: RunResult, room: int) -> str:
-    """The page with pictures of so many characters."""
+def _render_page(run: RunResult, picture_budget: int) -> str:
+    """Render the page with pictures of at most `picture_budget` characters in all."""
     order = sorted(range(len(run.results)), key=lambda k: (run.results[k].ok, SEVERITY.index(run.results[k].outcome)))
-    album = _album([(run.results[k], str(k + 1)) for k in order[:SECTIONS]], room)
+    album = _build_album([(run.results[k], str(k + 1)) for k in order[:MAX_SECTIONS]], picture_budget)
     counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
-    found = {result.outcome.value for result in run.results}
-    filters = [("all", "all"), *((v.value, v.value) for v in Verdict if v.value in found)]
+    outcomes = {result.outcome.value for result in run.results}
+    filters = [("all", "all"), *((verdict.value, verdict.value) for verdict in Verdict if verdict.value in outcomes)]
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             run=run,
-            words=phrases,
-            counted=fuzz_summary.counted,
-            place_of=lambda result: locations.of(run, result),
+            phrases=phrases,
+            describe_counts=fuzz_summary.describe_counts,
+            locate=lambda result: locations.locate(run, result),
             signs=SIGNS,
             counts=counts,
             filters=filters,
             evaluations=sum(result.evaluations for result in run.results),
-            figures_of=lambda name, passed: [figure for figure in album[_key(name, passed=passed)] if figure],
-            sections={k + 1: run.results[k] for k in sorted(order[:SECTIONS])},
-            open=[k + 1 for k in order[:OPEN] if not run.results[k].ok or len(run.results) == 1],
-            undrawn=sum(figure is None for found in album.values() for figure in found),
-            tree_of=tree,
-            css=_raw("page.css"),
-            js=_raw("page.js"),
+            figures_of=lambda name, passed: [figure for figure in album[_album_key(name, passed=passed)] if figure],
+            sections={k + 1: run.results[k] for k in sorted(order[:MAX_SECTIONS])},
+            open=[k + 1 for k in order[:MAX_OPEN_SECTIONS] if not run.results[k].ok or len(run.results) == 1],
+            omitted_pictures=sum(figure is None for figures in album.values() for figure in figures),
+            build_tree=build_tree,
+            css=_read_asset("page.css"),
+            js=_read_asset("page.js"),
         )
     )
 
@@ -111,28 +122,36 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(_folder()), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_template_folder()),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def _folder() -> Path:
+def _template_folder() -> Path:
     return Path(__file__).parent / "templates"
 
 
-def _raw(name: str) -> Markup:
+def _read_asset(name: str) -> Markup:
     from markupsafe import Markup
 
-    return Markup((_folder() / name).read_text(encoding="utf-8"))
+    return Markup((_template_folder() / name).read_text(encoding="utf-8"))
 
 
-def _key(name: str, *, passed: bool) -> str:
+def _album_key(name: str, *, passed: bool) -> str:
     return f"p{name}{'y' if passed else 'n'}"
 
 
-def _album(cases: Sequence[tuple[CheckResult, str]], room: int) -> dict[str, list[Figure | None]]:
-    """The pictures of cases, by the name of their place on the page; None for one that there is no room for.
+def _build_album(cases: Sequence[tuple[CheckResult, str]], budget: int) -> dict[str, list[Figure | None]]:
+    """Return the pictures of cases by the key of their place on the page; None for a picture that exceeds the budget.
 
-    What is wrong comes first, then what passed, of the cases in their order.
+    The budget is spent on comparisons that are wrong first, then on those that passed, each in the order of the cases.
+
+    Args:
+        cases: results, each with the name of its section.
+        budget: the number of characters that the pictures may take.
     """
     places: list[tuple[CheckResult | LayerResult, str, bool]] = []
     for passed in (False, True):
@@ -140,91 +159,109 @@ def _album(cases: Sequence[tuple[CheckResult, str]], room: int) -> dict[str, lis
             wrong = [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]
             places += [(result, name, passed), *((layer, f"{name}-{k}", passed) for k, layer in enumerate(wrong, 1))]
     album: dict[str, list[Figure | None]] = {}
-    for of, name, passed in places:
-        found = album.setdefault(_key(name, passed=passed), [])
-        for figure in figures(of, _key(name, passed=passed), passed=passed):
-            found.append(figure if figure.size <= room else None)
-            room -= figure.size if figure.size <= room else 0
+    for source, name, passed in places:
+        figures = album.setdefault(_album_key(name, passed=passed), [])
+        for figure in build_figures(source, _album_key(name, passed=passed), passed=passed):
+            figures.append(figure if figure.size <= budget else None)
+            budget -= figure.size if figure.size <= budget else 0
     return album
 
 
-def tree(layers: Sequence[LayerResult]) -> Node:
-    """The layers as they lie in each other; the first is the model."""
-    grown: dict[str, Node] = {}
+def build_tree(layers: Sequence[LayerResult]) -> LayerNode:
+    """Build the tree of the layers and return its root, the model."""
+    nodes: dict[str, LayerNode] = {}
     for layer in layers:
-        above, _, name = layer.path.rpartition(".")
-        node = Node(name or layer.kind, layer)
+        parent, _, name = layer.path.rpartition(".")
+        node = LayerNode(name or layer.kind, layer)
         if layer.path:
-            grown[above].inside.append(node)
-        grown[layer.path] = node
-    return grown[""]
+            nodes[parent].inside.append(node)
+        nodes[layer.path] = node
+    return nodes[""]
 
 
-def figures(of: CheckResult | LayerResult, name: str, *, passed: bool) -> Iterator[Figure]:
-    """The pictures of a case's comparisons: of those that passed, or of the others.
+def build_figures(source: CheckResult | LayerResult, name: str, *, passed: bool) -> Iterator[Figure]:
+    """Draw the pictures of the comparisons of a case or a layer.
 
     Args:
-        name: what their names on the page begin with.
+        source: the case or the layer.
+        name: prefix of the pictures' ids on the page.
+        passed: whether to draw the comparisons that passed, or the others.
     """
-    kind = [c for c in of.comparisons if (c.verdict is Verdict.PASS) is passed and (c.story or c.picture)]
-    for k, c in enumerate(kind[:DRAWN]):
-        yield from _of_story(c, f"{name}-{k}s")
-        yield from _of_picture(c, f"{name}-{k}p")
+    selected = [c for c in source.comparisons if (c.verdict is Verdict.PASS) is passed and (c.story or c.picture)]
+    for k, comparison in enumerate(selected[:MAX_PICTURES]):
+        yield from _build_step_figure(comparison, f"{name}-{k}s")
+        yield from _build_entry_figures(comparison, f"{name}-{k}p")
 
 
-def _figure(
-    drawing: str, told: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], **more: Any
+def _make_figure(
+    drawing: str, caption: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], **fields: Any
 ) -> Iterator[Figure]:
+    """Yield the figure of a drawing; nothing if the drawing is empty."""
     from markupsafe import Markup
 
     if drawing:
         width = drawing.partition(' width="')[2].partition('"')[0]
-        yield Figure(Markup(drawing), width, told, columns, tuple(rows[:LISTED]), **more)
+        yield Figure(Markup(drawing), width, caption, columns, tuple(rows[:MAX_PICTURE_ROWS]), **fields)
 
 
-def _of_story(c: Comparison, name: str) -> Iterator[Figure]:
-    if c.story is None:
+def _build_step_figure(comparison: Comparison, name: str) -> Iterator[Figure]:
+    story = comparison.story
+    if story is None:
         return
-    s = c.story
-    told = f"{phrases.derivative(c)}: {steps.sentence(s)}; {_off(c, s.value, s.bound)}."
+    estimate = f"{phrases.name_derivative(comparison)}: {steps.describe_estimate(story)}"
+    caption = f"{estimate}; {_describe_error(comparison, story.value, story.bound)}."
     rows = [
-        (f"{h:.1e}", f"{d:.9g}", f"{b:.0e}", f"{abs(d - s.value):.0e}")
-        for h, d, b in zip(s.steps, s.differences, s.bounds, strict=True)
+        (f"{h:.1e}", f"{difference:.9g}", f"{bound:.0e}", f"{abs(difference - story.value):.0e}")
+        for h, difference, bound in zip(story.steps, story.differences, story.bounds, strict=True)
     ]
-    drawing = svg.steps(c, s, name, told)
-    yield from _figure(drawing, told, ("step", "difference", "± noise", "off by"), rows, legend=STEPS)
+    drawing = svg.draw_steps(comparison, story, name, caption)
+    yield from _make_figure(drawing, caption, ("step", "difference", "± noise", "off by"), rows, legend=STEP_LEGEND)
 
 
-def _of_picture(c: Comparison, name: str) -> Iterator[Figure]:
-    if c.picture is None:
+def _build_entry_figures(comparison: Comparison, name: str) -> Iterator[Figure]:
+    """Yield the heat map of the errors, and the plot of claimed against numeric derivatives."""
+    picture = comparison.picture
+    if picture is None:
         return
-    p = c.picture
-    marked = sum(p.wrong)
-    count = c.where.count if c.where and c.where.count is not None else None
-    state = f"{count or marked} wrong" if marked else f"largest {phrases.number(_largest(p.errors))}"
-    told = f"{_second(c)}Relative error of {c.method} ~ {c.against} over {c.wrt} ({phrases.shape(c)}): {state}."
-    cells = sorted(((e, k) for k, e in enumerate(p.errors) if not math.isnan(e)), reverse=True)
-    rows = [(f"{k // p.grid[1]}, {k % p.grid[1]}", phrases.number(e), "wrong" if p.wrong[k] else "") for e, k in cells]
-    yield from _figure(svg.heat(p, name, told), told, ("row, column", "rel err", ""), rows, legend=SHADES)
-    pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(p.claimed, p.estimate, strict=True)]
-    which = "wrong ones lie off" if marked else "all lie on" if c.verdict is Verdict.PASS else "right ones lie on"
-    told = f"{_second(c)}{c.method} against numeric, {len(pairs)} of the numbers of {c.wrt}: {which} the diagonal."
-    yield from _figure(svg.scatter(p, f"{name}n", told, c.method), told, (c.method, "numeric"), pairs)
+    wrong_cells = sum(picture.wrong)
+    count = comparison.where.count if comparison.where and comparison.where.count is not None else None
+    state = (
+        f"{count or wrong_cells} wrong" if wrong_cells else f"largest {phrases.format_number(_largest_error(picture.errors))}"
+    )
+    methods, leaf = f"{comparison.method} ~ {comparison.against}", f"{comparison.wrt} ({phrases.format_shape(comparison)})"
+    caption = f"{_order_prefix(comparison)}Relative error of {methods} over {leaf}: {state}."
+    cells = sorted(((error, k) for k, error in enumerate(picture.errors) if not math.isnan(error)), reverse=True)
+    columns = picture.grid[1]
+    rows = [
+        (f"{k // columns}, {k % columns}", phrases.format_number(error), "wrong" if picture.wrong[k] else "")
+        for error, k in cells
+    ]
+    drawing = svg.draw_heatmap(picture, name, caption)
+    yield from _make_figure(drawing, caption, ("row, column", "rel err", ""), rows, legend=SHADE_LEGEND)
+    pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(picture.claimed, picture.estimate, strict=True)]
+    if wrong_cells:
+        position = "wrong ones lie off"
+    else:
+        position = "all lie on" if comparison.verdict is Verdict.PASS else "right ones lie on"
+    numbers = f"{len(pairs)} of the numbers of {comparison.wrt}"
+    caption = f"{_order_prefix(comparison)}{comparison.method} against numeric, {numbers}: {position} the diagonal."
+    drawing = svg.draw_scatter(picture, f"{name}n", caption, comparison.method)
+    yield from _make_figure(drawing, caption, (comparison.method, "numeric"), pairs)
 
 
-def _second(c: Comparison) -> str:
-    return "" if c.order == 1 else "Second derivatives. "
+def _order_prefix(comparison: Comparison) -> str:
+    return "" if comparison.order == 1 else "Second derivatives. "
 
 
-def _off(c: Comparison, value: float, bound: float) -> str:
-    """How the claim stands to an estimate."""
-    apart = abs(c.claimed - value)
-    if not math.isfinite(apart) or not math.isfinite(bound):
-        return f"{c.method} says {c.claimed:.9g}"
-    if apart <= bound:
-        return f"{c.method} lies within the bound"
-    return f"{c.method} is off by {apart:.1e}" + (f", {apart / bound:.2g} times the bound" if bound else "")
+def _describe_error(comparison: Comparison, value: float, bound: float) -> str:
+    """Say how far the claim is from an estimate."""
+    error = abs(comparison.claimed - value)
+    if not math.isfinite(error) or not math.isfinite(bound):
+        return f"{comparison.method} says {comparison.claimed:.9g}"
+    if error <= bound:
+        return f"{comparison.method} lies within the bound"
+    return f"{comparison.method} is off by {error:.1e}" + (f", {error / bound:.2g} times the bound" if bound else "")
 
 
-def _largest(errors: Sequence[float]) -> float:
-    return max((e for e in errors if not math.isnan(e)), default=math.nan)
+def _largest_error(errors: Sequence[float]) -> float:
+    return max((error for error in errors if not math.isnan(error)), default=math.nan)

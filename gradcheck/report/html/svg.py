@@ -1,7 +1,7 @@
 """Pictures of a comparison as inline SVG: the steps of an estimate, the errors over a leaf, claimed against numeric.
 
-Colours are classes of the page's style sheet, so that they follow light and dark; every shape has a second sign beside its
-colour, and every picture a title and a description.
+Colours are classes of the page's style sheet, so that they follow its light and dark modes. No shape is marked by its colour
+alone, and every picture has a title and a description.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradcheck.results import Comparison, Estimate, Picture
 
-WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins
-FLOOR = 1e-17  # smaller relative errors are drawn here
-CELL, LARGEST = 14, 420  # pixels of a cell, and of the longer side of a heat map
-DECADES = (-14, -10, -6, -3, -1)  # relative errors from which on a cell is drawn in the next shade
+WIDTH, HEIGHT = 440, 260  # of a plot, in pixels
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins of a plot, in pixels
+MIN_ERROR = 1e-17  # smaller relative errors are drawn at this one
+CELL_SIZE, MAX_HEATMAP_SIZE = 14, 420  # largest cell, and longest side of a heat map, in pixels
+SHADE_DECADES = (-14, -10, -6, -3, -1)  # decimal exponents of the relative errors at which the next shade begins
 
 
 @dataclass(frozen=True)
@@ -32,72 +32,82 @@ class Axis:
     end: float
 
     def at(self, x: float) -> float:
-        """The pixel of a number; those outside are drawn at the edge."""
+        """Return the pixel of a number; numbers outside the scale are drawn at its edge."""
         share = (math.log10(min(max(x, self.low), self.high)) - math.log10(self.low)) / math.log10(self.high / self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[int]:
-        """Decades to be labelled, at most eight."""
+        """Return the exponents of the decades to label, about eight at most."""
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         every = max(1, -(-(last - first) // 8))
         return list(range(first, last + 1, every))
 
 
-def steps(c: Comparison, story: Estimate, name: str, told: str) -> str:
-    """The error of the central difference at every step, on logarithmic axes, with what noise may do and the steps chosen.
+def draw_steps(comparison: Comparison, story: Estimate, name: str, description: str) -> str:
+    """Draw the error of the central difference at every step on logarithmic axes, with the noise and the steps chosen.
 
     Args:
-        name: unique on the page.
-        told: what it shows, in a sentence.
+        comparison: the comparison with the claim.
+        story: the estimate that was made step by step.
+        name: an id that is unique on the page.
+        description: what the picture shows, in a sentence.
     """
-    scale = max(abs(c.claimed) if math.isfinite(c.claimed) else 0.0, abs(story.value), 1e-300)
-    seen = [(h, abs(d - story.value) / scale) for h, d in zip(story.steps, story.differences, strict=True) if math.isfinite(d)]
-    noise = [(h, b / scale) for h, b in zip(story.steps, story.bounds, strict=True) if math.isfinite(b)]
-    if not seen:
+    scale = max(abs(comparison.claimed) if math.isfinite(comparison.claimed) else 0.0, abs(story.value), 1e-300)
+    pairs = zip(story.steps, story.differences, strict=True)
+    measured = [(h, abs(difference - story.value) / scale) for h, difference in pairs if math.isfinite(difference)]
+    noise = [(h, bound / scale) for h, bound in zip(story.steps, story.bounds, strict=True) if math.isfinite(bound)]
+    if not measured:
         return ""
-    claim = abs(c.claimed - story.value) / scale if math.isfinite(c.claimed) else math.nan
-    errors = [e for _, e in (*seen, *noise)] + [e for e in (claim, story.bound / scale) if math.isfinite(e)]
-    x = Axis(min(h for h, _ in seen) / 2, max(h for h, _ in seen) * 2, LEFT, WIDTH - RIGHT)
-    y = Axis(max(min(errors) / 3, FLOOR), max(max(errors) * 3, 10 * FLOOR), HEIGHT - BOTTOM, TOP)
-    parts = [_frame(x, y, "step", "relative error")]
+    claim = abs(comparison.claimed - story.value) / scale if math.isfinite(comparison.claimed) else math.nan
+    bound = story.bound / scale
+    errors = [error for _, error in (*measured, *noise)] + [error for error in (claim, bound) if math.isfinite(error)]
+    x = Axis(min(h for h, _ in measured) / 2, max(h for h, _ in measured) * 2, LEFT, WIDTH - RIGHT)
+    y = Axis(max(min(errors) / 3, MIN_ERROR), max(max(errors) * 3, 10 * MIN_ERROR), HEIGHT - BOTTOM, TOP)
+    parts = [_draw_frame(x, y, "step", "relative error")]
     if story.plateau is not None:
         coarse, fine = (x.at(h) for h in story.plateau)
         left, width = min(coarse, fine) - 4, abs(coarse - fine) + 8
         parts.append(f'<rect class="chosen" x="{left:g}" y="{TOP}" width="{width:g}" height="{HEIGHT - TOP - BOTTOM}"/>')
     if len(noise) > 1:
-        parts.append(f'<polyline class="noise" points="{_points(x, y, noise)}"/>')
-    parts += [_level(y, error, kind, label) for error, kind, label in _levels(claim, story.bound / scale, c.method)]
-    parts += [f'<circle class="seen" cx="{x.at(h):g}" cy="{y.at(e):g}" r="3"/>' for h, e in seen]
-    title = f"Error of the central difference against the step, at {c.wrt}"
-    return _drawing(name, WIDTH, HEIGHT, title, told, parts)
+        parts.append(f'<polyline class="noise" points="{_format_points(x, y, noise)}"/>')
+    parts += [_draw_level(y, error, kind, label) for error, kind, label in _list_levels(claim, bound, comparison.method)]
+    parts += [f'<circle class="measured" cx="{x.at(h):g}" cy="{y.at(error):g}" r="3"/>' for h, error in measured]
+    title = f"Error of the central difference against the step, at {comparison.wrt}"
+    return _wrap_svg(name, WIDTH, HEIGHT, title, description, parts)
 
 
-def _levels(claim: float, bound: float, method: str) -> list[tuple[float, str, str]]:
-    found = [(claim, "claim", f"{method} is off by this"), (bound, "bound", "bound")]
-    return [level for level in found if math.isfinite(level[0]) and level[0] > 0]
+def _list_levels(claim: float, bound: float, method: str) -> list[tuple[float, str, str]]:
+    """Return the errors to draw as horizontal lines, each with its class and label; those that a logarithm can show."""
+    levels = [(claim, "claim", f"{method} is off by this"), (bound, "bound", "bound")]
+    return [level for level in levels if math.isfinite(level[0]) and level[0] > 0]
 
 
-def _level(y: Axis, error: float, kind: str, label: str) -> str:
-    at = y.at(error)
-    line = f'<line class="{kind}" x1="{LEFT}" y1="{at:g}" x2="{WIDTH - RIGHT}" y2="{at:g}"/>'
-    beside = at - 4 if at > TOP + 12 else at + 12  # inside the frame
-    x, anchor = (LEFT + 4, "start") if kind == "bound" else (WIDTH - RIGHT - 4, "end")  # the two may be at one height
-    return f'{line}<text x="{x}" y="{beside:g}" text-anchor="{anchor}">{escape(label)}</text>'
+def _draw_level(y: Axis, error: float, kind: str, label: str) -> str:
+    height = y.at(error)
+    line = f'<line class="{kind}" x1="{LEFT}" y1="{height:g}" x2="{WIDTH - RIGHT}" y2="{height:g}"/>'
+    label_height = height - 4 if height > TOP + 12 else height + 12  # inside the frame
+    # Both lines may be at the same height, so their labels are at opposite ends.
+    x, anchor = (LEFT + 4, "start") if kind == "bound" else (WIDTH - RIGHT - 4, "end")
+    return f'{line}<text x="{x}" y="{label_height:g}" text-anchor="{anchor}">{escape(label)}</text>'
 
 
-def scatter(picture: Picture, name: str, told: str, method: str) -> str:
-    """Claimed against numeric derivatives, of some entries of a leaf; right ones lie on the diagonal."""
-    pairs = [(n, c) for c, n in zip(picture.claimed, picture.estimate, strict=True) if math.isfinite(c) and math.isfinite(n)]
+def draw_scatter(picture: Picture, name: str, description: str, method: str) -> str:
+    """Plot claimed against numeric derivatives for some entries of a leaf; right ones lie on the diagonal."""
+    pairs = [
+        (estimate, claim)
+        for claim, estimate in zip(picture.claimed, picture.estimate, strict=True)
+        if math.isfinite(claim) and math.isfinite(estimate)
+    ]
     if len(pairs) < 2:
         return ""
     largest = max(max(abs(a), abs(b)) for a, b in pairs) or 1.0
     side = HEIGHT - TOP - BOTTOM
 
-    def at(pair: tuple[float, float]) -> tuple[float, float]:
+    def to_pixels(pair: tuple[float, float]) -> tuple[float, float]:
         return LEFT + side * (pair[0] / largest + 1) / 2, TOP + side * (1 - pair[1] / largest) / 2
 
     box = f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{side}" height="{side}"/>'
-    ends = [
+    labels = [
         f'<text x="{LEFT}" y="{TOP + side + 14}" text-anchor="start">{-largest:.2g}</text>',
         f'<text x="{LEFT + side}" y="{TOP + side + 14}" text-anchor="end">{largest:.2g}</text>',
         f'<text x="{LEFT + side / 2:g}" y="{TOP + side + 30}" text-anchor="middle">numeric</text>',
@@ -105,63 +115,65 @@ def scatter(picture: Picture, name: str, told: str, method: str) -> str:
         f"{escape(method)}</text>",
     ]
     diagonal = f'<line class="bound" x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}"/>'
-    dots = [f'<circle class="seen" cx="{px:.1f}" cy="{py:.1f}" r="2.5"/>' for px, py in dict.fromkeys(map(at, pairs))]
-    return _drawing(name, LEFT + side + RIGHT, HEIGHT, f"{method} against numeric", told, [box, diagonal, *ends, *dots])
+    pixels = dict.fromkeys(map(to_pixels, pairs))
+    dots = [f'<circle class="measured" cx="{px:.1f}" cy="{py:.1f}" r="2.5"/>' for px, py in pixels]
+    parts = [box, diagonal, *labels, *dots]
+    return _wrap_svg(name, LEFT + side + RIGHT, HEIGHT, f"{method} against numeric", description, parts)
 
 
-def heat(picture: Picture, name: str, told: str) -> str:
-    """The relative error over a leaf, a cell for each entry or block of entries; wrong ones bear a cross."""
+def draw_heatmap(picture: Picture, name: str, description: str) -> str:
+    """Draw the relative error over a leaf, with a cell for each entry or block of entries; a cross marks wrong ones."""
     rows, columns = picture.grid
     if rows * columns < 2:
         return ""
-    cell = max(2.0, min(CELL, LARGEST / columns, LARGEST / rows))
+    cell = max(2.0, min(CELL_SIZE, MAX_HEATMAP_SIZE / columns, MAX_HEATMAP_SIZE / rows))
     shades: dict[int, list[int]] = {}
-    for place, error in enumerate(picture.errors):
-        shades.setdefault(_shade(error), []).append(place)
+    for k, error in enumerate(picture.errors):
+        shades.setdefault(_shade_index(error), []).append(k)
     parts = [
-        f'<path class="shade{shade}" d="{"".join(f"M{k % columns} {k // columns}h1v1h-1z" for k in places)}"/>'
-        for shade, places in sorted(shades.items())
+        f'<path class="shade{shade}" d="{"".join(f"M{k % columns} {k // columns}h1v1h-1z" for k in cells)}"/>'
+        for shade, cells in sorted(shades.items())
     ]
     cross = "".join(
         f"M{k % columns + 0.2:g} {k // columns + 0.2:g}l.6 .6m-.6 0l.6 -.6" for k, wrong in enumerate(picture.wrong) if wrong
     )
     scaled = f'<g transform="scale({cell:g})">{"".join(parts)}<path class="cross" d="{cross}"/></g>'
     outline = f'<rect class="frame" x="0" y="0" width="{columns * cell:g}" height="{rows * cell:g}"/>'
-    return _drawing(name, columns * cell, rows * cell, "Relative error over the leaf", told, [scaled, outline])
+    return _wrap_svg(name, columns * cell, rows * cell, "Relative error over the leaf", description, [scaled, outline])
 
 
-def _shade(error: float) -> int:
-    """0 to 5, from right to wrong; 6 where it is not a number."""
+def _shade_index(error: float) -> int:
+    """Return 0 to 5 from the smallest to the largest errors; 6 for NaN."""
     if math.isnan(error):
         return 6
-    return sum(error >= 10.0**decade for decade in DECADES)
+    return sum(error >= 10.0**decade for decade in SHADE_DECADES)
 
 
-def _frame(x: Axis, y: Axis, below: str, beside: str) -> str:
+def _draw_frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
     parts = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"/>']
     for k in x.ticks():
-        at = x.at(10.0**k)
-        parts.append(f'<path class="grid" d="M{at:g} {TOP}V{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{at:g}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">1e{k}</text>')
+        pixel = x.at(10.0**k)
+        parts.append(f'<path class="grid" d="M{pixel:g} {TOP}V{HEIGHT - BOTTOM}"/>')
+        parts.append(f'<text x="{pixel:g}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">1e{k}</text>')
     for k in y.ticks():
-        at = y.at(10.0**k)
-        parts.append(f'<path class="grid" d="M{LEFT} {at:g}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:g}" text-anchor="end">1e{k}</text>')
+        pixel = y.at(10.0**k)
+        parts.append(f'<path class="grid" d="M{LEFT} {pixel:g}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{pixel + 4:g}" text-anchor="end">1e{k}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle:g}" y="{HEIGHT - 8}" text-anchor="middle">{escape(below)}</text>')
+    parts.append(f'<text x="{middle:g}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
-        f'<text x="14" y="{HEIGHT / 2:g}" text-anchor="middle" transform="rotate(-90 14 {HEIGHT / 2:g})">{beside}</text>'
+        f'<text x="14" y="{HEIGHT / 2:g}" text-anchor="middle" transform="rotate(-90 14 {HEIGHT / 2:g})">{y_label}</text>'
     )
     return "".join(parts)
 
 
-def _points(x: Axis, y: Axis, pairs: Sequence[tuple[float, float]]) -> str:
+def _format_points(x: Axis, y: Axis, pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x.at(a):g},{y.at(b):g}" for a, b in pairs)
 
 
-def _drawing(name: str, width: float, height: float, title: str, told: str, parts: Iterable[str]) -> str:
+def _wrap_svg(name: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
     return (
         f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{escape(title)}</title>'
-        f'<desc id="{name}-d">{escape(told)}</desc>{"".join(parts)}</svg>'
+        f'<desc id="{name}-d">{escape(description)}</desc>{"".join(parts)}</svg>'
     )

@@ -1,4 +1,4 @@
-"""A further check as a table: its numbers, and the conclusion in words."""
+"""The table of a further check in the terminal: its numbers, and the conclusion in words."""
 
 from __future__ import annotations
 
@@ -19,45 +19,53 @@ if TYPE_CHECKING:
 
     from gradcheck.results import CheckTable, Row
 
-SHOWN = 24  # rows; JSON holds them all
-BAR = 24  # characters of the longest bar
+MAX_ROWS = 24  # rows shown in the terminal; the JSON report has all of them
+BAR_LENGTH = 24  # characters of the longest bar
 
 
-def blocks(check: CheckTable, style: str) -> Iterator[RenderableType]:
-    """What to print of one check."""
+def render_check(check: CheckTable, style: str) -> Iterator[RenderableType]:
+    """Render title, table and conclusion of one check.
+
+    Args:
+        style: the style of its verdict.
+    """
     title = Text(f"{check.check}", "bold").append(f"  {check.method}  " if check.method else "  ", "dim not bold")
     yield Padding(title.append(check.verdict.value, style), (0, 0, 0, 2))
     if check.rows:
-        yield Padding(_table(check), (0, 0, 0, 2))
+        yield Padding(_build_table(check), (0, 0, 0, 2))
     yield Padding(Text(check.conclusion), (0, 0, 0, 4))
     if check.verdict is not Verdict.PASS and check.reason.advice:
         yield Padding(Text(check.reason.advice, "dim"), (0, 0, 0, 4))
 
 
-def _table(check: CheckTable) -> Table:
+def _build_table(check: CheckTable) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column(check.columns[0], overflow="fold")
     for name in check.columns[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     largest = max((row.values[-1] for row in check.rows if not math.isnan(row.values[-1])), default=0.0) if check.bars else 0.0
-    for row in check.rows[:SHOWN]:
-        cells = [Text(_cell(name, x)) for name, x in zip(check.columns[1:], row.values, strict=True)]
-        table.add_row(Text(row.label), *cells, _remark(row, largest))
-    if len(check.rows) > SHOWN:
-        table.add_row(Text(f"and {len(check.rows) - SHOWN} more", "dim"), *[""] * len(check.columns))
+    for row in check.rows[:MAX_ROWS]:
+        cells = [Text(_format_cell(name, x)) for name, x in zip(check.columns[1:], row.values, strict=True)]
+        table.add_row(Text(row.label), *cells, _format_remark(row, largest))
+    if len(check.rows) > MAX_ROWS:
+        table.add_row(Text(f"and {len(check.rows) - MAX_ROWS} more", "dim"), *[""] * len(check.columns))
     return table
 
 
-def _remark(row: Row, largest: float) -> Text:
+def _format_remark(row: Row, largest: float) -> Text:
     if largest > 0 and not row.remark:
-        return Text("▪" * max(1, round(BAR * row.values[-1] / largest)))
+        return Text("▪" * max(1, round(BAR_LENGTH * row.values[-1] / largest)))
     return Text(row.remark, "dim" if row.remark != Verdict.FAIL.value else "bold red")
 
 
-def _cell(name: str, x: float) -> str:
+def _format_cell(column: str, x: float) -> str:
     if math.isnan(x):
         return "-"
-    if name == "share":
+    if column == "share":
         return f"{x:.1%}"
-    return f"{x:.4f}" if name == "ratio" else f"{x:.2f}" if name == "order" else "0" if x == 0 else f"{x:.3g}"
+    if column == "ratio":
+        return f"{x:.4f}"
+    if column == "order":
+        return f"{x:.2f}"
+    return "0" if x == 0 else f"{x:.3g}"

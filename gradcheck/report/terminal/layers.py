@@ -1,4 +1,4 @@
-"""A model's layers as a tree with their verdicts."""
+"""The layers of a model as a tree with their verdicts, in the terminal."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ if TYPE_CHECKING:
     from gradcheck.results import LayerResult
 
 
-def tree(layers: tuple[LayerResult, ...], styles: Mapping[Verdict, str], *, all_: bool) -> Tree:
-    """The layers as they lie in each other; a layer without a verdict of its own is dim.
+def build_tree(layers: tuple[LayerResult, ...], styles: Mapping[Verdict, str], *, show_all: bool) -> Tree:
+    """Build the tree of the layers; a layer without a verdict of its own is dim.
 
     Args:
-        all_: also what lies inside a layer in which everything passes.
+        layers: the layers in the order of the tree, the model first.
+        styles: the style of each verdict.
+        show_all: whether to show what lies inside a layer in which everything passes.
     """
-    grown: dict[str, Tree] = {}
+    branches: dict[str, Tree] = {}
     for layer in layers:
-        above, _, name = layer.path.rpartition(".")
-        if layer.path and above not in grown:
+        parent, _, name = layer.path.rpartition(".")
+        if layer.path and parent not in branches:
             continue
-        inside = [other for other in layers if not layer.path or other.path.startswith(f"{layer.path}.")]
-        passed = layer.verdict is Verdict.PASS and all(other.verdict in (None, Verdict.PASS) for other in inside)
-        label = _label(layer, name or layer.kind, styles)
-        if passed and inside and not all_:
+        inside = [inner for inner in layers if not layer.path or inner.path.startswith(f"{layer.path}.")]
+        passed = layer.verdict is Verdict.PASS and all(inner.verdict in (None, Verdict.PASS) for inner in inside)
+        label = _format_label(layer, name or layer.kind, styles)
+        if passed and inside and not show_all:
             label.append(f" with all {len(inside)} inside" if len(inside) > 1 else " with the one inside", "dim")
-        made = grown[above].add(label) if layer.path else Tree(label, guide_style="dim")
-        if all_ or not passed:
-            grown[layer.path] = made
-    return grown[""]
+        branch = branches[parent].add(label) if layer.path else Tree(label, guide_style="dim")
+        if show_all or not passed:
+            branches[layer.path] = branch
+    return branches[""]
 
 
-def _label(layer: LayerResult, name: str, styles: Mapping[Verdict, str]) -> Text:
+def _format_label(layer: LayerResult, name: str, styles: Mapping[Verdict, str]) -> Text:
     text = Text(name, "" if layer.verdict else "dim")
     text.append(f"  {layer.kind}" if layer.path else "", "dim")
     text.append(f" ×{layer.calls}" if layer.calls > 1 else "", "dim")

@@ -1,4 +1,4 @@
-"""A bar for each case and for the leaf that is looked at, with the rate and the time that is left."""
+"""A progress bar for the cases and one for the leaf being checked, with the rate and the remaining time."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from gradcheck.progress import LISTENER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DELAY = 1.0  # seconds before anything is shown
+DELAY_SECONDS = 1.0  # a run that ends sooner shows no bar
 
 
-class _Rate(ProgressColumn):
-    """How many a second."""
+class _RateColumn(ProgressColumn):
+    """The number of units per second."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate, where there is one."""
+        """Return the rate; '' if it is not known yet."""
         return Text(f"{task.speed:.3g}/s" if task.speed else "", "dim")
 
 
 @contextmanager
-def shown(total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress on stderr once a run takes over a second; yields what is to be told of each case as it begins.
+def show_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Show progress on stderr once a run takes over a second; yield the function to call with the name of each case it starts.
 
     Args:
-        total: how many cases there are.
+        total: the number of cases.
     """
-    columns = (BarColumn(24), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (BarColumn(24), MofNCompleteColumn(), _RateColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     progress = Progress(*columns, TextColumn("{task.description}", markup=False), console=Console(stderr=True), transient=True)
     cases, leaf = progress.add_task("", total=total), progress.add_task("", total=None, visible=False)
-    begun = -1
+    completed = -1
 
-    def started(name: str) -> None:
-        nonlocal begun
-        begun += 1
-        progress.update(cases, completed=begun, description=name)
+    def start_case(name: str) -> None:
+        nonlocal completed
+        completed += 1
+        progress.update(cases, completed=completed, description=name)
 
-    def heard(what: str, done: int, count: int) -> None:
+    def update_leaf(what: str, done: int, count: int) -> None:
         if done == 0:
             progress.reset(leaf, total=count, description=f"  {what}", visible=True)
         progress.update(leaf, completed=done)
 
-    token = LISTENER.set(heard)
-    timer = threading.Timer(DELAY, progress.start)
+    token = LISTENER.set(update_leaf)
+    timer = threading.Timer(DELAY_SECONDS, progress.start)
     timer.start()
     try:
-        yield started
+        yield start_case
     finally:
         LISTENER.reset(token)
         timer.cancel()

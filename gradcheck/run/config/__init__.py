@@ -1,1 +1,1 @@
-"""The configuration file: read, checked and drafted."""
+"""The configuration file: its keys, reading and checking it, and drafting the first one."""

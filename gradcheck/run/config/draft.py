@@ -1,4 +1,4 @@
-"""A first configuration: what a package holds that can be checked, with what its signatures tell of the inputs."""
+"""A first configuration: the targets of a package, with the inputs that can be inferred from their signatures."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradcheck.backends.loading import missing_init
+from gradcheck.backends.loading import find_missing_init
 from gradcheck.errors import TargetError, UsageError
-from gradcheck.run.config.read import NAMES, UNKNOWN
+from gradcheck.run.config.read import FILE_NAMES, PLACEHOLDER
 from gradcheck.targets import discover
-from gradcheck.targets.case import Case, declared_on
-from gradcheck.targets.framework import Kind, hints_of, kind_of, unwrapped
-from gradcheck.targets.signature import parameters
-from gradcheck.targets.specs.annotations import spec_from
+from gradcheck.targets.case import Case, get_declared_cases
+from gradcheck.targets.framework import TargetKind, classify_target, read_annotations, unwrap_target
+from gradcheck.targets.signature import read_parameters
+from gradcheck.targets.specs.annotations import parse_annotation
 
-PASSED_OVER = ("tests", "test", "docs", "examples", "scripts", "build", "dist")
+# Top-level packages that are not the package of the project.
+IGNORED_FOLDERS = ("tests", "test", "docs", "examples", "scripts", "build", "dist")
 
 
 @dataclass(frozen=True)
-class Drafted:
-    """A target, and what stands below it; a value that could not be told is UNKNOWN.
+class DraftTarget:
+    """A target of the draft; a value that could not be inferred is PLACEHOLDER.
 
     Attributes:
-        about: what it is, for a comment.
+        target: the target, such as `module:name`.
+        about: what it is, for a comment in the file.
+        init: constructor arguments by name; None: it is not constructed.
+        inputs: input specs by name; None: it declares its own cases.
     """
 
     target: str
@@ -35,107 +39,117 @@ class Drafted:
     inputs: dict[str, str] | None = None
 
     @property
-    def unknown(self) -> bool:
-        """Whether something is left to be filled in."""
-        return UNKNOWN in (*(self.init or {}).values(), *(self.inputs or {}).values())
+    def has_placeholder(self) -> bool:
+        """Return whether the user has to fill in a value."""
+        return PLACEHOLDER in (*(self.init or {}).values(), *(self.inputs or {}).values())
 
 
-def drafted(package: str) -> tuple[list[Drafted], list[str]]:
-    """What a module or package holds: modules with declared cases, custom Functions and modules; and what cannot be imported.
+def draft_targets(package: str) -> tuple[list[DraftTarget], list[str]]:
+    """Find the targets of a module or package: modules with declared cases, custom Functions, and nn.Module classes.
+
+    Returns:
+        The targets, and a message for each submodule that cannot be imported.
 
     Raises:
-        UsageError: where there is no such module.
-        TargetError: where it cannot be imported itself.
+        UsageError: if there is no such module.
+        TargetError: if the module itself cannot be imported.
     """
-    refused: list[TargetError] = []
-    found: dict[str, Drafted] = {}
-    for text, value in discover.targets_in(discover.find(package), refused.append):
-        kind = kind_of(value)
-        if declared_on(value):
-            place = discover.split(text)[0]
-            found.setdefault(place, Drafted(place, "the cases that it declares"))
-        elif kind is Kind.AUTOGRAD_FUNCTION or (kind is Kind.MODULE_CLASS and "forward" in _own(value)):
-            found[text] = Drafted(text, f"{kind.value}", _init(text, value), _inputs(value))
-    return list(found.values()), [str(error) for error in refused]
+    import_errors: list[TargetError] = []
+    targets: dict[str, DraftTarget] = {}
+    for text, value in discover.iterate_targets(discover.import_target(package), import_errors.append):
+        kind = classify_target(value)
+        if get_declared_cases(value):
+            module = discover.split_target(text)[0]
+            targets.setdefault(module, DraftTarget(module, "the cases that it declares"))
+        elif kind is TargetKind.AUTOGRAD_FUNCTION or (kind is TargetKind.MODULE_CLASS and "forward" in _defined_names(value)):
+            targets[text] = DraftTarget(text, f"{kind.value}", _draft_init(text, value), _draft_inputs(value))
+    return list(targets.values()), [str(error) for error in import_errors]
 
 
-def _own(module: type) -> set[str]:
-    """What a module's class and its bases define beside what every nn.Module has."""
+def _defined_names(module: type) -> set[str]:
+    """Return the names that a module class and its bases define in addition to those of nn.Module."""
     return {name for base in module.__mro__ if not base.__module__.startswith("torch.") for name in vars(base)}
 
 
-def _init(text: str, target: Any) -> dict[str, str] | None:
-    if kind_of(target) is not Kind.MODULE_CLASS:
+def _draft_init(text: str, target: Any) -> dict[str, str] | None:
+    """Return a placeholder for each constructor argument without a default; None if the target is no class."""
+    if classify_target(target) is not TargetKind.MODULE_CLASS:
         return None
-    return dict.fromkeys(missing_init(Case(text, target)), UNKNOWN)
+    return dict.fromkeys(find_missing_init(Case(text, target)), PLACEHOLDER)
 
 
-def _inputs(target: Any) -> dict[str, str]:
-    """A spec for each parameter that needs one, as its annotation tells."""
-    hints = hints_of(unwrapped(target.forward))
-    found = {}
-    for p in parameters(target) or ():
-        spec = spec_from(hints.get(p.name, p.annotation), p.name)
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and (p.default is p.empty or spec is not None):
-            found[p.name] = str(spec or UNKNOWN)
-    return found
+def _draft_inputs(target: Any) -> dict[str, str]:
+    """Return a spec for each parameter that needs one, inferred from its annotation if possible."""
+    hints = read_annotations(unwrap_target(target.forward))
+    specs = {}
+    for parameter in read_parameters(target) or ():
+        spec = parse_annotation(hints.get(parameter.name, parameter.annotation), parameter.name)
+        is_variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not is_variadic and (parameter.default is parameter.empty or spec is not None):
+            specs[parameter.name] = str(spec or PLACEHOLDER)
+    return specs
 
 
-def text_of(targets: list[Drafted], refused: list[str], prefix: str) -> str:
-    """The configuration as text.
+def to_toml(targets: list[DraftTarget], import_errors: list[str], prefix: str) -> str:
+    """Return the configuration as text.
 
     Args:
-        refused: what could not be looked at, for comments.
-        prefix: of its tables: '' in gradcheck.toml, 'tool.gradcheck.' in pyproject.toml.
+        targets: the targets.
+        import_errors: why submodules could not be imported, for comments.
+        prefix: put before the names of tables: '' in gradcheck.toml, 'tool.gradcheck.' in pyproject.toml.
     """
-    head = [f"# Checked by `gradcheck run`. What stands as {UNKNOWN} is to be filled in, or its target removed."]
-    head += [f"# Not looked at: {' '.join(reason.split())}" for reason in refused]
+    head = [f"# Checked by `gradcheck run`. Replace each {PLACEHOLDER} by a value, or remove its target."]
+    head += [f"# Skipped: {' '.join(error.split())}" for error in import_errors]
     head += [f"[{prefix.rstrip('.')}]"] if prefix else []
-    return "\n\n".join(["\n".join([*head, "seed = 0"]), *(_table(one, prefix) for one in targets)]) + "\n"
+    return "\n\n".join(["\n".join([*head, "seed = 0"]), *(_target_table(target, prefix) for target in targets)]) + "\n"
 
 
-def _table(one: Drafted, prefix: str) -> str:
-    lines = [f"[[{prefix}target]]  # {one.about}", f"target = {_quoted(one.target)}"]
-    if one.init:
-        lines.append(f"init = {_inline(one.init)}" + ("  # values for its constructor" if one.unknown else ""))
-    if one.inputs:
-        told = '  # specs such as "normal(4, 3)" or "integers(0, 10, 4)"' if UNKNOWN in one.inputs.values() else ""
-        lines.append(f"inputs = {_inline(one.inputs)}{told}")
+def _target_table(target: DraftTarget, prefix: str) -> str:
+    lines = [f"[[{prefix}target]]  # {target.about}", f"target = {_quote(target.target)}"]
+    if target.init:
+        hint = "  # values for its constructor" if target.has_placeholder else ""
+        lines.append(f"init = {_inline_table(target.init)}{hint}")
+    if target.inputs:
+        hint = '  # specs such as "normal(4, 3)" or "integers(0, 10, 4)"' if PLACEHOLDER in target.inputs.values() else ""
+        lines.append(f"inputs = {_inline_table(target.inputs)}{hint}")
     return "\n".join(lines)
 
 
-def _inline(values: dict[str, str]) -> str:
-    keys = {name: name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name) for name in values}
-    return f"{{ {', '.join(f'{keys[name]} = {_quoted(value)}' for name, value in values.items())} }}"
+def _inline_table(values: dict[str, str]) -> str:
+    keys = {name: name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quote(name) for name in values}
+    return f"{{ {', '.join(f'{keys[name]} = {_quote(value)}' for name, value in values.items())} }}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def place(folder: Path) -> Path:
-    """Where a configuration goes: into pyproject.toml where there is one, else into gradcheck.toml."""
-    project = folder / NAMES[1]
-    return project if project.is_file() else folder / NAMES[0]
+def choose_file(folder: Path) -> Path:
+    """Return the file that a configuration belongs in: pyproject.toml if it exists, else gradcheck.toml."""
+    pyproject = folder / FILE_NAMES[1]
+    return pyproject if pyproject.is_file() else folder / FILE_NAMES[0]
 
 
-def package_of(folder: Path) -> str:
-    """The package that a project consists of: the one of its name, or the only one there.
+def find_package(folder: Path) -> str:
+    """Return the name of a project's package: the package with the name of the project, or the only one.
 
     Raises:
-        UsageError: where it cannot be told.
+        UsageError: if there is none, or several and none has the name of the project.
     """
-    found = [path.parent.name for root in (folder, folder / "src") for path in sorted(root.glob("*/__init__.py"))]
-    packages = [name for name in found if name not in PASSED_OVER]
-    own = [name for name in packages if name == _project_name(folder)]
-    if len(own or packages) != 1:
-        raise UsageError(f"which package? Here are {', '.join(packages) or 'none'}: say gradcheck init PACKAGE")
-    return (own or packages)[0]
+    names = [path.parent.name for root in (folder, folder / "src") for path in sorted(root.glob("*/__init__.py"))]
+    packages = [name for name in names if name not in IGNORED_FOLDERS]
+    of_project_name = [name for name in packages if name == _project_name(folder)]
+    if len(of_project_name or packages) != 1:
+        raise UsageError(
+            f"cannot infer the package: expected one here, found {', '.join(packages) or 'none'}; run gradcheck init PACKAGE"
+        )
+    return (of_project_name or packages)[0]
 
 
 def _project_name(folder: Path) -> str:
+    """Return the name of the project in pyproject.toml, as a package has it; '' if there is none."""
     try:
-        data = tomllib.loads((folder / NAMES[1]).read_text(encoding="utf-8"))
+        data = tomllib.loads((folder / FILE_NAMES[1]).read_text(encoding="utf-8"))
         return re.sub(r"[-.]+", "_", str(data["project"]["name"])).lower()
     except (OSError, ValueError, KeyError, TypeError):
         return ""

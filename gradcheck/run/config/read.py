@@ -1,4 +1,4 @@
-"""[tool.gradcheck] in pyproject.toml, or gradcheck.toml: choices for every run, and targets. Read as data, never run."""
+"""Read the configuration: the table [tool.gradcheck] in pyproject.toml, or gradcheck.toml. It is data; no code is run."""
 
 from __future__ import annotations
 
@@ -11,79 +11,86 @@ from pathlib import Path
 from typing import Any
 
 from gradcheck.errors import UsageError
-from gradcheck.options import Options, overridden
+from gradcheck.options import Options, override_options
 from gradcheck.run.config.schema import (
-    CLAIMS,
-    INTENT,
-    OF_CASE,
-    OF_OPTIONS,
-    OF_RUN,
-    OF_TARGET,
+    CASE_KEYS,
+    CLAIM_KEYS,
+    INTENT_KEYS,
+    OPTION_KEYS,
+    RUN_KEYS,
     TABLES,
-    Kind,
+    TARGET_KEYS,
+    ValueType,
 )
 from gradcheck.run.config.toml_lines import line_of
 from gradcheck.run.plan import Entry, Request
-from gradcheck.targets.intent import declared
+from gradcheck.targets.intent import parse_intents
 
-NAMES = ("gradcheck.toml", "pyproject.toml")  # in one folder the first of them that has a configuration
-UNKNOWN = "TODO"  # in place of what `gradcheck init` could not infer
+FILE_NAMES = ("gradcheck.toml", "pyproject.toml")  # in this order of precedence within a folder
+PLACEHOLDER = "TODO"  # what `gradcheck init` writes for a value that it cannot infer
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a project has chosen.
+    """The configuration of a project.
 
     Attributes:
-        path: None where there is no configuration.
-        options: of Options, by name.
-        running: how a run is carried out and what passes: jobs, timeout (seconds), executor, address, strict, baseline.
+        path: the file; None: there is no configuration.
+        options: fields of `gradcheck.Options`, by name.
+        execution: how to carry out a run and what passes: jobs, timeout (seconds), executor, address, strict, baseline.
         entries: the targets.
     """
 
     path: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    running: Mapping[str, Any] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
     @property
     def root(self) -> Path:
-        """The folder that paths in it start from."""
+        """The folder that relative paths in the configuration start from."""
         return self.path.parent if self.path else Path()
 
 
-def nearest(start: Path) -> Path | None:
-    """The configuration of the folder, or of the nearest above that has one."""
+def find_nearest(start: Path) -> Path | None:
+    """Return the configuration of a folder, or of the nearest folder above that has one; None if there is none."""
     for folder in (start, *start.parents):
-        for name in NAMES:
+        for name in FILE_NAMES:
             path = folder / name
-            if path.is_file() and _table(_loaded(path)[0], _base(path)) is not None:
+            if path.is_file() and _find_table(_load(path)[0], _table_path(path)) is not None:
                 return path
     return None
 
 
-def read(path: Path) -> Config:
-    """Read one configuration.
+def read_config(path: Path) -> Config:
+    """Read a configuration.
 
     Raises:
-        UsageError: where it cannot be read, or a key is unknown or of a wrong form: with the line.
+        UsageError: if it cannot be read, or a key is unknown or has a wrong value; the message names the line.
     """
-    whole, text = _loaded(path)
-    file = _File(path, text, _base(path))
-    data = _table(whole, file.base)
+    document, text = _load(path)
+    file = _File(path, text, _table_path(path))
+    data = _find_table(document, file.base)
     if data is None:
         raise UsageError(f"{path} has no table [{'.'.join(file.base)}]")
-    found = _checked(file, data, {**OF_OPTIONS, **OF_RUN, "target": TABLES})
-    options = {name: found[name] for name in OF_OPTIONS if name in found}
-    _valid(file, options)
-    entries = tuple(_entry(file, number, one) for number, one in enumerate(found.get("target", [])))
-    _each_once(entries)
-    return Config(path, options, {name: found[name] for name in OF_RUN if name in found}, entries)
+    values = _read_values(file, data, {**OPTION_KEYS, **RUN_KEYS, "target": TABLES})
+    options = {name: values[name] for name in OPTION_KEYS if name in values}
+    _require_valid_options(file, options)
+    entries = tuple(_read_entry(file, number, entry) for number, entry in enumerate(values.get("target", [])))
+    _require_unique_entries(entries)
+    return Config(path, options, {name: values[name] for name in RUN_KEYS if name in values}, entries)
 
 
 @dataclass(frozen=True)
 class _File:
-    """A configuration as text, and the table of it that is read."""
+    """A configuration file and a table in it, to find the lines of keys.
+
+    Attributes:
+        path: the file.
+        text: its content.
+        base: the path of the table that is the configuration.
+        inner: the path of a table inside the configuration.
+    """
 
     path: Path
     text: str
@@ -91,125 +98,143 @@ class _File:
     inner: tuple[str | int, ...] = ()
 
     def at(self, *keys: str | int) -> str:
-        """File and line of a key."""
+        """Return the file and line of a key, for messages."""
         return f"{self.path.name}:{line_of(self.text, (*self.base, *self.inner, *keys))}"
 
 
-def _base(path: Path) -> tuple[str, ...]:
-    """The table that a file holds its configuration in."""
+def _table_path(path: Path) -> tuple[str, ...]:
+    """Return the path of the table that is the configuration in a file of this name."""
     return ("tool", "gradcheck") if path.name == "pyproject.toml" else ()
 
 
-def _table(data: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
+def _find_table(data: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the table at a path; None if there is none."""
     for name in names:
         data = data.get(name) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else None
 
 
-def _loaded(path: Path) -> tuple[dict[str, Any], str]:
+def _load(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a TOML file as data and as text.
+
+    Raises:
+        UsageError: if it cannot be read or is not valid TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text), text
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}") from None
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
 
 
-def _checked(file: _File, data: dict[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """The values of a table, each read by its kind."""
-    found = {}
+def _read_values(file: _File, data: dict[str, Any], types: Mapping[str, ValueType]) -> dict[str, Any]:
+    """Check and convert the values of a table.
+
+    Raises:
+        UsageError: if a key is unknown or its value has the wrong type.
+    """
+    values = {}
     for key, value in data.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+        if key not in types:
+            matches = difflib.get_close_matches(key, types, 1)
+            hint = f"did you mean {matches[0]}?" if matches else f"the keys are {', '.join(types)}"
             raise UsageError(f"{file.at(key)}: unknown key {key!r}; {hint}")
-        if not kinds[key].fits(value):
-            raise UsageError(f"{file.at(key)}: {key} = {value!r}: expected {kinds[key].expected}")
+        if not types[key].fits(value):
+            raise UsageError(f"{file.at(key)}: {key} = {value!r}: expected {types[key].expected}")
         try:
-            found[key] = kinds[key].read(value)
+            values[key] = types[key].read(value)
         except UsageError as error:
             raise UsageError(f"{file.at(key)}: {key}: {error}") from None
-    return found
+    return values
 
 
-def _valid(file: _File, options: Mapping[str, Any]) -> None:
+def _require_valid_options(file: _File, options: Mapping[str, Any]) -> None:
+    """Refuse options with wrong values.
+
+    Raises:
+        UsageError: if an option is wrong; the message names its line.
+    """
     for name, value in options.items():
         try:
-            overridden(Options(), {name: value})
+            override_options(Options(), {name: value})
         except UsageError as error:
             raise UsageError(f"{file.at(name)}: {error}") from None
 
 
-def _entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
+def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
+    """Read the table of a target; `number` is its index in the array of tables."""
     file = replace(outer, inner=("target", number))
-    found = _checked(file, data, OF_TARGET)
-    options = {name: found[name] for name in OF_CASE if name in found}
-    _valid(file, options)
-    if "target" not in found:
+    values = _read_values(file, data, TARGET_KEYS)
+    options = {name: values[name] for name in CASE_KEYS if name in values}
+    _require_valid_options(file, options)
+    if "target" not in values:
         raise UsageError(f'{file.at()}: a target needs target = "module:name", or a module or file')
-    if not re.fullmatch(r"[\w.+-]+", found.get("name", "x")):  # what -k can select
-        raise UsageError(f"{file.at('name')}: name = {found['name']!r}: expected letters, digits and any of _ - . +")
-    meant = {name: found[name] for name in INTENT if name in found}
+    if not re.fullmatch(r"[\w.+-]+", values.get("name", "x")):  # these characters form one word of -k
+        raise UsageError(f"{file.at('name')}: name = {values['name']!r}: expected letters, digits and any of _ - . +")
+    declarations = {name: values[name] for name in INTENT_KEYS if name in values}
     try:
-        intents = declared(**meant)
+        intents = parse_intents(**declarations)
     except UsageError as error:
         raise UsageError(f"{file.at()}: {error}") from None
     return Entry(
-        asked=_asked(found),
+        request=_build_request(values),
         place=file.at("target"),
         root=str(file.path.parent),
-        name=found.get("name", ""),
-        options=tuple((name, tuple(v.items()) if isinstance(v, dict) else v) for name, v in options.items()),
-        expect=found.get("expect", "pass"),
-        because=found.get("because", ""),
+        name=values.get("name", ""),
+        options=tuple((name, tuple(value.items()) if isinstance(value, dict) else value) for name, value in options.items()),
+        expect=values.get("expect", "pass"),
+        because=values.get("because", ""),
         intents=intents,
-        unfinished=_unfinished(file, found),
+        unfinished=_describe_placeholder(file, values),
     )
 
 
-def _asked(found: Mapping[str, Any]) -> Request:
-    inputs = found.get("inputs", [])
-    named = inputs.items() if isinstance(inputs, dict) else [("", spec) for spec in inputs]
+def _build_request(values: Mapping[str, Any]) -> Request:
+    """Return the target of an entry, with its inputs and claims, as the command line would give them."""
+    inputs = values.get("inputs", [])
+    named_inputs = inputs.items() if isinstance(inputs, dict) else [("", spec) for spec in inputs]
     return Request(
-        targets=(found["target"],),
-        inputs=tuple((f"{name}=" if name else "") + _spec(value) for name, value in named),
-        init=tuple(f"{name}={value!r}" for name, value in found.get("init", {}).items()),
-        claims=tuple((kind, found[kind]) for kind in CLAIMS if kind in found),
-        reference=found.get("reference"),
-        wrt=found.get("wrt", ()),
-        framework=found.get("framework"),
-        optimizer=found.get("optimizer"),
-        partners=found.get("partners", ()),
+        targets=(values["target"],),
+        inputs=tuple((f"{name}=" if name else "") + _spec_text(value) for name, value in named_inputs),
+        init=tuple(f"{name}={value!r}" for name, value in values.get("init", {}).items()),
+        claims=tuple((kind, values[kind]) for kind in CLAIM_KEYS if kind in values),
+        reference=values.get("reference"),
+        wrt=values.get("wrt", ()),
+        framework=values.get("framework"),
+        optimizer=values.get("optimizer"),
+        partners=values.get("partners", ()),
     )
 
 
-def _spec(value: Any) -> str:
-    """An input as text: a string is a spec, a table or a list a pytree, anything else a plain value."""
+def _spec_text(value: Any) -> str:
+    """Return an input as text: a string is a spec, a table or a list is a pytree, anything else is a plain value."""
     match value:
         case str():
             return value
         case dict():
-            return f"{{{', '.join(f'{name!r}: {_spec(item)}' for name, item in value.items())}}}"
+            return f"{{{', '.join(f'{name!r}: {_spec_text(item)}' for name, item in value.items())}}}"
         case list():
-            return f"[{', '.join(_spec(item) for item in value)}]"
+            return f"[{', '.join(_spec_text(item) for item in value)}]"
     return repr(value)
 
 
-def _unfinished(file: _File, found: Mapping[str, Any]) -> str:
-    """What `gradcheck init` left to be filled in, in a sentence; '' where nothing is left."""
-    for key, value in found.items():
-        if re.search(rf"\b{UNKNOWN}\b", repr(value)):
-            return f"{file.at(key)}: {key} of {found['target']} holds a {UNKNOWN}: put in what is meant, or remove the target"
+def _describe_placeholder(file: _File, values: Mapping[str, Any]) -> str:
+    """Say which placeholder of `gradcheck init` is left; '' if there is none."""
+    for key, value in values.items():
+        if re.search(rf"\b{PLACEHOLDER}\b", repr(value)):
+            return f"{file.at(key)}: {key} of {values['target']} contains a {PLACEHOLDER}: replace it, or remove the target"
     return ""
 
 
-def _each_once(entries: tuple[Entry, ...]) -> None:
-    seen: dict[tuple[str, str], Entry] = {}
+def _require_unique_entries(entries: tuple[Entry, ...]) -> None:
+    """Refuse two entries of the same target and name."""
+    entries_by_key: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        first = seen.setdefault((entry.target, entry.name), entry)
+        first = entries_by_key.setdefault((entry.target, entry.name), entry)
         if first is not entry:
             raise UsageError(
                 f"{entry.place}: target {entry.target!r} is described twice, first at {first.place}: "
-                'give each a name of its own, as in name = "large"'
+                'give each entry a different name, as in name = "large"'
             )

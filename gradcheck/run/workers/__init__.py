@@ -1,1 +1,1 @@
-"""Where cases run: in worker processes on this machine or on a cluster."""
+"""Run cases in worker processes, on this machine or on a cluster."""

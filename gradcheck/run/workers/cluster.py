@@ -1,4 +1,4 @@
-"""Cases over the workers of a cluster, dask's or ray's. A worker that dies costs no case: it is tried again on another."""
+"""Run cases on the workers of a dask or ray cluster. A case whose worker dies is tried again on another."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.errors import UsageError
 from gradcheck.results import Reason
 from gradcheck.run.workers.worker import (
-    DIED,
-    Lost,
+    WORKER_DIED,
+    LostCase,
     Outcome,
     Work,
-    told,
-    too_long,
+    timeout_outcome,
+    to_result,
 )
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from gradcheck.results import CheckResult
     from gradcheck.targets.case import Case
 
-KINDS = ("dask", "ray")  # each a module of this folder, with the same functions
-TRIES = 3  # of a case whose worker dies
-PATIENCE = 60.0  # seconds without any worker before what is left is given up
-TICK = 1.0  # seconds between two looks at the workers
+CLUSTER_KINDS = ("dask", "ray")  # each is a module of this folder; they have the same functions
+MAX_TRIES = 3  # how often a case is tried whose workers die
+MAX_IDLE_SECONDS = 60.0  # without any worker; then the remaining cases are given up
+POLL_SECONDS = 1.0  # between two looks at the workers
 
-Running = dict[Any, tuple[int, float]]  # by job: the case's number, and when it began
+Running = dict[Any, tuple[int, float]]  # by job: the number of its case, and the time when it began
 
 
-def results(
+def check_cases(
     cases: Sequence[Case],
     work: Work,
     *,
@@ -41,53 +41,58 @@ def results(
     address: str | None,
     jobs: int | None = None,
     timeout: float | None = None,
-    started: Callable[[Case], None] = lambda _: None,
-    ending: Callable[[], None] = lambda: None,
+    on_start: Callable[[Case], None] = lambda _: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, CheckResult]]:
-    """Check every case; yield its number and result as they come. What is lost is an ERROR.
+    """Check every case; yield its number and result when it is finished. The result of a lost case is an ERROR.
 
     Args:
-        jobs: cases at a time; None: as many as there are workers.
-        timeout: seconds that a case may take.
-        started, ending: as for `parallel.results`.
+        cases: the cases.
+        work: what the workers need.
+        kind: one of CLUSTER_KINDS.
+        address: the address of the cluster.
+        jobs: number of cases at a time; None: as many as there are workers.
+        timeout: seconds that a case may take; None: no limit.
+        on_start: called with each case when it begins.
+        on_end: called when no further case will begin.
 
     Raises:
-        UsageError: where no cluster is at that address.
+        UsageError: if there is no cluster at the address.
     """
-    if kind not in KINDS:
-        raise UsageError(f"--executor {kind}: expected one of loky, {', '.join(KINDS)}")
+    if kind not in CLUSTER_KINDS:
+        raise UsageError(f"--executor {kind}: expected one of loky, {', '.join(CLUSTER_KINDS)}")
     if not address:
         raise UsageError(f"--executor {kind} needs the cluster's --address")
     cluster = importlib.import_module(f"gradcheck.run.workers.{kind}")
     pool, waiting, tries, running = cluster.connect(address), deque(range(len(cases))), Counter[int](), Running()
-    seen = time.monotonic()
+    last_active = time.monotonic()
     try:
         while waiting or running:
-            room = min(cluster.room(pool), (jobs or len(cases)) - len(running), len(waiting))
-            for number in [waiting.popleft() for _ in range(room)]:
+            slots = min(cluster.free_slots(pool), (jobs or len(cases)) - len(running), len(waiting))
+            for number in [waiting.popleft() for _ in range(slots)]:
                 running[cluster.submit(pool, work, cases[number].name)] = number, time.monotonic()
-                started(cases[number])
-            seen = time.monotonic() if running else seen
-            for number, outcome in _ended(cluster, pool, running, timeout):
+                on_start(cases[number])
+            last_active = time.monotonic() if running else last_active
+            for number, outcome in _collect_outcomes(cluster, pool, running, timeout):
                 tries[number] += 1
-                if outcome is DIED and tries[number] < TRIES:
+                if outcome is WORKER_DIED and tries[number] < MAX_TRIES:
                     waiting.append(number)
                 else:
-                    yield number, told(cases[number], work.options, outcome)
-            if not running and time.monotonic() - seen > PATIENCE:
-                left = Lost(Reason.WORKER_DIED, f"no worker is left at {address}")
-                yield from ((number, told(cases[number], work.options, left)) for number in waiting)
+                    yield number, to_result(cases[number], work.options, outcome)
+            if not running and time.monotonic() - last_active > MAX_IDLE_SECONDS:
+                no_worker = LostCase(Reason.WORKER_DIED, f"no worker is left at {address}")
+                yield from ((number, to_result(cases[number], work.options, no_worker)) for number in waiting)
                 return
     finally:
-        ending()
+        on_end()
         cluster.close(pool, list(running))
 
 
-def _ended(cluster: ModuleType, pool: Any, running: Running, timeout: float | None) -> Iterator[tuple[int, Outcome]]:
-    """What came to an end by itself within a tick, and what took too long."""
-    for job, outcome in cluster.finished(pool, list(running), TICK):
+def _collect_outcomes(cluster: ModuleType, pool: Any, running: Running, timeout: float | None) -> Iterator[tuple[int, Outcome]]:
+    """Yield the number and outcome of each case that finishes within POLL_SECONDS, and of each that exceeds its timeout."""
+    for job, outcome in cluster.collect_finished(pool, list(running), POLL_SECONDS):
         yield running.pop(job)[0], outcome
     for job in [job for job, (_, began) in running.items() if timeout is not None and time.monotonic() - began > timeout]:
-        cluster.end(pool, job)
+        cluster.kill(pool, job)
         assert timeout is not None
-        yield running.pop(job)[0], too_long(timeout)
+        yield running.pop(job)[0], timeout_outcome(timeout)

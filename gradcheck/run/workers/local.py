@@ -1,4 +1,4 @@
-"""Cases over several processes of this machine. One that dies or hangs costs its case alone."""
+"""Run cases in several processes of this machine. A process that dies or hangs affects only its own case."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.run.workers.worker import (
-    DIED,
+    WORKER_DIED,
     Outcome,
     Work,
-    checked,
-    told,
-    too_long,
+    check_named_case,
+    timeout_outcome,
+    to_result,
 )
 
 if TYPE_CHECKING:
@@ -29,123 +29,127 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
-def results(
+def check_cases(
     cases: Sequence[Case],
     work: Work,
     *,
     jobs: int,
     timeout: float | None = None,
-    started: Callable[[Case], None] = lambda _: None,
-    ending: Callable[[], None] = lambda: None,
+    on_start: Callable[[Case], None] = lambda _: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, CheckResult]]:
-    """Check every case; yield its number and result as they come.
+    """Check every case; yield its number and result when it is finished.
 
     Args:
-        jobs: processes at a time.
-        timeout: seconds that a case may take; None: as long as it likes.
-        started: told of each case as it begins.
-        ending: told when no further case will begin, before the last processes are ended.
+        cases: the cases.
+        work: what the workers need.
+        jobs: number of processes at a time.
+        timeout: seconds that a case may take; None: no limit.
+        on_start: called with each case when it begins.
+        on_end: called when no further case will begin, before the last processes are killed.
     """
     waiting, suspects = deque(range(len(cases))), deque[int]()
     while waiting or suspects:
-        alone = bool(suspects)  # what ran when a process died is run again, one by one, to see which of them it was
-        queue, width = (suspects, 1) if alone else (waiting, min(jobs, len(waiting)))
-        executor, over = _executor(width), True
+        # When a process dies, each case that was running may be the cause. We run them again one by one to find out.
+        queue, width = (suspects, 1) if suspects else (waiting, min(jobs, len(waiting)))
+        executor, is_last = _make_executor(width), True
         try:
-            for number, outcome in _until_one_dies(executor, queue, cases, work, width, timeout, started):
+            for number, outcome in _run_until_death(executor, queue, cases, work, width, timeout, on_start):
                 if outcome is None:
                     waiting.append(number)
-                elif outcome is DIED and width > 1:
+                elif outcome is WORKER_DIED and width > 1:
                     suspects.append(number)
                 else:
-                    yield number, told(cases[number], work.options, outcome)
-            over = not (waiting or suspects)
+                    yield number, to_result(cases[number], work.options, outcome)
+            is_last = not (waiting or suspects)
         finally:
-            if over:
-                ending()
+            if is_last:
+                on_end()
             executor.shutdown(wait=True, kill_workers=True)
 
 
-def _until_one_dies(
+def _run_until_death(
     executor: ProcessPoolExecutor,
     queue: deque[int],
     cases: Sequence[Case],
     work: Work,
     width: int,
     timeout: float | None,
-    started: Callable[[Case], None],
+    on_start: Callable[[Case], None],
 ) -> Iterator[tuple[int, Outcome | None]]:
-    """Numbers with a result, or what the worker raised.
+    """Run cases until all are finished, a process dies or a case times out; yield the number and outcome of each.
 
-    A death or a timeout ends it: then with what is lost, and None for what is to be run again.
+    After a death or a timeout, all processes are useless. The cases that were lost have their outcome, and those that have to
+    run again have the outcome None.
     """
     running: dict[Future[CheckResult], tuple[int, float]] = {}
     while queue or running:
         while queue and len(running) < width:
             number = queue.popleft()
             try:
-                with _unheard():
-                    job = executor.submit(checked, work, cases[number].name)
-            except BrokenExecutor:  # a process died just now: those that ran will say so
+                with _interrupts_ignored():
+                    job = executor.submit(check_named_case, work, cases[number].name)
+            except BrokenExecutor:  # a process has just died; the running jobs will raise the same error
                 queue.appendleft(number)
                 break
-            started(cases[number])
+            on_start(cases[number])
             running[job] = number, time.monotonic()
         if not running:
             return
-        deadline = None if timeout is None else max(min(t for _, t in running.values()) + timeout - time.monotonic(), 0.0)
-        done, _ = wait(running, timeout=deadline, return_when=FIRST_COMPLETED)
+        remaining = None if timeout is None else max(min(t for _, t in running.values()) + timeout - time.monotonic(), 0.0)
+        done, _ = wait(running, timeout=remaining, return_when=FIRST_COMPLETED)
         if any(isinstance(job.exception(), BrokenExecutor) for job in done):
-            yield from ((number, _outcome(job)) for job, (number, _) in _ended(running))
+            yield from ((number, _outcome(job)) for job, (number, _) in _wait_for_all(running))
             return
         for job in done:
             yield running.pop(job)[0], _outcome(job)
-        late = {j for j, (_, t) in running.items() if timeout is not None and time.monotonic() - t >= timeout}
+        late = {job for job, (_, start) in running.items() if timeout is not None and time.monotonic() - start >= timeout}
         if late and timeout is not None:
-            yield from ((number, too_long(timeout) if job in late else None) for job, (number, _) in running.items())
+            yield from ((number, timeout_outcome(timeout) if job in late else None) for job, (number, _) in running.items())
             return
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Processes that begin here never hear Ctrl-C, which a terminal sends to all of them: this one ends them, quietly.
+def _interrupts_ignored() -> Iterator[None]:
+    """Have processes that start in this block ignore Ctrl-C, which a terminal sends to all processes; this one kills them.
 
-    They inherit that it is ignored; told so only once they run, they would hear it while they load.
+    They inherit the setting from this process. If they made it themselves, Ctrl-C could still hit them while they load.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = _hear_nothing()
+    previous = _ignore_interrupts()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _hear_nothing() -> Any:
+def _ignore_interrupts() -> Any:
     return signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _outcome(job: Future[CheckResult]) -> Outcome:
-    """A result, what the worker raised, or that it died."""
+    """Return the outcome of a finished job: its result, what the worker raised, or that it died."""
     error = job.exception()
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return job.result() if error is None else DIED if isinstance(error, BrokenExecutor) else error
+    return job.result() if error is None else WORKER_DIED if isinstance(error, BrokenExecutor) else error
 
 
-def _ended(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:
-    """The jobs of an executor that is broken: each has a result, or the error that broke it."""
+def _wait_for_all(running: dict[Future[CheckResult], tuple[int, float]]) -> list[tuple[Future[CheckResult], tuple[int, float]]]:
+    """Return all jobs of a broken executor; each has a result, or the error that broke the executor."""
     wait(running)
     return list(running.items())
 
 
-def _executor(jobs: int) -> ProcessPoolExecutor:
+def _make_executor(jobs: int) -> ProcessPoolExecutor:
+    """Return an executor whose processes share the processors among their threads."""
     from loky import ProcessPoolExecutor
 
     threads = str(max((os.cpu_count() or 1) // jobs, 1))
     return ProcessPoolExecutor(
         max_workers=jobs,
-        initializer=_hear_nothing,  # for those that loky puts in the place of others later
+        initializer=_ignore_interrupts,  # for processes that loky starts later to replace others
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
     )

@@ -1,4 +1,4 @@
-"""Workers of a ray cluster: ray starts a process for each case that a processor is free for."""
+"""Workers of a ray cluster. Ray starts a process for each case, if a processor is free."""
 
 from __future__ import annotations
 
@@ -10,61 +10,66 @@ from typing import Any
 
 from gradcheck.errors import UsageError
 from gradcheck.run.workers.worker import (
-    DIED,
+    WORKER_DIED,
     Outcome,
     Work,
-    checked_alike,
-    version,
+    check_remotely,
+    installed_version,
 )
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A connection, and what is running."""
+class RayPool:
+    """A connection to a ray cluster.
+
+    Attributes:
+        ray: the module `ray`, connected.
+        running: the running jobs.
+    """
 
     ray: Any
     running: set[Any]
 
 
-def connect(address: str) -> Pool:
-    """Connect to the cluster at an address such as `127.0.0.1:6379`, or `auto`; or stay where this process is connected.
+def connect(address: str) -> RayPool:
+    """Connect to the cluster at an address such as `127.0.0.1:6379`, or `auto`. An existing connection is kept.
 
     Raises:
-        UsageError: where ray is not installed, or no cluster answers.
+        UsageError: if ray is not installed, or no cluster answers.
     """
     try:
         import ray
     except ModuleNotFoundError:
         raise UsageError("--executor ray needs ray: pip install 'gradcheck[ray]'") from None
     try:
-        _answers(address)
+        _require_answer(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"--address {address}: no ray cluster answers there ({type(error).__name__}: {error})") from None
-    return Pool(ray, set())
+    return RayPool(ray, set())
 
 
-def _answers(address: str) -> None:
-    """Raise OSError at once where nobody listens at `host:port`: ray itself tries for minutes."""
+def _require_answer(address: str) -> None:
+    """Raise OSError at once if nobody listens at `host:port`; ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), 5).close()
 
 
-def room(pool: Pool) -> int:
-    """How many processors are free for cases."""
+def free_slots(pool: RayPool) -> int:
+    """Return the number of processors that are free for cases."""
     return max(int(pool.ray.cluster_resources().get("CPU", 0)) - len(pool.running), 0)
 
 
-def submit(pool: Pool, work: Work, name: str) -> Any:
-    """Give a case to the cluster."""
-    job = pool.ray.remote(checked_alike).options(num_cpus=1, max_retries=0).remote(work, name, version())
+def submit(pool: RayPool, work: Work, name: str) -> Any:
+    """Submit a case to the cluster."""
+    job = pool.ray.remote(check_remotely).options(num_cpus=1, max_retries=0).remote(work, name, installed_version())
     pool.running.add(job)
     return job
 
 
-def finished(pool: Pool, jobs: Sequence[Any], seconds: float) -> Iterator[tuple[Any, Outcome]]:
-    """Wait for the first of some jobs, at most so long; yield those that are finished, and those whose process is gone."""
+def collect_finished(pool: RayPool, jobs: Sequence[Any], seconds: float) -> Iterator[tuple[Any, Outcome]]:
+    """Wait for a first job, at most for some seconds; yield the finished jobs, and those whose process is gone."""
     if not jobs:
         time.sleep(seconds)
         return
@@ -74,25 +79,25 @@ def finished(pool: Pool, jobs: Sequence[Any], seconds: float) -> Iterator[tuple[
         yield job, _outcome(pool.ray, job)
 
 
-def end(pool: Pool, job: Any) -> None:
-    """End the process of a case."""
+def kill(pool: RayPool, job: Any) -> None:
+    """Kill the process of a job."""
     pool.running.discard(job)
     pool.ray.cancel(job, force=True)
 
 
-def close(pool: Pool, jobs: Sequence[Any]) -> None:
-    """Give up what is not finished, and the connection."""
+def close(pool: RayPool, jobs: Sequence[Any]) -> None:
+    """Kill unfinished jobs and close the connection."""
     for job in jobs:
-        end(pool, job)
+        kill(pool, job)
     pool.ray.shutdown()
 
 
 def _outcome(ray: Any, job: Any) -> Outcome:
-    found: Outcome
+    outcome: Outcome
     try:
-        found = ray.get(job)
+        outcome = ray.get(job)
     except ray.exceptions.RayTaskError as error:
-        found = error.cause or error
+        outcome = error.cause or error
     except ray.exceptions.RayError:
-        found = DIED
-    return found
+        outcome = WORKER_DIED
+    return outcome

@@ -1,4 +1,4 @@
-"""What a process does that checks cases for another: nothing of the user's is sent to it, it plans the same request again."""
+"""What a worker process does. It gets no object of the user, but plans the same request again and checks one of the cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
-from gradcheck.run.case import attempted, failed_to_start
+from gradcheck.run.case import check_case_safely, result_of_exception
 from gradcheck.run.plan import Request, plan
 
 if TYPE_CHECKING:
@@ -20,29 +20,38 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Why there is no answer."""
+class LostCase:
+    """Why a case has no result.
+
+    Attributes:
+        reason: the reason of its ERROR.
+        message: the message of its ERROR.
+    """
 
     reason: Reason
     message: str
 
 
-Outcome = CheckResult | BaseException | Lost  # what a process sent, what it raised, or how it was lost
-DIED = Lost(Reason.WORKER_DIED, "the process of this case ended without an answer (killed, perhaps for its memory, or crashed)")
+Outcome = CheckResult | BaseException | LostCase  # the result, what the worker raised, or how the case was lost
+WORKER_DIED = LostCase(
+    Reason.WORKER_DIED,
+    "the process of this case ended without a result (it crashed or was killed, perhaps because memory ran out)",
+)
 
 
-def too_long(timeout: float) -> Lost:
-    """What becomes of a case that is not finished in time."""
-    return Lost(Reason.TIMEOUT, f"it took longer than {timeout:g} s")
+def timeout_outcome(timeout: float) -> LostCase:
+    """Return the outcome of a case that takes longer than its timeout, in seconds."""
+    return LostCase(Reason.TIMEOUT, f"it took longer than {timeout:g} s")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What to check, beside the name of a case.
+    """What a worker needs to check cases, in addition to their names.
 
     Attributes:
         request: what the cases were planned from.
-        alone: as for `check_case`.
+        options: how to check them.
+        alone: whether the options are meant for a single case, as for `check_case`.
     """
 
     request: Request
@@ -50,37 +59,51 @@ class Work:
     alone: bool = False
 
 
-def checked(work: Work, name: str) -> CheckResult:
-    """Check one case; what the user's code prints goes to stderr."""
+def check_named_case(work: Work, name: str) -> CheckResult:
+    """Check the case with a name; what the user's code prints goes to stderr.
+
+    Raises:
+        UsageError: if this process plans no case of that name.
+    """
     with redirect_stdout(sys.stderr):
-        case = _planned(work.request).get(name)
+        case = _plan_by_name(work.request).get(name)
         if case is None:
-            raise UsageError(f"{name} is not among the cases that another process finds; declare the same ones each time")
-        return attempted(case, work.options, alone=work.alone)
+            raise UsageError(
+                f"{name} is not among the cases that another process finds; declare the same cases in every process"
+            )
+        return check_case_safely(case, work.options, alone=work.alone)
 
 
-def checked_alike(work: Work, name: str, wanted: str) -> CheckResult:
-    """The same on another machine, which may have another gradcheck."""
-    if version() != wanted:
-        raise UsageError(f"a worker has gradcheck {version()}, and this is {wanted}: install the same everywhere")
-    return checked(work, name)
+def check_remotely(work: Work, name: str, expected_version: str) -> CheckResult:
+    """Check the case with a name on another machine, which may have another version of gradcheck.
+
+    Raises:
+        UsageError: if the versions differ, or this process plans no case of that name.
+    """
+    if installed_version() != expected_version:
+        raise UsageError(
+            f"a worker has gradcheck {installed_version()}, this process has {expected_version}: "
+            "install the same version everywhere"
+        )
+    return check_named_case(work, name)
 
 
-def version() -> str:
-    """The installed version of gradcheck."""
+def installed_version() -> str:
+    """Return the installed version of gradcheck."""
     return metadata.version("gradcheck")
 
 
 @functools.lru_cache(maxsize=1)
-def _planned(request: Request) -> dict[str, Case]:
+def _plan_by_name(request: Request) -> dict[str, Case]:
+    """Return the cases of a request by name; cached, as a worker checks many cases of one request."""
     return {case.name: case for case in plan(request)}
 
 
-def told(case: Case, options: Options, outcome: Outcome) -> CheckResult:
-    """The result of a case, whatever became of it."""
+def to_result(case: Case, options: Options, outcome: Outcome) -> CheckResult:
+    """Return the result of a case; it is an ERROR if the worker raised or the case was lost."""
     if isinstance(outcome, CheckResult):
         return outcome
     if isinstance(outcome, BaseException):
-        return failed_to_start(case, options, outcome)
-    result = failed_to_start(case, options, RuntimeError())
+        return result_of_exception(case, options, outcome)
+    result = result_of_exception(case, options, RuntimeError())
     return replace(result, reason=outcome.reason, message=outcome.message, traceback="")

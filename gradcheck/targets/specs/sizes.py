@@ -7,12 +7,12 @@ import operator
 from typing import TYPE_CHECKING
 
 from gradcheck.errors import SpecError
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DEFAULT_RANGE = (2, 5)
+DEFAULT_RANGE = (2, 5)  # sizes that a name may stand for without a range from the user, both included
 _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -24,45 +24,45 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 def is_size(text: str) -> bool:
     """Whether a text is a size: a name, an integer, or these joined by + - * //."""
     try:
-        return _is_form(ast.parse(text, mode="eval").body)
+        return _is_size_node(ast.parse(text, mode="eval").body)
     except SyntaxError:
         return False
 
 
-def _is_form(node: ast.expr) -> bool:
+def _is_size_node(node: ast.expr) -> bool:
     match node:
         case ast.Constant(value=bool()):
             return False
         case ast.Constant(value=int()) | ast.Name():
             return True
         case ast.BinOp():
-            return type(node.op) in _OPERATORS and _is_form(node.left) and _is_form(node.right)
+            return type(node.op) in _OPERATORS and _is_size_node(node.left) and _is_size_node(node.right)
     return False
 
 
-def names_in(text: str) -> set[str]:
-    """The names in a size."""
+def collect_names(text: str) -> set[str]:
+    """Return the names in a size."""
     return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
 
 
-def evaluate(text: str, size_of: Callable[[str], int]) -> int:
-    """Return the size a text stands for.
+def evaluate_size(text: str, size_of: Callable[[str], int]) -> int:
+    """Return the size that a text stands for, where `size_of` gives the size of a name.
 
     Raises:
-        SpecError: where the text is no size, or the size is negative.
+        SpecError: if the text is no size, or the size is negative.
     """
     try:
-        value = _value(ast.parse(text, mode="eval").body, size_of)
+        value = _evaluate_node(ast.parse(text, mode="eval").body, size_of)
     except ZeroDivisionError:
         raise SpecError(f"size {text!r} divides by zero: give the names other sizes with --dim") from None
     except (SyntaxError, KeyError):
         raise SpecError(f"size {text!r}: expected an integer, a name, or these joined by + - * //") from None
     if value < 0:
-        raise SpecError(f"size {text!r} comes to {value}: expected at least 0; give the names larger sizes with --dim")
+        raise SpecError(f"size {text!r} is {value}: expected at least 0; give the names larger sizes with --dim")
     return value
 
 
-def _value(node: ast.expr, size_of: Callable[[str], int]) -> int:
+def _evaluate_node(node: ast.expr, size_of: Callable[[str], int]) -> int:
     match node:
         case ast.Constant(value=bool()):
             raise KeyError
@@ -71,12 +71,12 @@ def _value(node: ast.expr, size_of: Callable[[str], int]) -> int:
         case ast.Name():
             return size_of(node.id)
         case ast.BinOp():
-            return _OPERATORS[type(node.op)](_value(node.left, size_of), _value(node.right, size_of))
+            return _OPERATORS[type(node.op)](_evaluate_node(node.left, size_of), _evaluate_node(node.right, size_of))
     raise KeyError
 
 
 class Sizes(dict[str, int]):
-    """Sizes of one trial by name, drawn at first use from the user's range, else from 2 to 5."""
+    """Sizes of one trial by name, each drawn at first use from the user's range, else from DEFAULT_RANGE."""
 
     def __init__(self, ranges: Mapping[str, tuple[int, int]], seed: int, *labels: object) -> None:
         super().__init__()
@@ -84,5 +84,5 @@ class Sizes(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         low, high = self._ranges.get(name, DEFAULT_RANGE)
-        self[name] = int(generator(self._seed, *self._labels, "dim", name).integers(low, high + 1))
+        self[name] = int(make_generator(self._seed, *self._labels, "dim", name).integers(low, high + 1))
         return self[name]

@@ -3,7 +3,7 @@
 A size is an integer, a name (`normal("batch", 3)`) or a sum or product of these; equal names get equal sizes. Every
 constructor takes `dtype=` (such as 'float32') and `layout=`: 'contiguous', 'transposed', 'strided' (every second element of
 a larger buffer), 'expanded' (stride 0 along the first axis), and for torch targets 'sparse_coo' and 'sparse_csr', which store
-what is not 0. Values keep away from nothing on purpose.
+only the entries that are not 0. No value is excluded on purpose.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Size = int | str
 LAYOUTS = ("contiguous", "transposed", "strided", "expanded")
-SPARSE = ("sparse_coo", "sparse_csr")  # layouts that a framework makes of a drawn array
-HOST = {"bfloat16": "float32"}  # what NumPy draws in the place of a dtype that it has not
+SPARSE_LAYOUTS = ("sparse_coo", "sparse_csr")  # layouts to which a framework converts a drawn array
+NUMPY_SUBSTITUTES = {"bfloat16": "float32"}  # dtypes that NumPy lacks, and what it draws instead
 MATRIX_KINDS = ("spd", "orthogonal", "triangular", "eye")
 DTYPES = (
     "float64", "float32", "float16", "bfloat16", "complex128", "complex64",
@@ -36,14 +36,14 @@ DTYPES = (
 
 @dataclass(frozen=True, repr=False)
 class Spec:
-    """How to draw one array. Make one with `normal`, `uniform` and their siblings.
+    """How to draw one array. Make one with a constructor, such as `normal` or `uniform`.
 
     Attributes:
         kind: name of the constructor.
-        shape: of the array; for square-matrix kinds, batch sizes and then the matrix size once.
+        shape: shape of the array; for kinds of square matrices, the batch sizes and then the matrix size once.
         params: the constructor's other arguments.
-        dtype: of the array; None: the check's dtype, or what the kind implies (integers: int64).
-        layout: how the array lies in memory.
+        dtype: dtype of the array; None: the check's dtype, or the dtype that the kind implies (integers: int64).
+        layout: layout of the array in memory.
     """
 
     kind: str
@@ -51,22 +51,22 @@ class Spec:
     params: tuple[tuple[str, Any], ...] = ()
     dtype: str | None = None
     layout: str = "contiguous"
-    __tree_atom__: ClassVar[bool] = True  # a leaf of pytrees, though a dataclass
+    __tree_atom__: ClassVar[bool] = True  # a leaf of pytrees, although a dataclass
 
     def __post_init__(self) -> None:
-        """Check sizes, dtype and layout.
+        """Validate sizes, dtype and layout.
 
         Raises:
-            SpecError: with what was got and what was expected.
+            SpecError: if one of them is wrong; the message says what was expected.
         """
         for size in self.shape:
-            named = isinstance(size, str) and sizes.is_size(size)
-            if not named and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+            is_text = isinstance(size, str) and sizes.is_size(size)
+            if not is_text and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
                 raise SpecError(f"{self.kind}: size {size!r}: expected an integer of at least 0, or a name such as 'batch'")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise SpecError(f"{self.kind}: dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        if self.layout not in (*LAYOUTS, *SPARSE):
-            raise SpecError(f"{self.kind}: layout={self.layout!r}: expected one of {', '.join((*LAYOUTS, *SPARSE))}")
+        if self.layout not in (*LAYOUTS, *SPARSE_LAYOUTS):
+            raise SpecError(f"{self.kind}: layout={self.layout!r}: expected one of {', '.join((*LAYOUTS, *SPARSE_LAYOUTS))}")
         if self.kind in MATRIX_KINDS and not self.shape:
             raise SpecError(f"{self.kind}(): expected the size of the matrix, as in {self.kind}(3)")
         if self.kind in ("one_hot", "simplex") and (not self.shape or self.shape[-1] == 0):
@@ -74,39 +74,39 @@ class Spec:
 
     def __repr__(self) -> str:
         """Return the call that makes this spec."""
-        return self.written(repr)
+        return self.format_with(repr)
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        """The same for IPython and Hypothesis, which would print the fields."""
+        """Print the call in IPython and Hypothesis, which would print the fields of a dataclass."""
         printer.text(repr(self))
 
     @property
     def entries(self) -> int:
-        """How many entries a literal spec has."""
+        """Number of entries of a spec without named sizes."""
         return math.prod(int(size) for size in self.shape)
 
     def __str__(self) -> str:
         """Return the text that parses to this spec again."""
-        return self.written(str)
+        return self.format_with(str)
 
-    def written(self, size: Callable[[Size], str]) -> str:
-        """The same with each size written in another way; `repr` makes it Python."""
+    def format_with(self, format_size: Callable[[Size], str]) -> str:
+        """Return the call that makes this spec, with each size formatted by a function; `repr` makes it valid Python."""
         literal = self.kind == "array"
-        parts = [] if literal else [size(s) for s in self.shape]
-        parts += [repr(_thawed(v)) if literal else f"{k}={v!r}" for k, v in self.params]
+        parts = [] if literal else [format_size(size) for size in self.shape]
+        parts += [repr(_to_lists(value)) if literal else f"{name}={value!r}" for name, value in self.params]
         parts += [f"dtype={self.dtype!r}"] if self.dtype and self.kind != "boolean" else []
         parts += [f"layout={self.layout!r}"] if self.layout != "contiguous" else []
         return f"{self.kind}({', '.join(parts)})"
 
 
-def _shape(sizes: tuple[Any, ...]) -> tuple[Size, ...]:
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = tuple(sizes[0])
-    return tuple(_size(s) for s in sizes)
+def _normalise_shape(shape: tuple[Any, ...]) -> tuple[Size, ...]:
+    if len(shape) == 1 and isinstance(shape[0], tuple | list):
+        shape = tuple(shape[0])
+    return tuple(_normalise_size(size) for size in shape)
 
 
-def _size(size: Any) -> Any:
-    """A size in its one form: an integer, or a text with the spaces that Python would write."""
+def _normalise_size(size: Any) -> Any:
+    """Return the canonical form of a size: an integer, or a text with the spaces that Python would write."""
     if isinstance(size, str) and sizes.is_size(size):
         return int(size) if size.strip().isdigit() else ast.unparse(ast.parse(size.strip(), mode="eval"))
     return int(size) if isinstance(size, np.integer) else size
@@ -114,101 +114,102 @@ def _size(size: Any) -> Any:
 
 def normal(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Independent standard normal entries (real and imaginary parts for a complex dtype)."""
-    return Spec("normal", _shape(shape), (), dtype, layout)
+    return Spec("normal", _normalise_shape(shape), (), dtype, layout)
 
 
 def uniform(*args: Any, dtype: str | None = None, layout: str = "contiguous", **bounds: float) -> Spec:
     """Entries uniform in [low, high): `uniform(low, high, *shape)` or `uniform(*shape, low=…, high=…)`."""
-    low, high, shape = _bounds("uniform", args, bounds, number=(int, float))
+    low, high, shape = _split_bounds("uniform", args, bounds, number=(int, float))
     return Spec("uniform", shape, (("low", float(low)), ("high", float(high))), dtype, layout)
 
 
 def positive(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Log-normal entries: positive, median 1, no gap around 0."""
-    return Spec("positive", _shape(shape), (), dtype, layout)
+    return Spec("positive", _normalise_shape(shape), (), dtype, layout)
 
 
 def integers(*args: Any, dtype: str | None = None, layout: str = "contiguous", **bounds: int) -> Spec:
     """Integers in [low, high): `integers(low, high, *shape)` or `integers(*shape, low=…, high=…)`; int64 by default."""
-    low, high, shape = _bounds("integers", args, bounds, number=(int,))
+    low, high, shape = _split_bounds("integers", args, bounds, number=(int,))
     return Spec("integers", shape, (("low", low), ("high", high)), dtype or "int64", layout)
 
 
 def boolean(*shape: Any, layout: str = "contiguous") -> Spec:
     """Fair coin flips."""
-    return Spec("boolean", _shape(shape), (), "bool", layout)
+    return Spec("boolean", _normalise_shape(shape), (), "bool", layout)
 
 
 def one_hot(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Rows along the last axis that hold a single 1: `one_hot(batch, classes)`."""
-    return Spec("one_hot", _shape(shape), (), dtype, layout)
+    return Spec("one_hot", _normalise_shape(shape), (), dtype, layout)
 
 
 def simplex(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Rows along the last axis that are positive and sum to 1, uniform on the simplex."""
-    return Spec("simplex", _shape(shape), (), dtype, layout)
+    return Spec("simplex", _normalise_shape(shape), (), dtype, layout)
 
 
 def spd(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Symmetric positive definite matrices: `spd(3)` is 3×3, `spd(5, 3)` five of them; A Aᵀ/n + I/10, A normal."""
-    return Spec("spd", _shape(shape), (), dtype, layout)
+    return Spec("spd", _normalise_shape(shape), (), dtype, layout)
 
 
 def orthogonal(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Orthogonal matrices: Q of the QR decomposition of a normal matrix."""
-    return Spec("orthogonal", _shape(shape), (), dtype, layout)
+    return Spec("orthogonal", _normalise_shape(shape), (), dtype, layout)
 
 
 def triangular(*shape: Any, upper: bool = False, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Lower (or upper) triangular normal matrices with a diagonal of at least 1/2 in size."""
     if not isinstance(upper, bool):
         raise SpecError(f"triangular: upper={upper!r}: expected True or False")
-    return Spec("triangular", _shape(shape), (("upper", upper),) if upper else (), dtype, layout)
+    return Spec("triangular", _normalise_shape(shape), (("upper", upper),) if upper else (), dtype, layout)
 
 
 def sparse(*shape: Any, density: float = 0.1, dtype: str | None = None, layout: str = "contiguous") -> Spec:
-    """Normal entries, each kept with probability `density` and exactly 0 otherwise (a dense array)."""
+    """Normal entries, each present with probability `density` and exactly 0 otherwise (a dense array)."""
     if not isinstance(density, int | float) or not 0 <= density <= 1:
         raise SpecError(f"sparse: density={density!r}: expected a number from 0 to 1")
-    return Spec("sparse", _shape(shape), (("density", density),), dtype, layout)
+    return Spec("sparse", _normalise_shape(shape), (("density", density),), dtype, layout)
 
 
 def ones(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """All entries 1."""
-    return Spec("ones", _shape(shape), (), dtype, layout)
+    return Spec("ones", _normalise_shape(shape), (), dtype, layout)
 
 
 def zeros(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """All entries 0."""
-    return Spec("zeros", _shape(shape), (), dtype, layout)
+    return Spec("zeros", _normalise_shape(shape), (), dtype, layout)
 
 
 def eye(*shape: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Identity matrices: `eye(3)` is 3×3."""
-    return Spec("eye", _shape(shape), (), dtype, layout)
+    return Spec("eye", _normalise_shape(shape), (), dtype, layout)
 
 
 def array(value: Any, dtype: str | None = None, layout: str = "contiguous") -> Spec:
     """Literal values: `array([[1.0, 2.0], [3.0, 4.0]])`."""
     try:
-        found = np.asarray(value)
+        values = np.asarray(value)
     except ValueError as error:
         raise SpecError(f"array({value!r}): expected nested lists of equal lengths ({error})") from None
-    if found.dtype.kind not in "biufc":
-        raise SpecError(f"array({value!r}): expected numbers, got dtype {found.dtype}")
-    if dtype is None and found.dtype.kind in "biu":
-        dtype = "bool" if found.dtype.kind == "b" else "int64"
-    if dtype is None and found.dtype.kind == "c":
+    if values.dtype.kind not in "biufc":
+        raise SpecError(f"array({value!r}): expected numbers, got dtype {values.dtype}")
+    if dtype is None and values.dtype.kind in "biu":
+        dtype = "bool" if values.dtype.kind == "b" else "int64"
+    if dtype is None and values.dtype.kind == "c":
         dtype = "complex128"
-    return Spec("array", found.shape, (("value", _frozen(found.tolist())),), dtype, layout)
+    return Spec("array", values.shape, (("value", _to_tuples(values.tolist())),), dtype, layout)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Any:
+    """Turn nested lists to tuples, which can be hashed."""
+    return tuple(_to_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def _thawed(value: Any) -> Any:
-    return [_thawed(v) for v in value] if isinstance(value, tuple) else value
+def _to_lists(value: Any) -> Any:
+    return [_to_lists(v) for v in value] if isinstance(value, tuple) else value
 
 
 CONSTRUCTORS: dict[str, Callable[..., Spec]] = {
@@ -220,17 +221,17 @@ CONSTRUCTORS: dict[str, Callable[..., Spec]] = {
 }  # fmt: skip
 
 
-def _bounds(
+def _split_bounds(
     kind: str, args: tuple[Any, ...], bounds: dict[str, Any], number: tuple[type, ...]
 ) -> tuple[Any, Any, tuple[Size, ...]]:
     unknown = sorted(set(bounds) - {"low", "high"})
     if unknown:
         raise SpecError(f"{kind}: unknown argument {unknown[0]!r}; expected low, high, dtype or layout")
     if bounds:
-        low, high, shape = bounds.get("low", 0), bounds.get("high"), _shape(args)
+        low, high, shape = bounds.get("low", 0), bounds.get("high"), _normalise_shape(args)
     else:
         low, high = [*args[:2], None, None][:2]
-        shape = _shape(args[2:])
+        shape = _normalise_shape(args[2:])
     for value in (low, high):
         if not isinstance(value, number) or isinstance(value, bool):
             raise SpecError(
@@ -239,42 +240,49 @@ def _bounds(
     if low in (-np.inf, np.inf) or high in (-np.inf, np.inf):
         raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected finite numbers")
     if not low < high:
-        raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected low < high (high itself is left out)")
+        raise SpecError(f"{kind}: low={low!r}, high={high!r}: expected low < high (high itself is excluded)")
     return low, high, shape
 
 
-def draw(spec: Spec, rng: np.random.Generator, named: Mapping[str, int], dtype: str) -> NDArray[Any]:
+def draw_array(spec: Spec, rng: np.random.Generator, size_of: Mapping[str, int], dtype: str) -> NDArray[Any]:
     """Draw one array.
 
     Args:
-        spec: what to draw.
-        rng: where the randomness comes from.
-        named: sizes by name.
-        dtype: used where the spec names none.
+        spec: how to draw it.
+        rng: the source of random numbers.
+        size_of: sizes by name.
+        dtype: dtype if the spec names none.
 
     Returns:
-        The array; for bfloat16, which NumPy has not, in float32.
+        The array; for bfloat16, which NumPy lacks, in float32.
+
+    Raises:
+        SpecError: if the sizes or the values are impossible, or the values do not fit the dtype.
     """
-    shape = tuple(sizes.evaluate(s, named.__getitem__) if isinstance(s, str) else s for s in spec.shape)
-    wanted = np.dtype(HOST.get(spec.dtype or dtype, spec.dtype or dtype))
+    shape = tuple(sizes.evaluate_size(s, size_of.__getitem__) if isinstance(s, str) else s for s in spec.shape)
+    drawn_dtype = np.dtype(NUMPY_SUBSTITUTES.get(spec.dtype or dtype, spec.dtype or dtype))
     try:
         values = _SAMPLERS[spec.kind](rng, shape, **dict(spec.params))
     except (ValueError, OverflowError, MemoryError) as error:
         raise SpecError(f"{spec} with shape {shape} cannot be drawn: {error}") from None
-    if wanted.kind == "c" and spec.kind in ("normal", "sparse", "triangular"):
+    if drawn_dtype.kind == "c" and spec.kind in ("normal", "sparse", "triangular"):
         values = values + 1j * rng.standard_normal(values.shape) * (values != 0)
     with np.errstate(over="ignore"):
-        cast = values.astype(wanted) if values.dtype.kind != "c" or wanted.kind == "c" else values.real.astype(wanted)
-    if spec.kind in ("integers", "array") and wanted.kind not in "fc" and not np.array_equal(cast, values):
-        raise SpecError(f"{spec}: its values do not fit into dtype {wanted}")
-    if values.dtype.kind == "c" and wanted.kind != "c":
-        raise SpecError(f"{spec}: its values are complex, dtype {wanted} is not")
-    return laid_out(cast, spec.layout)
+        cast = (
+            values.astype(drawn_dtype)
+            if values.dtype.kind != "c" or drawn_dtype.kind == "c"
+            else values.real.astype(drawn_dtype)
+        )
+    if spec.kind in ("integers", "array") and drawn_dtype.kind not in "fc" and not np.array_equal(cast, values):
+        raise SpecError(f"{spec}: its values do not fit into dtype {drawn_dtype}")
+    if values.dtype.kind == "c" and drawn_dtype.kind != "c":
+        raise SpecError(f"{spec}: its values are complex, but dtype {drawn_dtype} is not")
+    return apply_layout(cast, spec.layout)
 
 
-def laid_out(values: NDArray[Any], layout: str) -> NDArray[Any]:
+def apply_layout(values: NDArray[Any], layout: str) -> NDArray[Any]:
     """Return the values in a memory layout; 'expanded' repeats the first slice along the first axis."""
-    if values.ndim == 0 or layout in ("contiguous", *SPARSE):
+    if values.ndim == 0 or layout in ("contiguous", *SPARSE_LAYOUTS):
         return np.ascontiguousarray(values).reshape(values.shape)
     if layout == "transposed":
         return np.ascontiguousarray(values.T).T

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
-from gradcheck.backends.jax.arrays import x64
-from gradcheck.backends.loading import backend_of
+from gradcheck.backends.jax.arrays import use_x64
+from gradcheck.backends.loading import load_backend
 from gradcheck.cli import app
 from gradcheck.errors import InputError, UsageError
-from gradcheck.run.runner import environment
+from gradcheck.run.runner import describe_environment
 from gradcheck.strategies import arrays
-from gradcheck.targets.framework import infer
+from gradcheck.targets.framework import infer_framework
 
 X = jnp.array([0.3, -1.2, 0.7], dtype=jnp.float32)
 
@@ -28,13 +28,13 @@ def sine(x):
     return jnp.sin(x)
 
 
-def test_the_framework_is_told_by_arrays_classes_and_code():
-    assert infer(lambda x: x * 2, [X]) == "jax"
-    assert infer(jax.jit(lambda x: x * 2), []) == "jax"
-    assert infer(jax.custom_vjp(lambda x: x * 2), [np.ones(2)]) == "jax"
-    assert infer(sine, []) == "jax"
-    assert infer(sine, [np.ones(2)]) == "jax"
-    assert infer(lambda x: np.sin(x), [np.ones(2)]) == "numpy"
+def test_the_framework_is_inferred_from_arrays_classes_and_code():
+    assert infer_framework(lambda x: x * 2, [X]) == "jax"
+    assert infer_framework(jax.jit(lambda x: x * 2), []) == "jax"
+    assert infer_framework(jax.custom_vjp(lambda x: x * 2), [np.ones(2)]) == "jax"
+    assert infer_framework(sine, []) == "jax"
+    assert infer_framework(sine, [np.ones(2)]) == "jax"
+    assert infer_framework(lambda x: np.sin(x), [np.ones(2)]) == "numpy"
 
 
 def test_mixed_and_foreign_inputs_are_refused():
@@ -50,24 +50,24 @@ def test_mixed_and_foreign_inputs_are_refused():
         gradcheck.check(torch.nn.Tanh(), X)
 
 
-def test_a_missing_jax_is_said_with_the_extra(monkeypatch):
+def test_a_missing_jax_is_reported_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.delitem(sys.modules, "gradcheck.backends.jax.backend", raising=False)
     with pytest.raises(UsageError, match=r"framework jax: 'jax' is not installed; pip install 'gradcheck\[jax\]'"):
-        backend_of("jax")
+        load_backend("jax")
 
 
-def test_float64_inputs_without_64_bits_are_said_and_checked_as_jax_computes():
+def test_float64_inputs_without_64_bits_are_noted_and_checked_in_float32():
     for inputs in (np.ones(3), normal(3, dtype="float64")):
         result = gradcheck.check(sine, inputs, framework="jax")
         assert result.verdict is Verdict.PASS
         assert any("float64 given, and checked in float32" in note for note in result.notes)
     assert not gradcheck.check(sine, normal(3)).notes
-    with x64(True):
+    with use_x64(True):
         assert not gradcheck.check(sine, normal(3)).notes
 
 
-def test_a_donated_buffer_is_a_copy_and_one_that_is_gone_is_named():
+def test_a_donated_buffer_is_a_copy_and_a_deleted_one_is_named():
     donating = jax.jit(lambda x, n: (jnp.sin(x) * n, n + 1), donate_argnums=(0, 1))
     n = jnp.arange(3)
     assert gradcheck.check(donating, X, n).verdict is Verdict.PASS
@@ -96,17 +96,17 @@ def test_a_leaked_tracer_is_named():
         return kept[-2] * x if len(kept) > 1 else x
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of JAX, of a float64 tracer where there are no 64 bits
+        warnings.simplefilter("ignore")  # JAX warns about a float64 tracer without 64 bits.
         result = gradcheck.check(leaking, X)
     assert result.reason is Reason.TARGET_RAISED
     assert "UnexpectedTracerError" in result.message
     assert "the function stores an array that JAX was tracing" in result.message
 
 
-def test_numpy_inside_of_a_function_of_jax_arrays_is_told():
+def test_numpy_calls_inside_a_function_of_jax_arrays_are_reported():
     result = gradcheck.check(lambda x: jnp.sum(np.sin(x)), X)
     assert result.reason is Reason.DERIVATIVE_RAISED
-    assert "call jax.numpy inside of the function" in result.message
+    assert "call jax.numpy in the function" in result.message
 
 
 def test_a_tracer_that_leaked_before_is_named():
@@ -121,12 +121,12 @@ def test_a_tracer_that_leaked_before_is_named():
     (sine, (normal(3, 2, layout="sparse_coo"),), "layout='sparse_coo' is for torch targets: JAX arrays are dense"),
     (sine, (jnp.arange(3),), "no differentiable input: x is int32"),
 ])  # fmt: skip
-def test_inputs_that_are_none(function, inputs, said):
+def test_unusable_inputs_are_refused(function, inputs, said):
     with pytest.raises(InputError, match=said):
         gradcheck.check(function, *inputs, framework="jax")
 
 
-def test_what_the_users_code_raises_is_told_with_its_lines():
+def test_an_exception_of_the_users_code_is_reported_with_its_lines():
     def raising(x, g):
         raise KeyError("lost")
 
@@ -140,18 +140,18 @@ def test_what_the_users_code_raises_is_told_with_its_lines():
     assert (result.claim_file, result.claim_line) == (__file__, raising.__code__.co_firstlineno)
 
 
-def test_a_function_that_python_decides_in_is_evaluated_as_it_is():
+def test_a_function_with_python_branches_is_evaluated_without_jit():
     result = gradcheck.check(lambda x: jnp.sin(x) if x[0] > 0 else jnp.cos(x), X)
     assert result.verdict is Verdict.PASS
 
 
-def test_another_value_under_jit_is_said():
+def test_a_note_says_that_the_value_differs_under_jit():
     result = gradcheck.check(lambda x: x * (2.0 if isinstance(x, jax.core.Tracer) else 3.0), X)
     assert result.verdict is Verdict.FAIL
     assert any("evaluated without jit" in note for note in result.notes)
 
 
-def test_labels_and_options_stay_as_they_are():
+def test_labels_and_options_are_passed_on_unchanged():
     def loss(x, labels, axis, mask):
         return -jnp.mean(jax.nn.log_softmax(x, axis=axis)[labels] * mask[: len(mask)])
 
@@ -160,7 +160,7 @@ def test_labels_and_options_stay_as_they_are():
     assert {c.wrt for c in result.comparisons} == {"x"}
 
 
-def test_a_target_that_enables_64_bits_leaves_them_as_they_were():
+def test_64_bits_that_a_target_enables_are_disabled_again():
     def enabling(x):
         jax.config.update("jax_enable_x64", True)
         return jnp.sin(x)
@@ -170,7 +170,7 @@ def test_a_target_that_enables_64_bits_leaves_them_as_they_were():
 
 
 def test_the_environment_names_jax_and_strategies_draw_its_arrays():
-    assert environment()["jax"] == jax.__version__
+    assert describe_environment()["jax"] == jax.__version__
     found = find(arrays(normal(3), framework="jax"), lambda x: bool(x[0] > 0))
     assert isinstance(found, jax.Array)
     assert found.dtype == jnp.float32

@@ -6,7 +6,7 @@ import pytest
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
-from gradcheck.backends.jax.arrays import x64
+from gradcheck.backends.jax.arrays import use_x64
 
 X = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
 
@@ -46,11 +46,11 @@ WRONG = {
 
 @pytest.fixture(params=["float32", "x64"])
 def x(request):
-    with x64(request.param == "x64"):
+    with use_x64(request.param == "x64"):
         yield jnp.array(X, dtype=jnp.float64 if request.param == "x64" else jnp.float32)
 
 
-def test_a_right_custom_vjp_passes_and_forward_mode_is_said_to_be_missing(x):
+def test_a_right_custom_vjp_passes_and_a_note_says_that_forward_mode_is_missing(x):
     result = gradcheck.check(by_vjp(lambda x, g: (g * slope(x),)), x)
     assert result.verdict is Verdict.PASS
     assert [c.method for c in result.comparisons] == ["reverse"]
@@ -88,7 +88,7 @@ def test_a_rule_that_returns_another_value_breaks_a_contract(made, x):
     assert gradcheck.check(made, x, no_contract=("primal",)).verdict is Verdict.PASS
 
 
-def test_a_rule_may_round_otherwise():
+def test_a_rule_may_round_differently():
     naive = jax.custom_jvp(lambda x: jnp.log(jnp.exp(x) + 1))
     naive.defjvp(lambda p, t: (jnp.logaddexp(p[0], 0.0), jax.nn.sigmoid(p[0]) * t[0]))
     result = gradcheck.check(naive, jnp.array([-8.0, 3.0]))
@@ -111,14 +111,14 @@ def test_an_all_zero_tangent_on_500_float32_numbers_fails_where_check_grads_pass
 
 
 def test_the_evidence_of_a_float32_target_is_taken_in_float64():
-    with x64(False):
+    with use_x64(False):
         result = gradcheck.check(lambda x: jnp.sum(jnp.tanh(x)), jnp.array(X), rtol=1e-5)
     assert result.verdict is Verdict.PASS
     assert result.comparisons[0].abs_err < 1e-6
     assert not jax.config.jax_enable_x64
 
 
-def test_a_function_that_cannot_be_had_in_float64_is_differenced_in_its_own_dtype():
+def test_a_function_that_cannot_run_in_float64_is_differenced_in_its_own_dtype():
     result = gradcheck.check(lambda x: jax.lax.mul(x, jnp.full((3, 2), 2.0, jnp.float32)), jnp.array(X))
     assert result.verdict is Verdict.PASS
     assert any("differences in its own dtype: it does not run in float64" in note for note in result.notes)
@@ -130,7 +130,7 @@ def test_numbers_drawn_from_a_key_are_inputs_like_others():
     assert any("in float64 it returns another value" in note for note in result.notes)
 
 
-def test_what_stop_gradient_cuts_off_is_told_apart():
+def test_a_path_cut_off_by_stop_gradient_is_diagnosed():
     def cut(x, y):
         return jnp.sum(x * jax.lax.stop_gradient(y))
 

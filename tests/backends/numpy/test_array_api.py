@@ -36,7 +36,7 @@ def test_a_derivative_by_hand_is_judged(dtype):
 
 
 @pytest.mark.parametrize("function", [lambda x: xp.sum(x * x), lambda x: (x * x, xp.sum(x))], ids=["number", "tuple"])
-def test_cotangents_of_single_numbers_cross_too(function):
+def test_cotangents_of_single_numbers_are_converted_too(function):
     def vjp(v, x):
         return 2 * x * v if not isinstance(v, tuple) else 2 * x * v[0] + v[1]
 
@@ -44,14 +44,14 @@ def test_cotangents_of_single_numbers_cross_too(function):
     assert result.verdict is Verdict.PASS, str(result)
 
 
-def test_without_one_nothing_is_claimed():
+def test_without_a_derivative_nothing_is_claimed():
     result = gradcheck.check(weighted, xp.asarray(MATRIX), xp.asarray(WEIGHT))
     assert result.reason is Reason.NOTHING_CLAIMED
     assert "not those of another namespace" in str(result)
 
 
 @pytest.mark.parametrize("reference", [lambda x, w: torch.tanh(x) @ w, lambda x, w: (x.__array_namespace__().tanh(x)) @ w])
-def test_it_is_held_beside_a_reference(reference):
+def test_it_is_compared_with_a_reference(reference):
     result = gradcheck.check(weighted, xp.asarray(MATRIX), xp.asarray(WEIGHT), vjp=right, reference=reference)
     assert result.verdict is Verdict.PASS
     assert "reference" in {c.against for c in result.comparisons}
@@ -77,7 +77,7 @@ def test_pytrees_and_keywords_are_taken():
 
 
 @pytest.mark.parametrize("copying", [False, True])
-def test_the_inputs_stay_as_they_are_and_writing_to_them_is_told(copying, monkeypatch):
+def test_inputs_are_unchanged_and_writing_to_them_is_reported(copying, monkeypatch):
     made = xp.asarray
     if copying:  # as a namespace on another device does
         monkeypatch.setattr(xp, "asarray", lambda x, **more: made(np.array(x), **more))
@@ -112,7 +112,7 @@ def test_an_array_that_cannot_be_read_on_the_host_is_one_error():
         gradcheck.check(xp.sum, Remote())
 
 
-def test_hips_autograd_derivatives_are_judged_as_written_by_hand():
+def test_hips_autograd_derivatives_are_judged_as_hand_written_ones():
     anp = pytest.importorskip("autograd.numpy")
     import autograd
 

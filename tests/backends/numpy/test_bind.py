@@ -31,7 +31,7 @@ def test_many_functions_are_traced_in_one_process():
     assert all(any(c.method == "reverse" for c in gradcheck.check(f, np.ones(2)).comparisons) for f in functions)
 
 
-def test_where_the_code_cannot_be_traced_the_report_says_so_and_the_check_goes_on():
+def test_if_the_code_cannot_be_traced_the_report_says_so_and_the_check_continues():
     from scipy.special import erf
 
     result = gradcheck.check(lambda x: np.sum(erf(x)), normal(3), gradient=lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2)))
@@ -96,7 +96,7 @@ def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
         (lambda x: "text", "expected float64"),
     ],
 )
-def test_a_gradient_of_the_wrong_form_is_an_error_that_says_what_is_right(gradient, message):
+def test_a_gradient_of_the_wrong_form_is_an_error_that_says_what_is_expected(gradient, message):
     result = gradcheck.check(quadratic, normal(3), gradient=gradient)
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.BAD_CLAIM)
     with pytest.raises(ClaimError, match=message):
@@ -109,12 +109,12 @@ def test_a_gradient_of_a_vector_output_points_to_jacobian_and_vjp():
     assert "use jacobian= or vjp=" in result.message
 
 
-def test_a_scalar_input_is_differentiated_where_there_is_no_array():
+def test_a_scalar_input_is_differentiated_if_there_is_no_array():
     assert gradcheck.check(lambda x, n: x**2 * n, 3.0, 2, gradient=lambda x, n: 2.0 * x * n, framework="numpy").ok
     assert gradcheck.check(lambda x: x**3, np.float64(2.0), gradient=lambda x: 3 * x**2).ok
 
 
-def test_integers_booleans_and_plain_values_are_left_alone():
+def test_integers_booleans_and_plain_values_are_not_differentiated():
     def chosen(x, index, flag, power):
         return np.sum(x[index] ** power) if flag else np.sum(x)
 
@@ -159,7 +159,7 @@ def test_layouts_reach_the_function(layout):
     assert expected in seen or layout == "expanded"
 
 
-def test_the_users_arrays_and_random_state_are_as_before():
+def test_the_users_arrays_and_random_state_are_unchanged():
     x = np.linspace(0, 1, 5)
     x.flags.writeable = False
     kept, state = x.copy(), np.random.get_state()[1].copy()

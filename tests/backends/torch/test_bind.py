@@ -27,7 +27,7 @@ def fingerprint(net):
     return {k: v.clone() for k, v in net.state_dict().items()}, net.calls, net.cache, net.training, net.norm.training
 
 
-def test_everything_of_the_users_is_as_before():
+def test_the_users_tensors_and_state_are_unchanged():
     torch.manual_seed(3)
     net, x = Net().train(), torch.randn(6, 3, requires_grad=True)
     net.norm.eval()
@@ -96,7 +96,7 @@ def test_a_fully_detached_output_is_inconclusive_and_says_so():
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED)
 
 
-def test_a_hand_written_gradient_stands_beside_autodiff():
+def test_a_hand_written_gradient_is_checked_along_with_autodiff():
     x = torch.linspace(0.1, 1, 5, dtype=torch.float64)
     result = gradcheck.check(lambda x: (x**3).sum(), x, gradient=lambda x: 3 * x**2)
     assert result.ok
@@ -159,7 +159,7 @@ def test_layouts_reach_the_target(layout):
     assert {"transposed": (1, 4), "strided": (6, 2), "expanded": (0, 1)}[layout] in seen
 
 
-def test_a_module_class_is_built_anew_from_the_seed_in_the_asked_dtype():
+def test_a_module_class_is_built_from_the_seed_in_the_requested_dtype():
     seen = []
 
     class Layer(torch.nn.Linear):
@@ -186,7 +186,7 @@ def test_complex_numbers_after_an_odd_number_of_real_ones(mode):
     assert result.verdict is Verdict.PASS, str(result)
 
 
-def test_a_gradient_that_comes_as_a_sparse_tensor_is_read():
+def test_a_gradient_that_is_a_sparse_tensor_is_read():
     layer = torch.nn.Embedding(9, 3, sparse=True).double()
     result = gradcheck.check(layer, torch.tensor([[0, 4], [4, 2]]))
     assert result.ok, str(result)

@@ -1,4 +1,4 @@
-"""Where tensors are: devices that are not there, two at once, one without float64, one whose memory runs out; TF32."""
+"""Devices: missing ones, two at once, one without float64, one that runs out of memory; TF32."""
 
 import numpy as np
 import pytest
@@ -21,35 +21,35 @@ def test_the_host_is_a_device():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_named_with_those_that_are():
-    with pytest.raises(InputError, match=r"device='cuda' is not there: PyTorch finds cpu \(.*CUDA"):
+def test_a_missing_device_is_named_with_the_available_ones():
+    with pytest.raises(InputError, match=r"device='cuda' is not available: PyTorch finds cpu \(.*CUDA"):
         gradcheck.check(torch.sin, normal(3), framework="torch", device="cuda")
     done = CliRunner().invoke(app, ["run", "torch.nn.functional:gelu", "--input", "normal(3)", "--device", "cuda:3"])
     assert done.exit_code == 2
-    assert "'cuda:3' is not there" in done.output
+    assert "'cuda:3' is not available" in done.output
 
 
 @pytest.mark.parametrize(
     ("target", "device", "told"),
     [
-        (torch.sin, "gpu", "device='gpu' is not there"),
+        (torch.sin, "gpu", "device='gpu' is not available"),
         (torch.sin, "meta", "on the meta device, which holds no numbers"),
         (np.sin, "cpu", "device='cpu' is for torch targets"),
         (torch.sin, 3, "device=3: expected a name"),
     ],
 )
-def test_what_is_no_device_for_a_target_is_refused(target, device, told):
+def test_a_device_that_a_target_cannot_use_is_refused(target, device, told):
     with pytest.raises(UsageError, match=told):
         gradcheck.check(target, normal(3), framework="numpy" if target is np.sin else "torch", device=device)
 
 
-def test_inputs_on_two_devices_are_named_and_a_number_on_the_host_is_none_of_them():
+def test_inputs_on_two_devices_are_named_and_a_number_on_the_host_is_allowed():
     there = torch.ones(3, device="meta")
     with pytest.raises(InputError, match="inputs on 2 devices: x on meta, y on cpu; move them to one"):
         gradcheck.check(lambda x, y: x * y, there, torch.ones(3), framework="torch")
-    devices.refuse_mixed(["x", "k"], [torch.ones(3, device="cpu"), torch.tensor(2.0)])
+    devices.refuse_mixed_devices(["x", "k"], [torch.ones(3, device="cpu"), torch.tensor(2.0)])
     with pytest.raises(InputError, match="x is on the meta device"):
-        devices.refuse_mixed(["x", "k"], [there, torch.tensor(2.0)])
+        devices.refuse_mixed_devices(["x", "k"], [there, torch.tensor(2.0)])
 
 
 def test_a_module_on_the_meta_device_is_refused():
@@ -57,8 +57,8 @@ def test_a_module_on_the_meta_device_is_refused():
         gradcheck.check(torch.nn.Linear(3, 2, device="meta"), normal(4, 3))
 
 
-def test_a_device_without_float64_takes_the_route_of_float32(monkeypatch):
-    """As on MPS: float64 cannot be moved there."""
+def test_on_a_device_without_float64_the_target_is_checked_in_float32(monkeypatch):
+    """Simulates MPS, where no float64 tensor can be moved to."""
     to = torch.Tensor.to
 
     def on_mps(self, *args, **kwargs):
@@ -76,7 +76,7 @@ def test_a_device_without_float64_takes_the_route_of_float32(monkeypatch):
 
 
 def runs_out(when):
-    """A sine whose evaluation needs more memory than there is, where `when` says so of its input."""
+    """A sine that runs out of memory if `when` says so about its input."""
 
     def sine(x):
         if when(x):
@@ -86,7 +86,7 @@ def runs_out(when):
     return sine
 
 
-def test_where_memory_runs_out_entry_by_entry_random_directions_do():
+def test_if_memory_runs_out_entry_by_entry_random_directions_are_used():
     start = torch.linspace(-1, 1, 9, dtype=torch.float64)
     result = gradcheck.check(runs_out(lambda x: (x.detach() != start).sum() == 1), start, framework="torch")
     assert (result.verdict, result.mode) == (Verdict.PASS, "probe"), str(result)
@@ -94,7 +94,7 @@ def test_where_memory_runs_out_entry_by_entry_random_directions_do():
 
 
 @pytest.mark.parametrize("mode", ["auto", "probe"])
-def test_where_that_does_not_fit_either_it_is_one_clear_error(mode):
+def test_if_random_directions_do_not_fit_either_there_is_one_clear_error(mode):
     start = torch.linspace(-1, 1, 9, dtype=torch.float64)
     result = gradcheck.check(runs_out(lambda x: bool((x.detach() != start).any())), start, framework="torch", mode=mode)
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.OUT_OF_MEMORY)
@@ -104,12 +104,12 @@ def test_where_that_does_not_fit_either_it_is_one_clear_error(mode):
     assert "given x (9,) float64" in at_once.message
 
 
-def test_memory_of_the_host_runs_out_too():
+def test_running_out_of_host_memory_is_an_error_too():
     result = gradcheck.check(lambda x: x * torch.ones(2**50).sum(), torch.ones(3))
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.OUT_OF_MEMORY), str(result)
 
 
-def test_a_backward_that_runs_out_of_memory_is_told_apart_from_one_that_is_wrong():
+def test_a_backward_that_runs_out_of_memory_is_not_taken_for_a_wrong_one():
     class Large(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -133,8 +133,8 @@ def tf32():
 
 
 @pytest.mark.usefixtures("tf32")
-def test_what_tf32_does_to_a_gradient_is_measured_and_counts_as_noise(monkeypatch):
-    """A product with the ten bits of TF32 in float32, where that is switched on."""
+def test_the_rounding_of_tf32_is_measured_and_counts_as_noise(monkeypatch):
+    """A float32 product that is rounded to the ten bits of TF32 if TF32 is switched on."""
 
     class Product(torch.autograd.Function):
         off = 1.0

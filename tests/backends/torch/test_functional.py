@@ -1,4 +1,4 @@
-"""In which forms inputs and outputs come, and how a module holds its parameters."""
+"""The forms of inputs and outputs, and the ways in which a module holds its parameters."""
 
 from dataclasses import dataclass, field
 
@@ -41,7 +41,7 @@ class Batch:
 
 
 class Both(torch.autograd.Function):
-    """x² and sin(x); `used` says how much of the second comes back."""
+    """x² and sin(x); `used` is the share of the second cotangent that the backward uses."""
 
     used = 1.0
 
@@ -124,11 +124,11 @@ def test_a_cotangent_has_the_form_of_the_output():
     assert gradcheck.check(lambda x: Output(x**2, torch.sin(x)), x, vjp=vjp).verdict is Verdict.PASS
 
 
-def test_models_of_dataclasses_are_looked_at_layer_by_layer():
+def test_models_of_dataclasses_are_checked_layer_by_layer():
     class Head(nn.Module):
-        def __init__(self, spoil=lambda g: g):
+        def __init__(self, inject_fault=lambda g: g):
             super().__init__()
-            self.wave = layer(spoil).apply
+            self.wave = layer(inject_fault).apply
 
         def forward(self, batch):
             return Output(self.wave(batch.x) * batch.y[:, None])
@@ -142,11 +142,11 @@ def test_models_of_dataclasses_are_looked_at_layer_by_layer():
             return {"a": Output(self.linear(batch.x), self.head(batch).logits)}
 
     assert gradcheck.check(Model(), batch(), by_layer=True).verdict is Verdict.PASS
-    wrong = gradcheck.check(Model(spoil=lambda g: 2 * g), batch(), by_layer=True)
+    wrong = gradcheck.check(Model(inject_fault=lambda g: 2 * g), batch(), by_layer=True)
     assert wrong.culprit.startswith("head (in its autograd.Function")
 
 
-def test_what_holds_tensors_and_is_no_tree_is_told():
+def test_an_object_with_tensors_that_is_no_tree_is_noted():
     class Holder:
         def __init__(self, x):
             self.x = x
@@ -170,7 +170,7 @@ def test_what_holds_tensors_and_is_no_tree_is_told():
 
 
 class Tied(nn.Module):
-    """An embedding and an output layer of one weight, the second use of which may be cut off."""
+    """An embedding and an output layer that share a weight; its second use may be cut off."""
 
     def __init__(self, cut=False):
         super().__init__()
@@ -190,7 +190,7 @@ def test_a_tied_weight_is_one_leaf_with_the_gradient_of_both_uses(mode):
     assert failing(gradcheck.check(Tied(cut=True), words, mode=mode)) == {"params['embed.weight']"}
 
 
-def test_a_parameter_that_is_an_input_too_is_two_leaves():
+def test_a_parameter_that_is_also_an_input_is_two_leaves():
     linear = nn.Linear(3, 3, bias=False, dtype=F64)
     result = gradcheck.check(linear, linear.weight)
     assert (result.verdict, {c.wrt for c in result.comparisons}) == (Verdict.PASS, {"input", "params['weight']"})
@@ -199,18 +199,18 @@ def test_a_parameter_that_is_an_input_too_is_two_leaves():
 class Listed(nn.Module):
     """Parameters that are reached through a list, a dictionary and a tuple."""
 
-    def __init__(self, spoil=lambda g: g):
+    def __init__(self, inject_fault=lambda g: g):
         super().__init__()
         self.a, self.b = nn.Parameter(torch.linspace(0.5, 1, 3)), nn.Parameter(torch.linspace(1, 2, 3))
         self.register_buffer("c", torch.linspace(0, 1, 3))
-        self.all, self.named, self.wave = [self.a, (self.b, self.c)], {"b": self.b}, layer(spoil).apply
+        self.all, self.named, self.wave = [self.a, (self.b, self.c)], {"b": self.b}, layer(inject_fault).apply
 
     def forward(self, x):
         first, (second, third) = self.all
         return torch.sin(x * first) * second + self.wave(self.named["b"]) * third
 
 
-def test_parameters_that_a_module_holds_in_lists_too_move_there():
+def test_parameters_that_a_module_also_holds_in_lists_are_replaced_there():
     module = Listed()
     held = module.all
     result = gradcheck.check(module, normal(2, 3))
@@ -233,7 +233,7 @@ def test_parameters_that_a_module_holds_in_lists_too_move_there():
     ],
     ids=["weight_norm", "old weight_norm", "orthogonal", "spectral_norm"],
 )
-def test_parametrised_weights_are_checked_with_respect_to_what_they_are_made_of(make):
+def test_parametrised_weights_are_checked_with_respect_to_their_parameters(make):
     module = make()
     before = {name: t.clone() for name, t in module.state_dict().items()}
     result = gradcheck.check(module, normal(4, 3))
@@ -243,7 +243,7 @@ def test_parametrised_weights_are_checked_with_respect_to_what_they_are_made_of(
 
 
 class Normed(nn.Module):
-    """Weight norm as a parametrisation of one's own: g v / |v|, where g may be cut off."""
+    """Weight norm as a custom parametrisation g v / |v|, in which g may be cut off."""
 
     def __init__(self, cut):
         super().__init__()
@@ -254,7 +254,7 @@ class Normed(nn.Module):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_parametrisation_that_is_wrong_is_caught_within_cached_too(cached):
+def test_a_wrong_parametrisation_is_caught_inside_cached_too(cached):
     for cut, expected in ((False, set()), (True, {"params['parametrizations.weight.0.g']"})):
         module = nn.Linear(3, 2)
         parametrize.register_parametrization(module, "weight", Normed(cut))
@@ -267,14 +267,14 @@ def test_a_parametrisation_that_is_wrong_is_caught_within_cached_too(cached):
             assert module.weight is weight
 
 
-def test_buffers_that_carry_on_from_call_to_call_are_named_and_running_statistics_are_not():
+def test_buffers_that_the_next_call_reads_are_named_and_running_statistics_are_not():
     torch.manual_seed(0)
     norm = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4, dtype=F64))
     result = gradcheck.check(norm, normal(3, 4))
     told = [note for note in result.notes if "the output depends on parametrizations.weight.0._u" in note]
     assert failing(result) == {"params['parametrizations.weight.original']"}
     assert told
-    assert ".eval() may hold it still" in told[0]
+    assert "`.eval()` may stop the updates" in told[0]
     assert not any("the output depends on" in note for note in gradcheck.check(nn.BatchNorm1d(3), normal(5, 3)).notes)
 
 
@@ -301,7 +301,7 @@ def test_parameters_of_every_kind_are_leaves():
     assert {c.wrt for c in result.comparisons} == {"x", *(f"params[{name!r}]" for name in names)}
 
 
-def test_what_is_not_differentiated_is_told():
+def test_notes_name_tensors_that_are_not_differentiated():
     module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     module[0].requires_grad_(False)
     result = gradcheck.check(module, normal(4, 3))
@@ -341,7 +341,7 @@ class TripledWrongly(Tripled):
     ],
     ids=["ReLU", "function", "Tripled", "TripledWrongly"],
 )
-def test_what_writes_to_its_inputs_is_called_with_what_is_computed_of_them(target, verdict):
+def test_a_target_that_writes_to_its_inputs_gets_copies(target, verdict):
     x = torch.randn(3, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
     before = x.clone()
     result = gradcheck.check(target, x)

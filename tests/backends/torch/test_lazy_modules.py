@@ -1,4 +1,4 @@
-"""Modules that make their parameters when they are first called, and are as lazy afterwards as before."""
+"""Modules that create their parameters at their first call, and are as lazy after a check as before."""
 
 import threading
 
@@ -34,7 +34,7 @@ def test_a_lazy_module_is_checked_and_stays_lazy(by_layer):
     assert not any(map(is_lazy, module.parameters()))
 
 
-def test_it_stays_lazy_where_its_forward_raises_or_a_function_calls_it():
+def test_a_module_stays_lazy_if_its_forward_raises_or_a_function_calls_it():
     module = nn.Sequential(nn.LazyLinear(2), nn.Linear(3, 1))
     before = as_it_was_made(module)
     result = gradcheck.check(module, normal(4, 3))
@@ -46,7 +46,7 @@ def test_it_stays_lazy_where_its_forward_raises_or_a_function_calls_it():
     assert inner.has_uninitialized_params()
 
 
-def test_every_trial_may_have_another_size_and_classes_are_made_lazy():
+def test_each_trial_may_have_another_size_and_classes_are_built_lazy():
     class Locked(nn.LazyLinear):  # a lock cannot be copied
         def __init__(self, width):
             super().__init__(width)
@@ -68,7 +68,7 @@ def test_every_trial_may_have_another_size_and_classes_are_made_lazy():
     assert made.trials == 3
 
 
-def test_a_check_gives_the_same_whenever_it_is_made():
+def test_a_repeated_check_gives_the_same_result():
     first, again = (gradcheck.check(nn.LazyLinear(2), normal(4, 3), seed=5) for _ in range(2))
     assert [c.claimed for c in first.comparisons] == [c.claimed for c in again.comparisons]
     other = gradcheck.check(nn.LazyLinear(2), normal(4, 3), seed=6)
@@ -86,7 +86,7 @@ class Doubled(torch.autograd.Function):
 
 
 class Scaled(nn.modules.lazy.LazyModuleMixin, nn.Module):
-    """A lazy module of the user's own, whose scale may be cut off from its gradient."""
+    """A custom lazy module whose scale may be cut off from its gradient."""
 
     def __init__(self, wrong=False):
         super().__init__()
@@ -102,7 +102,7 @@ class Scaled(nn.modules.lazy.LazyModuleMixin, nn.Module):
 
 
 class Late(nn.Module):
-    """Parameters and layers that are made in the first forward, without PyTorch's help."""
+    """Parameters and layers that the first forward creates, without PyTorch's lazy modules."""
 
     def __init__(self, wrong=False):
         super().__init__()
@@ -120,7 +120,7 @@ class Late(nn.Module):
 
 
 @pytest.mark.parametrize("make", [Scaled, Late])
-def test_one_s_own_way_to_be_lazy_works_and_wrong_gradients_are_caught(make):
+def test_custom_lazy_modules_work_and_wrong_gradients_are_caught(make):
     module = make()
     before = as_it_was_made(module)
     result = gradcheck.check(module, normal(4, 3))

@@ -22,7 +22,7 @@ class Remembers(nn.Module):
         return x * self.weight
 
 
-def test_containers_that_forward_fills_are_as_before_and_the_same_objects():
+def test_containers_that_forward_fills_are_restored_and_stay_the_same_objects():
     net = Remembers()
     seen, count, cache = net.seen, net.count, net.cache
     assert gradcheck.check(net, torch.ones(2, 3, dtype=torch.float64)).verdict is Verdict.PASS
@@ -46,14 +46,14 @@ def test_a_module_in_a_closure_keeps_its_running_statistics():
     assert_untouched(norm, lambda x: norm(x) ** 2)
 
 
-def test_so_does_one_in_a_partial_and_one_that_is_a_methods_owner():
+def test_a_module_in_a_partial_or_behind_a_method_keeps_its_running_statistics():
     norm = nn.BatchNorm1d(3).double()
     assert_untouched(norm, functools.partial(lambda net, x: net(x) ** 2, norm))
     assert_untouched(norm, norm.forward)
 
 
 class Fills(nn.Module):
-    """Writes to everything that it holds, registers a hook and a buffer, and replaces a parameter."""
+    """Writes to all its attributes, registers a hook and a buffer, and replaces a parameter."""
 
     def __init__(self):
         super().__init__()
@@ -74,7 +74,7 @@ class Fills(nn.Module):
         return x * self.held[0]
 
 
-def test_what_a_module_holds_is_as_before_and_the_same_objects():
+def test_attributes_of_a_module_are_restored_and_stay_the_same_objects():
     net = Fills()
     weight, norm, array, inner = net.weight, net.norm, net.named["array"], net.held[1]
     assert gradcheck.check(net, torch.ones(2, 3, dtype=torch.float64)).verdict is Verdict.PASS

@@ -6,11 +6,11 @@ from torch.utils.checkpoint import checkpoint
 
 import gradcheck
 from gradcheck import Verdict, normal
-from gradcheck.backends.torch.parameter_swap import hold, until_differentiated
+from gradcheck.backends.torch.parameter_swap import swap_in, swap_scope
 
 
 class Checkpointed(nn.Module):
-    """Two layers around a Function, computed again in the backward."""
+    """Two layers around a Function, recomputed in the backward."""
 
     def __init__(self, function, *, tied=False):
         super().__init__()
@@ -30,7 +30,7 @@ class Checkpointed(nn.Module):
     [(torch.float32, {}), (torch.float64, {"order": 2}), (torch.float64, {"by_layer": True})],
     ids=["first", "second", "by-layer"],
 )
-def test_a_module_that_checkpoints_its_layers_is_right_and_its_parameters_are_its_own_again(dtype, more):
+def test_a_module_that_checkpoints_its_layers_passes_and_gets_its_parameters_back(dtype, more):
     torch.manual_seed(0)
     module = Checkpointed(elementwise.layer(name="cube")).to(dtype)
     before = dict(module.named_parameters())
@@ -39,20 +39,20 @@ def test_a_module_that_checkpoints_its_layers_is_right_and_its_parameters_are_it
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_wrong_backward_inside_is_found(tied):
+def test_a_wrong_backward_inside_is_caught(tied):
     torch.manual_seed(0)
     module = Checkpointed(elementwise.layer(lambda g: 1.02 * g, "cube"), tied=tied).double()
     result = gradcheck.check(module, normal(2, 4))
     assert (result.verdict, result.reason) == (Verdict.FAIL, gradcheck.Reason.DISAGREES)
 
 
-def test_tied_tensors_are_exchanged_everywhere_and_only_within_the_block():
+def test_tied_tensors_are_replaced_everywhere_and_only_inside_the_context():
     module = Checkpointed(None, tied=True)
     weight, other = module.first.weight, torch.zeros(4, 4)
-    hold(module, {"first.weight": other})
+    swap_in(module, {"first.weight": other})
     assert module.first.weight is weight
-    with until_differentiated():
-        hold(module, {"first.weight": other})
+    with swap_scope():
+        swap_in(module, {"first.weight": other})
         assert module.first.weight is other
         assert module.second.weight is other
     assert module.first.weight is module.second.weight is weight

@@ -1,4 +1,4 @@
-"""Sparse inputs, parameters and outputs: what is differentiated is what they store."""
+"""Sparse inputs, parameters and outputs, whose stored values are differentiated."""
 
 import warnings
 
@@ -32,9 +32,9 @@ DENSE = torch.linspace(-1, 1, 6, dtype=F64).reshape(3, 2)
 
 
 class Product(torch.autograd.Function):
-    """s b, whose gradient of s comes in several forms; `spoil` makes it wrong."""
+    """s b, whose gradient with respect to s has several forms; `inject_fault` makes it wrong."""
 
-    form, spoil = "dense", staticmethod(lambda g: g)
+    form, inject_fault = "dense", staticmethod(lambda g: g)
 
     @staticmethod
     def forward(ctx, s, b):
@@ -44,13 +44,13 @@ class Product(torch.autograd.Function):
     @classmethod
     def backward(cls, ctx, g):
         s, b = ctx.saved_tensors
-        whole = cls.spoil(g @ b.T)
+        whole = cls.inject_fault(g @ b.T)
         forms = {"dense": lambda: whole, "masked": lambda: whole.sparse_mask(s), "another pattern": lambda: whole.to_sparse()}
         return forms[cls.form](), s.to_dense().T @ g
 
 
-def product(form, spoil=lambda g: g):
-    return type("Product", (Product,), {"form": form, "spoil": staticmethod(spoil)})
+def product(form, inject_fault=lambda g: g):
+    return type("Product", (Product,), {"form": form, "inject_fault": staticmethod(inject_fault)})
 
 
 def verdicts(result):
@@ -66,24 +66,26 @@ def test_every_layout_is_an_input(name):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_gradient_of_any_form_is_read_where_the_pattern_stores(name):
+def test_a_gradient_of_any_form_is_read_at_the_places_of_the_pattern(name):
     t = LAYOUTS[name]
     pattern, values = patterns.pattern_of(t), patterns.values_of(t)
-    assert patterns.same(patterns.laid(values, pattern), t)
+    assert patterns.is_same_tensor(patterns.make_sparse(values, pattern), t)
     g = torch.randn(t.shape, dtype=F64, generator=torch.Generator().manual_seed(0))
-    numbered = patterns.laid(torch.ones_like(values), pattern).to_dense()  # how often each place is stored
-    found = patterns.read(g, pattern)
+    numbered = patterns.make_sparse(
+        torch.ones_like(values), pattern
+    ).to_dense()  # the number of times that each place is stored
+    found = patterns.read_at_pattern(g, pattern)
     assert found.shape == values.shape
-    torch.testing.assert_close(patterns.laid(found, pattern).to_dense(), g * numbered)
-    torch.testing.assert_close(patterns.read(g.to_sparse(), pattern), found)
+    torch.testing.assert_close(patterns.make_sparse(found, pattern).to_dense(), g * numbered)
+    torch.testing.assert_close(patterns.read_at_pattern(g.to_sparse(), pattern), found)
     half = g * (g > 0)
-    torch.testing.assert_close(patterns.read(half.to_sparse(), pattern), patterns.read(half, pattern))
+    torch.testing.assert_close(patterns.read_at_pattern(half.to_sparse(), pattern), patterns.read_at_pattern(half, pattern))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("layout", ["coo", "csr"])
 @pytest.mark.parametrize("form", ["dense", "masked", "another pattern"])
-def test_a_backward_may_return_what_it_likes_and_must_be_right(form, layout, dtype):
+def test_a_backward_may_return_any_form_and_must_be_right(form, layout, dtype):
     given = LAYOUTS[layout].to(dtype), DENSE.to(dtype)
     assert gradcheck.check(product(form), *given).verdict is Verdict.PASS
     wrong = gradcheck.check(product(form, lambda g: 1.01 * g), *given, contracts=False)
@@ -92,7 +94,7 @@ def test_a_backward_may_return_what_it_likes_and_must_be_right(form, layout, dty
     assert diagnosed == "factor"
 
 
-def test_what_lies_outside_of_the_pattern_is_nobody_s_business():
+def test_entries_outside_of_the_pattern_are_not_checked():
     def outside(g):
         return g + 100.0 * (MATRIX == 0)
 
@@ -116,14 +118,14 @@ def test_a_wrong_gradient_of_a_large_sparse_matrix_is_found_by_bisection():
     matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), numbers, (400, 400)).coalesce()
     place = matrix.indices()[:, 70]
 
-    def spoilt(g):
+    def faulty(g):
         g = g.clone()
         g[tuple(place)] *= 1.1
         return g
 
     right = torch.randn(400, 1, dtype=F64, generator=generator)
     assert gradcheck.check(product("masked"), matrix, right).verdict is Verdict.PASS
-    result = gradcheck.check(product("masked", spoilt), matrix, right, contracts=False)
+    result = gradcheck.check(product("masked", faulty), matrix, right, contracts=False)
     (line,) = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert (line.wrt, line.worst_entry) == ("s.values()", (70,))
 
@@ -153,7 +155,7 @@ def test_a_module_may_hold_sparse_parameters_and_buffers(dtype):
     assert verdicts(wrong) == {"x": Verdict.PASS, "params['weight'].values()": Verdict.FAIL}
 
 
-def test_sparse_tensors_of_the_user_s_are_left_as_they_are():
+def test_sparse_tensors_of_the_user_are_unchanged():
     module, adjacency = Propagates(), LAYOUTS["coo"].to(torch.float32).requires_grad_()
     module.rows_seen = LAYOUTS["csr"].clone()
     before = {name: t.detach().clone() for name, t in [*module.state_dict().items(), ("given", adjacency)]}
@@ -169,13 +171,13 @@ def test_sparse_tensors_of_the_user_s_are_left_as_they_are():
 
     assert gradcheck.check(Model(), adjacency, torch.ones(3, 2), by_layer=True).verdict is Verdict.PASS
     after = {**module.state_dict(), "given": adjacency.detach()}
-    assert all(patterns.same(after[name], value) for name, value in before.items())
+    assert all(patterns.is_same_tensor(after[name], value) for name, value in before.items())
     assert adjacency.grad is None
     assert module.weight.is_sparse
 
 
 class Squared(torch.autograd.Function):
-    """A sparse tensor of which each stored value is squared: input and output are sparse."""
+    """Squares each stored value of a sparse tensor: input and output are sparse."""
 
     factor = 2.0
 
@@ -190,7 +192,7 @@ class Squared(torch.autograd.Function):
         return cls.factor * g * s.to_dense() if not g.is_sparse else cls.factor * (g * s)
 
 
-def test_a_jvp_of_one_s_own_that_pytorch_cannot_use_on_sparse_tensors_is_not_available():
+def test_a_custom_jvp_that_pytorch_cannot_use_on_sparse_tensors_is_unavailable():
     pushed = type("Pushed", (Squared,), {"jvp": staticmethod(lambda ctx, t: t)})
     result = gradcheck.check(pushed, LAYOUTS["coo"])
     assert (result.verdict, {c.method for c in result.comparisons}) == (Verdict.PASS, {"reverse"}), str(result)
@@ -221,7 +223,7 @@ def test_outputs_may_be_sparse():
     assert gradcheck.check(lambda x: torch.relu(x).to_sparse(), DENSE.to(torch.float32)).verdict is Verdict.PASS
 
 
-def test_a_sparse_output_that_is_too_large_to_be_dense_says_what_to_do():
+def test_the_error_for_a_sparse_output_too_large_to_be_dense_says_what_to_do():
     def vast(x):
         return torch.sparse_coo_tensor([[0, 7], [5, 9]], x, (10**5, 10**5), check_invariants=True)
 
@@ -253,7 +255,7 @@ def test_a_gradient_by_hand_may_be_dense_sparse_or_the_values(form):
     assert {c.method for c in wrong.comparisons if c.verdict is Verdict.FAIL and c.against == "numeric"} == {"analytic"}
 
 
-def test_a_tangent_by_hand_is_sparse_as_the_input_is():
+def test_the_tangent_of_a_sparse_input_is_sparse():
     def jvp(tangents, a, b):
         return torch.sparse.mm(tangents[0], b) + torch.sparse.mm(a, tangents[1])
 

@@ -1,4 +1,4 @@
-"""Many points and many cotangents at once: the same numbers as one by one, or one by one."""
+"""Many points and many cotangents at once give the same numbers as one by one."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from gradcheck.backends.program import Unavailable
 from gradcheck.backends.torch import bind as backend
 from gradcheck.backends.torch import vjps
 from gradcheck.targets.case import Case
-from gradcheck.targets.signature import resolve
+from gradcheck.targets.signature import resolve_inputs
 
 
 def bound(fn, *inputs):
-    return backend.bind(Case("case", fn, inputs), fn, resolve(fn, inputs, {}))
+    return backend.bind(Case("case", fn, inputs), fn, resolve_inputs(fn, inputs, {}))
 
 
 class Branches(torch.nn.Module):
@@ -33,32 +33,32 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_all_points_at_once_are_each_point_by_itself(name):
+def test_all_points_at_once_give_the_values_of_each_point_alone(name):
     program = bound(*TARGETS[name])
     points = program.point + 0.1 * np.random.default_rng(0).standard_normal((5, program.point.size))
     alone = np.stack([program.evaluate(point) for point in points])
-    np.testing.assert_allclose(program.many(points), alone, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(program.capabilities.evaluate_many(points), alone, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_bare_line_is_the_function_along_it(name):
+def test_the_fast_evaluation_along_a_line_gives_the_values_of_the_function(name):
     program = bound(*TARGETS[name])
-    if program.along is None:
-        pytest.fail("no bare line")
+    if program.capabilities.evaluate_along is None:
+        pytest.fail("no fast evaluation along a line")
     tangent = np.random.default_rng(1).standard_normal(program.point.size)
-    line = program.along(tangent)
+    line = program.capabilities.evaluate_along(tangent)
     for t in (0.0, 0.5, -0.25):
         np.testing.assert_array_equal(np.concatenate(line(t)), program.evaluate(program.point + t * tangent))
 
 
-def test_what_cannot_be_mapped_says_why():
+def test_the_error_of_a_target_that_cannot_be_mapped_says_why():
     program = bound(Branches(), torch.ones(3, dtype=torch.float64))
     with pytest.raises(Unavailable, match="data-dependent"):
-        program.many(np.ones((2, 3)))
+        program.capabilities.evaluate_many(np.ones((2, 3)))
 
 
 @pytest.mark.parametrize(("target", "told"), [(Branches(), "vmap cannot"), (torch.nn.Linear(60, 40).double(), "vmap")])
-def test_a_check_tells_how_it_evaluated_with_v(target, told):
+def test_details_say_how_a_check_evaluated(target, told):
     size = 60 if isinstance(target, torch.nn.Linear) else 2000
     result = gradcheck.check(target, normal(4, size, dtype="float64"), mode="full")
     assert result.verdict is Verdict.PASS, str(result)
@@ -69,7 +69,7 @@ def test_a_check_tells_how_it_evaluated_with_v(target, told):
 def graph(outputs, x):
     program = bound(lambda x: outputs(x), x)
     given = x.clone().requires_grad_()
-    return vjps.Graph([(outputs(given), program.outputs[0])], [given], program.leaves), program
+    return vjps.BackwardGraph([(outputs(given), program.outputs[0])], [given], program.leaves), program
 
 
 OUTPUTS = {
@@ -81,12 +81,12 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
-def test_all_vjps_at_once_are_each_by_itself(outputs):
+def test_all_vjps_at_once_give_the_values_of_each_alone(outputs):
     made, program = graph(outputs, torch.linspace(0.1, 1, 12, dtype=torch.float64))
     cotangents = np.random.default_rng(0).standard_normal((12, program.value.size))
-    alone = vjps.rows(made, cotangents, vjps.Habit([False]))
-    for habit in (vjps.Habit(), vjps.Habit([True])):
-        np.testing.assert_allclose(vjps.rows(made, cotangents, habit), alone, rtol=1e-12, atol=1e-15)
+    alone = vjps.evaluate_vjps(made, cotangents, vjps.BatchingChoice([False]))
+    for choice in (vjps.BatchingChoice(), vjps.BatchingChoice([True])):
+        np.testing.assert_allclose(vjps.evaluate_vjps(made, cotangents, choice), alone, rtol=1e-12, atol=1e-15)
 
 
 def doubled(backward):
@@ -102,15 +102,15 @@ def doubled(backward):
     return Doubled
 
 
-def test_a_backward_that_cannot_be_mapped_is_asked_one_by_one():
+def test_a_backward_that_cannot_be_mapped_is_called_one_by_one():
     through_numpy = doubled(lambda g: torch.from_numpy(2 * g.numpy()))
     made, _ = graph(through_numpy.apply, torch.ones(10, dtype=torch.float64))
-    habit = vjps.Habit()
-    np.testing.assert_array_equal(vjps.rows(made, np.eye(10), habit), 2 * np.eye(10))
-    assert habit.at_once == [False]
+    choice = vjps.BatchingChoice()
+    np.testing.assert_array_equal(vjps.evaluate_vjps(made, np.eye(10), choice), 2 * np.eye(10))
+    assert choice.batched is False
 
 
-def test_a_backward_that_is_wrong_when_mapped_is_asked_one_by_one():
+def test_a_backward_that_is_wrong_when_mapped_is_called_one_by_one():
     odd = doubled(lambda g: (3 if torch._C._functorch.is_batchedtensor(g) else 2) * g)
     made, _ = graph(odd.apply, torch.ones(10, dtype=torch.float64))
-    np.testing.assert_array_equal(vjps.rows(made, np.eye(10), vjps.Habit()), 2 * np.eye(10))
+    np.testing.assert_array_equal(vjps.evaluate_vjps(made, np.eye(10), vjps.BatchingChoice()), 2 * np.eye(10))

@@ -1,4 +1,4 @@
-"""A second implementation beside the target: values, derivatives, and which of them stands alone."""
+"""A second implementation compared with the target: values, derivatives, and which of them stands alone."""
 
 import ctypes
 import ctypes.util
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import gradcheck
 from gradcheck import Reason, Verdict, normal, positive
 from gradcheck.cli import app
-from gradcheck.report.phrases import by_leaf, stands_alone
+from gradcheck.report.phrases import describe_outlier, group_by_leaf
 
 
 def layer(x, w):
@@ -24,7 +24,7 @@ def in_numpy(x, w):
 
 
 def sine(backward_off=1.0, forward_off=0.0):
-    """A sine with a backward of its own, either of them off by so much."""
+    """Make a sine with its own backward, either of them wrong by the amount given."""
 
     class Sine(torch.autograd.Function):
         @staticmethod
@@ -44,12 +44,12 @@ def against_reference(result, order=1):
 
 
 def alone(result):
-    return [told for told in map(stands_alone, by_leaf(result.comparisons)) if told]
+    return [message for message in map(describe_outlier, group_by_leaf(result.comparisons)) if message]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("reference", [in_numpy, lambda a, b: torch.tanh(torch.einsum("ij,jk->ik", a, b))])
-def test_a_right_function_passes_beside_its_reference_in_either_framework(reference, dtype):
+def test_a_right_function_agrees_with_its_reference_in_either_framework(reference, dtype):
     result = gradcheck.check(layer, normal(4, 3), normal(3, 2), reference=reference, dtype=dtype)
     assert result.verdict is Verdict.PASS, str(result)
     (value,) = against_reference(result, order=0)
@@ -78,7 +78,7 @@ def test_a_wrong_forward_with_its_own_right_backward_is_named_as_the_forward(ref
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.VALUE_DIFFERS)
     assert [c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL] == ["output"]
     assert {c.reason for c in against_reference(result)} == {Reason.REFERENCE_DIFFERS}
-    assert "returns another value than its reference" in str(result)
+    assert "returns a different value from its reference" in str(result)
 
 
 def test_a_reference_whose_derivative_is_wrong_stands_alone_and_decides_nothing():
@@ -88,15 +88,15 @@ def test_a_reference_whose_derivative_is_wrong_stands_alone_and_decides_nothing(
     assert alone(result) == ["reference stands alone: forward, numeric, reverse agree with each other"]
 
 
-def test_where_the_slopes_are_too_dull_the_reference_decides():
+def test_if_the_slopes_are_too_coarse_the_reference_decides():
     def cube(x):
         return np.round(x**3, 6)
 
     def smooth(x):
         return x**3 + (torch.round(x**3, decimals=6) - x**3).detach()
 
-    def checked(factor, **beside):
-        return gradcheck.check(cube, positive(4), vjp=lambda g, x: g * factor * 3 * x**2, **beside)
+    def checked(factor, **options):
+        return gradcheck.check(cube, positive(4), vjp=lambda g, x: g * factor * 3 * x**2, **options)
 
     assert checked(1 + 1e-7).verdict is not Verdict.FAIL
     assert checked(1.0, reference=smooth).verdict is Verdict.PASS
@@ -112,7 +112,7 @@ def test_at_a_kink_the_reference_may_have_another_convention():
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "message"),
     [
         (lambda x, w: (x @ w)[0], r"returns output float64 \(2,\), the target output float64 \(4, 2\)"),
         (lambda x, w: (x @ w, x), r"returns output\[0\] float64 .*, the target output float64"),
@@ -121,10 +121,10 @@ def test_at_a_kink_the_reference_may_have_another_convention():
         (lambda x, w: None, "is a return missing"),
     ],
 )
-def test_a_reference_of_another_form_is_one_clear_error(reference, told):
+def test_a_reference_of_another_form_is_one_clear_error(reference, message):
     result = gradcheck.check(layer, normal(4, 3), normal(3, 2), reference=reference, framework="torch")
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.BAD_REFERENCE)
-    assert re.search(told, result.message), result.message
+    assert re.search(message, result.message), result.message
 
 
 def test_what_cannot_be_called_is_refused():
@@ -163,12 +163,12 @@ def test_outputs_that_the_target_detaches_are_left_out_and_both_draw_the_same():
     assert [c.wrt for c in against_reference(result, order=0)] == ["output['a']"]
 
 
-def test_numpy_beside_torch():
+def test_a_numpy_function_has_a_torch_reference():
     assert gradcheck.check(in_numpy, normal(4, 3), normal(3, 2), reference=layer).ok
     assert gradcheck.check(in_numpy, normal(4, 3), normal(3, 2), reference=lambda x, w: layer(x, 2 * w)).verdict is Verdict.FAIL
 
 
-def test_jax_beside_torch_and_numpy():
+def test_jax_functions_have_torch_and_numpy_references():
     jnp = pytest.importorskip("jax.numpy")
 
     def in_jax(x, w):
@@ -191,7 +191,7 @@ def test_integers_cross_between_frameworks():
     assert gradcheck.check(picked, x, k, reference=lambda x, k: x[np.arange(3), k]).ok
 
 
-# --- what else makes derivatives
+# --- references of other libraries
 
 
 def test_a_sympy_expression_is_a_reference():
@@ -281,6 +281,6 @@ def test_a_reference_by_name(tmp_path, monkeypatch):
     ):
         done = CliRunner().invoke(app, ["run", *words])
         assert done.exit_code == code, done.output
-        assert ("value than its reference" in done.output) == (code == 1)
+        assert ("a different value from its reference" in done.output) == (code == 1)
         if "--input" in words and code == 1:
             assert "--reference beside.py:trusted" in done.output  # in the replay

@@ -1,4 +1,4 @@
-"""Wrong entries of large leaves are found one by one, with what they should be, within a budget."""
+"""The search for wrong entries of large leaves: each is named with its true value, within a budget of evaluations."""
 
 import numpy as np
 import pytest
@@ -19,15 +19,15 @@ def layer(bad, factor=1.01):
         @staticmethod
         def backward(ctx, g):
             (x,) = ctx.saved_tensors
-            found = g * torch.cos(x)
-            found.view(-1)[bad] *= factor
-            return found
+            gradient = g * torch.cos(x)
+            gradient.view(-1)[bad] *= factor
+            return gradient
 
     return Layer
 
 
 def numeric(result):
-    return next(c for c in result.comparisons if c.against == "numeric")
+    return next(comparison for comparison in result.comparisons if comparison.against == "numeric")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -37,9 +37,9 @@ def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
     result = gradcheck.check(layer(bad), normal(*shape), dtype=dtype, mode="probe")
     where = numeric(result).where
     assert result.verdict is Verdict.FAIL
-    assert {int(np.ravel_multi_index(w.entry, shape)) for w in where.entries} == set(bad)
+    assert {int(np.ravel_multi_index(wrong.entry, shape)) for wrong in where.entries} == set(bad)
     assert (where.count, where.examined) == (len(bad), 1.0)
-    assert all(w.claimed / w.estimate == pytest.approx(1.01, rel=1e-3) for w in where.entries)
+    assert all(wrong.claimed / wrong.estimate == pytest.approx(1.01, rel=1e-3) for wrong in where.entries)
     assert f"{len(bad)} of {np.prod(shape):,} entries" in str(result)
 
 
@@ -47,12 +47,12 @@ def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
     ("bad", "factor", "words"),
     [([3, 900, 1999], 1.01, "factor: claimed = 1.01 x true on 3 of 3000"), ([7, 8], 0.0, "zero: claimed = 0 on 2 of 3000")],
 )
-def test_a_few_wrong_entries_are_diagnosed_too(bad, factor, words):
+def test_a_few_wrong_entries_are_diagnosed(bad, factor, words):
     result = gradcheck.check(layer(bad, factor), normal(3000))
     assert words in (numeric(result).diagnosis or "")
 
 
-def test_entries_that_are_wrong_where_the_input_is_special_are_told_so():
+def test_entries_that_are_wrong_at_special_inputs_are_diagnosed_as_such():
     x = torch.randn(3000, generator=torch.manual_seed(0), dtype=torch.float64)
     x[[5, 700, 2999]] = 0.0
     result = gradcheck.check(layer(x == 0, 0.5), x)
@@ -61,21 +61,21 @@ def test_entries_that_are_wrong_where_the_input_is_special_are_told_so():
 
 def test_three_of_200000_entries_are_named_within_600_evaluations():
     result = gradcheck.check(layer([4, 100_000, 199_999]), normal(200_000))
-    assert {w.entry for w in numeric(result).where.entries} == {(4,), (100_000,), (199_999,)}
+    assert {wrong.entry for wrong in numeric(result).where.entries} == {(4,), (100_000,), (199_999,)}
     assert result.evaluations <= 600
 
 
-def test_where_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
+def test_if_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
     result = gradcheck.check(layer(slice(None)), normal(3000))
     where = numeric(result).where
     assert len(where.entries) == 1
     assert where.count is None
     assert where.sampled == (8, 8)
-    assert "of 8 others taken at random 8 are wrong; 0.3 % of the leaf examined" in str(result).replace("\n    ", " ")
+    assert "8 of 8 others, chosen at random, are wrong; 0.3 % of the leaf examined" in str(result).replace("\n    ", " ")
     assert result.evaluations <= 600
 
 
-def test_of_more_wrong_entries_than_are_looked_for_some_are_named_and_it_is_said():
+def test_if_more_entries_are_wrong_than_are_searched_for_some_are_named_and_the_count_is_unknown():
     result = gradcheck.check(layer(list(range(0, 3000, 100))), normal(3000))
     where = numeric(result).where
     assert len(where.entries) == 8
@@ -85,14 +85,14 @@ def test_of_more_wrong_entries_than_are_looked_for_some_are_named_and_it_is_said
 
 def test_in_full_mode_all_wrong_entries_are_counted_and_the_largest_errors_listed_first():
     x = np.arange(1.0, 13.0)
-    spoilt = np.where(x % 2 == 0, 1.5, 1.0)
-    result = gradcheck.check(lambda x: np.sum(x**2), x, gradient=lambda x: 2 * x * spoilt, framework="numpy")
+    factors = np.where(x % 2 == 0, 1.5, 1.0)
+    result = gradcheck.check(lambda x: np.sum(x**2), x, gradient=lambda x: 2 * x * factors, framework="numpy")
     where = numeric(result).where
     assert where.count == 6
-    assert [w.entry for w in where.entries] == [(11,), (9,), (7,), (5,), (3,), (1,)]
+    assert [wrong.entry for wrong in where.entries] == [(11,), (9,), (7,), (5,), (3,), (1,)]
 
 
-def test_several_leaves_are_each_told_where_they_are_wrong():
+def test_wrong_entries_of_several_leaves_are_located_in_each():
     def gradient(x, y):
         g, h = y.copy(), x.copy()
         g[5] *= 2
@@ -100,26 +100,26 @@ def test_several_leaves_are_each_told_where_they_are_wrong():
         return g, h
 
     result = gradcheck.check(lambda x, y: np.sum(x * y), normal(2000), normal(2000), gradient=gradient, framework="numpy")
-    found = {
-        c.wrt: [w.entry for w in c.where.entries]
-        for c in result.comparisons
-        if c.method == "analytic" and c.against == "numeric"
+    located = {
+        comparison.wrt: [wrong.entry for wrong in comparison.where.entries]
+        for comparison in result.comparisons
+        if comparison.method == "analytic" and comparison.against == "numeric"
     }
-    assert found == {"x": [(5,)], "y": [(700,)]}
+    assert located == {"x": [(5,)], "y": [(700,)]}
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
 def test_complex_entries_count_once(mode):
-    def spoil(found):
-        found[[1, 6]] *= 1.5
+    def inject_fault(gradient):
+        gradient[[1, 6]] *= 1.5
 
-    result = gradcheck.check(square(spoil), normal(40, dtype="complex128"), mode=mode)
+    result = gradcheck.check(square(inject_fault), normal(40, dtype="complex128"), mode=mode)
     where = numeric(result).where
-    assert {w.entry for w in where.entries} == {(1,), (6,)}
+    assert {wrong.entry for wrong in where.entries} == {(1,), (6,)}
     assert where.count == 2
 
 
-def test_a_claim_that_is_not_finite_is_located():
+def test_an_entry_that_is_not_finite_is_located():
     def gradient(x):
         g = np.cos(x)
         g[100] = np.nan
@@ -129,7 +129,7 @@ def test_a_claim_that_is_not_finite_is_located():
     assert numeric(result).worst_entry == (100,)
 
 
-def test_right_entries_lost_in_rounding_are_not_taken_for_wrong_ones():
+def test_right_entries_that_are_lost_in_rounding_are_not_called_wrong():
     weights = np.where(np.arange(3000) % 2, 1.0, 1e-9)
 
     def gradient(x):
@@ -138,10 +138,10 @@ def test_right_entries_lost_in_rounding_are_not_taken_for_wrong_ones():
         return g
 
     result = gradcheck.check(lambda x: np.sum(weights * x**2), normal(3000), gradient=gradient, framework="numpy")
-    assert {w.entry for w in numeric(result).where.entries} == {(3,), (901,)}
+    assert {wrong.entry for wrong in numeric(result).where.entries} == {(3,), (901,)}
 
 
-def test_kinks_beside_wrong_entries_are_not_called_wrong():
+def test_kinks_among_wrong_entries_are_not_called_wrong():
     x = torch.cat([torch.zeros(10), torch.arange(1.0, 11.0)]).double()
 
     class Relu(torch.autograd.Function):
@@ -153,9 +153,9 @@ def test_kinks_beside_wrong_entries_are_not_called_wrong():
         @staticmethod
         def backward(ctx, g):
             (x,) = ctx.saved_tensors
-            found = g * (x > 0)
-            found[10:16] *= 3
-            return found
+            gradient = g * (x > 0)
+            gradient[10:16] *= 3
+            return gradient
 
     where = numeric(gradcheck.check(Relu, x)).where
     assert where.count == 6
@@ -185,7 +185,7 @@ def test_the_slice_that_the_wrong_entries_fill_is_named(filled):
     assert f"all {where.count} entries of {filled} are wrong" in str(result)
 
 
-def test_what_the_diagnosis_says_of_a_slice_is_not_said_twice():
+def test_what_the_diagnosis_says_about_a_slice_is_not_repeated():
     def gradient(w):
         g = np.cos(w)
         g[:, 3] = 0
@@ -197,17 +197,17 @@ def test_what_the_diagnosis_says_of_a_slice_is_not_said_twice():
     assert str(result).count("5 of 20 entries") == 1
 
 
-def test_of_complex_entries_a_wrong_part_is_enough_to_fill_a_slice():
-    def spoil(found):
-        found[1, :2] *= 1.5
-        found[1, 2] += 1j
+def test_a_complex_entry_with_one_wrong_part_counts_as_wrong_in_a_slice():
+    def inject_fault(gradient):
+        gradient[1, :2] *= 1.5
+        gradient[1, 2] += 1j
 
-    result = gradcheck.check(square(spoil), normal(3, 3, dtype="complex128"), mode="full")
+    result = gradcheck.check(square(inject_fault), normal(3, 3, dtype="complex128"), mode="full")
     assert numeric(result).where.slice == "z[1, :]"
     assert numeric(result).where.count == 3
 
 
-def test_wrong_entries_that_fill_no_slice_are_listed_alone():
+def test_wrong_entries_that_fill_no_slice_are_listed_without_one():
     result = gradcheck.check(layer([1, 5, 6]), normal(12))
     assert numeric(result).where.slice == ""
     assert "3 of 12 entries are wrong: " in str(result)

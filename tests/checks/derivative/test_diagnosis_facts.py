@@ -1,4 +1,4 @@
-"""Faults planted in right gradients are named by their kind, and by no other."""
+"""A fault planted in a right gradient is named by its kind and by no other."""
 
 from dataclasses import replace
 
@@ -107,41 +107,41 @@ def diagnoses(result):
     }
 
 
-@pytest.mark.parametrize(("kind", "name", "spoil"), FAULTS, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(FAULTS)])
-def test_a_planted_fault_is_named(kind, name, spoil):
+@pytest.mark.parametrize(("kind", "name", "fault"), FAULTS, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(FAULTS)])
+def test_a_planted_fault_is_named(kind, name, fault):
     function, gradient, spec = FUNCTIONS[name]
-    result = gradcheck.check(function, spec, gradient=lambda x: spoil(gradient(x), x), framework="numpy", seed=3)
+    result = gradcheck.check(function, spec, gradient=lambda x: fault(gradient(x), x), framework="numpy", seed=3)
     assert diagnoses(result) == {kind}
 
 
 WHOLE = [f for f in FAULTS if f[0] in ("zero", "sign", "factor", "transposed", "flipped", "rolled", "missing-term")]
 
 
-@pytest.mark.parametrize(("kind", "name", "spoil"), WHOLE, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(WHOLE)])
-def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, spoil):
+@pytest.mark.parametrize(("kind", "name", "fault"), WHOLE, ids=[f"{n}-{i}-{k}" for i, (k, n, _) in enumerate(WHOLE)])
+def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, fault):
     function, gradient, spec = FUNCTIONS[name]
-    result = gradcheck.check(function, spec, gradient=lambda x: spoil(gradient(x), x), framework="numpy", seed=3, mode="probe")
+    result = gradcheck.check(function, spec, gradient=lambda x: fault(gradient(x), x), framework="numpy", seed=3, mode="probe")
     assert diagnoses(result) == {kind}
 
 
 def test_a_single_wrong_complex_entry_is_unknown():
-    def spoil(found):
-        found[3] *= 1 + 0.3j
+    def fault(gradient):
+        gradient[3] *= 1 + 0.3j
 
-    result = gradcheck.check(square(spoil), normal(30, dtype="complex128"), mode="full")
-    assert "unknown: one entry alone is wrong" in str(result), str(result)
+    result = gradcheck.check(square(fault), normal(30, dtype="complex128"), mode="full")
+    assert "unknown: only one entry is wrong" in str(result), str(result)
 
 
 def test_what_another_method_names_is_not_called_unknown():
     result = gradcheck.check(mse, normal(4), gradient=lambda w: -mse_gradient(w), framework="numpy")
     first = next(c for c in result.comparisons if c.diagnosis)
-    told = str(replace(result, comparisons=(replace(first, diagnosis="unknown: no repair explains it"), *result.comparisons)))
-    assert "sign:" in told
-    assert "unknown:" not in told
+    text = str(replace(result, comparisons=(replace(first, diagnosis="unknown: no repair explains it"), *result.comparisons)))
+    assert "sign:" in text
+    assert "unknown:" not in text
 
 
-def test_every_diagnosis_has_a_mend_and_an_example():
-    assert all(d.message and d.mend and d.example for d in Diagnosis)
+def test_every_diagnosis_has_a_fix_and_an_example():
+    assert all(d.message and d.fix and d.example for d in Diagnosis)
 
 
 def test_float32_claims_are_diagnosed_by_their_twin():
@@ -156,8 +156,8 @@ def test_positive_inputs_do_not_make_every_entry_special():
     assert diagnoses(result) == {"zero"}
 
 
-def test_a_derivative_shared_out_over_both_triangles_is_named():
+def test_a_derivative_spread_over_both_triangles_is_named():
     a = torch.eye(3, dtype=torch.float64) + 0.1
-    told = {(c.method, c.against): c.diagnosis for c in gradcheck.check(torch.linalg.cholesky, a).comparisons}
-    assert told["reverse", "numeric"].startswith("symmetrised: claimed = mean of true and its transpose")
+    diagnosis_of = {(c.method, c.against): c.diagnosis for c in gradcheck.check(torch.linalg.cholesky, a).comparisons}
+    assert diagnosis_of["reverse", "numeric"].startswith("symmetrised: claimed = mean of true and its transpose")
     assert gradcheck.check(lambda a: torch.linalg.cholesky((a + a.mT) / 2), a).verdict is Verdict.PASS

@@ -1,4 +1,4 @@
-"""Full mode in groups: what agrees is confirmed together, what does not is looked at one by one."""
+"""Groups of entries in full mode: those that agree are confirmed together, the others are estimated one by one."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.compare import evaluator
 
-N = 300  # more than a group
+N = 300  # more entries than a group holds
 
 
 def numeric(result):
-    return next(c for c in result.comparisons if c.against == "numeric")
+    return next(comparison for comparison in result.comparisons if comparison.against == "numeric")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -34,12 +34,12 @@ def test_wrong_gradients_are_caught(name, dtype):
 @pytest.mark.parametrize("bad", [[0], [299], [127, 128], [3, 4, 250]])
 def test_every_wrong_entry_is_listed_and_no_other(bad):
     where = numeric(gradcheck.check(layer(changed(*bad, factor=1.01)), normal(N), mode="full")).where
-    assert {w.entry for w in where.entries} == {(i,) for i in bad}
+    assert {wrong.entry for wrong in where.entries} == {(i,) for i in bad}
     assert (where.count, where.examined) == (len(bad), 1.0)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_errors_that_cancel_in_a_sum_do_not_in_two_random_ones(seed):
+def test_errors_that_cancel_in_a_plain_sum_are_caught_by_random_directions(seed):
     def opposite(g):
         g = g.clone()
         g[10], g[11] = g[10] + 1e-4, g[11] - 1e-4
@@ -48,8 +48,8 @@ def test_errors_that_cancel_in_a_sum_do_not_in_two_random_ones(seed):
     assert gradcheck.check(layer(opposite), normal(N), mode="full", seed=seed).verdict is Verdict.FAIL
 
 
-def test_a_matrix_and_its_small_neighbour():
-    """A bias whose gradient is far smaller than that of the weights is judged by its own size."""
+def test_a_leaf_with_small_derivatives_is_judged_by_its_own_size():
+    """The gradient of the bias is far smaller than that of the weights."""
 
     class Affine(torch.autograd.Function):
         @staticmethod
@@ -102,15 +102,15 @@ def test_a_numpy_gradient_by_hand():
     assert numeric(wrong).worst_entry == (77,)
 
 
-def test_a_gradient_wrong_throughout_is_given_up_soon():
+def test_groups_are_given_up_soon_if_the_gradient_is_wrong_throughout():
     result = gradcheck.check(layer(lambda g: 2 * g), normal(1000), mode="full")
     assert result.verdict is Verdict.FAIL
     assert numeric(result).where.count == 1000
     assert result.evaluations < 7 * 1000
 
 
-def test_points_where_the_function_raises_do_not_take_the_others_with_them(monkeypatch):
-    monkeypatch.setattr(evaluator, "SOONER", np.inf)
+def test_points_where_the_function_raises_do_not_affect_the_other_points_of_a_batch(monkeypatch):
+    monkeypatch.setattr(evaluator, "MAX_BATCH_TIME", np.inf)
 
     def f(x):
         near_one = 1 - 3e-4 + 0.2 * (x - 1)
@@ -123,8 +123,8 @@ def test_points_where_the_function_raises_do_not_take_the_others_with_them(monke
     assert gradcheck.check(f, x, mode="full").verdict is Verdict.PASS
 
 
-def test_small_entries_are_stated_by_their_own_size():
-    """Of a softmax the small entries are known less well than the large ones, and the table says so."""
+def test_the_resolution_accounts_for_small_entries():
+    """The small entries of a softmax are known less well than the large ones, and the table says so."""
 
     class Loss(torch.autograd.Function):
         @staticmethod
@@ -135,16 +135,16 @@ def test_small_entries_are_stated_by_their_own_size():
         @staticmethod
         def backward(ctx, g):
             (x,) = ctx.saved_tensors
-            found = 3 * torch.softmax(3 * x, 0)
-            found[np.argsort(found)[750]] *= 1.00003
-            return g * found
+            gradient = 3 * torch.softmax(3 * x, 0)
+            gradient[np.argsort(gradient)[750]] *= 1.00003
+            return g * gradient
 
     result = gradcheck.check(Loss, normal(1500), mode="full")
     assert result.verdict is Verdict.FAIL or numeric(result).resolution > 3e-5, str(result)
 
 
-def test_groups_that_are_known_poorly_are_not_taken():
-    """Else each of their entries would be looked at with care, at many times the cost."""
+def test_groups_with_a_low_resolution_are_not_confirmed():
+    """Otherwise each of their entries would be refined later, at many times the cost."""
     x = torch.linspace(-1, 1, 200, dtype=torch.float64)
     x[:67] = 0.0
     result = gradcheck.check(lambda x: 1e-6 * x.abs().sum() + 3 * (x + 1).exp().sum(), x, mode="full")

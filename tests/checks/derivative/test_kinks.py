@@ -1,4 +1,4 @@
-"""Claims at ties and kinks, where wrong code may look right: what counts is the claim beside them."""
+"""Claims at ties and kinks, where wrong code may look right: what counts is the claim near them."""
 
 import pytest
 import torch
@@ -17,22 +17,23 @@ TIED = {
 }
 
 
-def tied(ways):
-    """That many equal entries in the middle of five to seven."""
+def make_middle_tie(ways):
+    """Make an input with that many equal entries, one smaller and one larger."""
     return torch.tensor([0.3, *[1.25] * ways, 2.0] if ways != 2 else [0.3, 1.25, 1.25, 2.0, -1.0], dtype=torch.float64)
 
 
-def largest(ways):
+def make_top_tie(ways):
+    """Make an input whose largest entries, that many, are equal."""
     return torch.tensor([0.3, *[1.25] * ways, -1.0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("point", [tied, largest])
+@pytest.mark.parametrize("make_point", [make_middle_tie, make_top_tie])
 @pytest.mark.parametrize("mode", ["full", "probe"])
 @pytest.mark.parametrize(
     ("name", "ways"), [(name, ways) for name in TIED for ways in (2, 3, 5) if ways == 2 or name not in ("topk", "median")]
 )
-def test_pytorchs_conventions_pass_at_ties(name, ways, mode, point):
-    result = gradcheck.check(TIED[name], point(ways), mode=mode, name=name)
+def test_pytorchs_conventions_pass_at_ties(name, ways, mode, make_point):
+    result = gradcheck.check(TIED[name], make_point(ways), mode=mode, name=name)
     assert result.verdict is Verdict.PASS, str(result)
 
 
@@ -53,7 +54,7 @@ def relu_with(gradient):
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
 @pytest.mark.parametrize("claim", [0.0, 0.5, 1.0])
-def test_a_convention_at_the_kink_of_relu_passes_where_it_is_right_elsewhere(claim, mode):
+def test_any_convention_at_the_kink_of_relu_passes_if_the_gradient_is_right_elsewhere(claim, mode):
     relu = relu_with(lambda x: torch.where(x == 0, claim, (x > 0).to(x.dtype)))
     x = torch.tensor([0.0, 1.0, -1.0, 0.0], dtype=torch.float64)
     result = gradcheck.check(relu, x, mode=mode)
@@ -62,7 +63,7 @@ def test_a_convention_at_the_kink_of_relu_passes_where_it_is_right_elsewhere(cla
 
 @pytest.mark.parametrize("size", [1, 4, 30])
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_a_slope_that_is_wrong_beside_the_kink_does_not_pass_at_it(mode, size):
+def test_a_slope_that_is_wrong_near_the_kink_does_not_pass_at_it(mode, size):
     relu = relu_with(lambda x: torch.full_like(x, 0.3))
     result = gradcheck.check(relu, torch.zeros(size, dtype=torch.float64), mode=mode)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.BESIDE_KINK), str(result)
@@ -83,7 +84,7 @@ def test_pytorchs_conventions_pass_at_kinks(name, mode):
 
 
 class Larger(torch.autograd.Function):
-    """The larger of two, each of which gets all of the gradient where they are equal."""
+    """The larger of two inputs, with a wrong backward: if they are equal, each gets all of the gradient."""
 
     @staticmethod
     def forward(ctx, a, b):
@@ -101,8 +102,10 @@ class Larger(torch.autograd.Function):
 def test_a_tie_of_two_inputs_that_counts_twice_is_wrong(at, dtype):
     a, b, c = (torch.tensor(v, dtype=dtype) for v in ([at, 2.0], [at, 3.0], [0.0, 1.0]))
     assert gradcheck.check(Larger, a, b).reason is Reason.OUTSIDE_KINK
-    found = gradcheck.check(lambda a, b, c: (Larger.apply(a, b) + torch.relu(c)).sum(), a, b, c, name="target").comparisons
-    assert [line.verdict for line in found] == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
+    comparisons = gradcheck.check(
+        lambda a, b, c: (Larger.apply(a, b) + torch.relu(c)).sum(), a, b, c, name="target"
+    ).comparisons
+    assert [comparison.verdict for comparison in comparisons] == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
 
 
 BETWEEN_INPUTS = {

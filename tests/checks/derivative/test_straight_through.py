@@ -1,4 +1,4 @@
-"""Straight-through estimators: a claim that is not zero where the function stands still is named, and passes where declared."""
+"""Straight-through estimators: a claim that is not zero of a constant function is named, and passes if it is declared."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ import torch
 import gradcheck
 from gradcheck import Reason, Verdict, normal
 
-AWAY = np.array([0.3, -1.8, 2.2])  # from every step
+OFF_STEPS = np.array([0.3, -1.8, 2.2])  # inputs away from the jumps of all step functions
 STEPS = {"round": torch.round, "sign": torch.sign, "a step": lambda x: (x > 0).to(x.dtype)}
 
 
-def through(step, gradient=lambda g: g):
-    class Through(torch.autograd.Function):
+def make_estimator(step, gradient=lambda g: g):
+    class Estimator(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
             return step(x)
@@ -21,34 +21,34 @@ def through(step, gradient=lambda g: g):
         def backward(ctx, g):
             return gradient(g)
 
-    return Through
+    return Estimator
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", STEPS)
-def test_a_straight_through_estimator_fails_by_its_name_and_passes_where_it_is_declared(name, dtype):
-    layer, x = through(STEPS[name]), torch.from_numpy(AWAY)
-    found = gradcheck.check(layer, x, dtype=dtype)
-    assert (found.verdict, found.reason) == (Verdict.FAIL, Reason.STRAIGHT_THROUGH), str(found)
+def test_a_straight_through_estimator_is_named_when_it_fails_and_passes_if_it_is_declared(name, dtype):
+    layer, x = make_estimator(STEPS[name]), torch.from_numpy(OFF_STEPS)
+    undeclared = gradcheck.check(layer, x, dtype=dtype)
+    assert (undeclared.verdict, undeclared.reason) == (Verdict.FAIL, Reason.STRAIGHT_THROUGH), str(undeclared)
     declared = gradcheck.check(layer, x, dtype=dtype, straight_through=True)
     assert (declared.verdict, declared.reason) == (Verdict.PASS, Reason.STRAIGHT_THROUGH), str(declared)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_zero_of_a_step_passes_without_a_declaration(name):
-    result = gradcheck.check(through(STEPS[name], torch.zeros_like), torch.from_numpy(AWAY))
+    result = gradcheck.check(make_estimator(STEPS[name], torch.zeros_like), torch.from_numpy(OFF_STEPS))
     assert result.verdict is Verdict.PASS, str(result)
 
 
 @pytest.mark.parametrize("size", [50, 2000])
 @pytest.mark.parametrize("name", STEPS)
 def test_among_many_inputs_close_to_steps_an_estimator_does_not_pass_unless_declared(name, size):
-    assert gradcheck.check(through(STEPS[name]), normal(size)).verdict is not Verdict.PASS
+    assert gradcheck.check(make_estimator(STEPS[name]), normal(size)).verdict is not Verdict.PASS
 
 
 @pytest.mark.parametrize("declared", [False, True])
 @pytest.mark.parametrize("size", [4, 2000])
-def test_a_claim_for_an_input_that_is_not_used_is_plainly_wrong(size, declared):
+def test_a_claim_for_an_unused_input_is_simply_wrong(size, declared):
     result = gradcheck.check(
         lambda x, y: np.sum(x**2),
         normal(size),
@@ -70,13 +70,13 @@ def test_a_claim_for_an_input_that_is_not_used_is_plainly_wrong(size, declared):
         (lambda x: torch.round(x) + x, "probe"),
     ],
 )
-def test_declared_or_not_a_wrong_gradient_of_what_is_not_constant_fails(function, mode):
-    layer = through(function, lambda g: 3 * g)
-    result = gradcheck.check(layer, torch.from_numpy(AWAY), straight_through=True, mode=mode)
+def test_a_wrong_gradient_of_a_function_that_is_not_constant_fails_although_declared(function, mode):
+    layer = make_estimator(function, lambda g: 3 * g)
+    result = gradcheck.check(layer, torch.from_numpy(OFF_STEPS), straight_through=True, mode=mode)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DISAGREES), str(result)
 
 
-def test_a_declared_estimator_does_not_hide_a_wrong_entry_beside_it():
+def test_a_declared_estimator_does_not_hide_a_wrong_entry_of_another_input():
     class Both(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, w):
@@ -88,11 +88,11 @@ def test_a_declared_estimator_does_not_hide_a_wrong_entry_beside_it():
             x, w = ctx.saved_tensors
             return g * w, g * torch.round(x) * 1.01
 
-    result = gradcheck.check(Both, torch.from_numpy(AWAY), normal(3), straight_through=True)
+    result = gradcheck.check(Both, torch.from_numpy(OFF_STEPS), normal(3), straight_through=True)
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"w"}
 
 
-def test_what_cancellation_leaves_of_a_zero_is_no_straight_through_estimator():
+def test_what_cancellation_leaves_of_a_zero_is_not_a_straight_through_estimator():
     x = np.array(-1.8658410093384005e-08)  # here the function is exactly 0 in floating point, and so is its slope
     result = gradcheck.check(lambda x: np.sin(x) + np.abs(x), x, gradient=lambda x: np.cos(x) + np.sign(x), framework="numpy")
     assert result.verdict is not Verdict.FAIL

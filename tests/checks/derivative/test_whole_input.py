@@ -48,7 +48,7 @@ def chain(leaves):
     return torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(leaves // 2))).double()
 
 
-def test_the_price_does_not_grow_with_the_leaves():
+def test_the_cost_does_not_grow_with_the_leaves():
     x = torch.ones(3, 6, dtype=torch.float64)
     few, many = (gradcheck.check(chain(leaves), x, mode="probe") for leaves in (2, 20))
     assert (few.verdict, many.verdict) == (Verdict.PASS, Verdict.PASS)
@@ -57,13 +57,13 @@ def test_the_price_does_not_grow_with_the_leaves():
 
 
 class Scaled(torch.nn.Module):
-    """A layer beside another whose gradient is far smaller; `spoil` is applied to the gradient of the small one."""
+    """The sum of two terms, one with a far smaller gradient, to which `fault` is applied."""
 
-    def __init__(self, small, spoil=lambda g: g):
+    def __init__(self, small, fault=lambda g: g):
         super().__init__()
         self.large = torch.nn.Parameter(torch.linspace(1, 2, 40, dtype=torch.float64))
         self.small = torch.nn.Parameter(torch.linspace(1, 2, 40, dtype=torch.float64))
-        self.factor, self.layer = small, layer(spoil)
+        self.factor, self.layer = small, layer(fault)
 
     def forward(self, x):
         return torch.sum(torch.sin(self.large * x)) + self.factor * torch.sum(self.layer.apply(self.small * x))
@@ -124,7 +124,7 @@ class Both(torch.nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_what_cancels_is_zero_and_costs_little(dtype):
+def test_a_gradient_that_cancels_is_zero_and_costs_little(dtype):
     """The softmax of attention takes out what a bias adds to all keys: its gradient is rounding."""
 
     class Attention(torch.nn.Module):
@@ -164,7 +164,7 @@ class Gates(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("frequency", "share"), [(1, 1e-13), (20, 1e-12), (40, 1e-11), (60, 1e-10)])
-def test_what_is_lost_in_noise_is_not_called_zero_for_what_is_not_smooth(frequency, share):
+def test_a_gradient_lost_in_noise_is_not_called_zero_if_the_noise_is_a_fast_wave(frequency, share):
     result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe", wrt="params['z']")
     assert result.verdict is Verdict.FAIL, str(result)
     result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe")
@@ -196,7 +196,7 @@ def test_an_unused_parameter_costs_little_in_half_precision():
 
 
 @pytest.mark.parametrize("function", [lambda x: torch.sin(50 * x), lambda x: x[:50].prod(), lambda x: torch.sin(50 * x).sum()])
-def test_what_varies_fast_is_not_taken_for_noise(function):
+def test_a_fast_wave_is_not_mistaken_for_noise(function):
     for seed in range(3):
         result = gradcheck.check(function, normal(500), mode="probe", seed=seed, framework="torch")
         assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
@@ -211,7 +211,7 @@ def test_a_float32_claim_is_not_stated_sharper_than_it_is_as_its_twin():
 
 
 @pytest.mark.parametrize("n", [50, 5000])
-def test_kinks_leave_it_to_a_closer_look(n):
+def test_kinks_are_left_to_a_closer_look(n):
     x = torch.linspace(-1, 1, 2 * n + 1, dtype=torch.float64)  # one of them is exactly 0
     assert gradcheck.check(torch.relu, x, mode="probe").verdict is Verdict.PASS
     assert gradcheck.check(lambda x: torch.relu(x) * torch.where(x > 0, 1.0, 1.0), x, mode="probe").verdict is Verdict.PASS
@@ -246,20 +246,20 @@ def test_several_outputs_of_different_sizes():
 
     assert gradcheck.check(outputs, normal(300), mode="probe", framework="torch").verdict is Verdict.PASS
     half = layer(lambda g: 0.5 * g)
-    for spoilt in (
+    for faulty in (
         lambda x: {"large": 1e6 * torch.sin(x), "small": 1e-6 * half.apply(x)},
         lambda x: {"large": 1e6 * half.apply(x), "small": 1e-6 * torch.sin(x)},
     ):
-        assert gradcheck.check(spoilt, normal(300), mode="probe", framework="torch").verdict is Verdict.FAIL
+        assert gradcheck.check(faulty, normal(300), mode="probe", framework="torch").verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("n", [300, 100_000])
-def test_a_forward_mode_of_ones_own_is_held_too(n):
+def test_a_hand_written_forward_mode_is_checked_too(n):
     result = gradcheck.check(with_forward_mode(lambda out: 1.0001 * out), normal(n), mode="probe")
     assert {c.method for c in result.comparisons if c.verdict is Verdict.FAIL} == {"forward"}, str(result)
 
 
-def test_a_user_s_demand_is_kept():
+def test_a_demanded_rtol_is_met():
     sharp = gradcheck.check(layer(), normal(300), mode="probe", rtol=1e-6)
     assert sharp.verdict is Verdict.PASS
     assert sharp.resolution <= 1e-6

@@ -104,7 +104,7 @@ def test_at_a_stationary_point_there_is_no_step():
     assert not table.rows
 
 
-def test_a_jump_in_the_way_is_said():
+def test_a_jump_is_reported():
     table = table_of(lambda x: (x**2).sum() + 10.0 * (x.sum() < 0), at(1.0, 2.0))
     assert up_to(table) == pytest.approx(0.5, rel=1e-6)
     assert "jumps by 10" in table.conclusion
@@ -120,5 +120,5 @@ def test_a_line_without_bottom_falls_at_every_rate():
     assert "falls at every learning rate tried" in table_of(lambda x: x.sum(), at(1.0, 2.0)).conclusion
 
 
-def test_at_a_kink_the_descent_is_not_decided():
+def test_the_descent_is_not_decided_at_a_kink():
     assert table_of(lambda x: torch.abs(x).sum() + x.sum(), at(0.0, 1.0)).reason is Reason.KINK_SUBGRADIENT

@@ -19,7 +19,7 @@ def column(table, k):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("fn", [torch.exp, torch.tanh, lambda x: (x**3).sum(), lambda x: x @ torch.sin(x)])
-def test_of_a_right_claim_the_remainder_falls_with_slope_2_and_its_odd_form_with_3(fn, dtype):
+def test_the_remainder_of_a_right_claim_falls_with_slope_2_and_its_odd_form_with_3(fn, dtype):
     table = table_of(fn, normal(5), framework="torch", dtype=dtype)
     assert table.verdict is Verdict.PASS
     assert column(table, 1)[-1] == pytest.approx(2, abs=0.1)
@@ -36,7 +36,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_a_wrong_claim_leaves_over_falls_no_faster_than_the_step(fault):
+def test_the_remainder_of_a_wrong_claim_falls_no_faster_than_the_step(fault):
     table = table_of(lambda x: np.sum(np.exp(x)), normal(4), gradient=lambda x: FAULTS[fault](np.exp(x)), framework="numpy")
     assert table.verdict is Verdict.FAIL
     assert table.reason is Reason.DISAGREES
@@ -51,7 +51,7 @@ def test_an_error_too_small_for_the_slope_to_show_is_caught_all_the_same():
     assert "no faster than the step" not in table.conclusion
 
 
-def test_of_a_linear_function_nothing_is_left_over():
+def test_a_linear_function_leaves_no_remainder():
     table = table_of(lambda x: 3 * x.sum(), normal(5), framework="torch")
     assert table.verdict is Verdict.PASS
     assert "linear along this line" in table.conclusion

@@ -40,7 +40,7 @@ class Squared(torch.autograd.Function):
 
 
 class Total(torch.autograd.Function):
-    """Right for the cotangent 1 alone."""
+    """Right for the cotangent 1 only."""
 
     @staticmethod
     def forward(ctx, x):
@@ -78,7 +78,7 @@ def test_code_that_cannot_be_traced_is_combined_by_the_complex_step():
     assert set(remarks(table).values()) == {""}
 
 
-def test_what_can_be_neither_traced_nor_made_complex_is_said():
+def test_code_that_can_be_neither_traced_nor_made_complex_is_reported():
     def f(x):
         return float(np.sum(np.vectorize(float)(x) ** 2))
 
@@ -87,7 +87,7 @@ def test_what_can_be_neither_traced_nor_made_complex_is_said():
     assert "not available" in table.conclusion
 
 
-def test_a_derivative_the_check_itself_has_set_aside_breaks_no_law():
+def test_a_derivative_that_the_check_has_set_aside_breaks_no_law():
     def f(x):
         return np.sum(np.abs(x)) + float(np.sum(x[:1] ** 2))
 
@@ -107,7 +107,7 @@ def test_a_partner_in_training_is_left_as_it_was():
     assert torch.equal(norm.running_mean, torch.zeros(3).double())
 
 
-def test_laws_that_could_only_be_held_coarsely_are_not_counted():
+def test_laws_with_a_coarse_bound_are_not_counted():
     table = table_of(torch.tanh, torch.randn(6, generator=torch.manual_seed(0)).to(torch.bfloat16))
     assert any(row.remark == "too coarse to tell" for row in table.rows) or table.verdict is not Verdict.PASS
 
@@ -148,7 +148,7 @@ def test_a_partner_with_another_output_shape_is_a_usage_error():
         table_of(torch.sin, normal(3), partners=(lambda x: x.sum(),))
 
 
-def test_of_complex_outputs_only_the_linear_laws_are_held():
+def test_only_the_linear_laws_are_checked_for_complex_outputs():
     table = table_of(lambda x: x * x.conj() + x, normal(3, dtype="complex128"), framework="torch")
     assert table.verdict is Verdict.PASS
     assert "product rule" not in remarks(table)
@@ -158,6 +158,6 @@ def test_a_constant_keeps_every_law():
     assert table_of(lambda x: 0 * x + 3, normal(3), framework="torch").verdict is Verdict.PASS
 
 
-def test_where_the_function_does_not_exist_at_other_inputs_it_is_its_own_partner():
+def test_a_function_that_is_undefined_at_other_inputs_is_its_own_partner_at_the_inputs():
     x = torch.tensor([1.1, 1.5], dtype=torch.float64)
     assert table_of(lambda x: torch.sqrt(x - 1), x).verdict is Verdict.PASS

@@ -19,13 +19,13 @@ def test_features_are_ranked_by_slope_times_size():
     assert "x[..., 1] matters most" in table.conclusion
 
 
-def test_a_detached_input_is_said_to_be_dead():
+def test_a_detached_input_is_reported_as_dead():
     table = table_of(lambda x, w: (x * w.detach()).sum(), normal(3), normal(3), framework="torch")
     assert "dead: w (" in table.conclusion
     assert {row.label for row in table.rows if row.remark == "dead"} == {"w[0]", "w[1]", "w[2]"}
 
 
-def test_an_input_is_dead_only_if_it_is_so_in_every_trial():
+def test_an_input_is_dead_only_if_it_is_dead_in_every_trial():
     def sometimes(x, w):
         return x.sum() + torch.relu(w).sum()
 
@@ -41,12 +41,12 @@ def test_a_parameter_that_never_matters_is_dead_over_all_trials():
     assert "dead: w (the claim is exactly zero in all 4 trials" in table.conclusion
 
 
-def test_of_many_outputs_random_signs_give_about_the_root_sum_of_squares():
+def test_random_signs_of_many_outputs_give_about_the_root_sum_of_squares():
     table = table_of(lambda x: x * torch.arange(1.0, 101.0, dtype=torch.float64)[:, None], torch.ones(100, 1).double())
     assert table.rows[0].values[0] == pytest.approx(np.linalg.norm(np.arange(1, 101)), rel=1e-9)
 
 
-def test_of_a_leaf_with_many_features_one_row_is_made():
+def test_a_leaf_with_many_features_gets_one_row():
     assert [row.label for row in table_of(torch.sin, normal(3, 100)).rows] == ["arg0"]
 
 

@@ -1,4 +1,4 @@
-"""Second derivatives: wrong ones fail though the first are right, right ones pass, and what cannot be had is said."""
+"""Second derivatives: wrong ones fail although the first are right, right ones pass, and missing ones are explained."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ SEVERITY = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 def verdicts(result):
-    """The worst of the first and of the second derivatives; None where there is none."""
+    """The worst verdict of the first and of the second derivatives; None if there is none."""
     by_order = [[c.verdict for c in result.comparisons if c.order == order] for order in (1, 2)]
-    return tuple(max(found, key=SEVERITY.index, default=None) for found in by_order)
+    return tuple(max(verdicts_of_order, key=SEVERITY.index, default=None) for verdicts_of_order in by_order)
 
 
 def second(result):
@@ -120,7 +120,7 @@ def test_wrong_second_derivatives_of_a_network_with_kinks_fail(mode):
     assert verdicts(result) == (Verdict.PASS, Verdict.FAIL), str(result)
 
 
-def test_forward_mode_is_held_against_the_same_differences():
+def test_forward_mode_is_compared_with_the_same_differences():
     result = gradcheck.check(lambda x: torch.sin(x).prod(), normal(4), framework="torch", order=2)
     assert {(c.method, c.against) for c in second(result)} == {
         ("reverse", "numeric"),
@@ -129,12 +129,12 @@ def test_forward_mode_is_held_against_the_same_differences():
     }
 
 
-def test_of_a_single_output_the_numbers_are_those_of_the_hessian():
+def test_the_derivatives_of_a_single_output_are_those_of_the_hessian():
     x = torch.tensor([0.3, 0.7], dtype=torch.float64)
     result = gradcheck.check(lambda x: x[0] ** 2 * x[1], x, order=2)
-    found = {(p.output, p.output_entry, p.entry): p.values["reverse"] for p in result.partials if p.output == "∂output/∂x"}
+    partials = {(p.output, p.output_entry, p.entry): p.values["reverse"] for p in result.partials if p.output == "∂output/∂x"}
     hessian = np.array([[2 * 0.7, 2 * 0.3], [2 * 0.3, 0.0]])
-    assert {(i, j): found["∂output/∂x", (i,), (j,)] for i in range(2) for j in range(2)} == pytest.approx(
+    assert {(i, j): partials["∂output/∂x", (i,), (j,)] for i in range(2) for j in range(2)} == pytest.approx(
         {(i, j): hessian[i, j] for i in range(2) for j in range(2)}
     )
 
@@ -144,7 +144,7 @@ def test_complex_inputs_are_checked_too():
     assert verdicts(gradcheck.check(lambda z: (z**3).abs().sum(), z, order=2)) == (Verdict.PASS, Verdict.PASS)
 
 
-# --- what is no fault
+# --- no faults
 
 
 @pytest.mark.parametrize("layer", [Once, "fused attention"])
@@ -160,7 +160,7 @@ def test_what_cannot_be_differentiated_twice_and_says_so_is_inconclusive(layer):
             assert gradcheck.check(target, *inputs, order=2).verdict is Verdict.PASS
 
 
-def test_where_the_second_backward_raises_the_user_s_own_lines_are_told():
+def test_if_the_second_backward_raises_the_user_s_own_lines_are_shown():
     result = gradcheck.check(nested(lambda gx, gw, gg: (gx[0], gw, gg)), normal(2, 3), normal(2, 3), order=2)
     assert result.reason is Reason.ONCE_DIFFERENTIABLE
     broken = gradcheck.check(nested(lambda gx, gw, gg: 1 / 0), normal(2, 3), normal(2, 3), order=2)
@@ -172,7 +172,7 @@ def test_where_the_second_backward_raises_the_user_s_own_lines_are_told():
 def test_wrong_first_derivatives_leave_the_second_out():
     result = gradcheck.check(other(backward=lambda ctx, g: (g, g)), normal(3), normal(3), order=2)
     assert verdicts(result) == (Verdict.FAIL, None)
-    assert any("second derivatives not looked at" in note for note in result.notes)
+    assert any("second derivatives not checked" in note for note in result.notes)
 
 
 def test_at_a_kink_of_the_gradient_nothing_is_decided():
@@ -204,7 +204,7 @@ class Turning(torch.autograd.Function):
         return g * (Turning.point + Turning.matrix @ (x - Turning.point))
 
 
-def test_what_is_the_gradient_of_nothing_is_not_symmetric():
+def test_a_backward_that_is_the_gradient_of_nothing_is_not_symmetric():
     elsewhere = ("one-element",)  # which meets another point, where the first derivative is wrong too
     result = gradcheck.check(Turning, Turning.point, order=2, no_contract=elsewhere)
     assert verdicts(result) == (Verdict.PASS, Verdict.PASS)
@@ -238,8 +238,8 @@ def test_at_a_kink_it_need_not_be_symmetric():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_second_backward_that_is_wrong_in_its_cotangent_breaks_a_contract(dtype):
-    for spoil in (lambda gx, gw, gg: (gx, gw, None), lambda gx, gw, gg: (gx, gw, 1.01 * gg)):
-        result = gradcheck.check(nested(spoil), normal(2, 3), normal(2, 3), order=2, dtype=dtype)
+    for fault in (lambda gx, gw, gg: (gx, gw, None), lambda gx, gw, gg: (gx, gw, 1.01 * gg)):
+        result = gradcheck.check(nested(fault), normal(2, 3), normal(2, 3), order=2, dtype=dtype)
         assert verdicts(result) == (Verdict.PASS, Verdict.PASS)
         assert [c.name for c in result.contracts if c.verdict is Verdict.FAIL] == ["double-adjoint"], str(result)
 
@@ -250,7 +250,7 @@ def test_a_second_backward_that_is_wrong_in_its_cotangent_breaks_a_contract(dtyp
 POINT = np.array([0.5, -1.5, 2.0])
 
 
-def test_a_gradient_by_hand_is_held_against_the_hessian_of_the_traced_code():
+def test_a_hand_written_gradient_is_compared_with_the_hessian_of_the_traced_code():
     def cubes(x):
         return np.sum(x**3)
 
@@ -269,7 +269,7 @@ def test_numpy_code_that_cannot_be_traced_has_no_second_derivatives():
 # --- the rest
 
 
-def test_orders_are_told_apart():
+def test_orders_are_distinguished():
     result = gradcheck.check(nested(lambda gx, gw, gg: (gx, -gw, gg)), normal(3), normal(3), order=2, trials=2)
     assert [c.order for c in result.comparisons] == sorted(c.order for c in result.comparisons)
     assert len(result.comparisons) == len({(c.order, c.wrt, c.method, c.against) for c in result.comparisons})

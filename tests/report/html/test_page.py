@@ -119,7 +119,7 @@ def luminance(colour):
 
 
 def test_the_cross_on_a_wrong_entry_stands_out_in_light_and_dark():
-    css = (page_module._folder() / "page.css").read_text()
+    css = (page_module._template_folder() / "page.css").read_text()
     light, dark = (
         dict(re.findall(r"--(text|shade\d): #(\w{6})", part)) for part in css.split("prefers-color-scheme: dark")[:2]
     )
@@ -134,8 +134,8 @@ def test_what_a_picture_shows_is_said_no_surer_than_it_is(results):
     wrong, right, *_ = results
     assert "wrong ones lie off the diagonal" in page([wrong])
     assert "all lie on the diagonal" in page([right])
-    dull = [replace(c, verdict=Verdict.INCONCLUSIVE) for c in right.comparisons]
-    text = page([replace(right, verdict=Verdict.INCONCLUSIVE, comparisons=tuple(dull))])
+    inconclusive = [replace(c, verdict=Verdict.INCONCLUSIVE) for c in right.comparisons]
+    text = page([replace(right, verdict=Verdict.INCONCLUSIVE, comparisons=tuple(inconclusive))])
     assert "right ones lie on the diagonal" in text
     assert "all lie" not in text
 
@@ -168,11 +168,11 @@ def test_wrong_entries_are_listed_in_probe_mode_too(by_name):
         assert told in found.text
 
 
-def test_what_a_pass_is_worth_the_mend_and_how_it_was_run_are_told(varied):
+def test_the_page_shows_the_resolution_the_usual_fix_and_the_options(varied):
     text = re.sub(r"\s+", " ", Outline(page_module.render(varied)).text)
     for told in (
         "a single entry that is wrong by more would have been caught",
-        "The usual mend: look for a mean in the forward",
+        "The usual fix: look for a mean in the forward",
         "planted faults caught",
         "layers/targets.py:7",
         "How it was run",
@@ -191,18 +191,20 @@ def test_a_search_and_its_smallest_input_are_told(results):
 
 def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(results, monkeypatch):
     wrong, right, *_ = results
-    monkeypatch.setattr(page_module, "PICTURES", sum(f.size for f in page_module.figures(wrong, "p", passed=False)) + 20_000)
+    monkeypatch.setattr(
+        page_module, "PICTURE_BUDGET", sum(f.size for f in page_module.build_figures(wrong, "p", passed=False)) + 20_000
+    )
     text = page([*(replace(right, case=f"right {k}") for k in range(50)), wrong])
     last = text.rpartition('<details class="case')[2]
     assert last.count("<svg") >= 3
-    assert re.search(r"\d+ pictures are left out, those of what passed first", text)
+    assert re.search(r"\d+ pictures are left out, those of passed comparisons first", text)
     assert text.count("<svg") < 50
 
 
 def test_of_very_many_cases_the_worst_have_a_section(results, monkeypatch):
     wrong, right, *_ = results
-    monkeypatch.setattr(page_module, "SECTIONS", 3)
-    monkeypatch.setattr(page_module, "OPEN", 1)
+    monkeypatch.setattr(page_module, "MAX_SECTIONS", 3)
+    monkeypatch.setattr(page_module, "MAX_OPEN_SECTIONS", 1)
     text = page(
         [*(replace(right, case=f"right {k}") for k in range(5)), *(replace(wrong, case=f"wrong {k}") for k in range(2))]
     )

@@ -40,7 +40,7 @@ def test_the_bar_names_the_case_and_the_leaf(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(progress_bar.threading, "Timer", AtOnce)
     monkeypatch.setattr(progress_bar, "Console", lambda **_: Console(file=out, force_terminal=True, width=120, _environ={}))
-    with progress_bar.shown(2) as started:
+    with progress_bar.show_progress(2) as started:
         started("mine.py:first")
         LISTENER.get()("params['weight']", 0, 10)
         LISTENER.get()("params['weight']", 7, 10)

@@ -79,7 +79,7 @@ def shown(result):
     return table.to_text(result, width=1000)
 
 
-def spoilt_squares(at, factor=2):
+def squares_with_wrong_entries(at, factor=2):
     def gradient(x):
         g = 2 * x
         g[at] *= factor
@@ -89,17 +89,17 @@ def spoilt_squares(at, factor=2):
 
 
 def test_wrong_entries_are_listed_with_what_is_claimed_and_what_is_true():
-    text = shown(spoilt_squares([1, 4]))
+    text = shown(squares_with_wrong_entries([1, 4]))
     assert "2 of 8 entries are wrong: [4] 20 for 10, [1] 8 for 4\n" in text
 
 
 def test_the_same_entries_are_listed_once_for_a_claim():
-    assert shown(spoilt_squares([1, 4])).count("2 of 8 entries are wrong") == 1
+    assert shown(squares_with_wrong_entries([1, 4])).count("2 of 8 entries are wrong") == 1
 
 
 def told_of(where, outputs):
     entries = (WrongEntry((4,), 20.0, 10.0, 1e-9, outputs[0]), WrongEntry((1,), 8.0, 4.0, 1e-9, outputs[1]))
-    result = spoilt_squares([1, 4])
+    result = squares_with_wrong_entries([1, 4])
     one = next(c for c in result.comparisons if c.where)
     one = dataclasses.replace(one, where=dataclasses.replace(where, entries=entries))
     return shown(dataclasses.replace(result, comparisons=(one,)))
@@ -110,8 +110,8 @@ def told_of(where, outputs):
     [
         (Whereabouts((), 3, 1.0), "3 of 8 entries are wrong: {} and 1 more"),
         (Whereabouts((), 2, 0.5), "2 of 8 entries are wrong: {}; 50 % of the leaf examined"),
-        (Whereabouts((), None, 0.125), "of 8 entries at least 2 wrong: {}; 12.5 % of the leaf examined"),
-        (Whereabouts((), None, 1.0), "of 8 entries at least 2 wrong: {}; 100 % of the leaf examined"),
+        (Whereabouts((), None, 0.125), "at least 2 of 8 entries wrong: {}; 12.5 % of the leaf examined"),
+        (Whereabouts((), None, 1.0), "at least 2 of 8 entries wrong: {}; 100 % of the leaf examined"),
     ],
 )
 def test_it_is_said_how_much_of_the_leaf_was_examined_where_more_may_be_wrong(where, words):

@@ -1,4 +1,4 @@
-"""`gradcheck init`: what a package holds, with what its signatures tell, as a configuration that is read."""
+"""`gradcheck init`: the targets of a package, with what their signatures say, as a configuration that can be read."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.run.config import read
-from gradcheck.run.config.draft import drafted, package_of
+from gradcheck.run.config.draft import draft_targets, find_package
 from gradcheck.run.plan import Request, plan
 
 SOURCE = '''
@@ -59,11 +59,11 @@ def init(*words):
     return CliRunner().invoke(app, ["init", *words])
 
 
-def test_layers_functions_and_declared_cases_are_found_with_what_is_told_of_their_inputs(project):
-    found, refused = drafted("drafted.py")
+def test_layers_functions_and_declared_cases_are_found_with_what_is_known_of_their_inputs(project):
+    found, refused = draft_targets("drafted.py")
     assert refused == []
     told = {"x": "normal(batch, 3)", "where": "integers(batch, low=0, high=2, dtype='int64')"}
-    assert {one.target: (one.init, one.inputs) for one in found} == {
+    assert {draft.target: (draft.init, draft.inputs) for draft in found} == {
         "drafted.py:Told": ({"features": "TODO"}, told),
         "drafted.py:Inherits": ({"features": "TODO"}, told),
         "drafted.py:Swish": (None, {"x": "TODO", "größe": "TODO"}),
@@ -86,7 +86,7 @@ def test_what_is_written_is_read_and_runs_once_it_is_filled_in(project, name):
     assert text.endswith(printed.stdout)
     assert CliRunner().invoke(app, ["run"]).exit_code == 2
     (project / name).write_text(text.replace('features = "TODO"', "features = 3").replace("TODO", "normal(2)"))
-    cases = plan(Request((), entries=read.read(project / name).entries))
+    cases = plan(Request((), entries=read.read_config(project / name).entries))
     assert [case.name for case in cases] == [f"drafted.py:{n}" for n in ("Told", "Inherits", "Swish", "declared")]
     assert cases[0].init == {"features": 3}
 
@@ -94,7 +94,7 @@ def test_what_is_written_is_read_and_runs_once_it_is_filled_in(project, name):
 def test_nothing_that_is_there_is_overwritten(project):
     (project / "gradcheck.toml").write_text("seed = 3\n")
     done = init("drafted.py", "--write")
-    assert (done.exit_code, "gradcheck.toml has a configuration, and it stays as it is" in done.stderr) == (2, True)
+    assert (done.exit_code, "gradcheck.toml already has a configuration, which is left unchanged" in done.stderr) == (2, True)
     assert (project / "gradcheck.toml").read_text() == "seed = 3\n"
     assert init("drafted.py").exit_code == 0
 
@@ -106,7 +106,7 @@ def test_a_module_that_cannot_be_imported_is_named_and_the_others_are_drafted(pr
     (package / "broken.py").write_text("import nowhere_to_be_found\n")
     (package / "whole.py").write_text(textwrap.dedent(SOURCE))
     done = init()
-    assert "# Not looked at: importing partly_broken.broken raised ModuleNotFoundError" in done.stdout
+    assert "# Skipped: importing partly_broken.broken raised ModuleNotFoundError" in done.stdout
     assert 'target = "partly_broken.whole:Swish"' in done.stdout
     assert done.exit_code == 0
 
@@ -118,8 +118,8 @@ def test_a_module_that_cannot_be_imported_is_named_and_the_others_are_drafted(pr
         (["one", "tests"], None, "one"),
         (["src/one"], None, "one"),
         (["one", "my_project"], "My-Project", "my_project"),
-        (["one", "two"], None, r"which package\? Here are one, two: say gradcheck init PACKAGE"),
-        ([], None, r"which package\? Here are none"),
+        (["one", "two"], None, r"cannot infer the package: expected one here, found one, two; run gradcheck init PACKAGE"),
+        ([], None, r"cannot infer the package: expected one here, found none"),
     ],
 )
 def test_the_package_is_that_of_the_project(tmp_path, folders, name, found):
@@ -129,7 +129,7 @@ def test_the_package_is_that_of_the_project(tmp_path, folders, name, found):
     if name:
         (tmp_path / "pyproject.toml").write_text(f"[project]\nname = '{name}'\n")
     try:
-        told = package_of(tmp_path)
+        told = find_package(tmp_path)
     except Exception as error:
         told = str(error)
     assert re.match(found, told)

@@ -1,4 +1,4 @@
-"""[tool.gradcheck] and gradcheck.toml: what they say holds behind the command line, and what they should not say is named."""
+"""[tool.gradcheck] and gradcheck.toml: the command line takes precedence over them, and mistakes in them are named."""
 
 import json
 
@@ -47,7 +47,7 @@ def run(*words):
 
 
 def planned(path, *targets):
-    return plan(Request(targets, entries=read.read(path).entries))
+    return plan(Request(targets, entries=read.read_config(path).entries))
 
 
 SQUARE = '[[target]]\ntarget = "configured.py:square"\n'
@@ -104,21 +104,21 @@ def test_a_size_that_is_configured_for_all_need_not_be_in_each(project):
     assert "no input has a size of that name" in run("configured.py:declared", "--dim", "batch=3")[1]["results"][0]["message"]
 
 
-def test_a_target_holds_all_that_can_be_said_of_one(project):
+def test_a_target_can_have_every_key(project):
     path = project(
         "[[target]]\ntarget = 'configured.py:tree'\nname = 'large'\n"
         "inputs = { p = { w = 'normal(3)', b = [1.0, 2.0] }, power = 3 }\n"
         "wrt = \"p['w']\"\ntrials = 2\nchecks = ['laws']\ndims = { n = 3 }\n"
         "tolerates = { quantised = 'rounded on purpose' }\n"
         "[[target]]\ntarget = 'configured.py:scaled'\ninit = { a = [1, 2] }\ninputs = { x = 'normal(2)' }\nexpect = 'fail'\n"
-        "because = 'not mended yet'\ngradient = 'configured.py:double'\n"
+        "because = 'not fixed yet'\ngradient = 'configured.py:double'\n"
     )
     tree, scaled = planned(path)
     assert (tree.name, tree.target, tree.wrt) == ("configured.py:tree[large]", "configured.py:tree", ("p['w']",))
     assert tree.kwargs == {"p": {"w": normal(3), "b": array([1.0, 2.0])}, "power": 3}
-    assert tree.chosen == {"trials": 2, "checks": ("laws",), "dims": (("n", (3, 3)),)}
+    assert tree.option_overrides == {"trials": 2, "checks": ("laws",), "dims": (("n", (3, 3)),)}
     assert [(i.kind, i.subject) for i in tree.intents] == [("tolerates", "quantised")]
-    assert (scaled.init, scaled.expect, scaled.because) == ({"a": [1, 2]}, "fail", "not mended yet")
+    assert (scaled.init, scaled.expect, scaled.because) == ({"a": [1, 2]}, "fail", "not fixed yet")
     assert [*scaled.claims] == ["gradient"]
 
 
@@ -145,11 +145,11 @@ def test_a_target_goes_before_a_module_that_holds_it(project):
         ("budget = 'soon'\n", "gradcheck.toml:1: budget: 'soon': expected a duration"),
         ("dims = { n = 'many' }\n", "gradcheck.toml:1: dims: "),
         ("[dims]\nn = 1\n", None),
-        ("seed = 1\n[xyz]\n", "gradcheck.toml:2: unknown key 'xyz'; there are seed, trials, "),
+        ("seed = 1\n[xyz]\n", "gradcheck.toml:2: unknown key 'xyz'; the keys are seed, trials, "),
         ("seed = 1\ntrails = 3\n", "gradcheck.toml:2: unknown key 'trails'; did you mean trials?"),
         ("by-layer = true\n", "gradcheck.toml:1: unknown key 'by-layer'; did you mean by_layer?"),
         ("target = 'x'\n", "gradcheck.toml:1: target = 'x': expected tables, each under [[tool.gradcheck.target]]"),
-        ("seed = \n", "is no TOML: "),
+        ("seed = \n", "is not valid TOML: "),
         (f"{SQUARE}\n{SQUARE}inptus = []\n", "gradcheck.toml:6: unknown key 'inptus'; did you mean inputs?"),
         (f"{SQUARE}inputs = 'normal(3)'\n", "gradcheck.toml:3: inputs = 'normal(3)': expected a list of specs, or"),
         (f"{SQUARE}seed = 3\n", "gradcheck.toml:3: unknown key 'seed'"),
@@ -161,13 +161,13 @@ def test_a_target_goes_before_a_module_that_holds_it(project):
         (f"{SQUARE}name = 'a'\n{SQUARE}name = 'b'\n", None),
     ],
 )
-def test_what_a_configuration_should_not_say_is_named_with_its_line(project, text, message):
+def test_a_mistake_in_a_configuration_is_named_with_its_line(project, text, message):
     path = project(text)
     if message is None:
-        assert read.read(path).path == path
+        assert read.read_config(path).path == path
         return
     with pytest.raises(UsageError) as caught:
-        read.read(path)
+        read.read_config(path)
     assert message in str(caught.value)
     done, _ = run("configured.py:declared")
     assert done.exit_code == 2
@@ -184,8 +184,12 @@ def test_what_a_configuration_should_not_say_is_named_with_its_line(project, tex
         (f"{SQUARE}gradient = 'configured.py:duble'\n", TargetNotFoundError, "gradcheck.toml:2: configured.py has no 'duble'"),
         ("[[target]]\ntarget = 'configured.py'\ninputs = ['normal(3)']\n", UsageError, "need a single target"),
         ("[[target]]\ntarget = 'configured.py'\nname = 'all'\n", UsageError, "declares cases of its own: leave out name"),
-        (f"{SQUARE}inputs = {{ x = 'TODO' }}\n", UsageError, "gradcheck.toml:3: inputs of configured.py:square holds a TODO"),
-        (f"{SQUARE}inputs = {{ x = 'normal(TODO, 3)' }}\n", UsageError, "holds a TODO: put in what is meant"),
+        (
+            f"{SQUARE}inputs = {{ x = 'TODO' }}\n",
+            UsageError,
+            "gradcheck.toml:3: inputs of configured.py:square contains a TODO",
+        ),
+        (f"{SQUARE}inputs = {{ x = 'normal(TODO, 3)' }}\n", UsageError, "contains a TODO: replace it, or remove the target"),
     ],
 )
 def test_a_target_that_cannot_be_planned_is_named_with_its_line(project, text, error, message):
@@ -222,8 +226,8 @@ def test_a_configuration_that_is_not_there_is_an_error(project, name):
 
 def test_list_names_the_configured_cases(project):
     project(f"{SQUARE}name = 'a'\ninputs = ['normal(3)']\n[[target]]\ntarget = 'configured.py'\n")
-    told = CliRunner().invoke(app, ["list"]).stdout.splitlines()
-    assert told == ["configured.py:square[a]", "configured.py:declared", "configured.py:other"]
+    names = CliRunner().invoke(app, ["list"]).stdout.splitlines()
+    assert names == ["configured.py:square[a]", "configured.py:declared", "configured.py:other"]
 
 
 TOML = """\

@@ -16,10 +16,10 @@ from gradcheck.run import runner
 from gradcheck.run.plan import Request, plan
 from gradcheck.run.workers import cluster, dask, ray
 from gradcheck.run.workers.worker import (
-    DIED,
+    WORKER_DIED,
     Work,
-    checked,
-    checked_alike,
+    check_named_case,
+    check_remotely,
 )
 
 SOURCE = """
@@ -65,13 +65,13 @@ class Workers:
     def __init__(self, monkeypatch, *, many=2, deadly=(), endless=(), raising=()):
         self.many, self.deadly, self.endless, self.raising = many, Counter(deadly), endless, raising
         self.submitted, self.ended, self.most, self.running = [], [], 0, 0
-        for name in ("connect", "room", "submit", "finished", "end", "close"):
+        for name in ("connect", "free_slots", "submit", "collect_finished", "kill", "close"):
             monkeypatch.setattr(dask, name, getattr(self, name))
 
     def connect(self, address):
         return address
 
-    def room(self, pool):
+    def free_slots(self, pool):
         return self.many - self.running
 
     def submit(self, pool, work, name):
@@ -80,7 +80,7 @@ class Workers:
         self.submitted.append((work, name))
         return len(self.submitted) - 1
 
-    def finished(self, pool, jobs, seconds):
+    def collect_finished(self, pool, jobs, seconds):
         for job in jobs:
             work, name = self.submitted[job]
             short = name.rpartition(":")[2]
@@ -89,11 +89,11 @@ class Workers:
             self.running -= 1
             if self.deadly[short]:
                 self.deadly[short] -= 1
-                yield job, DIED
+                yield job, WORKER_DIED
             else:
-                yield job, MemoryError("full") if short in self.raising else checked(work, name)
+                yield job, MemoryError("full") if short in self.raising else check_named_case(work, name)
 
-    def end(self, pool, job):
+    def kill(self, pool, job):
         self.ended.append(self.submitted[job][1])
 
     def close(self, pool, jobs):
@@ -102,7 +102,7 @@ class Workers:
 
 def found(work, **limits):
     cases = plan(work.request)
-    results = dict(cluster.results(cases, work, kind="dask", address="here", **limits))
+    results = dict(cluster.check_cases(cases, work, kind="dask", address="here", **limits))
     return {cases[number].name.rpartition(":")[2]: result for number, result in results.items()}
 
 
@@ -124,16 +124,16 @@ def test_results_are_those_of_this_process(monkeypatch, work):
 
 
 @pytest.mark.parametrize(("many", "jobs", "most"), [(2, None, 2), (2, 1, 1), (9, None, 2)])
-def test_no_more_cases_run_than_there_are_workers_and_than_is_asked_for(monkeypatch, work, many, jobs, most):
+def test_no_more_cases_run_than_there_are_workers_or_jobs(monkeypatch, work, many, jobs, most):
     workers = Workers(monkeypatch, many=many)
     found(work, jobs=jobs)
     assert workers.most == most
 
 
 def test_a_case_whose_worker_dies_is_tried_again(monkeypatch, work):
-    workers = Workers(monkeypatch, deadly={"square": cluster.TRIES - 1})
+    workers = Workers(monkeypatch, deadly={"square": cluster.MAX_TRIES - 1})
     assert reasons(found(work)) == {"square": "agrees", "cube": "disagrees"}
-    assert len(workers.submitted) == cluster.TRIES + 1
+    assert len(workers.submitted) == cluster.MAX_TRIES + 1
 
 
 def test_a_case_whose_workers_always_die_is_an_error(monkeypatch, work):
@@ -157,15 +157,17 @@ def test_a_case_over_its_timeout_is_ended(monkeypatch, work):
 
 def test_without_any_worker_every_case_is_an_error(monkeypatch, work):
     Workers(monkeypatch, many=0)
-    monkeypatch.setattr(cluster, "PATIENCE", 0.0)
+    monkeypatch.setattr(cluster, "MAX_IDLE_SECONDS", 0.0)
     results = found(work)
     assert reasons(results) == {"square": "worker-died", "cube": "worker-died"}
     assert "no worker is left at here" in results["cube"].message
 
 
 def test_a_worker_with_another_version_is_refused(work):
-    with pytest.raises(UsageError, match=r"a worker has gradcheck .*, and this is 99: install the same everywhere"):
-        checked_alike(work, "square", "99")
+    with pytest.raises(
+        UsageError, match=r"a worker has gradcheck .*, this process has 99: install the same version everywhere"
+    ):
+        check_remotely(work, "square", "99")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_a_worker_with_another_version_is_refused(work):
     [
         (["--executor", "dusk", "--address", "x"], "--executor dusk: expected one of loky, dask, ray"),
         (["--executor", "dask"], "--executor dask needs the cluster's --address"),
-        (["--address", "tcp://127.0.0.1:8786"], "it goes with --executor dask or ray"),
+        (["--address", "tcp://127.0.0.1:8786"], "is the address of a cluster: add --executor dask or --executor ray"),
     ],
 )
 def test_an_executor_that_cannot_be_is_a_usage_error(source, words, message):
@@ -224,7 +226,7 @@ def test_two_real_workers_find_the_same_though_one_of_them_is_killed(request, so
     source.write_text(textwrap.dedent(SOURCE + DEADLY))
     work = Work(Request((str(source),), root=str(Path.cwd())), Options(seed=5))
     cases = plan(work.request)
-    there = dict(cluster.results(cases, work, kind=kind, address=address))
+    there = dict(cluster.check_cases(cases, work, kind=kind, address=address))
     assert (source.parent / "first").exists()
     here = runner.run(cases, work.options, replay=lambda _: "").results
     assert numbers(there.values()) == numbers(here)

@@ -1,4 +1,4 @@
-"""Cases over processes: the same results in the same order, and a case that dies or hangs costs itself alone."""
+"""Cases in several processes: same results in the same order, and a case that dies or hangs does not affect the others."""
 
 import json
 import os
@@ -56,19 +56,19 @@ def run(tmp_path):
     return run
 
 
-def told(results):
+def facts(results):
     return {name: {k: r[k] for k in ("verdict", "reason", "comparisons", "evaluations")} for name, r in results.items()}
 
 
 def test_results_and_their_order_do_not_depend_on_the_number_of_processes(run):
     alone, one = run("", "--seed", "5")
     together, two = run("", "--seed", "5", "-j", "2")
-    assert told(one) == told(two)
+    assert facts(one) == facts(two)
     assert list(one) == list(two)
     assert alone.exit_code == together.exit_code == 1
 
 
-def test_a_process_that_dies_costs_its_case_alone(run):
+def test_a_process_that_dies_affects_only_its_own_case(run):
     done, results = run(DYING, "-j", "2")
     assert {name: r["reason"] for name, r in results.items()} == {
         "square": "agrees",
@@ -117,7 +117,7 @@ def last(x):
 """
 
 
-def test_ctrl_c_ends_every_process_without_a_word(tmp_path):
+def test_ctrl_c_ends_every_process_silently(tmp_path):
     (tmp_path / "endless.py").write_text(ENDLESS)
     command = [sys.executable, "-m", "gradcheck", "run", "endless.py", "-j", "2", "--json", "run.json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.errors import SpecError
-from gradcheck.targets.specs.parse import parse
+from gradcheck.targets.specs.parse import parse_spec
 from gradcheck.targets.specs.spec import (
     CONSTRUCTORS,
     DTYPES,
@@ -40,7 +40,7 @@ def specs():
 
 def refusal(text):
     try:
-        parse(text)
+        parse_spec(text)
     except SpecError as error:
         return str(error)
     return None
@@ -61,49 +61,49 @@ def pointed_at(text):
 @laws
 @given(specs())
 def test_the_text_of_a_spec_parses_to_the_spec(spec):
-    assert parse(str(spec)) == spec
+    assert parse_spec(str(spec)) == spec
 
 
 @laws
 @given(st.none() | st.booleans() | numbers | st.floats(0, 1).map(lambda x: complex(0, x)) | st.text() | st.binary())
 def test_a_python_literal_stands_for_itself(value):
-    assert parse(repr(value)) == value
+    assert parse_spec(repr(value)) == value
 
 
 @laws
 @given(st.lists(st.integers() | st.text() | st.booleans()))
 def test_a_list_without_decimals_stays_a_list(values):
-    assert parse(repr(values)) == values
-    assert parse(repr(tuple(values))) == tuple(values)
+    assert parse_spec(repr(values)) == values
+    assert parse_spec(repr(tuple(values))) == tuple(values)
 
 
 @pytest.mark.parametrize("text", ["[1.0, 2.0]", "[1, 2.0]", "[-1.0, 2]", "[2j, 1]"])
 def test_a_list_of_numbers_with_a_decimal_among_them_is_an_array(text):
-    assert parse(text) == array(eval(text))
+    assert parse_spec(text) == array(eval(text))
 
 
 @pytest.mark.parametrize("text", ["[True, 1.0]", "['a', 1.0]", "[None, 1.0]"])
 def test_a_list_that_holds_more_than_numbers_stays_a_list(text):
-    assert parse(text) == eval(text)
+    assert parse_spec(text) == eval(text)
 
 
 def test_trees_hold_specs_and_values():
-    read = parse("{'layers': [normal(3), (spd(2), 0.5)], 1: 'relu'}")
+    read = parse_spec("{'layers': [normal(3), (spd(2), 0.5)], 1: 'relu'}")
     assert read == {"layers": [normal(3), (spd(2), 0.5)], 1: "relu"}
 
 
 def test_names_need_no_quotes():
-    assert parse("normal(batch, n + 1, dtype=float32, layout=strided)") == normal(
+    assert parse_spec("normal(batch, n + 1, dtype=float32, layout=strided)") == normal(
         "batch", "n + 1", dtype="float32", layout="strided"
     )
 
 
 def test_sizes_may_be_quoted_or_in_a_tuple():
-    assert parse("normal('batch', 3)") == parse("normal(('batch', 3))") == normal("batch", 3)
+    assert parse_spec("normal('batch', 3)") == parse_spec("normal(('batch', 3))") == normal("batch", 3)
 
 
 def test_white_space_around_a_spec_is_passed_over():
-    assert parse("  normal( 3 )\n") == normal(3)
+    assert parse_spec("  normal( 3 )\n") == normal(3)
 
 
 # --- what cannot
@@ -142,16 +142,16 @@ def test_whatever_is_typed_is_read_or_refused_with_a_caret(text):
     assert refused is None or refused.rstrip().endswith("^") or (not text.strip() and refused.startswith("empty: expected"))
 
 
-def test_an_unknown_spec_names_a_near_one():
+def test_an_unknown_spec_names_a_similar_one():
     assert "unknown spec 'unifrm'; did you mean uniform(...)?" in message("unifrm(0, 1)")
 
 
-def test_an_unknown_spec_without_a_near_one_lists_all():
+def test_an_unknown_spec_without_a_similar_one_lists_all():
     assert all(name in message("gadget(3)") for name in ["'gadget'", *CONSTRUCTORS])
     assert "'my.gadget': known: normal, uniform" in message("my.gadget(3)")
 
 
-def test_a_bare_word_is_told_about_parentheses():
+def test_a_bare_word_is_explained_by_parentheses():
     assert "'normal': a spec needs parentheses, as in normal(3)" in message("normal")
     assert "'batch': a spec needs parentheses" in message("batch")
 

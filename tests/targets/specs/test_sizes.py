@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.errors import SpecError
-from gradcheck.targets.specs.sizes import Sizes, evaluate, is_size
+from gradcheck.targets.specs.sizes import Sizes, evaluate_size, is_size
 
 laws = settings(deadline=None, derandomize=True)
 NAMED = {"n": 3, "m": 5}
@@ -26,7 +26,7 @@ def test_names_integers_and_their_sums_and_products_are_sizes(text):
 def test_anything_else_is_no_size(text):
     assert not is_size(text)
     with pytest.raises(SpecError, match=r"expected an integer, a name, or these joined by \+ - \* //") as raised:
-        evaluate(text, NAMED.__getitem__)
+        evaluate_size(text, NAMED.__getitem__)
     assert repr(text) in str(raised.value)
 
 
@@ -39,14 +39,14 @@ def test_a_size_is_worth_what_python_makes_of_it(text):
         expected = -1
     if expected < 0:
         with pytest.raises(SpecError):
-            evaluate(text, NAMED.__getitem__)
+            evaluate_size(text, NAMED.__getitem__)
     else:
-        assert evaluate(text, NAMED.__getitem__) == expected
+        assert evaluate_size(text, NAMED.__getitem__) == expected
 
 
 def test_a_negative_size_is_refused_with_its_value_and_the_way_out():
-    with pytest.raises(SpecError, match=r"'n - 5' comes to -2: expected at least 0.*--dim"):
-        evaluate("n - 5", NAMED.__getitem__)
+    with pytest.raises(SpecError, match=r"'n - 5' is -2: expected at least 0.*--dim"):
+        evaluate_size("n - 5", NAMED.__getitem__)
 
 
 @laws

@@ -1,1 +1,1 @@
-"""The contracts that targets of every framework must honour."""
+"""The contracts that targets of every framework must honour. One file per contract."""

@@ -1,4 +1,4 @@
-"""Does a custom rule return what the function returns? Where a derivative is taken, the rule computes the value, too."""
+"""Contract `primal` for custom rules: a rule that computes a derivative also computes the value, which must be right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import EPS
-from gradcheck.compare.conditioning import JITTERS, points_around
+from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
+from gradcheck.compare.conditioning import JITTERS, jitter_points
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 
@@ -16,40 +17,43 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "primal"
-UNITS = 64.0  # in the last place of the largest output, in the target's own dtype, or what rounding of the inputs does
 BROKEN = (
-    "under {} {} is {:.6g} in place of {:.6g}; the first output of a custom_vjp's fwd, or of a custom_jvp's rule, must be what"
+    "under {} {} is {:.6g} instead of {:.6g}; the first output of a custom_vjp's fwd, or of a custom_jvp's rule, must be what"
     " the function returns"
 )
 
 
-def examine(evaluator: Evaluator, label: str) -> list[Contract]:
-    """Hold the outputs beside a derivative against those of the function alone; another order of sums may round otherwise.
+def check_custom_rule_primal(evaluator: Evaluator, label: str) -> list[Contract]:
+    """Compare the outputs that custom rules compute with those of the function alone.
 
-    Up to the square root of the spacing of floats in the precision of the evaluation, relative to the largest of the leaf.
+    Sums in another order may round differently. Allowed is the square root of the spacing of floats in the precision of the
+    evaluation, relative to the largest output of the leaf, and the shift that rounding of the inputs causes.
     """
     program = evaluator.program
-    assert program.differentiated is not None
-    for mode, found in program.differentiated().items():
+    assert program.capabilities.differentiated_values is not None
+    for mode, outputs in program.capabilities.differentiated_values().items():
         for leaf in program.outputs:
-            plain, now = program.value[leaf.span], found[leaf.span]
-            units = max(program.eps**0.5, UNITS * EPS[leaf.dtype] if program.native else 0.0)
-            excess = np.nan_to_num(np.abs(now - plain), nan=np.inf) - units * np.max(np.abs(plain), initial=0.0)
+            right, value = program.value[leaf.span], outputs[leaf.span]
+            units = max(program.eps**0.5, ROUNDING_UNITS * EPS[leaf.dtype] if program.capabilities.evaluate_native else 0.0)
+            excess = np.nan_to_num(np.abs(value - right), nan=np.inf) - units * np.max(np.abs(right), initial=0.0)
             if np.any(excess > 0):
-                excess -= UNITS * _shaken(evaluator, label)[leaf.span]
+                excess -= ROUNDING_UNITS * _measure_output_shift(evaluator, label)[leaf.span]
             if np.any(excess > 0):
                 worst = int(np.argmax(excess))
-                told = BROKEN.format(mode, leaf.entry(leaf.start + worst), now[worst], plain[worst])
-                return [Contract(NAME, Verdict.FAIL, told)]
+                message = BROKEN.format(mode, leaf.entry(leaf.start + worst), value[worst], right[worst])
+                return [Contract(NAME, Verdict.FAIL, message)]
     return [Contract(NAME, Verdict.PASS, CONTRACTS[NAME])]
 
 
-def _shaken(evaluator: Evaluator, label: str) -> F64:
-    """How far the outputs move when the inputs do by their own rounding, (M,): the most of a leaf counts for each of it."""
+def _measure_output_shift(evaluator: Evaluator, label: str) -> F64:
+    """Measure how far the outputs move when the inputs move by their own rounding, (M,).
+
+    Every output gets the largest shift of its leaf.
+    """
     program = evaluator.program
-    spread = np.zeros(program.value.shape)
-    for at in points_around(program.point, program.eps, f"primal {label}", JITTERS, whole=True):
-        spread = np.fmax(spread, np.abs(evaluator(at) - program.value))
+    shift = np.zeros(program.value.shape)
+    for point in jitter_points(program.point, program.eps, f"primal {label}", JITTERS, move_whole_numbers=True):
+        shift = np.fmax(shift, np.abs(evaluator(point) - program.value))
     for leaf in program.outputs:
-        spread[leaf.span] = np.max(spread[leaf.span], initial=0.0)
-    return spread
+        shift[leaf.span] = np.max(shift[leaf.span], initial=0.0)
+    return shift

@@ -1,4 +1,4 @@
-"""Inputs that are declared detached: the function may depend on them, but no gradient may come through."""
+"""Contract `detached`: the function may depend on inputs that are declared detached, but no gradient reaches them."""
 
 from __future__ import annotations
 
@@ -9,49 +9,52 @@ import numpy as np
 from gradcheck.backends.program import Unavailable
 from gradcheck.evidence import directions
 from gradcheck.results import Contract, Verdict
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import F64
     from gradcheck.backends.program import Program
 
 NAME = "detached"
-COTANGENTS = 2
+COTANGENTS = 2  # random cotangents whose gradient must be zero
 
 
-def examine(program: Program, label: str) -> list[Contract]:
-    """Ask for the gradient of what is declared detached: it must be exactly zero, or none.
+def check_detached(program: Program, label: str) -> list[Contract]:
+    """Compute the gradient of what is declared detached: it must be exactly zero, or none.
 
     Args:
         program: the target, bound with respect to these leaves.
+        label: names the random stream.
 
     Raises:
-        TargetError: where the backward raises.
+        TargetError: if the backward raises.
     """
-    rows = _rows(program, label)
-    through = [leaf for leaf in program.leaves if np.any(rows[:, leaf.span] != 0)]
-    if not through:
-        told = ", ".join(leaf.path for leaf in program.leaves)
-        return [Contract(NAME, Verdict.PASS, f"{told}: no gradient comes through")]
-    first = through[0]
-    row, column = map(int, np.argwhere(rows[:, first.span] != 0)[0])
-    at, value = first.entry(first.start + column), rows[row, first.start + column]
-    told = (
-        f"a gradient comes through to {', '.join(leaf.path for leaf in through)}, declared detached: at {at} it is {value:.6g}"
+    gradients = _compute_gradients(program, label)
+    reached = [leaf for leaf in program.leaves if np.any(gradients[:, leaf.span] != 0)]
+    if not reached:
+        paths = ", ".join(leaf.path for leaf in program.leaves)
+        return [Contract(NAME, Verdict.PASS, f"{paths}: no gradient comes through")]
+    first = reached[0]
+    row, column = map(int, np.argwhere(gradients[:, first.span] != 0)[0])
+    entry, value = first.entry(first.start + column), gradients[row, first.start + column]
+    paths = ", ".join(leaf.path for leaf in reached)
+    message = (
+        f"a gradient comes through to {paths}, declared detached: at {entry} it is {value:.6g} instead of exactly 0; is a"
+        " .detach() or stop_gradient missing?"
     )
-    return [Contract(NAME, Verdict.FAIL, f"{told} in place of exactly 0; is a .detach() or stop_gradient forgotten?")]
+    return [Contract(NAME, Verdict.FAIL, message)]
 
 
-def _rows(program: Program, label: str) -> F64:
-    """Vector-Jacobian products of random cotangents, by every claim in reverse mode."""
+def _compute_gradients(program: Program, label: str) -> F64:
+    """Compute the gradients of random cotangents by every claim in reverse mode, one row each, after a row of zeros."""
     cotangents = np.empty((COTANGENTS, program.value.size))
     for k, row in enumerate(cotangents):
-        directions.even(generator(0, NAME, label, k), np.ones(row.size), row)
-    found = [np.zeros((1, program.point.size))]
+        directions.fill_even(make_generator(0, NAME, label, k), np.ones(row.size), row)
+    gradients = [np.zeros((1, program.point.size))]
     for claim in program.claims:
         if claim.vjp is not None and not claim.derived:
             try:
-                found.append(claim.vjp(program.point, cotangents))
+                gradients.append(claim.vjp(program.point, cotangents))
             except Unavailable:
                 continue
-    return np.concatenate(found)
+    return np.concatenate(gradients)

@@ -1,4 +1,4 @@
-"""Inputs or outputs without an entry: no derivative is to be proved, but the claim must run, and be zero for what is shared."""
+"""Contract `empty-batch` for inputs or outputs without entries: the claim must run, and be zero for what they share."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ if TYPE_CHECKING:
 NAME = "empty-batch"
 
 
-def examine(program: Program) -> list[Contract]:
-    """Ask every claim for the vjp: of no output at all each gradient is a sum over nothing.
+def check_empty_inputs(program: Program) -> list[Contract]:
+    """Evaluate the vjp of every claim: without outputs, each gradient is a sum over nothing, which is zero.
 
     Raises:
-        DerivativeError: where a derivative of the user's own raises.
-        ClaimError: where it returns another shape.
+        DerivativeError: if a derivative of the user raises.
+        ClaimError: if it returns another shape.
     """
     size = program.value.size
     if not np.all(np.isfinite(program.value)):
         return []
-    asked = [claim.vjp for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.optional)]
-    for vjp in asked:
+    vjps = [claim.vjp for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.optional)]
+    for vjp in vjps:
         (row,) = vjp(program.point, np.ones((1, size)))
         if size:
-            continue  # it runs, which is all
-        wrong = _wrong(row)
-        if len(wrong) and not np.any(np.abs(row) > 0):  # NaN alone may come of large inputs, in an output that is not there
+            continue  # with outputs, the claim only has to run
+        wrong = _find_nonzero(row)
+        if len(wrong) and not np.any(np.abs(row) > 0):  # NaN alone may stem from large inputs, through an output that is empty
             (row,) = vjp(np.sign(program.point), np.ones((1, size)))
-            wrong = _wrong(row)
+            wrong = _find_nonzero(row)
         if len(wrong):
             leaf = next(leaf for leaf in program.leaves if wrong[0] < leaf.span.stop)
-            told = f"without an output the gradient at {leaf.entry(int(wrong[0]))} is {row[wrong[0]]:.6g} in place of 0"
-            return [Contract(NAME, Verdict.FAIL, f"{told}; look for a mean over the rows or a division by their number")]
-    return [Contract(NAME, Verdict.PASS, CONTRACTS[NAME])] if asked else []
+            entry, value = leaf.entry(int(wrong[0])), row[wrong[0]]
+            message = (
+                f"without an output the gradient at {entry} is {value:.6g} instead of 0; look for a mean over the rows or a"
+                " division by their number"
+            )
+            return [Contract(NAME, Verdict.FAIL, message)]
+    return [Contract(NAME, Verdict.PASS, CONTRACTS[NAME])] if vjps else []
 
 
-def _wrong(row: F64) -> NDArray[np.intp]:
-    """Where a gradient is not zero."""
+def _find_nonzero(row: F64) -> NDArray[np.intp]:
+    """Return the positions at which a gradient is not zero; NaN is not."""
     return np.flatnonzero(~(np.abs(row) <= 0))

@@ -1,4 +1,4 @@
-"""Is the vjp linear in its cotangent? A backward that ignores the gradient it is given may be right for those tried."""
+"""Contract `linear-vjp`: the vjp is linear in its cotangent. A backward that ignores its cotangent may be right for some."""
 
 from __future__ import annotations
 
@@ -9,94 +9,102 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
+from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
 from gradcheck.compare import conditioning, internal_precision, jacobians, output_scaling
-from gradcheck.compare.output_scaling import outlook
+from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
 from gradcheck.results import Contract, Verdict
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Claim
-    from gradcheck.compare.output_scaling import Outlook
-    from gradcheck.compare.trial import Bench
+    from gradcheck.compare.output_scaling import OutputScales
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-UNITS = 64.0  # in the last place of the slopes that the outputs' size makes likely
-GROSS = 3e-2  # of the leaf's largest term: more is no rounding of any precision
+NAME = "linear-vjp"
+MAX_ROUNDING = 3e-2  # relative to the leaf's largest term: no precision rounds more
 
 
-def examine(bench: Bench, *, coarse: bool, seen: Outlook | None = None) -> list[Contract]:
-    """Hold each claimed vjp of a random combination of two cotangents against the combination of their vjps, and its opposite.
+def check_vjp_linearity(trial: MeasuredTrial, *, coarse: bool, scales: OutputScales | None = None) -> list[Contract]:
+    """Compare each claimed vjp of a random combination of two cotangents, and of its opposite, with that of their vjps.
 
-    No differences are taken: nothing but rounding stands between the two.
+    No differences are taken: only rounding can make the two differ.
 
     Args:
-        coarse: whether the function's values come in steps that the evidence was lost in: then lower precision is inside.
-        seen: what the outputs look like nearby, where that is known.
+        coarse: the function's values come in steps that hide the evidence, which means that lower precision is used inside.
+        scales: the scaling of the outputs, if it is known.
     """
-    found, program = seen or outlook(bench.evaluator, bench.setting, bench.label), bench.program
-    cotangents = np.stack([found.cotangent(generator(0, "linear", bench.label, k)) for k in range(2)])
-    asked = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
-    contracts = [_judged(bench, claim, cotangents, coarse=coarse) for claim in asked]
+    scaling, program = scales or measure_output_scales(trial.evaluator, trial.setting, trial.label), trial.program
+    cotangents = np.stack([scaling.draw_cotangent(make_generator(0, "linear", trial.label, k)) for k in range(2)])
+    claims = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
+    contracts = [_check_claim(trial, claim, cotangents, coarse=coarse) for claim in claims]
     return [contract for contract in contracts if contract is not None]
 
 
-def _judged(bench: Bench, claim: Claim, cotangents: F64, *, coarse: bool) -> Contract | None:
+def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse: bool) -> Contract | None:
+    """Check one claim at two cotangents (2, M); None if the vjp cannot be computed, which is reported elsewhere."""
     assert claim.vjp is not None
-    program = bench.program
-    weights = generator(0, "linear", bench.label).uniform(0.5, 2.0, len(cotangents))
+    program = trial.program
+    weights = make_generator(0, "linear", trial.label).uniform(0.5, 2.0, len(cotangents))
     try:
-        together = weights @ cotangents
-        unit = _unit(together, claim.eps)
-        *apiece, opposite, summed = claim.vjp(program.point, np.vstack([cotangents, -unit * together, together]))
+        combination = weights @ cotangents
+        unit = _normalising_power(combination, claim.eps)
+        *vjps, opposite, combined = claim.vjp(program.point, np.vstack([cotangents, -unit * combination, combination]))
     except (Unavailable, TargetError):
-        return None  # told elsewhere
-    rows = np.stack(apiece)
+        return None
+    rows = np.stack(vjps)
     terms = weights[:, None] * rows
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
-    opposite = opposite / unit  # a power of two: all rounding is the same, whatever cancels
-    apart, scaled = np.abs(summed - terms.sum(axis=0)), np.abs(summed + opposite)
+    opposite = opposite / unit  # a power of two: the rounding is the same, whatever cancels
+    sum_error, sign_error = np.abs(combined - terms.sum(axis=0)), np.abs(combined + opposite)
     size = np.abs(terms).sum(axis=0)
-    setting = replace(bench.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
-    slopes = output_scaling.output_slopes(program, setting)[0]  # terms as large as the outputs may cancel in a derivative
-    for leaf in bench.leaves:
+    setting = replace(trial.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
+    # Terms as large as the outputs may cancel in a derivative.
+    (slopes,) = output_scaling.compute_output_slopes(program, setting)
+    for leaf in trial.leaves:
         largest = float(np.max(size[leaf.span], initial=0.0))
-        least = UNITS * (eps * largest + directions.smallest(eps) * max(1.0, 1 / float(unit)))
-        last = least + UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
-        excess = np.maximum(_finite(apart[leaf.span]) - last, _finite(scaled[leaf.span]) - least)
-        if np.any(excess > 0):  # unless the vjp is made of rounding alone, as one that is zero by cancellation
-            moved = conditioning.jittered(jacobians.of_claim(claim, rows, program), program, cotangents)
-            excess -= UNITS * np.max(weights @ moved.own[:, leaf.span], initial=0.0)
+        sign_rounding = ROUNDING_UNITS * (eps * largest + directions.smallest_subnormal(eps) * max(1.0, 1 / float(unit)))
+        sum_rounding = sign_rounding + ROUNDING_UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
+        excess = np.maximum(_finite(sum_error[leaf.span]) - sum_rounding, _finite(sign_error[leaf.span]) - sign_rounding)
+        if np.any(excess > 0):  # the vjp may consist of rounding only, for example if it is zero by cancellation
+            jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+            jittered = conditioning.with_conditioning(jacobian, program, cotangents)
+            excess -= ROUNDING_UNITS * np.max(weights @ jittered.error[:, leaf.span], initial=0.0)
         if np.any(excess > 0):
-            spread = conditioning.moved_at_all(jacobians.of_claim(claim, rows, program), program, cotangents)
-            excess -= UNITS * np.max(weights @ spread[:, leaf.span], initial=0.0)
-        if np.any(excess > 0):  # or computes in lower precision inside
-            excess -= (GROSS if coarse else min(GROSS, UNITS * internal_precision.noise(bench))) * largest
-        if np.any(excess > bench.rtol_of(eps) * largest):
-            place = leaf.start + int(np.argmax(excess))
-            values = summed[place], terms[:, place].sum(), -opposite[place]
-            return Contract("linear-vjp", Verdict.FAIL, _told(claim, leaf.entry(place), values))
-    return Contract("linear-vjp", Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
+            jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+            shift = conditioning.measure_full_conditioning(jacobian, program, cotangents)
+            excess -= ROUNDING_UNITS * np.max(weights @ shift[:, leaf.span], initial=0.0)
+        if np.any(excess > 0):  # or the vjp uses lower precision inside
+            internal_noise = np.inf if coarse else internal_precision.measure_internal_noise(trial)
+            excess -= min(MAX_ROUNDING, ROUNDING_UNITS * internal_noise) * largest
+        if np.any(excess > trial.rtol_of(eps) * largest):
+            worst = leaf.start + int(np.argmax(excess))
+            values = combined[worst], terms[:, worst].sum(), -opposite[worst]
+            return Contract(NAME, Verdict.FAIL, _describe_breach(claim, leaf.entry(worst), values))
+    return Contract(NAME, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
 
 
-def _unit(cotangent: F64, eps: float) -> float:
-    """The power of two that brings a cotangent to about size 1, as a backward is asked in its daily work.
+def _normalising_power(cotangent: F64, eps: float) -> float:
+    """Return the power of two that brings a cotangent to about size 1, the size at which backwards are used in practice.
 
-    1 where that would leave its smallest parts no normal numbers.
+    It is 1 if that would make the smallest parts of the cotangent subnormal.
     """
-    unit = float(2.0 ** -np.round(np.log2(directions.scale_of(cotangent))))
-    least = np.min(np.abs(cotangent), where=cotangent != 0, initial=np.inf)
-    return unit if least * unit >= directions.smallest(eps) / eps else 1.0
+    power = float(2.0 ** -np.round(np.log2(directions.compute_leaf_scale(cotangent))))
+    smallest = np.min(np.abs(cotangent), where=cotangent != 0, initial=np.inf)
+    return power if smallest * power >= directions.smallest_subnormal(eps) / eps else 1.0
 
 
-def _finite(apart: F64) -> F64:
-    return np.nan_to_num(apart, nan=0.0, posinf=0.0)
+def _finite(errors: F64) -> F64:
+    """Replace errors that are not finite by 0: they decide nothing here."""
+    return np.nan_to_num(errors, nan=0.0, posinf=0.0)
 
 
-def _told(claim: Claim, at: str, values: tuple[float, float, float]) -> str:
-    summed, added, turned = (f"{value:.6g}" for value in values)
+def _describe_breach(claim: Claim, entry: str, values: tuple[float, float, float]) -> str:
+    combined, added, negated = (f"{value:.6g}" for value in values)
     return (
-        f"the {claim.method} vjp is not linear in its cotangent: at {at} it is {summed} for a sum of cotangents, but {added}"
-        f" as the sum of their vjps and {turned} by the opposite one; does the backward use the gradient it is given?"
+        f"the {claim.method} vjp is not linear in its cotangent: at {entry} it is {combined} for a sum of cotangents, but"
+        f" {added} as the sum of their vjps, and {negated} as minus the vjp of the negated sum; does the backward use the"
+        " cotangent that it receives?"
     )

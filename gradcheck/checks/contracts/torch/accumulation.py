@@ -1,4 +1,4 @@
-"""Gradients add up in .grad."""
+"""Contract `accumulation`: gradients add up in `.grad`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, flatten_gradients
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "accumulation"
-MEND = "return new tensors from the backward, not buffers that are written again"
+FIX = "return new tensors from the backward, not buffers that are written again"
 
 
-def broken(base: Baseline) -> str:
-    """How .grad differs after two backwards; '' where it does not."""
-    leaves = base.leaves()
+def find_breach(base: Baseline) -> str:
+    """Describe how `.grad` differs from twice the gradient after two backwards; '' if it does not."""
+    leaves = base.new_leaves()
     for _ in range(2):
         outputs = base.layer.call(leaves)
-        attached = [(out, v) for out, v in zip(outputs, base.given(), strict=True) if out.requires_grad]
+        attached = [(out, v) for out, v in zip(outputs, base.new_cotangents(), strict=True) if out.requires_grad]
         torch.autograd.backward([out for out, _ in attached], [v for _, v in attached], inputs=leaves)
     expected = [2 * g for g in base.gradients]
-    told = plain.other(base, plain.numbers([x.grad for x in leaves], leaves), expected=expected)
-    return f"in .grad, after a second backward, {told}" if told else ""
+    difference = compare_gradients(base, flatten_gradients([x.grad for x in leaves], leaves), expected=expected)
+    return f"in .grad, after a second backward, {difference}" if difference else ""

@@ -1,4 +1,4 @@
-"""Forward mode and reverse mode are adjoint: <v, J u> = <J^T v, u>, without any differences."""
+"""Contract `adjoint`: forward mode and reverse mode are adjoint, <v, J u> = <J^T v, u>. No differences are taken."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends.torch.derivatives import forward_level
+from gradcheck.backends.torch.derivatives import forward_mode_level
 from gradcheck.backends.torch.tensors import flat_of
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.directional import random_like
-from gradcheck.checks.contracts.torch.plain_vjp import UNITS, Remarked, Unsupported
-from gradcheck.seeds import generator
-from gradcheck.tracebacks import one_line, user_line
+from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
+from gradcheck.checks.contracts.torch.directional import draw_like
+from gradcheck.checks.contracts.torch.plain_vjp import SAMPLE, NotApplicable, Remark, compute_flat_vjp, flatten_gradients
+from gradcheck.seeds import make_generator
+from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,108 +26,123 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "adjoint"
-MEND = "compare jvp and backward line by line: each must use what the other uses, the one transposed"
-SAMPLE = 8  # leaves that are each moved alone
-INSIDE = 1e-6  # of the terms' size: what is nearer may be rounding hidden inside, which is looked at elsewhere
-ALIKE = 8.0  # in the last place of every term: rounding that they may share
-UNEVEN = 1.375  # times a tangent or cotangent: what is rounded to few digits is so in another way
-BESIDE = 2.0**-9  # of the inputs: how far away a kink is left behind
-KINK = "at these inputs forward and reverse mode differ, but beside them they agree: at a kink or tie each may choose its own"
+FIX = "compare jvp and backward line by line: each must use what the other uses, one of them transposed"
+# Relative to the size of the terms: a smaller difference may be rounding inside the function, which another check reports.
+INTERNAL_ROUNDING = 1e-6
+TERM_UNITS = 8.0  # units in the last place of every term that the two sums may differ by
+# Factor of a tangent or cotangent that measures nonlinearity: code that rounds to few digits rounds its multiple differently.
+UNEVEN_FACTOR = 1.375
+KINK_OFFSET = 2.0**-9  # displacement relative to the inputs that leaves a kink behind
+KINK = (
+    "at these inputs forward and reverse mode differ, but near them they agree: at a kink or tie each mode may choose another"
+    " subgradient"
+)
 
 
-def broken(base: Baseline) -> str:
-    """For which inputs moved the two modes differ; '' where for none.
+def find_breach(base: Baseline) -> str:
+    """Describe how the two modes differ, and for which leaves; '' if they agree.
 
     Raises:
-        Remarked: where they differ at these inputs alone, or a jvp of the user's own raises.
-        Unsupported: where there is no forward mode.
+        Remark: if they differ at exactly these inputs only, or if a jvp of the user raises.
+        NotApplicable: if there is no forward mode.
     """
-    tangents = [random_like(x, np.asarray, "tangent", k) for k, x in enumerate(base.inputs)]
+    tangents = [draw_like(x, np.asarray, "tangent", k) for k, x in enumerate(base.inputs)]
     for moved in _subsets(len(tangents)):
-        told = _apart(base, base.inputs, base.gradients, tangents, moved)
-        if told and not _apart(base, *_beside(base), tangents, moved):
-            raise Remarked(KINK)
-        if told:
-            alone = len(moved) < len(tangents)
-            return f"where only {base.layer.leaves[moved[0]].path} moves, {told}" if alone else told
+        difference = _compare_modes(base, base.inputs, base.gradients, tangents, moved)
+        if difference and not _compare_modes(base, *_move_off_kink(base), tangents, moved):
+            raise Remark(KINK)
+        if difference:
+            is_single = len(moved) < len(tangents)
+            return f"if only {base.layer.leaves[moved[0]].path} moves, {difference}" if is_single else difference
     return ""
 
 
 def _subsets(count: int) -> Iterator[tuple[int, ...]]:
-    """All leaves, and some of them one by one."""
+    """Yield the indices of all leaves together, then of some leaves one by one."""
     yield tuple(range(count))
     if count > 1:
-        yield from ((int(k),) for k in sorted(generator(0, "adjoint", count).choice(count, min(SAMPLE, count), replace=False)))
+        sample = make_generator(0, "adjoint", count).choice(count, min(SAMPLE, count), replace=False)
+        yield from ((int(k),) for k in sorted(sample))
 
 
-def _apart(
+def _compare_modes(
     base: Baseline, inputs: Sequence[Tensor], gradients: Sequence[F64], tangents: Sequence[Tensor], moved: Sequence[int]
 ) -> str:
-    """How <v, J u> differs from <J^T v, u>; '' where it does so by no more than rounding."""
-    pushed = _pushed(base, inputs, tangents, moved)
-    left = [flat_of(v) * u for v, u in zip(base.cotangents, pushed, strict=True)]
+    """Describe how <v, J u> differs from <J^T v, u>; '' if it does by no more than rounding.
+
+    Args:
+        moved: indices of the leaves that have a tangent.
+    """
+    output_tangents = _compute_jvp(base, inputs, tangents, moved)
+    left = [flat_of(v) * u for v, u in zip(base.cotangents, output_tangents, strict=True)]
     right = [gradients[k] * flat_of(tangents[k]) for k in moved]
     forward, reverse = (float(sum(np.sum(part) for part in terms)) for terms in (left, right))
     eps, parts = base.layer.eps, [*left, *right]
     size = max(_norm(left), _norm(right))
-    largest = max((float(v.abs().max()) for v in base.outputs if v.numel()), default=0.0)
-    allowed = max(INSIDE, eps**0.5) * size + ALIKE * eps * sum(float(np.sum(np.abs(part))) for part in parts)
-    allowed += UNITS * eps * largest
+    allowed = max(INTERNAL_ROUNDING, eps**0.5) * size + TERM_UNITS * eps * sum(float(np.sum(np.abs(part))) for part in parts)
+    allowed += ROUNDING_UNITS * eps * base.largest_output
     if abs(forward - reverse) <= allowed:
         return ""
-    shaken = [base.moved()[base.layer.leaves[k].span] * flat_of(tangents[k]) for k in moved]
-    if abs(forward - reverse) <= allowed + UNITS * (_norm(shaken) + _roughness(base, inputs, gradients, tangents, moved)):
+    shift = [base.gradient_shift()[base.layer.leaves[k].span] * flat_of(tangents[k]) for k in moved]
+    allowed += ROUNDING_UNITS * (_norm(shift) + _measure_nonlinearity(base, inputs, gradients, tangents, moved))
+    if abs(forward - reverse) <= allowed:
         return ""
     return f"<v, J u> is {forward:.6g} in forward mode (jvp), but <J^T v, u> is {reverse:.6g} in reverse mode"
 
 
-def _roughness(
+def _measure_nonlinearity(
     base: Baseline, inputs: Sequence[Tensor], gradients: Sequence[F64], tangents: Sequence[Tensor], moved: Sequence[int]
 ) -> float:
-    """How far either mode is from linear, as where lower precision is inside: of two numbers that should be one, the rest."""
+    """Measure how far both modes are from linear in their vector, as they are if lower precision is used inside."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    again = plain.rows(base.layer.call(leaves), leaves, [UNEVEN * v for v in base.cotangents])
-    pushed = _pushed(base, inputs, tangents, moved)
-    more = _pushed(base, inputs, [UNEVEN * u for u in tangents], moved)
-    forward = [flat_of(v) * (b / UNEVEN - a) for v, a, b in zip(base.cotangents, pushed, more, strict=True)]
-    return _norm(forward) + _norm([(again[k] / UNEVEN - gradients[k]) * flat_of(tangents[k]) for k in moved])
+    scaled_gradients = compute_flat_vjp(base.layer.call(leaves), leaves, [UNEVEN_FACTOR * v for v in base.cotangents])
+    plain = _compute_jvp(base, inputs, tangents, moved)
+    scaled = _compute_jvp(base, inputs, [UNEVEN_FACTOR * u for u in tangents], moved)
+    forward = [flat_of(v) * (b / UNEVEN_FACTOR - a) for v, a, b in zip(base.cotangents, plain, scaled, strict=True)]
+    reverse = [(scaled_gradients[k] / UNEVEN_FACTOR - gradients[k]) * flat_of(tangents[k]) for k in moved]
+    return _norm(forward) + _norm(reverse)
 
 
 def _norm(parts: Sequence[F64]) -> float:
     return float(np.sqrt(sum(float(part @ part) for part in parts)))
 
 
-def _beside(base: Baseline) -> tuple[list[Tensor], list[F64]]:
-    """Inputs a little away from the primal, and the gradients there."""
-    away = [random_like(x, np.asarray, "beside", k) for k, x in enumerate(base.inputs)]
-    inputs = [x + BESIDE * u for x, u in zip(base.inputs, away, strict=True)]
+def _move_off_kink(base: Baseline) -> tuple[list[Tensor], list[F64]]:
+    """Return inputs a little away from the primal, and the gradients there."""
+    offsets = [draw_like(x, np.asarray, "beside", k) for k, x in enumerate(base.inputs)]
+    inputs = [x + KINK_OFFSET * u for x, u in zip(base.inputs, offsets, strict=True)]
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    return inputs, plain.rows(base.layer.call(leaves), leaves, base.given())
+    return inputs, compute_flat_vjp(base.layer.call(leaves), leaves, base.new_cotangents())
 
 
-def _pushed(base: Baseline, inputs: Sequence[Tensor], tangents: Sequence[Tensor], moved: Sequence[int]) -> list[F64]:
-    """J u as numbers, where some leaves alone have a tangent."""
+def _compute_jvp(base: Baseline, inputs: Sequence[Tensor], tangents: Sequence[Tensor], moved: Sequence[int]) -> list[F64]:
+    """Compute J u as flat arrays, with tangents for the leaves `moved` only.
+
+    Raises:
+        Remark: if a jvp of the user raises.
+        NotApplicable: if there is no forward mode.
+    """
     try:
-        with forward_level():
-            given = [
+        with forward_mode_level():
+            duals = [
                 forward_ad.make_dual(x.clone(), tangents[k].clone()) if k in moved else x.clone()  # type: ignore[no-untyped-call]
                 for k, x in enumerate(inputs)
             ]
-            outputs = base.layer.call(given)
-            found = [forward_ad.unpack_dual(out).tangent for out in outputs]  # type: ignore[no-untyped-call]
-            if all(u is None for u in found) and any(np.any(base.gradients[k]) for k in moved):
-                raise Unsupported("no tangent comes out: an operator inside drops it")
-            return plain.numbers(found, outputs)
-    except Unsupported:
+            outputs = base.layer.call(duals)
+            output_tangents = [forward_ad.unpack_dual(out).tangent for out in outputs]  # type: ignore[no-untyped-call]
+            if all(u is None for u in output_tangents) and any(np.any(base.gradients[k]) for k in moved):
+                raise NotApplicable("no tangent comes out: an operator inside drops it")
+            return flatten_gradients(output_tangents, outputs)
+    except NotApplicable:
         raise
     except Exception as error:
-        if not isinstance(error, NotImplementedError) and _in_a_jvp(error):
-            raise Remarked(f"its jvp raises {one_line(error, 200)}{user_line(error)}") from error
-        raise Unsupported(f"there is no forward mode: {one_line(error, 120)}") from error
+        if not isinstance(error, NotImplementedError) and _is_raised_in_user_jvp(error):
+            raise Remark(f"its jvp raises {summarise_error(error, 200)}{format_user_line(error)}") from error
+        raise NotApplicable(f"there is no forward mode: {summarise_error(error, 120)}") from error
 
 
-def _in_a_jvp(error: Exception) -> bool:
-    """Whether an exception comes out of a jvp of the user's own, whatever its name."""
+def _is_raised_in_user_jvp(error: Exception) -> bool:
+    """Whether an exception comes out of a jvp that the user wrote, whatever its name."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    called = {after.co_filename for before, after in pairwise(frames) if before.co_name == "apply_jvp"}
-    return bool(called) and torch.autograd.function.__file__ not in called
+    callees = {callee.co_filename for caller, callee in pairwise(frames) if caller.co_name == "apply_jvp"}
+    return bool(callees) and torch.autograd.function.__file__ not in callees

@@ -1,4 +1,4 @@
-"""Under torch.autocast, where tensors are half as wide, the backward gives what it gives without, as far as those can tell."""
+"""Contract `autocast`: under torch.autocast the gradient is the same as without, as far as bfloat16 can show."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gradcheck.backends.torch.graph import own_nodes
+from gradcheck.backends.torch.graph import find_user_nodes
 from gradcheck.backends.torch.tensors import flat_of
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.directional import random_like
-from gradcheck.checks.contracts.torch.plain_vjp import Raised, Remarked, Unsupported
-from gradcheck.tracebacks import one_line, user_line
+from gradcheck.checks.contracts.torch.directional import draw_like
+from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, UserCodeRaised, compute_flat_vjp
+from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,63 +22,69 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "autocast"
-MEND = "decorate forward and backward with torch.amp.custom_fwd and custom_bwd, and read memory by its dtype"
+FIX = "decorate forward and backward with torch.amp.custom_fwd and custom_bwd, and read memory by its dtype"
 LOW = torch.bfloat16
 WIDE = (torch.float32, torch.float64)
-LEAST = torch.finfo(LOW).tiny  # smaller gradients lose their digits in bfloat16, or all of themselves
-GROSS = 0.25  # of the size of a gradient: no rounding of a single layer
-DRAWS = 5  # of inputs near the primal, which bfloat16 rounds in other ways each
-MOVED = 2.0**-5  # of the inputs: eight units in the last place of bfloat16
-CLEAR = 4.0  # times what the error varies among them: it is not by rounding
-UNDECLARED = "torch.amp.custom_fwd and custom_bwd say in which dtype a Function wants its tensors"
+SMALLEST = torch.finfo(LOW).tiny  # gradients smaller than this lose digits in bfloat16, or vanish
+TOLERANCE = 0.25  # relative to the size of a gradient: rounding in a single layer causes no larger error
+DRAWS = 5  # inputs at and near the primal that are tried: bfloat16 rounds each in its own way
+OFFSET = 2.0**-5  # displacement of these inputs, relative to their size: eight units in the last place of bfloat16
+CLEAR = 4.0  # an error this many times larger than its spread among the draws is not caused by rounding
+UNDECLARED = "use torch.amp.custom_fwd and custom_bwd to declare in which dtype a Function wants its tensors"
 
 
-def broken(base: Baseline) -> str:
-    """How gradients differ under autocast; '' where they do no more than bfloat16 explains.
+def find_breach(base: Baseline) -> str:
+    """Describe how gradients differ under autocast; '' if by no more than the rounding of bfloat16 explains.
 
     Raises:
-        Remarked: where a backward raises that makes no claim to work under autocast, or the outputs are others there.
-        Unsupported: where autocast does not apply, or the forward refuses it aloud.
+        UserCodeRaised: if a backward raises although its Function is declared to work under autocast.
+        Remark: if another backward raises, or if the outputs differ under autocast.
+        NotApplicable: if autocast does not apply, or the forward refuses it with an exception.
     """
-    if os.environ.get("TRITON_INTERPRET") == "1" and base.layer.triton:
-        raise Unsupported("Triton's interpreter, which TRITON_INTERPRET=1 chooses, computes bfloat16 on its bits")
+    if os.environ.get("TRITON_INTERPRET") == "1" and base.layer.uses_triton:
+        raise NotApplicable("with TRITON_INTERPRET=1, Triton's interpreter computes with the bits of bfloat16 numbers")
     device = base.inputs[0].device.type
     if any(x.dtype not in WIDE for x in (*base.inputs, *base.outputs)) or not torch.amp.is_autocast_available(device):
-        raise Unsupported("autocast is for real inputs in float32, on a device that has it")
-    told = _off(base, device, ())
+        raise NotApplicable("autocast needs real inputs in float32 or float64, on a device that supports it")
+    difference = _compare(base, device, ())
     activation = next((k for k, leaf in enumerate(base.layer.leaves) if not leaf.path.startswith("params[")), None)
-    if told or activation is None:
-        return f"under autocast {told}" if told else ""
+    if difference or activation is None:
+        return f"under autocast {difference}" if difference else ""
     try:
-        told = _off(base, device, (activation,))
-    except Unsupported:  # an input in bfloat16 is refused: then the layer in front returns none
+        difference = _compare(base, device, (activation,))
+    except NotApplicable:  # the layer refuses inputs in bfloat16, so no layer in front of it can return one
         return ""
-    return f"under autocast, where {base.layer.leaves[activation].path} comes in bfloat16, {told}" if told else ""
+    return f"under autocast, with {base.layer.leaves[activation].path} in bfloat16, {difference}" if difference else ""
 
 
-def _off(base: Baseline, device: str, low: Sequence[int]) -> str:
-    """What is off beyond bfloat16's rounding, which varies between inputs near each other; '' where nothing is.
+def _compare(base: Baseline, device: str, low: Sequence[int]) -> str:
+    """Describe the first error that is larger than the rounding of bfloat16; '' if there is none.
+
+    Rounding varies between inputs that are near each other, an error of the code does not.
 
     Args:
-        low: the inputs that come in bfloat16, as those that a layer in front has made.
+        low: indices of the inputs that are passed in bfloat16, as those made by a layer in front would be.
     """
-    plain_, cast = _both(base, device, low, 0)
-    if all(_norm(b - a) <= GROSS * _norm(a) for a, b in zip(plain_, cast, strict=True)):
+    wide, cast = _evaluate_both(base, device, low, 0)
+    if all(_norm(b - a) <= TOLERANCE * _norm(a) for a, b in zip(wide, cast, strict=True)):
         return ""
-    if base.layer.random:
-        raise Unsupported("random numbers are drawn, which fall elsewhere in another dtype")
-    draws = [(plain_, cast), *(_both(base, device, low, k) for k in range(1, DRAWS))]
+    if base.layer.draws_random:
+        raise NotApplicable("random numbers are drawn, and another dtype draws others")
+    if any(np.any((out != 0) & (np.abs(out) < SMALLEST)) for out in wide[: len(base.layer.outputs)]):
+        raise NotApplicable("outputs are below the smallest normal number of bfloat16, where different values become equal")
+    draws = [(wide, cast), *(_evaluate_both(base, device, low, k) for k in range(1, DRAWS))]
     count = len(base.layer.outputs)
     for j, leaf in enumerate((*base.layer.outputs, *base.layer.leaves)):
         errors = np.stack([after[j] - before[j] for before, after in draws])
         size = max(_norm(before[j]) for before, _ in draws)
         mean, spread = _norm(errors.mean(axis=0)), _norm(errors.std(axis=0))
-        if mean <= GROSS * size + CLEAR * spread or size < LEAST:
+        if mean <= TOLERANCE * size + CLEAR * spread or size < SMALLEST:
             continue
-        off = f"{leaf.path} is off by {mean / size if size else np.inf:.2g} times its size, which bfloat16 does not explain"
+        ratio = mean / size if size else np.inf
+        error = f"{leaf.path} is off by {ratio:.2g} times its size, which the rounding of bfloat16 does not explain"
         if j < count:
-            raise Remarked(f"under autocast the function is another: {off}")
-        return f"the gradient of {off}"
+            raise Remark(f"under autocast the function is another: {error}")
+        return f"the gradient of {error}"
     return ""
 
 
@@ -87,39 +92,45 @@ def _norm(x: F64) -> float:
     return float(np.linalg.norm(x))
 
 
-def _both(base: Baseline, device: str, low: Sequence[int], draw: int) -> tuple[list[F64], list[F64]]:
-    """Outputs and gradients in float32 and under autocast, at inputs that bfloat16 can hold; the first draw at the primal."""
-    away = [random_like(x, np.asarray, "autocast", draw, k) if draw else torch.zeros_like(x) for k, x in enumerate(base.inputs)]
-    inputs = [(x + MOVED * u).to(LOW) for x, u in zip(base.inputs, away, strict=True)]
-    return _asked(base, device, inputs, ()), _asked(base, device, inputs, low, enabled=True)
+def _evaluate_both(base: Baseline, device: str, low: Sequence[int], draw: int) -> tuple[list[F64], list[F64]]:
+    """Compute outputs and gradients in float32 and under autocast, at inputs that bfloat16 represents exactly.
+
+    Draw 0 is at the primal.
+    """
+    offsets = [torch.zeros_like(x) for x in base.inputs]
+    if draw:
+        offsets = [draw_like(x, np.asarray, "autocast", draw, k) for k, x in enumerate(base.inputs)]
+    inputs = [(x + OFFSET * u).to(LOW) for x, u in zip(base.inputs, offsets, strict=True)]
+    return _evaluate(base, device, inputs, ()), _evaluate(base, device, inputs, low, enabled=True)
 
 
-def _asked(base: Baseline, device: str, inputs: list[Tensor], low: Sequence[int], *, enabled: bool = False) -> list[F64]:
+def _evaluate(base: Baseline, device: str, inputs: list[Tensor], low: Sequence[int], *, enabled: bool = False) -> list[F64]:
+    """Compute outputs and gradients in float32, or under autocast if `enabled`, as flat arrays."""
     leaves = [x.float().requires_grad_() for x in inputs]
-    given = [x.to(LOW) if k in low else x for k, x in enumerate(leaves)]
-    how = "under autocast" if enabled else "in float32"
+    arguments = [x.to(LOW) if k in low else x for k, x in enumerate(leaves)]
+    situation = "under autocast" if enabled else "in float32"
     try:
         with torch.autocast(device, dtype=LOW, enabled=enabled, cache_enabled=False):
-            outputs = base.layer.call(given)
+            outputs = base.layer.call(arguments)
     except Exception as error:
-        raise Unsupported(f"the forward does not run {how}: {one_line(error, 120)}") from error
+        raise NotApplicable(f"the forward does not run {situation}: {summarise_error(error, 120)}") from error
     if any(a.shape != b.shape for a, b in zip(outputs, base.outputs, strict=True)):
-        raise Unsupported(f"the outputs {how} have another shape")
+        raise NotApplicable(f"the outputs {situation} have another shape")
     if not all(torch.isfinite(out).all() for out in outputs):
-        raise (Remarked if enabled else Unsupported)(f"{how} the outputs are not finite")
+        raise (Remark if enabled else NotApplicable)(f"{situation} the outputs are not finite")
     cotangents = [v.to(LOW).to(out.dtype) for v, out in zip(base.cotangents, outputs, strict=True)]
     try:
-        gradients = plain.rows(outputs, leaves, cotangents)
+        gradients = compute_flat_vjp(outputs, leaves, cotangents)
     except Exception as error:
-        raise _raised(error, how, outputs) from error
+        raise _classify(error, situation, outputs) from error
     return [*(flat_of(out) for out in outputs), *gradients]
 
 
-def _raised(error: Exception, how: str, outputs: list[Tensor]) -> Exception:
-    """What a backward that raises comes to: a breach where its Function says that it is made for autocast, else a remark."""
-    if how == "in float32":
-        return Unsupported(f"the backward does not run {how}: {one_line(error, 120)}")
-    made_for_it = not isinstance(error, NotImplementedError)  # which PyTorch raises of an operator that knows no bfloat16
-    if made_for_it and any(getattr(node, "_fwd_used_autocast", False) for node in own_nodes(outputs)):
-        return Raised(f"{how}, in a backward whose forward has custom_fwd,")
-    return Remarked(f"{how} the backward raises {one_line(error, 200)}{user_line(error)}; {UNDECLARED}")
+def _classify(error: Exception, situation: str, outputs: list[Tensor]) -> Exception:
+    """Return what to raise for a backward that raises: a breach if its Function is made for autocast, else a remark."""
+    if situation == "in float32":
+        return NotApplicable(f"the backward does not run {situation}: {summarise_error(error, 120)}")
+    is_by_user = not isinstance(error, NotImplementedError)  # PyTorch raises that if an operator does not support bfloat16
+    if is_by_user and any(getattr(node, "_fwd_used_autocast", False) for node in find_user_nodes(outputs)):
+        return UserCodeRaised(f"{situation}, in a backward whose forward has custom_fwd,")
+    return Remark(f"{situation} the backward raises {summarise_error(error, 200)}{format_user_line(error)}; {UNDECLARED}")

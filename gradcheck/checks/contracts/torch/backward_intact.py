@@ -1,4 +1,4 @@
-"""A backward leaves its cotangents, the inputs and the outputs as they are."""
+"""Contract `backward-intact`: a backward leaves its cotangents, the inputs and the outputs as they are."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.checks.contracts.torch.plain_vjp import compute_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "backward-intact"
-MEND = "what the backward is given may be used by others: compute into new tensors"
+FIX = "others may use the tensors that the backward receives: compute into new ones"
 
 
-def broken(base: Baseline) -> str:
-    """What a backward has changed; '' where nothing."""
-    leaves, cotangents = base.leaves(), base.given()
+def find_breach(base: Baseline) -> str:
+    """Name the tensors that a backward has changed in place; '' if there is none."""
+    leaves, cotangents = base.new_leaves(), base.new_cotangents()
     outputs = base.layer.call(leaves)
-    inputs = [x.detach().clone() for x in leaves]  # a forward may write to its own, which is told elsewhere
+    inputs = [x.detach().clone() for x in leaves]  # a forward that writes to its inputs is reported elsewhere
     kinds = (
         ("the cotangent of ", base.layer.outputs, cotangents, base.cotangents),
         ("the input ", base.layer.leaves, leaves, inputs),
         ("the output ", base.layer.outputs, outputs, [out.detach().clone() for out in outputs]),
     )
-    plain.pulled(outputs, leaves, cotangents)
+    compute_vjp(outputs, leaves, cotangents)
     changed = [
         kind + leaf.path
-        for kind, named, now, before in kinds
-        for leaf, a, b in zip(named, now, before, strict=True)
+        for kind, named, after, before in kinds
+        for leaf, a, b in zip(named, after, before, strict=True)
         if not torch.equal(a.detach(), b)
     ]
     return f"the backward changes {', '.join(changed)} in place" if changed else ""

@@ -1,4 +1,4 @@
-"""Many cotangents at once, under vmap, give what each gives by itself."""
+"""Contract `batched-vjp`: many cotangents at once, under vmap, give the gradients that each gives alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Unsupported
+from gradcheck.checks.contracts.torch.plain_vjp import (
+    NotApplicable,
+    compare_gradients,
+    compare_outputs,
+    compute_flat_vjp,
+    compute_vjp,
+    flatten_gradients,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,57 +22,60 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "batched-vjp"
-MEND = "what runs under vmap sees one axis less than there is: use tensor operations alone, whose rules PyTorch knows"
-WEIGHTS = (1.0, -0.5)
+FIX = "under vmap, tensors have one axis less than in memory: use only tensor operations, whose vmap rules PyTorch knows"
+WEIGHTS = (1.0, -0.5)  # factors of the cotangents in the batch
 
 
-def broken(base: Baseline) -> str:
-    """How a gradient that is asked for under vmap differs; '' where it does not.
+def find_breach(base: Baseline) -> str:
+    """Describe how a gradient differs under vmap; '' if it does not.
 
     Raises:
-        Unsupported: where it cannot be asked for so, which is said aloud.
+        NotApplicable: if the code refuses vmap with an exception.
     """
-    refused = []
-    told = _outputs(base)
-    if told:
-        return f"under vmap over the inputs {told}"
-    weighted = [_apiece(base, weight) for weight in WEIGHTS]
-    for ask in (_by_autograd, _by_func):
+    difference = _compare_mapped_outputs(base)
+    if difference:
+        return f"under vmap over the inputs {difference}"
+    refusals = []
+    weighted = [_compute_weighted_vjp(base, weight) for weight in WEIGHTS]
+    for compute in (_compute_by_autograd, _compute_by_func):
         stacked = [torch.stack([w * v for w in WEIGHTS]) for v in base.cotangents]
         try:
-            found = ask(base, stacked)
+            gradients = compute(base, stacked)
         except Exception as error:
-            refused.append(type(error).__name__)
+            refusals.append(type(error).__name__)
             continue
         for k, expected in enumerate(weighted):
-            row = plain.numbers([None if g is None else g[k] for g in found], base.inputs)
-            told = plain.other(base, row, expected=expected)
-            if told:
-                return f"under vmap {told}"
-    if len(refused) > 1:
-        raise Unsupported(f"cannot be asked for under vmap: {refused[0]}")
+            row = flatten_gradients([None if g is None else g[k] for g in gradients], base.inputs)
+            difference = compare_gradients(base, row, expected=expected)
+            if difference:
+                return f"under vmap {difference}"
+    if len(refusals) > 1:
+        raise NotApplicable(f"the vjp does not run under vmap: {refusals[0]}")
     return ""
 
 
-def _outputs(base: Baseline) -> str:
-    """How the outputs differ under vmap over the inputs; '' where they do not, or where that is refused."""
+def _compare_mapped_outputs(base: Baseline) -> str:
+    """Describe how the outputs differ under vmap over the inputs; '' if they do not, or if vmap is refused."""
     try:
-        mapped = torch.func.vmap(lambda *given: tuple(base.layer.call(given)))(*(torch.stack([x, x]) for x in base.inputs))
+        mapped = torch.func.vmap(lambda *leaves: tuple(base.layer.call(leaves)))(*(torch.stack([x, x]) for x in base.inputs))
     except Exception:
         return ""
-    return plain.other_outputs(base, [out[1] for out in mapped])
+    return compare_outputs(base, [out[1] for out in mapped])
 
 
-def _apiece(base: Baseline, weight: float) -> list[F64]:
-    leaves = base.leaves()
-    return plain.rows(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
+def _compute_weighted_vjp(base: Baseline, weight: float) -> list[F64]:
+    """Compute the vjp of the cotangents times a factor."""
+    leaves = base.new_leaves()
+    return compute_flat_vjp(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
 
 
-def _by_autograd(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:
-    leaves = base.leaves()
-    return plain.pulled(base.layer.call(leaves), leaves, stacked, is_grads_batched=True)
+def _compute_by_autograd(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:
+    """Compute the vjps of stacked cotangents with `is_grads_batched`."""
+    leaves = base.new_leaves()
+    return compute_vjp(base.layer.call(leaves), leaves, stacked, is_grads_batched=True)
 
 
-def _by_func(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:
-    pull = torch.func.vjp(lambda *given: tuple(base.layer.call(given)), *(x.clone() for x in base.inputs))[1]
-    return list(torch.func.vmap(pull)(tuple(stacked)))
+def _compute_by_func(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:
+    """Compute the vjps of stacked cotangents with `torch.func`."""
+    vjp = torch.func.vjp(lambda *leaves: tuple(base.layer.call(leaves)), *(x.clone() for x in base.inputs))[1]
+    return list(torch.func.vmap(vjp)(tuple(stacked)))

@@ -1,4 +1,4 @@
-"""Under torch.utils.checkpoint, which calls the forward again, the gradient is the same."""
+"""Contract `checkpoint`: under torch.utils.checkpoint, which calls the forward again, the gradient is the same."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from typing import TYPE_CHECKING
 
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Remarked
+from gradcheck.checks.contracts.torch.plain_vjp import Remark, compare_gradients, compute_flat_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "checkpoint"
-MEND = "save tensors by ctx.save_for_backward: checkpointing drops and computes these again"
-TWICE = "under torch.utils.checkpoint it raises, as ctx.saved_tensors may be read only once there: x, w = ctx.saved_tensors"
+FIX = "save tensors with ctx.save_for_backward: checkpointing drops them and computes them again"
+TWICE = (
+    "under torch.utils.checkpoint the backward raises, because ctx.saved_tensors may be read only once there; read it once:"
+    " x, w = ctx.saved_tensors"
+)
 
 
-def broken(base: Baseline) -> str:
-    """How the gradient differs under checkpointing; '' where it does not.
+def find_breach(base: Baseline) -> str:
+    """Describe how the gradient differs under checkpointing; '' if it does not.
 
     Raises:
-        Remarked: where PyTorch refuses a backward that is right otherwise.
+        Remark: if PyTorch refuses a backward that reads its saved tensors twice, although its gradient is right.
     """
-    leaves = base.leaves()
-    outputs = checkpoint(lambda *given: base.layer.call(given), *leaves, use_reentrant=False)
+    leaves = base.new_leaves()
+    outputs = checkpoint(lambda *tensors: base.layer.call(tensors), *leaves, use_reentrant=False)
     try:
-        found = plain.rows(outputs, leaves, base.given())
+        gradients = compute_flat_vjp(outputs, leaves, base.new_cotangents())
     except CheckpointError as error:
         if "already unpacked" in str(error):
-            raise Remarked(TWICE) from error
+            raise Remark(TWICE) from error
         raise
-    told = plain.other(base, found)
-    return f"under checkpointing {told}" if told else ""
+    difference = compare_gradients(base, gradients)
+    return f"under checkpointing {difference}" if difference else ""

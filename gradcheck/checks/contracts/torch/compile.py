@@ -1,4 +1,4 @@
-"""Under torch.compile outputs and gradients are the same."""
+"""Contract `compile`: under torch.compile outputs and gradients are the same."""
 
 from __future__ import annotations
 
@@ -7,61 +7,70 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Remarked, Unsupported
-from gradcheck.checks.contracts.torch.silence_logging import quiet
-from gradcheck.tracebacks import one_line, user_line
+from gradcheck.checks.contracts.torch.plain_vjp import (
+    NotApplicable,
+    Remark,
+    compare_gradients,
+    compare_outputs,
+    compute_flat_vjp,
+    compute_vjp,
+)
+from gradcheck.checks.contracts.torch.silence_logging import silence_logging
+from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "compile"
-MEND = "look for what tracing cannot see: numbers made of tensors, attributes and globals that change, undeclared mutation"
+FIX = "look for what tracing cannot see: numbers made of tensors, attributes and globals that change, undeclared mutation"
 BACKEND = "aot_eager"  # traces forward and backward as the default backend does, and needs no C++ compiler
-OTHER = 0.75  # times the inputs: what is compiled first, so that a number taken from them shows at the inputs themselves
 
 
-def broken(base: Baseline) -> str:
-    """How outputs or gradients differ; '' where they do not.
+def find_breach(base: Baseline) -> str:
+    """Describe how outputs or gradients differ under torch.compile; '' if they do not.
+
+    The layer is compiled at other inputs first, so that a number taken from them shows at the inputs themselves.
 
     Raises:
-        Remarked: where it raises under torch.compile, which nobody can miss.
-        Unsupported: where nothing could be compiled, or random numbers are drawn.
+        Remark: if the layer raises under torch.compile, which no user can miss.
+        NotApplicable: if nothing could be compiled, or if random numbers are drawn.
     """
-    if base.layer.random:
-        raise Unsupported("random numbers are drawn, and compiled code draws others")
+    if base.layer.draws_random:
+        raise NotApplicable("random numbers are drawn, and compiled code draws others")
     graphs = list[Any]()
-    call = base.layer.wrapped(lambda function: _compiled(function, graphs))
-    leaves, others = base.leaves(), [(OTHER * x).detach().requires_grad_() for x in base.inputs]
+    call = base.layer.wrap(lambda function: _compile(function, graphs))
+    leaves, other_leaves = base.new_leaves(), base.new_other_leaves()
     try:
-        with quiet():
-            plain.pulled(call(others), others, base.given())
+        with silence_logging():
+            compute_vjp(call(other_leaves), other_leaves, base.new_cotangents())
             outputs = call(leaves)
-            gradients = plain.rows(outputs, leaves, base.given())
+            gradients = compute_flat_vjp(outputs, leaves, base.new_cotangents())
     except Exception as error:
-        raise Remarked(f"under torch.compile it raises {one_line(_first(error), 300)}{user_line(error)}") from error
+        cause = summarise_error(_root_cause(error), 300)
+        raise Remark(f"under torch.compile it raises {cause}{format_user_line(error)}") from error
     if not graphs:
-        raise Unsupported("torch.compile found nothing in it that it can compile")
-    told = plain.other_outputs(base, outputs) or plain.other(base, gradients)
-    return f"under torch.compile {told}" if told else ""
+        raise NotApplicable("torch.compile found nothing in it that it can compile")
+    difference = compare_outputs(base, outputs) or compare_gradients(base, gradients)
+    return f"under torch.compile {difference}" if difference else ""
 
 
-def _first(error: BaseException) -> BaseException:
-    """What an exception was raised from, and that from, and so on: the compiler wraps what it meets."""
-    before = error.__cause__ or error.__context__
-    return error if before is None else _first(before)
+def _root_cause(error: BaseException) -> BaseException:
+    """Follow the chain of causes to its start: the compiler wraps the exceptions that it meets."""
+    cause = error.__cause__ or error.__context__
+    return error if cause is None else _root_cause(cause)
 
 
-def _compiled(function: Callable[..., Any], graphs: list[Any]) -> Callable[..., Any]:
-    """A function compiled; its graphs are added to a list."""
+def _compile(function: Callable[..., Any], graphs: list[Any]) -> Callable[..., Any]:
+    """Compile a function; every graph that it compiles is appended to `graphs`."""
     from torch._dynamo.backends.registry import lookup_backend
 
-    def entered(*args: Any, **kwargs: Any) -> Any:
+    def entry(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
     def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(graph)
         return lookup_backend(BACKEND)(graph, inputs)
 
-    entered.__code__ = entered.__code__.replace()  # of its own: what is compiled is kept by code object, a few times each
-    return torch.compile(entered, backend=backend)
+    # PyTorch keeps compiled code by code object, and only a few versions of each: this function gets a code object of its own.
+    entry.__code__ = entry.__code__.replace()
+    return torch.compile(entry, backend=backend)

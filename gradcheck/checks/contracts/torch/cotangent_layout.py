@@ -1,4 +1,4 @@
-"""A backward reads the cotangent it is given, whatever its form in memory."""
+"""Contract `cotangent-layout`: a backward reads its cotangent correctly whatever its layout in memory."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.memory_layouts import FORMS, formed
-from gradcheck.checks.contracts.torch.plain_vjp import Raised
+from gradcheck.checks.contracts.torch.memory_layouts import LAYOUTS, apply_layout
+from gradcheck.checks.contracts.torch.plain_vjp import UserCodeRaised, compare_gradients, compute_flat_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "cotangent-layout"
-MEND = "autograd sends such cotangents: read them by their strides, or call .contiguous() (.resolve_conj()) first"
+FIX = "autograd sends such cotangents: read them by their strides, or call .contiguous() (.resolve_conj()) first"
 
 
-def broken(base: Baseline) -> str:
-    """For which form of the cotangents the gradient differs or cannot be had; '' where for none."""
-    leaves = base.leaves()
+def find_breach(base: Baseline) -> str:
+    """Name the layout of the cotangents for which the gradient differs; '' if there is none.
+
+    Raises:
+        UserCodeRaised: if the backward raises for a layout.
+    """
+    leaves = base.new_leaves()
     outputs = base.layer.call(leaves)
-    level = [torch.full_like(v, 0.75) for v in base.cotangents]
-    expected = plain.rows(outputs, leaves, level, retain_graph=True)
-    tried = [("expanded from one number (stride 0)", [v.new_full((), 0.75).expand(v.shape) for v in level], expected)]
-    for name, form in FORMS.items():
-        made = formed(base.cotangents, form)
-        tried += [(name, made, base.gradients)] if made else []
-    for name, cotangents, right in tried:
+    constant = [torch.full_like(v, 0.75) for v in base.cotangents]
+    expected = compute_flat_vjp(outputs, leaves, constant, retain_graph=True)
+    trials = [("expanded from one number (stride 0)", [v.new_full((), 0.75).expand(v.shape) for v in constant], expected)]
+    for name, layout in LAYOUTS.items():
+        cotangents = apply_layout(base.cotangents, layout)
+        trials += [(name, cotangents, base.gradients)] if cotangents else []
+    for name, cotangents, expected in trials:
         try:
-            found = plain.rows(outputs, leaves, cotangents, retain_graph=True)
+            gradients = compute_flat_vjp(outputs, leaves, cotangents, retain_graph=True)
         except Exception as error:
-            raise Raised(f"with a cotangent that is {name}") from error
-        told = plain.other(base, found, expected=right)
-        if told:
-            return f"with a cotangent that is {name}, {told}"
+            raise UserCodeRaised(f"with a cotangent that is {name}") from error
+        difference = compare_gradients(base, gradients, expected=expected)
+        if difference:
+            return f"with a cotangent that is {name}, {difference}"
     return ""

@@ -1,20 +1,20 @@
-"""The same backward twice gives the same gradient."""
+"""Contract `deterministic-backward`: the same backward twice gives the same gradient."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, compute_flat_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "deterministic-backward"
-MEND = "is memory read that was never written, or a random number drawn?"
+FIX = "does the backward read memory that was never written, or draw a random number?"
 
 
-def broken(base: Baseline) -> str:
-    """How a gradient that is asked for anew differs; '' where it does not."""
-    leaves = base.leaves()
-    again = plain.rows(base.layer.call(leaves), leaves, base.given())
-    return plain.other(base, again, same_inputs=True)
+def find_breach(base: Baseline) -> str:
+    """Describe how a gradient differs when it is computed again; '' if it does not."""
+    leaves = base.new_leaves()
+    gradients = compute_flat_vjp(base.layer.call(leaves), leaves, base.new_cotangents())
+    return compare_gradients(base, gradients, same_inputs=True)

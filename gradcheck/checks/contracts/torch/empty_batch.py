@@ -1,4 +1,4 @@
-"""A batch without a row has gradients, too: empty ones, and zero for what the rows share."""
+"""Contract `empty-batch`: a batch without rows has gradients, too, empty ones and zero for what the rows share."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Remarked, Unsupported
-from gradcheck.checks.contracts.torch.shrink_batch import cut
-from gradcheck.tracebacks import one_line, user_line
+from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, compute_flat_vjp
+from gradcheck.checks.contracts.torch.shrink_batch import shrink_batch
+from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "empty-batch"
-MEND = "look for a mean over the rows or a division by their number in the backward"
+FIX = "look for a mean over the rows or a division by their number in the backward"
 
 
-def broken(base: Baseline) -> str:
-    """Which gradient of an empty batch is not zero; '' where none is.
+def find_breach(base: Baseline) -> str:
+    """Name a gradient of an empty batch that is not zero; '' if there is none.
 
     Raises:
-        Remarked: where the backward alone refuses one.
-        Unsupported: where nothing looks like a batch, or the forward refuses an empty one.
+        Remark: if the forward accepts an empty batch but the backward refuses it.
+        NotApplicable: if nothing looks like a batch, or the forward refuses an empty one.
     """
-    leaves, call = cut(base, 0)
+    leaves, call = shrink_batch(base, 0)
     try:
         outputs = call(leaves)
     except Exception as error:
-        raise Unsupported(f"a batch without a row is refused: {type(error).__name__}") from error
+        raise NotApplicable(f"a batch without rows is refused: {type(error).__name__}") from error
     if any(out.numel() for out in outputs):
-        raise Unsupported("the outputs of a batch without a row are not empty")
+        raise NotApplicable("the outputs of a batch without rows are not empty")
     try:
-        found = plain.rows(outputs, leaves, [torch.zeros_like(out) for out in outputs])
+        gradients = compute_flat_vjp(outputs, leaves, [torch.zeros_like(out) for out in outputs])
     except Exception as error:
-        raise Remarked(
-            f"of a batch without a row, which the forward takes, the backward raises {one_line(error, 120)}{user_line(error)}"
-        ) from error
-    for leaf, g in zip(base.layer.leaves, found, strict=True):
+        cause = f"{summarise_error(error, 120)}{format_user_line(error)}"
+        raise Remark(f"for a batch without rows, accepted by the forward, the backward raises {cause}") from error
+    for leaf, g in zip(base.layer.leaves, gradients, strict=True):
         if not np.all(np.abs(g) <= 0):
-            return f"of a batch without a row the gradient of {leaf.path} is {g[int(np.argmax(np.abs(g)))]:.6g} in place of 0"
+            worst = g[int(np.argmax(np.abs(g)))]
+            return f"for a batch without rows the gradient of {leaf.path} is {worst:.6g} instead of 0"
     return ""

@@ -1,58 +1,65 @@
-"""Value and gradient are the same whatever the inputs' form in memory."""
+"""Contract `input-layout`: value and gradient are the same whatever the layout of the inputs in memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcheck.backends.torch.graph import of_torch
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.memory_layouts import FORMS, formed
-from gradcheck.checks.contracts.torch.plain_vjp import Raised, Unsupported
+from gradcheck.backends.torch.graph import is_torch_class
+from gradcheck.checks.contracts.torch.memory_layouts import LAYOUTS, apply_layout
+from gradcheck.checks.contracts.torch.plain_vjp import (
+    NotApplicable,
+    UserCodeRaised,
+    compare_gradients,
+    compare_outputs,
+    compute_flat_vjp,
+)
 
 if TYPE_CHECKING:
     from gradcheck.backends.layer_view import Layer
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "input-layout"
-MEND = "read inputs and saved tensors by their strides, or call .contiguous() first"
+FIX = "read inputs and saved tensors by their strides, or call .contiguous() first"
 
 
-def broken(base: Baseline) -> str:
-    """For which form of the inputs the outputs or gradients differ; '' where for none.
+def find_breach(base: Baseline) -> str:
+    """Name the layout of the inputs for which outputs or gradients differ; '' if there is none.
 
     Raises:
-        Unsupported: where inputs of a form are refused, which is said aloud, or where it cannot be tried.
+        UserCodeRaised: if the backward raises for a layout that the forward accepts.
+        NotApplicable: if the forward refuses a layout with an exception, or random numbers are drawn.
     """
-    if base.layer.random:
-        raise Unsupported("random numbers are drawn, which fall elsewhere in tensors of another form")
-    refused, kept = "", _kept(base.layer)
-    for name, form in FORMS.items():
-        made = formed(base.inputs, form)
-        if made is None:
+    if base.layer.draws_random:
+        raise NotApplicable("random numbers are drawn, and tensors of another layout get others")
+    refusal, fixed_paths = "", _parameters_of_torch_modules(base.layer)
+    for name, layout in LAYOUTS.items():
+        tensors = apply_layout(base.inputs, layout)
+        if tensors is None:
             continue
-        made = [x if leaf.path in kept else y for x, y, leaf in zip(base.inputs, made, base.layer.leaves, strict=True)]
-        leaves = [x.detach().requires_grad_() for x in made]
+        originals = zip(base.inputs, tensors, base.layer.leaves, strict=True)
+        tensors = [x if leaf.path in fixed_paths else y for x, y, leaf in originals]
+        leaves = [x.detach().requires_grad_() for x in tensors]
         try:
             outputs = base.layer.call(leaves)
         except Exception as error:
-            refused = refused or f"inputs that are {name} are refused: {type(error).__name__}"
+            refusal = refusal or f"inputs that are {name} are refused: {type(error).__name__}"
             continue
         try:
-            gradients = plain.rows(outputs, leaves, base.given())
+            gradients = compute_flat_vjp(outputs, leaves, base.new_cotangents())
         except Exception as error:
-            raise Raised(f"with inputs that are {name}, in the backward,") from error
-        told = plain.other_outputs(base, outputs) or plain.other(base, gradients)
-        if told:
-            return f"with inputs that are {name}, {told}"
-    if refused:
-        raise Unsupported(refused)
+            raise UserCodeRaised(f"with inputs that are {name}, in the backward,") from error
+        difference = compare_outputs(base, outputs) or compare_gradients(base, gradients)
+        if difference:
+            return f"with inputs that are {name}, {difference}"
+    if refusal:
+        raise NotApplicable(refusal)
     return ""
 
 
-def _kept(layer: Layer) -> set[str]:
-    """Parameters of PyTorch's own modules, which lie as these made them; not all of its kernels read others rightly."""
+def _parameters_of_torch_modules(layer: Layer) -> set[str]:
+    """Return the paths of the parameters of PyTorch's own modules; not all of its kernels read other layouts correctly."""
     if layer.module is None:
         return set()
-    own = [(path, module) for path, module in layer.module.named_modules() if of_torch(type(module))]
-    names = [f"{path}.{name}".lstrip(".") for path, module in own for name in module._parameters]
+    modules = [(path, module) for path, module in layer.module.named_modules() if is_torch_class(type(module))]
+    names = [f"{path}.{name}".lstrip(".") for path, module in modules for name in module._parameters]
     return {f"params[{name!r}]" for name in names}

@@ -1,4 +1,4 @@
-"""Forms in memory that one and the same tensor may have."""
+"""Layouts in memory that one and the same tensor may have."""
 
 from __future__ import annotations
 
@@ -11,52 +11,53 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-BEFORE = 2  # numbers: PyTorch's own backward of view_as_real raises where they are odd in number
+# Numbers in front of a tensor that is the end of a larger one: PyTorch's own backward of view_as_real raises for an odd count.
+OFFSET = 2
 
 
-def transposed(x: Tensor) -> Tensor:
-    """With the last two axes swapped in memory."""
+def transpose_in_memory(x: Tensor) -> Tensor:
+    """Swap the last two axes in memory."""
     return x.transpose(-1, -2).contiguous().transpose(-1, -2) if x.dim() > 1 else x
 
 
-def sliced(x: Tensor) -> Tensor:
-    """Every other entry of a larger tensor, the rest of which is NaN."""
-    wide = torch.full((*x.shape, 2), torch.nan, dtype=x.dtype, device=x.device)
-    wide[..., 0] = x
-    return wide[..., 0]
+def slice_from_larger(x: Tensor) -> Tensor:
+    """Make every other entry of a larger tensor, the rest of which is NaN."""
+    larger = torch.full((*x.shape, 2), torch.nan, dtype=x.dtype, device=x.device)
+    larger[..., 0] = x
+    return larger[..., 0]
 
 
-def offset(x: Tensor) -> Tensor:
-    """The end of a larger tensor."""
-    long = torch.full((x.numel() + BEFORE,), torch.nan, dtype=x.dtype, device=x.device)
-    long[BEFORE:] = x.reshape(-1)
-    return long[BEFORE:].view(x.shape)
+def put_at_end(x: Tensor) -> Tensor:
+    """Make the end of a larger tensor, the rest of which is NaN."""
+    larger = torch.full((x.numel() + OFFSET,), torch.nan, dtype=x.dtype, device=x.device)
+    larger[OFFSET:] = x.reshape(-1)
+    return larger[OFFSET:].view(x.shape)
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """With the channels of images last in memory."""
+def make_channels_last(x: Tensor) -> Tensor:
+    """Put the channels of images last in memory."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def conjugated(x: Tensor) -> Tensor:
-    """Complex numbers whose conjugation is yet to be done, as .conj() leaves them."""
+def conjugate_lazily(x: Tensor) -> Tensor:
+    """Leave the conjugation of complex numbers to be done later, as `.conj()` does."""
     return x.conj_physical().conj() if x.is_complex() else x
 
 
-FORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "transposed in memory": transposed,
-    "sliced": sliced,
-    "the end of a larger tensor": offset,
-    "channels-last": channels_last,
-    "lazily conjugated": conjugated,
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed in memory": transpose_in_memory,
+    "sliced": slice_from_larger,
+    "the end of a larger tensor": put_at_end,
+    "channels-last": make_channels_last,
+    "lazily conjugated": conjugate_lazily,
 }
 
 
-def formed(tensors: list[Tensor], form: Callable[[Tensor], Tensor]) -> list[Tensor] | None:
-    """All tensors in a form; None where that is no other form for any of them."""
-    made = [form(x.detach().clone()) for x in tensors]
-    return None if [_form(x) for x in made] == [_form(x) for x in tensors] else made
+def apply_layout(tensors: list[Tensor], layout: Callable[[Tensor], Tensor]) -> list[Tensor] | None:
+    """Copy all tensors into a layout; None if that changes the layout of none of them."""
+    copies = [layout(x.detach().clone()) for x in tensors]
+    return None if [_layout_of(x) for x in copies] == [_layout_of(x) for x in tensors] else copies
 
 
-def _form(x: Tensor) -> tuple[object, ...]:
+def _layout_of(x: Tensor) -> tuple[object, ...]:
     return x.stride(), x.storage_offset(), x.is_conj()

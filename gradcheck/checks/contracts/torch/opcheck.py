@@ -1,4 +1,4 @@
-"""Operators that were registered with torch.library do what they declare, as PyTorch's own opcheck sees it."""
+"""Contract `opcheck`: operators registered with torch.library do what they declare, according to PyTorch's own opcheck."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Remarked, Unsupported
-from gradcheck.checks.contracts.torch.silence_logging import quiet
-from gradcheck.tracebacks import one_line, shortened
+from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.silence_logging import silence_logging
+from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten, tree_map
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "opcheck"
-MEND = "let its schema and its fake implementation say what it does; torch.library.opcheck tells the same"
-TESTS = {  # what is said where one fails; test_aot_dispatch_dynamic takes a second, and is what `compile` is for
+FIX = "make its schema and its fake implementation say what it does; torch.library.opcheck reports the same"
+# What is reported if a test fails. test_aot_dispatch_dynamic is left out: it takes a second, and `compile` covers it.
+TESTS = {
     "test_schema": "{}",
     "test_autograd_registration": "its backward is not registered for Autograd, where torch.compile looks for it ({})",
-    "test_faketensor": "it returns another form than its fake implementation promises ({})",
+    "test_faketensor": "its output has another form than its fake implementation promises ({})",
 }
-FORMS = 4  # of one operator's inputs that are looked at
-PYTORCH = (  # how the namespaces of PyTorch's own operators begin
+MAX_FORMS = 4  # forms of inputs (shapes and dtypes) that are tried for one operator
+PYTORCH = (  # prefixes of the namespaces of PyTorch's own operators
     "_", "aten", "c10d", "debug", "export", "flex_lib", "fsdp", "higher_order", "inductor", "mkl", "onednn", "onnx", "prim",
     "profiler", "quanti", "rngprims", "sparse", "static_runtime", "streams", "symm_mem",
 )  # fmt: skip
 
 
-def broken(base: Baseline) -> str:
-    """What opcheck says of an operator of the user's own, on the inputs that it really gets; '' where nothing.
+def find_breach(base: Baseline) -> str:
+    """Return what opcheck says about an operator of the user, on the inputs that it really gets; '' if nothing.
 
     Raises:
-        Remarked: where an operator has no fake implementation that runs, which torch.compile alone needs.
-        Unsupported: where no such operator is called.
+        Remark: if an operator has no fake implementation that runs, which only torch.compile needs.
+        NotApplicable: if no registered operator is called.
     """
-    leaves, seen = base.leaves(), _Seen()
-    with seen:
+    leaves, recorder = base.new_leaves(), _CallRecorder()
+    with recorder:
         outputs = base.layer.call(leaves)
-        plain.pulled(outputs, leaves, base.given())
-    if not seen.calls:
-        raise Unsupported("no operator that was registered with torch.library is called")
+        compute_vjp(outputs, leaves, base.new_cotangents())
+    if not recorder.calls:
+        raise NotApplicable("no operator that was registered with torch.library is called")
     remarks = dict[str, None]()
-    for operator, args, kwargs in seen.calls.values():
-        for test, error in _failures(operator, args, kwargs):
+    for operator, args, kwargs in recorder.calls.values():
+        for test, error in _run_opcheck(operator, args, kwargs):
             if test == "test_faketensor" and "mismatched" not in str(error):
-                remarks[f"operator {operator}: under torch.compile its fake implementation raises {_brief(error)}"] = None
+                remarks[f"operator {operator}: under torch.compile its fake implementation raises {_shorten(error)}"] = None
             elif not isinstance(error, NotImplementedError):
-                return f"operator {operator}: {TESTS[test].format(_brief(error))}"
+                return f"operator {operator}: {TESTS[test].format(_shorten(error))}"
     if remarks:
-        raise Remarked("; ".join(remarks))
+        raise Remark("; ".join(remarks))
     return ""
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps what each operator of the user's own is called with, of every form of inputs the first."""
+class _CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the arguments of the user's operators: the first call for each form of inputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,25 +67,29 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if not operator.namespace.startswith(PYTORCH):
             form = tuple((tuple(x.shape), x.dtype) for x in flatten((args, kwargs)).leaves if isinstance(x, torch.Tensor))
-            known = sum(name == operator for name, _ in self.calls)
-            if (operator, form) not in self.calls and known < FORMS:
-                self.calls[operator, form] = (operator, tree_map(_copied, args), tree_map(_copied, kwargs))
+            count = sum(name == operator for name, _ in self.calls)
+            if (operator, form) not in self.calls and count < MAX_FORMS:
+                self.calls[operator, form] = (operator, tree_map(_copy, args), tree_map(_copy, kwargs))
         return operator(*args, **kwargs)
 
 
-def _copied(x: Any) -> Any:
-    """What an autograd.Function calls within its forward needs no derivative: the Function carries it."""
+def _copy(x: Any) -> Any:
+    """Copy a tensor; it requires a gradient only if one is recorded.
+
+    An operator that an autograd.Function calls within its forward needs no derivative: the Function carries it.
+    """
     if not isinstance(x, torch.Tensor):
         return x
     return x.detach().clone().requires_grad_(x.requires_grad and torch.is_grad_enabled())
 
 
-def _failures(operator: Any, args: Any, kwargs: Any) -> Iterator[tuple[str, Exception]]:
-    with quiet(), torch.enable_grad():
-        found: dict[str, Any] = torch.library.opcheck(operator, args, kwargs, test_utils=tuple(TESTS), raise_exception=False)
-    yield from ((test, error) for test, error in found.items() if isinstance(error, Exception))
+def _run_opcheck(operator: Any, args: Any, kwargs: Any) -> Iterator[tuple[str, Exception]]:
+    """Run PyTorch's opcheck, and yield the name of each test that fails with its exception."""
+    with silence_logging(), torch.enable_grad():
+        results: dict[str, Any] = torch.library.opcheck(operator, args, kwargs, test_utils=tuple(TESTS), raise_exception=False)
+    yield from ((test, error) for test, error in results.items() if isinstance(error, Exception))
 
 
-def _brief(error: Exception) -> str:
-    text = one_line(error).partition("tensor metadata: ")[2] or one_line(error)
-    return shortened(text.replace("torch.Size(", "").replace("])", "]"), 200)
+def _shorten(error: Exception) -> str:
+    text = summarise_error(error).partition("tensor metadata: ")[2] or summarise_error(error)
+    return shorten(text.replace("torch.Size(", "").replace("])", "]"), 200)

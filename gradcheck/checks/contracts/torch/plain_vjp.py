@@ -1,4 +1,4 @@
-"""What every other way of asking for a gradient is held against: the plain one."""
+"""The plain vjp that every contract compares with, and the comparison of outputs and gradients with it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends.torch.tensors import flat_of, seed
+from gradcheck.backends.torch.tensors import flat_of, leaf_part
+from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
 from gradcheck.evidence import directions
-from gradcheck.seeds import generator
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,31 +21,36 @@ if TYPE_CHECKING:
     from gradcheck.backends.layer_view import Layer
     from gradcheck.evidence.line import F64
 
-SHAKES = 3
-UNITS = 64.0  # in the last place of terms as large as the outputs, which may cancel in a gradient
+JITTERS = 3  # random shifts of the inputs by their own rounding, from which the shift of the outputs is taken
+SAMPLE = 8  # leaves, outputs or subsets of leaves that a contract tries one by one, at most
+OTHER_INPUTS = 0.75  # factor that makes other inputs of the layer's own, for calls before or between
 
 
-class Remarked(Exception):  # noqa: N818 - not an error of the layer: its numbers are right
-    """What is worth a remark though every number is right; the message is the remark."""
+class Remark(Exception):  # noqa: N818 - not an error of the layer: its numbers are right
+    """Raise if no number is wrong but users should know of something; the contract is INCONCLUSIVE with this message."""
 
 
-class Raised(Exception):  # noqa: N818 - says where an error, its cause, was met
-    """What a way of asking raised; the message says which way, the cause is what was raised."""
+class UserCodeRaised(Exception):  # noqa: N818 - says in which situation the cause was raised
+    """Raise from an exception of the user's code that breaks the contract; the message says in which situation.
+
+    A breach is reported with the cause and the user's own lines.
+    """
 
 
-class Unsupported(Exception):  # noqa: N818 - not an error: a way of asking that is refused, and says so
-    """A way of asking that does not apply to this target; the message says why."""
+class NotApplicable(Exception):  # noqa: N818 - not an error: the contract does not apply, and the reason is reported
+    """Raise if a contract cannot be tried on this target, or only in part; the contract is a PASS with this reason."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One vjp, asked for plainly: contiguous cotangents for all outputs, gradients for all leaves.
+    """The vjp that every contract compares with: contiguous cotangents for all outputs, gradients for all leaves.
 
     Attributes:
         inputs, cotangents, outputs: tensors that nobody writes to.
-        gradients: one a leaf, as numbers; zeros where autograd has none. Empty where no function is the user's own.
-        moved: () -> how far the gradient moves, number by number (N,), when the inputs do by their own rounding.
-        shaken: () -> the same of the outputs, one array each.
+        gradients: one flat array for each leaf; zeros for leaves without a gradient. Empty if the layer calls no function of
+            the user.
+        gradient_shift: () -> how far each number of the gradient moves when the inputs move by their own rounding, (N,).
+        output_shift: () -> how far the outputs move then, one flat array for each output.
     """
 
     layer: Layer
@@ -52,112 +58,132 @@ class Baseline:
     cotangents: list[Tensor]
     outputs: list[Tensor]
     gradients: list[F64]
-    moved: Callable[[], F64]
-    shaken: Callable[[], list[F64]]
+    gradient_shift: Callable[[], F64]
+    output_shift: Callable[[], list[F64]]
 
-    def leaves(self) -> list[Tensor]:
-        """New leaves at the inputs, all of which want gradients."""
+    def new_leaves(self) -> list[Tensor]:
+        """Copy the inputs to new leaves that all require a gradient."""
         return [x.detach().clone().requires_grad_() for x in self.inputs]
 
-    def given(self) -> list[Tensor]:
-        """New tensors of the cotangents."""
+    def new_other_leaves(self) -> list[Tensor]:
+        """Make new leaves at other inputs, `OTHER_INPUTS` times the layer's own."""
+        return [(OTHER_INPUTS * x).detach().requires_grad_() for x in self.inputs]
+
+    def new_cotangents(self) -> list[Tensor]:
+        """Copy the cotangents to new tensors."""
         return [v.clone() for v in self.cotangents]
 
+    @property
+    def largest_output(self) -> float:
+        """The largest absolute value among the outputs; 0 if there is none."""
+        return max((float(v.abs().max()) for v in self.outputs if v.numel()), default=0.0)
 
-def baseline(layer: Layer, moved: Callable[[F64], F64], label: str) -> Baseline:
-    """Ask for the vjp of cotangents of about size 1, with random signs.
+
+def compute_baseline(layer: Layer, gradient_shift: Callable[[F64], F64], label: str) -> Baseline:
+    """Compute the vjp of cotangents of about size 1 with random signs.
 
     Args:
-        moved: how far the gradient of a cotangent (M,) moves, (N,).
+        gradient_shift: cotangent (M,) -> how far its gradient moves when the inputs move by their own rounding, (N,).
+        label: names the random stream.
     """
-    inputs = layer.tensors()
-    given = [x.detach().clone().requires_grad_() for x in inputs]
-    outputs = layer.call(given)
-    together = np.empty(sum(leaf.entries * leaf.width for leaf in layer.outputs))
-    directions.even(generator(0, "contracts", label), np.ones(together.size), together)
-    cotangents = [seed(together, leaf, out) for leaf, out in zip(layer.outputs, outputs, strict=True)]
+    inputs = layer.make_tensors()
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    outputs = layer.call(leaves)
+    cotangent = np.empty(sum(leaf.entries * leaf.width for leaf in layer.outputs))
+    directions.fill_even(make_generator(0, "contracts", label), np.ones(cotangent.size), cotangent)
+    cotangents = [leaf_part(cotangent, leaf, out) for leaf, out in zip(layer.outputs, outputs, strict=True)]
     values = [out.detach().clone() for out in outputs]
-    gradients = rows(outputs, given, [v.clone() for v in cotangents]) if layer.own else []
-    shaken = cache(lambda: _shaken(layer, inputs, values))
-    return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: moved(together)), shaken)
+    gradients = compute_flat_vjp(outputs, leaves, [v.clone() for v in cotangents]) if layer.user_functions else []
+    output_shift = cache(lambda: _measure_output_shift(layer, inputs, values))
+    return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: gradient_shift(cotangent)), output_shift)
 
 
-def _shaken(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> list[F64]:
-    found = [np.zeros(flat_of(out).shape) for out in outputs]
-    for k in range(SHAKES):
-        rng = generator(0, "shaken", k)
+def _measure_output_shift(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> list[F64]:
+    """Measure how far the outputs move when the inputs move by one unit in the last place, at most over `JITTERS` draws."""
+    shifts = [np.zeros(flat_of(out).shape) for out in outputs]
+    for k in range(JITTERS):
+        rng = make_generator(0, "shaken", k)
         signs = [torch.from_numpy(rng.choice([-1.0, 1.0], tuple(x.shape))).to(x.device) for x in inputs]
-        moved = [(x * (1 + layer.eps * sign)).to(x.dtype).requires_grad_() for x, sign in zip(inputs, signs, strict=True)]
-        for spread, out, before in zip(found, layer.call(moved), outputs, strict=True):
-            np.fmax(spread, np.abs(flat_of(out) - flat_of(before)), out=spread)
-    return found
+        jittered = [(x * (1 + layer.eps * sign)).to(x.dtype).requires_grad_() for x, sign in zip(inputs, signs, strict=True)]
+        for shift, out, before in zip(shifts, layer.call(jittered), outputs, strict=True):
+            np.fmax(shift, np.abs(flat_of(out) - flat_of(before)), out=shift)
+    return shifts
 
 
-def pulled(
+def compute_vjp(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Any], **options: Any
 ) -> list[Tensor | None]:
-    """Gradients with respect to some inputs; None where there is none."""
-    attached = [(out, v) for out, v in zip(outputs, cotangents, strict=True) if out.requires_grad and v is not None]
-    if not attached:
+    """Compute the gradients with respect to some inputs; None for an input that has none.
+
+    Args:
+        cotangents: one for each output; an output whose cotangent is None is left out.
+        options: passed to `torch.autograd.grad`.
+    """
+    pairs = [(out, v) for out, v in zip(outputs, cotangents, strict=True) if out.requires_grad and v is not None]
+    if not pairs:
         return [None] * len(inputs)
-    found, given = zip(*attached, strict=True)
+    attached, seeds = zip(*pairs, strict=True)
     with torch.enable_grad():
-        return list(torch.autograd.grad(found, inputs, given, allow_unused=True, **options))
+        return list(torch.autograd.grad(attached, inputs, seeds, allow_unused=True, **options))
 
 
-def rows(outputs: Sequence[Tensor], leaves: Sequence[Tensor], cotangents: Sequence[Any], **options: Any) -> list[F64]:
-    """The same as numbers."""
-    return numbers(pulled(outputs, leaves, cotangents, **options), leaves)
+def compute_flat_vjp(
+    outputs: Sequence[Tensor], leaves: Sequence[Tensor], cotangents: Sequence[Any], **options: Any
+) -> list[F64]:
+    """Compute the gradients with respect to some leaves as flat arrays, zero for a leaf that has none."""
+    return flatten_gradients(compute_vjp(outputs, leaves, cotangents, **options), leaves)
 
 
-def numbers(gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[F64]:
-    """Gradients as numbers, zero where there is none."""
+def flatten_gradients(gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[F64]:
+    """Copy gradients to flat arrays, zero for an input that has none."""
     return [
         np.zeros(x.numel() * (2 if x.is_complex() else 1)) if g is None else flat_of(g.to_dense() if g.is_sparse else g).copy()
         for g, x in zip(gradients, inputs, strict=True)
     ]
 
 
-def other(
+def compare_gradients(
     base: Baseline, gradients: Sequence[F64 | None], expected: Sequence[F64] | None = None, *, same_inputs: bool = False
 ) -> str:
-    """Where gradients asked for in another way differ from the plain ones, in words; '' where they do not.
+    """Describe the largest difference between gradients and the plain ones; '' if they differ by no more than rounding.
 
-    Rounding may be another where sums are taken in another order: up to the square root of the dtype's spacing of the leaf's
-    largest, and up to what rounding of the inputs does to it.
+    Sums that are taken in another order round differently. Allowed are the square root of the dtype's spacing, relative to
+    the leaf's largest number, and the shift that rounding of the inputs causes.
 
     Args:
-        gradients: one a leaf; None is not looked at.
-        expected: what they should be, where that is not the plain gradient.
-        same_inputs: to the last bit, and asked for in the same way, so that their rounding explains nothing.
+        gradients: one flat array for each leaf; None is not compared.
+        expected: what they should be, if that is not the plain gradient.
+        same_inputs: the inputs are the same to the last bit and the gradient is computed in the same way, so that rounding of
+            the inputs explains nothing.
     """
-    layer = base.layer
-    largest = max((float(v.abs().max()) for v in base.outputs if v.numel()), default=0.0)
-    for leaf, x, found, plain in zip(layer.leaves, base.inputs, gradients, expected or base.gradients, strict=True):
-        if found is None or not plain.size:
+    layer, largest = base.layer, base.largest_output
+    for leaf, x, gradient, right in zip(layer.leaves, base.inputs, gradients, expected or base.gradients, strict=True):
+        if gradient is None or not right.size:
             continue
-        size, scale = float(np.max(np.abs(plain))), directions.scale_of(flat_of(x))
-        excess = np.nan_to_num(np.abs(found - plain), nan=np.inf) - layer.eps**0.5 * size - UNITS * layer.eps * largest / scale
+        size, scale = float(np.max(np.abs(right))), directions.compute_leaf_scale(flat_of(x))
+        error = np.nan_to_num(np.abs(gradient - right), nan=np.inf)
+        excess = error - layer.eps**0.5 * size - ROUNDING_UNITS * layer.eps * largest / scale
         if np.any(excess > 0) and not same_inputs:
-            excess -= UNITS * base.moved()[leaf.span]
+            excess -= ROUNDING_UNITS * base.gradient_shift()[leaf.span]
         if np.any(excess > 0):
             worst = int(np.argmax(excess))
-            return f"the gradient at {leaf.entry(leaf.start + worst)} is {found[worst]:.6g} in place of {plain[worst]:.6g}"
+            return f"the gradient at {leaf.entry(leaf.start + worst)} is {gradient[worst]:.6g} instead of {right[worst]:.6g}"
     return ""
 
 
-def other_outputs(base: Baseline, outputs: Sequence[Tensor]) -> str:
-    """Where outputs differ by more than rounding from those of the plain call, in words; '' where they do not."""
-    for k, (leaf, found, plain) in enumerate(zip(base.layer.outputs, outputs, base.outputs, strict=True)):
-        if found.shape != plain.shape:
-            return f"{leaf.path} has the shape {tuple(found.shape)} in place of {tuple(plain.shape)}"
-        if not found.numel():
+def compare_outputs(base: Baseline, outputs: Sequence[Tensor]) -> str:
+    """Describe where outputs differ from those of the plain call; '' if they differ by no more than rounding."""
+    for k, (leaf, output, right) in enumerate(zip(base.layer.outputs, outputs, base.outputs, strict=True)):
+        if output.shape != right.shape:
+            return f"{leaf.path} has the shape {tuple(output.shape)} instead of {tuple(right.shape)}"
+        if not output.numel():
             continue
-        now, before = flat_of(found), flat_of(plain)
-        excess = np.nan_to_num(np.abs(now - before), nan=np.inf) - base.layer.eps**0.5 * np.max(np.abs(before))
+        after, before = flat_of(output), flat_of(right)
+        excess = np.nan_to_num(np.abs(after - before), nan=np.inf) - base.layer.eps**0.5 * np.max(np.abs(before))
         if np.any(excess > 0):
-            excess -= UNITS * (base.shaken()[k] + np.max(base.shaken()[k]))  # a few draws say little of a single output
+            shift = base.output_shift()[k]
+            excess -= ROUNDING_UNITS * (shift + np.max(shift))  # a few draws say little about a single output
         worst = int(np.argmax(excess))
         if excess[worst] > 0:
-            return f"{leaf.entry(leaf.start + worst)} is {now[worst]:.6g} in place of {before[worst]:.6g}"
+            return f"{leaf.entry(leaf.start + worst)} is {after[worst]:.6g} instead of {before[worst]:.6g}"
     return ""

@@ -1,4 +1,4 @@
-"""The outputs are the same whether gradients are recorded or not."""
+"""Contract `primal`: the outputs are the same whether gradients are recorded or not."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Unsupported
+from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, compare_outputs
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "primal"
-MEND = "does the forward take another way where gradients are recorded?"
+FIX = "does the forward take another branch when gradients are recorded?"
 
 
-def broken(base: Baseline) -> str:
-    """How they differ; '' where they do not, or where they differ on every call.
+def find_breach(base: Baseline) -> str:
+    """Describe how the outputs differ under `no_grad`; '' if they do not, or if they differ on every call.
 
     Raises:
-        Unsupported: where the forward needs gradients, as one that calls autograd itself.
+        NotApplicable: if the forward needs gradients, for example because it calls autograd itself.
     """
     try:
         with torch.no_grad():
             outputs = base.layer.call([x.clone() for x in base.inputs])
     except Exception as error:
-        raise Unsupported(f"it does not run under no_grad: {type(error).__name__}") from error
-    told = plain.other_outputs(base, outputs)
-    if not told or plain.other_outputs(base, base.layer.call(base.leaves())):
+        raise NotApplicable(f"it does not run under no_grad: {type(error).__name__}") from error
+    difference = compare_outputs(base, outputs)
+    if not difference or compare_outputs(base, base.layer.call(base.new_leaves())):
         return ""
-    return f"under no_grad {told}"
+    return f"under no_grad {difference}"

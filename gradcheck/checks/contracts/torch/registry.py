@@ -1,7 +1,23 @@
-"""What a derivative of one's own must honour besides its value, in every way that PyTorch asks for it.
+"""Try the contracts of a derivative that the user wrote: what it must honour besides its value, in every way PyTorch uses it.
 
-Each file holds one contract: its name, the usual mend, and how it is tried. PyTorch's own operators honour them, so they are
-tried where a function of the user's own is in the graph, and that of modes where a module of the user's own is the target.
+PyTorch's own operators honour these contracts. They are tried only if the graph holds an `autograd.Function` or a registered
+operator of the user, except for `train-eval`, which is tried if the target is, or holds, a module of the user's own class.
+
+To add a contract:
+
+1. Copy a short file of this folder, such as `retain_graph.py`, and name the copy after the contract, with `_` for `-`.
+2. Set `NAME` to the name of the contract, and `FIX` to the usual fix: a phrase that is printed after the message, following a
+   semicolon.
+3. Write `find_breach(base: Baseline) -> str`. It returns '' if the contract holds, or else a clause that says what was seen,
+   without a period at its end. It raises `Remark`, `NotApplicable` or `UserCodeRaised` as these classes say in
+   `plain_vjp.py`. Any other exception counts as a breach and is shown with the user's own lines.
+4. Append the name to `REST`, and add it to `PASSES` if it costs more than `DEFAULT_PASSES`.
+5. Add the name and the sentence that users read (`gradcheck explain NAME`, `-v`) to `gradcheck/glossary/contracts.py`. A
+   contract that takes seconds also belongs to the contracts there that are tried only on request.
+6. Add a row to the table in README.md, and layers that break the contract to `VIOLATIONS` in `tests/support/unruly.py`.
+
+The order matters. The contracts in `FIRST` are tried first: all others assume that they hold, so that after a breach of one
+of them the contracts in `REST` are not tried. Within each group, the order is that of the report.
 """
 
 from __future__ import annotations
@@ -16,21 +32,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import progress
-from gradcheck.backends.torch.parameter_swap import until_differentiated
+from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.checks.contracts.torch import upstream
 from gradcheck.checks.contracts.torch.plain_vjp import (
     Baseline,
-    Raised,
-    Remarked,
-    Unsupported,
-    baseline,
+    NotApplicable,
+    Remark,
+    UserCodeRaised,
+    compute_baseline,
 )
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.backends.layer_view import Layer
+    from gradcheck.compare.recorder import Recorder
     from gradcheck.evidence.line import F64
 
 # If one of these is broken, the contracts that follow would only report its consequences.
@@ -57,7 +74,7 @@ REST = (
     "compile",
 )
 # Predicted cost of a contract, as a multiple of one forward and backward pass.
-CALLS = {
+PASSES = {
     "requires-grad": 10,
     "train-eval": 12,
     "double-backward": 8,
@@ -67,73 +84,83 @@ CALLS = {
     "input-layout": 4,
     "adjoint": 4,
 }
-CALLS_OTHERWISE = 2  # ... that a contract may take, about
-SECONDS = 10.0  # that all of them may take, where the user set no budget
+DEFAULT_PASSES = 2  # predicted cost of a contract that `PASSES` does not name
+DEFAULT_BUDGET = 10.0  # seconds that all contracts together may take if the user sets no budget
 
 
-def examine(
-    layer: Layer, moved: Callable[[F64], F64], label: str, skipped: Collection[str], budget: float | None, notes: list[str]
+def check_contracts(
+    layer: Layer,
+    gradient_shift: Callable[[F64], F64],
+    label: str,
+    skipped: Collection[str],
+    budget: float | None,
+    recorder: Recorder,
 ) -> list[Contract]:
-    """Try each contract but those that are skipped.
+    """Try every contract that applies to a layer and is not skipped.
 
     Args:
-        moved: how far the gradient of a cotangent (M,) moves when the inputs do by their own rounding, (N,).
-        budget: seconds that all of them may take.
+        gradient_shift: cotangent (M,) -> how far its gradient moves when the inputs move by their own rounding, (N,).
+        label: names the random streams.
+        skipped: names of the contracts to leave out.
+        budget: seconds that all contracts together may take; None: `DEFAULT_BUDGET`.
+        recorder: takes remarks for the report.
     """
     first, rest = ([name for name in names if name not in skipped and _applies(name, layer)] for names in (FIRST, REST))
     if not first and not rest:
         return []
-    predicted, allowed = math.inf, budget or SECONDS
-    calls = sum(CALLS.get(name, CALLS_OTHERWISE) for name in (*first, *rest))
-    for _ in range(2):  # a first call loads what it needs
-        began = time.perf_counter()
+    predicted, allowed = math.inf, budget or DEFAULT_BUDGET
+    passes = sum(PASSES.get(name, DEFAULT_PASSES) for name in (*first, *rest))
+    for _ in range(2):  # the first call may be slow because it loads code
+        start = time.perf_counter()
         try:
-            with until_differentiated():
-                base = baseline(layer, moved, label)
+            with swap_scope():
+                base = compute_baseline(layer, gradient_shift, label)
         except Exception:
-            return []  # what the derivative's own check tells
-        predicted = min(predicted, calls * (time.perf_counter() - began))
+            return []  # the check of the derivative itself reports it
+        predicted = min(predicted, passes * (time.perf_counter() - start))
         if predicted <= allowed:
             break
     if predicted > allowed:
-        of = ", ".join(layer.own) or type(layer.module).__name__
-        notes.append(f"contracts of {of} not tried: they would take about {predicted:.0f} s (--budget)")
+        names = ", ".join(layer.user_functions) or type(layer.module).__name__
+        recorder.note(f"contracts of {names} not tried: they would take about {predicted:.0f} s; raise --budget to try them")
         return []
-    if not all(np.all(np.isfinite(g)) for g in base.gradients):
+    if not all(np.all(np.isfinite(gradient)) for gradient in base.gradients):
         return []
-    found: list[Contract] = []
+    contracts: list[Contract] = []
     for done, name in enumerate([*first, *rest]):
-        if name in rest and any(contract.verdict is Verdict.FAIL for contract in found[: len(first)]):
+        if name in rest and any(contract.verdict is Verdict.FAIL for contract in contracts[: len(first)]):
             break
-        progress.tell(name, done, len(first) + len(rest))
-        found.append(_tried(load(name), base))
-    return found
+        progress.report_progress(name, done, len(first) + len(rest))
+        contracts.append(_try_contract(load_contract(name), base))
+    return contracts
 
 
-def load(name: str) -> ModuleType:
+def load_contract(name: str) -> ModuleType:
     """Import the module of a contract: the file of this folder that is named after it."""
     return import_module(f"{__package__}.{name.replace('-', '_')}")
 
 
 def _applies(name: str, layer: Layer) -> bool:
-    """Most are of Functions of the user's own; one is of modules, with or without these, and one of what is inside a model."""
+    """Whether a contract concerns a layer: `train-eval` needs a module, `upstream` a model around the layer."""
     if name == "train-eval":
         return layer.module is not None
-    return bool(layer.own) and (name != "upstream" or upstream.applies(layer))
+    return bool(layer.user_functions) and (name != "upstream" or upstream.applies(layer))
 
 
-def _tried(contract: ModuleType, base: Baseline) -> Contract:
+def _try_contract(contract: ModuleType, base: Baseline) -> Contract:
+    """Turn what a contract's `find_breach` returns or raises into a verdict and a message."""
     try:
-        with until_differentiated():
-            told = contract.broken(base)
-    except Remarked as remark:
+        with swap_scope():
+            breach = contract.find_breach(base)
+    except Remark as remark:
         return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(remark))
-    except Unsupported as why:
-        return Contract(contract.NAME, Verdict.PASS, f"not tried in every way: {why}")
+    except NotApplicable as reason:
+        return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {reason}")
     except Exception as error:
-        met = error.__cause__ if isinstance(error, Raised) and error.__cause__ else error
-        told = f"{f'{error} ' if met is not error else ''}it raises {one_line(met)}\n{user_frames(met)}".rstrip()
-    if not told:
+        cause = error.__cause__ if isinstance(error, UserCodeRaised) and error.__cause__ else error
+        context = f"{error} " if cause is not error else ""
+        breach = f"{context}it raises {summarise_error(cause)}\n{format_user_frames(cause)}".rstrip()
+    if not breach:
         return Contract(contract.NAME, Verdict.PASS, CONTRACTS[contract.NAME])
-    first, *frames = told.split("\n", 1)
-    return Contract(contract.NAME, Verdict.FAIL, "\n".join([f"{first.rstrip('.')}; {contract.MEND}", *frames]))
+    summary, *frames = breach.split("\n", 1)
+    return Contract(contract.NAME, Verdict.FAIL, "\n".join([f"{summary.rstrip('.')}; {contract.FIX}", *frames]))

@@ -1,4 +1,4 @@
-"""Whichever inputs want a gradient, those get theirs."""
+"""Contract `requires-grad`: the gradients are the same whichever inputs require one."""
 
 from __future__ import annotations
 
@@ -6,48 +6,46 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
-from gradcheck.checks.contracts.torch.plain_vjp import Unsupported
-from gradcheck.seeds import generator
+from gradcheck.checks.contracts.torch.plain_vjp import SAMPLE, NotApplicable, compare_gradients, compute_flat_vjp
+from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "requires-grad"
-MEND = "does the backward read ctx.needs_input_grad rightly, and return None in the right places?"
-ALL = 4  # leaves of which every subset is tried
-SAMPLE = 8
+FIX = "does the backward read ctx.needs_input_grad correctly, and return None in the right places?"
+MAX_EXHAUSTIVE = 4  # number of leaves up to which every subset is tried
 
 
-def broken(base: Baseline) -> str:
-    """For which subset of the inputs a gradient differs; '' where for none.
+def find_breach(base: Baseline) -> str:
+    """Name the subset of the inputs for which a gradient differs; '' if there is none.
 
     Raises:
-        Unsupported: where the forward refuses one.
+        NotApplicable: if the forward refuses a subset.
     """
     paths = [leaf.path for leaf in base.layer.leaves]
-    for chosen in _subsets(len(paths)):
-        leaves = [x.detach().clone().requires_grad_(i in chosen) for i, x in enumerate(base.inputs)]
+    for subset in _subsets(len(paths)):
+        leaves = [x.detach().clone().requires_grad_(i in subset) for i, x in enumerate(base.inputs)]
+        names = ", ".join(paths[i] for i in subset)
         try:
             outputs = base.layer.call(leaves)
         except Exception as error:
-            which = ", ".join(paths[i] for i in chosen)
-            raise Unsupported(f"it does not run where only {which} requires a gradient: {type(error).__name__}") from error
-        asked = [leaves[i] for i in chosen]
-        found = dict(zip(chosen, plain.rows(outputs, asked, base.given()), strict=True))
-        told = plain.other(base, [found.get(i) for i in range(len(paths))])
-        if told:
-            return f"where only {', '.join(paths[i] for i in chosen)} requires a gradient, {told}"
+            raise NotApplicable(f"it does not run if only {names} requires a gradient: {type(error).__name__}") from error
+        gradients = compute_flat_vjp(outputs, [leaves[i] for i in subset], base.new_cotangents())
+        by_leaf = dict(zip(subset, gradients, strict=True))
+        difference = compare_gradients(base, [by_leaf.get(i) for i in range(len(paths))])
+        if difference:
+            return f"if only {names} requires a gradient, {difference}"
     return ""
 
 
 def _subsets(count: int) -> Iterator[tuple[int, ...]]:
-    """Every true subset of a few, single ones and random ones of many."""
-    if count <= ALL:
+    """Yield every proper subset of a few leaves, or of many leaves some single ones and some random subsets."""
+    if count <= MAX_EXHAUSTIVE:
         for size in range(1, count):
             yield from combinations(range(count), size)
         return
-    rng = generator(0, "subsets", count)
+    rng = make_generator(0, "subsets", count)
     yield from ((int(i),) for i in rng.choice(count, min(SAMPLE, count), replace=False))
     for _ in range(SAMPLE):
         yield tuple(int(i) for i in sorted(rng.choice(count, int(rng.integers(2, count)), replace=False)))

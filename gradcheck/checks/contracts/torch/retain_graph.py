@@ -1,22 +1,22 @@
-"""A graph that is retained can be gone through again."""
+"""Contract `retain-graph`: a second backward through a retained graph gives the same gradient."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, compute_flat_vjp, compute_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "retain-graph"
-MEND = "use ctx.save_for_backward, and change nothing that is saved"
+FIX = "use ctx.save_for_backward, and change nothing that is saved"
 
 
-def broken(base: Baseline) -> str:
-    """How the gradient differs the second time; '' where it does not."""
-    leaves = base.leaves()
+def find_breach(base: Baseline) -> str:
+    """Describe how the gradient differs the second time; '' if it does not."""
+    leaves = base.new_leaves()
     outputs = base.layer.call(leaves)
-    plain.pulled(outputs, leaves, base.given(), retain_graph=True)
-    told = plain.other(base, plain.rows(outputs, leaves, base.given()))
-    return f"the second time {told}" if told else ""
+    compute_vjp(outputs, leaves, base.new_cotangents(), retain_graph=True)
+    difference = compare_gradients(base, compute_flat_vjp(outputs, leaves, base.new_cotangents()))
+    return f"the second time {difference}" if difference else ""

@@ -1,4 +1,4 @@
-"""PyTorch's loggers, silent for a while: what they would say is told by us, in fewer words."""
+"""Silence PyTorch's loggers: gradcheck reports what they would say, in fewer words."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Let PyTorch log nothing but what the user set a level for, as by TORCH_LOGS."""
-    logger = logging.getLogger("torch")  # its level is that of all below it that have none
+def silence_logging() -> Iterator[None]:
+    """Let PyTorch log nothing, except for loggers whose level the user has set, for example by TORCH_LOGS."""
+    logger = logging.getLogger("torch")  # its level holds for all loggers below it that have none
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:

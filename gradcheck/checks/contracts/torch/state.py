@@ -1,28 +1,27 @@
-"""A backward belongs to its own forward, whatever was called in between."""
+"""Contract `state`: a backward belongs to its own forward, whatever was called in between."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcheck.backends.torch.parameter_swap import until_differentiated
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.backends.torch.parameter_swap import swap_scope
+from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, compute_flat_vjp, compute_vjp
 
 if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "state"
-MEND = "keep what the backward needs in ctx, not in a global, in the class or in the module"
-OTHER = 0.75  # times the inputs: what is called in between
+FIX = "keep what the backward needs in ctx, not in a global, in the class or in the module"
 
 
-def broken(base: Baseline) -> str:
-    """How the gradient differs where another forward and backward came in between; '' where it does not."""
-    leaves, others = base.leaves(), [(OTHER * x).detach().requires_grad_() for x in base.inputs]
+def find_breach(base: Baseline) -> str:
+    """Describe how the gradient differs after another forward and backward in between; '' if it does not."""
+    leaves, other_leaves = base.new_leaves(), base.new_other_leaves()
     outputs = base.layer.call(leaves)
     try:
-        with until_differentiated(apart=True):
-            plain.pulled(base.layer.call(others), others, base.given())
-    except Exception:  # the function may not be defined there
+        with swap_scope(separate=True):
+            compute_vjp(base.layer.call(other_leaves), other_leaves, base.new_cotangents())
+    except Exception:  # the function may not be defined at the other inputs
         return ""
-    told = plain.other(base, plain.rows(outputs, leaves, base.given()))
-    return f"after a call with other inputs {told}" if told else ""
+    difference = compare_gradients(base, compute_flat_vjp(outputs, leaves, base.new_cotangents()))
+    return f"after a call with other inputs {difference}" if difference else ""

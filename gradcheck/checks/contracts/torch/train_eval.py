@@ -1,4 +1,4 @@
-"""A module has the right derivative in training mode and in evaluation mode, whichever of them it is in."""
+"""Contract `train-eval`: a module's derivative is right in the other mode, training or evaluation, as well."""
 
 from __future__ import annotations
 
@@ -10,74 +10,82 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends import global_state
-from gradcheck.backends.torch.module_state import in_the_other_mode
+from gradcheck.backends.torch.module_state import switching_train_mode
+from gradcheck.backends.torch.tensors import carries_gradient
 from gradcheck.checks.contracts.torch import directional
-from gradcheck.checks.contracts.torch.plain_vjp import Raised, Remarked, Unsupported
-from gradcheck.tracebacks import one_line, user_frames
+from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, UserCodeRaised
+from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.layer_view import Call
+    from gradcheck.backends.layer_view import LayerFunction
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "train-eval"
-MEND = "look at what the module does where self.training is another"
+FIX = "look at what the module does differently in that mode (self.training)"
 TORCH = os.path.dirname(torch.__file__)  # noqa: PTH120 - as tracebacks write it
 
 
-def broken(base: Baseline) -> str:
-    """How the derivative in the other mode is wrong, or that there is none; '' where neither.
+def find_breach(base: Baseline) -> str:
+    """Describe how the derivative in the other mode is wrong, or that there is none; '' if it is right.
 
     Raises:
-        Remarked: where the outputs there are not finite, or depend on what a call writes for the next one.
-        Unsupported: where the target is no module, refuses the other mode, or carries no gradient there.
+        UserCodeRaised: if the backward raises in the other mode.
+        Remark: if the outputs there are not finite, or depend on buffers that a call writes for the next one.
+        NotApplicable: if the target is no module, refuses the other mode, or carries no gradient there.
     """
     module = base.layer.module
     if module is None:
-        raise Unsupported("the target is no module")
+        raise NotApplicable("the target is no module")
     mode = "eval" if module.training else "train"
-    call = global_state.replayed(
-        base.layer.returned, global_state.snapshot()
-    )  # the other mode may draw random numbers where this one does not
+    # The other mode may draw random numbers even if this one does not: they are the same on every call.
+    call = global_state.replaying(base.layer.call_for_all_outputs, global_state.snapshot())
     try:
-        with in_the_other_mode(module):
-            outputs = call(base.leaves())
+        with switching_train_mode(module):
+            outputs = call(base.new_leaves())
     except Exception as error:
-        if _refused(error, mode):
-            raise Unsupported(f"{mode} mode is refused: {one_line(error, 120)}") from error
-        return f"in {mode} mode the forward raises {one_line(error)}\n{user_frames(error)}".rstrip()
-    found = [out for out in outputs if directional.carries(out)]
-    if _same(found, base.outputs):
+        if _is_refusal(error, mode):
+            raise NotApplicable(f"{mode} mode is refused: {summarise_error(error, 120)}") from error
+        return f"in {mode} mode the forward raises {summarise_error(error)}\n{format_user_frames(error)}".rstrip()
+    differentiable = [out for out in outputs if carries_gradient(out)]
+    if _are_equal(differentiable, base.outputs):
         return ""
-    if not found:
-        raise Unsupported(f"in {mode} mode no output carries a gradient")
-    if not all(torch.isfinite(out).all() for out in found):
-        raise Remarked(f"in {mode} mode the outputs are not finite")
-    here = partial(directional.slope, base.layer.returned, base.inputs, base.layer.eps)
-    told = directional.told(partial(_there, base, call, mode), here, [leaf.path for leaf in base.layer.leaves])
-    if not told:
+    if not differentiable:
+        raise NotApplicable(f"in {mode} mode no output carries a gradient")
+    if not all(torch.isfinite(out).all() for out in differentiable):
+        raise Remark(f"in {mode} mode the outputs are not finite")
+    there = partial(_compare_in_other_mode, base, call, mode)
+    here = partial(directional.compare_along_direction, base.layer.call_for_all_outputs, base.inputs, base.layer.eps)
+    failure = directional.describe_wrong_gradient(there, here, [leaf.path for leaf in base.layer.leaves])
+    if not failure:
         return ""
-    with in_the_other_mode(module):
-        carried = base.layer.carried()
-    if carried:
-        raise Remarked(f"in {mode} mode {told}: {carried[0]}")
-    return f"in {mode} mode {told}"
+    with switching_train_mode(module):
+        buffer_remarks = base.layer.describe_carried_state()
+    if buffer_remarks:
+        raise Remark(f"in {mode} mode {failure}: {buffer_remarks[0]}")
+    return f"in {mode} mode {failure}"
 
 
-def _there(base: Baseline, call: Call, mode: str, which: int, only: int | None = None) -> directional.Slope:
-    with in_the_other_mode(base.layer.module):
+def _compare_in_other_mode(
+    base: Baseline, call: LayerFunction, mode: str, direction: int, leaf: int | None = None
+) -> directional.DirectionalComparison:
+    """Compare the gradient with differences along a random direction in the other mode."""
+    with switching_train_mode(base.layer.module):
         try:
-            return directional.slope(call, base.inputs, base.layer.eps, which, only)
+            return directional.compare_along_direction(call, base.inputs, base.layer.eps, direction, leaf)
         except Exception as error:
-            raise Raised(f"in {mode} mode, in the backward,") from error
+            raise UserCodeRaised(f"in {mode} mode, in the backward,") from error
 
 
-def _refused(error: Exception, mode: str) -> bool:
-    """Whether it is no mistake: said to be so, or raised by PyTorch's own layers, as in training by batch norm of one row."""
+def _is_refusal(error: Exception, mode: str) -> bool:
+    """Whether an exception is a deliberate refusal of the mode.
+
+    It is if it is a NotImplementedError, or if PyTorch's own layers raise it in training, as batch norm does for one row.
+    """
     innermost = traceback.extract_tb(error.__traceback__)[-1].filename
     return isinstance(error, NotImplementedError) or (mode == "train" and innermost.startswith(TORCH))
 
 
-def _same(outputs: list[Any], before: list[Tensor]) -> bool:
+def _are_equal(outputs: list[Any], before: list[Tensor]) -> bool:
     return len(outputs) == len(before) and all(torch.equal(a.detach(), b) for a, b in zip(outputs, before, strict=True))

@@ -1,4 +1,4 @@
-"""Inside a model: the gradient is right of the very cotangent that the model sends back."""
+"""Contract `upstream`: inside a model, the gradient is right for the very cotangent that the model sends back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import flat_of
-from gradcheck.checks.contracts.torch import plain_vjp as plain
+from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, compute_flat_vjp
 from gradcheck.evidence import directions
 
 if TYPE_CHECKING:
@@ -16,33 +16,36 @@ if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.plain_vjp import Baseline
 
 NAME = "upstream"
-MEND = "does the backward take its cotangent for something of another size, or without zeros and ties?"
-FAINT = 1e-18  # of a cotangent: below, what is multiplied by it may underflow in float32
+FIX = "does the backward assume a cotangent of another size, or one without zeros and ties?"
+FAINT = 1e-18  # size of a cotangent below which its products may underflow in float32
 
 
 def applies(layer: Layer) -> bool:
-    """Whether a model sends anything back."""
+    """Whether a model around the layer sends any cotangent back to it."""
     return layer.upstream is not None and any(v is not None for v in layer.upstream)
 
 
-def broken(base: Baseline) -> str:
-    """How the vjp of the model's cotangent and another together differs from the sum of theirs; '' where it does not.
+def find_breach(base: Baseline) -> str:
+    """Describe how the vjp of the model's cotangent plus a random one differs from the sum of their vjps; '' if it does not.
 
-    The other is random and of the same size; its vjp, in units of that, is what it is of the cotangents about as large as 1
-    that the evidence was held against.
+    The random cotangent is as large as the model's. In units of that size, its vjp must equal that of the cotangents of about
+    size 1 that the evidence has confirmed.
     """
-    leaves = base.leaves()
+    leaves = base.new_leaves()
     outputs = base.layer.call(leaves)
-    sent = [
+    upstream = [
         torch.zeros_like(v) if u is None else u.to(v) for u, v in zip(base.layer.upstream or (), base.cotangents, strict=True)
     ]
-    size = directions.scale_of(np.concatenate([flat_of(u) for u in sent]))
+    size = directions.compute_leaf_scale(np.concatenate([flat_of(u) for u in upstream]))
     random = [size * v for v in base.cotangents]
-    both = [u + v for u, v in zip(sent, random, strict=True)]
-    found = [plain.rows(outputs, leaves, v, retain_graph=True) for v in (sent, random, both)]
-    of_sent, of_random, together = ([g / size for g in rows] for rows in found)  # as if it were of about size 1
-    told = plain.other(base, of_random) if size >= FAINT else ""
-    if told:
-        return f"of a cotangent as large as what the model sends back (in units of {size:.2g}) {told}"
-    told = plain.other(base, together, expected=[u + v for u, v in zip(of_sent, of_random, strict=True)])
-    return f"of the cotangent that the model sends back and another together (in units of {size:.2g}) {told}" if told else ""
+    total = [u + v for u, v in zip(upstream, random, strict=True)]
+    vjps = [compute_flat_vjp(outputs, leaves, v, retain_graph=True) for v in (upstream, random, total)]
+    of_upstream, of_random, of_total = ([g / size for g in gradients] for gradients in vjps)  # as for cotangents of size 1
+    difference = compare_gradients(base, of_random) if size >= FAINT else ""
+    if difference:
+        return f"for a cotangent as large as the one that the model sends back (in units of {size:.2g}) {difference}"
+    expected = [u + v for u, v in zip(of_upstream, of_random, strict=True)]
+    difference = compare_gradients(base, of_total, expected=expected)
+    if difference:
+        return f"for the cotangent that the model sends back plus a random one (in units of {size:.2g}) {difference}"
+    return ""

@@ -4,32 +4,32 @@
   const buttons = [...bar.querySelectorAll("button")];
   const box = bar.querySelector("input");
   const rows = [...document.querySelectorAll("[data-outcome]")];
-  const counted = document.querySelector("tr[data-outcome]") ? "TR" : "DETAILS"; // of very many cases not each has a section
-  const said = bar.querySelector("[role=status]");
+  const countedTag = document.querySelector("tr[data-outcome]") ? "TR" : "DETAILS"; // a long table has more cases than sections
+  const status = bar.querySelector("[role=status]");
   let wanted = "all";
-  const show = () => {
-    const words = box.value.toLowerCase();
+  const applyFilter = () => {
+    const part = box.value.toLowerCase();
     let count = 0;
     for (const row of rows) {
-      const fits = (wanted === "all" || row.dataset.outcome === wanted) && row.dataset.name.toLowerCase().includes(words);
-      row.hidden = !fits;
-      count += fits && row.tagName === counted ? 1 : 0;
+      const matches = (wanted === "all" || row.dataset.outcome === wanted) && row.dataset.name.toLowerCase().includes(part);
+      row.hidden = !matches;
+      count += matches && row.tagName === countedTag ? 1 : 0;
     }
-    said.textContent = `${count} shown`;
+    status.textContent = `${count} shown`;
   };
   for (const button of buttons) {
     button.addEventListener("click", () => {
       wanted = button.dataset.wanted;
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      show();
+      for (const each of buttons) each.setAttribute("aria-pressed", String(each === button));
+      applyFilter();
     });
   }
-  box.addEventListener("input", show);
-  const open = () => {
-    const found = location.hash && document.getElementById(location.hash.slice(1));
-    if (found && found.tagName === "DETAILS") found.open = true;
+  box.addEventListener("input", applyFilter);
+  const openTarget = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (target && target.tagName === "DETAILS") target.open = true;
   };
-  addEventListener("hashchange", open);
-  open();
+  addEventListener("hashchange", openTarget);
+  openTarget();
   bar.style.display = "flex";
 })();

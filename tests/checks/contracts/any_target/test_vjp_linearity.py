@@ -1,4 +1,4 @@
-"""A vjp is linear in its cotangent: backwards that are not break a contract, right ones keep it."""
+"""A vjp is linear in its cotangent: a backward that is not linear breaks the contract, a right one keeps it."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def layer(function, backward):
 
 NOT_LINEAR = {
     "ignored": lambda g, x: 2 * x,
-    "its sign alone": lambda g, x: 2 * x * g.sign(),
+    "only its sign": lambda g, x: 2 * x * g.sign(),
 }
 
 
@@ -36,7 +36,7 @@ def linear(result):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("size", [1, 6, 2000])
 @pytest.mark.parametrize("name", NOT_LINEAR)
-def test_a_backward_that_is_not_linear_in_what_it_is_given_fails(name, size, dtype):
+def test_a_backward_that_is_not_linear_in_its_cotangent_fails(name, size, dtype):
     result = gradcheck.check(layer(lambda x: (x**2).sum(), NOT_LINEAR[name]), normal(size), dtype=dtype)
     assert result.verdict is Verdict.FAIL, str(result)
     assert linear(result).verdict is Verdict.FAIL
@@ -45,14 +45,14 @@ def test_a_backward_that_is_not_linear_in_what_it_is_given_fails(name, size, dty
 
 @pytest.mark.parametrize("share", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("scale", [1.0, 1e-5])
-def test_a_cotangent_ignored_in_a_small_part_is_seen_at_the_size_that_backwards_are_asked_for(share, scale):
+def test_a_cotangent_ignored_in_a_small_part_is_caught_at_the_size_that_cotangents_have_in_practice(share, scale):
     mostly = layer(lambda x: scale * x.mean(), lambda g, x: scale / x.numel() * ((1 - share) * g + share) * torch.ones_like(x))
     result = gradcheck.check(mostly, normal(50))
     assert linear(result).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_cotangent_ignored_in_a_part_is_seen_beside_outputs_far_larger_than_the_slopes(dtype):
+def test_a_cotangent_ignored_in_a_part_is_caught_with_outputs_far_larger_than_the_slopes(dtype):
     share = 1e-3
     mostly = layer(lambda x: x.square().mean(), lambda g, x: 2 * x / x.numel() * ((1 - share) * g + share))
     result = gradcheck.check(mostly, normal(20_000), dtype=dtype)
@@ -64,7 +64,7 @@ def test_a_backward_that_uses_the_size_of_each_cotangent_fails_for_many_outputs(
     assert result.verdict is Verdict.FAIL
 
 
-def test_without_contracts_nothing_is_said_of_it():
+def test_it_is_not_tried_without_contracts():
     result = gradcheck.check(layer(lambda x: (x**2).sum(), NOT_LINEAR["ignored"]), normal(6), contracts=False)
     assert linear(result) is None
 

@@ -1,8 +1,8 @@
-"""Forward mode beside reverse mode, without differences."""
+"""Forward mode compared with reverse mode, without differences."""
 
 import pytest
 import torch
-from alone import alone
+from alone import check_contract_alone
 from lawful import Function
 from pushing import PRODUCT, RIGHT, TIES, WRONG, Largest, Module, kept
 
@@ -31,39 +31,39 @@ def test_a_right_jvp_passes(name, dtype):
 def test_a_wrong_jvp_is_caught(name, size, dtype):
     x = torch.linspace(-1.5, 2, size, dtype=getattr(torch, dtype))
     for layer, verdict in ((kept(Function, WRONG[name]), Verdict.FAIL), (PRODUCT, Verdict.PASS)):
-        found = alone("adjoint", layer, x, x.cos())
-        assert found.verdict is verdict, found.message
+        contract = check_contract_alone("adjoint", layer, x, x.cos())
+        assert contract.verdict is verdict, contract.message
 
 
-def test_it_is_tried_where_nothing_else_looks_at_a_jvp():
+def test_it_is_tried_where_no_other_check_uses_the_jvp():
     module = Module(kept(Function, WRONG["one input"]), 257)
     result = gradcheck.check(module, normal(257, 257))
     assert not any("forward" in (c.method, c.against) for c in result.comparisons)
     assert (result.verdict, adjoint(result).verdict) == (Verdict.FAIL, Verdict.FAIL), str(result)
 
 
-def test_what_the_table_says_is_not_said_again():
+def test_it_is_left_out_if_the_table_reports_the_jvp():
     result = gradcheck.check(kept(Function, WRONG["a factor"]), normal(3, 4), normal(3, 4))
     assert result.verdict is Verdict.FAIL
     assert adjoint(result) is None
 
 
-def test_at_a_tie_each_mode_may_choose():
-    found = alone("adjoint", Largest, TIES)
-    assert (found.verdict, "at a kink or tie" in found.message) == (Verdict.INCONCLUSIVE, True), found.message
+def test_at_a_tie_each_mode_may_choose_another_subgradient():
+    contract = check_contract_alone("adjoint", Largest, TIES)
+    assert (contract.verdict, "at a kink or tie" in contract.message) == (Verdict.INCONCLUSIVE, True), contract.message
 
 
-def test_a_jvp_that_raises_is_told_with_its_line():
+def test_a_jvp_that_raises_is_reported_with_its_line():
     def raising(ctx, u, v):
         return u * ctx.never_saved
 
-    found = alone("adjoint", kept(Function, raising), torch.ones(3), torch.ones(3))
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert "AttributeError" in found.message
-    assert "u * ctx.never_saved" in found.message
+    contract = check_contract_alone("adjoint", kept(Function, raising), torch.ones(3), torch.ones(3))
+    assert contract.verdict is Verdict.INCONCLUSIVE
+    assert "AttributeError" in contract.message
+    assert "u * ctx.never_saved" in contract.message
 
 
 def test_without_a_forward_mode_it_is_not_tried():
-    found = alone("adjoint", Function, torch.ones(3), torch.ones(3))
-    assert found.verdict is Verdict.PASS
-    assert "there is no forward mode" in found.message
+    contract = check_contract_alone("adjoint", Function, torch.ones(3), torch.ones(3))
+    assert contract.verdict is Verdict.PASS
+    assert "there is no forward mode" in contract.message

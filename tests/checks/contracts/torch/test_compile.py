@@ -24,16 +24,16 @@ RIGHT_ONES = {
 def compiled(layer, *inputs, **options):
     alone = {"contracts": False, "contract": ("compile",), "mode": "probe"}
     result = gradcheck.check(layer, *inputs, framework="torch", **alone, **options)
-    (found,) = result.contracts
-    return result, found
+    (contract,) = result.contracts
+    return result, contract
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", RIGHT_ONES)
 def test_a_right_layer_passes(name, dtype):
     layer, inputs = RIGHT_ONES[name]
-    result, found = compiled(layer, *inputs, dtype=dtype)
-    assert (result.verdict, found.message) == (Verdict.PASS, CONTRACTS["compile"]), str(result)
+    result, contract = compiled(layer, *inputs, dtype=dtype)
+    assert (result.verdict, contract.message) == (Verdict.PASS, CONTRACTS["compile"]), str(result)
 
 
 def another_when_compiled(ctx, g):
@@ -43,31 +43,31 @@ def another_when_compiled(ctx, g):
 
 
 @pytest.mark.parametrize(
-    ("layer", "inputs", "told"),
+    ("layer", "inputs", "message"),
     [(Doubled, (normal(3, 4),), "output["), (other(backward=another_when_compiled), TWO, "the gradient at x[")],
 )
-def test_what_is_wrong_when_compiled_alone_is_caught(layer, inputs, told):
-    result, found = compiled(layer, *inputs)
+def test_an_error_in_compiled_code_only_is_caught(layer, inputs, message):
+    result, contract = compiled(layer, *inputs)
     assert all(c.verdict is Verdict.PASS for c in result.comparisons), str(result)
-    assert (result.verdict, found.verdict) == (Verdict.FAIL, Verdict.FAIL)
-    assert f"under torch.compile {told}" in found.message
+    assert (result.verdict, contract.verdict) == (Verdict.FAIL, Verdict.FAIL)
+    assert f"under torch.compile {message}" in contract.message
 
 
 @pytest.mark.parametrize(
-    ("layer", "inputs", "told"),
+    ("layer", "inputs", "message"),
     [(REMARKED["no fake"][0], TWO, "There was no fake impl registered"), (Forces, (normal(6),), "double backward")],
 )
-def test_what_cannot_be_compiled_is_remarked(layer, inputs, told):
-    result, found = compiled(layer, *inputs)
-    assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
-    assert told in found.message
+def test_a_layer_that_cannot_be_compiled_is_remarked(layer, inputs, message):
+    result, contract = compiled(layer, *inputs)
+    assert (result.verdict, contract.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
+    assert message in contract.message
 
 
-def test_random_numbers_fall_otherwise():
+def test_it_is_not_tried_if_random_numbers_are_drawn():
     assert "random numbers are drawn" in compiled(Dropped, normal(3, 4))[1].message
 
 
-def test_it_is_tried_where_it_is_asked_for_alone():
+def test_it_is_tried_only_on_request():
     assert "compile" not in {c.name for c in gradcheck.check(Function, *TWO, mode="probe").contracts}
     with pytest.raises(UsageError, match="did you mean compile"):
         gradcheck.check(Function, *TWO, contract=("compiled",))

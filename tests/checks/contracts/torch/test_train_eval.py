@@ -1,4 +1,4 @@
-"""Modules in the other mode."""
+"""Modules in the other mode, training or evaluation."""
 
 import pytest
 import torch
@@ -25,45 +25,45 @@ def checked(kind, x, training, dtype="float64", **options):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_module_passes(name, dtype):
-    result, found, _ = checked(*RIGHT[name], dtype)
+    result, contract, _ = checked(*RIGHT[name], dtype)
     assert result.verdict is Verdict.PASS, str(result)
-    assert (found.verdict, found.message) == (Verdict.PASS, CONTRACTS["train-eval"])
+    assert (contract.verdict, contract.message) == (Verdict.PASS, CONTRACTS["train-eval"])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_in_the_other_mode_alone_is_caught(name, dtype):
-    kind, training, told = WRONG[name]
-    result, found, _ = checked(kind, (X,), training, dtype)
+def test_an_error_in_the_other_mode_only_is_caught(name, dtype):
+    kind, training, message = WRONG[name]
+    result, contract, _ = checked(kind, (X,), training, dtype)
     assert all(c.verdict is Verdict.PASS for c in result.comparisons), str(result)
-    assert (result.verdict, found.verdict) == (Verdict.FAIL, Verdict.FAIL), str(result)
-    assert told in found.message
+    assert (result.verdict, contract.verdict) == (Verdict.FAIL, Verdict.FAIL), str(result)
+    assert message in contract.message
 
 
 @pytest.mark.parametrize("name", NOT_TRIED)
-def test_where_there_is_nothing_to_try_that_is_said(name):
-    *what, told = NOT_TRIED[name]
-    result, found, _ = checked(*what)
-    assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.PASS), str(result)
-    assert told in found.message
+def test_a_contract_that_does_not_apply_says_why(name):
+    *arguments, message = NOT_TRIED[name]
+    result, contract, _ = checked(*arguments)
+    assert (result.verdict, contract.verdict) == (Verdict.PASS, Verdict.PASS), str(result)
+    assert message in contract.message
 
 
-def test_what_raises_is_told_with_the_user_s_own_lines():
-    _, found, _ = checked(WRONG["a name"][0], (X,), True)
-    assert "return scale * super().forward(x)" in found.message
-    assert "modes.py" not in found.message
+def test_an_exception_is_reported_with_the_user_s_own_lines():
+    _, contract, _ = checked(WRONG["a name"][0], (X,), True)
+    assert "return scale * super().forward(x)" in contract.message
+    assert "train_eval.py" not in contract.message
 
 
 def test_a_straight_through_estimator_is_remarked():
-    result, found, _ = checked(Rounded, (X,), True)
-    assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
-    assert "straight-through" in found.message
+    result, contract, _ = checked(Rounded, (X,), True)
+    assert (result.verdict, contract.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
+    assert "straight-through" in contract.message
 
 
-def test_what_a_call_writes_for_the_next_one_is_remarked():
-    result, found, _ = checked(Iterated, (X,), False)
-    assert (result.verdict, found.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE), str(result)
-    assert "the output depends on u, which the forward updates" in found.message
+def test_a_buffer_that_a_call_writes_for_the_next_one_is_remarked():
+    result, contract, _ = checked(Iterated, (X,), False)
+    assert (result.verdict, contract.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE), str(result)
+    assert "the output depends on u, which the forward updates" in contract.message
 
 
 @pytest.mark.parametrize("kind", [Counted, Frozen])
@@ -77,7 +77,7 @@ def test_the_module_is_as_it_was(kind):
     assert getattr(module, "seen", []) == []
 
 
-def test_where_the_mode_changes_nothing_it_is_called_once_more():
+def test_a_module_that_ignores_the_mode_is_called_once_more():
     modes = []
 
     class Watched(Mlp):

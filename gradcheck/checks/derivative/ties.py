@@ -1,0 +1,248 @@
+"""Claims at ties, where entries are equal and the function is not differentiable, as in a maximum.
+
+At a tie of three entries, as in a median, no single entry moves the output, whatever the code claims. A little away from it the
+function is smooth, and only one claim is right. At the tie itself, a claim is right if it lies between the claims around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.checks.derivative.kinks import (
+    NEARBY_POINTS,
+    compute_leaf_factors,
+    draw_nearby_point,
+    judge_channels_through_kink,
+    judge_entries_at,
+    mark_outside_kink,
+    passes_at_kink,
+)
+from gradcheck.compare import entry_lines, jacobians
+from gradcheck.evidence import directions
+from gradcheck.results import Reason
+from gradcheck.seeds import make_generator
+from gradcheck.verdict.interval import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gradcheck.backends.flat import Leaf
+    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.judge import JudgedLeaf
+    from gradcheck.compare.trial import MeasuredTrial
+    from gradcheck.evidence.line import F64
+
+# Entries of a leaf at which a claim is judged near a tie: those that seem most wrong.
+MAX_TIED_ENTRIES = 2
+# Points around a tie whose gradients show the range of its subgradients.
+POINTS_AROUND_TIE = 32
+# Random directions along which a tie is looked for, and along which gradients around it are compared.
+TIE_DIRECTIONS = 3
+# Relative to the slopes that are compared at a tie: smaller differences do not count.
+TIE_TOLERANCE = 1e-6
+# Steps at which the changes along two directions are added up; each is a sixteenth of the one before.
+ADDITIVITY_STEPS = 2.0 ** -np.arange(10, 23, 4)
+# Function values that the difference between a change along a sum and the sum of two changes consists of.
+VALUES_IN_DEFECT = 4.0
+# Ratio of that difference, divided by the step, at successive steps: above this the function is not differentiable. A smooth
+# function has 1/16, a tie has 1.
+MIN_TIE_RATIO = 0.5
+# Leaves at kinks: if there are more, they are compared all together only, and not in pairs.
+MAX_PAIRED_LEAVES = 4
+
+
+def excuse_ties(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
+    """Judge entries anew that are wrong although the function may not be differentiable here, because entries are tied."""
+    wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim)
+    if not np.any(wrong) or jacobian.claim is None:
+        return judged
+    urgency = np.where(wrong, judged.sides.difference / np.maximum(judged.sides.uncertainty, 1e-300), 0.0)
+    places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:MAX_TIED_ENTRIES]
+    at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
+    codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, places, at_kink=at_kink)
+    tied_leaves = _find_tied_leaves(trial, judged.leaf, int(places[0])) if codes is None else []
+    if tied_leaves:
+        codes = _judge_tie(trial, [judged.leaf, *tied_leaves], jacobian, cotangents, places, at_kink=at_kink)
+    if codes is None:
+        return judged
+    remark = judged.remark.copy()
+    remark[wrong & (codes[:, None] < Code.FAIL)] = Reason.TIE
+    remark[wrong & (codes[:, None] == Code.FAIL)] = Reason.OUTSIDE_KINK
+    return replace(judged, code=np.where(wrong, codes[:, None], judged.code).astype(np.int8), remark=remark)
+
+
+def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
+    """Excuse what is wrong along probes if the function is not differentiable here and the claim is one of its subgradients.
+
+    Args:
+        judged: the leaf along its probes, or the single entry that the search for a wrong one ended at.
+    """
+    wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim) & (judged.remark != Reason.STRAIGHT_THROUGH)
+    if not np.any(wrong):
+        return judged
+    x = trial.program.point[judged.leaf.span]
+    place = judged.entry_and_step[0] if judged.entry_and_step is not None else _find_most_tied_entry(x)
+    at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
+    codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, np.array([place]), at_kink=at_kink)
+    if codes is None or np.max(codes) == Code.FAIL:
+        return judged
+    remark = judged.remark.copy()
+    remark[wrong] = Reason.TIE
+    return replace(judged, code=np.where(wrong, np.max(codes), judged.code).astype(np.int8), remark=remark, where=None)
+
+
+def _find_most_tied_entry(x: F64) -> int:
+    """Find an entry of a leaf that equals the most others."""
+    _, first, counts = np.unique(x, return_index=True, return_counts=True)
+    return int(first[np.argmax(counts)])
+
+
+def _find_tied_leaves(trial: MeasuredTrial, leaf: Leaf, place: int) -> list[Leaf]:
+    """Find the other leaves with an entry that equals one of this leaf."""
+    point = trial.program.point
+    return [other for other in trial.leaves if other is not leaf and np.any(point[other.span] == point[leaf.start + place])]
+
+
+def _judge_tie(
+    trial: MeasuredTrial,
+    leaves: Sequence[Leaf],
+    jacobian: Jacobian,
+    cotangents: F64,
+    places: NDArray[np.intp],
+    *,
+    at_kink: bool,
+) -> NDArray[np.int8] | None:
+    """Judge a claim at a tie, channel by channel, (C,); None if there is no tie, or if the claim is wrong near it too.
+
+    At a tie the slopes along two directions do not add up. The claim must be right near this point, and along some directions
+    it must lie between the claims around it.
+
+    Args:
+        leaves: the leaves whose entries may be tied.
+        places: the entries at which the claim is judged near the tie, as positions in the first leaf.
+        at_kink: whether the point is known to be a kink. Then the tie needs no proof, and a claim in doubt is wrong.
+    """
+    if not at_kink and not _is_not_additive(trial, leaves, int(places[0])):
+        return None
+    points = [_move_leaves(trial, leaves, k) for k in range(POINTS_AROUND_TIE)]
+    nearby = [judge_entries_at(trial, leaves[0], jacobian, cotangents, places, point) for point in points[:NEARBY_POINTS]]
+    if any(entries is None or np.any(entries.code == Code.FAIL) for entries in nearby):
+        return None
+    codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
+    return np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes).astype(np.int8) if at_kink else codes
+
+
+def _move_leaves(trial: MeasuredTrial, leaves: Sequence[Leaf], k: int) -> F64:
+    """Draw a point a little away from the primal in all entries of some leaves, (N,); see `draw_nearby_point`."""
+    point = trial.program.point.copy()
+    for leaf, factor in zip(leaves, compute_leaf_factors(trial.program, leaves), strict=True):
+        moved = draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)[leaf.span]
+        point[leaf.span] += factor * (moved - point[leaf.span])
+    return point
+
+
+def _is_not_additive(trial: MeasuredTrial, leaves: Sequence[Leaf], place: int) -> bool:
+    """Whether the changes along an entry and along a random direction do not add up to the change along their sum.
+
+    The entry moves either way. The random direction moves the entries that equal it, if there are any, since these may be tied
+    with it.
+
+    Args:
+        place: the entry, as a position in the first leaf.
+    """
+    program, column = trial.program, leaves[0].start + place
+    entry_tangent, is_tied = np.zeros(program.point.size), np.zeros(program.point.size, dtype=bool)
+    entry_tangent[column] = 4 * entry_lines.compute_displacements(program, leaves[0])[place]
+    for leaf in leaves:
+        is_tied[leaf.span] = program.point[leaf.span] == program.point[column]
+    for k in range(TIE_DIRECTIONS):
+        random_tangent = np.zeros(program.point.size)
+        for leaf in leaves:
+            rng = make_generator(0, "adds up", trial.label, leaf.path, k)
+            random_tangent[leaf.span] = directions.draw_dense(rng, program.point[leaf.span], program.eps)
+        if np.sum(is_tied) > 1:
+            random_tangent[~is_tied] = 0.0
+        if any(_is_not_additive_along(trial, u, random_tangent) for u in (entry_tangent, -entry_tangent)):
+            return True
+    return False
+
+
+def _is_not_additive_along(trial: MeasuredTrial, u: F64, w: F64) -> bool:
+    """Whether the changes along two tangents differ from the change along their sum by an amount linear in the step.
+
+    For a differentiable function the difference is quadratic in the step. The finest steps at which it shows decide.
+    """
+    setting, phis = trial.setting, [trial.evaluator.line(v) for v in (u, w, u + w)]
+    output_noise = np.maximum(setting.total_noise, setting.half_ulp(setting.base))
+    noise = VALUES_IN_DEFECT * setting.slack * setting.contract_noise(output_noise)
+    defects, sizes = [], []
+    with np.errstate(all="ignore"):
+        for t in ADDITIVITY_STEPS:
+            along_u, along_w, along_sum = (setting.contract(phi(t) - setting.base) for phi in phis)
+            defect = np.abs(along_sum - along_u - along_w)
+            defects.append(np.where(defect > noise, defect, np.nan) / t)
+            sizes.append((np.abs(along_u) + np.abs(along_w) + np.abs(along_sum)) / t)
+    ratio = np.array(defects[1:]) / np.array(defects[:-1])
+    clear = np.array(defects[1:]) > TIE_TOLERANCE * np.array(sizes[1:])
+    finest = [np.flatnonzero(~np.isnan(column))[-1:] for column in ratio.T]
+    return any(
+        step.size and clear[step[0], channel] and ratio[step[0], channel] > MIN_TIE_RATIO for channel, step in enumerate(finest)
+    )
+
+
+def _compare_with_claims_around(
+    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, points: list[F64]
+) -> NDArray[np.int8]:
+    """Compare each channel's claim with the claims at points around, (C,), along some directions and along all entries alike.
+
+    PASS if it lies between them, FAIL if it is farther outside than they differ among themselves, INCONCLUSIVE otherwise.
+    """
+    assert jacobian.claim is not None
+    program = trial.program
+    tangents = np.zeros((program.point.size, TIE_DIRECTIONS + 1))
+    for leaf, factor in zip(leaves, compute_leaf_factors(program, leaves), strict=True):
+        x = program.point[leaf.span]
+        random_tangents = [
+            directions.draw_dense(make_generator(0, "between", trial.label, leaf.path, k), x, program.eps)
+            for k in range(TIE_DIRECTIONS)
+        ]
+        tangents[leaf.span] = factor * np.stack([*random_tangents, directions.compute_entry_scales(x)], axis=1)
+    moving = np.any(tangents != 0, axis=1)
+    tangents = tangents[moving]
+    around = np.stack([jacobians.evaluate_rows(jacobian.claim, point, cotangents)[:, moving] @ tangents for point in points])
+    low, high = np.min(around, axis=0), np.max(around, axis=0)
+    claim = jacobian.values[:, moving] @ tangents
+    # Rounding alone counts as the claim's error, since jitter around a kink takes its jump for conditioning.
+    margin = TIE_TOLERANCE * (np.abs(low) + np.abs(high)) + jacobian.rounding[:, moving] @ np.abs(tangents)
+    outside = np.maximum(low - claim, claim - high)
+    beyond_margin = np.where(outside <= margin + (high - low), Code.INCONCLUSIVE, Code.FAIL)
+    code = np.where(outside <= margin, Code.PASS, beyond_margin)
+    return np.asarray(np.max(code, axis=1), dtype=np.int8)
+
+
+def check_ties_between_leaves(
+    trial: MeasuredTrial, judged_leaves: list[JudgedLeaf], jacobian: Jacobian, cotangents: F64
+) -> list[JudgedLeaf]:
+    """Check leaves with entries that passed at kinks along dense directions of several leaves, whose entries may be tied."""
+    at_kinks = [judged for judged in judged_leaves if np.any(passes_at_kink(judged))]
+    if len(at_kinks) < 2 or jacobian.claim is None:
+        return judged_leaves
+    for group in (*(combinations(at_kinks, 2) if len(at_kinks) <= MAX_PAIRED_LEAVES else ()), at_kinks):
+        code = judge_channels_through_kink(trial, group, jacobian)
+        if not np.any(code):
+            continue
+        places = np.flatnonzero(np.any(group[0].remark == Reason.KINK_SUBGRADIENT, axis=0))[:MAX_TIED_ENTRIES]
+        tie_codes = _judge_tie(trial, [judged.leaf for judged in group], jacobian, cotangents, places, at_kink=True)
+        wrong = code == Code.FAIL if tie_codes is None else (code > Code.PASS) & (tie_codes == Code.FAIL)
+        if np.any(wrong):
+            return [
+                mark_outside_kink(judged, wrong) if any(judged is member for member in group) else judged
+                for judged in judged_leaves
+            ]
+    return judged_leaves

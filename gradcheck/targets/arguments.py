@@ -1,0 +1,123 @@
+"""The keyword arguments of `gradcheck.check`, `assert_gradients` and `fuzz`: names, types, defaults and documentation."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict, TypeVar, cast
+
+from gradcheck.options import OptionArguments
+from gradcheck.targets.intent import NamesWithReasons
+
+F = TypeVar("F", bound=Callable[..., Any])
+# The line of a docstring that starts with PLACEHOLDER gives way to the documentation of the keywords and to OPTIONS_LINE.
+PLACEHOLDER = "**arguments:"
+OPTIONS_LINE = "    **options: fields of `gradcheck.Options`, such as `order`, `trials`, `seed`, `rtol`, `mode` and `dims`."
+
+
+class CaseArguments(TypedDict, total=False):
+    """Keywords that describe how to check one target.
+
+    Attributes:
+        gradient: hand-written derivative of a function with one real number as output. It takes the inputs of `fn` and
+            returns one array if one input is differentiable, else a tuple or a mapping by argument name. Each array has the
+            shape of its input. For a real function L and a complex entry a + ib it is dL/da + i dL/db, as in PyTorch; for a
+            JAX target it is dL/da - i dL/db, as in JAX. For a module it may also take `params`, the parameters by name, and
+            return `{'params': {name: array}}` with the rest.
+        jacobian: takes the inputs of `fn`; returns, for each input, an array of the output's shape followed by the input's.
+        vjp: takes a cotangent of the output's structure, then the inputs of `fn`; returns what `gradient` would.
+        jvp: takes a tangent (a tuple if several inputs are differentiable), then the inputs of `fn`; returns the output's
+            structure.
+        reference: a trusted second implementation, whose value and derivative are compared with the target's. It takes
+            arrays of the framework that its code uses, or is a SymPy expression in the names of the inputs. For a module:
+            a module with parameters of the same names, which receives the target's parameters, or a function that takes
+            `params`, all of them by name.
+        wrt: argument names or leaf paths (`params['linear.weight']`) to differentiate with respect to. Default: every
+            floating or complex leaf and every trainable parameter. If some inputs of a PyTorch target have `requires_grad`,
+            only these inputs and the parameters.
+        kwargs: inputs by name.
+        init: arguments that construct the target from `fn`, a module class or a factory.
+        framework: 'numpy', 'torch' or 'jax', if neither the inputs nor the code show it.
+        expect: 'pass'; 'fail' for a case that must fail; 'straight-through' for a backward that replaces a derivative of
+            zero. All but 'pass' need `because`.
+        because: the reason for `expect`, and for names in `detached` and `tolerates` without a reason of their own. The
+            report shows it.
+        detached: names or leaf paths of PyTorch or JAX inputs whose gradient must be exactly zero, or None. A mapping gives
+            each name its own reason.
+        tolerates: contracts that may be broken, and reasons for an INCONCLUSIVE result that are no fault. A mapping gives
+            each name its own reason.
+        nondeterministic: why the function returns another value on every call. The differences then count as noise.
+        name: name of the case, from which its seeds derive. Default: the qualified name of `fn`.
+    """
+
+    gradient: Callable[..., Any] | None
+    jacobian: Callable[..., Any] | None
+    vjp: Callable[..., Any] | None
+    jvp: Callable[..., Any] | None
+    reference: Any
+    wrt: str | tuple[str, ...] | None
+    kwargs: Mapping[str, Any] | None
+    init: Mapping[str, Any] | None
+    framework: str | None
+    expect: str
+    because: str
+    detached: NamesWithReasons
+    tolerates: NamesWithReasons
+    nondeterministic: str
+    name: str | None
+
+
+DEFAULTS: CaseArguments = {
+    "gradient": None,
+    "jacobian": None,
+    "vjp": None,
+    "jvp": None,
+    "reference": None,
+    "wrt": None,
+    "kwargs": None,
+    "init": None,
+    "framework": None,
+    "expect": "pass",
+    "because": "",
+    "detached": (),
+    "tolerates": (),
+    "nondeterministic": "",
+    "name": None,
+}
+
+
+class FuzzArguments(CaseArguments, OptionArguments, total=False):
+    """Keywords of `gradcheck.fuzz`, besides its own `examples` and `budget`."""
+
+
+class CheckArguments(FuzzArguments, total=False):
+    """Keywords of `gradcheck.check`: the description of the case, and the options of `gradcheck.Options`."""
+
+    budget: float | None
+
+
+def split_arguments(arguments: Mapping[str, Any]) -> tuple[CaseArguments, dict[str, Any]]:
+    """Separate the keywords that describe the case from all others, which are options or misspelt."""
+    case = {name: value for name, value in arguments.items() if name in DEFAULTS}
+    options = {name: value for name, value in arguments.items() if name not in DEFAULTS}
+    return cast("CaseArguments", case), options
+
+
+def document_arguments(function: F) -> F:
+    """Show each keyword of `CaseArguments` in the signature and in the docstring of a function that takes `**arguments`.
+
+    A type checker and an editor read the keywords from `Unpack[...]`; `help` and `inspect.signature` do not.
+    """
+    signature = inspect.signature(function)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=CaseArguments.__annotations__[name])
+        for name, default in DEFAULTS.items()
+    ]
+    options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD, annotation=Any)
+    function.__signature__ = signature.replace(parameters=[*parameters, *keywords, options])  # type: ignore[attr-defined]
+    if function.__doc__ and CaseArguments.__doc__:  # `python -OO` removes both.
+        documentation = inspect.cleandoc(CaseArguments.__doc__).partition("Attributes:\n")[2]
+        function.__doc__ = "\n".join(
+            f"{documentation}\n{OPTIONS_LINE}" if line.lstrip().startswith(PLACEHOLDER) else line
+            for line in inspect.cleandoc(function.__doc__).splitlines()
+        )
+    return function
