@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from gradcheck import printing
+from gradcheck import result_text
 
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult
@@ -17,9 +17,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def _table(result: "CheckResult") -> str:
-    from gradcheck.report.terminal import table  # loads rich, which only printing needs
+    from gradcheck.report.terminal import run_tables  # loads rich, which only printing needs
 
-    return table.to_text(result)
+    return run_tables.to_text(result)
 
 
-printing.set_printer(_table)
+result_text.set_printer(_table)

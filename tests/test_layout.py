@@ -12,7 +12,7 @@ import gradcheck
 PACKAGE = Path(gradcheck.__file__).parent
 # Each floor may import those before it and none after it.
 FLOORS = [
-    "printing", "progress", "glossary", "results", "errors", "options", "seeds", "tracebacks", "trees", "targets",
+    "result_text", "progress", "glossary", "results", "errors", "options", "seeds", "tracebacks", "trees", "targets",
     "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report", "reference", "cli",
 ]  # fmt: skip
 # What a floor does not need to know, although it comes before it.
@@ -24,7 +24,7 @@ BLIND = {
 # Imports that go the other way, each with its reason. They run inside functions, when everything is loaded.
 PERMITTED = {
     ("gradcheck", "gradcheck.results"): "the root composes: it knows what results are, for a type",
-    ("gradcheck", "gradcheck.report.terminal.table"): "the root composes: it has results printed as the report's table",
+    ("gradcheck", "gradcheck.report.terminal.run_tables"): "the root composes: it has results printed as the report's table",
 }
 
 
@@ -82,9 +82,9 @@ def test_no_files_import_each_other_in_a_circle():
 @pytest.mark.parametrize(
     ("module", "imports"),
     [
-        ("gradcheck.results.case", "from gradcheck.report.terminal import table"),
+        ("gradcheck.results.case", "from gradcheck.report.terminal import run_tables"),
         ("gradcheck.backends.torch.derivatives", "from gradcheck.backends.numpy.bind import bind"),
-        ("gradcheck.backends.layer_view", "from gradcheck.backends.torch.layer import make_layer"),
+        ("gradcheck.backends.contract_target", "from gradcheck.backends.torch.contract_target import make_layer"),
         ("gradcheck.backends.flat", "def f():\n    from gradcheck.backends.program import Program"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path):
     words = ["--rootdir", str(tmp_path), *others, str(tmp_path)]
     loaded = loaded_after("import pytest", f"pytest.main({words!r})")
     found = {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
-    assert found == {"gradcheck.printing", "gradcheck.report", "gradcheck.report.formats"}  # the latter name the options
+    assert found == {"gradcheck.result_text", "gradcheck.report", "gradcheck.report.formats"}  # the latter name the options
 
 
 def test_every_public_name_can_be_had_and_is_listed_once():

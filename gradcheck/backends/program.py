@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.backends.flat import F64, HALF_EPS, Leaf
 
 if TYPE_CHECKING:
-    from gradcheck.backends.layer_view import Layer
+    from gradcheck.backends.contract_target import Layer
 
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
 # derivatives below 1e-124 underflow.

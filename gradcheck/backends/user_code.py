@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.binding import FlatCall, describe_arrays
 from gradcheck.backends.flat import Leaf, lay_out_leaves
+from gradcheck.backends.flat_call import FlatCall, describe_arrays
 from gradcheck.errors import NoMemoryError, TargetError
 from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
 from gradcheck.trees import TREE_KINDS, flatten

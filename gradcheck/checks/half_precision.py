@@ -26,7 +26,7 @@ from gradcheck.verdict.interval import default_rtol
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim
-    from gradcheck.checks.result import TrialResult
+    from gradcheck.checks.trial_result import TrialResult
     from gradcheck.compare.trial import Trial
     from gradcheck.evidence.line import F64
 

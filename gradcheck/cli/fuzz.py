@@ -73,8 +73,8 @@ def _run_searches(
     """Plan the cases and search each of them."""
     from gradcheck.fuzzing.search import search_planned_case
     from gradcheck.options import Options, override_options
+    from gradcheck.run.parse_quantities import parse_seconds
     from gradcheck.run.plan import build_replay_command, plan
-    from gradcheck.run.quantities import parse_seconds
     from gradcheck.run.runner import run as run_cases
 
     config, overrides = load_config(search_options.config), parse_check_options(check_options)
@@ -85,7 +85,7 @@ def _run_searches(
 
     def replay(case: Case, options: Options, example: Example) -> str:
         """Return the command that checks an example."""
-        from gradcheck.backends.loading import needs_construction
+        from gradcheck.backends.load_target import needs_construction
         from gradcheck.fuzzing.reproducer import command_line_inputs
 
         wrt = list(example.wrt) if example.wrt else target_options.wrt

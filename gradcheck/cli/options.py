@@ -255,7 +255,7 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
     Raises:
         UsageError: if a value cannot be parsed.
     """
-    from gradcheck.run.quantities import parse_bytes, parse_seconds, parse_sizes
+    from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "budget": parse_seconds,
@@ -276,7 +276,7 @@ def resolve_execution(execution: ExecutionOptions, config: Config) -> dict[str, 
     Raises:
         UsageError: if a value cannot be parsed, or an address is given without a cluster.
     """
-    from gradcheck.run.quantities import parse_seconds
+    from gradcheck.run.parse_quantities import parse_seconds
 
     timeout = parse_seconds(execution.timeout) if execution.timeout is not None else config.execution.get("timeout")
     settings = {name: getattr(execution, name) or config.execution.get(name) for name in ("jobs", "executor", "address")}

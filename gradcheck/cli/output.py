@@ -81,7 +81,7 @@ def in_github_workflow() -> bool:
 
 
 def _print_table(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:
-    from gradcheck.report.terminal import table as table_module
+    from gradcheck.report.terminal import run_tables as table_module
 
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and not os.environ.get("NO_COLOR")

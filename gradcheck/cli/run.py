@@ -19,7 +19,6 @@ from gradcheck.cli.app import (
     exit_nothing_collected,
     exit_on_error,
 )
-from gradcheck.cli.baseline import find_baseline, read_known_failures, update_baseline
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     ExecutionOptions,
@@ -34,6 +33,7 @@ from gradcheck.cli.options import (
     record_settings,
     resolve_execution,
 )
+from gradcheck.cli.run_baseline import find_baseline, read_known_failures, update_baseline
 from gradcheck.errors import ExitCode
 
 if TYPE_CHECKING:

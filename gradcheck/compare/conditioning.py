@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Program
-from gradcheck.compare.jacobians import MAX_OVER_RMS, Jacobian, evaluate_rows
+from gradcheck.compare.claimed_jacobians import MAX_OVER_RMS, Jacobian, evaluate_rows
 from gradcheck.evidence.line import F64
 from gradcheck.evidence.number_format import FLOAT64
 from gradcheck.seeds import make_generator

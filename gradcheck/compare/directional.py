@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import Leaf
-from gradcheck.compare import conditioning, jacobians
-from gradcheck.compare.entry_lines import claim_along_tangents
+from gradcheck.compare import claimed_jacobians, conditioning
+from gradcheck.compare.claims_along_lines import claim_along_tangents
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.judge import judge_and_refine
 from gradcheck.compare.output_scaling import measure_output_scales
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradcheck.backends.program import Claim, Program
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
@@ -83,9 +83,9 @@ def evaluate_gradient(trial: MeasuredTrial, claim: Claim, cotangents: F64) -> Ja
     Raises:
         Unavailable: if the claim is not available.
     """
-    precise = jacobians.make_twin(claim) or claim
-    rows = jacobians.evaluate_rows(precise, trial.program.point, cotangents)
-    return jacobians.jacobian_of_claim(precise, rows, trial.program)
+    precise = claimed_jacobians.make_twin(claim) or claim
+    rows = claimed_jacobians.evaluate_rows(precise, trial.program.point, cotangents)
+    return claimed_jacobians.jacobian_of_claim(precise, rows, trial.program)
 
 
 def compare_along(trial: MeasuredTrial, claim: Claim, jacobian: Jacobian, cotangents: F64, tangent: F64) -> JudgedDirection:

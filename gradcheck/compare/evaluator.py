@@ -17,7 +17,7 @@ from gradcheck.tracebacks import is_out_of_memory, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Program
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.trial_recorder import Recorder
 
 
 CHUNK_BYTES = 2**22  # of inputs and outputs that are evaluated at once

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import conditioning, dtype_range, entry_lines, output_scaling, pairs, ulp_error
+from gradcheck.compare import (
+    claims_along_lines,
+    conditioning,
+    dtype_range,
+    method_pairs,
+    output_scaling,
+    ulp_error,
+)
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
@@ -21,7 +28,7 @@ from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
@@ -47,15 +54,15 @@ def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotan
     twin, rtol = jacobian.twin, trial.rtol_of(jacobian.eps)
     assert twin is not None
     slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
-    floor = pairs.CANCELLATION_ULPS * jacobian.eps * slopes
+    floor = method_pairs.CANCELLATION_ULPS * jacobian.eps * slopes
     claimed = replace(jacobian, error=jacobian.error + floor)
-    judged = pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
+    judged = method_pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
     if np.any(judged.code == Code.FAIL if trial.program.half else judged.code != Code.PASS):
         claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
         twin = conditioning.with_conditioning(twin, trial.program, cotangents)
-        judged = pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
+        judged = method_pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
     # The twin is proved, so a difference within the last bits of the outputs is all that this dtype can show.
-    judged = pairs.pass_last_bits(judged, floor[:, leaf.span])
+    judged = method_pairs.pass_last_bits(judged, floor[:, leaf.span])
     out_of_range = dtype_range.mark_out_of_range(twin.values[:, leaf.span], leaf.dtype)
     judged = dtype_range.excuse_non_finite(judged, out_of_range, Reason.DTYPE_DEPENDENT)
     wrong = judged.code == Code.FAIL
@@ -80,7 +87,7 @@ def _is_wrong_in_native_dtype(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobi
     setting = measure_setting(evaluator, 1, trial.label, np.zeros(program.value.shape))
     channels = np.eye(program.value.size)[channel] if trial.setting.channels is None else trial.setting.channels[channel]
     setting = replace(setting, channels=channels[None])
-    displacement = float(entry_lines.compute_displacements(program, leaf)[i])
+    displacement = float(claims_along_lines.compute_displacements(program, leaf)[i])
     phi = evaluator.line_of_entry(leaf.start + i, displacement)
     estimates = estimate_lines(leaf, [phi], [setting], program.eps)
     entry = (slice(channel, channel + 1), slice(leaf.start + i, leaf.start + i + 1))

@@ -12,8 +12,8 @@ from gradcheck.verdict.interval import default_rtol
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.compare.jacobians import Jacobian
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.claimed_jacobians import Jacobian
+    from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import Setting
     from gradcheck.options import Options
 

@@ -10,7 +10,7 @@ from gradcheck.fuzzing.search import BUDGET, EXAMPLES, search_case
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult
 from gradcheck.run.api import build_case
-from gradcheck.targets.arguments import FuzzArguments, document_arguments, split_arguments
+from gradcheck.targets.check_arguments import FuzzArguments, document_arguments, split_arguments
 
 
 @document_arguments

@@ -12,7 +12,7 @@ from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.fuzzing.engine import CheckedExample
+    from gradcheck.fuzzing.hypothesis_engine import CheckedExample
     from gradcheck.fuzzing.space import Example
 
 MIN_REJECTIONS = 3  # rejected examples with a common feature that make a region

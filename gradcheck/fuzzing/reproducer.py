@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.loading import needs_construction
+from gradcheck.backends.load_target import needs_construction
 from gradcheck.errors import GradcheckError
 from gradcheck.options import Options
 from gradcheck.strategies.arrays import literal_spec

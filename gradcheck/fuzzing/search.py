@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.loading import choose_framework
+from gradcheck.backends.load_target import choose_framework
 from gradcheck.errors import TargetError
 from gradcheck.fuzzing import rejections, reproducer
-from gradcheck.fuzzing.engine import CheckedExample, SearchTrace, run_search
-from gradcheck.fuzzing.shrink import shrink_to_slices
+from gradcheck.fuzzing.hypothesis_engine import CheckedExample, SearchTrace, run_search
+from gradcheck.fuzzing.slice_reduction import shrink_to_slices
 from gradcheck.fuzzing.space import Example, build_space, examples
 from gradcheck.options import Options, override_options
 from gradcheck.progress import LISTENER, report_progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from gradcheck.backends.global_state import preserving
-from gradcheck.backends.loading import choose_dtype, load_backend, prepare_target
+from gradcheck.backends.load_target import choose_dtype, load_backend, prepare_target
 from gradcheck.errors import InputError
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.run.case import check_case

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import locations, phrases
 from gradcheck.report.problems import list_problems
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _format_evidence(run: RunResult, result: CheckResult) -> str:
 
 
 def _format_table(result: CheckResult) -> str:
-    return "\n".join(line for line in table.to_text(result).split("\n") if not line.startswith("replay: "))
+    return "\n".join(line for line in run_tables.to_text(result).split("\n") if not line.startswith("replay: "))
 
 
 def _fence(text: str) -> str:

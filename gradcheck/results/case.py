@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from gradcheck import printing
+from gradcheck import result_text
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.results.comparison import Comparison, Partial
 from gradcheck.results.serialise import to_json_data
@@ -265,7 +265,7 @@ class CheckResult:
 
     def __str__(self) -> str:
         """Return the table of this result, without colour."""
-        return printing.format_result(self)
+        return result_text.format_result(self)
 
 
 def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:

@@ -11,8 +11,14 @@ from gradcheck.errors import GradientError, UsageError
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, Reason, Verdict
 from gradcheck.run.case import check_case
-from gradcheck.targets.arguments import DEFAULTS, CaseArguments, CheckArguments, document_arguments, split_arguments
 from gradcheck.targets.case import Case, collect_claims, get_declared_cases, locate_source, validate_reference
+from gradcheck.targets.check_arguments import (
+    DEFAULTS,
+    CaseArguments,
+    CheckArguments,
+    document_arguments,
+    split_arguments,
+)
 from gradcheck.targets.intent import parse_intents
 
 

@@ -15,7 +15,7 @@ from gradcheck.targets.framework import TargetKind, classify_target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradcheck.backends.torch.hooks import RecordedCall, RecordedLayer
+    from gradcheck.backends.torch.recorded_layers import RecordedCall, RecordedLayer
     from gradcheck.options import Options
     from gradcheck.targets.signature import Inputs
 
@@ -45,7 +45,7 @@ def check_layers(
     """
     if classify_target(model) is not TargetKind.MODULE:
         raise UsageError(f"by_layer: {case.name} is {type(model).__name__}: expected a torch.nn.Module, whose layers it names")
-    from gradcheck.backends.torch.hooks import record_layers
+    from gradcheck.backends.torch.recorded_layers import record_layers
 
     layer_options = replace(options, by_layer=False, trials=1)
     layer_results: list[LayerResult] = []

@@ -11,24 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends import bind_reference, memory
+from gradcheck.backends import bind_reference, release_memory
 from gradcheck.backends.global_state import (
     preserving,
     restore,
     seed_generators,
     snapshot,
 )
-from gradcheck.backends.loading import choose_dtype, choose_framework, load_backend, needs_construction, prepare_target
+from gradcheck.backends.load_target import (
+    choose_dtype,
+    choose_framework,
+    load_backend,
+    needs_construction,
+    prepare_target,
+)
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
-from gradcheck.checks.result import TrialResult
 from gradcheck.checks.second_order.check import SECOND_ORDER as SECOND_ORDER
 from gradcheck.checks.second_order.check import check_second_order
+from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
-from gradcheck.compare.recorder import Recorder
 from gradcheck.compare.trial import Trial
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
@@ -226,7 +232,7 @@ def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str)
     Raises:
         NoMemoryError: if there is too little memory for that too.
     """
-    memory.release_unused()
+    release_memory.release_unused()
     options = replace(trial.options, mode="probe")
     trial = replace(trial, evaluator=Evaluator(trial.program, Recorder()), options=options)
     result = check_derivative(trial, partners)

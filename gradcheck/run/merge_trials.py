@@ -12,7 +12,7 @@ from gradcheck.checks.against_reference.derivative import NUMERICAL_METHODS, fin
 from gradcheck.checks.against_reference.value import VALUE_ORDER
 from gradcheck.checks.half_precision import TWIN_METHOD
 from gradcheck.checks.optional import sensitivity
-from gradcheck.checks.result import TrialResult
+from gradcheck.checks.trial_result import TrialResult
 from gradcheck.glossary.verdicts import SEVERITY, worst_verdict
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Intent, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer

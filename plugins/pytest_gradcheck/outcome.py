@@ -46,7 +46,7 @@ def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning
 def format_message(result: CheckResult) -> str:
     """Return the verdict in one line, followed by the table."""
     from gradcheck.report import phrases
-    from gradcheck.report.terminal import table
+    from gradcheck.report.terminal import run_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns - MARGIN, 60)
-    return f"{result.outcome.value}: {phrases.outcome_reason(result).message}\n{table.to_text(result, width)}"
+    return f"{result.outcome.value}: {phrases.outcome_reason(result).message}\n{run_tables.to_text(result, width)}"

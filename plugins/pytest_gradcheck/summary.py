@@ -28,10 +28,10 @@ def write_reports(run: RunResult, reports: Mapping[str, str]) -> str:
 
 def summary_lines(run: RunResult) -> Iterator[str]:
     """Yield the counts, the commands that replay failures, then the slowest checks and those with the coarsest resolution."""
-    from gradcheck.report.terminal import table
+    from gradcheck.report.terminal import run_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
-    yield table.render(replace(run, interrupted=False), width=width, verbosity=table.QUIET).rstrip("\n")
+    yield run_tables.render(replace(run, interrupted=False), width=width, verbosity=run_tables.QUIET).rstrip("\n")
     if len(run.results) > 1:
         yield from _list_worst("slowest", "{:.2f} s", [(result.seconds, result) for result in run.results])
     resolutions = [(result.resolution, result) for result in run.results if not math.isnan(result.resolution)]

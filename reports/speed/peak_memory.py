@@ -11,7 +11,7 @@ import targets
 import torch
 from targets import CHECKERS, FULL_MODE, PROBE_MODE
 
-from gradcheck.backends.memory import release_unused
+from gradcheck.backends.release_memory import release_unused
 
 
 def measure_peak_growth(name: str, checker: str) -> int:

@@ -6,7 +6,7 @@ import torch
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult
 
 
@@ -56,7 +56,7 @@ def test_it_is_not_called_wrong_and_says_why(name, mode):
     assert result.verdict in (Verdict.INCONCLUSIVE, Verdict.PASS), str(result)
     assert reason in (None, result.reason), str(result)
     assert result.reason is not Reason.INTERNAL
-    assert table.render(RunResult("0", {}, 0, {}, (result,)), verbosity=2)
+    assert run_tables.render(RunResult("0", {}, 0, {}, (result,)), verbosity=2)
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import gradcheck
 from gradcheck import Reason, Verdict, normal
-from gradcheck.backends.torch.precision import RoundingMode, WideningMode
+from gradcheck.backends.torch.twin_precision import RoundingMode, WideningMode
 from gradcheck.cli import app
 from gradcheck.compare import ulp_error
 from gradcheck.targets import discover

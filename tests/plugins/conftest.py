@@ -65,7 +65,7 @@ def _loaded():
     gradcheck.check(torch.sin, gradcheck.normal(3), framework="torch")
     wrong = gradcheck.check(lambda x: np.sum(x**2), gradcheck.normal(3), gradient=lambda x: 3 * x, framework="numpy")
     assert "FAIL" in str(wrong)
-    assert "gradcheck.verdict.bisection" in sys.modules
+    assert "gradcheck.verdict.entry_bisection" in sys.modules
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.report import steps
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult
 
 
@@ -97,25 +97,25 @@ def test_a_smooth_function_has_no_kink_to_tell_of():
 def test_at_the_border_of_the_domain_steps_outside_it_are_told_as_such():
     c = told(lambda x: np.sum(x**1.5), 1e-3, lambda x: 2 * x**0.5)
     assert c.story.differences[-1] == pytest.approx(1.5 * 1e-3**0.5, rel=1e-3)
-    text = table.render(run_of(gradcheck.check(np.sqrt, np.array([0.0]), gradient=lambda x: x, stories=True)), verbosity=2)
+    text = run_tables.render(run_of(gradcheck.check(np.sqrt, np.array([0.0]), gradient=lambda x: x, stories=True)), verbosity=2)
     assert "Traceback" not in text
 
 
 def test_the_table_has_a_row_a_step_and_marks_those_chosen():
     result = gradcheck.check(lambda x: np.sum(np.sin(x)), normal(3), gradient=lambda x: 1.5 * np.cos(x))
     c = numeric(result)
-    text = table.render(run_of(result), width=140, verbosity=2)
+    text = run_tables.render(run_of(result), width=140, verbosity=2)
     assert steps.describe_estimate(c.story) in " ".join(text.split())
     rows = [line for line in text.splitlines() if f"{c.story.steps[-1]:.1e}" in line]
     assert rows
     chosen = [h for h in c.story.steps if c.story.plateau[1] <= h <= c.story.plateau[0]]
     assert text.count(" chosen") == len(chosen) * len({x.story.steps for x in result.comparisons if x.story})
-    assert " chosen" not in table.render(run_of(result), width=140, verbosity=1)
+    assert " chosen" not in run_tables.render(run_of(result), width=140, verbosity=1)
 
 
 def test_no_story_is_wider_than_the_terminal():
     result = gradcheck.check(lambda x: np.sum(np.abs(x)), np.array([0.0, 1e-3, 1e8]), gradient=np.sign, stories=True)
-    text = table.render(run_of(result), width=80, verbosity=2)
+    text = run_tables.render(run_of(result), width=80, verbosity=2)
     assert max(map(len, text.splitlines())) <= 80
 
 

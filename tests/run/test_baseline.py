@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from gradcheck.cli import app
 from gradcheck.errors import UsageError
 from gradcheck.report.html import page
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import CheckResult, Contract, Intent, Reason, RunResult, Verdict
 from gradcheck.run import baseline
 
@@ -217,7 +217,7 @@ def test_a_failure_is_described_without_what_is_tolerated():
 def test_outcomes_of_listed_cases(verdict, reason, more, known, outcome):
     found = result(verdict, reason, known=known, **more)
     assert found.outcome is outcome
-    for text in (table.render(of(found)), page.render(of(found))):
+    for text in (run_tables.render(of(found)), page.render(of(found))):
         assert "baseline" in text or "known: later" in text
 
 

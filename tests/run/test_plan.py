@@ -4,8 +4,8 @@ import pytest
 
 from gradcheck.errors import InputError, SpecError, UsageError
 from gradcheck.options import Options
+from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
 from gradcheck.run.plan import Request, build_replay_command, plan
-from gradcheck.run.quantities import parse_bytes, parse_seconds, parse_sizes
 from gradcheck.targets.specs.spec import normal
 
 SOURCE = """

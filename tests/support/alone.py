@@ -4,7 +4,7 @@ import numpy as np
 
 from gradcheck.backends.torch.bind import bind
 from gradcheck.checks.contracts.torch import registry
-from gradcheck.compare.recorder import Recorder
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.case import Case
 from gradcheck.targets.signature import Inputs

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.results import Reason, Verdict
-from gradcheck.verdict.bisection import find_wrong_entry
+from gradcheck.verdict.entry_bisection import find_wrong_entry
 from gradcheck.verdict.interval import (
     VERDICTS,
     ClaimAndEstimate,

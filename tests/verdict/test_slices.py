@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gradcheck.verdict.bisection import find_wrong_entry
+from gradcheck.verdict.entry_bisection import find_wrong_entry
 from gradcheck.verdict.slices import name_slice
 
 PHRASES = {

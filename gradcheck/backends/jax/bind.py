@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradcheck.backends import global_state, optimizer_step
-from gradcheck.backends.binding import Binding, shapes_of
 from gradcheck.backends.flat import EPS, F64, Leaf, lay_out_leaves, to_flat
-from gradcheck.backends.jax import derivatives, gradient_program
-from gradcheck.backends.jax.analytic import make_analytic_claim
+from gradcheck.backends.flat_call import Binding, shapes_of
+from gradcheck.backends.jax import derivatives, vjp_program
 from gradcheck.backends.jax.arrays import (
     NARROW_DTYPES,
     arrays_at,
@@ -34,6 +33,7 @@ from gradcheck.backends.jax.functional import (
     fill_leaves,
     make_functional_call,
 )
+from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
 from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
@@ -108,9 +108,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             *filter(None, [not_jitted, refusal]),
         ),
     )
-    return program.with_capabilities(
-        gradient_program=lambda v: gradient_program.make_gradient_program(program, native, twin, v)
-    )
+    return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
 
 
 def _lay_out_inputs(called: JaxFunctionalCall, places: Sequence[int], *, bits64: bool) -> tuple[Leaf, ...]:

@@ -36,7 +36,7 @@ from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.backends.binding import Binding
+    from gradcheck.backends.flat_call import Binding
 
 SMALL = 2048  # entries of inputs and outputs together, up to which a target is compiled fast rather than to fast code
 # What JAX's message contains if a function has no derivative in one of the modes, and the message shown instead; '' keeps it.

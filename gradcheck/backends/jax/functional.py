@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from gradcheck.backends.binding import (
+from gradcheck.backends.flat_call import (
     Binding,
     FlatCall,
     exclude_detached,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends import analytic, global_state, optimizer_step
-from gradcheck.backends.binding import (
+from gradcheck.backends import global_state, hand_written, optimizer_step
+from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_layout, to_flat
+from gradcheck.backends.flat_call import (
     Binding,
     flatten_arguments,
     flatten_call,
     select_inputs,
     shapes_of,
 )
-from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_layout, to_flat
 from gradcheck.backends.numpy import array_api
 from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
 from gradcheck.backends.program import Capabilities, Claim, Member, Program, Unavailable, VjpOfCombination
@@ -129,15 +129,15 @@ def _flatten_outputs(returned: Any, binding: Binding) -> F64:
 
 
 def _make_analytic_claim(case: Case, binding: Binding, first: Any, *, twin: bool) -> Claim | None:
-    claim = analytic.make_claim(case.claims, _make_adapter(binding, first, twin=False))
+    claim = hand_written.make_claim(case.claims, _make_adapter(binding, first, twin=False))
     if claim is None or not twin:
         return claim
-    twin_claim = analytic.make_claim(case.claims, _make_adapter(binding, first, twin=True))
+    twin_claim = hand_written.make_claim(case.claims, _make_adapter(binding, first, twin=True))
     return replace(claim, twin=twin_claim.vjp, twin_jvp=twin_claim.jvp) if twin_claim is not None else claim
 
 
-def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> analytic.Adapter:
-    return analytic.Adapter(
+def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:
+    return hand_written.Adapter(
         binding.leaves,
         binding.outputs,
         max(EPS[leaf.dtype] for leaf in binding.leaves),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.binding import Binding
 from gradcheck.backends.flat import F64
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import COMPLEX_STEP, Member, Unavailable
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten

@@ -15,12 +15,12 @@ import torch
 import torch._dynamo
 from numpy.typing import NDArray
 
-from gradcheck.backends.binding import Binding, flatten_arguments
 from gradcheck.backends.flat import F64
+from gradcheck.backends.flat_call import Binding, flatten_arguments
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
-from gradcheck.backends.torch.gradient_program import GradientFunction
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
+from gradcheck.backends.torch.vjp_program import GradientFunction
 from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten
 

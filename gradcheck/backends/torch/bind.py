@@ -14,18 +14,19 @@ import numpy as np
 import torch
 
 from gradcheck.backends import global_state, optimizer_step
-from gradcheck.backends.binding import Binding, shapes_of
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
+from gradcheck.backends.flat_call import Binding, shapes_of
 from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
 from gradcheck.backends.torch import (
     composition,
     devices,
-    gradient_program,
     lazy_modules,
     line,
     sparse,
+    vjp_program,
     vmap,
 )
+from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
@@ -33,9 +34,7 @@ from gradcheck.backends.torch.functional import (
     make_functional_call,
     make_outputs_dense,
 )
-from gradcheck.backends.torch.layer import make_layer
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.torch.tensors import (
     TWIN_DTYPES,
     carries_gradient,
@@ -47,6 +46,7 @@ from gradcheck.backends.torch.tensors import (
     replace_leaves,
     to_numpy,
 )
+from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import TargetError
@@ -171,7 +171,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     if not is_connected(first.returned, binding):
         return program
     return program.with_capabilities(
-        gradient_program=lambda v: gradient_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin)
+        gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin)
     )
 
 

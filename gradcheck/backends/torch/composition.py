@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradcheck.backends.binding import Binding
 from gradcheck.backends.flat import F64
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch.tensors import backpropagate, carries_gradient, leaf_part
 

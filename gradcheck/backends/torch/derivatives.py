@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gradcheck.backends import analytic
+from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.torch.tensors import (
     carries_gradient,
     flat_of_all,
@@ -27,6 +26,7 @@ from gradcheck.backends.torch.tensors import (
     tensor_of,
     to_numpy,
 )
+from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.tracebacks import summarise_error
@@ -35,7 +35,7 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradcheck.backends.binding import Binding
+    from gradcheck.backends.flat_call import Binding
     from gradcheck.backends.torch.functional import TorchFunctionalCall
     from gradcheck.targets.case import Case
 
@@ -199,7 +199,7 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         has_full_shape = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
         return to_numpy(sparse.read_at_pattern(part, pattern) if pattern is not None and has_full_shape else part)
 
-    adapter = analytic.Adapter(
+    adapter = hand_written.Adapter(
         binding.leaves,
         binding.outputs,
         max(EPS[leaf.dtype] for leaf in binding.leaves),
@@ -209,7 +209,7 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         to_array,
         lambda at: {**call.frozen, **call.arguments(leaves_at(binding, at), binding)[2]},
     )
-    return analytic.make_claim(case.claims, adapter)
+    return hand_written.make_claim(case.claims, adapter)
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from gradcheck.backends.binding import (
+from gradcheck.backends.flat import EPS
+from gradcheck.backends.flat_call import (
     STORED_VALUES,
     Binding,
     FlatCall,
@@ -18,7 +19,6 @@ from gradcheck.backends.binding import (
     flatten_call,
     select_inputs,
 )
-from gradcheck.backends.flat import EPS
 from gradcheck.backends.torch import sparse
 from gradcheck.backends.torch.devices import refuse_mixed_devices
 from gradcheck.backends.torch.lazy_modules import registered_tensors

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from gradcheck.backends.binding import flatten_call
+from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.torch.module_state import restoring
 from gradcheck.backends.torch.tensors import copy_detached
 from gradcheck.backends.user_code import call_user_code

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.flat import EPS
-from gradcheck.backends.torch.precision import twin_precision
 from gradcheck.backends.torch.tensors import (
     TWIN_DTYPES,
     dtype_name,
@@ -19,13 +18,14 @@ from gradcheck.backends.torch.tensors import (
     replace_leaves,
     view_as_leaf,
 )
+from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradcheck.backends.binding import Binding
     from gradcheck.backends.flat import F64, Leaf
+    from gradcheck.backends.flat_call import Binding
 
 
 def make_line_evaluator(

@@ -16,8 +16,8 @@ from gradcheck.tracebacks import format_user_frames, is_out_of_memory, summarise
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.backends.binding import Binding
     from gradcheck.backends.flat import F64
+    from gradcheck.backends.flat_call import Binding
 
 # The dtype that the twin uses for each lower one.
 TWIN_DTYPES = {

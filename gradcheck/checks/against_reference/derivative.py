@@ -16,13 +16,18 @@ from gradcheck.checks.against_reference.value import compare_values
 from gradcheck.checks.derivative import entry_groups, probe
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.derivative.probe_block import make_probe_comparison
-from gradcheck.checks.result import TrialResult
-from gradcheck.compare import conditioning, jacobians, output_scaling, pairs
+from gradcheck.checks.trial_result import TrialResult
+from gradcheck.compare import (
+    claimed_jacobians,
+    conditioning,
+    method_pairs,
+    output_scaling,
+)
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.noise_floor import measure_setting
-from gradcheck.compare.recorder import Recorder
-from gradcheck.compare.table import compute_resolution
+from gradcheck.compare.table_row import compute_resolution
 from gradcheck.compare.trial import MeasuredTrial, Trial
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import noise
 from gradcheck.results import Comparison, Reason, Verdict
 
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.evidence.line import F64
 
 METHOD = "reference"
@@ -119,11 +124,11 @@ def _compare_with_derivative(trial: MeasuredTrial, reference: Program, mode: str
     def evaluate_forward(claim: Claim, known_jacobian: Jacobian) -> F64:
         return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
 
-    claimed = jacobians.evaluate_claims(program, cotangents, Recorder(), evaluate_forward if mode == "full" else None)
+    claimed = claimed_jacobians.evaluate_claims(program, cotangents, Recorder(), evaluate_forward if mode == "full" else None)
     native_claim = next(claim for claim in reference.claims if claim.vjp is not None and not claim.derived)
-    trusted_claim = replace(jacobians.make_twin(native_claim) or native_claim, method=METHOD)
-    trusted_rows = jacobians.evaluate_rows(trusted_claim, reference.point, cotangents)
-    trusted = jacobians.jacobian_of_claim(trusted_claim, trusted_rows, reference)
+    trusted_claim = replace(claimed_jacobians.make_twin(native_claim) or native_claim, method=METHOD)
+    trusted_rows = claimed_jacobians.evaluate_rows(trusted_claim, reference.point, cotangents)
+    trusted = claimed_jacobians.jacobian_of_claim(trusted_claim, trusted_rows, reference)
     return [
         _compare_leaf(trial, leaf, jacobian, trusted, reference, cotangents) for leaf in trial.leaves for jacobian in claimed
     ]
@@ -134,16 +139,16 @@ def _compare_leaf(
 ) -> Comparison:
     """Compare a claim on one leaf with the derivative of the reference."""
     output_slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
-    claimed_floor, trusted_floor = (pairs.CANCELLATION_ULPS * j.eps * output_slopes for j in (claimed, trusted))
+    claimed_floor, trusted_floor = (method_pairs.CANCELLATION_ULPS * j.eps * output_slopes for j in (claimed, trusted))
     claimed = replace(claimed, error=claimed.error + claimed_floor)
     trusted = replace(trusted, error=trusted.error + trusted_floor)
     rtol = trial.rtol(claimed)
-    judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+    judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
     if np.any(judged.code):
         claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
         trusted = conditioning.with_conditioning(trusted, reference, cotangents)
-        judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    judged = pairs.pass_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
+        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+    judged = method_pairs.pass_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
     return make_probe_comparison(trial, judged, claimed, METHOD, compute_resolution(judged), entries=True)
 
 

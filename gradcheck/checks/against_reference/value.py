@@ -11,7 +11,7 @@ from gradcheck.backends.flat import EPS, HALF_EPS
 from gradcheck.compare import conditioning
 from gradcheck.compare.judge import JudgedLeaf, make_sides
 from gradcheck.compare.noise_floor import bound_terms
-from gradcheck.compare.table import compute_resolution, make_comparison
+from gradcheck.compare.table_row import compute_resolution, make_comparison
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, judge_entries
 

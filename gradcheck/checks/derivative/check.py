@@ -12,8 +12,8 @@ from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
 from gradcheck.checks.derivative.probe import compare_along_directions
 from gradcheck.checks.optional.registry import run_optional_checks
-from gradcheck.checks.result import TrialResult
-from gradcheck.compare import conditioning, internal_precision, jacobians
+from gradcheck.checks.trial_result import TrialResult
+from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Comparison, Contract, Reason, Verdict
 
@@ -123,8 +123,8 @@ def _check_layer_contracts(trial: MeasuredTrial, comparisons: Sequence[Compariso
         skipped.append("double-backward")
 
     def conditioning_of(cotangent: F64) -> F64:
-        rows = jacobians.evaluate_rows(claim, trial.program.point, cotangent[None])
-        jacobian = jacobians.jacobian_of_claim(claim, rows, trial.program)
+        rows = claimed_jacobians.evaluate_rows(claim, trial.program.point, cotangent[None])
+        jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, trial.program)
         return np.asarray(conditioning.with_conditioning(jacobian, trial.program, cotangent[None]).error[0])
 
     return registry.check_contracts(layer, conditioning_of, trial.label, skipped, trial.options.budget, trial.recorder)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.estimates import LineEstimates
-    from gradcheck.compare.jacobians import Jacobian
     from gradcheck.compare.judge import ClaimAlongLines
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import progress
-from gradcheck.compare import entry_lines
+from gradcheck.compare import claims_along_lines
+from gradcheck.compare.claimed_jacobians import contract_columns
 from gradcheck.compare.estimates import LineEstimates, empty_estimates, estimate_line
-from gradcheck.compare.jacobians import contract_columns
 from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
 from gradcheck.evidence import directions, richardson
 from gradcheck.seeds import make_generator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.compare.jacobians import Jacobian
     from gradcheck.evidence.line import F64, Setting
 
 # Numbers in a group. If the whole input has no more of them, each is estimated alone.
@@ -49,7 +49,7 @@ def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobia
         label: names the random streams.
     """
     program = evaluator.program
-    displacements = entry_lines.compute_displacements(program, leaf)
+    displacements = claims_along_lines.compute_displacements(program, leaf)
     phis = evaluator.lines_of_entries(leaf.start, displacements)
     estimates = empty_estimates(leaf, phis, [setting] * displacements.size, program.eps)
     remaining = np.ones(displacements.size, dtype=bool)
@@ -136,7 +136,7 @@ def _confirm_groups(
             agrees[j] &= bool(np.all((np.abs(difference[j]) <= allowed) & sharp))
         differences.append(difference)
         bounds.append(slopes.bound)
-    displacements = entry_lines.compute_displacements(program, leaf)
+    displacements = claims_along_lines.compute_displacements(program, leaf)
     for j, group in enumerate(batch):
         if not agrees[j]:
             continue

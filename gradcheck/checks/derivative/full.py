@@ -21,18 +21,23 @@ from gradcheck.checks.derivative import (
 )
 from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
 from gradcheck.compare import (
+    claimed_jacobians,
+    claims_along_lines,
     conditioning,
     dtype_range,
-    entry_lines,
     internal_precision,
-    jacobians,
+    method_pairs,
     native_dtype,
     output_scaling,
-    pairs,
 )
-from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
-from gradcheck.compare.table import add_estimate_story, compute_resolution, find_output_leaf, make_comparison
+from gradcheck.compare.table_row import (
+    add_estimate_story,
+    compute_resolution,
+    find_output_leaf,
+    make_comparison,
+)
 from gradcheck.evidence import directions
 from gradcheck.evidence.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
@@ -71,7 +76,7 @@ def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Parti
     def evaluate_forward_rows(claim: Claim, known_jacobian: Jacobian) -> F64:
         return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
 
-    claimed = jacobians.evaluate_claims(program, cotangents, trial.recorder, evaluate_forward_rows)
+    claimed = claimed_jacobians.evaluate_claims(program, cotangents, trial.recorder, evaluate_forward_rows)
     if not claimed:
         return [], []
     most_precise = claimed[0].twin or claimed[0]
@@ -88,7 +93,7 @@ def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Parti
             # claim, a derived one that is undecided is left out too.
             excluded_from = Code.INCONCLUSIVE if accepted else Code.FAIL
             if any(np.any(judged.code >= excluded_from) for judged in judged_leaves):
-                trial.recorder.note(jacobians.CUT_OFF_NOTE.format(jacobian.method))
+                trial.recorder.note(claimed_jacobians.CUT_OFF_NOTE.format(jacobian.method))
                 continue
         table += [
             _compare_with_estimates(trial, jacobian, leaf_estimates, judged)
@@ -97,7 +102,7 @@ def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Parti
         if complex_step is not None:
             table += _compare_pair(trial, jacobian, complex_step, estimates, cotangents)
         for other in accepted:
-            first, second = (jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+            first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
             table += _compare_pair(trial, first, second, estimates, cotangents)
         accepted.append(jacobian)
     methods = accepted if complex_step is None else [*accepted, complex_step]
@@ -111,7 +116,7 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
     at_first = [
         judge_lines(
             leaf_estimates,
-            entry_lines.claim_along_entries(program, leaf_estimates.leaf, precise),
+            claims_along_lines.claim_along_entries(program, leaf_estimates.leaf, precise),
             rtol,
             demanded=trial.rtol_is_given,
         )
@@ -130,7 +135,7 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
 
 def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobian, rtol: float) -> JudgedLeaf:
     """Judge a leaf; judge it again if larger steps show something of entries that seemed to move nothing."""
-    claim = entry_lines.claim_along_entries(trial.program, estimates.leaf, jacobian)
+    claim = claims_along_lines.claim_along_entries(trial.program, estimates.leaf, jacobian)
     judged = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
     if swamped_entries.reestimate_swamped_entries(trial, estimates, judged):
         return judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
@@ -139,7 +144,7 @@ def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobi
 
 def _excuse_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> JudgedLeaf:
     """Make claims that are not finite INCONCLUSIVE where the derivative is no finite number either."""
-    leaf, displacements = estimates.leaf, entry_lines.compute_displacements(trial.program, estimates.leaf)
+    leaf, displacements = estimates.leaf, claims_along_lines.compute_displacements(trial.program, estimates.leaf)
     x = trial.program.point[leaf.span]
     out_of_range = dtype_range.mark_out_of_range_slopes(x, estimates.value, displacements, leaf.dtype)
     return dtype_range.excuse_non_finite(judged, out_of_range, Reason.SINGULAR)
@@ -160,7 +165,7 @@ def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: J
     native = native_dtype.compare_with_twin(trial, judged_twin.leaf, jacobian, cotangents)
     if trial.program.half and not np.any(native.code):
         return judged_twin
-    displacements = entry_lines.compute_displacements(trial.program, judged_twin.leaf)
+    displacements = claims_along_lines.compute_displacements(trial.program, judged_twin.leaf)
     sides = judged_twin.sides
     claim = native.sides.claim * displacements
     claim_error = sides.claim_error + native.sides.uncertainty * np.abs(displacements)
@@ -186,7 +191,7 @@ def _compare_with_estimates(
     """
     leaf, precise = judged.leaf, jacobian.twin or jacobian
     comparison = worst_output.name_worst_output(trial, _make_comparison(trial, judged, jacobian, "numeric"), leaf, jacobian)
-    displacements = entry_lines.compute_displacements(trial.program, leaf)
+    displacements = claims_along_lines.compute_displacements(trial.program, leaf)
     size, gradient = np.abs(displacements), precise.values[:, leaf.span]
     error, rounding = precise.error[:, leaf.span] * size, precise.rounding[:, leaf.span] * size
 
@@ -220,18 +225,18 @@ def _compare_pair(
     """
     rtol, eps = trial.rtol(claimed, trusted), max(claimed.eps, trusted.eps)
     floors = [
-        pairs.CANCELLATION_ULPS * jacobian.eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
+        method_pairs.CANCELLATION_ULPS * jacobian.eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
         for jacobian in (claimed, trusted)
     ]
     claimed = replace(claimed, error=claimed.error + floors[0])
     trusted = replace(trusted, error=trusted.error + floors[1])
 
     def judge_leaf(leaf_estimates: LineEstimates) -> JudgedLeaf:
-        leaf, size = leaf_estimates.leaf, np.abs(entry_lines.compute_displacements(trial.program, leaf_estimates.leaf))
-        judged = pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
+        leaf, size = leaf_estimates.leaf, np.abs(claims_along_lines.compute_displacements(trial.program, leaf_estimates.leaf))
+        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
         flat = is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps)
         judged.code[(judged.code == Code.INCONCLUSIVE) & flat] = Code.PASS
-        judged = pairs.pass_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
+        judged = method_pairs.pass_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
         coarse = leaf_estimates.bound / size > rtol * judged.sides.scale
         undecidable = (judged.code == Code.FAIL) & coarse & np.isfinite(judged.sides.claim)
         judged.code[undecidable], judged.remark[undecidable] = Code.INCONCLUSIVE, Reason.METHODS_DISAGREE
@@ -260,7 +265,7 @@ def _make_comparison(
     if is_partial:
         displacements = np.ones(judged.code.shape[1])
     else:
-        displacements = entry_lines.compute_displacements(trial.program, judged.leaf)
+        displacements = claims_along_lines.compute_displacements(trial.program, judged.leaf)
     return make_comparison(
         judged,
         trial.program,
@@ -282,7 +287,7 @@ def _list_partials(trial: MeasuredTrial, methods: list[Jacobian], estimates: lis
     partials = []
     for leaf_estimates in estimates:
         leaf = leaf_estimates.leaf
-        displacements = entry_lines.compute_displacements(program, leaf)
+        displacements = claims_along_lines.compute_displacements(program, leaf)
         for channel in range(program.value.size):
             output = find_output_leaf(program, channel)
             for i, displacement in enumerate(displacements):
@@ -324,7 +329,7 @@ def _confirm_complex_step(trial: MeasuredTrial, estimates: list[LineEstimates]) 
     error = CLAIM_ROUNDING_ULPS * (FLOAT64.eps * np.abs(values) + smallest)
     jacobian = Jacobian("complex-step", values, error, error, FLOAT64.eps)
     for leaf_estimates in estimates:
-        claim = entry_lines.claim_along_entries(trial.program, leaf_estimates.leaf, jacobian)
+        claim = claims_along_lines.claim_along_entries(trial.program, leaf_estimates.leaf, jacobian)
         judged = judge_and_refine(leaf_estimates, claim, default_rtol(jacobian.eps), demanded=False)
         if np.any(judged.code != Code.PASS) or np.any(judged.remark == Reason.KINK_SUBGRADIENT):
             trial.recorder.note(

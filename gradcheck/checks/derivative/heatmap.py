@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare.table import compute_relative_errors
+from gradcheck.compare.table_row import compute_relative_errors
 from gradcheck.results import Picture
 from gradcheck.verdict.interval import Code
 

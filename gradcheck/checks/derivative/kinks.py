@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import conditioning, entry_lines, jacobians
+from gradcheck.compare import claimed_jacobians, claims_along_lines, conditioning
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
@@ -142,8 +142,8 @@ def move_trial(trial: MeasuredTrial, jacobian: Jacobian, cotangents: F64, point:
     try:
         value = trial.program.evaluate(point)
         program = replace(trial.program, point=point, value=value)
-        rows = jacobians.evaluate_rows(jacobian.claim, point, cotangents)
-        moved_jacobian = jacobians.jacobian_of_claim(jacobian.claim, rows, program)
+        rows = claimed_jacobians.evaluate_rows(jacobian.claim, point, cotangents)
+        moved_jacobian = claimed_jacobians.jacobian_of_claim(jacobian.claim, rows, program)
     except Exception:
         return None
     if value.shape != trial.program.value.shape or not np.all(np.isfinite(value)):
@@ -165,7 +165,7 @@ def judge_entries_at(
     if moved is None:
         return None
     moved_trial, moved_jacobian = moved
-    displacements, columns = entry_lines.compute_displacements(moved_trial.program, leaf)[places], leaf.start + places
+    displacements, columns = claims_along_lines.compute_displacements(moved_trial.program, leaf)[places], leaf.start + places
     phis = [
         moved_trial.evaluator.line_of_entry(int(i), float(displacement))
         for i, displacement in zip(columns, displacements, strict=True)
@@ -190,7 +190,7 @@ def _mark_wrong_near_kink(trial: MeasuredTrial, judged: JudgedLeaf, places: NDAr
     code, remark, wrong = judged.code.copy(), judged.remark.copy(), nearby.code == Code.FAIL
     channels, entries = np.nonzero(wrong)
     code[channels, places[entries]], remark[channels, places[entries]] = Code.INCONCLUSIVE, Reason.BESIDE_KINK
-    size = np.abs(entry_lines.compute_displacements(trial.program, judged.leaf))[places]
+    size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))[places]
     fields = {}
     for name in FIELDS_ALONG_LINES:
         field = np.array(np.broadcast_to(getattr(judged.sides, name), judged.code.shape))

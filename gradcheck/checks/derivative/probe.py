@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.views import restrict_to_leaves
-from gradcheck.checks.derivative import bisect, diagnosis_facts, fault_injection, kinks, probe_forward, ties, worst_output
+from gradcheck.checks.derivative import (
+    diagnosis_facts,
+    fault_injection,
+    kinks,
+    probe_forward,
+    ties,
+    worst_output,
+    wrong_entries,
+)
+from gradcheck.checks.derivative.all_leaves import compare_whole_input
 from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
 from gradcheck.checks.derivative.probe_block import (
     PROBES,
@@ -20,12 +29,18 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.checks.derivative.whole_input import compare_whole_input
-from gradcheck.compare import conditioning, internal_precision, jacobians, native_dtype, output_scaling, pairs
+from gradcheck.compare import (
+    claimed_jacobians,
+    conditioning,
+    internal_precision,
+    method_pairs,
+    native_dtype,
+    output_scaling,
+)
 from gradcheck.compare.estimates import refine_line
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
-from gradcheck.compare.table import add_estimate_story, compute_resolution, name_output
+from gradcheck.compare.table_row import add_estimate_story, compute_resolution, name_output
 from gradcheck.evidence import directions
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts
 from gradcheck.seeds import make_generator
@@ -37,9 +52,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial, Trial
+    from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import F64
 
 # Blocks that a leaf is split into at most, if probes of the whole leaf have too low a resolution.
@@ -78,7 +93,7 @@ def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:
     program = trial.program
     cotangents = draw_cotangents(trial, trial.recorder)
     trial = replace(trial, setting=replace(trial.setting, channels=cotangents))
-    reverse = jacobians.evaluate_claims(program, cotangents, trial.recorder)
+    reverse = claimed_jacobians.evaluate_claims(program, cotangents, trial.recorder)
     forward_claims = [claim for claim in program.claims if claim.vjp is None]
     table: list[Comparison] = []
     for leaf in trial.leaves if program.claims else ():
@@ -88,7 +103,7 @@ def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:
             table.append(_compare_with_estimates(trial, leaf, jacobian, block, cotangents))
             compared.append((table[-1], jacobian))
             for other in reverse[:i]:
-                first, second = (jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+                first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
                 table.append(_compare_pair(trial, leaf, first, second, cotangents))
         for claim in forward_claims:
             table += probe_forward.compare_forward_mode(trial, claim, block, compared)
@@ -103,7 +118,7 @@ def _drop_cut_off_derivatives(table: list[Comparison], claimed: list[Jacobian], 
         for comparison in table
         if comparison.method in derived and comparison.against == "numeric" and comparison.verdict is Verdict.FAIL
     }
-    recorder.note(*(jacobians.CUT_OFF_NOTE.format(method) for method in sorted(wrong)))
+    recorder.note(*(claimed_jacobians.CUT_OFF_NOTE.format(method) for method in sorted(wrong)))
     return [comparison for comparison in table if not wrong & {comparison.method, comparison.against}]
 
 
@@ -226,7 +241,7 @@ def _judge_claim(
     judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
     if not np.any((judged.code == Code.FAIL) | judged.doubtful):
         return _check_near_kinks(trial, jacobian, judged, block, cotangents)
-    entry = bisect.find_wrong_entries(trial, jacobian, block, judged, rtol)
+    entry = wrong_entries.find_wrong_entries(trial, jacobian, block, judged, rtol)
     judged = ties.excuse_tie_along_probes(trial, judged if entry is None else entry, jacobian, cotangents)
     return judged, jacobian, block
 
@@ -317,12 +332,12 @@ def _judge_in_blocks(
 def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, other: Jacobian, cotangents: F64) -> Comparison:
     """Compare the derivatives of two methods on one leaf, entry by entry."""
     eps = max(claimed.eps, other.eps)
-    floor = pairs.CANCELLATION_ULPS * eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
+    floor = method_pairs.CANCELLATION_ULPS * eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
     rtol = trial.rtol(claimed, other)
     claimed, other = (replace(jacobian, error=jacobian.error + floor) for jacobian in (claimed, other))
-    judged = pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+    judged = method_pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
     if np.any(judged.code):
         claimed, other = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, other))
-        judged = pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
-    judged = pairs.pass_last_bits(judged, 2 * floor[:, leaf.span])
+        judged = method_pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+    judged = method_pairs.pass_last_bits(judged, 2 * floor[:, leaf.span])
     return make_probe_comparison(trial, judged, claimed, other.method, compute_resolution(judged), entries=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import entry_lines
+from gradcheck.compare import claims_along_lines
 from gradcheck.compare.estimates import LineEstimates, estimate_lines
-from gradcheck.compare.table import make_comparison
+from gradcheck.compare.table_row import make_comparison
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
 from gradcheck.results import Comparison, Reason
@@ -18,7 +18,7 @@ from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf
     from gradcheck.compare.trial import MeasuredTrial
 
@@ -67,7 +67,7 @@ def estimate_probe_block(trial: MeasuredTrial, leaf: Leaf, span: slice) -> Probe
         rng = make_generator(0, "tangent", trial.label, leaf.path, span.start, span.stop, k)
         draw = directions.draw_dense if k < DENSE_PROBES else directions.draw_sparse
         tangents[k, span] = draw(rng, x[span], program.eps)
-    phis = [trial.evaluator.line(entry_lines.embed_tangent(program, leaf, u)) for u in tangents]
+    phis = [trial.evaluator.line(claims_along_lines.embed_tangent(program, leaf, u)) for u in tangents]
     settings = [select_channel(trial.setting, k) for k in range(PROBES)]
     return ProbeBlock(estimate_lines(leaf, phis, settings, program.eps), tangents, span)
 
@@ -80,7 +80,7 @@ def select_channel(setting: Setting, channel: int) -> Setting:
 
 def claim_along_probes(jacobian: Jacobian, block: ProbeBlock) -> ClaimAlongLines:
     """Compute a claim, with one row per probe, along the probes of a block."""
-    return entry_lines.claim_along_tangents(jacobian, block.estimates.leaf.span, block.tangents)
+    return claims_along_lines.claim_along_tangents(jacobian, block.estimates.leaf.span, block.tangents)
 
 
 def compute_probe_resolution(judged: JudgedLeaf, jacobian: Jacobian, block: ProbeBlock) -> float:

@@ -17,8 +17,13 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.compare import conditioning, entry_lines, jacobians, pairs
-from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare import (
+    claimed_jacobians,
+    claims_along_lines,
+    conditioning,
+    method_pairs,
+)
+from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.evidence.number_format import FLOAT64
 from gradcheck.results import Comparison, Reason, Verdict
@@ -50,12 +55,12 @@ def compare_forward_mode(
         One comparison; none if forward mode is not available.
     """
     program, leaf = trial.program, block.estimates.leaf
-    tangents = np.stack([entry_lines.embed_tangent(program, leaf, u) for u in block.tangents])
-    products = jacobians.evaluate_jvp(claim, program.point, tangents, trial.recorder)
+    tangents = np.stack([claims_along_lines.embed_tangent(program, leaf, u) for u in block.tangents])
+    products = claimed_jacobians.evaluate_jvp(claim, program.point, tangents, trial.recorder)
     if products is None:
         return []
     jacobian = Jacobian(claim.method, np.zeros((PROBES, program.point.size)), np.zeros(0), np.zeros(0), claim.eps, claim)
-    rtol, twin = trial.rtol(jacobian), jacobians.make_twin(claim)
+    rtol, twin = trial.rtol(jacobian), claimed_jacobians.make_twin(claim)
     native = _make_claim_along_tangents(trial, claim, products, tangents)
     precise = native
     if twin is not None and twin.jvp is not None:
@@ -145,7 +150,7 @@ def _make_claim_along_tangents(trial: MeasuredTrial, claim: Claim, products: F64
     assert claim.jvp is not None
     terms = channels * products
     size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
-    rounding = eps * (CLAIM_ROUNDING_ULPS * size + pairs.CANCELLATION_ULPS * trial.setting.channel_sizes)
+    rounding = eps * (CLAIM_ROUNDING_ULPS * size + method_pairs.CANCELLATION_ULPS * trial.setting.channel_sizes)
     movement = np.zeros(value.shape)
     for k in range(conditioning.JITTERS if eps > FLOAT64.eps else 0):
         signs = make_generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import entry_lines
+from gradcheck.compare import claims_along_lines
 from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import LARGEST_STEP
@@ -42,7 +42,7 @@ def reestimate_swamped_entries(trial: MeasuredTrial, estimates: LineEstimates, j
         Whether an estimate changed, so that the leaf must be judged anew.
     """
     x = trial.program.point[estimates.leaf.span]
-    displacements = entry_lines.compute_displacements(trial.program, estimates.leaf)
+    displacements = claims_along_lines.compute_displacements(trial.program, estimates.leaf)
     leaf_scale = directions.compute_leaf_scale(x)
     still = (estimates.value == 0) & (np.abs(displacements) < directions.SMALL_ENTRY_RATIO * leaf_scale)
     wrong = judged.code == Code.FAIL

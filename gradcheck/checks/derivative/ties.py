@@ -21,7 +21,7 @@ from gradcheck.checks.derivative.kinks import (
     mark_outside_kink,
     passes_at_kink,
 )
-from gradcheck.compare import entry_lines, jacobians
+from gradcheck.compare import claimed_jacobians, claims_along_lines
 from gradcheck.evidence import directions
 from gradcheck.results import Reason
 from gradcheck.seeds import make_generator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
@@ -158,7 +158,7 @@ def _is_not_additive(trial: MeasuredTrial, leaves: Sequence[Leaf], place: int) -
     """
     program, column = trial.program, leaves[0].start + place
     entry_tangent, is_tied = np.zeros(program.point.size), np.zeros(program.point.size, dtype=bool)
-    entry_tangent[column] = 4 * entry_lines.compute_displacements(program, leaves[0])[place]
+    entry_tangent[column] = 4 * claims_along_lines.compute_displacements(program, leaves[0])[place]
     for leaf in leaves:
         is_tied[leaf.span] = program.point[leaf.span] == program.point[column]
     for k in range(TIE_DIRECTIONS):
@@ -215,7 +215,9 @@ def _compare_with_claims_around(
         tangents[leaf.span] = factor * np.stack([*random_tangents, directions.compute_entry_scales(x)], axis=1)
     moving = np.any(tangents != 0, axis=1)
     tangents = tangents[moving]
-    around = np.stack([jacobians.evaluate_rows(jacobian.claim, point, cotangents)[:, moving] @ tangents for point in points])
+    around = np.stack(
+        [claimed_jacobians.evaluate_rows(jacobian.claim, point, cotangents)[:, moving] @ tangents for point in points]
+    )
     low, high = np.min(around, axis=0), np.max(around, axis=0)
     claim = jacobian.values[:, moving] @ tangents
     # Rounding alone counts as the claim's error, since jitter around a kink takes its jump for conditioning.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import entry_lines, jacobians
-from gradcheck.compare.table import name_output
+from gradcheck.compare import claimed_jacobians, claims_along_lines
+from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import central, ladder
 from gradcheck.results import Comparison, Verdict
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
@@ -39,14 +39,14 @@ def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobia
         return row
     program = trial.program
     position = leaf.start + int(np.ravel_multi_index(row.worst_entry, leaf.shape)) * leaf.width
-    displacement = float(entry_lines.compute_displacements(program, leaf)[position - leaf.start])
+    displacement = float(claims_along_lines.compute_displacements(program, leaf)[position - leaf.start])
     phi, steps = trial.evaluator.line_of_entry(position, displacement), central.choose_steps(trial.setting, program.eps)
     rough_slopes = central.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
     outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_OUTPUTS]
     cotangents = _unit_vectors(program.value.size, outputs)
     slopes = ladder.estimate_slopes(phi, replace(trial.setting, channels=cotangents))
     values, bounds = slopes.value / displacement, slopes.bound / abs(displacement)
-    claimed = jacobians.evaluate_rows(jacobian.claim, program.point, cotangents)[:, position]
+    claimed = claimed_jacobians.evaluate_rows(jacobian.claim, program.point, cotangents)[:, position]
     with np.errstate(all="ignore"):
         excess = np.nan_to_num(np.abs(claimed - values) - bounds, nan=np.inf)
     worst = int(np.argmax(excess))

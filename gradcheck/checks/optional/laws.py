@@ -23,7 +23,12 @@ import numpy as np
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
 from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare import conditioning, directional, internal_precision, jacobians
+from gradcheck.compare import (
+    claimed_jacobians,
+    conditioning,
+    directional,
+    internal_precision,
+)
 from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import directions
@@ -264,7 +269,7 @@ def _make_target_member(trial: MeasuredTrial, claim: Claim, scale: float) -> _Me
     evaluate = program.capabilities.evaluate_native or program.evaluate
 
     def vjp(x: F64, v: F64) -> F64:
-        return np.asarray(jacobians.evaluate_rows(claim, x * factors, v[None])[0] * factors)
+        return np.asarray(claimed_jacobians.evaluate_rows(claim, x * factors, v[None])[0] * factors)
 
     return _Member(None, scales, lambda x: evaluate(x * factors), vjp)
 
@@ -305,7 +310,7 @@ def _make_partner_member(program: Program, partner: Program) -> _Member:
 
     def vjp(x: F64, v: F64) -> F64:
         gradient = np.zeros(x.shape)
-        gradient[places] = jacobians.evaluate_rows(claim, x[places], v[None])[0]
+        gradient[places] = claimed_jacobians.evaluate_rows(claim, x[places], v[None])[0]
         return gradient
 
     return _Member(partner.fn, (1.0,) * len(program.leaves), lambda x: evaluate(x[places]), vjp)

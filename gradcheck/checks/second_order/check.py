@@ -10,14 +10,14 @@ import numpy as np
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.views import zero_outputs
 from gradcheck.checks.derivative.check import check_derivative
-from gradcheck.checks.result import TrialResult
 from gradcheck.checks.second_order import double_adjoint, hessian_symmetry
+from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import internal_precision
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
 from gradcheck.compare.output_scaling import CANCELLED_SIZE_POWER, measure_scales_along
-from gradcheck.compare.recorder import Recorder
 from gradcheck.compare.trial import Trial
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import directions, noise
 from gradcheck.results import Reason, Verdict
 from gradcheck.seeds import make_generator

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import EPS
-from gradcheck.compare import conditioning, internal_precision, jacobians
+from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
+from gradcheck.compare.method_pairs import CANCELLATION_ULPS
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
-from gradcheck.compare.pairs import CANCELLATION_ULPS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
@@ -52,8 +52,8 @@ def check_double_adjoint(
         twice_terms = cotangent * gradient_program.capabilities.cotangent_jvp(program.point, tangent)
     except Exception as error:
         return Contract(NAME, Verdict.PASS, f"not tried: {summarise_error(error)}")
-    rows = jacobians.evaluate_rows(claim, program.point, cotangent[None])
-    jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+    rows = claimed_jacobians.evaluate_rows(claim, program.point, cotangent[None])
+    jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
     first_terms, eps = jacobian.values[0] * tangent, max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     size = float(np.sum(np.abs(first_terms)) + np.sum(np.abs(twice_terms)))
     cancellation = CANCELLATION_ULPS * eps * float(np.sum(np.abs(cotangent * program.value)))

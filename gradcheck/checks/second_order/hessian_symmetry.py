@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import conditioning, internal_precision, jacobians
+from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
+from gradcheck.compare.method_pairs import CANCELLATION_ULPS
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
-from gradcheck.compare.pairs import CANCELLATION_ULPS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
@@ -73,9 +73,9 @@ def _choose_points(program: Program, label: str) -> Iterator[F64]:
 
 def _measure_asymmetry(program: Program, claim: Claim, pair: F64, rtol: float) -> tuple[F64, float]:
     """Compute both products, and how much they differ beyond rounding and `rtol`, relative to the size of their terms."""
-    precise_claim = jacobians.make_twin(claim) or claim
-    rows = jacobians.evaluate_rows(precise_claim, program.point, pair)
-    jacobian, swapped = jacobians.jacobian_of_claim(precise_claim, rows, program), pair[::-1]
+    precise_claim = claimed_jacobians.make_twin(claim) or claim
+    rows = claimed_jacobians.evaluate_rows(precise_claim, program.point, pair)
+    jacobian, swapped = claimed_jacobians.jacobian_of_claim(precise_claim, rows, program), pair[::-1]
     products, size = np.sum(jacobian.values * swapped, axis=1), float(np.sum(np.abs(jacobian.values * swapped)))
     cancellation = CANCELLATION_ULPS * precise_claim.eps * float(np.sum(np.abs(program.value) * np.abs(pair)))
     excess = abs(products[0] - products[1]) - cancellation - rtol * size

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradcheck.backends.loading import find_missing_init
+from gradcheck.backends.load_target import find_missing_init
 from gradcheck.errors import TargetError, UsageError
 from gradcheck.run.config.read import FILE_NAMES, PLACEHOLDER
 from gradcheck.targets import discover

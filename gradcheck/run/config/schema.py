@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gradcheck.run.quantities import parse_bytes, parse_seconds, parse_sizes
+from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import gradcheck
 from gradcheck import Reason, Verdict, normal
 from gradcheck.backends.jax.arrays import use_x64
-from gradcheck.backends.loading import load_backend
+from gradcheck.backends.load_target import load_backend
 from gradcheck.cli import app
 from gradcheck.errors import InputError, UsageError
 from gradcheck.run.runner import describe_environment

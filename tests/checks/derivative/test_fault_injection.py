@@ -10,7 +10,7 @@ import torch
 import gradcheck
 from gradcheck import Reason, Verdict, normal
 from gradcheck.checks.derivative import fault_injection, probe
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult, SelfTest
 from gradcheck.verdict.planted_faults import inject_faults
 
@@ -140,7 +140,7 @@ def test_evidence_that_lets_a_fault_pass_decides_nothing(blinded, mode):
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.BLIND)
     row = result.comparisons[0]
     assert set(row.self_test.slipped) == set(row.self_test.tried) > {"zeroed"}
-    text = " ".join(table.render(run_of(result), width=140).split())
+    text = " ".join(run_tables.render(run_of(result), width=140).split())
     assert "planted faults that passed: zeroed, sign flipped, " in text
     assert Reason.BLIND.message in text
 
@@ -170,8 +170,8 @@ def test_the_score_is_shown_with_v_alone():
     result = gradcheck.check(numpy_scalar, normal(3, 4), gradient=numpy_gradient)
     tried = sum(len(c.self_test.tried) for c in result.comparisons if c.self_test)
     summary = f"self-test: {tried} of {tried} planted faults caught (zeroed, sign flipped, "
-    assert summary in table.render(run_of(result), width=140, verbosity=1)
-    assert "self-test" not in table.render(run_of(result), width=140)
+    assert summary in run_tables.render(run_of(result), width=140, verbosity=1)
+    assert "self-test" not in run_tables.render(run_of(result), width=140)
 
 
 def test_json_keeps_the_score():

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import gradcheck
 from gradcheck import normal
 from gradcheck.cli import app
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult
 
 ALL = "differential,descent,laws,sensitivity"
@@ -40,7 +40,7 @@ def test_no_line_is_wider_than_the_terminal(width):
         torch.nn.Linear(3, 1), normal(4, 3), checks=tuple(ALL.split(",")), name="a_rather_long_name_for_a_layer"
     )
     run_ = RunResult("0", {}, 0, {}, (result,))
-    text = table.render(run_, width=width)
+    text = run_tables.render(run_, width=width)
     assert max(map(len, text.splitlines())) <= width
     for title in ALL.split(","):
         assert f"  {title}  " in text

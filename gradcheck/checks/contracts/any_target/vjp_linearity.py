@@ -10,7 +10,12 @@ import numpy as np
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
 from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare import conditioning, internal_precision, jacobians, output_scaling
+from gradcheck.compare import (
+    claimed_jacobians,
+    conditioning,
+    internal_precision,
+    output_scaling,
+)
 from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
@@ -69,11 +74,11 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse:
         sum_rounding = sign_rounding + ROUNDING_UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
         excess = np.maximum(_finite(sum_error[leaf.span]) - sum_rounding, _finite(sign_error[leaf.span]) - sign_rounding)
         if np.any(excess > 0):  # the vjp may consist of rounding only, for example if it is zero by cancellation
-            jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+            jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
             jittered = conditioning.with_conditioning(jacobian, program, cotangents)
             excess -= ROUNDING_UNITS * np.max(weights @ jittered.error[:, leaf.span], initial=0.0)
         if np.any(excess > 0):
-            jacobian = jacobians.jacobian_of_claim(claim, rows, program)
+            jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
             shift = conditioning.measure_full_conditioning(jacobian, program, cotangents)
             excess -= ROUNDING_UNITS * np.max(weights @ shift[:, leaf.span], initial=0.0)
         if np.any(excess > 0):  # or the vjp uses lower precision inside

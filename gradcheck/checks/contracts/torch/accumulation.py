@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, flatten_gradients
+from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, flatten_gradients
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "accumulation"
 FIX = "return new tensors from the backward, not buffers that are written again"

@@ -14,15 +14,21 @@ from torch.autograd import forward_ad
 from gradcheck.backends.torch.derivatives import forward_mode_level
 from gradcheck.backends.torch.tensors import flat_of
 from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.checks.contracts.torch.directional import draw_like
-from gradcheck.checks.contracts.torch.plain_vjp import SAMPLE, NotApplicable, Remark, compute_flat_vjp, flatten_gradients
+from gradcheck.checks.contracts.torch.support.directional import draw_like
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    SAMPLE,
+    NotApplicable,
+    Remark,
+    compute_flat_vjp,
+    flatten_gradients,
+)
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
     from gradcheck.evidence.line import F64
 
 NAME = "adjoint"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import compute_vjp
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "backward-intact"
 FIX = "others may use the tensors that the backward receives: compute into new ones"

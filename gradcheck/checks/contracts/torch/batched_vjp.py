@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import (
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
     NotApplicable,
     compare_gradients,
     compare_outputs,
@@ -18,7 +18,7 @@ from gradcheck.checks.contracts.torch.plain_vjp import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
     from gradcheck.evidence.line import F64
 
 NAME = "batched-vjp"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import (
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
     NotApplicable,
     Remark,
     compare_gradients,
@@ -15,11 +15,11 @@ from gradcheck.checks.contracts.torch.plain_vjp import (
     compute_flat_vjp,
     compute_vjp,
 )
-from gradcheck.checks.contracts.torch.silence_logging import silence_logging
+from gradcheck.checks.contracts.torch.support.silence_logging import silence_logging
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "compile"
 FIX = "look for what tracing cannot see: numbers made of tensors, attributes and globals that change, undeclared mutation"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.memory_layouts import LAYOUTS, apply_layout
-from gradcheck.checks.contracts.torch.plain_vjp import UserCodeRaised, compare_gradients, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.memory_layouts import LAYOUTS, apply_layout
+from gradcheck.checks.contracts.torch.support.plain_vjp import UserCodeRaised, compare_gradients, compute_flat_vjp
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "cotangent-layout"
 FIX = "autograd sends such cotangents: read them by their strides, or call .contiguous() (.resolve_conj()) first"

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.graph import walk_graph
-from gradcheck.checks.contracts.torch.directional import draw_like
-from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.directional import draw_like
+from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
 from gradcheck.evidence import richardson
 from gradcheck.evidence.line import choose_slack
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
     from gradcheck.evidence.line import F64
 
 NAME = "double-backward"

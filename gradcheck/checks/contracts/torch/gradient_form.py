@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.backends.torch.graph import find_user_nodes, watching_methods
 from gradcheck.backends.torch.tensors import dtype_name
-from gradcheck.checks.contracts.torch.plain_vjp import Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Remark, compute_vjp
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "gradient-form"
 FIX = ""  # never broken: a gradient of another form is a remark

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck.backends.torch.graph import is_torch_class
-from gradcheck.checks.contracts.torch.memory_layouts import LAYOUTS, apply_layout
-from gradcheck.checks.contracts.torch.plain_vjp import (
+from gradcheck.checks.contracts.torch.support.memory_layouts import LAYOUTS, apply_layout
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
     NotApplicable,
     UserCodeRaised,
     compare_gradients,
@@ -15,8 +15,8 @@ from gradcheck.checks.contracts.torch.plain_vjp import (
 )
 
 if TYPE_CHECKING:
-    from gradcheck.backends.layer_view import Layer
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.backends.contract_target import Layer
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "input-layout"
 FIX = "read inputs and saved tensors by their strides, or call .contiguous() first"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch import directional
-from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, Remark, compute_vjp
-from gradcheck.checks.contracts.torch.shrink_batch import shrink_batch, shrink_leaves
+from gradcheck.checks.contracts.torch.support import directional
+from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.shrink_batch import shrink_batch, shrink_leaves
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.layer_view import LayerFunction
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.backends.contract_target import LayerFunction
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "one-element"
 FIX = "look for squeeze(), a division by the number of rows or by that number minus one, and hard-coded sizes"

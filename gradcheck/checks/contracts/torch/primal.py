@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable, compare_outputs
+from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, compare_outputs
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "primal"
 FIX = "does the forward take another branch when gradients are recorded?"

@@ -10,7 +10,7 @@ To add a contract:
    semicolon.
 3. Write `find_breach(base: Baseline) -> str`. It returns '' if the contract holds, or else a clause that says what was seen,
    without a period at its end. It raises `Remark`, `NotApplicable` or `UserCodeRaised` as these classes say in
-   `plain_vjp.py`. Any other exception counts as a breach and is shown with the user's own lines.
+   `support/plain_vjp.py`. Any other exception counts as a breach and is shown with the user's own lines.
 4. Append the name to `REST`, and add it to `PASSES` if it costs more than `DEFAULT_PASSES`.
 5. Add the name and the sentence that users read (`gradcheck explain NAME`, `-v`) to `gradcheck/glossary/contracts.py`. A
    contract that takes seconds also belongs to the contracts there that are tried only on request.
@@ -34,7 +34,7 @@ import numpy as np
 from gradcheck import progress
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.checks.contracts.torch import upstream
-from gradcheck.checks.contracts.torch.plain_vjp import (
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
     Baseline,
     NotApplicable,
     Remark,
@@ -46,8 +46,8 @@ from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
-    from gradcheck.backends.layer_view import Layer
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.backends.contract_target import Layer
+    from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import F64
 
 # If one of these is broken, the contracts that follow would only report its consequences.

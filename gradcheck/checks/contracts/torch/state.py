@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.checks.contracts.torch.plain_vjp import compare_gradients, compute_flat_vjp, compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, compute_flat_vjp, compute_vjp
 
 if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "state"
 FIX = "keep what the backward needs in ctx, not in a global, in the class or in the module"

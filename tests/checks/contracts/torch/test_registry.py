@@ -1,5 +1,7 @@
 """Each contract catches what breaks it, and lets right layers pass."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from elementwise import layer
@@ -18,6 +20,11 @@ TRIED = KNOWN - {"compile", "train-eval", "upstream"}  # tried only for modules,
 
 def broken_contracts(result):
     return {c.name for c in result.contracts if c.verdict is Verdict.FAIL}
+
+
+def test_every_contract_has_a_file_of_its_name():
+    files = {path.stem.replace("_", "-") for path in Path(registry.__file__).parent.glob("*.py")} - {"--init--", "registry"}
+    assert files == KNOWN
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -11,8 +11,8 @@ import numpy as np
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.probe_block import CERTAINTY
-from gradcheck.compare.entry_lines import MAX_RANDOM_SUM
-from gradcheck.compare.table import name_output
+from gradcheck.compare.claims_along_lines import MAX_RANDOM_SUM
+from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Reason, Verdict

@@ -5,7 +5,7 @@ import pytest
 
 import gradcheck
 from gradcheck import normal
-from gradcheck.report.terminal import table
+from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult, Whereabouts, WrongEntry
 
 
@@ -27,18 +27,18 @@ def failing():
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_nothing_is_wider_than_the_terminal(failing, width):
-    text = table.render(run_of(failing), width=width, verbosity=1)
+    text = run_tables.render(run_of(failing), width=width, verbosity=1)
     assert max(map(len, text.splitlines())) <= width
 
 
 def test_the_table_has_a_line_per_leaf_and_pair(failing):
-    text = table.render(run_of(failing), width=120)
+    text = run_tables.render(run_of(failing), width=120)
     assert text.count("analytic ~ numeric") == 2
     assert "stands alone: complex-step, numeric, reverse agree" in text
 
 
 def test_colour_is_never_the_only_sign(failing):
-    plain, coloured = (table.render(run_of(failing), color=color) for color in (False, True))
+    plain, coloured = (run_tables.render(run_of(failing), color=color) for color in (False, True))
     assert "\x1b[" in coloured
     assert "\x1b[" not in plain
     assert "FAIL" in plain
@@ -46,7 +46,7 @@ def test_colour_is_never_the_only_sign(failing):
 
 
 def test_quiet_is_the_summary_alone(failing):
-    lines = table.render(run_of(failing), verbosity=-1).splitlines()
+    lines = run_tables.render(run_of(failing), verbosity=-1).splitlines()
     assert lines[0].startswith("0 passed, 1 failed; ")
     assert "seed 0" in lines[0]
     assert lines[1:] == ["replay: gradcheck run x:y --seed 0"]
@@ -54,29 +54,29 @@ def test_quiet_is_the_summary_alone(failing):
 
 def test_a_command_to_paste_is_one_line_however_long(failing):
     command = f"gradcheck run {'a_long_name/' * 12}x.py:y --input 'normal(4, 3)' --seed 0"
-    text = table.render(run_of(dataclasses.replace(failing, replay=command)), width=80)
+    text = run_tables.render(run_of(dataclasses.replace(failing, replay=command)), width=80)
     assert f"replay: {command}" in text.splitlines()
 
 
 def test_verbose_lists_the_partial_derivatives(failing):
-    text = table.render(run_of(failing), width=140, verbosity=1)
+    text = run_tables.render(run_of(failing), width=140, verbosity=1)
     assert "output / w[2]" in text
-    assert "partial derivative" not in table.render(run_of(failing), width=140)
+    assert "partial derivative" not in run_tables.render(run_of(failing), width=140)
 
 
 def test_an_interrupted_run_says_how_far_it_came(failing):
     run = dataclasses.replace(run_of(failing), interrupted=True, planned=3)
-    assert "interrupted: 1 of 3 cases are finished" in table.render(run)
+    assert "interrupted: 1 of 3 cases are finished" in run_tables.render(run)
 
 
 def test_square_brackets_in_names_are_no_markup(failing):
     odd = dataclasses.replace(failing, case="mod:f[red]", message="[bold]x[/bold]")
-    assert "mod:f[red]" in table.render(run_of(odd))
+    assert "mod:f[red]" in run_tables.render(run_of(odd))
 
 
 def shown(result):
     """The table with each of its sentences on one line."""
-    return table.to_text(result, width=1000)
+    return run_tables.to_text(result, width=1000)
 
 
 def squares_with_wrong_entries(at, factor=2):

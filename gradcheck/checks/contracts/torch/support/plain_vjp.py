@@ -18,7 +18,7 @@ from gradcheck.seeds import make_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.layer_view import Layer
+    from gradcheck.backends.contract_target import Layer
     from gradcheck.evidence.line import F64
 
 JITTERS = 3  # random shifts of the inputs by their own rounding, from which the shift of the outputs is taken

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.binding import array_path, root_of
 from gradcheck.backends.flat import F64, Leaf, to_flat
+from gradcheck.backends.flat_call import array_path, root_of
 from gradcheck.backends.program import Claim
 from gradcheck.errors import ClaimError, DerivativeError
 from gradcheck.tracebacks import format_user_frames, summarise_error

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import Program
-from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64

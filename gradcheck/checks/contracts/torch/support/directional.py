@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of
-from gradcheck.checks.contracts.torch.plain_vjp import SAMPLE, NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    SAMPLE,
+    NotApplicable,
+    Remark,
+    compute_vjp,
+)
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import choose_slack
 from gradcheck.seeds import make_generator
@@ -19,7 +24,7 @@ from gradcheck.seeds import make_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.layer_view import LayerFunction
+    from gradcheck.backends.contract_target import LayerFunction
     from gradcheck.evidence.line import F64
 
 # Relative to the size of the claim's terms: a difference larger than this, plus the bound of the evidence, counts as wrong.

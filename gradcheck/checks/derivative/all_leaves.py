@@ -15,8 +15,8 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.checks.derivative import fault_injection
-from gradcheck.checks.derivative.whole_input_claims import evaluate_forward_claims, evaluate_gradient, find_peak
-from gradcheck.checks.derivative.whole_input_table import (
+from gradcheck.checks.derivative.all_leaves_claims import evaluate_forward_claims, evaluate_gradient, find_peak
+from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     add_self_test,
     add_self_test_of_sum,
@@ -24,9 +24,9 @@ from gradcheck.checks.derivative.whole_input_table import (
     make_empty_sums,
     make_rows,
 )
-from gradcheck.compare import jacobians
+from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.output_scaling import OutputScales, measure_scales_along
-from gradcheck.compare.recorder import Recorder
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Reason, Verdict
@@ -79,7 +79,7 @@ def compare_whole_input(trial: Trial) -> WholeInputResult | None:
     evaluator, program, label = trial.evaluator, trial.program, trial.label
     draft = Recorder()  # its notes count only if this pass decides
     leaves = [leaf for leaf in program.leaves if leaf.entries]
-    vjp_claims = list(jacobians.claims_with_twins(program, only_vjp=True))
+    vjp_claims = list(claimed_jacobians.claims_with_twins(program, only_vjp=True))
     if len(vjp_claims) != 1:
         return None  # several claims are also compared with each other, entry by entry
     claim, twin = vjp_claims[0]

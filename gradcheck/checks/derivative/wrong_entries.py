@@ -16,19 +16,19 @@ import numpy as np
 
 from gradcheck.checks.derivative import straight_through
 from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_probes, select_channel
-from gradcheck.compare import entry_lines
+from gradcheck.compare import claims_along_lines
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
-from gradcheck.compare.table import name_output
+from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import central, directions
 from gradcheck.results import Whereabouts, WrongEntry
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.bisection import find_wrong_entry
+from gradcheck.verdict.entry_bisection import find_wrong_entry
 from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.compare.jacobians import Jacobian
+    from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64, Phi, Setting
 
@@ -150,7 +150,7 @@ def _make_part_slope(trial: MeasuredTrial, leaf: Leaf, channel: int) -> PartSlop
     def slope_along_part(start: int, stop: int, attempt: int) -> float:
         tangent = np.zeros(leaf.entries * leaf.width)
         tangent[start:stop] = _draw_tangent(trial, leaf, attempt)[start:stop]
-        phi = trial.evaluator.line(entry_lines.embed_tangent(trial.program, leaf, tangent))
+        phi = trial.evaluator.line(claims_along_lines.embed_tangent(trial.program, leaf, tangent))
         if attempt:  # A single difference has misled the attempt before, so this one takes the careful estimate.
             return float(central.estimate_slopes(phi, setting, (step,)).value[0])
         return _estimate_by_difference(phi, setting, step)
@@ -198,7 +198,7 @@ def _confirm_entry(
 ) -> _ConfirmedEntry | None:
     """Judge an entry by a separate estimate; None if it is not wrong."""
     program, column = trial.program, leaf.start + place
-    displacement = float(entry_lines.compute_displacements(program, leaf)[place])
+    displacement = float(claims_along_lines.compute_displacements(program, leaf)[place])
     estimates = estimate_lines(leaf, [trial.evaluator.line_of_entry(column, displacement)], [trial.setting], program.eps)
     value, error = (array[:, column, None] * displacement for array in (jacobian.values, jacobian.error))
     claim = ClaimAlongLines(value, np.abs(error), np.abs(error), np.abs(value), is_combination=False)
@@ -238,7 +238,7 @@ def _sample_other_entries(
     step = central.choose_steps(setting, trial.program.eps)[-1]
     places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[: SAMPLE_SIZE + leaf.width]
     places = places[places // leaf.width != known_place // leaf.width][:SAMPLE_SIZE]
-    displacements = entry_lines.compute_displacements(trial.program, leaf)[places]
+    displacements = claims_along_lines.compute_displacements(trial.program, leaf)[places]
     wrong = 0
     for place, displacement in zip(places, displacements, strict=True):
         phi = trial.evaluator.line_of_entry(leaf.start + int(place), float(displacement))

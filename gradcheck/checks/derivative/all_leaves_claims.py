@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends import memory
+from gradcheck.backends import release_memory
 from gradcheck.backends.views import LONG_INPUT
 from gradcheck.checks.derivative import fault_injection
-from gradcheck.compare import jacobians
-from gradcheck.compare.pairs import CANCELLATION_ULPS
+from gradcheck.compare import claimed_jacobians
+from gradcheck.compare.method_pairs import CANCELLATION_ULPS
 from gradcheck.evidence import directions
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_UNSEEN_ULPS
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import F64
 
 # Input numbers up to which an optional claim in forward mode is evaluated.
@@ -61,7 +61,7 @@ def evaluate_gradient(
     """
     twin_values: F64 | None = None
     native_values: F64 | None = None
-    with jacobians.noting_unavailable(claim, recorder):
+    with claimed_jacobians.noting_unavailable(claim, recorder):
         if twin is not None:
             twin_values = _evaluate_row(twin, program, cotangent)
         native_values = _evaluate_row(claim, program, cotangent)
@@ -79,9 +79,9 @@ def evaluate_gradient(
 
 
 def _evaluate_row(claim: Claim, program: Program, cotangent: F64) -> F64:
-    row: F64 = jacobians.evaluate_rows(claim, program.point, cotangent[None])[0]
+    row: F64 = claimed_jacobians.evaluate_rows(claim, program.point, cotangent[None])[0]
     if row.size > LONG_INPUT:
-        memory.release_unused()
+        release_memory.release_unused()
     return row
 
 
@@ -131,8 +131,8 @@ def evaluate_forward_claims(
                 f"{claim.method} not used: {program.point.size} input numbers exceed its limit of {MAX_OPTIONAL_FORWARD_INPUT}"
             )
             continue
-        versions = [version for version in (jacobians.make_twin(claim), claim) if version is not None]
-        derivatives = [jacobians.evaluate_jvp(version, program.point, tangent[None], recorder) for version in versions]
+        versions = [version for version in (claimed_jacobians.make_twin(claim), claim) if version is not None]
+        derivatives = [claimed_jacobians.evaluate_jvp(version, program.point, tangent[None], recorder) for version in versions]
         sums = [
             _sum_with_error(cotangent, derivative[0], program, version.eps)
             for version, derivative in zip(versions, derivatives, strict=True)

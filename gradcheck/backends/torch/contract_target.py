@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.backends.binding import Binding
+from gradcheck.backends.contract_target import Layer, LayerFunction, Wrapper
 from gradcheck.backends.flat import EPS
-from gradcheck.backends.layer_view import Layer, LayerFunction, Wrapper
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.torch.graph import find_user_functions, is_torch_class
 from gradcheck.backends.torch.tensors import replace_leaves
 from gradcheck.targets.location import locate_backward

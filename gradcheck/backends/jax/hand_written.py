@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends import analytic
+from gradcheck.backends import hand_written
 from gradcheck.backends.flat import from_flat
 from gradcheck.backends.jax.arrays import arrays_at, leaf_dtype
 from gradcheck.backends.jax.functional import fill_leaves
@@ -48,7 +48,7 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         array = np.asarray(part)
         return array if is_jvp else np.conj(array)
 
-    adapter = analytic.Adapter(
+    adapter = hand_written.Adapter(
         binding.leaves,
         binding.outputs,
         native.eps,
@@ -58,5 +58,5 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         to_numpy,
         (lambda at: call.params(leaves(at))) if call.tree else None,
     )
-    claim = analytic.make_claim(case.claims, adapter)
+    claim = hand_written.make_claim(case.claims, adapter)
     return () if claim is None else (claim,)

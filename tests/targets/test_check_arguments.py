@@ -11,7 +11,13 @@ import pytest
 import gradcheck
 from gradcheck.options import OptionArguments, Options
 from gradcheck.run.config.schema import CASE_KEYS, TARGET_KEYS
-from gradcheck.targets.arguments import DEFAULTS, CaseArguments, CheckArguments, FuzzArguments, document_arguments
+from gradcheck.targets.check_arguments import (
+    DEFAULTS,
+    CaseArguments,
+    CheckArguments,
+    FuzzArguments,
+    document_arguments,
+)
 
 CALLS = [gradcheck.check, gradcheck.assert_gradients, gradcheck.fuzz]
 OPTIONS = {field.name for field in fields(Options)}

@@ -15,16 +15,16 @@ from gradcheck.backends.torch import derivatives, line
 from gradcheck.backends.torch.derivatives import tangent_of
 from gradcheck.backends.torch.graph import walk_graph
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.precision import twin_precision
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, flatten_outputs, leaf_part, leaves_at
+from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.binding import Binding
     from gradcheck.backends.flat import F64, Leaf
+    from gradcheck.backends.flat_call import Binding
 
 ERROR_NODE = "Error"  # class name of the node that @once_differentiable adds to the graph, on no path to the inputs
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradcheck.checks.contracts.torch.plain_vjp import NotApplicable
+from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck.backends.layer_view import LayerFunction
-    from gradcheck.checks.contracts.torch.plain_vjp import Baseline
+    from gradcheck.backends.contract_target import LayerFunction
+    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 
 def shrink_batch(base: Baseline, rows: int) -> tuple[list[Tensor], LayerFunction]:

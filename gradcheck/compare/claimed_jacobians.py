@@ -20,7 +20,7 @@ from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradcheck.compare.recorder import Recorder
+    from gradcheck.compare.trial_recorder import Recorder
 
 CUT_OFF_NOTE = "{} not used: the derivative of the traced code is not that of the function; `float(...)` may cut it off"
 # Times the root mean square of the errors in a leaf: the error of a single entry hardly ever exceeds this.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import Leaf
-from gradcheck.compare.jacobians import Jacobian
+from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import JudgedLeaf, make_sides
 from gradcheck.verdict.interval import Code, judge_entries
 

@@ -1,0 +1,1 @@
+"""What several contracts use: a vjp to compare with, other memory layouts, smaller batches, silent loggers."""
