@@ -281,6 +281,6 @@ def test_a_reference_by_name(tmp_path, monkeypatch):
     ):
         done = CliRunner().invoke(app, ["run", *words])
         assert done.exit_code == code, done.output
-        assert ("a different value from its reference" in done.output) == (code == 1)
+        assert ("a different value from its reference" in " ".join(done.output.split())) == (code == 1)
         if "--input" in words and code == 1:
             assert "--reference beside.py:trusted" in done.output  # in the replay
