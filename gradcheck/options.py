@@ -12,7 +12,7 @@ from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
 
 MODES = ("auto", "full", "probe")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
-DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
+DIFFERENTIABLE_DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Options:
         _validate_amount("budget", self.budget, "seconds")
         _validate_amount("memory", self.memory, "bytes")
         if self.dtype is not None:
-            _validate_choice("dtype", self.dtype, DTYPES)
+            _validate_choice("dtype", self.dtype, DIFFERENTIABLE_DTYPES)
         if self.device is not None and not (isinstance(self.device, str) and self.device):
             raise UsageError(f"device={self.device!r}: expected a name such as 'cuda' or 'cuda:1'")
         _validate_checks(self.checks, self.optimizer, self.partners)

@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 
+# The labels that callers pass are stable, because renaming one changes every draw from its stream. Some use older words.
+
 
 def make_generator(seed: int, *labels: object) -> np.random.Generator:
     """Make the random generator for one purpose, which `labels` name (case, trial, leaf path ...).

@@ -1,4 +1,4 @@
-"""What a framework must offer so that its targets can be checked: the one seam between gradcheck and a framework.
+"""The interface that a framework implements so that its targets can be checked: the only one between it and gradcheck.
 
 To support another framework, write `backends/<name>/backend.py` with a class that has these methods and an instance of it
 called `BACKEND`. `bind` is where the work is; `backends/numpy/` is the smallest example.

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck.number_format import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
+
 F64 = NDArray[np.float64]
 # Relative spacing of floats, by the name of the dtype: the distance from 1 to the next larger number.
-HALF_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-EPS = {"float64": 2.0**-52, "complex128": 2.0**-52, "float32": 2.0**-23, "complex64": 2.0**-23, **HALF_EPS}
+HALF_EPS = {number_format.name: number_format.eps for number_format in (FLOAT16, BFLOAT16)}
+EPS = {"float64": FLOAT64.eps, "complex128": FLOAT64.eps, "float32": FLOAT32.eps, "complex64": FLOAT32.eps, **HALF_EPS}
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,16 @@ def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
     return np.array(numbers, dtype=np.float64).view(dtype).reshape(leaf.shape)
 
 
-def match_layout(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
+def match_strides(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
     """Return values in the memory layout of a template, or contiguous if entries of the template share memory.
 
     If the values' dtype is wider than the template's, the strides grow with it.
     """
-    strides = tuple(s // template.itemsize * values.itemsize for s in template.strides)
-    shared = any(s <= 0 for s, n in zip(strides, template.shape, strict=True) if n > 1)
-    if template.size == 0 or values.strides == strides or shared:
+    strides = tuple(stride // template.itemsize * values.itemsize for stride in template.strides)
+    is_shared = any(stride <= 0 for stride, n in zip(strides, template.shape, strict=True) if n > 1)
+    if template.size == 0 or values.strides == strides or is_shared:
         return values
-    extent = sum(s * (n - 1) for s, n in zip(strides, template.shape, strict=True)) + values.itemsize
+    extent = sum(stride * (n - 1) for stride, n in zip(strides, template.shape, strict=True)) + values.itemsize
     buffer = np.zeros(-(-extent // values.itemsize), values.dtype)
     strided = np.lib.stride_tricks.as_strided(buffer, template.shape, strides)
     strided[...] = values

@@ -44,7 +44,7 @@ class FlatCall:
 
 @dataclass(frozen=True)
 class Binding:
-    """Which leaves of a call are differentiable inputs, and which leaves of what it returns are differentiable outputs.
+    """The leaves of a call that are differentiable inputs, and the leaves of its result that are differentiable outputs.
 
     Attributes:
         call: the flat call.

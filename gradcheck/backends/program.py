@@ -1,7 +1,7 @@
 """A target bound to one draw of its inputs: all that evidence and checks may use, in float64 vectors.
 
 A backend flattens the differentiable inputs into one vector x of N numbers and the differentiable outputs into one vector of
-M numbers; an entry of a complex leaf is two numbers, its real and its imaginary part. A gradient with respect to a complex
+M numbers. An entry of a complex leaf is two numbers, its real and its imaginary part. A gradient with respect to a complex
 entry a + ib is then (dL/da, dL/db), which read as a complex number is PyTorch's convention (the conjugate Wirtinger
 derivative, twice).
 """
@@ -62,7 +62,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can do with a target besides evaluating it; None if it cannot, and what needs it is left out.
+    """Abilities of a backend besides evaluation; None if it lacks one, and the checks that need it are left out.
 
     Attributes:
         evaluate_along: faster evaluation along a line: tangent (N,) -> t -> outputs at point + t * tangent, one array for each

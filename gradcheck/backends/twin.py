@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from gradcheck.backends.flat import F64
 
-# Relative to the largest output: the value of a twin may be off by this much, or by this many units in the last place of the
-# target's dtype. If it is further off, it is another function (a branch on dtype, another random draw).
+# The value of a twin may be off by this share of the largest output, or by this many units in the last place of the target's
+# dtype. If it is further off, it is another function (a branch on dtype, another random draw).
 MAX_TWIN_DIFFERENCE = 1e-3
 MAX_TWIN_DIFFERENCE_ULPS = 8
 

@@ -1,8 +1,9 @@
 """The accuracy of a claim and of a value in half precision, compared with a plain implementation in the same dtype.
 
 No fixed tolerance fits bfloat16 and float16: the error of a good implementation depends on how the function amplifies the
-rounding of its inputs. So the error against float64 is compared with the error of a plain implementation, which rounds its
-inputs, the result of every operation and its output, and adds sums up exactly: it may be at most a small multiple of that.
+rounding of its inputs. So the error against float64 is compared with the error of a plain implementation, and may be at most a
+small multiple of that. A plain implementation rounds its inputs, the result of every operation and its output, and adds sums up
+exactly. `reports/low_precision.md` measures the ratio of the two for right implementations and for faults.
 """
 
 from __future__ import annotations
@@ -30,35 +31,40 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import Trial
     from gradcheck.evidence.line import F64
 
-TWIN_METHOD = "float64"  # what a row says that was compared with the float64 twin
-# Times the error of a plain implementation: the largest error that passes, ...
+# A row names this method if it was compared with the float64 twin.
+TWIN_METHOD = "float64"
+# An error passes if it is at most this many times that of a plain implementation ...
 MAX_ERROR_RATIO = 4.0
-# ... and times that, if only the inputs and the output can be rounded because the operations cannot be seen.
+# ... and this many times more, if only the inputs and the output can be rounded because the operations cannot be seen.
 UNSEEN_OPERATIONS_FACTOR = 4.0
-# Samples of the error of a plain implementation. An output or leaf of few entries takes more, since these share no samples.
+# The error of a plain implementation is sampled this often. An output or leaf of few entries takes more, since these share no
+# samples.
 SAMPLES, SAMPLES_OF_FEW_ENTRIES = 6, 24
+# An output or leaf of fewer entries than this has few.
 FEW_ENTRIES = 16
-# Standard deviation of rounding, in units in the last place.
+# This is the standard deviation of rounding, in units in the last place.
 ROUNDING_DEVIATION = 1 / math.sqrt(12)
-COTANGENTS = 2
-# Times the gradient: how much larger the intermediate results of a backward may be, for which there must be room in the range.
+# The gradient is compared for this many random cotangents, unless the output is a single number.
+ACCURACY_COTANGENTS = 2
+# The intermediate results of a backward may be this many times larger than the gradient, and the range must have room for them.
 INTERMEDIATE_GROWTH = 64.0
-# A cotangent is made at most this much smaller to leave that room.
+# A cotangent is made smaller to leave that room, but not by more than this factor.
 MIN_COTANGENT_FACTOR = 2.0**-6
-# Times the median: no output counts for more, or for less than the inverse, so that the low dtype can hold the cotangent.
+# No output counts for more than this many times the median, or for less than the inverse, so that the low dtype can hold the
+# cotangent.
 MAX_OUTPUT_WEIGHT = 64.0
 NO_TWIN_NOTE = (
     "accuracy not checked: the target does not run in float64, or returns another value there; pass a `reference=` to compare"
     " it with"
 )
 
-# A row of the table with its notes.
+# This is a row of the table with its notes.
 RowWithNotes = tuple[Comparison, list[str]]
 
 
 @dataclass(frozen=True)
 class ExactNumbers:
-    """What a claim or value in half precision is compared with.
+    """The numbers that a claim or value in half precision is compared with.
 
     Attributes:
         exact: (point, cotangents) -> the numbers in float64.
@@ -90,13 +96,13 @@ def check_half_precision(result: TrialResult, trial: Trial, reference: Program |
     rtol = options.rtol or default_rtol(eps)
     rows = [replace(row, trial=trial.number, rtol=rtol) for row, _ in rows_with_notes]
     notes = [note for _, notes_of_row in rows_with_notes for note in notes_of_row] if rows else [NO_TWIN_NOTE]
+    trial.recorder.count(SAMPLES)
     value_rows = [row for row in rows if row.order == VALUE_ORDER]
     gradient_rows = [row for row in rows if row.order != VALUE_ORDER]
     return replace(
         result,
         comparisons=(*value_rows, *result.comparisons, *gradient_rows),
         notes=(*result.notes, *notes),
-        evaluations=result.evaluations + SAMPLES,
     )
 
 
@@ -153,18 +159,18 @@ class HalfPrecisionTarget:
             total = variance + reference_error**2 + output_rounding + ulp_error.smallest_number(eps) ** 2
             return exact, np.sqrt(total)
 
-    def compare_leaf(self, leaf: Leaf, arrays: tuple[F64, F64, F64], *, seen: bool) -> ulp_error.UlpComparison:
+    def compare_leaf(self, leaf: Leaf, arrays: tuple[F64, F64, F64], *, operations_visible: bool) -> ulp_error.UlpComparison:
         """Compare one leaf.
 
         Args:
             leaf: the leaf.
             arrays: the claim, the numbers in float64 and the expected error, (C, N) each.
-            seen: whether the operations of a plain implementation can be seen.
+            operations_visible: whether the operations of a plain implementation can be seen.
         """
         claim, exact, expected = (array[:, leaf.span] for array in arrays)
         limit = MAX_ERROR_RATIO * (1 + claim.size**-0.5)  # the fewer errors, the more their mean may vary
         return ulp_error.UlpComparison(
-            leaf, claim, exact, expected, self.eps, limit if seen else limit * UNSEEN_OPERATIONS_FACTOR
+            leaf, claim, exact, expected, self.eps, limit if operations_visible else limit * UNSEEN_OPERATIONS_FACTOR
         )
 
 
@@ -182,7 +188,9 @@ def _check_value(target: HalfPrecisionTarget) -> Iterator[RowWithNotes]:
     exact, expected = target.sample_plain_error(numbers, np.zeros(0), reference_error, fewest_entries)
     for leaf in program.outputs:
         if leaf.entries:
-            compared = target.compare_leaf(leaf, (value[None], exact[None], expected[None]), seen=numbers.plain is not None)
+            compared = target.compare_leaf(
+                leaf, (value[None], exact[None], expected[None]), operations_visible=numbers.plain is not None
+            )
             row = ulp_error.judge_accuracy(compared, "primal", numbers.against, leaf.path)
             yield replace(row, order=VALUE_ORDER), []
 
@@ -206,7 +214,7 @@ def _check_gradients(target: HalfPrecisionTarget, label: str) -> Iterator[RowWit
             continue
         for leaf in program.leaves:
             if leaf.entries:
-                compared = target.compare_leaf(leaf, (rows, exact, expected), seen=numbers.plain is not None)
+                compared = target.compare_leaf(leaf, (rows, exact, expected), operations_visible=numbers.plain is not None)
                 row = ulp_error.judge_accuracy(compared, claim.method, numbers.against, output)
                 yield row, ulp_error.describe_underflow(compared)
 
@@ -279,5 +287,7 @@ def _draw_cotangents(program: Program, eps: float, label: str) -> F64:
     ]
     sizes = np.concatenate(leaf_sizes)
     weights = np.clip(np.median(sizes) / sizes, 1 / MAX_OUTPUT_WEIGHT, MAX_OUTPUT_WEIGHT)
-    normals = np.stack([make_generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(COTANGENTS)])
+    normals = np.stack(
+        [make_generator(0, "accuracy", label, k).standard_normal(sizes.size) for k in range(ACCURACY_COTANGENTS)]
+    )
     return ulp_error.round_to_half(weights * normals, eps)

@@ -1,4 +1,4 @@
-"""What the checks of one trial found."""
+"""The findings of the checks of one trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What the checks of one trial found; trials are merged into the result of a case.
+    """The findings of the checks of one trial; trials are merged into the result of a case.
 
     Attributes:
         comparisons: rows of the table.

@@ -265,8 +265,8 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
         "checks": lambda text: tuple(name.strip() for name in text.split(",")),
         "dim": parse_sizes,
     }
-    given = {name: value for name, value in asdict(check_options).items() if value is not None}
-    parsed = {name: parsers[name](value) if name in parsers else value for name, value in given.items()}
+    specified = {name: value for name, value in asdict(check_options).items() if value is not None}
+    parsed = {name: parsers[name](value) if name in parsers else value for name, value in specified.items()}
     return {"dims" if name == "dim" else name: value for name, value in parsed.items()}
 
 

@@ -13,7 +13,7 @@ from gradcheck.backends.program import Claim, Program, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
-from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.number_format import FLOAT64
 from gradcheck.tracebacks import format_user_frames
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial_recorder import Recorder
 
 CUT_OFF_NOTE = "{} not used: the derivative of the traced code is not that of the function; `float(...)` may cut it off"
-# Times the root mean square of the errors in a leaf: the error of a single entry hardly ever exceeds this.
+# The error of a single entry hardly ever exceeds this many times the root mean square of the errors in its leaf.
 MAX_OVER_RMS = 6.0
 
-# Evaluates the rows (C, N) of a forward-mode claim, given the Jacobian by another method.
+# It evaluates the rows (C, N) of a forward-mode claim, given the Jacobian by another method.
 EvaluateForward = Callable[[Claim, "Jacobian"], F64]
 
 

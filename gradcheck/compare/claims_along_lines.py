@@ -11,7 +11,7 @@ from gradcheck.compare.judge import ClaimAlongLines
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
 
-# Times the root sum of squares of the terms: what a sum with random signs hardly ever exceeds.
+# A sum of terms with random signs hardly ever exceeds this many times the root of their sum of squares.
 MAX_RANDOM_SUM = 6.0
 
 
@@ -40,8 +40,8 @@ def claim_along_tangents(jacobian: Jacobian, span: slice, tangents: F64) -> Clai
     """Compute a claim of a single channel along tangents, (P, n).
 
     The scale of a sum is MAX_RANDOM_SUM times its root sum of squares. The signs of a tangent are independent of the errors of
-    a claim, so errors within rtol of each entry add up to more with a probability of at most 2 exp(-MAX_RANDOM_SUM^2 / 2)
-    (Hoeffding).
+    a claim. Errors within rtol of each entry therefore add up to more with a probability of at most
+    2 exp(-MAX_RANDOM_SUM^2 / 2) (Hoeffding).
 
     Args:
         jacobian: the claim, with a single row; or one row for each tangent.

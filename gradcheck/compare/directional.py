@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-METHODS_BY_PRIORITY = ("analytic", "reverse", "forward")  # what the user wrote comes first
+# The derivative that the user wrote comes first.
+METHODS_BY_PRIORITY = ("analytic", "reverse", "forward")
 
 
 @dataclass(frozen=True)

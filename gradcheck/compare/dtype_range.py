@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.evidence.directions import SMALLEST_NORMAL
-from gradcheck.evidence.number_format import BY_EPS, FLOAT64
+from gradcheck.number_format import BY_EPS, FLOAT64
 from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def estimate_with_ladder(phi: Phi, setting: Setting) -> Slope:
 
     A combination of outputs may take another subgradient in each of them, so its interval is the sum of theirs.
     """
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     if setting.channels is None or np.all(np.isnan(slope.low)):
         return slope
     output_low, output_high = ladder.bound_one_sided_slopes(phi, setting)

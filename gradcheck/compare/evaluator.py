@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.backends.batching import MAX_BATCH_BYTES, MAX_BATCH_TIME, MIN_BATCH_SIZE
 from gradcheck.backends.program import Unavailable
 from gradcheck.errors import NoMemoryError
 from gradcheck.evidence.line import F64, Phi
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial_recorder import Recorder
 
 
-CHUNK_BYTES = 2**22  # of inputs and outputs that are evaluated at once
-MIN_BATCH_LINES = 8  # lines evaluated together: for fewer vmap is not tried
-MAX_BATCH_DIFFERENCE = 1e-13  # relative to the largest value: how far the rounding of other kernels may differ
-MAX_BATCH_TIME = 0.8  # of the time that the lines take one by one: a batch must be this much faster
+# The kernels that vmap uses may round differently by this much, relative to the largest value.
+MAX_BATCH_DIFFERENCE = 1e-13
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Evaluator:
         it for all that follow.
         """
         phis, evaluate_many = [self.line_without_copies(u) for u in tangents], self.program.capabilities.evaluate_many
-        chunk = max(1, CHUNK_BYTES // (8 * (self.program.point.size + self.program.value.size)))
+        chunk = max(1, MAX_BATCH_BYTES // (8 * (self.program.point.size + self.program.value.size)))
 
         def one_by_one(t: float) -> F64:
             return np.stack([phi(t).copy() for phi in phis])
@@ -116,7 +115,7 @@ class Evaluator:
             return np.concatenate(outputs)
 
         def evaluate(t: float) -> F64:
-            if self.batching is None and evaluate_many is not None and min(chunk, len(tangents)) >= MIN_BATCH_LINES:
+            if self.batching is None and evaluate_many is not None and min(chunk, len(tangents)) >= MIN_BATCH_SIZE:
                 self.batching, outputs = _choose_batching(at_once, one_by_one, t)
                 return outputs
             if self.batching and self.batching.used:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.results import Comparison
 
-# Reasons of an INCONCLUSIVE comparison that rounding inside the function would explain.
+# Rounding inside the function would explain an INCONCLUSIVE comparison with one of these reasons.
 EXPLICABLE_REASONS = (Reason.DULL, Reason.QUANTISED)
-# Times the noise that lower precision inside leaves in the values: what derivatives may be off by, relative to their terms.
+# Derivatives may be off, relative to their terms, by this many times the noise that lower precision inside leaves in the
+# values.
 INTERNAL_NOISE_FACTOR = 64.0
-# Times the relative error that matters: a resolution coarser than this wants an explanation.
+# A resolution coarser than this many times the relative error that matters needs an explanation.
 COARSE_RESOLUTION = 100.0
 
 

@@ -22,15 +22,17 @@ from gradcheck.verdict.interval import ClaimAndEstimate, Code, compute_urgency, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Times the relative error that matters: a cheap estimate with a larger uncertainty is refined, even if the claim has passed.
+# A cheap estimate whose uncertainty is more than this many times the relative error that matters is refined, even if the claim
+# has passed.
 MAX_CHEAP_UNCERTAINTY = 100.0
 # With more lines than this, cheap estimates stay if they are sharp compared with the leaf's largest derivatives.
 MANY_LINES = 64
-# Of an entry's scale: if values stand still as far around, they do so by themselves, as an arg-max does, and not by rounding.
+# If values stand still up to this distance, in an entry's scales, the function itself is constant there, as an arg-max is, and
+# rounding is not the cause.
 STANDSTILL_REACH = 2.0**-6
-# Times the smallest number of a dtype: the largest difference of values that may be lost in it.
+# A difference of values up to this many times the smallest number of a dtype may be lost in it.
 MAX_UNDERFLOW = 64.0
-# Wrong lines of a leaf that are refined: more of them would not change its verdict.
+# At most this many wrong lines of a leaf are refined: more of them would not change its verdict.
 ENOUGH_CONFIRMED = 4
 
 
@@ -150,7 +152,7 @@ def _allow_for_internal_rounding(estimates: LineEstimates, line: int, judged: Ju
     noise = internal_rounding.find_internal_noise(phi, setting)
     if noise is not None:
         # This line may move other outputs than those in which such noise was found before.
-        setting.internal_noise[:] = [np.maximum(setting.total_noise, noise)]
+        setting.internal_noise.level = np.maximum(setting.total_noise, noise)
         unknown = np.any((estimates.reason == Reason.QUANTISED) & np.isinf(estimates.bound), axis=0)
         for known in np.flatnonzero(estimates.refined & ~unknown):
             refine_line(estimates, int(known))

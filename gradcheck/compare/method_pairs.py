@@ -15,9 +15,11 @@ from gradcheck.verdict.interval import Code, judge_entries
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-# Units in the last place of the outputs: what a derivative may be off by because terms as large as the outputs cancel in it.
+# A derivative may be off by this many units in the last place of the outputs, because terms as large as the outputs cancel in
+# it.
 CANCELLATION_ULPS = 16.0
-# Times that error: the largest uncertainty, of rounding and conditioning together, that still counts as the outputs' last bits.
+# An uncertainty, of rounding and conditioning together, of at most this many times that error still counts as the outputs' last
+# bits.
 MAX_LAST_BITS = 8.0
 
 

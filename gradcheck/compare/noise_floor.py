@@ -9,7 +9,7 @@ import numpy as np
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.evidence import directions, internal_rounding, noise
 from gradcheck.evidence.line import F64, Phi, Setting, choose_slack
-from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.number_format import FLOAT64
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.program import Program
 
-FEW_INPUTS = 32  # numbers to differentiate: only so few can lie on the grid of the function's values by accident
-COARSE_SPACING = 2.0**-16  # in units of t: most noise that shows at coarse steps shows at this spacing
-# Units in an output's last place: an output with more noise than this is the difference of larger terms.
+# Only inputs of at most this many numbers can lie on the grid of the function's values by accident.
+FEW_INPUTS = 32
+# Most noise that shows at coarse steps shows at this spacing, in units of t.
+COARSE_SPACING = 2.0**-16
+# An output with more noise than this many units in its last place is the difference of larger terms.
 MIN_CANCELLATION_ULPS = 8.0
-# Directions along which noise is measured in lower precision, where it varies more from one direction to another.
+# In lower precision noise varies more from one direction to another, so it is measured along this many directions.
 NOISE_DIRECTIONS = 3
 
 

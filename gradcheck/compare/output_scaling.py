@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.evidence.line import Phi
 
-MAX_SINGLE_CHANNELS = 16  # up to as many outputs each is a channel of its own; more are looked at in random combinations
-COMBINATIONS = 4  # random combinations of the outputs in full mode
-NEARBY_STEP = 4.0  # times the finest step: how far along a line the outputs are looked at
-# Power of eps, relative to the terms that cancel in an output: in a combination no output counts as smaller.
+# Up to this many outputs are each a channel of their own; more are looked at in random combinations.
+MAX_SINGLE_CHANNELS = 16
+# Full mode looks at this many random combinations of the outputs.
+COMBINATIONS = 4
+# The outputs are looked at this far along a line, in units of the finest step.
+NEARBY_STEP = 4.0
+# In a combination no output counts as smaller than eps to this power, relative to the terms that cancel in it.
 CANCELLED_SIZE_POWER = 0.25
 
 

@@ -11,7 +11,7 @@ from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import Program
 from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
-from gradcheck.verdict.interval import VERDICTS, Code, choose_reason
+from gradcheck.verdict.interval import TINY, VERDICTS, Code, choose_reason
 from gradcheck.verdict.slices import name_slice
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 
-MAX_LISTED = 8  # wrong entries that a row lists one by one
+# A row lists at most this many wrong entries one by one.
+MAX_LISTED_ENTRIES = 8
 
 
 def compute_relative_errors(judged: JudgedLeaf) -> F64:
@@ -43,7 +44,7 @@ def compute_relative_errors(judged: JudgedLeaf) -> F64:
 def find_worst_place(judged: JudgedLeaf) -> tuple[int, int]:
     """Find the channel and line to show: those of the worst verdict, and among these of the largest relative error."""
     errors = np.nan_to_num(compute_relative_errors(judged), nan=-1.0, posinf=1e300)
-    rank = np.where(judged.code == np.max(judged.code), errors + 1e-300 * _counts_for_resolution(judged), -2.0)
+    rank = np.where(judged.code == np.max(judged.code), errors + TINY * _counts_for_resolution(judged), -2.0)
     channel, line = np.unravel_index(int(np.argmax(rank)), rank.shape)
     return int(channel), int(line)
 
@@ -144,7 +145,7 @@ def _locate_wrong_entries(judged: JudgedLeaf, program: Program, displacements: F
     _, first = np.unique(places // leaf.width, return_index=True)  # of a complex entry only the part with the larger error
     places = places[np.sort(first)]
     entries = []
-    for i in places[:MAX_LISTED]:
+    for i in places[:MAX_LISTED_ENTRIES]:
         place, displacement = (int(np.argmax(errors[:, i])), i), float(displacements[i]) or 1.0
         claimed, estimate = float(sides.claim[place] / displacement), float(sides.value[place] / displacement)
         bound = float(sides.uncertainty[place] / abs(displacement))

@@ -1,24 +1,34 @@
-"""What a trial yields besides its results: the number of evaluations, and notes for the report."""
+"""The recorder of a trial: the number of evaluations, and notes for the report."""
 
 from __future__ import annotations
 
 
 class Recorder:
-    """Counts evaluations and collects notes; all parts of a trial share one.
+    """Counts evaluations and collects notes.
+
+    All parts of a trial count into one recorder. A part whose notes may be dropped, or which is reported on its own, gets a
+    nested recorder. That has notes of its own, and what it counts is counted by the outer one too.
 
     Attributes:
         evaluations: how often the function was evaluated.
-        notes: remarks for the report, in the order in which they were made, without duplicates.
+        notes: remarks for the report, each once, in the order in which they were made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Recorder | None = None) -> None:
         self.evaluations = 0
         self.notes: list[str] = []
+        self._outer = outer
+
+    def nested(self) -> Recorder:
+        """Return a recorder for a part of the trial."""
+        return Recorder(self)
 
     def count(self, evaluations: int = 1) -> None:
         """Count evaluations of the function."""
         self.evaluations += evaluations
+        if self._outer is not None:
+            self._outer.count(evaluations)
 
     def note(self, *notes: str) -> None:
-        """Add the notes that were not made before."""
+        """Add notes that were not made before."""
         self.notes += [text for text in dict.fromkeys(notes) if text not in self.notes]

@@ -1,4 +1,7 @@
-"""The cheap estimate: Richardson-extrapolated central differences at two steps, with the bound that the two together give."""
+"""The cheap estimate: Richardson-extrapolated central differences at two steps, with the bound that the two together give.
+
+`reports/accuracy.md` measures how wide its bounds are and how often they hold.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,17 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-CHORD_STEP = 2.0**-8  # of each entry's scale: at this step or a coarser one we look for a slope that fine steps do not show
-MIN_SEPARATE_RATIO = 8.0  # of two steps: steps that differ by less suit each other's outputs well enough
-MAX_RELATIVE_NOISE = 1e-4  # of the values: noise above this does not make the step any larger
-# Standard deviation of the extrapolated difference D4, per noise / step: sqrt((16/15)^2 + (1/60)^2) / sqrt(2).
+# We look for a slope that fine steps do not show at this step, in each entry's scales, or at a coarser one.
+CHORD_STEP = 2.0**-8
+# Two steps whose ratio is smaller than this suit each other's outputs well enough, so that one of them is tried.
+MIN_SEPARATE_RATIO = 8.0
+# Noise above this, relative to the function's values, does not make the step any larger.
+MAX_RELATIVE_NOISE = 1e-4
+# This is the standard deviation of the extrapolated difference D4, in units of noise / step:
+# sqrt((16/15)^2 + (1/60)^2) / sqrt(2).
 EXTRAPOLATED_NOISE = 0.76
-MIN_SMOOTH_GROWTH = 7.0  # from one step to four times that: a second difference that grows by less is no h^2, which grows by 16
+# A second difference like h^2 grows by 16 from one step to four times that. A rough one grows by less than this factor.
+MIN_SMOOTH_GROWTH = 7.0
 
 
 def choose_steps(setting: Setting, eps: float) -> tuple[float, ...]:
@@ -56,8 +64,8 @@ def estimate_slopes(phi: Phi, setting: Setting, steps: tuple[float, ...]) -> Slo
 def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
     """Take central differences D at `step` and D' at four times that.
 
-    The value is their extrapolation D4 = (16 D - D') / 15, which is free of the h^2 term, and the bound is |D4 - D| (all of
-    the h^2 term) plus the noise. A chord to a coarser step distinguishes a zero derivative from one that fell below the
+    The value is their extrapolation D4 = (16 D - D') / 15, which is free of the h^2 term. The bound is |D4 - D|, which is all
+    of the h^2 term, plus the noise. A chord to a coarser step distinguishes a zero derivative from one that fell below the
     resolution of the function's values. If second differences do not fall like h^2, the slope is rough: there may be a kink.
     """
     chord_step = max(CHORD_STEP, STEP_RATIO * step)

@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.number_format import FLOAT32, FLOAT64
+from gradcheck.number_format import FLOAT32, FLOAT64
 
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-MIN_SQUARABLE = 1e-100  # nothing between this and its inverse overflows or underflows when squared
-MIN_OUTPUT_SIZE = 1e-30  # no output counts as smaller: its reciprocal must be a number in float32 too
-MIN_EVEN_STEP = 0.5  # an even tangent moves every entry by at least this fraction of its scale
-PIECE_SIZE = 2**16  # entries that are worked on at a time, so that they stay in the cache
-SMALLEST_NORMAL = FLOAT64.smallest_normal  # smaller numbers have no small part: such an entry moves as if it were zero
-SMALL_ENTRY_RATIO = 1e-3  # of the leaf's RMS: an entry below this moves by its own size
-FINEST_STEP_POWER = 0.77  # of eps, to the nearest power of two: exact steps leave a tangent 12 bits in float64, 5 in float32
+# No number between this and its inverse overflows or underflows when it is squared.
+MIN_SQUARABLE = 1e-100
+# No output counts as smaller than this, since its reciprocal must be a number in float32 too.
+MIN_OUTPUT_SIZE = 1e-30
+# An even tangent moves every entry by at least this fraction of its scale.
+MIN_EVEN_STEP = 0.5
+# At most this many entries are worked on at a time, so that they stay in the cache.
+PIECE_SIZE = 2**16
+# Numbers smaller than this have no small part, so such an entry moves as if it were zero.
+SMALLEST_NORMAL = FLOAT64.smallest_normal
+# An entry smaller than this share of the leaf's root mean square moves by its own size.
+SMALL_ENTRY_RATIO = 1e-3
+# The finest step is eps to this power, to the nearest power of two. Exact steps then leave a tangent 12 bits in float64, 5 in
+# float32.
+FINEST_STEP_POWER = 0.77
 
 
 def compute_leaf_scale(x: F64) -> float:
@@ -55,7 +63,7 @@ def round_tangent(u: F64, x: F64, eps: float) -> F64:
     """Round a tangent so that x + t u has no rounding error for t <= 1/4 that are multiples of the finest step.
 
     Each entry becomes a multiple of (the spacing of floats around |x| + |u|) / (the finest step), a relative change of about
-    2^-12 in float64 and 2^-5 in float32: nothing to a random direction. What is measured is then the derivative along
+    2^-12 in float64 and 2^-5 in float32. That is nothing to a random direction, and the derivative is then measured along
     exactly this tangent. If an entry crosses a power of two on its way, its last bit may be lost all the same; the
     measured noise allows for that.
     """

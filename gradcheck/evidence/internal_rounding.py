@@ -2,7 +2,8 @@
 
 At fine steps such a part stands still while the others move: the slope seen there is smooth, stable, and not the derivative.
 What gives it away is that the slopes do not add up to the changes. For a continuous function the integral of the slope over a
-stretch is the change over it (the fundamental theorem of calculus); here the change holds jumps that no slope shows.
+stretch is the change over it, by the fundamental theorem of calculus. Here the change holds jumps that no slope shows.
+`reports/accuracy.md` measures bounds and verdicts with this test in place.
 """
 
 from __future__ import annotations
@@ -20,20 +21,29 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-# (reach, step): how far the stretch goes on either side, in units of t, and the step of the local slopes, in units of the
-# finest step. Larger steps resolve smaller slopes, smaller steps seldom meet a jump.
+# Each attempt is (reach, step): the length of the stretch on either side, in units of t, and the step of the local slopes, in
+# units of the finest step. Larger steps resolve smaller slopes, smaller steps seldom meet a jump.
 ATTEMPTS = ((0.0625, 2.0**8), (0.0537, 2.0**5), (0.0441, 2.0**8), (0.0037, 2.0**5), (0.00046, 2.0**8))
-FEW_NODES, MANY_NODES = 4, 6  # quadrature nodes along a stretch: both numbers must agree on what is missing
-LOCAL_SLOPE_HALF_ULPS = 8.0  # half units in the last place: what rounding may do to the difference of a local slope
-MIN_EXPLAINED_SHARE = 0.3  # of a disagreement: jumps that explain less of it do not explain it
-COARSE_SPACINGS = 2.0 ** np.arange(-28, -4, 2)  # in units of t: where the noise of the jumps is measured
-MAX_REACH = noise.POINTS // 2 * float(COARSE_SPACINGS[-1])  # in units of t: the farthest point evaluated there
-NOISE_SAFETY_FACTOR = 2.0  # the few jumps that are seen say little about their size
-MAX_SPACING_RATIO = 8.0  # of the noise at three spacings: noise of rounding varies by less, a kink or a curve grows by more
-MIN_NOISE_INCREASE = 3.0  # times the noise known before: some of the new noise may have been part of that
-# The noise that lower precisions cause, relative to the values: from, below.
+# The slope is integrated along a stretch with both numbers of quadrature nodes, which must agree on what is missing.
+FEW_NODES, MANY_NODES = 4, 6
+# Rounding may change the difference that a local slope is made of by this many half units in the last place.
+LOCAL_SLOPE_HALF_ULPS = 8.0
+# Jumps explain a disagreement if they make up at least this share of it.
+MIN_EXPLAINED_SHARE = 0.3
+# The noise of the jumps is measured at these spacings, in units of t.
+COARSE_SPACINGS = 2.0 ** np.arange(-28, -4, 2)
+# No point evaluated there lies further from the primal than this, in units of t.
+MAX_REACH = noise.POINTS // 2 * float(COARSE_SPACINGS[-1])
+# The few jumps that are seen say little about their size, so the noise is multiplied by this factor.
+NOISE_SAFETY_FACTOR = 2.0
+# The noise of rounding varies by less than this factor over three spacings. A kink or a curve grows by more.
+MAX_SPACING_RATIO = 8.0
+# New noise counts only if it is this many times the noise known before, since some of it may have been part of that.
+MIN_NOISE_INCREASE = 3.0
+# A lower precision causes noise from the first number up to, but not including, the second, relative to the values.
 LOWER_PRECISIONS = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}
-MIN_EPS_RATIO = 64.0  # lowest noise of a lower precision over eps: closer precisions cannot be distinguished
+# The lowest noise of a lower precision must be more than this many times eps: closer precisions cannot be distinguished.
+MIN_EPS_RATIO = 64.0
 
 
 def name_precision(relative_noise: float, eps: float) -> str:

@@ -1,4 +1,7 @@
-"""The careful estimate: central differences at steps from coarse to fine, and what they show of kinks, jumps and borders."""
+"""The careful estimate: central differences at steps from coarse to fine, and what they show of kinks, jumps and borders.
+
+`reports/accuracy.md` measures how wide its bounds are and how often they hold, also near kinks, jumps and borders.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,25 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi, Setting
 
-MIN_NOISE_EXCESS = 100.0  # times what the line itself shows: noise above that was measured at a jump or kink of another input
-ISOLATED_STEPS = 2  # a function that moves at this many of the coarsest steps only is flat here, whatever it does further off
-MIN_STILL_SHARE = 0.6  # of the places looked at: values in steps stand still at more; a step may fall between any two
-QUANTUM_NOISE = 4.0  # times the quantum: the noise of a function whose values come in steps
-ONE_SIDED_STEP_POWER = 0.46  # of eps: the step at which one-sided differences balance noise and curvature
-MAX_DROWNED_RATIO = 2.0  # times the noise: a difference up to that does not stand out
-COARSE_QUANTUM = 1e-5  # of a channel's size: a quantum above this is rounding on purpose, or half precision inside
-MAX_ROUND_OFF = 1e-6  # of a channel's size: noise above this is more than round-off in any precision differences are taken in
+# Measured noise of more than this many times what the line itself shows comes from a jump or kink of another input.
+MIN_NOISE_EXCESS = 100.0
+# A function that moves at no more than this many of the coarsest steps is flat here, whatever it does further off.
+ISOLATED_STEPS = 2
+# Values that come in steps stand still at more than this share of the places looked at; a step may fall between any two.
+MIN_STILL_SHARE = 0.6
+# The noise of a function whose values come in steps is this many times the quantum.
+QUANTUM_NOISE = 4.0
+# One-sided differences balance noise and curvature at a step of eps to this power.
+ONE_SIDED_STEP_POWER = 0.46
+# A difference of at most this many times the noise does not stand out.
+MAX_DROWNED_RATIO = 2.0
+# A quantum above this, relative to a channel's size, comes from rounding on purpose, or from half precision inside.
+COARSE_QUANTUM = 1e-5
+# Noise above this, relative to a channel's size, is more than round-off in any precision that differences are taken in.
+MAX_ROUND_OFF = 1e-6
 
-# (channel, place, step) -> whether the channel stands still from `place` to `place + step`, on either side of the primal.
+# It takes (channel, place, step) and says whether the channel stands still from `place` to `place + step`, on either side of
+# the primal.
 StandsStill = Callable[[int, float, float], bool]
 
 
@@ -98,7 +110,7 @@ def _reduce_to_line_noise(right: F64, left: F64, noise: F64, setting: Setting) -
     return np.where(moves & np.isfinite(line_noise) & (noise > MIN_NOISE_EXCESS * line_noise), line_noise, noise)
 
 
-def estimate_slopes(phi: Phi, setting: Setting) -> Slope:
+def estimate_slopes_by_ladder(phi: Phi, setting: Setting) -> Slope:
     """Estimate the channels' slopes with all that the ladder shows: kinks, jumps, quanta, borders of the domain."""
     rungs = evaluate_rungs(phi, setting)
 
@@ -123,7 +135,7 @@ def estimate_slopes(phi: Phi, setting: Setting) -> Slope:
 
 @dataclass(frozen=True)
 class _ChannelEstimate:
-    """What the rungs show of one channel; the attributes are those of `Slope` and of `results.Estimate`, for a single number.
+    """The estimate of one channel from the rungs, with the attributes of `Slope` and of `results.Estimate` as single numbers.
 
     Attributes:
         steps: the coarsest and finest step that the value rests on, if any.
@@ -230,9 +242,9 @@ def _find_quantum(rungs: Rungs, channel: int, stands_still: StandsStill) -> tupl
     """Find the quantum of a function whose values come in steps, and how many rungs, from the coarse end, still see it move.
 
     Values that change at the very coarsest steps only come in steps as long as the input is large: between them it is flat.
-    Rounded values, a solver stopped at a tolerance, float32 inside float64: fine rungs read exactly zero, coarse ones move,
-    and the function stands still at most of the places they lead to. The quantum is then the noise, and the fine rungs
-    lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
+    Causes are rounded values, a solver stopped at a tolerance, or float32 inside float64. Fine rungs then read exactly zero,
+    coarse ones move, and the function stands still at most of the places they lead to. The quantum is then the noise, and the
+    fine rungs lose their vote. Otherwise (round, a kink further off, a dead zone) the function is flat here, and zero is right.
     """
     h, right, left = rungs.steps, rungs.right[:, channel], rungs.left[:, channel]
     nothing = (0.0, h.size)

@@ -1,8 +1,8 @@
-"""What the evidence is gathered on: a scalar line through the primal, and the slopes found there.
+"""Scalar lines through the primal, on which the evidence is gathered, and the slopes found there.
 
 Everything happens on phi(t) = f(x + t u). One unit of t moves each entry by about its leaf's own size, so steps need no unit.
-Derivatives are of *channels*: linear combinations of the outputs, taken in float64 outside the function, and of the
-differences of outputs rather than the outputs, so that an output that did not move adds no round-off.
+Derivatives are of *channels*: linear combinations of the outputs, taken in float64 outside the function. The differences of
+outputs are combined rather than the outputs, so that an output that did not move adds no round-off.
 """
 
 from __future__ import annotations
@@ -14,15 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
-Phi = Callable[[float], F64]  # a line: t -> the outputs of f(x + t u), (M,)
-STEP_RATIO = 4.0  # each step is this many times the next finer one
-LARGEST_STEP = 2.0**-2  # in units of t, so of each entry's scale: no step is coarser
-MAX_UNSEEN_QUANTUM = 1e-6  # of an output: the coarsest grid of values on which it may stand still all along a line
+# A line is a function t -> the outputs of f(x + t u), (M,).
+Phi = Callable[[float], F64]
+# Each step is this many times the next finer one.
+STEP_RATIO = 4.0
+# No step is coarser than this, in units of t and thus in each entry's scales.
+LARGEST_STEP = 2.0**-2
+# An output may stand still all along a line if its values lie on a grid no coarser than this, relative to the output.
+MAX_UNSEEN_QUANTUM = 1e-6
+
+
+class InternalNoise:
+    """The noise of rounding inside a function, once a comparison along some line has found it.
+
+    Attributes:
+        level: of each output, (M,); None until such noise is found.
+    """
+
+    def __init__(self) -> None:
+        self.level: F64 | None = None
+
+    def added_to(self, noise: F64) -> F64:
+        """Return the larger of this noise and another one, (M,)."""
+        return noise if self.level is None else np.maximum(noise, self.level)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all lines of one primal share.
+    """Facts that all lines of one primal share.
 
     Attributes:
         base: outputs at the primal, (M,).
@@ -33,8 +52,8 @@ class Setting:
         slack: how many standard deviations of noise a bound allows for.
         rounding_limit: the largest error that rounding can cause in each output, (M,): larger steps of the values are jumps.
             None if it is unknown.
-        internal_noise: the noise of rounding inside the function, (M,), which shows at coarse steps only. The list is empty
-            until such noise is found, and is shared by all lines of the primal.
+        internal_noise: the noise of rounding inside the function, which shows at coarse steps only; all lines of the primal
+            share it.
     """
 
     base: F64
@@ -44,18 +63,18 @@ class Setting:
     finest_step: float
     slack: float
     rounding_limit: F64 | None = None
-    internal_noise: list[F64] = field(default_factory=list)
+    internal_noise: InternalNoise = field(default_factory=InternalNoise)
 
     @property
     def total_noise(self) -> F64:
         """The noise of each output as far as it is known by now, (M,)."""
-        return self.noise if not self.internal_noise else np.maximum(self.noise, self.internal_noise[-1])
+        return self.internal_noise.added_to(self.noise)
 
     @property
     def noise_floor(self) -> F64:
         """The least noise that each output has on any line, (M,); internal noise belongs to it, as fine steps hide it."""
         last_bit = self.half_ulp(self.base)
-        return last_bit if not self.internal_noise else np.maximum(last_bit, self.internal_noise[-1])
+        return self.internal_noise.added_to(last_bit)
 
     @property
     def channel_sizes(self) -> F64:

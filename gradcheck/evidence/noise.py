@@ -1,6 +1,8 @@
 """How far the function's values are off: ECnoise.
 
 J. J. Moré and S. M. Wild, Estimating Computational Noise, SIAM J. Sci. Comput. 33 (2011), 1292-1314.
+
+`reports/accuracy.md` measures, for known noise, how often bounds that rest on this measurement hold.
 """
 
 from __future__ import annotations
@@ -15,15 +17,24 @@ if TYPE_CHECKING:
 
     from gradcheck.evidence.line import F64, Phi
 
-POINTS = 7  # equally spaced points that the differences are taken of
-COARSE_STEP = 2.0**-8  # of each entry's scale: where outputs that stand still at fine spacings are looked at again
-MIN_STILL_PLACES = 3  # of the four places there: values in steps stand still at this many at least
-MAX_SPACING = 2.0**-10  # of each entry's scale: the widest spacing that values in steps are measured at
-WIDENINGS = 3  # times that the spacing grows until it is that wide, by the same factor each time
-MAX_LEVEL_RATIO = 4.0  # of three consecutive levels: levels that differ by less agree on the noise
-FIRST_FREE_LEVEL = 2  # levels from this one on are nearly free of the function's smooth part
-MAX_ROUND_OFF_ULPS = 4.0  # units in the last place of the largest output: noise up to that is round-off
-# (power, factor) of the finest step; the second and third are wider, and none is a power of two.
+# Differences are taken of this many equally spaced points.
+POINTS = 7
+# Outputs that stand still at fine spacings are looked at again at this step, in each entry's scales.
+COARSE_STEP = 2.0**-8
+# Outputs whose values come in steps stand still at no fewer than this many of the four places that are looked at there.
+MIN_STILL_PLACES = 3
+# The noise of values that come in steps is measured at spacings up to this one, in each entry's scales.
+MAX_SPACING = 2.0**-10
+# The spacing grows to that width in this many stages, by the same factor each time.
+WIDENINGS = 3
+# Three consecutive levels agree on the noise if the largest is at most this many times the smallest.
+MAX_LEVEL_RATIO = 4.0
+# Levels from this one on are nearly free of the function's smooth part.
+FIRST_FREE_LEVEL = 2
+# Noise of at most this many units in the last place of the largest output is round-off.
+MAX_ROUND_OFF_ULPS = 4.0
+# Each spacing is (power, factor): factor times the finest step to that power. The second and third are wider, and none is a
+# power of two.
 SPACINGS = ((0.875, 1.17), (1.0, 1.0), (0.75, 1.37))
 
 
@@ -34,12 +45,14 @@ def measure_noise(
 
     The k-th differences of a smooth function vanish like spacing^k, those of noise do not: level k estimates
     sigma_k^2 = (k!)^2/(2k)! mean(T_k^2). The first level that agrees with the next two within a factor of 4 and changes
-    sign is taken; of the two sides of the primal the quieter one, since a kink or a jump lies on one of them. The spacing is
-    made odd: at a power of two the points may all lie on the grid of the values, and show no rounding at all. Other spacings
-    count if they show noise clearly. Among many outputs some are by accident on their grid at each of these; those that show
-    no noise are compared with the straight line to a point further off. Outputs that stand still at these spacings, here and
-    at a distance, although they move at a coarse step, have values in steps (rounded, or computed in a lower precision): they
-    are measured again further apart. The result is never less than half an ulp of the output.
+    sign is taken. The quieter of the two sides of the primal counts, since a kink or a jump lies on one of them.
+
+    The spacing is made odd: at a power of two the points may all lie on the grid of the values, and show no rounding at all.
+    Other spacings count if they show noise clearly. Among many outputs some are by accident on their grid at each of these;
+    those that show no noise are compared with the straight line to a point further off. Some outputs stand still at these
+    spacings, here and at a distance, although they move at a coarse step. Their values come in steps, as they are rounded or
+    computed in a lower precision, so they are measured again further apart. The result is never less than half an ulp of the
+    output.
 
     Args:
         phi: the line, along a direction that moves every entry.

@@ -5,6 +5,7 @@ coarsest step whose interval meets the interval of every finer one. Coarse steps
 (an oscillating function, a pole nearby) are outvoted by the fine ones, whose wide intervals are honest.
 
 All arrays are (J,): one number for each step, coarse to fine.
+`reports/accuracy.md` measures how often bounds that rest on plateaus hold.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE, MIN_VANISHED_TO_N
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-PLATEAU_STEPS = 3  # steps that must agree
-TAIL_STEPS = 6  # the finest steps, which show where a sequence goes
-MIN_DIVERGING_GROWTH = 1.2  # from step to step: a slope that grows by more at every step is infinite at the primal
-# Of the slope before: one that falls to nearly the same share of it at every step, within the spread, has not settled.
+# A plateau is this many successive steps that agree.
+PLATEAU_STEPS = 3
+# This many of the finest steps show where a sequence goes.
+TAIL_STEPS = 6
+# A slope that grows by more than this factor at every step is infinite at the primal.
+MIN_DIVERGING_GROWTH = 1.2
+# A slope that falls at every step to a share of itself that is near 1 has not settled. This bounds the share, and its spread
+# over the steps.
 MAX_UNSETTLED_RATIO, MAX_UNSETTLED_SPREAD = 0.98, 0.02
-MAX_TREND_RATIO = 0.8  # of the change before: a trend whose changes shrink by less has no bound
-MAX_CONVERGING_RATIO = 0.6  # of the change before: slopes whose changes shrink by more converge
+# A trend has no bound if each of its changes is more than this share of the one before.
+MAX_TREND_RATIO = 0.8
+# Slopes converge if each of their changes is at most this share of the one before.
+MAX_CONVERGING_RATIO = 0.6
 
 
 @dataclass(frozen=True)

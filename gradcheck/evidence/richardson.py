@@ -1,6 +1,7 @@
 """Richardson extrapolation from four or six evaluations a line, from which the noise is read too.
 
-It is the cheapest estimate: it can confirm a claim, and do no more.
+It is the cheapest estimate: it can confirm a claim, and do no more. `reports/detection.md` measures which faults the checks of
+all leaves at once and of groups of entries catch with it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ from gradcheck.evidence.line import STEP_RATIO
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64, Setting
 
-TWO_STEPS, THREE_STEPS = 2, 3  # numbers of steps, each STEP_RATIO times the one before
-MIN_EVALUATIONS = 2 * (THREE_STEPS + TWO_STEPS)  # along a line that is estimated from three steps and a similar one from two
-MAX_SMOOTH_NOISE = 32.0  # times the rounding: noise above that may be a kink
-MAX_SIMILAR_RATIO = 64.0  # of the h^4 terms of two similar lines: one is hardly ever larger than that
-MIN_ORDER_GAIN = 4.0  # D4 and D4' are at least this many times closer than D and D' if the function shows an order
-MIN_ORDER_TO_NOISE = 16.0  # |D4 - D4'| is at least this many times what noise may cause, or the order is not visible
-# Times the noise: if it is read from a single number, that may be small by chance.
+# An estimate takes two or three steps, each STEP_RATIO times the one before.
+TWO_STEPS, THREE_STEPS = 2, 3
+# A pair of lines takes at least this number of evaluations: the first is estimated from three steps, a similar one from two.
+MIN_EVALUATIONS = 2 * (THREE_STEPS + TWO_STEPS)
+# Noise of more than this many times the rounding may be a kink.
+MAX_SMOOTH_NOISE = 32.0
+# The h^4 term of one of two similar lines is hardly ever more than this many times that of the other.
+MAX_SIMILAR_RATIO = 64.0
+# If the function shows an order, D4 and D4' are at least this many times closer to each other than D and D'.
+MIN_ORDER_GAIN = 4.0
+# The order is visible if |D4 - D4'| is at least this many times the error that noise may cause.
+MIN_ORDER_TO_NOISE = 16.0
+# Noise that is read from a single number may be small by chance, so its bound is multiplied by this factor.
 SINGLE_READING_FACTOR = 4.0
-# Power of the noise at which a step balances noise and what is left of the truncation error.
+# A step balances noise and what is left of the truncation error at this power of the noise.
 STEP_POWERS = {TWO_STEPS: 1 / 3, THREE_STEPS: 1 / 5}
-# Noise of what is left of the second differences once the function's terms are taken out, over that of one evaluation.
+# This is the noise of what is left of the second differences once the function's terms are taken out, over that of one
+# evaluation.
 REMAINDER_NOISE = {
     TWO_STEPS: math.sqrt(2 * (1 + STEP_RATIO**-4) + 4 * (1 - STEP_RATIO**-2) ** 2),
     THREE_STEPS: math.sqrt(
@@ -38,7 +46,8 @@ REMAINDER_NOISE = {
     ),
 }
 
-# Share of the finest step in the coarsest -> the least noise of each channel, (C,); called once all is evaluated.
+# It takes the share of the finest step in the coarsest, and returns the least noise of each channel, (C,). It is called once
+# all is evaluated.
 NoiseFloor = Callable[[float], "F64"]
 
 
@@ -68,8 +77,8 @@ def estimate_from_three_steps(
     """Estimate slopes from three steps h, 4h and 16h; from two, which reach less far, where the function is not smooth.
 
     D6 = (256 D4 - D4') / 255 is free of the h^4 term too, and the bound is |D6 - D4|, all of that term, plus the noise.
-    If D4 and D4' do not lie far closer to each other than the differences they are made of, as at a cusp, or hardly further
-    apart than noise may take them, no such order was seen, and the bound is the whole of |D4 - D4'|.
+    No such order was seen in two cases, and then the bound is the whole of |D4 - D4'|: D4 and D4' do not lie far closer to
+    each other than the differences they are made of, as at a cusp. Or they lie hardly further apart than noise may take them.
 
     The arguments are those of `estimate_from_two_steps`.
     """
@@ -112,8 +121,8 @@ def estimate_from_similar_line(
 ) -> RichardsonEstimate:
     """Estimate slopes from two steps along a line similar to `first`, which was estimated from three.
 
-    The h^4 term is taken to be at most MAX_SIMILAR_RATIO times that of the first line: a sum of random signs is hardly ever
-    so much larger than another of the same terms. The estimate can only confirm. If the first line's term was not seen, this is
+    The h^4 term is taken to be at most MAX_SIMILAR_RATIO times that of the first line. A sum of the same terms with other
+    random signs is hardly ever larger than that. The estimate can only confirm. If the first line's term was not seen, this is
     `estimate_from_two_steps`, and the other arguments are those of that function.
     """
     if not np.all(np.isfinite(first.fourth_order_term)):

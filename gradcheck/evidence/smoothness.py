@@ -1,4 +1,7 @@
-"""What the function looks like at the primal: smooth, a kink, a jump, or a singular power."""
+"""The shape of the function at the primal: smooth, a kink, a jump, or a singular power.
+
+`reports/accuracy.md` measures the verdicts at known kinks and jumps.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,20 @@ from gradcheck.evidence.line import STEP_RATIO
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
-MIN_SIGNAL_TO_NOISE = 4.0  # a difference stands out from this many times the noise on
-MIN_VANISHED_TO_NOISE = 8.0  # a difference expected to be this large, in units of the noise, is gone if it does not stand out
-ORDER_STEPS = 4  # steps from which an order is read: a smooth function shows fewer, as it sinks into the noise at noise^(1/2)
-# Orders p of |S| ~ h^p, where 2 is smooth, 1 a kink and 0 a jump.
+# A difference stands out if it is more than this many times the noise.
+MIN_SIGNAL_TO_NOISE = 4.0
+# A difference that was expected to be more than this many times the noise is gone if it does not stand out.
+MIN_VANISHED_TO_NOISE = 8.0
+# An order is read from this many steps. A smooth function shows fewer, as it sinks into the noise at noise^(1/2).
+ORDER_STEPS = 4
+# These bound the order p of |S| ~ h^p, where 2 is smooth, 1 a kink and 0 a jump.
 MIN_SMOOTH_ORDER = 1.5
 MIN_KINK_ORDER, MAX_KINK_ORDER = 0.8, 1.2
 MAX_JUMP_ORDER = 0.2
-MAX_ORDER_SPREAD = 0.5  # among the orders of the steps: if they differ by more, there is no one order
-MAX_CONSTANT_CHANGE = 0.01  # of a difference: what changes by less over the finest steps stays constant
+# If the orders of the steps differ by more than this, there is no single order.
+MAX_ORDER_SPREAD = 0.5
+# A difference stays constant if it changes by less than this share of itself over the finest steps.
+MAX_CONSTANT_CHANGE = 0.01
 
 
 class Shape(Enum):
@@ -35,10 +43,10 @@ class Shape(Enum):
 def classify_shape(h: F64, right: F64, left: F64, noise: F64) -> Shape:
     """Classify the shape by the differences phi(h) - phi(0) and phi(0) - phi(-h), coarse to fine.
 
-    Their own difference, the second difference S, falls like h^2 if the function is smooth, like h at a kink, not at all
-    at a jump, and like a power between 0 and 1 at a singularity such as that of the square root. The finest steps that still
-    stand out of the noise decide: a kink at a distance shows order 1 only at the steps that reach it, and none below. A jump
-    is also what stays the same however fine the step (at the middle of a symmetric jump S vanishes).
+    Their own difference, the second difference S, falls like h^2 if the function is smooth, like h at a kink, and not at all
+    at a jump. At a singularity such as that of the square root it falls like a power between 0 and 1. The finest steps that
+    still stand out of the noise decide: a kink at a distance shows order 1 only at the steps that reach it, and none below. A
+    difference that stays the same however fine the step is also a jump (at the middle of a symmetric jump S vanishes).
     """
     if stays_constant(right, noise) or stays_constant(left, noise):
         return Shape.JUMP

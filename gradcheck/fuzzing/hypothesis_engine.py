@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 CheckExample = Callable[[Example], "CheckResult"]
 ShrinkExample = Callable[[Example, Callable[[Example], bool]], Example]
-MIN_SHRINK_SECONDS = 10.0  # time to shrink a failure even if the budget is spent
+MIN_SHRINK_SECONDS = 10.0  # A failure may be shrunk for this long even if the budget is spent.
 DRAWS_PER_EXAMPLE = 3  # Hypothesis may draw the same example again; it stops after this many draws per requested example
-# Ratios of an error to its bound. Below the first, an error is chance, and following it would waste half of the examples.
+# An error of less than this share of its bound is chance, and following it would waste half of the examples.
 SUSPICIOUS_RATIO = 0.5
-MAX_RATIO = 1e9  # larger ratios count as this one
+MAX_RATIO = 1e9  # Larger ratios of an error to its bound count as this one.
 
 
 @dataclass(frozen=True)

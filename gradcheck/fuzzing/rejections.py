@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from gradcheck.fuzzing.hypothesis_engine import CheckedExample
     from gradcheck.fuzzing.space import Example
 
-MIN_REJECTIONS = 3  # rejected examples with a common feature that make a region
-LARGE_NUMBER = 1e4  # larger numbers are a feature of an example
+MIN_REJECTIONS = 3  # A region needs at least this many rejected examples with a common feature.
+LARGE_NUMBER = 1e4  # A number of larger magnitude is a feature of an example.
 
 
 def describe_regions(examples: Sequence[CheckedExample]) -> tuple[str, ...]:

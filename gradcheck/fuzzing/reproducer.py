@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradcheck.fuzzing.space import Example, Space
     from gradcheck.targets.case import Case
 
-MAX_LINE_LENGTH = 100  # of the test, in characters
+MAX_LINE_LENGTH = 100  # characters of a line of the test
 BASE_IMPORTS = {"hypothesis": {"example", "given", "settings"}, "gradcheck": {"assert_gradients", "strategies"}}
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 EXAMPLES = 300  # default of the largest number of examples
-BUDGET = 60.0  # default, in seconds
+BUDGET = 60.0  # default of the time that a search may take, in seconds
 Replay = Callable[["Case", Options, Example], str]
 
 

@@ -15,7 +15,7 @@ from gradcheck.errors import InputError
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.run.case import check_case
 from gradcheck.strategies.arrays import DEFAULT_SIZES, Draw, named_size
-from gradcheck.strategies.inputs import DTYPES, literal_inputs
+from gradcheck.strategies.inputs import DRAWN_DTYPES, literal_inputs
 from gradcheck.targets.draw import collect_size_names, has_specs
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.targets.case import Case
 
-REJECTION_REASONS = (Reason.TARGET_RAISED, Reason.BAD_INPUT)  # of an ERROR that the input causes
+REJECTION_REASONS = (Reason.TARGET_RAISED, Reason.BAD_INPUT)  # reasons of an ERROR that the input causes
 LITERAL_SIZE_NAME = "size{}"  # the name of a size that the user gave as a number, so that the search can vary it
-MAX_LITERAL_SIZE = 8  # up to this number, all smaller sizes are tried, too
-MAX_ENUMERATED_LEAVES = 3  # up to this number of leaves, every subset is tried
+MAX_LITERAL_SIZE = 8  # For a size up to this number, all smaller sizes are tried, too.
+MAX_ENUMERATED_LEAVES = 3  # For inputs of up to this many leaves, every subset is tried.
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may vary.
+    """The space of a search: everything that it may vary.
 
     Attributes:
         inputs: the inputs of the call, with specs.
@@ -95,7 +95,7 @@ def build_space(case: Case, options: Options, framework: str, command: str | Non
     fixed_sizes = _fixed_sizes(case, options)
     with preserving():
         target, inputs = prepare_target(
-            backend, name_sizes(case, fixed_sizes), dtype or DTYPES[0], seed=options.seed, command=command
+            backend, name_sizes(case, fixed_sizes), dtype or DRAWN_DTYPES[0], seed=options.seed, command=command
         )
     if not has_specs(inputs):
         raise InputError(f"nothing to search: {case.name} has no random input; give input specs, such as normal(4, 3)")
@@ -104,7 +104,7 @@ def build_space(case: Case, options: Options, framework: str, command: str | Non
     return Space(
         inputs,
         search_ranges(variable_sizes, options.dims),
-        (dtype,) if dtype else DTYPES,
+        (dtype,) if dtype else DRAWN_DTYPES,
         tuple(leaf_subsets(_differentiable_leaves(target, inputs))) if may_choose_wrt else (),
         options.contracts,
     )
@@ -142,7 +142,7 @@ def _differentiable_leaves(target: Any, inputs: Inputs) -> list[str]:
 
 
 def _is_floating(spec: Spec) -> bool:
-    return spec.kind not in ("integers", "boolean") and (spec.dtype or DTYPES[0]).startswith(("float", "complex"))
+    return spec.kind not in ("integers", "boolean") and (spec.dtype or DRAWN_DTYPES[0]).startswith(("float", "complex"))
 
 
 def name_sizes(case: Case, fixed_sizes: frozenset[int] = frozenset()) -> Case:

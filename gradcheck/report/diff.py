@@ -13,10 +13,13 @@ from gradcheck.results import CheckResult, RunResult, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-COARSER_RATIO = 10.0  # a resolution is reported as lost if it is more than this many times as large
-SLOWER_RATIO = 2.0  # a case is reported as slower if it takes more than this many times as long ...
-MIN_EXTRA_SECONDS = 1.0  # ... and more than this many seconds longer: smaller differences are noise of the machine
-EVALUATIONS_RATIO = 1.5  # or if it needs more than this many times the evaluations, which are the same on every machine
+COARSER_RATIO = 10.0  # A resolution is reported as lost if it is more than this many times as large.
+# A case is reported as slower if it takes more than SLOWER_RATIO times as long and more than MIN_EXTRA_SECONDS longer. Smaller
+# differences are noise of the machine.
+SLOWER_RATIO = 2.0
+MIN_EXTRA_SECONDS = 1.0
+# It is also reported if it needs more than this many times the evaluations, whose number is the same on every machine.
+EVALUATIONS_RATIO = 1.5
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from gradcheck.results import CheckResult, RunResult, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_ANNOTATIONS = 10  # of a step
-MAX_MESSAGE_LENGTH = 4000  # characters
+MAX_ANNOTATIONS = 10  # annotations of a step
+MAX_MESSAGE_LENGTH = 4000  # characters of an annotation's message
 DATA_ESCAPES = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 PROPERTY_ESCAPES = {**DATA_ESCAPES, ":": "%3A", ",": "%2C"}  # a semicolon needs no escape: the runner would not decode it
 

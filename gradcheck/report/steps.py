@@ -12,8 +12,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from gradcheck.results import Comparison, Estimate
 
-BAR_LENGTH = 24  # characters of the longest bar
+BAR_LENGTH = 24  # characters of the longest bar in a table of the terminal
 BAR_DECADES = 16.0  # decades of relative error that the longest bar spans, from 1e-16 to 1
+# Smallest magnitude that errors are divided by, so that they stay finite if the claim and the estimate are 0.
+MIN_SCALE = 1e-300
 SMOOTHNESS_PHRASES = {
     "": "too few values to say how smooth the function is",
     "one-sided": "the function is defined on one side only",
@@ -41,7 +43,7 @@ def build_table(comparison: Comparison, story: Estimate) -> Table:
     for name in ("step", "difference", "± noise", "off by"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    scale = max(abs(comparison.claimed), abs(story.value), 1e-300)
+    scale = max(abs(comparison.claimed), abs(story.value), MIN_SCALE)
     for h, difference, bound in zip(story.steps, story.differences, story.bounds, strict=True):
         error = abs(difference - story.value)
         chosen = story.plateau is not None and story.plateau[1] <= h <= story.plateau[0]

@@ -104,15 +104,15 @@ class WrongEntry:
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Where in a leaf a claim is wrong.
+    """The place in a leaf where a claim is wrong.
 
     Attributes:
         entries: at most 8 wrong entries, largest error first.
         count: the number of wrong entries; None if it is not known.
         examined: the share of the leaf's entries that were examined, from 0 to 1.
         sampled: the number of entries that were examined at random, and how many of them are wrong.
-        slice: the part of the leaf that the wrong entries fill exactly, such as 'w[:, 3]' or 'the diagonal of w'; '' if they
-            fill no simple part, or if it is not known.
+        slice: the part of the leaf that the wrong entries fill exactly, such as 'w[:, 3]' or 'the diagonal of w'. It is '' if
+            they fill no simple part, or if it is not known.
     """
 
     entries: tuple[WrongEntry, ...]

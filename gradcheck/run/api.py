@@ -27,8 +27,8 @@ def check(fn: Callable[..., Any], *inputs: Any, **arguments: Unpack[CheckArgumen
     """Say whether the derivatives of a function are right, where they are wrong, and why.
 
     Args:
-        fn: function on NumPy arrays, torch tensors or JAX arrays, `torch.autograd.Function` subclass, `nn.Module`, a pytree of
-            JAX arrays that can be called, such as an equinox module, or a module class or factory with `init=`.
+        fn: function on NumPy arrays, torch tensors or JAX arrays, `torch.autograd.Function` subclass or `nn.Module`. May also
+            be a callable pytree of JAX arrays, such as an equinox module, or a module class or factory with `init=`.
         *inputs: arrays, tensors, pytrees of them, specs such as `gradcheck.normal(4, 3)`, or plain values. Without any, the
             inputs of the target's own `@gradcheck.case` are used.
         **arguments: keywords of `CheckArguments`.
@@ -50,8 +50,12 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
     """Build the case that a call of `check` describes; without inputs, the target's own declared case is its base.
 
     Raises:
+        TypeError: if a keyword is not a field of `CaseArguments`.
         UsageError: if the arguments do not fit the target.
     """
+    for keyword in description:
+        if keyword not in DEFAULTS:
+            raise TypeError(f"build_case() got an unexpected keyword argument {keyword!r}")
     arguments: CaseArguments = {**DEFAULTS, **description}
     wrt, kwargs, init = arguments["wrt"], arguments["kwargs"], arguments["init"]
     if not callable(fn):

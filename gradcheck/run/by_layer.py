@@ -41,7 +41,7 @@ def check_layers(
         The result of each layer, in the order of the model's tree.
 
     Raises:
-        UsageError: if the target is no module.
+        UsageError: if the target is not a module.
     """
     if classify_target(model) is not TargetKind.MODULE:
         raise UsageError(f"by_layer: {case.name} is {type(model).__name__}: expected a torch.nn.Module, whose layers it names")

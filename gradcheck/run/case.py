@@ -29,8 +29,7 @@ from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
-from gradcheck.checks.second_order.check import SECOND_ORDER as SECOND_ORDER
-from gradcheck.checks.second_order.check import check_second_order
+from gradcheck.checks.second_order.check import SECOND_ORDER, check_second_order
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
@@ -211,6 +210,7 @@ def check_trial(
             if options.mode == "probe":
                 raise
             without_memory = str(error)  # and not the error, whose traceback holds the arrays that filled the memory
+            trial = replace(trial, evaluator=Evaluator(program, Recorder()))
         if without_memory:
             result = _check_along_directions(trial, partners, without_memory)
         if case.detached and options.tries(detached.NAME):
@@ -223,7 +223,8 @@ def check_trial(
         if options.order == SECOND_ORDER:
             result = check_second_order(result, trial)
     layer = program.capabilities.layer
-    return replace(result, place=layer.backward_location if layer and not case.claims else None)
+    evaluations = trial.recorder.evaluations
+    return replace(result, evaluations=evaluations, place=layer.backward_location if layer and not case.claims else None)
 
 
 def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str) -> TrialResult:
@@ -233,9 +234,7 @@ def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str)
         NoMemoryError: if there is too little memory for that too.
     """
     release_memory.release_unused()
-    options = replace(trial.options, mode="probe")
-    trial = replace(trial, evaluator=Evaluator(trial.program, Recorder()), options=options)
-    result = check_derivative(trial, partners)
+    result = check_derivative(replace(trial, options=replace(trial.options, mode="probe")), partners)
     return replace(result, notes=(*result.notes, f"probes: {why}"))
 
 

@@ -41,7 +41,7 @@ def _merge_rows(group: list[Comparison]) -> Comparison:
     return replace(worst, resolution=max(resolutions)) if worst.verdict is Verdict.PASS and resolutions else worst
 
 
-def merge_tables(tables: list[CheckTable]) -> tuple[CheckTable, ...]:
+def merge_check_tables(tables: list[CheckTable]) -> tuple[CheckTable, ...]:
     """Keep the worst table of each optional check; sensitivities are averaged."""
     groups: dict[str, list[CheckTable]] = {}
     for table in tables:
@@ -87,7 +87,7 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
     comparisons = merge_comparisons([row for result in trial_results for row in result.comparisons])
     contracts = merge_contracts(contract for result in trial_results for contract in result.contracts)
     contracts = mark_tolerated(contracts, blank.intents)
-    checks = merge_tables([table for result in trial_results for table in result.checks])
+    checks = merge_check_tables([table for result in trial_results for table in result.checks])
     stopped = next((result for result in trial_results if result.stop), None)
     location = next((result.place for result in trial_results if result.place), None)
     verdict, reason = _decide(comparisons, contracts, stopped)

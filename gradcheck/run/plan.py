@@ -21,7 +21,7 @@ from gradcheck.targets.specs import parse
 
 @dataclass(frozen=True)
 class Request:
-    """What to check, as text. Other processes can plan the same cases from it.
+    """A request of a check, as text. Other processes can plan the same cases from it.
 
     Attributes:
         targets: the targets; if there are none, those of the configuration.

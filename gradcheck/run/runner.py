@@ -13,8 +13,7 @@ from gradcheck.results import CheckResult, RunResult, Verdict
 from gradcheck.run import baseline
 from gradcheck.run.case import check_case_safely
 from gradcheck.run.workers import cluster, local
-from gradcheck.run.workers.worker import Work
-from gradcheck.run.workers.worker import installed_version as installed_version
+from gradcheck.run.workers.worker import Work, installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -28,7 +28,7 @@ from gradcheck.errors import InputError
 from gradcheck.options import Options, override_options
 from gradcheck.seeds import make_generator
 from gradcheck.strategies.elements import special_numbers
-from gradcheck.strategies.inputs import DTYPES, literal_inputs
+from gradcheck.strategies.inputs import DRAWN_DTYPES, literal_inputs
 from gradcheck.targets.case import Case, get_declared_cases
 from gradcheck.targets.draw import convert_draw
 from gradcheck.targets.framework import FRAMEWORKS
@@ -63,7 +63,7 @@ def arrays(
     if framework not in FRAMEWORKS:
         raise InputError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
     backend = load_backend(framework)
-    default_dtypes = (backend.default_dtype(None) or DTYPES[0],)
+    default_dtypes = (backend.default_dtype(None) or DRAWN_DTYPES[0],)
     return _draw_arguments(backend, Inputs((spec,), {}, ("",)), dims, dtypes or default_dtypes).map(lambda call: call[0][0])
 
 
@@ -118,8 +118,8 @@ def special_values(*, dtype: str = "float64", low: float = -np.inf, high: float 
     Raises:
         InputError: if the dtype is another one, or low is not below high.
     """
-    if dtype not in DTYPES or not low < high:
-        raise InputError(f"dtype={dtype!r}, low={low!r}, high={high!r}: expected {' or '.join(DTYPES)}, and low < high")
+    if dtype not in DRAWN_DTYPES or not low < high:
+        raise InputError(f"dtype={dtype!r}, low={low!r}, high={high!r}: expected {' or '.join(DRAWN_DTYPES)}, and low < high")
     return special_numbers(dtype, low, high)
 
 
@@ -127,9 +127,11 @@ def _draw_case_inputs(case: Case, dims: Dims | None, dtypes: Sequence[str] | Non
     """Draw inputs of a case, whose own sizes `dims` overrides."""
     backend = load_backend(choose_framework(case))
     case_dtype = choose_dtype(backend, case)
-    _, call = prepare_target(backend, case, case_dtype or DTYPES[0], seed=0)
+    _, call = prepare_target(backend, case, case_dtype or DRAWN_DTYPES[0], seed=0)
     case_dims = case.options.get("dims", {})
-    return _draw_arguments(backend, call, {**case_dims, **(dims or {})}, dtypes or ((case_dtype,) if case_dtype else DTYPES))
+    return _draw_arguments(
+        backend, call, {**case_dims, **(dims or {})}, dtypes or ((case_dtype,) if case_dtype else DRAWN_DTYPES)
+    )
 
 
 def _draw_arguments(backend: Backend, call: Inputs, dims: Dims | None, dtypes: Sequence[str]) -> st.SearchStrategy[Arguments]:
@@ -140,7 +142,7 @@ def _draw_arguments(backend: Backend, call: Inputs, dims: Dims | None, dtypes: S
     def to_array(leaf: Any) -> Any:
         if not isinstance(leaf, Spec):
             return leaf
-        return convert_draw(leaf, draw_array(leaf, make_generator(0), {}, DTYPES[0]), DTYPES[0], backend.from_numpy)
+        return convert_draw(leaf, draw_array(leaf, make_generator(0), {}, DRAWN_DTYPES[0]), DRAWN_DTYPES[0], backend.from_numpy)
 
     def to_arguments(literals: Inputs) -> Arguments:
         kwargs = {name: tree_map(to_array, value) for name, value in literals.kwargs.items()}

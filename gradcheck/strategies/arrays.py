@@ -32,9 +32,9 @@ DEFAULT_SIZES = (0, 4)  # range of a named size for which none is given
 # Hypothesis draws the entries of an array of at most this size one by one. A larger one is drawn from a seed, and a few of its
 # entries are replaced.
 MAX_DRAWN_ENTRIES = 64
-MAX_REPLACED_ENTRIES = 4  # of an array that is drawn from a seed
-MAX_TIED_NUMBERS = 2  # distinct numbers of an array that is full of ties
-SEEDED_KINDS = ("spd", "orthogonal", "triangular", "sparse", "ones", "zeros", "eye", "array")  # always drawn from a seed
+MAX_REPLACED_ENTRIES = 4  # replaced entries of an array that is drawn from a seed
+MAX_TIED_NUMBERS = 2  # distinct numbers in an array that is full of ties
+SEEDED_KINDS = ("spd", "orthogonal", "triangular", "sparse", "ones", "zeros", "eye", "array")  # kinds always drawn from a seed
 
 
 def named_size(name: str, dims: Dims) -> st.SearchStrategy[int]:
@@ -58,7 +58,7 @@ def literal_specs(draw: Draw, spec: Spec, dims: Dims, dtype: str) -> Spec:
     array_dtype = spec.dtype or dtype
     values = _draw_values(draw, spec, shape, spec_module.NUMPY_SUBSTITUTES.get(array_dtype, array_dtype))
     layout = spec.layout if spec.layout != "contiguous" else draw(st.sampled_from(_distinct_layouts(values.shape, spec.kind)))
-    literal = literal_spec(spec_module.apply_layout(values, layout), layout)
+    literal = literal_spec(spec_module.copy_to_layout(values, layout), layout)
     if array_dtype in spec_module.NUMPY_SUBSTITUTES and literal.dtype == spec_module.NUMPY_SUBSTITUTES[array_dtype]:
         return replace(literal, dtype=array_dtype)  # NumPy lacks this dtype, so the values were drawn in a substitute
     return literal

@@ -12,7 +12,10 @@ from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import tree_map
 
-DTYPES = ("float64", "float32")  # to choose from if neither a spec nor the target names a dtype; the first is the simplest
+DRAWN_DTYPES = (
+    "float64",
+    "float32",
+)  # drawn if neither a spec nor the target names a dtype; the first is the simplest
 
 
 @st.composite

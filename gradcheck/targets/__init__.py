@@ -1,1 +1,1 @@
-"""What is checked: input specs, cases, and how `module:fn` becomes them."""
+"""Targets of a check: input specs, cases, and how `module:fn` becomes them."""

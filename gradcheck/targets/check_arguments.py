@@ -19,7 +19,7 @@ class CaseArguments(TypedDict, total=False):
     Attributes:
         gradient: hand-written derivative of a function with one real number as output. It takes the inputs of `fn` and
             returns one array if one input is differentiable, else a tuple or a mapping by argument name. Each array has the
-            shape of its input. For a real function L and a complex entry a + ib it is dL/da + i dL/db, as in PyTorch; for a
+            shape of its input. For a real function L and a complex entry a + ib it is dL/da + i dL/db, as in PyTorch. For a
             JAX target it is dL/da - i dL/db, as in JAX. For a module it may also take `params`, the parameters by name, and
             return `{'params': {name: array}}` with the rest.
         jacobian: takes the inputs of `fn`; returns, for each input, an array of the output's shape followed by the input's.

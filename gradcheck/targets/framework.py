@@ -26,7 +26,7 @@ NUMPY_FOR_JAX = ("numpy", "jax")  # functions of JAX take NumPy arrays
 
 
 class TargetKind(Enum):
-    """What sort of callable a target is."""
+    """The kind of callable that a target is."""
 
     FUNCTION = "function"
     MODULE = "nn.Module"

@@ -1,4 +1,4 @@
-"""What a wrong gradient looks like: the change that would make it right, found by trying, and named.
+"""Diagnoses of a wrong gradient: the change that would make it right is found by trying, and named.
 
 A hypothesis is a repair: the claim with its sign flipped, divided by a constant, transposed. A repair that the same evidence
 would let pass names the fault. Repairs are tried in turn, simple ones first; if none passes, the fault is unknown.
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
-# Relative: a fitted factor this near to a number that has a name is that number.
+# A fitted factor counts as a number that has a name if their relative difference is at most this.
 MAX_MISMATCH = 1e-4
-# Share of the claim's error: a diagnosis may leave no more of it unexplained.
+# A diagnosis may leave at most this share of the claim's error unexplained.
 MAX_UNEXPLAINED = 1e-2
-# Entries: among fewer than this, the single wrong entry may be the largest or smallest by chance.
+# Among fewer entries than this, the single wrong entry may be the largest or smallest by chance.
 MIN_ENTRIES_FOR_EXTREME = 8
-# Entries per wrong entry: if there are at least as many, the wrong entries are exceptions.
+# The wrong entries are exceptions if there are at least this many entries per wrong one.
 MIN_ENTRIES_PER_EXCEPTION = 10
-# Entries: a fitted constant that explains fewer may be a coincidence.
+# A fitted constant that explains fewer entries than this may be a coincidence.
 MIN_ENTRIES_FOR_FIT = 3
 SIMPLE_FACTORS = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
 FACTOR_HINTS = {"2": "should the loss have the factor 1/(2N)?", "1/2": "is the 2 of a square missing?"}
@@ -32,7 +32,7 @@ FACTOR_HINTS = {"2": "should the loss have the factor 1/(2N)?", "1/2": "is the 2
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a wrong claim on one leaf of n numbers, for C combinations of the outputs.
+    """Facts about a wrong claim on one leaf of n numbers, for C combinations of the outputs.
 
     Attributes:
         claim: the claimed derivatives, (C, n).

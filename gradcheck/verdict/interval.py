@@ -1,4 +1,7 @@
-"""The interval test: a claim compared with an estimate that knows its own error."""
+"""The interval test: a claim compared with an estimate that knows its own error.
+
+`reports/false_alarms.md` measures how often these limits refuse a right derivative, `reports/detection.md` what they let pass.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,26 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.evidence.number_format import BFLOAT16, BY_EPS
+from gradcheck.number_format import BFLOAT16, BY_EPS
 from gradcheck.results import Reason, Verdict
 
 F64 = NDArray[np.float64]
 
-# Relative to the derivative: without a demanded rtol, the largest uncertainty with which a claim may still pass.
+# Without a demanded rtol, a claim may pass with an uncertainty up to this, relative to the derivative.
 MAX_RESOLUTION = 1e-2
-# Relative to the leaf's largest scale (or the slopes nearby): the largest uncertainty with which an entry too small to be
-# judged by its own size may pass.
+# An entry too small to be judged by its own size may pass with an uncertainty up to this, relative to the leaf's largest scale
+# or to the slopes nearby.
 MAX_SMALL_ENTRY_UNCERTAINTY = 1e-3
-# Units in the last place of its leaf's size: what a claim may be off by through rounding alone.
+# Rounding alone may change a claim by this many units in the last place of its leaf's size.
 CLAIM_ROUNDING_ULPS = 4.0
-# Relative to the outputs per unit of scale: the largest uncertainty with which a slope may count as no slope, if none is seen
-# at coarse steps. In low precision the limit is this many units in the last place instead, where that is more.
+# If no slope is seen at coarse steps, a slope may count as zero with an uncertainty up to this, relative to the outputs per
+# unit of scale. In low precision the limit is the second constant instead, in units in the last place, if that is more.
 MAX_FLAT_UNCERTAINTY = 1e-9
 MAX_FLAT_UNCERTAINTY_ULPS = 1024.0
-# Units in the last place of the outputs per unit of scale: a claim below this is lost in the outputs' last bits.
+# A claim below this many units in the last place of the outputs per unit of scale is lost in the outputs' last bits.
 MAX_UNSEEN_ULPS = 64.0
+# This replaces an uncertainty of zero as a divisor, and breaks ties without changing an order that larger numbers decide.
+TINY = 1e-300
 
 
 class Code(IntEnum):
@@ -36,7 +41,8 @@ class Code(IntEnum):
     FAIL = 2
 
 
-VERDICTS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)  # indexed by `Code`
+# The verdicts are indexed by `Code`.
+VERDICTS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 def default_rtol(eps: float) -> float:
@@ -149,7 +155,7 @@ def is_flat(pair: ClaimAndEstimate, outputs: F64, eps: float) -> NDArray[np.bool
 def compute_urgency(pair: ClaimAndEstimate, code: NDArray[np.int8]) -> F64:
     """Compute how urgently each entry needs a closer look; 0 if it passed."""
     with np.errstate(all="ignore"):
-        ratio = pair.difference / np.where(pair.uncertainty > 0, pair.uncertainty, 1e-300)
+        ratio = pair.difference / np.where(pair.uncertainty > 0, pair.uncertainty, TINY)
         urgency = np.nan_to_num(ratio, nan=np.inf, posinf=1e300)
     return np.where(code == Code.PASS, 0.0, 1.0 + urgency)
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 F64 = NDArray[np.float64]
-MAX_MEAN_ROUNDING = 1e-6  # relative: what rounding may take from a mean of equal numbers
+# Rounding may change the mean of equal numbers by this much, relative to it.
+MAX_MEAN_ROUNDING = 1e-6
 
 
 def inject_faults(

@@ -121,7 +121,8 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
     """Build one run from all results, in the order of collection."""
     from gradcheck.options import Options, override_options
     from gradcheck.results import SCHEMA_VERSION, RunResult
-    from gradcheck.run.runner import find_repository_root, installed_version
+    from gradcheck.run.runner import find_repository_root
+    from gradcheck.run.workers.worker import installed_version
 
     session_results, chosen = config.stash[SESSION_RESULTS], config.stash[settings.SETTINGS]
     order = session_results.order

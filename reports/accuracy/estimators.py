@@ -20,7 +20,7 @@ from gradcheck.compare.judge import ClaimAlongLines, judge_and_refine
 from gradcheck.compare.noise_floor import NOISE_DIRECTIONS
 from gradcheck.evidence import directions, ladder, noise
 from gradcheck.evidence.line import Phi, Setting, choose_slack
-from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.number_format import FLOAT64
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, VERDICTS, default_rtol
 
@@ -112,7 +112,7 @@ def ask_gradcheck(case: Case) -> dict[str, Answer]:
     if estimates.refined[0]:
         careful = Answer(refined_answer.value, refined_answer.bound, refined_answer.evaluations - cheap.evaluations + before)
     else:
-        after, slope = function.count, ladder.estimate_slopes(phi, setting)
+        after, slope = function.count, ladder.estimate_slopes_by_ladder(phi, setting)
         careful = Answer(slope.value[0] / unit, slope.bound[0] / abs(unit), function.count - after + before)
     return dict(zip(ESTIMATES, (refined_answer, cheap, careful), strict=True))
 

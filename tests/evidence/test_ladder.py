@@ -70,7 +70,7 @@ def test_the_true_error_of_a_smooth_derivative_lies_inside_the_bound(name, dtype
     true = derivative(np.atleast_1d(x)) * u
     for slope in (
         central.estimate_slopes(phi, setting, central.choose_steps(setting, eps)),
-        ladder.estimate_slopes(phi, setting),
+        ladder.estimate_slopes_by_ladder(phi, setting),
     ):
         assert np.abs(slope.value - true) <= slope.bound + 4 * 2.0**-52 * np.abs(true)
 
@@ -79,7 +79,7 @@ def test_the_true_error_of_a_smooth_derivative_lies_inside_the_bound(name, dtype
 def test_the_ladder_encloses_the_derivative_of_a_difficult_function(name):
     function, derivative, x = HARD[name]
     phi, setting, u, _ = lines(function, x)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     assert np.abs(slope.value - derivative(np.atleast_1d(x)) * u) <= slope.bound + 1e-15
     assert slope.reason[0] in (None, Reason.DULL)
 
@@ -88,7 +88,7 @@ def test_the_ladder_encloses_the_derivative_of_a_difficult_function(name):
 def test_the_ladder_is_sharp_where_the_function_is_smooth(name):
     function, derivative = SMOOTH[name]
     phi, setting, u, _ = lines(function, 0.7)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     assert slope.bound[0] <= 1e-10 * abs(derivative(0.7) * u[0])
 
 
@@ -98,7 +98,7 @@ def test_the_ladder_is_sharp_where_the_function_is_smooth(name):
 )
 def test_a_kink_is_recognised_with_its_one_sided_slopes(function, low, high):
     phi, setting, u, _ = lines(function, 0.0)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     ends = sorted((low * u[0], high * u[0]))
     assert slope.reason[0] is Reason.KINK_SUBGRADIENT
     assert slope.low[0] == pytest.approx(ends[0], abs=1e-6)
@@ -112,7 +112,7 @@ def test_a_kink_is_recognised_with_its_one_sided_slopes(function, low, high):
 )
 def test_no_derivative_is_estimated_at_points_without_one(function, x):
     phi, setting, *_ = lines(function, x)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     assert not np.isfinite(slope.bound[0]) or slope.bound[0] > 1e-2 * abs(slope.value[0])
     assert slope.reason[0] is not Reason.KINK_SUBGRADIENT
 
@@ -121,21 +121,21 @@ def test_added_noise_is_measured_and_counted_in_the_bound():
     rng = np.random.default_rng(2)
     for size in (1e-10, 1e-7, 1e-4):
         phi, setting, u, _ = lines(lambda x, s=size: np.sin(x) + s * rng.standard_normal(), 1.0)
-        slope = ladder.estimate_slopes(phi, setting)
+        slope = ladder.estimate_slopes_by_ladder(phi, setting)
         assert size / 5 <= setting.noise[0] <= 5 * size
         assert np.abs(slope.value[0] - np.cos(1.0) * u[0]) <= slope.bound[0]
 
 
 def test_an_output_that_never_moves_has_no_slope_and_hardly_a_bound():
     phi, setting, *_ = lines(lambda x: np.full_like(x, 5.0), 1.0)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     assert slope.value[0] == 0
     assert slope.bound[0] <= 1e-13
 
 
 def test_one_output_that_is_not_finite_does_not_affect_the_others():
     phi, setting, u, _ = lines(lambda x: np.concatenate([np.sin(x), np.sqrt(x - 1)]), 1.0)
-    slope = ladder.estimate_slopes(phi, setting)
+    slope = ladder.estimate_slopes_by_ladder(phi, setting)
     assert slope.value[0] == pytest.approx(np.cos(1.0) * u[0], rel=1e-9)
     assert not slope.bound[1] < 1
 

@@ -211,12 +211,12 @@ from gradcheck import strategies
 
 drawn = given(strategies.arrays(normal("batch", 2), framework="torch"))
 
-@settings(deadline=None, max_examples=8, derandomize=True, database=None)
+@settings(deadline=None, max_examples=20, derandomize=True, database=None)
 @drawn
 def test_right(gradcheck, x):
     gradcheck(lambda x: Square.apply(x).amax(0), x, drawn=True)
 
-@settings(deadline=None, max_examples=8, derandomize=True, database=None)
+@settings(deadline=None, max_examples=20, derandomize=True, database=None)
 @drawn
 def test_wrong(gradcheck, x):
     gradcheck(Wrong, x, drawn=True)

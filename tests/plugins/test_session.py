@@ -1,4 +1,4 @@
-"""What becomes of all checks together: over xdist's workers, in the reports, in the section at the end."""
+"""The results of all checks together: over xdist's workers, in the reports, in the section at the end."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""How an estimate was found: the steps, the plateau, the kinks nearby; and how that is told."""
+"""The steps of an estimate: the plateau, the kinks nearby, and the table and sentence that show them."""
 
 import json
 import math

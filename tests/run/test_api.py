@@ -8,6 +8,7 @@ import torch
 import gradcheck
 from gradcheck import GradientError, InputError, UsageError, Verdict, normal
 from gradcheck.results import Reason
+from gradcheck.run.api import build_case
 
 
 def quadratic(x):
@@ -134,6 +135,11 @@ def test_a_declared_fail_is_ok_when_it_fails():
 def test_a_wrong_call_is_one_clear_error(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_a_case_with_a_misspelt_keyword_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'gradent'"):
+        build_case(quadratic, normal(4), gradent=lambda x: 2 * x)
 
 
 def test_missing_inputs_are_listed_with_what_to_write():

@@ -1,4 +1,4 @@
-"""What Hypothesis draws for a spec: its domain and more of its corners, and one call's arrays fit together."""
+"""Arrays that Hypothesis draws for a spec: its domain and more of its corners, and one call's arrays fit together."""
 
 import numpy as np
 import pytest

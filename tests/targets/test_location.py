@@ -1,4 +1,4 @@
-"""What a report points at: the line where the derivative is written."""
+"""The line that a report points at: where the derivative is written."""
 
 import inspect
 

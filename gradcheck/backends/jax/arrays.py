@@ -1,6 +1,6 @@
 """JAX arrays and flat float64 vectors: dtypes with 64 bits and without, and JAX's convention for complex derivatives.
 
-JAX's vjp of a cotangent pairs as Re(v f), and its gradient of a real L with respect to a + ib is dL/da - i dL/db: both are
+JAX's vjp of a cotangent pairs as Re(v f), and its gradient of a real L with respect to a + ib is dL/da - i dL/db. Both are
 the conjugates of what a `Program` holds. Tangents and values are the same in both.
 """
 

@@ -1,7 +1,8 @@
 """Functions on JAX arrays, their custom derivatives, and pytrees that can be called, such as equinox modules.
 
-The claim is made in the user's dtype. Differences are taken on a float64 twin (inputs and arrays of the target in float64, with
-64 bits enabled meanwhile) where the target runs so and its value is the same there; else in its own dtype.
+The claim is made in the user's dtype. Differences are taken on a float64 twin: inputs and arrays of the target in
+float64, with 64 bits enabled meanwhile. If the target does not run so, or its value differs there, they are taken in its own
+dtype.
 """
 
 from __future__ import annotations

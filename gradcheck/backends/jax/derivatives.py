@@ -38,7 +38,7 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from gradcheck.backends.flat_call import Binding
 
-SMALL = 2048  # entries of inputs and outputs together, up to which a target is compiled fast rather than to fast code
+SMALL = 2048  # A target of up to this many input and output entries is compiled fast rather than to fast code.
 # What JAX's message contains if a function has no derivative in one of the modes, and the message shown instead; '' keeps it.
 MISSING_MODES = {
     "can't apply forward-mode": "JAX has no forward mode for a custom_vjp",

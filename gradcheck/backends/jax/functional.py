@@ -34,7 +34,7 @@ class JaxFunctionalCall:
 
     Attributes:
         fn: the callable as the user gave it.
-        tree: the callable, or the object that it is a method of, flattened; None if that is no pytree with arrays.
+        tree: the callable, or the object that it is a method of, flattened; None if that is not a pytree with arrays.
         call: the leaves of the arguments, followed by those of the tree.
     """
 
@@ -106,7 +106,7 @@ def constant_places(binding: Binding) -> list[int]:
 
 
 def flatten_target(target: Any) -> FlatTree | None:
-    """Flatten a callable, or the object that it is a method of; None if that is no pytree with floating arrays."""
+    """Flatten a callable, or the object that it is a method of; None if that is not a pytree with floating arrays."""
     owner = target.__self__ if isinstance(target, MethodType) else target
     flat = flatten(owner)
     return flat if any(map(is_differentiable, flat.leaves)) and (len(flat.leaves) != 1 or flat.leaves[0] is not owner) else None

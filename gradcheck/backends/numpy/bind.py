@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import global_state, hand_written, optimizer_step
-from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_layout, to_flat
+from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_strides, to_flat
 from gradcheck.backends.flat_call import (
     Binding,
     flatten_arguments,
@@ -171,7 +171,7 @@ def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:
 def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
     if not isinstance(template, np.ndarray):
         return _cast(values, template.dtype, twin)[()] if isinstance(template, np.generic) else values.item()
-    return match_layout(_cast(values, template.dtype, twin), template)
+    return match_strides(_cast(values, template.dtype, twin), template)
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:

@@ -202,9 +202,13 @@ def _choose_outputs(first: _FirstCall) -> tuple[Binding, list[str]]:
 def _capabilities_of(case: Case, target: Callable[..., Any], first: _FirstCall, evaluation: _Evaluation) -> Capabilities:
     """List what PyTorch can do with the target besides evaluating it."""
     functional_call, binding, run, twin = first.functional_call, evaluation.binding, evaluation.run, evaluation.twin
+    point, draws = (
+        first.point,
+        first.draws,
+    )  # not `first`, in what the layer keeps: its graph takes a multiple of the inputs' memory
     rounded = twin and is_half(binding.leaves)
     return Capabilities(
-        evaluate_along=line.make_line_evaluator(run, binding, first.point, twin=twin),
+        evaluate_along=line.make_line_evaluator(run, binding, point, twin=twin),
         evaluate_many=vmap.make_batched_evaluate(run, binding, twin=twin),
         evaluate_native=evaluation.evaluate_native if twin else None,
         evaluate_rounded=(lambda at: _evaluate_rounded(run, binding, at)) if rounded else None,
@@ -213,12 +217,12 @@ def _capabilities_of(case: Case, target: Callable[..., Any], first: _FirstCall, 
         without_tf32=devices.without_tf32 if devices.uses_tf32(functional_call.user_call.leaves) else None,
         layer=make_layer(
             binding,
-            lambda: leaves_at(binding, first.point),
-            lambda wrap: global_state.replaying(replace(functional_call, invoke=wrap(functional_call.invoke)), first.draws),
+            lambda: leaves_at(binding, point),
+            lambda wrap: global_state.replaying(replace(functional_call, invoke=wrap(functional_call.invoke)), draws),
             first.returned,
             target,
-            lambda: _describe_carried_state_now(functional_call, binding, first.point),
-            draws_random=bool(first.draws),
+            lambda: _describe_carried_state_now(functional_call, binding, point),
+            draws_random=bool(draws),
             upstream=case.upstream,
         ),
     )

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
-MAX_LISTED = 8  # parameters up to which a note names them
+# A note names at most this many parameters.
+MAX_LISTED_PARAMETERS = 8
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def _note_frozen_parameters(parameters: Mapping[str, torch.Tensor]) -> Iterator[
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+    return ", ".join(names[:MAX_LISTED_PARAMETERS]) + (
+        f" and {len(names) - MAX_LISTED_PARAMETERS} more" if len(names) > MAX_LISTED_PARAMETERS else ""
+    )
 
 
 def _replace_sparse_by_values(call: FlatCall, patterns: Mapping[int, sparse.Pattern]) -> FlatCall:

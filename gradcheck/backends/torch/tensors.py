@@ -47,14 +47,15 @@ def match_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
         return torch._neg_view(match_layout(-values, torch._neg_view(template)))
     if template.layout is not torch.strided or values.stride() == template.stride() or values.numel() == 0:
         return values
-    overlapping = [d for d, (n, s) in enumerate(zip(template.shape, template.stride(), strict=True)) if n > 1 and s == 0]
-    for d in overlapping:
-        if not torch.equal(values, values.narrow(d, 0, 1).expand_as(values)):
+    sizes_and_strides = list(zip(template.shape, template.stride(), strict=True))
+    expanded_axes = [axis for axis, (n, stride) in enumerate(sizes_and_strides) if n > 1 and stride == 0]
+    for axis in expanded_axes:
+        if not torch.equal(values, values.narrow(axis, 0, 1).expand_as(values)):
             return values
-        values = values.narrow(d, 0, 1)
-    if overlapping:
+        values = values.narrow(axis, 0, 1)
+    if expanded_axes:
         return values.contiguous().expand(template.shape)
-    extent = sum(s * (n - 1) for s, n in zip(template.stride(), template.shape, strict=True)) + 1
+    extent = sum(stride * (n - 1) for n, stride in sizes_and_strides) + 1
     buffer = torch.zeros(extent, dtype=values.dtype, device=values.device)
     return buffer.as_strided(template.shape, template.stride()).copy_(values)
 

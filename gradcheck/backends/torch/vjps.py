@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gradcheck.backends.batching import MAX_BATCH_NUMBERS, MAX_BATCH_TIME, MIN_BATCH_SIZE
 from gradcheck.backends.flat import EPS, from_flat
 from gradcheck.backends.torch.tensors import (
     backpropagate,
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import F64, Leaf
 
-MIN_BATCH = 8  # number of cotangents from which on batching is tried
-MAX_NUMBERS = 2**22  # numbers in all rows of a batch, which bounds its memory
-# Difference between batched and single rows that is taken for rounding, in units in the last place of the largest number.
-MAX_ROUNDING = 256.0
-MAX_TIME_RATIO = 0.8  # share of the time of single rows that a batch may take to be worth it
+# Rounding may change a batched row by this many units in the last place of the largest number.
+MAX_BATCH_ROUNDING_ULPS = 256.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def evaluate_vjps(graph: BackwardGraph, cotangents: F64, choice: BatchingChoice)
         DerivativeError: if the backward pass raises.
     """
     rows = np.empty((len(cotangents), graph.leaves[-1].span.stop))
-    if len(cotangents) < MIN_BATCH or rows.size > MAX_NUMBERS or choice.batched is False:
+    if len(cotangents) < MIN_BATCH_SIZE or rows.size > MAX_BATCH_NUMBERS or choice.batched is False:
         _evaluate_one_by_one(graph, cotangents, rows)
     elif choice.batched:
         _evaluate_batched(graph, cotangents, rows)
@@ -109,5 +107,5 @@ def _is_batching_faster(graph: BackwardGraph, cotangents: F64, rows: F64) -> boo
         return False
     eps = max(EPS.get(dtype_name(t.dtype), 1.0) for t in graph.inputs)
     with np.errstate(all="ignore"):
-        agrees = bool(np.all(np.abs(rows[[0, -1]] - ends) <= MAX_ROUNDING * eps * np.max(np.abs(ends))))
-    return agrees and time_batched <= MAX_TIME_RATIO * time_one_by_one
+        agrees = bool(np.all(np.abs(rows[[0, -1]] - ends) <= MAX_BATCH_ROUNDING_ULPS * eps * np.max(np.abs(ends))))
+    return agrees and time_batched <= MAX_BATCH_TIME * time_one_by_one

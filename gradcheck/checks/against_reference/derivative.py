@@ -27,7 +27,6 @@ from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.noise_floor import measure_setting
 from gradcheck.compare.table_row import compute_resolution
 from gradcheck.compare.trial import MeasuredTrial, Trial
-from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import noise
 from gradcheck.results import Comparison, Reason, Verdict
 
@@ -40,13 +39,13 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 METHOD = "reference"
-# Methods that only evaluate a function: what they show is independent of any claim.
+# These methods only evaluate a function, so that what they show is independent of any claim.
 NUMERICAL_METHODS = ("numeric", "complex-step")
-# Reasons for which the reference may decide where the target's own slopes do not.
+# With one of these reasons the reference may decide where the target's own slopes do not.
 LOW_RESOLUTION = (Reason.DULL, Reason.QUANTISED)
 NON_SMOOTH = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)
 
-# Order of the derivative, leaf and method: what a claim is about.
+# A claim is identified by the order of its derivative, the leaf and the method.
 ClaimKey = tuple[int, str, str]
 
 
@@ -62,32 +61,29 @@ def compare_with_reference(result: TrialResult, trial: Trial, reference: Program
     if result.stop and result.stop is not Reason.NOTHING_CLAIMED:
         return result
     trial = _measure_target(trial)
-    recorder = trial.recorder
     value_rows = compare_values(trial, reference)
     same_values = all(row.verdict is Verdict.PASS for row in value_rows)
     checked_methods = {row.method for row in result.comparisons}
     checked_claims = tuple(claim for claim in program.claims if claim.method in checked_methods)
     checked = replace(program, claims=checked_claims)
-    evaluations = 0
     if not checked_claims:
         rows = list[Comparison]()
     elif any(claim.vjp is not None and not claim.derived for claim in reference.claims):
-        rows = _compare_with_derivative(replace(trial, evaluator=Evaluator(checked, recorder)), reference, result.mode)
+        rows = _compare_with_derivative(replace(trial, evaluator=Evaluator(checked, trial.recorder)), reference, result.mode)
     else:
-        rows, evaluations = _compare_with_slopes(checked, reference, trial, result.mode)
+        rows = _compare_with_slopes(checked, reference, trial, result.mode)
     rows = [_weigh(row, result.comparisons, same_values=same_values) for row in rows]
     agreements = [_compare_reference_with_slopes(row, result.comparisons) for row in rows]
     return replace(
         result,
         comparisons=(*value_rows, *result.comparisons, *rows, *filter(None, agreements)),
-        evaluations=result.evaluations + recorder.evaluations + evaluations,
     )
 
 
 def _measure_target(trial: Trial) -> MeasuredTrial:
-    """Measure the noise of the target with a recorder of its own."""
+    """Measure the noise of the target."""
     program = trial.program
-    evaluator = Evaluator(program, Recorder())
+    evaluator = Evaluator(program, trial.recorder.nested())
     evaluator.recorder.count()  # the primal
     second_value = evaluator(program.point)
     spread = np.zeros(second_value.shape)
@@ -117,14 +113,16 @@ def _compare_with_derivative(trial: MeasuredTrial, reference: Program, mode: str
     if mode == "full":
         channels = output_scaling.choose_channels(trial.evaluator, trial.setting, trial.label)
     else:
-        channels = probe.draw_cotangents(trial, Recorder())
+        channels = probe.draw_cotangents(trial, trial.recorder.nested())
     trial = replace(trial, setting=replace(trial.setting, channels=channels))
     cotangents = np.eye(program.value.size) if channels is None else channels
 
     def evaluate_forward(claim: Claim, known_jacobian: Jacobian) -> F64:
         return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
 
-    claimed = claimed_jacobians.evaluate_claims(program, cotangents, Recorder(), evaluate_forward if mode == "full" else None)
+    claimed = claimed_jacobians.evaluate_claims(
+        program, cotangents, trial.recorder.nested(), evaluate_forward if mode == "full" else None
+    )
     native_claim = next(claim for claim in reference.claims if claim.vjp is not None and not claim.derived)
     trusted_claim = replace(claimed_jacobians.make_twin(native_claim) or native_claim, method=METHOD)
     trusted_rows = claimed_jacobians.evaluate_rows(trusted_claim, reference.point, cotangents)
@@ -155,17 +153,16 @@ def _compare_leaf(
 # --- a reference that has only values
 
 
-def _compare_with_slopes(program: Program, reference: Program, trial: Trial, mode: str) -> tuple[list[Comparison], int]:
-    """Compare the claims with slopes of the reference; also return how many evaluations that took."""
+def _compare_with_slopes(program: Program, reference: Program, trial: Trial, mode: str) -> list[Comparison]:
+    """Compare the claims with slopes of the reference."""
     derivative_options = replace(
         trial.options, checks=(), optimizer=None, partners=(), contracts=False, contract=(), mode=mode, stories=False
     )
     claims = tuple(replace(claim, optional=True) for claim in program.claims if not claim.derived)
     claimed_reference = replace(reference, claims=claims).with_capabilities(layer=None)
-    evaluator = Evaluator(claimed_reference, Recorder())
+    evaluator = Evaluator(claimed_reference, trial.recorder.nested())
     result = check_derivative(Trial(evaluator, derivative_options, trial.label, trial.number))
-    rows = [replace(row, against=METHOD) for row in result.comparisons if row.against in NUMERICAL_METHODS]
-    return rows, result.evaluations
+    return [replace(row, against=METHOD) for row in result.comparisons if row.against in NUMERICAL_METHODS]
 
 
 # --- what a disagreement means

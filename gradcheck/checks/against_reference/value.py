@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-VALUE_ORDER = 0  # the order of a derivative that is the value itself
+# The value itself counts as the derivative of this order.
+VALUE_ORDER = 0
 METHOD = "primal"
 
 
@@ -63,7 +64,7 @@ def _bound_value_error(trial: MeasuredTrial, program: Program, value: F64) -> F6
         [np.full(leaf.entries * leaf.width, np.max(np.abs(value[leaf.span]), initial=0.0)) for leaf in program.outputs]
     )
     movement = np.zeros(value.shape)
-    for point in conditioning.jitter_points(program.point, eps, "value", conditioning.JITTERS):
+    for point in conditioning.jitter_points(program.point, eps, "value", conditioning.CONDITIONING_POINTS):
         try:
             moved_value = evaluate(point)
         except Exception:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-# How many units in the last place of the largest term the two sides of an identity may differ by, and how many times the
-# shift that rounding of the inputs causes. It bounds rounding that adds up over a function's operations.
+# The two sides of an identity may differ by this many units in the last place of the largest term, and by this many times the
+# shift that rounding of the inputs causes. This allows for rounding that adds up over a function's operations.
 ROUNDING_UNITS = 64.0

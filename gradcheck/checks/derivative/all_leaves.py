@@ -15,10 +15,10 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.checks.derivative import fault_injection
-from gradcheck.checks.derivative.all_leaves_claims import evaluate_forward_claims, evaluate_gradient, find_peak
+from gradcheck.checks.derivative.all_leaves_claims import evaluate_forward_claims, evaluate_whole_gradient, find_peak
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
-    add_self_test,
+    add_self_test_of_leaf,
     add_self_test_of_sum,
     add_up_line,
     make_empty_sums,
@@ -26,7 +26,6 @@ from gradcheck.checks.derivative.all_leaves_table import (
 )
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.output_scaling import OutputScales, measure_scales_along
-from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Reason, Verdict
@@ -77,7 +76,7 @@ def compare_whole_input(trial: Trial) -> WholeInputResult | None:
         DerivativeError: if a derivative that the user wrote raises.
     """
     evaluator, program, label = trial.evaluator, trial.program, trial.label
-    draft = Recorder()  # its notes count only if this pass decides
+    draft = trial.recorder.nested()  # its notes count only if this pass decides
     leaves = [leaf for leaf in program.leaves if leaf.entries]
     vjp_claims = list(claimed_jacobians.claims_with_twins(program, only_vjp=True))
     if len(vjp_claims) != 1:
@@ -88,7 +87,7 @@ def compare_whole_input(trial: Trial) -> WholeInputResult | None:
         return None
     cotangent = _draw_cotangent(scales, label)
     rtol = trial.options.rtol or default_rtol(claim.eps)
-    gradient = evaluate_gradient(claim, twin, program, cotangent, leaves, rtol, draft)
+    gradient = evaluate_whole_gradient(claim, twin, program, cotangent, leaves, rtol, draft)
     if gradient is None or not np.any(gradient.agrees):
         return None
     rounding = 0.5 * program.eps * np.abs(program.value)
@@ -126,7 +125,9 @@ def compare_whole_input(trial: Trial) -> WholeInputResult | None:
         return None
     rows_by_claim = [make_rows(program, claim_sum, sums, leaves, trial, cotangent) for claim_sum in compared]
     rows_by_claim[0] = [
-        add_self_test(row, compared[0], sums, i, gradient.values[block], np.stack([t[i] for t in block_tangents]), label)
+        add_self_test_of_leaf(
+            row, compared[0], sums, i, gradient.values[block], np.stack([t[i] for t in block_tangents]), label
+        )
         for i, (row, block) in enumerate(zip(rows_by_claim[0], blocks, strict=True))
     ]
     for i in range(1, len(compared)):

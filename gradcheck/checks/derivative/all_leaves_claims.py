@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import F64
 
-# Input numbers up to which an optional claim in forward mode is evaluated.
+# An optional claim in forward mode is evaluated for up to this many input numbers.
 MAX_OPTIONAL_FORWARD_INPUT = 2**16
 
 
@@ -45,7 +45,7 @@ class LeafGradients:
     is_lost: NDArray[np.bool_]
 
 
-def evaluate_gradient(
+def evaluate_whole_gradient(
     claim: Claim, twin: Claim | None, program: Program, cotangent: F64, leaves: list[Leaf], rtol: float, recorder: Recorder
 ) -> LeafGradients | None:
     """Evaluate the claimed gradient in its own precision and in that of the evaluation; None if it is not available.

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Claim, Program
     from gradcheck.compare.trial import Trial
 
-# Relative: a leaf that is known less sharply is checked on its own, ...
+# A leaf whose derivatives are known less sharply than this relative error is checked on its own ...
 MAX_QUICK_RESOLUTION = 1e-3
-# ... but with more input numbers than this only if it is known less sharply than any PASS (`MAX_RESOLUTION`).
+# ... but with more input numbers than this, only if it is known less sharply than any PASS may be (`MAX_RESOLUTION`).
 MAX_INPUT_FOR_QUICK_RESOLUTION = 2**20
-EVEN_TANGENT_RMS = math.sqrt(13 / 12)  # root mean square of an even tangent, in scales
+# This is the root mean square of an even tangent, in scales.
+EVEN_TANGENT_RMS = math.sqrt(13 / 12)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class LeafSums:
 
     @property
     def typical_change(self) -> F64:
-        """What a typical entry of each leaf contributes along each line, (K, L)."""
+        """The change that a typical entry of each leaf contributes along each line, (K, L)."""
         return np.sqrt(self.squares / self.counts) / EVEN_TANGENT_RMS
 
     def rounding_error(self, eps: float) -> F64:
@@ -173,7 +174,7 @@ def make_rows(
     ]
 
 
-def add_self_test(
+def add_self_test_of_leaf(
     row: Comparison, compared: ComparedSum, sums: LeafSums, i: int, gradient: F64, tangents: F64, label: str
 ) -> Comparison:
     """Add the score of the self-test to the row of a leaf.

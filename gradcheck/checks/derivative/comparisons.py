@@ -33,7 +33,7 @@ class Comparisons:
     scales: OutputScales | None = None
 
 
-def measure_noise(trial: Trial, spread: F64) -> MeasuredTrial:
+def measure_trial_noise(trial: Trial, spread: F64) -> MeasuredTrial:
     """Measure the noise of the outputs.
 
     Args:

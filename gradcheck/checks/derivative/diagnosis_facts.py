@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-# Relative: in a fit every estimate counts as off by at least this much, so that no exact one outweighs all others.
+# In a fit every estimate counts as off by at least this relative error, so that no exact one outweighs all others.
 MIN_FIT_ERROR = 1e-13
 
 

@@ -4,6 +4,8 @@ The disagreement of a group along a line is taken for the error of each of its e
 its error would be no larger, since a line moves every entry by at least half of its scale. So each entry has an estimate and a
 bound of its own. The bound is hardly wider than that of a line that moves the entry alone, as noise does not grow with the
 number of entries that move.
+
+`reports/detection.md` measures which faults full mode catches.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ if TYPE_CHECKING:
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.evidence.line import F64, Setting
 
-# Numbers in a group. If the whole input has no more of them, each is estimated alone.
+# A group has this many numbers. If the whole input has no more of them, each is estimated alone.
 GROUP_SIZE = 128
-# Random directions of each group.
+# Each group is looked at along this many random directions.
 LINES_PER_GROUP = 2
-# Groups that are estimated side by side: only a few at first, in case most of them disagree.
+# This many groups are estimated together: only a few at first, in case most of them disagree.
 FIRST_BATCH_SIZE, BATCH_SIZE = 4, 32
-# Units in the last place of the root sum of squares of the terms: what two modes of differentiation may differ by.
+# Two modes of differentiation may differ by this many units in the last place of the root sum of squares of the terms.
 MAX_MODE_DIFFERENCE_ULPS = 16.0
 
 

@@ -2,6 +2,8 @@
 
 It costs no evaluation. How large a fault must be to count follows from what the PASS states: `FAULT_MARGIN` times its
 resolution, or times the relative error that matters if that is larger.
+
+`reports/detection.md` measures which faults in real gradients a check catches, and whether a PASS states more than is true.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf
     from gradcheck.evidence.line import F64
 
-# Times what a PASS states of itself (its resolution or `rtol`): a fault of this relative size must be caught.
+# A fault must be caught if its relative size is this many times what a PASS states of itself (its resolution or `rtol`).
 FAULT_MARGIN = 10.0
-# Share of the slopes nearby and of the outputs: an entry that passed as zero must not be confused with one of this size.
+# An entry that passed as zero must not be confused with one of this size, as a share of the slopes nearby and of the outputs.
 ZERO_FAULT_SIZE = 1e-2
-# Relative: how far rounding may take a fault below the size that it was made with.
+# Rounding may take a fault below the size that it was made with by this relative amount.
 FAULT_SIZE_ROUNDING = 1e-6
 
 

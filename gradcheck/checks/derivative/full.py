@@ -19,7 +19,7 @@ from gradcheck.checks.derivative import (
     ties,
     worst_output,
 )
-from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
+from gradcheck.checks.derivative.comparisons import Comparisons, measure_trial_noise
 from gradcheck.compare import (
     claimed_jacobians,
     claims_along_lines,
@@ -39,7 +39,7 @@ from gradcheck.compare.table_row import (
     make_comparison,
 )
 from gradcheck.evidence import directions
-from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, is_flat
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.evidence.line import F64, Setting
 
-# Partial derivatives that are kept for `-v`; if there are more, none is.
+# Up to this many partial derivatives are kept for `-v`; if there are more, none is.
 MAX_PARTIALS_SHOWN = 64
 
 
@@ -61,7 +61,7 @@ def compare_every_entry(trial: Trial, spread: F64) -> Comparisons:
         trial: what is checked.
         spread: how far repeated evaluations at the primal differ, (M,).
     """
-    measured = measure_noise(trial, spread)
+    measured = measure_trial_noise(trial, spread)
     rows, partials = _compare_methods(measured)
     trial.recorder.note(*internal_precision.describe_internal_precision(measured, rows))
     return Comparisons(measured, rows, partials)
@@ -101,8 +101,8 @@ def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Parti
         ]
         if complex_step is not None:
             table += _compare_pair(trial, jacobian, complex_step, estimates, cotangents)
-        for other in accepted:
-            first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+        for earlier_jacobian in accepted:
+            first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (earlier_jacobian, jacobian))
             table += _compare_pair(trial, first, second, estimates, cotangents)
         accepted.append(jacobian)
     methods = accepted if complex_step is None else [*accepted, complex_step]
@@ -186,8 +186,8 @@ def _compare_with_estimates(
 ) -> Comparison:
     """Make the comparison of a claim with the estimates on one leaf.
 
-    It names a wrong output, has a diagnosis, the score of the self-test and a heatmap, and says how the estimate of its worst
-    entry was found.
+    It names a wrong output, and has a diagnosis, the score of the self-test and a heatmap. Only a FAIL, or any verdict with the
+    option `stories`, also says how the estimate of its worst entry was found.
     """
     leaf, precise = judged.leaf, jacobian.twin or jacobian
     comparison = worst_output.name_worst_output(trial, _make_comparison(trial, judged, jacobian, "numeric"), leaf, jacobian)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
 
-COLUMNS_OF_VECTOR = 32  # entries of a vector per row of the picture
-# The largest number of rows and of columns of cells, if an entry is wrong and if none is.
+# The picture shows this many entries of a vector per row.
+COLUMNS_OF_VECTOR = 32
+# The picture has at most this many rows, and columns, of cells: the first if an entry is wrong, the second if none is.
 MAX_CELLS_IF_WRONG, MAX_CELLS = 32, 12
-# The largest number of derivatives that are kept as numbers, if an entry is wrong and if none is.
-MAX_NUMBERS_IF_WRONG, MAX_NUMBERS = 96, 32
+# At most this many derivatives are kept as numbers: the first if an entry is wrong, the second if none is.
+MAX_DERIVATIVES_IF_WRONG, MAX_DERIVATIVES = 96, 32
 
 
 def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
@@ -42,7 +43,7 @@ def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
     cells, wrong_cells = np.full(grid, np.nan), np.zeros(grid, dtype=bool)
     np.fmax.at(cells, tuple(places.T), entry_errors)
     np.logical_or.at(wrong_cells, tuple(places.T), entry_is_wrong)
-    count = MAX_NUMBERS_IF_WRONG if any_wrong else MAX_NUMBERS
+    count = MAX_DERIVATIVES_IF_WRONG if any_wrong else MAX_DERIVATIVES
     claimed, estimate = _select_numbers(judged, displacements, np.flatnonzero(is_wrong), count)
     return Picture(
         grid,

@@ -2,6 +2,8 @@
 
 At a kink any slope between the one-sided slopes is right, so nearly any code passes there. A little away from it the function
 is smooth, and only one claim is right.
+
+`reports/modules.md` counts false alarms in networks of many kinks.
 """
 
 from __future__ import annotations
@@ -31,16 +33,16 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-# Random directions through a kink, along which a claim is compared with one-sided slopes.
+# A claim is compared with one-sided slopes along this many random directions through a kink.
 KINK_DIRECTIONS = 3
-# Of an entry's scale: how far from a kink a point near it lies. There is room for many finer steps on one side of the kink, and
-# the entry keeps its scale.
-NEARBY_DISTANCE = 2.0**-8
-# Entries of a leaf at kinks at which a claim is checked near the kink.
+# A point near a kink lies this far from it, in an entry's scales. There is room for many finer steps on one side of the kink,
+# and the entry keeps its scale.
+DISTANCE_FROM_KINK = 2.0**-8
+# A claim is checked near the kink at up to this many entries of a leaf at kinks.
 MAX_KINK_ENTRIES = 16
-# Points near a kink or a tie, on opposite sides of it, at which a claim must be right.
-NEARBY_POINTS = 2
-# The fields of `ClaimAndEstimate` that are in units of a line.
+# A claim must be right at this many points near a kink or a tie, on opposite sides of it.
+POINTS_NEAR_KINK = 2
+# These fields of `ClaimAndEstimate` are in units of a line.
 FIELDS_ALONG_LINES = ("claim", "value", "bound", "claim_error", "scale")
 
 
@@ -116,7 +118,7 @@ def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobia
     if not passed.size or jacobian.claim is None:
         return judged
     places = passed[np.linspace(0, passed.size - 1, min(MAX_KINK_ENTRIES, passed.size)).astype(int)]
-    points = [draw_nearby_point(trial, judged.leaf, places, k) for k in range(NEARBY_POINTS)]
+    points = [draw_nearby_point(trial, judged.leaf, places, k) for k in range(POINTS_NEAR_KINK)]
     nearby = [judge_entries_at(trial, judged.leaf, jacobian, cotangents, places, point) for point in points]
     wrong = next((entries for entries in nearby if entries is not None and np.any(entries.code == Code.FAIL)), None)
     return judged if wrong is None else _mark_wrong_near_kink(trial, judged, places, wrong)
@@ -132,7 +134,7 @@ def draw_nearby_point(trial: MeasuredTrial, leaf: Leaf, places: NDArray[np.intp]
     point, x = trial.program.point.copy(), trial.program.point[leaf.span]
     rng = make_generator(0, "beside", trial.label, leaf.path, k // 2)
     jitter = (-1.0) ** k * rng.choice([-1.0, 1.0], places.size) * rng.uniform(0.5, 1.0, places.size)
-    point[leaf.start + places] += NEARBY_DISTANCE * directions.compute_entry_scales(x)[places] * jitter
+    point[leaf.start + places] += DISTANCE_FROM_KINK * directions.compute_entry_scales(x)[places] * jitter
     return point
 
 

@@ -1,4 +1,4 @@
-"""What a function must meet before its derivative is checked: finite values, the same on every call, inputs left unchanged."""
+"""Preconditions of the check of a derivative: finite values, the same on every call, and inputs left unchanged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.evidence.line import F64
 
-# Relative to the output: from this spread of repeated evaluations on a function counts as random, below it as noisy.
+# A function counts as random if repeated evaluations differ by at least this much, relative to the output, and as noisy if they
+# differ by less.
 MIN_RANDOM_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
 class Preconditions:
-    """What two evaluations at the primal showed.
+    """Findings of two evaluations at the primal.
 
     Attributes:
         contracts: the contracts that were checked.

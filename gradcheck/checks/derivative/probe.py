@@ -19,7 +19,7 @@ from gradcheck.checks.derivative import (
     wrong_entries,
 )
 from gradcheck.checks.derivative.all_leaves import compare_whole_input
-from gradcheck.checks.derivative.comparisons import Comparisons, measure_noise
+from gradcheck.checks.derivative.comparisons import Comparisons, measure_trial_noise
 from gradcheck.checks.derivative.probe_block import (
     PROBES,
     ProbeBlock,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial_recorder import Recorder
     from gradcheck.evidence.line import F64
 
-# Blocks that a leaf is split into at most, if probes of the whole leaf have too low a resolution.
+# A leaf is split into at most this many blocks, if probes of the whole leaf have too low a resolution.
 MAX_BLOCKS = 64
 
 
@@ -70,13 +70,13 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
     """
     whole = None if trial.options.checks or trial.options.stories else compare_whole_input(trial)
     if whole is None:
-        measured = measure_noise(trial, spread)
+        measured = measure_trial_noise(trial, spread)
         return Comparisons(measured, _compare_leaf_by_leaf(measured))
     rows = dict(whole.rows)
     unconfirmed = [leaf for leaf in trial.program.leaves if leaf.entries and leaf.path not in rows]
     if unconfirmed:
         rest = Evaluator(restrict_to_leaves(trial.program, unconfirmed), trial.recorder)
-        rows_of_rest = _compare_leaf_by_leaf(measure_noise(replace(trial, evaluator=rest), spread))
+        rows_of_rest = _compare_leaf_by_leaf(measure_trial_noise(replace(trial, evaluator=rest), spread))
         rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
     in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
     return Comparisons(trial.with_setting(whole.setting), in_order, scales=whole.scales)
@@ -102,8 +102,8 @@ def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:
         for i, jacobian in enumerate(reverse):
             table.append(_compare_with_estimates(trial, leaf, jacobian, block, cotangents))
             compared.append((table[-1], jacobian))
-            for other in reverse[:i]:
-                first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (other, jacobian))
+            for earlier_jacobian in reverse[:i]:
+                first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (earlier_jacobian, jacobian))
                 table.append(_compare_pair(trial, leaf, first, second, cotangents))
         for claim in forward_claims:
             table += probe_forward.compare_forward_mode(trial, claim, block, compared)
@@ -143,7 +143,8 @@ def _compare_with_estimates(
 ) -> Comparison:
     """Compare a claim with the estimates on one leaf.
 
-    The comparison names a wrong output, has the score of the self-test, and says how the estimate of its worst probe was found.
+    The comparison names a wrong output, and has the score of the self-test; a FAIL has a diagnosis. Only with the option
+    `stories`, and only if it rests on probes, it also says how the estimate of its worst probe was found.
 
     Args:
         block: the probes of the whole leaf.
@@ -263,7 +264,7 @@ def _check_near_kinks(
     if np.any(dense.code == Code.FAIL):
         return dense, jacobian, block
     nearby = at_kink
-    for k in range(kinks.NEARBY_POINTS):
+    for k in range(kinks.POINTS_NEAR_KINK):
         point = kinks.draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)
         moved = kinks.move_trial(trial, jacobian, cotangents, point)
         if moved is None:
@@ -329,15 +330,15 @@ def _judge_in_blocks(
     return coarsest
 
 
-def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, other: Jacobian, cotangents: F64) -> Comparison:
+def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, cotangents: F64) -> Comparison:
     """Compare the derivatives of two methods on one leaf, entry by entry."""
-    eps = max(claimed.eps, other.eps)
+    eps = max(claimed.eps, trusted.eps)
     floor = method_pairs.CANCELLATION_ULPS * eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
-    rtol = trial.rtol(claimed, other)
-    claimed, other = (replace(jacobian, error=jacobian.error + floor) for jacobian in (claimed, other))
-    judged = method_pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+    rtol = trial.rtol(claimed, trusted)
+    claimed, trusted = (replace(jacobian, error=jacobian.error + floor) for jacobian in (claimed, trusted))
+    judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
     if np.any(judged.code):
-        claimed, other = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, other))
-        judged = method_pairs.compare_jacobians(leaf, claimed, other, rtol, demanded=trial.rtol_is_given)
+        claimed, trusted = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, trusted))
+        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
     judged = method_pairs.pass_last_bits(judged, 2 * floor[:, leaf.span])
-    return make_probe_comparison(trial, judged, claimed, other.method, compute_resolution(judged), entries=True)
+    return make_probe_comparison(trial, judged, claimed, trusted.method, compute_resolution(judged), entries=True)

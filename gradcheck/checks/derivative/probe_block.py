@@ -1,4 +1,7 @@
-"""Random directions on a block of a leaf: the estimates along them, a claim along them, and what they resolve."""
+"""Random directions on a block of a leaf: the estimates along them, a claim along them, and what they resolve.
+
+`reports/detection.md` measures how often a fault above the stated resolution is missed; the promise is at most 1 - CERTAINTY.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
     from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf
     from gradcheck.compare.trial import MeasuredTrial
 
-# Probes on a block: dense ones move all its entries, a sparse one a few.
+# A block has this many probes: dense ones move all its entries, a sparse one a few.
 DENSE_PROBES, SPARSE_PROBES = 3, 1
 PROBES = DENSE_PROBES + SPARSE_PROBES
-# Probability with which a wrong entry of the stated resolution would have been caught.
+# A wrong entry of the stated resolution would have been caught with this probability.
 CERTAINTY = 0.99
-# Of an entry's scale: with that probability, at least one dense probe moves the entry by more than this. The chance that a
+# With that probability, at least one dense probe moves the entry by more than this share of its scale. The chance that a
 # standard normal number stays below a small t is 0.8 t.
 MIN_DENSE_DISPLACEMENT = (1 - CERTAINTY) ** (1 / DENSE_PROBES) / 0.8
 
@@ -86,8 +89,8 @@ def claim_along_probes(jacobian: Jacobian, block: ProbeBlock) -> ClaimAlongLines
 def compute_probe_resolution(judged: JudgedLeaf, jacobian: Jacobian, block: ProbeBlock) -> float:
     """Compute the relative error of a single entry of typical size that would have been caught with probability `CERTAINTY`.
 
-    An entry wrong by r moves probe k by r |g_i u_i|. It is missed if all K dense probes have |u_i| below t, with probability
-    (0.8 t)^K, as 0.8 t is the chance that a standard normal number stays below a small t.
+    An entry wrong by r moves probe k by r |g_i u_i|. It is missed if all K dense probes have |u_i| below t. The chance that
+    a standard normal number stays below a small t is 0.8 t, so the probability of that is (0.8 t)^K.
 
     Returns:
         The resolution; NaN if the derivative is zero.

@@ -25,7 +25,7 @@ from gradcheck.compare import (
 )
 from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
-from gradcheck.evidence.number_format import FLOAT64
+from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, Code
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-# Reasons of a PASS that rests on more than central differences at the inputs.
+# A PASS with one of these reasons rests on more than central differences at the inputs.
 NON_SMOOTH_REASONS = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 
 
@@ -152,7 +152,7 @@ def _make_claim_along_tangents(trial: MeasuredTrial, claim: Claim, products: F64
     size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
     rounding = eps * (CLAIM_ROUNDING_ULPS * size + method_pairs.CANCELLATION_ULPS * trial.setting.channel_sizes)
     movement = np.zeros(value.shape)
-    for k in range(conditioning.JITTERS if eps > FLOAT64.eps else 0):
+    for k in range(conditioning.CONDITIONING_POINTS if eps > FLOAT64.eps else 0):
         signs = make_generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
         try:
             moved = np.sum(channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)

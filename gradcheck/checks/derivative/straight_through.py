@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
 
-# In units of t, so of an entry's scale: at these steps the function must stand exactly still.
+# At these steps, in units of t and so of an entry's scale, the function must stand exactly still.
 NEAR_STEPS = (2.0**-13, -(2.0**-13), 2.0**-17, -(2.0**-17), 2.0**-20, -(2.0**-20))
-# In units of t: at one of these steps the function must have changed.
+# At one of these steps, in units of t, the function must have changed.
 FAR_STEPS = (1.0, -1.0, 4.0, -4.0, 16.0, -16.0)
-# Units in the last place of the slopes at these steps: a smaller claim is what cancellation leaves of a zero, not a choice.
+# A claim smaller than this many units in the last place of the slopes at these steps is what cancellation leaves of a zero, and
+# not a choice.
 MAX_CANCELLED_CLAIM_ULPS = 16.0
 
 

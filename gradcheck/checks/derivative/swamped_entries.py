@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
-# Units in the last place of the largest leaf: an entry smaller than this may be absorbed when it is added to that leaf.
+# An entry smaller than this many units in the last place of the largest leaf may be absorbed when it is added to that leaf.
 MAX_SWAMPED_ULPS = 64.0
-# Lines of a leaf that are estimated anew; about more of them nothing is known.
+# At most this many lines of a leaf are estimated anew; nothing is known about the others.
 MAX_REESTIMATED_LINES = 64
 
 

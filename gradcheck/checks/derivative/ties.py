@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks.derivative.kinks import (
-    NEARBY_POINTS,
+    POINTS_NEAR_KINK,
     compute_leaf_factors,
     draw_nearby_point,
     judge_channels_through_kink,
@@ -25,7 +25,7 @@ from gradcheck.compare import claimed_jacobians, claims_along_lines
 from gradcheck.evidence import directions
 from gradcheck.results import Reason
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.interval import Code
+from gradcheck.verdict.interval import TINY, Code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-# Entries of a leaf at which a claim is judged near a tie: those that seem most wrong.
+# A claim is judged near a tie at up to this many entries of a leaf: those that seem most wrong.
 MAX_TIED_ENTRIES = 2
-# Points around a tie whose gradients show the range of its subgradients.
+# The gradients at this many points around a tie show the range of its subgradients.
 POINTS_AROUND_TIE = 32
-# Random directions along which a tie is looked for, and along which gradients around it are compared.
+# A tie is looked for, and gradients around it are compared, along this many random directions.
 TIE_DIRECTIONS = 3
-# Relative to the slopes that are compared at a tie: smaller differences do not count.
+# Differences smaller than this, relative to the slopes that are compared at a tie, do not count.
 TIE_TOLERANCE = 1e-6
-# Steps at which the changes along two directions are added up; each is a sixteenth of the one before.
+# At these steps the changes along two directions are added up; each step is a sixteenth of the one before.
 ADDITIVITY_STEPS = 2.0 ** -np.arange(10, 23, 4)
-# Function values that the difference between a change along a sum and the sum of two changes consists of.
+# The difference between a change along a sum and the sum of two changes consists of this many function values.
 VALUES_IN_DEFECT = 4.0
-# Ratio of that difference, divided by the step, at successive steps: above this the function is not differentiable. A smooth
-# function has 1/16, a tie has 1.
+# The function is not differentiable if that difference, divided by the step, has a ratio above this at successive steps. A
+# smooth function has 1/16, a tie has 1.
 MIN_TIE_RATIO = 0.5
-# Leaves at kinks: if there are more, they are compared all together only, and not in pairs.
+# If more leaves than this are at kinks, they are compared all together only, and not in pairs.
 MAX_PAIRED_LEAVES = 4
 
 
@@ -62,7 +62,7 @@ def excuse_ties(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, co
     wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim)
     if not np.any(wrong) or jacobian.claim is None:
         return judged
-    urgency = np.where(wrong, judged.sides.difference / np.maximum(judged.sides.uncertainty, 1e-300), 0.0)
+    urgency = np.where(wrong, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
     places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:MAX_TIED_ENTRIES]
     at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
     codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, places, at_kink=at_kink)
@@ -131,7 +131,7 @@ def _judge_tie(
     if not at_kink and not _is_not_additive(trial, leaves, int(places[0])):
         return None
     points = [_move_leaves(trial, leaves, k) for k in range(POINTS_AROUND_TIE)]
-    nearby = [judge_entries_at(trial, leaves[0], jacobian, cotangents, places, point) for point in points[:NEARBY_POINTS]]
+    nearby = [judge_entries_at(trial, leaves[0], jacobian, cotangents, places, point) for point in points[:POINTS_NEAR_KINK]]
     if any(entries is None or np.any(entries.code == Code.FAIL) for entries in nearby):
         return None
     codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-MAX_OUTPUTS = 8  # outputs whose claim is evaluated one by one: those that move most
+# The claim is evaluated one by one for up to this many outputs: those that move most.
+MAX_CANDIDATE_OUTPUTS = 8
 
 
 def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobian: Jacobian) -> Comparison:
@@ -42,9 +43,9 @@ def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobia
     displacement = float(claims_along_lines.compute_displacements(program, leaf)[position - leaf.start])
     phi, steps = trial.evaluator.line_of_entry(position, displacement), central.choose_steps(trial.setting, program.eps)
     rough_slopes = central.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
-    outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_OUTPUTS]
+    outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_CANDIDATE_OUTPUTS]
     cotangents = _unit_vectors(program.value.size, outputs)
-    slopes = ladder.estimate_slopes(phi, replace(trial.setting, channels=cotangents))
+    slopes = ladder.estimate_slopes_by_ladder(phi, replace(trial.setting, channels=cotangents))
     values, bounds = slopes.value / displacement, slopes.bound / abs(displacement)
     claimed = claimed_jacobians.evaluate_rows(jacobian.claim, program.point, cotangents)[:, position]
     with np.errstate(all="ignore"):

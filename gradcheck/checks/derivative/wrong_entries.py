@@ -24,7 +24,7 @@ from gradcheck.evidence import central, directions
 from gradcheck.results import Whereabouts, WrongEntry
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.entry_bisection import find_wrong_entry
-from gradcheck.verdict.interval import Code
+from gradcheck.verdict.interval import TINY, Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
@@ -32,18 +32,19 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64, Phi, Setting
 
-# The slope of the function along the part from `start` to `stop` of the tangent of an attempt, given (start, stop, attempt).
+# It returns the slope of the function along the part from `start` to `stop` of the tangent of an attempt, given (start, stop,
+# attempt).
 PartSlope = Callable[[int, int, int], float]
 
-# Bisections that are tried for one wrong entry, each along another random direction.
+# Up to this many bisections are tried for one wrong entry, each along another random direction.
 MAX_ATTEMPTS = 4
-# Wrong entries of a leaf that are searched for.
+# The search ends after this many wrong entries of a leaf.
 MAX_WRONG_ENTRIES = 8
-# Evaluations that it takes at most to confirm the first wrong entry.
+# It takes at most this many evaluations to confirm the first wrong entry.
 CONFIRMATION_EVALUATIONS = 150
-# Other entries, chosen at random, that show whether most entries are wrong.
+# This many further entries, chosen at random, show whether most entries are wrong.
 SAMPLE_SIZE = 8
-# Relative error from which on such an entry counts as wrong, at least: a single cheap difference resolves no less.
+# Such an entry counts as wrong only if its relative error is at least this: a single cheap difference resolves no less.
 MIN_SAMPLE_RTOL = 1e-4
 
 
@@ -77,7 +78,7 @@ def find_wrong_entries(
     leaf = block.estimates.leaf
     size = leaf.entries * leaf.width
     suspicious = (judged.code == Code.FAIL) | judged.doubtful
-    urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, 1e-300), 0.0)
+    urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
     channel = int(np.argmax(urgency[0]))
     if _is_over_budget(trial, leaf):
         return None

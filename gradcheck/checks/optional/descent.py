@@ -24,21 +24,31 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-    Step = Callable[[float], F64]  # learning rate -> displacement (N,)
-    Change = Callable[[float], float]  # learning rate -> measured change of the value
+    # This takes a learning rate and returns the displacement, (N,).
+    Step = Callable[[float], F64]
+    # This takes a learning rate and returns the measured change of the value.
+    Change = Callable[[float], float]
 
 COLUMNS = ("learning rate", "predicted", "measured", "ratio")
-MIN_DECADES = 9  # rows of the table, at least
-MAX_DECADES = 24  # rows of the table, at most: rows are added until the ratio comes near 1
-CLEAR = 100.0  # a change smaller than this many times the noise shows no ratio
-# Bounds of the length of a step at a tenth of the learning rate, relative to that at the whole learning rate: it is about 0.1
-# if the step is proportional to the learning rate to first order.
+# The table has at least this many rows.
+MIN_ROWS = 9
+# Rows are added until the ratio comes near 1, up to this many.
+MAX_ROWS = 24
+# A change of at most this many times the noise shows no ratio.
+MIN_CHANGE_TO_NOISE = 100.0
+# A step at a tenth of the learning rate, relative to that at the whole learning rate, has a length within these bounds. It is
+# about 0.1 if the step is proportional to the learning rate to first order.
 TENTH = (0.05, 0.2)
-BISECTIONS = 40  # bisection steps for the largest learning rate at which the value falls
-SEARCH_HALVINGS = 80  # the search for a falling value starts at the natural learning rate, halved this often
-NEAR = 0.1  # a ratio that is further than this from 1 does not yet tend to it
-LARGEST = 2.0**20  # largest learning rate that is tried, relative to the natural one
-JUMP = 1e-3  # relative to the largest fall: a larger change between two almost equal learning rates is a jump
+# The largest learning rate at which the value falls is found by this many bisection steps.
+BISECTIONS = 40
+# The search for a falling value starts at the natural learning rate, which is halved this often.
+SEARCH_HALVINGS = 80
+# A ratio that is further than this from 1 does not yet tend to it.
+NEAR = 0.1
+# No learning rate larger than this is tried, relative to the natural one.
+LARGEST = 2.0**20
+# A change between two almost equal learning rates is a jump if it is larger than this, relative to the largest fall.
+JUMP = 1e-3
 
 
 def check_descent(trial: MeasuredTrial, claim: Claim) -> CheckTable:
@@ -65,7 +75,7 @@ def check_descent(trial: MeasuredTrial, claim: Claim) -> CheckTable:
     problem = _check_first_order(trial, claim.method, step, natural_rate)
     if problem is not None:
         return problem
-    small = step(natural_rate * 10.0 ** -(MIN_DECADES // 2))
+    small = step(natural_rate * 10.0 ** -(MIN_ROWS // 2))
     size = float(np.linalg.norm(small))
     # The tangent is as large as the inputs: the steps of the ladder are relative to it.
     tangent = small * (np.linalg.norm(_entry_scales(trial)) / size)
@@ -107,7 +117,7 @@ def _check_first_order(trial: MeasuredTrial, method: str, step: Step, natural_ra
     """Return a table with the problem if an optimiser's step is not proportional to the learning rate; None if it is."""
     if trial.options.optimizer is None:
         return None
-    rate = natural_rate * 10.0 ** -(MIN_DECADES // 2)
+    rate = natural_rate * 10.0 ** -(MIN_ROWS // 2)
     whole, tenth = step(rate), step(rate / 10)
     if not (np.all(np.isfinite(whole)) and np.all(np.isfinite(tenth))):
         conclusion = f"the optimiser's step is not finite at a learning rate of {rate:.0e}"
@@ -125,13 +135,13 @@ def _make_table(
     """Tabulate predicted and measured changes, one row per decade of the learning rate."""
     measure = _make_measure(trial)
     rows: list[Row] = []
-    for decade in range(MAX_DECADES):
-        if decade >= MIN_DECADES and not _is_too_large(comparison, rows[-1]):
+    for decade in range(MAX_ROWS):
+        if decade >= MIN_ROWS and not _is_too_large(comparison, rows[-1]):
             break
         rate = natural_rate * 10.0**-decade
         displacement = step(rate)  # called once, since an optimiser may keep a state
         predicted, change = float(gradient @ displacement), measure(displacement)
-        is_clear = abs(change) > CLEAR * comparison.noise
+        is_clear = abs(change) > MIN_CHANGE_TO_NOISE * comparison.noise
         remark = "not finite" if not math.isfinite(change) else "rounding" if not is_clear else "rises" if change > 0 else ""
         ratio = change / predicted if is_clear and predicted else math.nan
         rows.append(Row(f"{rate:.0e}", (predicted, change, ratio), remark))
@@ -184,7 +194,7 @@ def _judge(comparison: JudgedDirection, rows: list[Row]) -> tuple[Verdict, Reaso
 def _describe_range(measure: Change, natural_rate: float, noise: float) -> str:
     """Describe the learning rates at which the value falls; their limit is found by doubling and then by bisection."""
     candidates = (natural_rate * 2.0**-k for k in range(SEARCH_HALVINGS, -1, -1))
-    low = next((rate for rate in candidates if measure(rate) < -CLEAR * noise), None)
+    low = next((rate for rate in candidates if measure(rate) < -MIN_CHANGE_TO_NOISE * noise), None)
     if low is None:
         return "at no learning rate tried does the value fall by more than the rounding"
     high, largest_fall = low, 0.0
@@ -198,6 +208,6 @@ def _describe_range(measure: Change, natural_rate: float, noise: float) -> str:
     below, above = measure(low), measure(high)
     if not math.isfinite(above):
         return f"the value falls for learning rates up to {low:.4g}, beyond which it is not finite"
-    has_jump = above - below > max(JUMP * largest_fall, CLEAR * noise)
+    has_jump = above - below > max(JUMP * largest_fall, MIN_CHANGE_TO_NOISE * noise)
     tail = f", where it jumps by {above - below:.3g}" if has_jump else ""
     return f"the value falls for learning rates up to {low:.4g}{tail}"

@@ -1,7 +1,7 @@
 """Check `differential`: df = Σ (∂f/∂x_i) dx_i along random displacements of all inputs at once.
 
-The remainder that the claim leaves, f(x + h u) - f(x) - h df, must shrink with the square of the step, and its odd form,
-f(x + h u) - f(x - h u) - 2 h df, with the cube. This is the Taylor test.
+The remainder that the claim leaves, f(x + h u) - f(x) - h df, must shrink with the square of the step. Its odd form,
+f(x + h u) - f(x - h u) - 2 h df, must shrink with the cube. This is the Taylor test.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from gradcheck.compare.directional import JudgedDirection
     from gradcheck.compare.trial import MeasuredTrial
 
-DISPLACEMENTS = 3  # random displacements that are tried
-DECADES = range(1, 9)  # steps of 1e-1 to 1e-8 of the inputs' size
+# This many random displacements are tried.
+DISPLACEMENTS = 3
+# The steps are 1e-1 to 1e-8 of the inputs' size.
+DECADES = range(1, 9)
 COLUMNS = ("step", "remainder", "order", "odd remainder", "order")
-CLEAR = 3.0  # a remainder smaller than this many times the noise shows no order
-LINEAR_ORDER = 1.5  # a smaller order counts as 1: the remainder is proportional to the step
+# A remainder of at most this many times the noise shows no order.
+MIN_REMAINDER_TO_NOISE = 3.0
+# A smaller order counts as 1: the remainder is then proportional to the step.
+LINEAR_ORDER = 1.5
 ROUNDING = "rounding"
 
 
@@ -54,7 +58,7 @@ def _make_table(trial: MeasuredTrial, method: str, comparison: JudgedDirection) 
         remainders = abs(forth - h * comparison.claimed), abs(forth - back - 2 * h * comparison.claimed)
         # The error of the claim and of the evidence: a remainder of that size shows no order either.
         error = h * comparison.bound
-        clear = [r > CLEAR * comparison.noise + k * error for k, r in enumerate(remainders, 1)]
+        clear = [r > MIN_REMAINDER_TO_NOISE * comparison.noise + k * error for k, r in enumerate(remainders, 1)]
         pairs = zip(previous, remainders, clear, strict=True)
         orders = [math.log10(before / r) if is_clear and before > 0 else math.nan for before, r, is_clear in pairs]
         values = (remainders[0], orders[0], remainders[1], orders[1])

@@ -1,6 +1,6 @@
 """Check `laws`: the claims obey the rules of differentiation. No differences are taken, so it is sharp in every dtype.
 
-What automatic differentiation computes for a combination of functions must equal what the rule makes of the claims about each:
+Automatic differentiation of a combination of functions must give what the rule makes of the claims about each:
 
     linearity    d(2 f - 3 g) = 2 df - 3 dg
     product      d(f g) = g df + f dg
@@ -8,7 +8,7 @@ What automatic differentiation computes for a combination of functions must equa
     vjp          Jᵀ(2 v - 3 w) = 2 Jᵀv - 3 Jᵀw
     adjoint      ⟨v, J u⟩ = ⟨Jᵀ v, u⟩
 
-g is the user's partner function, or f itself at three quarters of its inputs: a backward that keeps anything from one call to
+g is the user's partner function, or f itself at three quarters of its inputs. A backward that keeps anything from one call to
 the next outside its context confuses the two.
 """
 
@@ -41,10 +41,14 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 COLUMNS = ("law", "combination", "by the rule", "rel err", "bound")
-SHRINKING = 0.75  # factor of the inputs at which f is its own partner
-JITTERS = 4  # random shifts of the inputs by their own rounding, from which the shift of a rule is taken
-COARSE = 1e-2  # a law whose bound, relative to the entry, is larger than this does not count as confirmed
-TIE_BREAK = 1e-20  # weight of an entry's size in the choice of the entry to show: it decides if both sides agree everywhere
+# With its inputs multiplied by this factor, f is its own partner.
+SHRINKING = 0.75
+# The shift of a rule is the largest over this many random shifts of the inputs by their own rounding.
+RULE_SHIFT_DRAWS = 4
+# A law does not count as confirmed if its bound, relative to the entry, is larger than this.
+MAX_CONFIRMED_BOUND = 1e-2
+# In the choice of the entry to show, an entry's size has this weight: it decides only if both sides agree everywhere.
+TIE_BREAK = 1e-20
 NOT_HERE = "not available"
 
 
@@ -90,7 +94,7 @@ def check_laws(trial: MeasuredTrial, claim: Claim, partners: Sequence[Program], 
     checked = [_check_law(trial, claim, law) for law in _laws(trial, claim, partners, methods)]
     rows, missing = [row for row, _ in checked], _describe_missing(checked)
     broken = [row.label for row in rows if row.remark == Verdict.FAIL.value]
-    confirmed = [row.label for row in rows if not row.remark and not row.values[3] > COARSE]
+    confirmed = [row.label for row in rows if not row.remark and not row.values[3] > MAX_CONFIRMED_BOUND]
     if broken:
         verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
         conclusion = f"{', '.join(broken)}: {Reason.LAW_BROKEN.message}"
@@ -218,7 +222,7 @@ def _check_law(trial: MeasuredTrial, claim: Claim, law: _Law) -> tuple[Row, str]
         relative = np.nan_to_num(difference / leaf_scale, nan=0.0)
         worst = int(np.argmax(excess if is_broken else relative + TIE_BREAK * np.nan_to_num(scale / leaf_scale)))
         unit = scale[worst] if is_broken else leaf_scale[worst]
-        coarse = "too coarse to tell" if allowed[worst] > COARSE * unit > 0 else ""
+        coarse = "too coarse to tell" if allowed[worst] > MAX_CONFIRMED_BOUND * unit > 0 else ""
         relative_error = difference[worst] / unit if difference[worst] else 0.0
         values = left[worst], right[worst], relative_error, allowed[worst] / (unit or np.nan)
     return Row(law.name, tuple(map(float, values)), Verdict.FAIL.value if is_broken else coarse), ""
@@ -246,7 +250,7 @@ def _measure_rule_shift(point: F64, law: _Law, eps: float) -> F64:
     """Measure how far the rule's side of a law moves when the inputs move by one unit in the last place."""
     center = np.sum(law.terms(point), axis=0)
     shift = np.zeros(center.shape)
-    for jittered in conditioning.jitter_points(point, eps, law.name, JITTERS):
+    for jittered in conditioning.jitter_points(point, eps, law.name, RULE_SHIFT_DRAWS):
         try:
             change = np.sum(law.terms(jittered), axis=0) - center
         except (Unavailable, TargetError):

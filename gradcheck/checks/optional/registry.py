@@ -32,8 +32,9 @@ CHECKS: dict[str, Callable[[MeasuredTrial, Claim], CheckTable]] = {
     "descent": descent.check_descent,
     "sensitivity": sensitivity.check_sensitivity,
 }
-BY_DIFFERENCES = ("differential", "descent")  # checks that rest on differences, as the evidence does
-# Reasons for which right methods may give different derivatives.
+# These checks rest on differences, as the evidence does.
+BY_DIFFERENCES = ("differential", "descent")
+# For these reasons right methods may give different derivatives.
 AMBIGUOUS = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)
 
 

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-MAX_OUTPUTS = 16  # outputs that are taken one by one; more are taken in this many random combinations
-MAX_FEATURES = 32  # features along a leaf's last axis that get a row each
-MAX_NAMES = 6  # dead inputs that the conclusion names
+# Up to this many outputs are taken one by one; more are taken in this many random combinations.
+MAX_SINGLE_OUTPUTS = 16
+# Up to this many features along a leaf's last axis get a row each.
+MAX_FEATURES = 32
+# The conclusion names at most this many dead inputs.
+MAX_NAMES = 6
 COLUMNS = ("input", "|df/dx| size", "share")
 DEAD = "dead"
 
@@ -41,7 +44,9 @@ def check_sensitivity(trial: MeasuredTrial, claim: Claim) -> CheckTable:
         return CheckTable("sensitivity", claim.method, Verdict.INCONCLUSIVE, reason, conclusion, trial=trial.number)
     largest = np.max(slopes, axis=0)  # divided out so that no square underflows: only what is exactly zero is dead
     shares = np.divide(slopes, largest, out=np.zeros(slopes.shape), where=largest > 0)
-    per_entry = largest * np.sqrt(np.sum(shares**2, axis=0) / (1 if trial.program.value.size <= MAX_OUTPUTS else len(slopes)))
+    per_entry = largest * np.sqrt(
+        np.sum(shares**2, axis=0) / (1 if trial.program.value.size <= MAX_SINGLE_OUTPUTS else len(slopes))
+    )
     point = trial.program.point
     features = [row for leaf in trial.leaves for row in _rows_of_leaf(leaf, per_entry[leaf.span], point[leaf.span])]
     return make_table(claim.method, features, trial.number)
@@ -72,9 +77,9 @@ def make_table(method: str, features: list[Row], trial: int, trials: int = 1) ->
 def _make_cotangents(trial: MeasuredTrial) -> F64:
     """Return the unit vector of each output, or random signs for many outputs, (C, M)."""
     size = trial.program.value.size
-    if size <= MAX_OUTPUTS:
+    if size <= MAX_SINGLE_OUTPUTS:
         return np.eye(size)
-    return make_generator(0, "signs", trial.label).choice([-1.0, 1.0], (MAX_OUTPUTS, size))
+    return make_generator(0, "signs", trial.label).choice([-1.0, 1.0], (MAX_SINGLE_OUTPUTS, size))
 
 
 def _rows_of_leaf(leaf: Leaf, slopes: F64, x: F64) -> Iterator[Row]:

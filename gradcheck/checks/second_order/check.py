@@ -17,7 +17,6 @@ from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
 from gradcheck.compare.output_scaling import CANCELLED_SIZE_POWER, measure_scales_along
 from gradcheck.compare.trial import Trial
-from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.evidence import directions, noise
 from gradcheck.results import Reason, Verdict
 from gradcheck.seeds import make_generator
@@ -30,18 +29,19 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.results import Contract
 
-SECOND_ORDER = 2  # the order of a derivative that this check compares
+# This check compares derivatives of this order.
+SECOND_ORDER = 2
 FIRST_WRONG_NOTE = "second derivatives not checked: the first derivatives are wrong"
 NO_VJP = "there is no derivative by automatic differentiation (reverse) to differentiate again"
 ROUNDING_NOTE = "{} numbers of {} are zero up to rounding and not compared"
 SECOND_ORDER_NOTE = "second derivatives: {}"
-# Units in the last place of the largest gradient: a larger gradient is not rounding alone.
+# A gradient larger than this many units in the last place of the largest gradient is not rounding alone.
 MAX_CANCELLED_ULPS = 2.0**20
-# Times the standard deviation of the noise: a larger gradient is not rounding alone.
+# A gradient larger than this many times the standard deviation of the noise is not rounding alone.
 MAX_ROUNDING_TO_NOISE = 16.0
-# Displacements (units of t) at which a gradient that is rounding must be as small as at the primal.
-FAR_STEPS = (2.0**-6, -(2.0**-6))
-# Share of a leaf's largest gradient: the rounding of a gradient is never assumed to be less.
+# At these displacements, in units of t, a gradient that is rounding must be as small as at the primal.
+ROUNDING_CHECK_STEPS = (2.0**-6, -(2.0**-6))
+# The rounding of a gradient is never assumed to be less than this share of its leaf's largest gradient.
 MIN_GRADIENT_ROUNDING = 2.0**-24
 
 
@@ -63,7 +63,7 @@ def check_second_order(first: TrialResult, trial: Trial) -> TrialResult:
     try:
         if program.capabilities.gradient_program is None:
             raise Unavailable(NO_VJP)
-        evaluator = Evaluator(program, Recorder())
+        evaluator = Evaluator(program, trial.recorder)
         cotangent, adjoint_cotangent = _draw_cotangents(evaluator, label)
         gradient_program = program.capabilities.gradient_program(cotangent)
         claims = tuple(claim for claim in gradient_program.claims if claim.method in usable_methods)
@@ -73,12 +73,12 @@ def check_second_order(first: TrialResult, trial: Trial) -> TrialResult:
         return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=SECOND_ORDER_NOTE.format(why))
     rounding = _bound_gradient_rounding(gradient_program, first)
     claimed_program = replace(gradient_program, claims=claims, value_rounding=rounding)
-    second = _check_gradient_program(claimed_program, options, f"{label}/{SECOND_ORDER}", trial.number)
+    second_label = f"{label}/{SECOND_ORDER}"
+    second = _check_gradient_program(Trial(Evaluator(claimed_program, trial.recorder), options, second_label, trial.number))
     contracts: list[Contract] = []
     if not (second.stop or internal_precision.may_be_internal_rounding([*first.comparisons])):
         contracts = _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
-    evaluations = first.evaluations + evaluator.recorder.evaluations
-    first = replace(first, contracts=(*first.contracts, *contracts), evaluations=evaluations)
+    first = replace(first, contracts=(*first.contracts, *contracts))
     return _merge_orders(first, second)
 
 
@@ -120,14 +120,14 @@ def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
     return np.stack(cotangents).astype(np.float32).astype(np.float64)
 
 
-def _check_gradient_program(program: Program, options: Options, label: str, number: int) -> TrialResult:
+def _check_gradient_program(trial: Trial) -> TrialResult:
     """Check the derivative of a vjp like that of any function, and its symmetry."""
-    evaluator = Evaluator(program, Recorder())
+    program, evaluator, options, label = trial.program, trial.evaluator, trial.options, trial.label
     is_rounding = _find_rounding_alone(evaluator, label)
     evaluator.program = zero_outputs(program, is_rounding) if is_rounding.any() else program
     derivative_options = replace(options, checks=(), optimizer=None, partners=())
-    trial = Trial(Evaluator(evaluator.program, Recorder()), derivative_options, label, number)
-    result = check_derivative(trial)
+    nonzero_outputs = Evaluator(evaluator.program, trial.recorder.nested())
+    result = check_derivative(replace(trial, evaluator=nonzero_outputs, options=derivative_options))
     contracts = [
         replace(contract, message=SECOND_ORDER_NOTE.format(contract.message))
         for contract in result.contracts
@@ -141,12 +141,7 @@ def _check_gradient_program(program: Program, options: Options, label: str, numb
         for leaf in program.outputs
         if is_rounding[leaf.span].any()
     ]
-    return replace(
-        result,
-        contracts=tuple(contracts),
-        notes=(*result.notes, *notes),
-        evaluations=result.evaluations + evaluator.recorder.evaluations,
-    )
+    return replace(result, contracts=tuple(contracts), notes=(*result.notes, *notes))
 
 
 def _find_rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
@@ -159,7 +154,7 @@ def _find_rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
     scales = np.concatenate([directions.compute_entry_scales(program.point[leaf.span]) for leaf in program.leaves])
     phi = evaluator.line(draw_gaussian_tangent(program, make_generator(0, "rounding alone", label)))
     largest = np.abs(program.value)
-    for t in FAR_STEPS:
+    for t in ROUNDING_CHECK_STEPS:
         largest = np.maximum(largest, np.abs(phi(t)))
     largest *= scales
     small = largest <= MAX_CANCELLED_ULPS * program.eps * np.max(largest, initial=0.0)
@@ -189,5 +184,4 @@ def _merge_orders(first: TrialResult, second: TrialResult) -> TrialResult:
         details=(*first.details, *second.details),
         stop=second.stop,
         message=SECOND_ORDER_NOTE.format(second.message or second.stop.message) if second.stop else "",
-        evaluations=first.evaluations + second.evaluations,
     )

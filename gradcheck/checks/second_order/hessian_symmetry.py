@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
 
 NAME = "symmetric-hessian"
-# Times the scales of the inputs: how far from the primal symmetry is looked at too, so that a kink there is left behind.
-NEARBY_DISTANCE = 2.0**-10
-NEARBY_POINTS = 3
+# Symmetry is also looked at this far from the primal, in the scales of the inputs, so that a kink there is left behind.
+SYMMETRY_DISTANCE = 2.0**-10
+# Symmetry is looked at at this many points near the primal.
+SYMMETRY_POINTS = 3
 BROKEN = (
     "along random directions u and w, u·Hw is {:.6g} and w·Hu is {:.6g}, where H is the derivative of a vjp: the backward is"
     " not the gradient of a function, or its own derivative lacks a term"
@@ -66,9 +67,9 @@ def check_hessian_symmetry(evaluator: Evaluator, options: Options, label: str, m
 
 def _choose_points(program: Program, label: str) -> Iterator[F64]:
     yield program.point
-    for k in range(NEARBY_POINTS):
+    for k in range(SYMMETRY_POINTS):
         rng = make_generator(0, "symmetric", label, "beside", k)
-        yield program.point + NEARBY_DISTANCE * draw_gaussian_tangent(program, rng)
+        yield program.point + SYMMETRY_DISTANCE * draw_gaussian_tangent(program, rng)
 
 
 def _measure_asymmetry(program: Program, claim: Claim, pair: F64, rtol: float) -> tuple[F64, float]:

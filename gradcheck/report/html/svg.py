@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from gradcheck.report.steps import MIN_SCALE
+
 if TYPE_CHECKING:
     from gradcheck.results import Comparison, Estimate, Picture
 
-WIDTH, HEIGHT = 440, 260  # of a plot, in pixels
+WIDTH, HEIGHT = 440, 260  # size of a plot, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins of a plot, in pixels
-MIN_ERROR = 1e-17  # smaller relative errors are drawn at this one
+MIN_ERROR = 1e-17  # Smaller relative errors are drawn at this one.
 CELL_SIZE, MAX_HEATMAP_SIZE = 14, 420  # largest cell, and longest side of a heat map, in pixels
 SHADE_DECADES = (-14, -10, -6, -3, -1)  # decimal exponents of the relative errors at which the next shade begins
 
@@ -52,7 +54,7 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
         name: an id that is unique on the page.
         description: what the picture shows, in a sentence.
     """
-    scale = max(abs(comparison.claimed) if math.isfinite(comparison.claimed) else 0.0, abs(story.value), 1e-300)
+    scale = max(abs(comparison.claimed) if math.isfinite(comparison.claimed) else 0.0, abs(story.value), MIN_SCALE)
     pairs = zip(story.steps, story.differences, strict=True)
     measured = [(h, abs(difference - story.value) / scale) for h, difference in pairs if math.isfinite(difference)]
     noise = [(h, bound / scale) for h, bound in zip(story.steps, story.bounds, strict=True) if math.isfinite(bound)]

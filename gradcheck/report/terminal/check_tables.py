@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradcheck.report.steps import BAR_LENGTH
 from gradcheck.results import Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gradcheck.results import CheckTable, Row
 
 MAX_ROWS = 24  # rows shown in the terminal; the JSON report has all of them
-BAR_LENGTH = 24  # characters of the longest bar
 
 
 def render_check(check: CheckTable, style: str) -> Iterator[RenderableType]:

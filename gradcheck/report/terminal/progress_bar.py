@@ -24,7 +24,7 @@ from gradcheck.progress import LISTENER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DELAY_SECONDS = 1.0  # a run that ends sooner shows no bar
+DELAY_SECONDS = 1.0  # A run that ends sooner shows no bar.
 
 
 class _RateColumn(ProgressColumn):

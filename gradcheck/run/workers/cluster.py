@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 CLUSTER_KINDS = ("dask", "ray")  # each is a module of this folder; they have the same functions
-MAX_TRIES = 3  # how often a case is tried whose workers die
-MAX_IDLE_SECONDS = 60.0  # without any worker; then the remaining cases are given up
-POLL_SECONDS = 1.0  # between two looks at the workers
+MAX_TRIES = 3  # A case is tried up to this many times if its worker dies.
+MAX_IDLE_SECONDS = 60.0  # The remaining cases are given up after this time without any worker.
+POLL_SECONDS = 1.0  # One look at the running cases waits for up to this time.
 
 Running = dict[Any, tuple[int, float]]  # by job: the number of its case, and the time when it began
 

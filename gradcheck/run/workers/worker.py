@@ -1,4 +1,4 @@
-"""What a worker process does. It gets no object of the user, but plans the same request again and checks one of the cases."""
+"""The work of a worker process. It gets no object of the user, but plans the request again and checks one of the cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LostCase:
-    """Why a case has no result.
+    """The reason why a case has no result.
 
     Attributes:
         reason: the reason of its ERROR.
@@ -46,7 +46,7 @@ def timeout_outcome(timeout: float) -> LostCase:
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker needs to check cases, in addition to their names.
+    """The data that a worker needs to check cases, in addition to their names.
 
     Attributes:
         request: what the cases were planned from.

@@ -1,9 +1,9 @@
 """Input specs: a few words that say how to draw an array, as in `normal(4, 3)`.
 
 A size is an integer, a name (`normal("batch", 3)`) or a sum or product of these; equal names get equal sizes. Every
-constructor takes `dtype=` (such as 'float32') and `layout=`: 'contiguous', 'transposed', 'strided' (every second element of
-a larger buffer), 'expanded' (stride 0 along the first axis), and for torch targets 'sparse_coo' and 'sparse_csr', which store
-only the entries that are not 0. No value is excluded on purpose.
+constructor takes `dtype=` (such as 'float32') and `layout=`. A layout is 'contiguous', 'transposed', 'strided' (every second
+element of a larger buffer) or 'expanded' (stride 0 along the first axis). For torch targets, 'sparse_coo' and 'sparse_csr'
+store only the entries that are not 0. No value is excluded on purpose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gradcheck.errors import SpecError
+from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.targets.specs import sizes
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ LAYOUTS = ("contiguous", "transposed", "strided", "expanded")
 SPARSE_LAYOUTS = ("sparse_coo", "sparse_csr")  # layouts to which a framework converts a drawn array
 NUMPY_SUBSTITUTES = {"bfloat16": "float32"}  # dtypes that NumPy lacks, and what it draws instead
 MATRIX_KINDS = ("spd", "orthogonal", "triangular", "eye")
-DTYPES = (
-    "float64", "float32", "float16", "bfloat16", "complex128", "complex64",
-    "int64", "int32", "int16", "int8", "uint8", "bool",
-)  # fmt: skip
+DTYPES = (*DIFFERENTIABLE_DTYPES, "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,10 +275,10 @@ def draw_array(spec: Spec, rng: np.random.Generator, size_of: Mapping[str, int],
         raise SpecError(f"{spec}: its values do not fit into dtype {drawn_dtype}")
     if values.dtype.kind == "c" and drawn_dtype.kind != "c":
         raise SpecError(f"{spec}: its values are complex, but dtype {drawn_dtype} is not")
-    return apply_layout(cast, spec.layout)
+    return copy_to_layout(cast, spec.layout)
 
 
-def apply_layout(values: NDArray[Any], layout: str) -> NDArray[Any]:
+def copy_to_layout(values: NDArray[Any], layout: str) -> NDArray[Any]:
     """Return the values in a memory layout; 'expanded' repeats the first slice along the first axis."""
     if values.ndim == 0 or layout in ("contiguous", *SPARSE_LAYOUTS):
         return np.ascontiguousarray(values).reshape(values.shape)

@@ -1,4 +1,6 @@
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -6,7 +8,10 @@ import torch
 
 import gradcheck
 from gradcheck import Verdict, normal
+from gradcheck.backends.torch import bind
 from gradcheck.results import Reason
+from gradcheck.targets.case import Case
+from gradcheck.targets.signature import Inputs
 
 
 class Net(torch.nn.Module):
@@ -191,3 +196,18 @@ def test_a_gradient_that_is_a_sparse_tensor_is_read():
     result = gradcheck.check(layer, torch.tensor([[0, 4], [4, 2]]))
     assert result.ok, str(result)
     assert "reverse" in {c.method for c in result.comparisons}
+
+
+def test_a_bound_target_does_not_keep_the_graph_of_its_first_call():
+    outputs = []
+
+    def function(x):
+        y = torch.sin(x)
+        outputs.append(weakref.ref(y))
+        return y
+
+    x = torch.ones(3, dtype=torch.float64)
+    program = bind.bind(Case(name="sine", fn=function), function, Inputs((x,), {}, ("x",)))
+    gc.collect()
+    assert outputs[0]() is None
+    assert program.capabilities.layer is not None

@@ -12,9 +12,9 @@ from gradcheck.targets.specs.spec import (
     LAYOUTS,
     NUMPY_SUBSTITUTES,
     SPARSE_LAYOUTS,
-    apply_layout,
     array,
     boolean,
+    copy_to_layout,
     draw_array,
     eye,
     integers,
@@ -129,7 +129,7 @@ def test_a_sparse_layout_is_the_framework_s_and_drawn_as_an_array(layout):
 def test_laying_out_leaves_the_given_array_alone():
     values = np.arange(6.0).reshape(2, 3)
     for layout in LAYOUTS:
-        apply_layout(values, layout)
+        copy_to_layout(values, layout)
     np.testing.assert_array_equal(values, np.arange(6.0).reshape(2, 3))
 
 

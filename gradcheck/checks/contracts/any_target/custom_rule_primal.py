@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare.conditioning import JITTERS, jitter_points
+from gradcheck.compare.conditioning import CONDITIONING_POINTS, jitter_points
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 
@@ -26,8 +26,9 @@ BROKEN = (
 def check_custom_rule_primal(evaluator: Evaluator, label: str) -> list[Contract]:
     """Compare the outputs that custom rules compute with those of the function alone.
 
-    Sums in another order may round differently. Allowed is the square root of the spacing of floats in the precision of the
-    evaluation, relative to the largest output of the leaf, and the shift that rounding of the inputs causes.
+    Sums in another order may round differently. The outputs may differ by the square root of the spacing of floats in the
+    precision of the evaluation, relative to the largest output of the leaf. The shift that rounding of the inputs causes is
+    allowed for, too.
     """
     program = evaluator.program
     assert program.capabilities.differentiated_values is not None
@@ -52,7 +53,7 @@ def _measure_output_shift(evaluator: Evaluator, label: str) -> F64:
     """
     program = evaluator.program
     shift = np.zeros(program.value.shape)
-    for point in jitter_points(program.point, program.eps, f"primal {label}", JITTERS, move_whole_numbers=True):
+    for point in jitter_points(program.point, program.eps, f"primal {label}", CONDITIONING_POINTS, move_whole_numbers=True):
         shift = np.fmax(shift, np.abs(evaluator(point) - program.value))
     for leaf in program.outputs:
         shift[leaf.span] = np.max(shift[leaf.span], initial=0.0)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Program
 
 NAME = "detached"
-COTANGENTS = 2  # random cotangents whose gradient must be zero
+# The gradient must be zero for this many random cotangents.
+DETACHED_COTANGENTS = 2
 
 
 def check_detached(program: Program, label: str) -> list[Contract]:
@@ -47,7 +48,7 @@ def check_detached(program: Program, label: str) -> list[Contract]:
 
 def _compute_gradients(program: Program, label: str) -> F64:
     """Compute the gradients of random cotangents by every claim in reverse mode, one row each, after a row of zeros."""
-    cotangents = np.empty((COTANGENTS, program.value.size))
+    cotangents = np.empty((DETACHED_COTANGENTS, program.value.size))
     for k, row in enumerate(cotangents):
         directions.fill_even(make_generator(0, NAME, label, k), np.ones(row.size), row)
     gradients = [np.zeros((1, program.point.size))]

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "linear-vjp"
-MAX_ROUNDING = 3e-2  # relative to the leaf's largest term: no precision rounds more
+# No precision rounds more than this, relative to the leaf's largest term.
+MAX_TERM_ROUNDING = 3e-2
 
 
 def check_vjp_linearity(trial: MeasuredTrial, *, coarse: bool, scales: OutputScales | None = None) -> list[Contract]:
@@ -83,7 +84,7 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse:
             excess -= ROUNDING_UNITS * np.max(weights @ shift[:, leaf.span], initial=0.0)
         if np.any(excess > 0):  # or the vjp uses lower precision inside
             internal_noise = np.inf if coarse else internal_precision.measure_internal_noise(trial)
-            excess -= min(MAX_ROUNDING, ROUNDING_UNITS * internal_noise) * largest
+            excess -= min(MAX_TERM_ROUNDING, ROUNDING_UNITS * internal_noise) * largest
         if np.any(excess > trial.rtol_of(eps) * largest):
             worst = leaf.start + int(np.argmax(excess))
             values = combined[worst], terms[:, worst].sum(), -opposite[worst]

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 
 NAME = "adjoint"
 FIX = "compare jvp and backward line by line: each must use what the other uses, one of them transposed"
-# Relative to the size of the terms: a smaller difference may be rounding inside the function, which another check reports.
+# A difference smaller than this, relative to the size of the terms, may be rounding inside the function, which another check
+# reports.
 INTERNAL_ROUNDING = 1e-6
-TERM_UNITS = 8.0  # units in the last place of every term that the two sums may differ by
-# Factor of a tangent or cotangent that measures nonlinearity: code that rounds to few digits rounds its multiple differently.
+# The two sums may differ by this many units in the last place of every term.
+TERM_UNITS = 8.0
+# A tangent or cotangent is multiplied by this factor to measure nonlinearity: code that rounds to few digits rounds its
+# multiple differently.
 UNEVEN_FACTOR = 1.375
-KINK_OFFSET = 2.0**-9  # displacement relative to the inputs that leaves a kink behind
+# A displacement of this size, relative to the inputs, leaves a kink behind.
+KINK_OFFSET = 2.0**-9
 KINK = (
     "at these inputs forward and reverse mode differ, but near them they agree: at a kink or tie each mode may choose another"
     " subgradient"

@@ -30,11 +30,16 @@ NAME = "autocast"
 FIX = "decorate forward and backward with torch.amp.custom_fwd and custom_bwd, and read memory by its dtype"
 LOW = torch.bfloat16
 WIDE = (torch.float32, torch.float64)
-SMALLEST = torch.finfo(LOW).tiny  # gradients smaller than this lose digits in bfloat16, or vanish
-TOLERANCE = 0.25  # relative to the size of a gradient: rounding in a single layer causes no larger error
-DRAWS = 5  # inputs at and near the primal that are tried: bfloat16 rounds each in its own way
-OFFSET = 2.0**-5  # displacement of these inputs, relative to their size: eight units in the last place of bfloat16
-CLEAR = 4.0  # an error this many times larger than its spread among the draws is not caused by rounding
+# Gradients smaller than this lose digits in bfloat16, or vanish.
+SMALLEST = torch.finfo(LOW).tiny
+# Rounding in a single layer causes no larger error than this, relative to the size of a gradient.
+MAX_AUTOCAST_DIFFERENCE = 0.25
+# This many inputs at and near the primal are tried, since bfloat16 rounds each in its own way.
+DRAWS = 5
+# These inputs are displaced by this much, relative to their size: eight units in the last place of bfloat16.
+DRAW_OFFSET = 2.0**-5
+# An error of more than this many times its spread among the draws is not caused by rounding.
+MIN_ERROR_TO_SPREAD = 4.0
 UNDECLARED = "use torch.amp.custom_fwd and custom_bwd to declare in which dtype a Function wants its tensors"
 
 
@@ -71,7 +76,7 @@ def _compare(base: Baseline, device: str, low: Sequence[int]) -> str:
         low: indices of the inputs that are passed in bfloat16, as those made by a layer in front would be.
     """
     wide, cast = _evaluate_both(base, device, low, 0)
-    if all(_norm(b - a) <= TOLERANCE * _norm(a) for a, b in zip(wide, cast, strict=True)):
+    if all(_norm(b - a) <= MAX_AUTOCAST_DIFFERENCE * _norm(a) for a, b in zip(wide, cast, strict=True)):
         return ""
     if base.layer.draws_random:
         raise NotApplicable("random numbers are drawn, and another dtype draws others")
@@ -83,12 +88,12 @@ def _compare(base: Baseline, device: str, low: Sequence[int]) -> str:
         errors = np.stack([after[j] - before[j] for before, after in draws])
         size = max(_norm(before[j]) for before, _ in draws)
         mean, spread = _norm(errors.mean(axis=0)), _norm(errors.std(axis=0))
-        if mean <= TOLERANCE * size + CLEAR * spread or size < SMALLEST:
+        if mean <= MAX_AUTOCAST_DIFFERENCE * size + MIN_ERROR_TO_SPREAD * spread or size < SMALLEST:
             continue
         ratio = mean / size if size else np.inf
         error = f"{leaf.path} is off by {ratio:.2g} times its size, which the rounding of bfloat16 does not explain"
         if j < count:
-            raise Remark(f"under autocast the function is another: {error}")
+            raise Remark(f"under autocast the target computes a different function: {error}")
         return f"the gradient of {error}"
     return ""
 
@@ -105,7 +110,7 @@ def _evaluate_both(base: Baseline, device: str, low: Sequence[int], draw: int) -
     offsets = [torch.zeros_like(x) for x in base.inputs]
     if draw:
         offsets = [draw_like(x, np.asarray, "autocast", draw, k) for k, x in enumerate(base.inputs)]
-    inputs = [(x + OFFSET * u).to(LOW) for x, u in zip(base.inputs, offsets, strict=True)]
+    inputs = [(x + DRAW_OFFSET * u).to(LOW) for x, u in zip(base.inputs, offsets, strict=True)]
     return _evaluate(base, device, inputs, ()), _evaluate(base, device, inputs, low, enabled=True)
 
 

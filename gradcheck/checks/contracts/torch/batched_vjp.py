@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NAME = "batched-vjp"
 FIX = "under vmap, tensors have one axis less than in memory: use only tensor operations, whose vmap rules PyTorch knows"
-WEIGHTS = (1.0, -0.5)  # factors of the cotangents in the batch
+# The cotangents in the batch are multiples of one cotangent by these factors.
+WEIGHTS = (1.0, -0.5)
 
 
 def find_breach(base: Baseline) -> str:

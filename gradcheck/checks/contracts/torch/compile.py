@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NAME = "compile"
 FIX = "look for what tracing cannot see: numbers made of tensors, attributes and globals that change, undeclared mutation"
-BACKEND = "aot_eager"  # traces forward and backward as the default backend does, and needs no C++ compiler
+# This backend traces forward and backward as the default one does, and needs no C++ compiler.
+BACKEND = "aot_eager"
 
 
 def find_breach(base: Baseline) -> str:

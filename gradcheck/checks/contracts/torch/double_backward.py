@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "double-backward"
-FIX = ""  # never broken: a wrong second derivative is a remark
-REFUSED = "Error"  # the node that @once_differentiable leaves in the graph, on no path to the inputs
-TOLERANCE = 0.1  # relative to the second derivative: a claim that is off by more is not off by rounding
+FIX = ""  # This contract is never broken: a wrong second derivative is a remark.
+# `@once_differentiable` leaves a node with this name in the graph, on no path to the inputs.
+REFUSED = "Error"
+# Rounding causes no larger error than this, relative to the second derivative.
+MAX_SECOND_DERIVATIVE_DIFFERENCE = 0.1
 CUT = (
     "differentiated again, the backward gives {:.4g} along a random direction, but its differences give {:.4g}: something"
     " saved is treated as a constant; save inputs or outputs with ctx.save_for_backward, or mark it @once_differentiable"
@@ -55,7 +57,9 @@ def find_breach(base: Baseline) -> str:
     claimed = sum(float(torch.sum(h * u)) for h, u in zip(second, tangents, strict=True) if h is not None)
     slope = _differentiate_numerically(base, tangents, weights)
     estimate, bound = float(slope.value[0]), float(slope.bound[0])
-    if bound <= TOLERANCE * abs(estimate) and abs(claimed - estimate) > bound + TOLERANCE * abs(estimate):
+    if bound <= MAX_SECOND_DERIVATIVE_DIFFERENCE * abs(estimate) and abs(
+        claimed - estimate
+    ) > bound + MAX_SECOND_DERIVATIVE_DIFFERENCE * abs(estimate):
         raise Remark(CUT.format(claimed, estimate))
     return ""
 

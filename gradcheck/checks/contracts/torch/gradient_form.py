@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "gradient-form"
-FIX = ""  # never broken: a gradient of another form is a remark
+FIX = ""  # This contract is never broken: a gradient of another form is a remark.
 CONVERTED = "PyTorch converts it silently, at the cost of memory and time; is a constant of another dtype in the backward?"
 
 

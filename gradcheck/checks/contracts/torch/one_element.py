@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "one-element"
 FIX = "look for squeeze(), a division by the number of rows or by that number minus one, and hard-coded sizes"
-MISSHAPEN = "returned an invalid gradient"  # part of autograd's message for a gradient whose shape does not fit
+# Autograd's message for a gradient whose shape does not fit contains this text.
+MISSHAPEN = "returned an invalid gradient"
 
 
 def find_breach(base: Baseline) -> str:

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 NAME = "opcheck"
 FIX = "make its schema and its fake implementation say what it does; torch.library.opcheck reports the same"
-# What is reported if a test fails. test_aot_dispatch_dynamic is left out: it takes a second, and `compile` covers it.
+# These messages are reported if a test fails. test_aot_dispatch_dynamic is left out: it takes a second, and `compile` covers
+# it.
 TESTS = {
     "test_schema": "{}",
     "test_autograd_registration": "its backward is not registered for Autograd, where torch.compile looks for it ({})",
     "test_faketensor": "its output has another form than its fake implementation promises ({})",
 }
-MAX_FORMS = 4  # forms of inputs (shapes and dtypes) that are tried for one operator
-PYTORCH = (  # prefixes of the namespaces of PyTorch's own operators
+# At most this many forms of inputs (shapes and dtypes) are tried for one operator.
+MAX_FORMS = 4
+# The namespaces of PyTorch's own operators have these prefixes.
+PYTORCH = (
     "_", "aten", "c10d", "debug", "export", "flex_lib", "fsdp", "higher_order", "inductor", "mkl", "onednn", "onnx", "prim",
     "profiler", "quanti", "rngprims", "sparse", "static_runtime", "streams", "symm_mem",
 )  # fmt: skip

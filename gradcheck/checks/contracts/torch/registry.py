@@ -1,7 +1,8 @@
 """Try the contracts of a derivative that the user wrote: what it must honour besides its value, in every way PyTorch uses it.
 
 PyTorch's own operators honour these contracts. They are tried only if the graph holds an `autograd.Function` or a registered
-operator of the user, except for `train-eval`, which is tried if the target is, or holds, a module of the user's own class.
+operator of the user. The exception is `train-eval`: it is tried if the target is, or holds, a module of the user's own class.
+`reports/modules.md` lists the contracts that were broken or remarked on in layers that people use.
 
 To add a contract:
 
@@ -73,7 +74,7 @@ REST = (
     "upstream",
     "compile",
 )
-# Predicted cost of a contract, as a multiple of one forward and backward pass.
+# The predicted cost of a contract is a multiple of one forward and backward pass.
 PASSES = {
     "requires-grad": 10,
     "train-eval": 12,
@@ -84,8 +85,10 @@ PASSES = {
     "input-layout": 4,
     "adjoint": 4,
 }
-DEFAULT_PASSES = 2  # predicted cost of a contract that `PASSES` does not name
-DEFAULT_BUDGET = 10.0  # seconds that all contracts together may take if the user sets no budget
+# A contract that `PASSES` does not name is predicted to cost this many passes.
+DEFAULT_PASSES = 2
+# If the user sets no budget, all contracts together may take this many seconds.
+DEFAULT_BUDGET = 10.0
 
 
 def check_contracts(

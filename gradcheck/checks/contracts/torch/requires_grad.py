@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 NAME = "requires-grad"
 FIX = "does the backward read ctx.needs_input_grad correctly, and return None in the right places?"
-MAX_EXHAUSTIVE = 4  # number of leaves up to which every subset is tried
+# Every subset of the leaves is tried for up to this many leaves.
+MAX_EXHAUSTIVE = 4
 
 
 def find_breach(base: Baseline) -> str:

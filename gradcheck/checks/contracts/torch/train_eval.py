@@ -33,11 +33,11 @@ def find_breach(base: Baseline) -> str:
     Raises:
         UserCodeRaised: if the backward raises in the other mode.
         Remark: if the outputs there are not finite, or depend on buffers that a call writes for the next one.
-        NotApplicable: if the target is no module, refuses the other mode, or carries no gradient there.
+        NotApplicable: if the target is not a module, refuses the other mode, or carries no gradient there.
     """
     module = base.layer.module
     if module is None:
-        raise NotApplicable("the target is no module")
+        raise NotApplicable("the target is not a module")
     mode = "eval" if module.training else "train"
     # The other mode may draw random numbers even if this one does not: they are the same on every call.
     call = global_state.replaying(base.layer.call_for_all_outputs, global_state.snapshot())

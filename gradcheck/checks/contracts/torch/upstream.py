@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 NAME = "upstream"
 FIX = "does the backward assume a cotangent of another size, or one without zeros and ties?"
-FAINT = 1e-18  # size of a cotangent below which its products may underflow in float32
+# The products of a cotangent below this size may underflow in float32.
+FAINT = 1e-18
 
 
 def applies(layer: Layer) -> bool:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from gradcheck.backends.contract_target import LayerFunction
     from gradcheck.evidence.line import F64
 
-# Relative to the size of the claim's terms: a difference larger than this, plus the bound of the evidence, counts as wrong.
-TOLERANCE = 1e-2
-# Relative to the size of the claim's terms: differences whose bound is larger than this decide nothing.
-COARSE = 0.25
+# A difference larger than this, relative to the size of the claim's terms, plus the bound of the evidence, counts as wrong.
+MAX_SLOPE_DIFFERENCE = 1e-2
+# Differences whose bound is larger than this, relative to the size of the claim's terms, decide nothing.
+MAX_DECISIVE_BOUND = 0.25
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,20 @@ class DirectionalComparison:
     @property
     def differs(self) -> bool:
         """Whether the claim differs from the estimate; a claim that is NaN does."""
-        return math.isfinite(self.estimate) and not abs(self.claimed - self.estimate) <= self.bound + TOLERANCE * self.size
+        return (
+            math.isfinite(self.estimate)
+            and not abs(self.claimed - self.estimate) <= self.bound + MAX_SLOPE_DIFFERENCE * self.size
+        )
 
     @property
     def is_wrong(self) -> bool:
         """Whether the claim differs and the estimate is sharp enough to say so."""
-        return self.differs and (not math.isfinite(self.claimed) or self.bound <= COARSE * self.size)
+        return self.differs and (not math.isfinite(self.claimed) or self.bound <= MAX_DECISIVE_BOUND * self.size)
 
     @property
     def is_coarse(self) -> bool:
         """Whether the estimate is too coarse to decide anything."""
-        return not self.bound <= max(COARSE * self.size, self.negligible)
+        return not self.bound <= max(MAX_DECISIVE_BOUND * self.size, self.negligible)
 
 
 class CompareAlong(Protocol):

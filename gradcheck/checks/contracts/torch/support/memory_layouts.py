@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Numbers in front of a tensor that is the end of a larger one: PyTorch's own backward of view_as_real raises for an odd count.
-OFFSET = 2
+# A tensor that is the end of a larger one has this many numbers in front of it. PyTorch's own backward of view_as_real raises
+# for an odd count.
+LEADING_NUMBERS = 2
 
 
 def transpose_in_memory(x: Tensor) -> Tensor:
@@ -29,9 +30,9 @@ def slice_from_larger(x: Tensor) -> Tensor:
 
 def put_at_end(x: Tensor) -> Tensor:
     """Make the end of a larger tensor, the rest of which is NaN."""
-    larger = torch.full((x.numel() + OFFSET,), torch.nan, dtype=x.dtype, device=x.device)
-    larger[OFFSET:] = x.reshape(-1)
-    return larger[OFFSET:].view(x.shape)
+    larger = torch.full((x.numel() + LEADING_NUMBERS,), torch.nan, dtype=x.dtype, device=x.device)
+    larger[LEADING_NUMBERS:] = x.reshape(-1)
+    return larger[LEADING_NUMBERS:].view(x.shape)
 
 
 def make_channels_last(x: Tensor) -> Tensor:

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.evidence.line import F64
 
-JITTERS = 3  # random shifts of the inputs by their own rounding, from which the shift of the outputs is taken
-SAMPLE = 8  # leaves, outputs or subsets of leaves that a contract tries one by one, at most
-OTHER_INPUTS = 0.75  # factor that makes other inputs of the layer's own, for calls before or between
+# The shift of the outputs is the largest over this many random shifts of the inputs by their own rounding.
+OUTPUT_SHIFT_DRAWS = 3
+# A contract tries at most this many leaves, outputs or subsets of leaves one by one.
+SAMPLE = 8
+# The layer's own inputs times this factor are other inputs for calls before or between.
+OTHER_INPUTS = 0.75
 
 
 class Remark(Exception):  # noqa: N818 - not an error of the layer: its numbers are right
@@ -99,9 +102,9 @@ def compute_baseline(layer: Layer, gradient_shift: Callable[[F64], F64], label: 
 
 
 def _measure_output_shift(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> list[F64]:
-    """Measure how far the outputs move when the inputs move by one unit in the last place, at most over `JITTERS` draws."""
+    """Measure how far the outputs move when the inputs move by one unit in the last place, the most over all draws."""
     shifts = [np.zeros(flat_of(out).shape) for out in outputs]
-    for k in range(JITTERS):
+    for k in range(OUTPUT_SHIFT_DRAWS):
         rng = make_generator(0, "shaken", k)
         signs = [torch.from_numpy(rng.choice([-1.0, 1.0], tuple(x.shape))).to(x.device) for x in inputs]
         jittered = [(x * (1 + layer.eps * sign)).to(x.dtype).requires_grad_() for x, sign in zip(inputs, signs, strict=True)]
