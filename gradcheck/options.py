@@ -43,6 +43,8 @@ class Options:
             the target itself at three quarters of its inputs.
         nondeterministic: whether to go on if the function returns another value on every call. The differences count as
             noise.
+        every_entry: whether to estimate every partial derivative of a small input although a pass over all of them at once
+            confirms the claims: for `-v`, and for the heat maps of the HTML report.
         stories: whether to record how the estimate at each worst entry was found, step by step; about 40 evaluations each.
         dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
     """
@@ -63,6 +65,7 @@ class Options:
     straight_through: bool = False
     nondeterministic: bool = False
     stories: bool = False
+    every_entry: bool = False
     checks: tuple[str, ...] = ()
     optimizer: Callable[..., Any] | None = None
     partners: tuple[Callable[..., Any], ...] = ()
@@ -121,6 +124,7 @@ class OptionArguments(TypedDict, total=False):
     by_layer: bool
     straight_through: bool
     stories: bool
+    every_entry: bool
     checks: tuple[str, ...] | list[str]
     optimizer: Callable[..., Any] | None
     partners: tuple[Callable[..., Any], ...] | list[Callable[..., Any]]

@@ -42,6 +42,13 @@ def flatten(tree: Any, root: str = "", *, none_is_leaf: bool = False) -> FlatTre
         return _flatten(tree, root, "", none_is_leaf)
 
 
+def leaves_of(tree: Any) -> Sequence[Any]:
+    """Return the leaves of a pytree without their paths; a tree that is known to be one leaf is not flattened."""
+    if tree is not None and type(tree) in LEAF_CLASSES:
+        return (tree,)
+    return flatten(tree).leaves
+
+
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply `function` to every leaf."""
     flat = flatten(tree)

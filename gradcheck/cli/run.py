@@ -60,7 +60,10 @@ def run(
     with exit_on_error(), interrupt_guard() as ignore_interrupts:
         paths = output.require_writable(output_options.report_paths)
         stories = output_options.verbose > 1
-        settings = _resolve_settings(target or [], target_options, check_options, execution, passing, stories=stories)
+        every_entry = output_options.verbose > 0 or "html" in paths
+        settings = _resolve_settings(
+            target or [], target_options, check_options, execution, passing, stories=stories, every_entry=every_entry
+        )
         result = _run_cases(settings, ignore_interrupts)
         try:
             if settings.baseline and passing.update_baseline:
@@ -105,6 +108,7 @@ def _resolve_settings(
     passing: PassOptions,
     *,
     stories: bool,
+    every_entry: bool,
 ) -> RunSettings:
     """Combine the command line and the configuration; the command line takes precedence."""
     from gradcheck.options import Options, override_options
@@ -112,7 +116,7 @@ def _resolve_settings(
     from gradcheck.run.plan import build_replay_command
 
     config, overrides = load_config(execution.config), parse_check_options(check_options)
-    options = override_options(Options(stories=stories), {**config.options, **overrides})
+    options = override_options(Options(stories=stories, every_entry=every_entry), {**config.options, **overrides})
     baseline_path, run_arguments = find_baseline(passing, execution, config), resolve_execution(execution, config)
     # The workers of a cluster start in another folder, so they need the folder that relative paths start from.
     root = "" if run_arguments["executor"] == "loky" else str(Path.cwd())

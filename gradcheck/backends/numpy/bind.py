@@ -24,7 +24,7 @@ from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
 from gradcheck.tracebacks import summarise_error
-from gradcheck.trees import flatten
+from gradcheck.trees import flatten, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +112,7 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
         args, kwargs = _build_arguments(binding, point, twin=True)
         returned = function(*args, **kwargs)
         value_in_float64 = _flatten_outputs(returned, binding)
-        outputs = flatten(returned).leaves
+        outputs = leaves_of(returned)
         output_eps = max(EPS.get(np.asarray(outputs[i]).dtype.name, 1.0) for i in binding.output_places)
     except Exception as error:
         return False, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
@@ -124,7 +124,7 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
 
 
 def _flatten_outputs(returned: Any, binding: Binding) -> F64:
-    outputs = flatten(returned).leaves
+    outputs = leaves_of(returned)
     return np.concatenate([to_flat(outputs[i]) for i in binding.output_places])
 
 

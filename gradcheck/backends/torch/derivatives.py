@@ -30,7 +30,7 @@ from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.tracebacks import summarise_error
-from gradcheck.trees import flatten
+from gradcheck.trees import flatten, leaves_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def make_vjp(
 
 def is_connected(returned: Any, binding: Binding) -> bool:
     """Say whether any output carries a gradient."""
-    leaves = flatten(returned).leaves
+    leaves = leaves_of(returned)
     return any(carries_gradient(leaves[i]) for i in binding.output_places)
 
 
@@ -151,7 +151,7 @@ def _evaluate_jvp(run: Callable[..., Any], binding: Binding, point: F64, u: F64,
         with forward_mode_level():
             for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
                 tensors[i] = forward_ad.make_dual(tensors[i], leaf_part(u, leaf, tensors[i]))  # type: ignore[no-untyped-call]
-            outputs = flatten(run(tensors, binding, twin=twin)).leaves
+            outputs = leaves_of(run(tensors, binding, twin=twin))
             parts = [tangent_of(outputs[i]) for i in binding.output_places]
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")

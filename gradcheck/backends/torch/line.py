@@ -19,7 +19,7 @@ from gradcheck.backends.torch.tensors import (
     view_as_leaf,
 )
 from gradcheck.backends.torch.twin_precision import twin_precision
-from gradcheck.trees import flatten
+from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def make_line_evaluator(
             torch.add(start, direction, alpha=t, out=buffer)
             tensors = replace_leaves(binding.call.leaves, views, twin)
             with twin_precision(twin, binding.leaves):
-                outputs = flatten(run(tensors, binding, twin=twin)).leaves
+                outputs = leaves_of(run(tensors, binding, twin=twin))
             return [flat_of(outputs[i]) for i in binding.output_places]
 
         return values

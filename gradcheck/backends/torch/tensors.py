@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.errors import DerivativeError, NoMemoryError
 from gradcheck.tracebacks import format_user_frames, is_out_of_memory, summarise_error
-from gradcheck.trees import flatten
+from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import F64
@@ -212,5 +212,5 @@ def leaves_at(binding: Binding, point: F64, *, twin: bool = False, requires_grad
 
 def flatten_outputs(returned: Any, binding: Binding) -> F64:
     """Return the differentiable outputs among what was returned, as one vector (M,)."""
-    leaves = flatten(returned).leaves
+    leaves = leaves_of(returned)
     return np.concatenate([flat_of(leaves[i]) for i in binding.output_places])

@@ -15,6 +15,7 @@ from gradcheck.backends.program import Claim
 from gradcheck.checks.against_reference.value import compare_values
 from gradcheck.checks.derivative import entry_groups, probe
 from gradcheck.checks.derivative.check import check_derivative
+from gradcheck.checks.derivative.mode import choose_mode
 from gradcheck.checks.derivative.probe_block import make_probe_comparison
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import (
@@ -58,6 +59,7 @@ def compare_with_reference(result: TrialResult, trial: Trial, reference: Program
         reference: the reference, bound to the same inputs.
     """
     program = trial.program
+    mode = choose_mode(program, trial.options, trial.evaluator.last_seconds).name  # whatever confirmed the claims
     if result.stop and result.stop is not Reason.NOTHING_CLAIMED:
         return result
     trial = _measure_target(trial)
@@ -69,9 +71,9 @@ def compare_with_reference(result: TrialResult, trial: Trial, reference: Program
     if not checked_claims:
         rows = list[Comparison]()
     elif any(claim.vjp is not None and not claim.derived for claim in reference.claims):
-        rows = _compare_with_derivative(replace(trial, evaluator=Evaluator(checked, trial.recorder)), reference, result.mode)
+        rows = _compare_with_derivative(replace(trial, evaluator=Evaluator(checked, trial.recorder)), reference, mode)
     else:
-        rows = _compare_with_slopes(checked, reference, trial, result.mode)
+        rows = _compare_with_slopes(checked, reference, trial, mode)
     rows = [_weigh(row, result.comparisons, same_values=same_values) for row in rows]
     agreements = [_compare_reference_with_slopes(row, result.comparisons) for row in rows]
     return replace(

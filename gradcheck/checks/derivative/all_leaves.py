@@ -15,9 +15,15 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.checks.derivative import fault_injection
-from gradcheck.checks.derivative.all_leaves_claims import evaluate_forward_claims, evaluate_whole_gradient, find_peak
+from gradcheck.checks.derivative.all_leaves_claims import (
+    LeafGradients,
+    evaluate_forward_claims,
+    evaluate_whole_gradient,
+    find_peak,
+)
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
+    LeafSums,
     add_self_test_of_leaf,
     add_self_test_of_sum,
     add_up_line,
@@ -30,7 +36,7 @@ from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.interval import default_rtol
+from gradcheck.verdict.interval import MAX_RESOLUTION, default_rtol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,15 +45,16 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Claim, Program
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.compare.trial import Trial
+    from gradcheck.compare.trial_recorder import Recorder
 
 LINES = 2
-# Times the rounding of the values: a noisier function needs a proper measurement of its noise.
+# A function whose noise is more than this many times the rounding of its values needs a proper measurement of the noise.
 MAX_NOISE_RATIO = 1e4
-# Displacements (units of t) at which the outputs must not change where a zero gradient is claimed.
+# The outputs must not change at these displacements (in units of t) where a zero gradient is claimed.
 STANDSTILL_STEPS = (0.25, -0.25, 0.0625)
-# Entries: in a leaf of at least as many some move one way and some the other, so that the first of these steps is enough.
+# In a leaf of at least this many entries some move one way and some the other, so that the first of these steps is enough.
 MIN_ENTRIES_FOR_ONE_STEP = 64
-# Numbers of a leaf in which the self-test changes and rearranges entries.
+# The self-test changes and rearranges entries among this many numbers of a leaf.
 FAULT_BLOCK_SIZE = 4096
 
 
@@ -66,8 +73,13 @@ class WholeInputResult:
     scales: OutputScales
 
 
-def compare_whole_input(trial: Trial) -> WholeInputResult | None:
-    """Compare a claim with the numerical derivative along directions that move all leaves.
+def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> WholeInputResult | None:
+    """Compare every claim with the numerical derivative along directions that move all leaves.
+
+    Args:
+        trial: what is checked.
+        every_entry_counts: leave a leaf unconfirmed if one of its entries is so small that it is not known to within
+            `MAX_RESOLUTION` of its own size.
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -78,71 +90,173 @@ def compare_whole_input(trial: Trial) -> WholeInputResult | None:
     evaluator, program, label = trial.evaluator, trial.program, trial.label
     draft = trial.recorder.nested()  # its notes count only if this pass decides
     leaves = [leaf for leaf in program.leaves if leaf.entries]
-    vjp_claims = list(claimed_jacobians.claims_with_twins(program, only_vjp=True))
-    if len(vjp_claims) != 1:
-        return None  # several claims are also compared with each other, entry by entry
-    claim, twin = vjp_claims[0]
     scales = _measure_output_scales(evaluator, leaves, label)
     if scales.non_finite.any():
         return None
     cotangent = _draw_cotangent(scales, label)
-    rtol = trial.options.rtol or default_rtol(claim.eps)
-    gradient = evaluate_whole_gradient(claim, twin, program, cotangent, leaves, rtol, draft)
-    if gradient is None or not np.any(gradient.agrees):
+    claims = _evaluate_vjp_claims(trial, cotangent, leaves, draft, with_derived=not every_entry_counts)
+    if not claims or not all(np.any(claim.gradient.agrees) for claim in claims):
         return None
-    rounding = 0.5 * program.eps * np.abs(program.value)
-    setting = Setting(program.value, rounding, program.eps, None, directions.finest_step(program.eps), choose_slack(LINES))
-    peaks = [leaf.start + find_peak(gradient.values[leaf.span]) for leaf in leaves]
-    blocks = [_choose_fault_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
-    sums = make_empty_sums(leaves, LINES, largest=np.abs(gradient.values[peaks]), twin_error=gradient.twin_error)
+    setting = Setting(
+        program.value,
+        0.5 * program.eps * np.abs(program.value),
+        program.eps,
+        None,
+        directions.finest_step(program.eps),
+        choose_slack(LINES),
+    )
+    evidence, forward_slopes = _take_evidence(trial, claims, setting, cotangent, leaves, draft)
+    compared = [claim.compare(evidence, program.eps) for claim in claims]
+    compared += [
+        ComparedSum(claim, np.array([value]), evidence.value[:1], evidence.bound[:1] + error, evidence.noise_error[:1])
+        for claim, value, error in forward_slopes
+    ]
+    # What is not smooth along a line only adds to its noise, so the smaller reading is nearer to the truth.
+    noise_ratio = float(np.min(evidence.noise)) / _least_noise(setting, cotangent)
+    if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
+        return None
+    confirmed = np.all([claim.gradient.agrees | claim.gradient.is_lost for claim in claims], axis=0)
+    if every_entry_counts:
+        confirmed &= np.all(
+            [claim.find_resolved_leaves(c, program) for claim, c in zip(claims, compared, strict=False)], axis=0
+        )
+    rows_by_claim = [
+        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangent)
+        for i, claim_sum in enumerate(compared)
+    ]
+    for i, claim in enumerate(claims):
+        rows_by_claim[i] = claim.add_self_tests(rows_by_claim[i], compared[i], label)
+    for i in range(len(claims), len(compared)):
+        rows_by_claim[i] = add_self_test_of_sum(rows_by_claim[i], compared[i], label)
+    rows_by_leaf = [list(rows) for rows in zip(*rows_by_claim, strict=True)]
+    is_lost = np.all([claim.gradient.is_lost for claim in claims], axis=0)
+    if is_lost.any():
+        lost_leaves = {i: leaves[i] for i in np.flatnonzero(is_lost).tolist()}
+        # More noise than that may come from what is not smooth elsewhere.
+        quiet_setting = replace(setting, noise=setting.noise * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
+        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), cotangent, label)
+        for i, slope_bound in still.items():
+            rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
+    trial.recorder.note(*draft.notes)
+    rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
+    return WholeInputResult(rows, replace(setting, noise=setting.noise * noise_ratio), scales)
+
+
+@dataclass(frozen=True)
+class _VjpClaim:
+    """A claim in reverse mode with its gradient for one cotangent, and what it is along the lines.
+
+    Attributes:
+        eps: relative spacing of floats in the precision of the gradient.
+        blocks: for each leaf the numbers in which the self-test changes entries.
+        block_tangents: the tangents of these numbers, for each line and leaf.
+    """
+
+    claim: Claim
+    eps: float
+    gradient: LeafGradients
+    sums: LeafSums
+    leaves: list[Leaf]
+    blocks: list[slice]
+    block_tangents: list[list[F64]]
+
+    def add_line(self, tangent: F64, k: int) -> None:
+        """Add up the claim along line number `k`."""
+        add_up_line(self.sums, self.gradient.values, tangent, self.leaves, k)
+        self.block_tangents.append([tangent[block].copy() for block in self.blocks])
+
+    def compare(self, evidence: _Evidence, eps: float) -> ComparedSum:
+        """Compare the claim with the slopes of the lines; `eps` is that of the evaluation."""
+        error = np.fmax(self.sums.rounding_error(self.eps), eps * np.abs(evidence.value))
+        claimed = self.sums.products.sum(axis=1)
+        return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
+
+    def find_resolved_leaves(self, compared: ComparedSum, program: Program) -> NDArray[np.bool_]:
+        """Mark the leaves in which every entry is known to within `MAX_RESOLUTION`.
+
+        That is relative to the entry's own derivative or, if it is claimed to be zero, to the largest of its leaf: an entry
+        that is far smaller than its neighbours moves too little in a sum to show that its zero is wrong.
+        """
+        uncertainty = float(np.max(compared.uncertainty))
+        resolved = []
+        for leaf in self.leaves:
+            size = np.abs(self.gradient.values[leaf.span])
+            known_by = np.where(size > 0, size, np.max(size, initial=0.0))
+            moved = directions.MIN_EVEN_STEP * known_by * directions.compute_entry_scales(program.point[leaf.span])
+            resolved.append(MAX_RESOLUTION * np.min(moved, initial=np.inf) >= uncertainty)
+        return np.array(resolved) | self.gradient.is_lost
+
+    def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
+        """Add the scores of the self-tests to the rows of the leaves."""
+        return [
+            add_self_test_of_leaf(
+                row, compared, self.sums, i, self.gradient.values[block], np.stack([t[i] for t in self.block_tangents]), label
+            )
+            for i, (row, block) in enumerate(zip(rows, self.blocks, strict=True))
+        ]
+
+
+def _evaluate_vjp_claims(
+    trial: Trial, cotangent: F64, leaves: list[Leaf], recorder: Recorder, *, with_derived: bool
+) -> list[_VjpClaim]:
+    """Evaluate the claims in reverse mode.
+
+    Args:
+        with_derived: evaluate a claim that was derived by tracing although there is another.
+    """
+    program, claims = trial.program, []
+    pairs = list(claimed_jacobians.claims_with_twins(trial.program, only_vjp=True))
+    written = [(claim, twin) for claim, twin in pairs if not claim.derived]
+    for claim, twin in pairs if with_derived else written or pairs:
+        rtol = trial.options.rtol or default_rtol(claim.eps)
+        gradient = evaluate_whole_gradient(claim, twin, program, cotangent, leaves, rtol, recorder)
+        if gradient is not None:
+            peaks = [leaf.start + find_peak(gradient.values[leaf.span]) for leaf in leaves]
+            blocks = [_choose_fault_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
+            sums = make_empty_sums(leaves, LINES, largest=np.abs(gradient.values[peaks]), twin_error=gradient.twin_error)
+            claims.append(_VjpClaim(claim, program.eps if twin else claim.eps, gradient, sums, leaves, blocks, []))
+    return claims
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Slopes along the lines, (K,), with bounds of their errors.
+
+    Attributes:
+        noise: of one evaluation, as each line shows it.
+        noise_error: the error that noise alone would leave in an estimate at the steps of a first closer look.
+    """
+
+    value: F64
+    bound: F64
+    noise: F64
+    noise_error: F64
+
+
+def _take_evidence(
+    trial: Trial, claims: list[_VjpClaim], setting: Setting, cotangent: F64, leaves: list[Leaf], recorder: Recorder
+) -> tuple[_Evidence, list[tuple[Claim, float, float]]]:
+    """Estimate the slope along every line, and evaluate every claim along it."""
+    program = trial.program
+    rtol = trial.options.rtol or default_rtol(claims[0].claim.eps)
     slopes: list[richardson.RichardsonEstimate] = []
-    block_tangents: list[list[F64]] = []
     forward_slopes: list[tuple[Claim, float, float]] = []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
         progress.report_progress("all leaves at once", k, LINES)
-        _fill_tangent(tangent, program, leaves, label, k)
-        add_up_line(sums, gradient.values, tangent, leaves, k)
-        block_tangents.append([tangent[block].copy() for block in blocks])
+        _fill_tangent(tangent, program, leaves, trial.label, k)
+        for claim in claims:
+            claim.add_line(tangent, k)
         if k == 0:
-            forward_slopes = evaluate_forward_claims(program, tangent, cotangent, rtol, draft)
-        claimed_slope = float(sums.products[k].sum())
-        slopes.append(_estimate_slope(evaluator, setting, tangent, cotangent, claimed_slope, slopes[0] if k else None))
-    slope, bound, noise = (
+            forward_slopes = evaluate_forward_claims(program, tangent, cotangent, rtol, recorder)
+        claimed_slope = float(claims[0].sums.products[k].sum())
+        first = slopes[0] if k else None
+        slopes.append(_estimate_slope(trial.evaluator, setting, tangent, cotangent, claimed_slope, first))
+    value, bound, noise = (
         np.concatenate([getattr(estimate, name) for estimate in slopes]) for name in ("value", "bound", "noise")
     )
-    claim_error = np.fmax(sums.rounding_error(program.eps if twin is not None else claim.eps), program.eps * np.abs(slope))
     first_step = richardson.smallest_step(richardson.TWO_STEPS, 0.0, program.eps)
-    noise_error = richardson.noise_bound(noise, first_step, setting.slack)
-    compared = [ComparedSum(claim, sums.products.sum(axis=1), slope, bound + claim_error, noise_error)]
-    compared += [
-        ComparedSum(forward_claim, np.array([value]), slope[:1], bound[:1] + error, noise_error[:1])
-        for forward_claim, value, error in forward_slopes
-    ]
-    # What is not smooth along a line only adds to its noise, so the smaller reading is nearer to the truth.
-    noise_ratio = float(np.min(noise)) / _least_noise(setting, cotangent)
-    if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
-        return None
-    rows_by_claim = [make_rows(program, claim_sum, sums, leaves, trial, cotangent) for claim_sum in compared]
-    rows_by_claim[0] = [
-        add_self_test_of_leaf(
-            row, compared[0], sums, i, gradient.values[block], np.stack([t[i] for t in block_tangents]), label
-        )
-        for i, (row, block) in enumerate(zip(rows_by_claim[0], blocks, strict=True))
-    ]
-    for i in range(1, len(compared)):
-        rows_by_claim[i] = add_self_test_of_sum(rows_by_claim[i], compared[i], label)
-    rows_by_leaf = [list(rows) for rows in zip(*rows_by_claim, strict=True)]
-    if gradient.is_lost.any():
-        lost_leaves = {i: leaves[i] for i in np.flatnonzero(gradient.is_lost).tolist()}
-        # More noise than that may come from what is not smooth elsewhere.
-        quiet_setting = replace(setting, noise=rounding * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
-        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, tangent, cotangent, label)
-        for i, slope_bound in still.items():
-            rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
-    trial.recorder.note(*draft.notes)
-    confirmed = _select_confirmed(leaves, rows_by_leaf, gradient.agrees | gradient.is_lost)
-    return WholeInputResult(confirmed, replace(setting, noise=rounding * noise_ratio), scales)
+    return _Evidence(value, bound, noise, richardson.noise_bound(noise, first_step, setting.slack)), forward_slopes
 
 
 def _select_confirmed(

@@ -10,7 +10,7 @@ from gradcheck.checks.contracts.any_target import custom_rule_primal, empty_inpu
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
-from gradcheck.checks.derivative.probe import compare_along_directions
+from gradcheck.checks.derivative.probe import compare_along_directions, confirm_small_input
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
@@ -64,8 +64,10 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         )
     mode = choose_mode(program, options, trial.evaluator.last_seconds)
     trial.recorder.note(*filter(None, [mode.why]))
-    compare_claims = compare_every_entry if mode.name == "full" else compare_along_directions
-    comparisons = compare_claims(trial, preconditions.spread)
+    comparisons = confirm_small_input(trial) if mode.is_small else None
+    if comparisons is None:
+        compare_claims = compare_every_entry if mode.name == "full" else compare_along_directions
+        comparisons = compare_claims(trial, preconditions.spread)
     contracts += _check_contracts(comparisons)
     batching = trial.evaluator.batching
     return TrialResult(
@@ -76,7 +78,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         notes=tuple(trial.recorder.notes),
         details=(*program.details, *((batching.why,) if batching else ())),
         stop=None if comparisons.rows else Reason.NOTHING_CLAIMED,
-        mode=mode.name,
+        mode=comparisons.mode,
         evaluations=trial.recorder.evaluations,
     )
 

@@ -29,6 +29,7 @@ class Comparisons:
 
     trial: MeasuredTrial
     rows: list[Comparison]
+    mode: str
     partials: Sequence[Partial] = ()
     scales: OutputScales | None = None
 

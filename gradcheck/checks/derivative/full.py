@@ -64,7 +64,7 @@ def compare_every_entry(trial: Trial, spread: F64) -> Comparisons:
     measured = measure_trial_noise(trial, spread)
     rows, partials = _compare_methods(measured)
     trial.recorder.note(*internal_precision.describe_internal_precision(measured, rows))
-    return Comparisons(measured, rows, partials)
+    return Comparisons(measured, rows, "full", partials)
 
 
 def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Partial]]:

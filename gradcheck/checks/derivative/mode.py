@@ -32,10 +32,12 @@ class Mode:
     Attributes:
         name: 'full' or 'probe'.
         why: a note for the report.
+        is_small: whether a pass over the whole input may confirm the claims before every entry is estimated.
     """
 
     name: str
     why: str = ""
+    is_small: bool = False
 
 
 def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
@@ -61,7 +63,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     elif predicted > (options.budget or MAX_SECONDS):
         why = f"one by one, {n} input numbers would take about {predicted:.0f} s (--budget allows more, --mode full does so)"
     else:
-        return Mode("full")
+        return Mode("full", is_small=not _needs_every_entry(program, options))
     return Mode("probe", f"probes: {why}")
 
 
@@ -71,3 +73,9 @@ def explain_over_budget(options: Options, seconds: float) -> str:
     if options.budget is None or predicted <= options.budget:
         return ""
     return f"random directions would take about {predicted:.2g} s, and --budget is {options.budget:g} s"
+
+
+def _needs_every_entry(program: Program, options: Options) -> bool:
+    """Say whether somebody asks for every entry: the user, a further check, or a second order that differentiates a trace."""
+    differentiates_trace = options.order > 1 and any(claim.derived for claim in program.claims)
+    return bool(options.every_entry or options.stories or options.checks or differentiates_trace)

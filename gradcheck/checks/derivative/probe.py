@@ -71,7 +71,7 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
     whole = None if trial.options.checks or trial.options.stories else compare_whole_input(trial)
     if whole is None:
         measured = measure_trial_noise(trial, spread)
-        return Comparisons(measured, _compare_leaf_by_leaf(measured))
+        return Comparisons(measured, _compare_leaf_by_leaf(measured), "probe")
     rows = dict(whole.rows)
     unconfirmed = [leaf for leaf in trial.program.leaves if leaf.entries and leaf.path not in rows]
     if unconfirmed:
@@ -79,7 +79,20 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
         rows_of_rest = _compare_leaf_by_leaf(measure_trial_noise(replace(trial, evaluator=rest), spread))
         rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
     in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
-    return Comparisons(trial.with_setting(whole.setting), in_order, scales=whole.scales)
+    return Comparisons(trial.with_setting(whole.setting), in_order, "probe", scales=whole.scales)
+
+
+def confirm_small_input(trial: Trial) -> Comparisons | None:
+    """Confirm a small input along random directions of all of it: about a dozen evaluations.
+
+    Returns:
+        None if that leaves a leaf unconfirmed; then every entry is worth a look.
+    """
+    whole = compare_whole_input(trial, every_entry_counts=True)
+    if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
+        return None
+    rows = [row for leaf in trial.program.leaves for row in whole.rows.get(leaf.path, [])]
+    return Comparisons(trial.with_setting(whole.setting), rows, "probe", scales=whole.scales)
 
 
 def _compare_leaf_by_leaf(trial: MeasuredTrial) -> list[Comparison]:

@@ -45,5 +45,5 @@ def test_a_wrong_entry_of_many_is_among_the_numbers():
 
 
 def test_each_complex_entry_is_a_cell():
-    result = gradcheck.check(torch.sin, torch.randn(2, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0)))
+    result = gradcheck.check(torch.sin, torch.ones(2, 3, dtype=torch.complex128), mode="full")
     assert {c.picture.grid for c in result.comparisons if c.picture} == {(2, 3)}
