@@ -65,6 +65,8 @@ def _flatten(tree: Any, root: str, namespace: str, none_is_leaf: bool) -> FlatTr
 def _register_tree_classes(leaves: Sequence[Any]) -> bool:
     """Register the classes among some leaves that are in fact trees; return whether there was one."""
     new = {type(leaf) for leaf in leaves} - LEAF_CLASSES
+    if not new:
+        return False
     of_jax = _register_jax_classes([leaf for leaf in leaves if type(leaf) in new])
     new -= of_jax
     dataclasses = [cls for cls in new if is_dataclass(cls) and not hasattr(cls, LEAF_MARKER)]

@@ -1,6 +1,7 @@
 """The structure of the package: every import of every file goes one way, and a framework is imported only in its own place."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +51,15 @@ def imported_names(tree: ast.AST, modules: set[str]) -> set[str]:
     return names
 
 
+@functools.cache
+def parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
     """From each module of the package to those that it imports, without what is permitted."""
     modules = set(sources)
-    edges = {module: imported_names(ast.parse(text), modules) & modules - {module} for module, text in sources.items()}
+    edges = {module: imported_names(parse(text), modules) & modules - {module} for module, text in sources.items()}
     return {module: {to for to in imports if (module, to) not in PERMITTED} for module, imports in edges.items()}
 
 
@@ -69,7 +75,8 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     return [set(left)] if left else []
 
 
-GRAPH = import_graph({module: path.read_text() for module, path in SOURCES.items()})
+TEXTS = {module: path.read_text() for module, path in SOURCES.items()}
+GRAPH = import_graph(TEXTS)
 
 
 def floor_of(module: str) -> str:
@@ -90,8 +97,7 @@ def test_no_files_import_each_other_in_a_circle():
     ],
 )
 def test_a_circle_that_was_opened_is_noticed_when_it_closes_again(module, imports):
-    sources = {name: path.read_text() for name, path in SOURCES.items()}
-    sources[module] += f"\n{imports}\n"
+    sources = {**TEXTS, module: f"{TEXTS[module]}\n{imports}\n"}
     (circle,) = circles(import_graph(sources))
     assert module in circle
 
@@ -105,7 +111,7 @@ def test_imports_go_one_way(module):
 
 @pytest.mark.parametrize("module", OF_FLOORS)
 def test_frameworks_are_imported_in_backends_contracts_and_reference_alone(module):
-    heads = {name.split(".")[0] for name in imported_names(ast.parse(OF_FLOORS[module].read_text()), set(SOURCES))}
+    heads = {name.split(".")[0] for name in imported_names(parse(TEXTS[module]), set(SOURCES))}
     own = floor_of(module) in ("backends", "reference") or ".contracts.torch" in module  # loaded for targets of theirs alone
     assert own or not heads & {"torch", "jax"}
 

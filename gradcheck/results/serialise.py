@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,8 +16,9 @@ def to_json_data(value: Any) -> Any:
     return json_converter().unstructure(value)
 
 
+@functools.cache
 def json_converter() -> Any:
-    """Return the `cattrs` converter between result classes and JSON types."""
+    """Return the `cattrs` converter between result classes and JSON types, made once: it compiles its code for each class."""
     converter = make_converter(unstruct_collection_overrides={tuple: list})
     converter.register_unstructure_hook(float, lambda x: x if math.isfinite(x) else str(x))
     converter.register_structure_hook(float, lambda x, _: float(x))

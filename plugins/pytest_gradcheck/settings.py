@@ -77,6 +77,9 @@ def read_settings(config: pytest.Config) -> Settings:
         texts["seed"] = str(getattr(config, "workerinput", {}).get(RANDOM_SEED, secrets.randbelow(2**31)))
     options = {name: _parse_option(name, text) for name, text in texts.items() if text is not None}
     _validate_options(options)
+    reports = _report_paths(config)
+    if "html" in reports:
+        options["every_entry"] = True  # for the heat maps
     strict = config.getoption("gradcheck_strict") or config.getini("gradcheck_strict")
     return Settings(
         options=options,
@@ -85,7 +88,7 @@ def read_settings(config: pytest.Config) -> Settings:
         replay_options=_typed_options(config),
         targets=tuple(config.getoption("gradcheck_targets")),
         ini_targets=tuple(config.getini("gradcheck_targets")),
-        reports=_report_paths(config),
+        reports=reports,
     )
 
 

@@ -159,7 +159,7 @@ def main() -> None:
     with contextlib.chdir(HERE.parents[2]):
         target = str(HERE.relative_to(HERE.parents[2]))
         cases = plan(Request(targets=[target]))
-        result = run(cases, Options(), replay=build_replay_command(Options(), []), config={"targets": [target]})
+        result = run(cases, Options(every_entry=True), replay=build_replay_command(Options(), []), config={"targets": [target]})
     versions = {name: text for name, text in result.environment.items() if name != "platform"}
     formats.write(replace(result, environment=versions), {name: str(place) for name, place in PAGES.items()})
 
