@@ -117,9 +117,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
         return None
     confirmed = np.all([claim.gradient.agrees | claim.gradient.is_lost for claim in claims], axis=0)
     if every_entry_counts:
-        confirmed &= np.all(
-            [claim.find_resolved_leaves(c, program) for claim, c in zip(claims, compared, strict=False)], axis=0
-        )
+        confirmed &= np.all([claim.find_resolved_leaves(c, trial) for claim, c in zip(claims, compared, strict=False)], axis=0)
     rows_by_claim = [
         make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangent)
         for i, claim_sum in enumerate(compared)
@@ -171,20 +169,23 @@ class _VjpClaim:
         claimed = self.sums.products.sum(axis=1)
         return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
 
-    def find_resolved_leaves(self, compared: ComparedSum, program: Program) -> NDArray[np.bool_]:
-        """Mark the leaves in which every entry is known to within `MAX_RESOLUTION`.
+    def find_resolved_leaves(self, compared: ComparedSum, trial: Trial) -> NDArray[np.bool_]:
+        """Mark the leaves in which every entry is known to within `rtol` if the user set it, else to within `MAX_RESOLUTION`.
 
         That is relative to the entry's own derivative or, if it is claimed to be zero, to the largest of its leaf: an entry
-        that is far smaller than its neighbours moves too little in a sum to show that its zero is wrong.
+        that is far smaller than its neighbours moves too little in a sum to show that its zero is wrong. In the claim's own
+        precision every entry must be within `rtol` of its twin.
         """
         uncertainty = float(np.max(compared.uncertainty))
+        limit = min(MAX_RESOLUTION, trial.options.rtol or MAX_RESOLUTION)
+        rtol = trial.options.rtol or default_rtol(self.claim.eps)
         resolved = []
         for leaf in self.leaves:
             size = np.abs(self.gradient.values[leaf.span])
             known_by = np.where(size > 0, size, np.max(size, initial=0.0))
-            moved = directions.MIN_EVEN_STEP * known_by * directions.compute_entry_scales(program.point[leaf.span])
-            resolved.append(MAX_RESOLUTION * np.min(moved, initial=np.inf) >= uncertainty)
-        return np.array(resolved) | self.gradient.is_lost
+            moved = directions.MIN_EVEN_STEP * known_by * directions.compute_entry_scales(trial.program.point[leaf.span])
+            resolved.append(limit * np.min(moved, initial=np.inf) >= uncertainty)
+        return (np.array(resolved) & (self.gradient.entry_error <= rtol)) | self.gradient.is_lost
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
         """Add the scores of the self-tests to the rows of the leaves."""

@@ -35,12 +35,15 @@ class LeafGradients:
     Attributes:
         values: the gradient in the precision of the evaluation, (N,).
         twin_error: the largest error of the claim in its own precision, relative to the entry and a typical one.
+        entry_error: the largest error of the claim in its own precision, relative to the entry alone; infinite if it is not
+            zero where the twin is.
         agrees: whether the claim in its own precision agrees with the gradient to within `rtol`.
         is_lost: whether the gradient is lost in the last bits of the outputs in both precisions.
     """
 
     values: F64
     twin_error: F64
+    entry_error: F64
     agrees: NDArray[np.bool_]
     is_lost: NDArray[np.bool_]
 
@@ -70,12 +73,15 @@ def evaluate_whole_gradient(
     no_error, all_agree = np.zeros(len(leaves)), np.ones(len(leaves), dtype=bool)
     is_lost = _find_lost_leaves(native_values, claim.eps, program, cotangent, leaves)
     if twin is None or twin_values is None:
-        return LeafGradients(native_values, no_error, all_agree, is_lost)
+        return LeafGradients(native_values, no_error, no_error, all_agree, is_lost)
     is_lost &= _find_lost_leaves(twin_values, twin.eps, program, cotangent, leaves)
     twin_error, nonzero_error = np.transpose(
         [_compare_with_twin(native_values[leaf.span], twin_values[leaf.span]) for leaf in leaves]
     )
-    return LeafGradients(twin_values, no_error if program.half else twin_error, nonzero_error <= rtol, is_lost)
+    entry_error = np.array([_largest_entry_error(native_values[leaf.span], twin_values[leaf.span]) for leaf in leaves])
+    if program.half:  # its accuracy is judged apart
+        twin_error, entry_error = no_error, no_error
+    return LeafGradients(twin_values, twin_error, entry_error, nonzero_error <= rtol, is_lost)
 
 
 def _evaluate_row(claim: Claim, program: Program, cotangent: F64) -> F64:
@@ -115,6 +121,17 @@ def _compare_with_twin(native: F64, twin: F64) -> tuple[float, float]:
         if not error <= 1:  # also if it is NaN
             return math.inf, math.inf
     return error, nonzero_error
+
+
+def _largest_entry_error(native: F64, twin: F64) -> float:
+    """Return the largest difference of a claim from its twin relative to the entry; infinite over a zero, NaN if it is NaN."""
+    error = 0.0
+    for piece in directions.split_for_cache(twin.size):
+        with np.errstate(all="ignore"):
+            difference = np.abs(native[piece] - twin[piece])
+            ratio = np.where(difference == 0, 0.0, difference / np.abs(twin[piece]))
+        error = float(np.maximum(error, np.max(ratio, initial=0.0)))  # a NaN stays one
+    return error
 
 
 def evaluate_forward_claims(

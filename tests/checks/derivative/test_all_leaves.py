@@ -270,3 +270,46 @@ def test_a_demanded_rtol_is_met():
 def test_the_same_seed_gives_the_same_numbers():
     first, again = (gradcheck.check(layer(), normal(300), mode="probe", seed=4).to_dict() for _ in range(2))
     assert first["comparisons"] == again["comparisons"]
+
+
+class Weighed(torch.autograd.Function):
+    """sum(c sin(x)) whose backward is wrong in float32 only, in an entry that is small compared with the others."""
+
+    weights = torch.tensor([1.0, 2e-3, 1.0, 1.0])
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (Weighed.weights.to(x.dtype) * torch.sin(x)).sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        gradient = g * Weighed.weights.to(x.dtype) * torch.cos(x)
+        return gradient * torch.tensor([1.0, 1.03, 1.0, 1.0]) if x.dtype == torch.float32 else gradient
+
+
+def test_an_entry_that_is_wrong_in_its_own_precision_only_is_caught_in_a_small_input():
+    assert gradcheck.check(Weighed, torch.tensor([0.3, 0.5, -0.2, 0.8])).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_demanded_rtol_holds_for_small_entries_of_a_small_input(seed):
+    weights = np.array([1.0, 3e-4, 1.0])
+    result = gradcheck.check(
+        lambda x: np.sum(weights * np.sin(100 * x)),
+        np.array([0.3, 0.7, -0.4]),
+        gradient=lambda x: 100 * weights * np.cos(100 * x) * np.array([1, 1 + 2e-5, 1]),
+        rtol=1e-5,
+        seed=seed,
+    )
+    assert result.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_with_a_small_share_in_the_outputs_is_caught(seed):
+    def jacobian(x):
+        return np.vstack([np.diag(1 / x), np.zeros((3, 3))])
+
+    function = lambda x: np.concatenate([np.log(np.abs(x)), 1e3 + 1e-4 * x])  # noqa: E731
+    assert gradcheck.check(function, np.array([0.02, 0.7, -0.4]), jacobian=jacobian, seed=seed).verdict is Verdict.FAIL
