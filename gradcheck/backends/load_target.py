@@ -49,7 +49,7 @@ def load_backend(framework: str) -> Backend:
 
 
 def choose_dtype(backend: Backend, case: Case) -> str | None:
-    """Choose the dtype of inputs: that of the module, or of a module class that is to be built; None if nothing shows one."""
+    """Choose the dtype of inputs: that of the module, or of a module class not built yet; None if nothing shows one."""
     return backend.default_dtype(case.fn) or _dtype_of_specs(case)
 
 

@@ -144,7 +144,7 @@ def _count_tf32_as_rounding(jacobian: Jacobian, program: Program, cotangents: F6
 
 
 def claims_with_twins(program: Program, *, only_vjp: bool) -> Iterator[tuple[Claim, Claim | None]]:
-    """Iterate over the claims that are to be checked, each with its twin.
+    """Iterate over the claims to check, each with its twin.
 
     Args:
         only_vjp: leave out claims in forward mode.

@@ -25,7 +25,7 @@ def mark_out_of_range(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
 
     Args:
         derivatives: exact derivatives of the inputs (columns) and outputs (rows), (C, n).
-        dtype: name of the dtype that they are to be claimed in.
+        dtype: name of the dtype that they are claimed in.
     """
     overflow = BY_EPS[EPS.get(dtype, FLOAT64.eps)].overflow
     beyond = np.abs(derivatives) >= overflow

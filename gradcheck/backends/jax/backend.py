@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from gradcheck.backends.jax.arrays import is_differentiable, is_x64_enabled, use_x64
 from gradcheck.backends.jax.bind import bind
 from gradcheck.backends.jax.functional import flatten_target
-from gradcheck.backends.user_code import call_factory
+from gradcheck.backends.stateless import StatelessBackend
 from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,16 +23,12 @@ if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
 
-class JaxBackend:
+class JaxBackend(StatelessBackend):
     """Functions on JAX arrays and callable pytrees. Their arrays cannot change; see `Backend` for each method."""
 
     def bind(self, case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         """Bind a function, or a callable pytree whose arrays become leaves `params['name']`."""
         return bind(case, target, inputs)
-
-    def construct(self, case: Case, dtype: str, *, seed: int, trial: int) -> Callable[..., Any]:
-        """Call the factory, which seeds its own random keys."""
-        return call_factory(case)
 
     def default_dtype(self, target: Any) -> str | None:
         """Return the dtype of the first floating array of a pytree; for a function, the dtype that JAX computes in."""
@@ -48,22 +42,6 @@ class JaxBackend:
             raise InputError(f"layout={layout!r} is for torch targets: JAX arrays are dense; sparse(...) draws one with zeros")
         with use_x64(True):
             return jnp.array(array, dtype)
-
-    def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Return the array on the host."""
-        return np.asarray(array)
-
-    def move_to_device(self, target: Any, inputs: Inputs, device: str) -> tuple[Any, Inputs]:
-        """Refuse: JAX takes its devices from the environment."""
-        raise InputError(f"device={device!r} is for torch targets: NumPy computes on the host, JAX where JAX_PLATFORMS says")
-
-    def restoring(self, target: Any) -> AbstractContextManager[None]:
-        """Do nothing: JAX arrays cannot be changed."""
-        return nullcontext()
-
-    def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
-        """Do nothing: functions create no parameters."""
-        return nullcontext()
 
 
 BACKEND: Backend = JaxBackend()

@@ -94,7 +94,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     if scales.non_finite.any():
         return None
     cotangent = _draw_cotangent(scales, label)
-    claims = _evaluate_vjp_claims(trial, cotangent, leaves, draft, with_derived=not every_entry_counts)
+    claims = _evaluate_vjp_claims(trial, cotangent, leaves, draft, every_entry_counts=every_entry_counts)
     if not claims or not all(np.any(claim.gradient.agrees) for claim in claims):
         return None
     setting = Setting(
@@ -198,19 +198,22 @@ class _VjpClaim:
 
 
 def _evaluate_vjp_claims(
-    trial: Trial, cotangent: F64, leaves: list[Leaf], recorder: Recorder, *, with_derived: bool
+    trial: Trial, cotangent: F64, leaves: list[Leaf], recorder: Recorder, *, every_entry_counts: bool
 ) -> list[_VjpClaim]:
     """Evaluate the claims in reverse mode.
 
     Args:
-        with_derived: evaluate a claim that was derived by tracing although there is another.
+        every_entry_counts: compare the precisions of a claim entry by entry, and leave out a claim that was derived by tracing
+            if there is another.
     """
     program, claims = trial.program, []
     pairs = list(claimed_jacobians.claims_with_twins(trial.program, only_vjp=True))
     written = [(claim, twin) for claim, twin in pairs if not claim.derived]
-    for claim, twin in pairs if with_derived else written or pairs:
+    for claim, twin in (written or pairs) if every_entry_counts else pairs:
         rtol = trial.options.rtol or default_rtol(claim.eps)
-        gradient = evaluate_whole_gradient(claim, twin, program, cotangent, leaves, rtol, recorder)
+        gradient = evaluate_whole_gradient(
+            claim, twin, program, cotangent, leaves, rtol, recorder, every_entry_counts=every_entry_counts
+        )
         if gradient is not None:
             peaks = [leaf.start + find_peak(gradient.values[leaf.span]) for leaf in leaves]
             blocks = [_choose_fault_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]

@@ -36,7 +36,7 @@ class LeafGradients:
         values: the gradient in the precision of the evaluation, (N,).
         twin_error: the largest error of the claim in its own precision, relative to the entry and a typical one.
         entry_error: the largest error of the claim in its own precision, relative to the entry alone; infinite if it is not
-            zero where the twin is.
+            zero where the twin is. Zero if not every entry counts.
         agrees: whether the claim in its own precision agrees with the gradient to within `rtol`.
         is_lost: whether the gradient is lost in the last bits of the outputs in both precisions.
     """
@@ -49,7 +49,15 @@ class LeafGradients:
 
 
 def evaluate_whole_gradient(
-    claim: Claim, twin: Claim | None, program: Program, cotangent: F64, leaves: list[Leaf], rtol: float, recorder: Recorder
+    claim: Claim,
+    twin: Claim | None,
+    program: Program,
+    cotangent: F64,
+    leaves: list[Leaf],
+    rtol: float,
+    recorder: Recorder,
+    *,
+    every_entry_counts: bool,
 ) -> LeafGradients | None:
     """Evaluate the claimed gradient in its own precision and in that of the evaluation; None if it is not available.
 
@@ -61,6 +69,7 @@ def evaluate_whole_gradient(
         leaves: the leaves that are not empty.
         rtol: relative error up to which both precisions agree.
         recorder: takes a note if the claim is not available.
+        every_entry_counts: compare the two precisions relative to each entry too, which takes another pass over the gradient.
     """
     twin_values: F64 | None = None
     native_values: F64 | None = None
@@ -75,12 +84,13 @@ def evaluate_whole_gradient(
     if twin is None or twin_values is None:
         return LeafGradients(native_values, no_error, no_error, all_agree, is_lost)
     is_lost &= _find_lost_leaves(twin_values, twin.eps, program, cotangent, leaves)
-    twin_error, nonzero_error = np.transpose(
-        [_compare_with_twin(native_values[leaf.span], twin_values[leaf.span]) for leaf in leaves]
-    )
-    entry_error = np.array([_largest_entry_error(native_values[leaf.span], twin_values[leaf.span]) for leaf in leaves])
+    pairs = [(native_values[leaf.span], twin_values[leaf.span]) for leaf in leaves]
+    twin_error, nonzero_error = np.transpose([_compare_with_twin(*pair) for pair in pairs])
+    entry_error = no_error
     if program.half:  # its accuracy is judged apart
-        twin_error, entry_error = no_error, no_error
+        twin_error = no_error
+    elif every_entry_counts:
+        entry_error = np.array([_largest_entry_error(*pair) for pair in pairs])
     return LeafGradients(twin_values, twin_error, entry_error, nonzero_error <= rtol, is_lost)
 
 

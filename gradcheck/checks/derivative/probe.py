@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
+    from gradcheck.checks.derivative.all_leaves import WholeInputResult
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.compare.trial_recorder import Recorder
@@ -78,8 +79,7 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
         rest = Evaluator(restrict_to_leaves(trial.program, unconfirmed), trial.recorder)
         rows_of_rest = _compare_leaf_by_leaf(measure_trial_noise(replace(trial, evaluator=rest), spread))
         rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
-    in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
-    return Comparisons(trial.with_setting(whole.setting), in_order, "probe", scales=whole.scales)
+    return _collect_rows(trial, whole, rows)
 
 
 def confirm_small_input(trial: Trial) -> Comparisons | None:
@@ -91,8 +91,13 @@ def confirm_small_input(trial: Trial) -> Comparisons | None:
     whole = compare_whole_input(trial, every_entry_counts=True)
     if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
         return None
-    rows = [row for leaf in trial.program.leaves for row in whole.rows.get(leaf.path, [])]
-    return Comparisons(trial.with_setting(whole.setting), rows, "probe", scales=whole.scales)
+    return _collect_rows(trial, whole, whole.rows)
+
+
+def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:
+    """Put the rows of every leaf, by its path, in the order of the leaves."""
+    in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
+    return Comparisons(trial.with_setting(whole.setting), in_order, "probe", scales=whole.scales)
 
 
 def _compare_leaf_by_leaf(trial: MeasuredTrial) -> list[Comparison]:
