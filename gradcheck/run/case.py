@@ -194,7 +194,7 @@ def check_trial(
         TargetError: if the user's code raises at the primal.
         UsageError: if the inputs do not fit the target.
     """
-    states = snapshot()
+    states = snapshot() if case.reference is not None else {}
     program = backend.bind(case, target, inputs)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gradcheck.backends.batching import MAX_BATCH_NUMBERS, MAX_BATCH_TIME, MIN_BATCH_SIZE
+from gradcheck.backends.batching import MAX_BATCH_NUMBERS, MAX_BATCH_TIME, MIN_BATCH_SECONDS, MIN_BATCH_SIZE
 from gradcheck.backends.flat import EPS, from_flat
 from gradcheck.backends.torch.tensors import (
     backpropagate,
@@ -98,6 +98,8 @@ def _is_batching_faster(graph: BackwardGraph, cotangents: F64, rows: F64) -> boo
     start = time.perf_counter()
     _evaluate_one_by_one(graph, cotangents[[0, -1]], ends)
     time_one_by_one = (time.perf_counter() - start) / 2 * len(cotangents)
+    if time_one_by_one < MIN_BATCH_SECONDS:
+        return False
     try:
         _evaluate_batched(graph, cotangents, rows)  # The first run includes costs that occur once, so the second is timed.
         start = time.perf_counter()

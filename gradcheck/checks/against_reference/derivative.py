@@ -120,7 +120,7 @@ def _compare_with_derivative(trial: MeasuredTrial, reference: Program, mode: str
     cotangents = np.eye(program.value.size) if channels is None else channels
 
     def evaluate_forward(claim: Claim, known_jacobian: Jacobian) -> F64:
-        return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
+        return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label, in_groups=True)
 
     claimed = claimed_jacobians.evaluate_claims(
         program, cotangents, trial.recorder.nested(), evaluate_forward if mode == "full" else None

@@ -18,7 +18,9 @@ from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.all_leaves_claims import (
     LeafGradients,
     evaluate_forward_claims,
-    evaluate_whole_gradient,
+    evaluate_gradients,
+    find_largest,
+    find_lost_size,
     find_peak,
 )
 from gradcheck.checks.derivative.all_leaves_table import (
@@ -31,7 +33,8 @@ from gradcheck.checks.derivative.all_leaves_table import (
     make_rows,
 )
 from gradcheck.compare import claimed_jacobians
-from gradcheck.compare.output_scaling import OutputScales, measure_scales_along
+from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
+from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Reason, Verdict
@@ -78,8 +81,8 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
 
     Args:
         trial: what is checked.
-        every_entry_counts: leave a leaf unconfirmed if one of its entries is so small that it is not known to within
-            `MAX_RESOLUTION` of its own size.
+        every_entry_counts: look at each output alone, or at several combinations of many; and leave a leaf unconfirmed if one
+            of its entries is so small that it is not known to within `MAX_RESOLUTION` of its own size.
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -93,33 +96,39 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     scales = _measure_output_scales(evaluator, leaves, label)
     if scales.non_finite.any():
         return None
-    cotangent = _draw_cotangent(scales, label)
-    claims = _evaluate_vjp_claims(trial, cotangent, leaves, draft, every_entry_counts=every_entry_counts)
-    if not claims or not all(np.any(claim.gradient.agrees) for claim in claims):
+    cotangents = _choose_cotangents(scales, label, every_entry_counts=every_entry_counts)
+    claims = _evaluate_vjp_claims(trial, cotangents, leaves, draft, every_entry_counts=every_entry_counts)
+    if not claims or not all(np.any(claim.gradients.agrees) for claim in claims):
         return None
     setting = Setting(
         program.value,
         0.5 * program.eps * np.abs(program.value),
         program.eps,
-        None,
+        cotangents,
         directions.finest_step(program.eps),
-        choose_slack(LINES),
+        choose_slack(LINES * len(cotangents)),
     )
-    evidence, forward_slopes = _take_evidence(trial, claims, setting, cotangent, leaves, draft)
+    evidence, forward_slopes = _take_evidence(trial, claims, setting, leaves, draft)
     compared = [claim.compare(evidence, program.eps) for claim in claims]
     compared += [
-        ComparedSum(claim, np.array([value]), evidence.value[:1], evidence.bound[:1] + error, evidence.noise_error[:1])
+        ComparedSum(claim, value[None], evidence.value[:1], evidence.bound[:1] + error, evidence.noise_error[:1])
         for claim, value, error in forward_slopes
     ]
     # What is not smooth along a line only adds to its noise, so the smaller reading is nearer to the truth.
-    noise_ratio = float(np.min(evidence.noise)) / _least_noise(setting, cotangent)
+    noise_ratio = float(np.max(np.min(evidence.noise, axis=0) / _usual_noise(program, setting)))
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
-    confirmed = np.all([claim.gradient.agrees | claim.gradient.is_lost for claim in claims], axis=0)
+    confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
     if every_entry_counts:
-        confirmed &= np.all([claim.find_resolved_leaves(c, trial) for claim, c in zip(claims, compared, strict=False)], axis=0)
+        changes = [claim.find_changes(program, setting) for claim in claims]
+        is_zero = np.any([change.is_zero for change in changes], axis=0)
+        farther_slopes = (
+            _measure_farther_slopes(evaluator, setting, leaves, label) if np.any(is_zero) else np.zeros(len(cotangents))
+        )
+        for claim, change, claim_sum in zip(claims, changes, compared, strict=False):
+            confirmed &= claim.find_resolved_leaves(change, claim_sum, trial, farther_slopes)
     rows_by_claim = [
-        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangent)
+        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangents)
         for i, claim_sum in enumerate(compared)
     ]
     for i, claim in enumerate(claims):
@@ -127,32 +136,52 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     for i in range(len(claims), len(compared)):
         rows_by_claim[i] = add_self_test_of_sum(rows_by_claim[i], compared[i], label)
     rows_by_leaf = [list(rows) for rows in zip(*rows_by_claim, strict=True)]
-    is_lost = np.all([claim.gradient.is_lost for claim in claims], axis=0)
+    is_lost = np.all([claim.gradients.is_lost for claim in claims], axis=0)
     if is_lost.any():
         lost_leaves = {i: leaves[i] for i in np.flatnonzero(is_lost).tolist()}
         # More noise than that may come from what is not smooth elsewhere.
         quiet_setting = replace(setting, noise=setting.noise * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
-        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), cotangent, label)
+        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), label)
         for i, slope_bound in still.items():
             rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
-    return WholeInputResult(rows, replace(setting, noise=setting.noise * noise_ratio), scales)
+    return WholeInputResult(rows, replace(setting, noise=setting.noise * noise_ratio, channels=None), scales)
+
+
+@dataclass(frozen=True)
+class _EntryChanges:
+    """How much each entry changes each channel as it moves by its scale.
+
+    Attributes:
+        by_leaf: the changes, (C, n), of each leaf.
+        largest: the largest of each channel, (C,).
+        lost: a change up to this is lost in the last bits of the channel, (C,).
+    """
+
+    by_leaf: list[F64]
+    largest: F64
+    lost: F64
+
+    @property
+    def is_zero(self) -> NDArray[np.bool_]:
+        """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
+        return self.largest <= self.lost
 
 
 @dataclass(frozen=True)
 class _VjpClaim:
-    """A claim in reverse mode with its gradient for one cotangent, and what it is along the lines.
+    """A claim in reverse mode with its gradients for some cotangents, and what it is along the lines.
 
     Attributes:
-        eps: relative spacing of floats in the precision of the gradient.
+        eps: relative spacing of floats in the precision of the gradients.
         blocks: for each leaf the numbers in which the self-test changes entries.
         block_tangents: the tangents of these numbers, for each line and leaf.
     """
 
     claim: Claim
     eps: float
-    gradient: LeafGradients
+    gradients: LeafGradients
     sums: LeafSums
     leaves: list[Leaf]
     blocks: list[slice]
@@ -160,45 +189,61 @@ class _VjpClaim:
 
     def add_line(self, tangent: F64, k: int) -> None:
         """Add up the claim along line number `k`."""
-        add_up_line(self.sums, self.gradient.values, tangent, self.leaves, k)
+        add_up_line(self.sums, self.gradients.values, tangent, self.leaves, k)
         self.block_tangents.append([tangent[block].copy() for block in self.blocks])
 
     def compare(self, evidence: _Evidence, eps: float) -> ComparedSum:
         """Compare the claim with the slopes of the lines; `eps` is that of the evaluation."""
         error = np.fmax(self.sums.rounding_error(self.eps), eps * np.abs(evidence.value))
-        claimed = self.sums.products.sum(axis=1)
+        claimed = self.sums.products.sum(axis=2)
         return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
 
-    def find_resolved_leaves(self, compared: ComparedSum, trial: Trial) -> NDArray[np.bool_]:
+    def find_changes(self, program: Program, setting: Setting) -> _EntryChanges:
+        """Find how much each entry changes each channel as it moves by its scale, as far as is claimed."""
+        assert setting.channels is not None
+        changes = [
+            np.abs(self.gradients.values[:, leaf.span]) * directions.compute_entry_scales(program.point[leaf.span])
+            for leaf in self.leaves
+        ]
+        largest = np.max([np.max(change, axis=1) for change in changes], axis=0)
+        return _EntryChanges(changes, largest, find_lost_size(program, setting.channels, self.eps))
+
+    def find_resolved_leaves(
+        self, changes: _EntryChanges, compared: ComparedSum, trial: Trial, farther_slopes: F64
+    ) -> NDArray[np.bool_]:
         """Mark the leaves in which every entry is known to within `rtol` if the user set it, else to within `MAX_RESOLUTION`.
 
-        That is relative to the entry's own derivative or, if it is claimed to be zero, to the largest of its leaf: an entry
-        that is far smaller than its neighbours moves too little in a sum to show that its zero is wrong. In the claim's own
-        precision every entry must be within `rtol` of its twin.
+        That is relative to the entry's own size. A zero must be known well compared with the largest derivative of the
+        channel; if all are zero, with the slopes farther away, unless there are none. In the claim's own precision every entry
+        must agree with its twin.
+
+        Args:
+            farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
         """
-        uncertainty = float(np.max(compared.uncertainty))
-        limit = min(MAX_RESOLUTION, trial.options.rtol or MAX_RESOLUTION)
-        rtol = trial.options.rtol or default_rtol(self.claim.eps)
-        resolved = []
-        for leaf in self.leaves:
-            size = np.abs(self.gradient.values[leaf.span])
-            known_by = np.where(size > 0, size, np.max(size, initial=0.0))
-            moved = directions.MIN_EVEN_STEP * known_by * directions.compute_entry_scales(trial.program.point[leaf.span])
-            resolved.append(limit * np.min(moved, initial=np.inf) >= uncertainty)
-        return (np.array(resolved) & (self.gradient.entry_error <= rtol)) | self.gradient.is_lost
+        rtol = trial.options.rtol
+        uncertainty = np.max(compared.uncertainty, axis=0) / directions.MIN_EVEN_STEP
+        limit = min(MAX_RESOLUTION, rtol or MAX_RESOLUTION)
+        zero_limit = min(limit, MAX_CHEAP_UNCERTAINTY * (rtol or default_rtol(self.claim.eps)))
+        reference = np.where(changes.is_zero, farther_slopes, changes.largest)
+        is_zero_known = (uncertainty <= zero_limit * reference) | (reference == 0)
+        is_known = [
+            np.where(change > changes.lost[:, None], uncertainty[:, None] <= limit * change, is_zero_known[:, None])
+            for change in changes.by_leaf
+        ]
+        resolved = np.array([bool(np.all(known)) for known in is_known])
+        return (resolved & self.gradients.entries_agree) | self.gradients.is_lost
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
         """Add the scores of the self-tests to the rows of the leaves."""
-        return [
-            add_self_test_of_leaf(
-                row, compared, self.sums, i, self.gradient.values[block], np.stack([t[i] for t in self.block_tangents]), label
-            )
-            for i, (row, block) in enumerate(zip(rows, self.blocks, strict=True))
-        ]
+        gradients, tested = self.gradients.values, []
+        for i, (row, block) in enumerate(zip(rows, self.blocks, strict=True)):
+            tangents = np.stack([of_line[i] for of_line in self.block_tangents])
+            tested.append(add_self_test_of_leaf(row, compared, self.sums, i, gradients[:, block], tangents, label))
+        return tested
 
 
 def _evaluate_vjp_claims(
-    trial: Trial, cotangent: F64, leaves: list[Leaf], recorder: Recorder, *, every_entry_counts: bool
+    trial: Trial, cotangents: F64, leaves: list[Leaf], recorder: Recorder, *, every_entry_counts: bool
 ) -> list[_VjpClaim]:
     """Evaluate the claims in reverse mode.
 
@@ -211,20 +256,20 @@ def _evaluate_vjp_claims(
     written = [(claim, twin) for claim, twin in pairs if not claim.derived]
     for claim, twin in (written or pairs) if every_entry_counts else pairs:
         rtol = trial.options.rtol or default_rtol(claim.eps)
-        gradient = evaluate_whole_gradient(
-            claim, twin, program, cotangent, leaves, rtol, recorder, every_entry_counts=every_entry_counts
+        gradients = evaluate_gradients(
+            claim, twin, program, cotangents, leaves, rtol, recorder, every_entry_counts=every_entry_counts
         )
-        if gradient is not None:
-            peaks = [leaf.start + find_peak(gradient.values[leaf.span]) for leaf in leaves]
-            blocks = [_choose_fault_block(leaf, peak) for leaf, peak in zip(leaves, peaks, strict=True)]
-            sums = make_empty_sums(leaves, LINES, largest=np.abs(gradient.values[peaks]), twin_error=gradient.twin_error)
-            claims.append(_VjpClaim(claim, program.eps if twin else claim.eps, gradient, sums, leaves, blocks, []))
+        if gradients is not None:
+            blocks = [_choose_fault_block(leaf, leaf.start + find_peak(gradients.values[:, leaf.span])) for leaf in leaves]
+            largest = np.array([find_largest(gradients.values[:, leaf.span]) for leaf in leaves]).T
+            sums = make_empty_sums(leaves, LINES, largest=largest, twin_error=gradients.twin_error)
+            claims.append(_VjpClaim(claim, program.eps if twin else claim.eps, gradients, sums, leaves, blocks, []))
     return claims
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Slopes along the lines, (K,), with bounds of their errors.
+    """Slopes along the lines, (K, C), with bounds of their errors.
 
     Attributes:
         noise: of one evaluation, as each line shows it.
@@ -238,13 +283,14 @@ class _Evidence:
 
 
 def _take_evidence(
-    trial: Trial, claims: list[_VjpClaim], setting: Setting, cotangent: F64, leaves: list[Leaf], recorder: Recorder
-) -> tuple[_Evidence, list[tuple[Claim, float, float]]]:
-    """Estimate the slope along every line, and evaluate every claim along it."""
-    program = trial.program
+    trial: Trial, claims: list[_VjpClaim], setting: Setting, leaves: list[Leaf], recorder: Recorder
+) -> tuple[_Evidence, list[tuple[Claim, F64, F64]]]:
+    """Estimate the slopes along every line, and evaluate every claim along it."""
+    program, cotangents = trial.program, setting.channels
+    assert cotangents is not None
     rtol = trial.options.rtol or default_rtol(claims[0].claim.eps)
     slopes: list[richardson.RichardsonEstimate] = []
-    forward_slopes: list[tuple[Claim, float, float]] = []
+    forward_slopes: list[tuple[Claim, F64, F64]] = []
     tangent = np.zeros(program.point.size)
     for k in range(LINES):
         progress.report_progress("all leaves at once", k, LINES)
@@ -252,13 +298,11 @@ def _take_evidence(
         for claim in claims:
             claim.add_line(tangent, k)
         if k == 0:
-            forward_slopes = evaluate_forward_claims(program, tangent, cotangent, rtol, recorder)
-        claimed_slope = float(claims[0].sums.products[k].sum())
+            forward_slopes = evaluate_forward_claims(program, tangent, cotangents, rtol, recorder)
+        claimed_slopes = claims[0].sums.products[k].sum(axis=1)
         first = slopes[0] if k else None
-        slopes.append(_estimate_slope(trial.evaluator, setting, tangent, cotangent, claimed_slope, first))
-    value, bound, noise = (
-        np.concatenate([getattr(estimate, name) for estimate in slopes]) for name in ("value", "bound", "noise")
-    )
+        slopes.append(_estimate_slopes(trial.evaluator, setting, tangent, claimed_slopes, first))
+    value, bound, noise = (np.stack([getattr(estimate, name) for estimate in slopes]) for name in ("value", "bound", "noise"))
     first_step = richardson.smallest_step(richardson.TWO_STEPS, 0.0, program.eps)
     return _Evidence(value, bound, noise, richardson.noise_bound(noise, first_step, setting.slack)), forward_slopes
 
@@ -274,41 +318,65 @@ def _select_confirmed(
     }
 
 
-# --- leaves along which the outputs stand still
+# --- where the outputs stand still
 
 
 def _find_still_leaves(
-    evaluator: Evaluator, setting: Setting, leaves: dict[int, Leaf], tangent: F64, cotangent: F64, label: str
+    evaluator: Evaluator, setting: Setting, leaves: dict[int, Leaf], tangent: F64, label: str
 ) -> dict[int, float]:
     """Find the leaves along which the outputs stand still, each with a bound of the slope there.
 
     An example is the bias of the keys in attention, which the softmax takes out again. All leaves are moved at once, then each
     alone: factors that are all zero stand still only alone.
     """
-    bound = _bound_still_slope(evaluator, setting, list(leaves.values()), tangent, cotangent, label)
+    bound = _bound_still_slope(evaluator, setting, list(leaves.values()), tangent, label)
     if bound is not None:
         return dict.fromkeys(leaves, bound)
     if len(leaves) == 1:
         return {}
-    bounds = {i: _bound_still_slope(evaluator, setting, [leaf], tangent, cotangent, label) for i, leaf in leaves.items()}
+    bounds = {i: _bound_still_slope(evaluator, setting, [leaf], tangent, label) for i, leaf in leaves.items()}
     return {i: leaf_bound for i, leaf_bound in bounds.items() if leaf_bound is not None}
 
 
-def _bound_still_slope(
-    evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, cotangent: F64, label: str
-) -> float | None:
-    """Bound the slope along some leaves at once, if the outputs stand still far along them; None if they do not.
+def _bound_still_slope(evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str) -> float | None:
+    """Bound the slopes along some leaves at once, if the outputs stand still far along them; None if they do not.
 
     Args:
         tangent: a vector (N,) that is overwritten.
     """
+    noise, has_few_entries = (
+        setting.slack * _least_noise(setting),
+        min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP,
+    )
+    steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
+    slopes = _measure_chords(evaluator, setting, leaves, tangent, label, steps)
+    is_still = np.all(slopes * np.abs(steps)[:, None] <= noise)
+    return float(np.max(noise)) / max(STANDSTILL_STEPS) if is_still else None
+
+
+def _measure_chords(
+    evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str, steps: tuple[float, ...]
+) -> F64:
+    """Measure how steep the channels are between the primal and points far along some leaves, (steps, C).
+
+    Args:
+        tangent: a vector (N,) that is overwritten.
+        steps: displacements in units of t.
+    """
+    assert setting.channels is not None
     tangent[:] = 0.0
     _fill_tangent(tangent, evaluator.program, leaves, label, LINES + 1)
-    phi, noise = evaluator.line_without_copies(tangent), setting.slack * _least_noise(setting, cotangent)
-    has_few_entries = min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP
-    steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
-    change = max(abs(float(cotangent @ (phi(t) - setting.base))) for t in steps)
-    return noise / max(STANDSTILL_STEPS) if change <= noise else None
+    phi = evaluator.line_without_copies(tangent)
+    return np.stack([np.abs(setting.channels @ (phi(t) - setting.base)) / abs(t) for t in steps])
+
+
+def _measure_farther_slopes(evaluator: Evaluator, setting: Setting, leaves: list[Leaf], label: str) -> F64:
+    """Measure how steep each channel is between the primal and points far along all leaves, (C,); 0 where it stands still."""
+    tangent = np.zeros(evaluator.program.point.size)
+    chords = _measure_chords(evaluator, setting, leaves, tangent, label, STANDSTILL_STEPS)
+    steps = np.abs(STANDSTILL_STEPS)[:, None]
+    is_still = np.all(chords * steps <= setting.slack * _least_noise(setting), axis=0)
+    return np.where(is_still, 0.0, np.max(chords, axis=0))
 
 
 def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
@@ -329,30 +397,34 @@ def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
 # --- the evidence
 
 
-def _least_noise(setting: Setting, cotangent: F64) -> float:
-    """Return the least noise that a combination of the outputs can have."""
-    return max(float(np.linalg.norm(cotangent * setting.noise)), float(np.finfo(np.float64).tiny))
+def _least_noise(setting: Setting) -> F64:
+    """Return the least noise that each channel can have, (C,)."""
+    return np.maximum(setting.contract_noise(setting.noise), np.finfo(np.float64).tiny)
 
 
-def _estimate_slope(
-    evaluator: Evaluator,
-    setting: Setting,
-    tangent: F64,
-    cotangent: F64,
-    claimed: float,
-    first: richardson.RichardsonEstimate | None,
+def _usual_noise(program: Program, setting: Setting) -> F64:
+    """Return the noise of each channel if every output is rounded as a typical one of its leaf, (C,)."""
+    scales = [directions.compute_leaf_scale(program.value[leaf.span]) for leaf in program.outputs]
+    return setting.contract_noise(
+        0.5 * program.eps * np.repeat(scales, [leaf.entries * leaf.width for leaf in program.outputs])
+    )
+
+
+def _estimate_slopes(
+    evaluator: Evaluator, setting: Setting, tangent: F64, claimed: F64, first: richardson.RichardsonEstimate | None
 ) -> richardson.RichardsonEstimate:
-    """Estimate the slope along a line: from three steps, or from two if the line proves to be similar to the first one.
+    """Estimate the slopes along a line: from three steps, or from two if the line proves to be similar to the first one.
 
     Args:
-        claimed: the claimed slope; if an estimate from two steps disagrees with it, three steps are taken.
+        claimed: the claimed slopes, (C,); if an estimate from two steps disagrees with them, three steps are taken.
         first: the estimate along the first line; None for that line itself.
     """
-    phi, noise_floor = evaluator.line_without_copies(tangent), np.array([_least_noise(setting, cotangent)])
-    buffer = np.empty_like(setting.base)
+    channels, noise_floor = setting.channels, _least_noise(setting)
+    assert channels is not None
+    phi, buffer = evaluator.line_without_copies(tangent), np.empty_like(setting.base)
 
     def change(t: float) -> F64:
-        return np.array([cotangent @ np.subtract(phi(t), setting.base, out=buffer)])
+        return np.asarray(channels @ np.subtract(phi(t), setting.base, out=buffer))
 
     arguments = (change, 0.0, setting.eps, lambda _: noise_floor, setting.slack)
     if first is not None:
@@ -376,13 +448,21 @@ def _measure_output_scales(evaluator: Evaluator, leaves: list[Leaf], label: str)
     return measure_scales_along(program, evaluator.line_without_copies(tangent))
 
 
-def _draw_cotangent(scales: OutputScales, label: str) -> F64:
-    """Draw a combination of the outputs in which every output counts, (M,)."""
-    signs = np.empty(scales.scales.size)
-    directions.fill_even(make_generator(0, "joint", "cotangent", label), np.ones(signs.size), signs)
-    cotangent = signs / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)
-    # A single output gets a negative cotangent, so that every seed catches what is right for positive ones only.
-    return -np.abs(cotangent) if cotangent.size == 1 else cotangent
+def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: bool) -> F64:
+    """Choose the combinations of the outputs to look at, (C, M).
+
+    Args:
+        every_entry_counts: each output alone, or several combinations of many; otherwise one combination.
+    """
+    size = scales.scales.size
+    if every_entry_counts and size <= MAX_SINGLE_CHANNELS:
+        return -np.eye(size)  # negative, so that every seed catches what is right for positive ones only
+    signs = np.empty((COMBINATIONS if every_entry_counts else 1, size))
+    rng = make_generator(0, "joint", "cotangent", label)
+    for row in signs:
+        directions.fill_even(rng, np.ones(size), row)
+    cotangents = signs / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)
+    return -np.abs(cotangents) if size == 1 else cotangents
 
 
 def _fill_tangent(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative import fault_injection
+from gradcheck.checks.derivative.all_leaves_claims import find_peak
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare.claims_along_lines import MAX_RANDOM_SUM
 from gradcheck.compare.table_row import name_output
@@ -17,7 +18,7 @@ from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, default_rtol
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, TINY, default_rtol
 from gradcheck.verdict.planted_faults import inject_rearrangements
 
 if TYPE_CHECKING:
@@ -35,14 +36,16 @@ EVEN_TANGENT_RMS = math.sqrt(13 / 12)
 
 @dataclass(frozen=True)
 class LeafSums:
-    """Sums over the numbers of each leaf along each line, (K, L), for a gradient g and tangents u, and facts about the leaves.
+    """Sums over the numbers of each leaf along each line, (K, C, L), for gradients g and tangents u; facts about the leaves.
+
+    There are K lines, C combinations of the outputs and L leaves.
 
     Attributes:
         products: sums of g u.
         magnitudes: sums of |g u|.
         squares: sums of (g u)^2.
-        tangent_squares: sums of u^2.
-        largest: the largest |g| of each leaf, (L,).
+        tangent_squares: sums of u^2, (K, L).
+        largest: the largest |g| of each leaf, (C, L).
         counts: the numbers in each leaf, (L,).
         twin_error: the largest error of the claim compared with its twin, relative to the entry and a typical one, (L,).
     """
@@ -57,13 +60,13 @@ class LeafSums:
 
     @property
     def typical_change(self) -> F64:
-        """The change that a typical entry of each leaf contributes along each line, (K, L)."""
+        """The change that a typical entry of each leaf contributes along each line, (K, C, L)."""
         return np.sqrt(self.squares / self.counts) / EVEN_TANGENT_RMS
 
     def rounding_error(self, eps: float) -> F64:
-        """Bound the rounding error of a claim along each line, (K,)."""
-        spread = np.sqrt(2 * np.sum(self.squares + self.largest**2 * self.tangent_squares, axis=1))
-        return np.asarray(eps * (CLAIM_ROUNDING_ULPS * spread + np.sum(self.magnitudes, axis=1)))
+        """Bound the rounding error of a claim along each line, (K, C)."""
+        spread = np.sqrt(2 * np.sum(self.squares + self.largest**2 * self.tangent_squares[:, None], axis=2))
+        return np.asarray(eps * (CLAIM_ROUNDING_ULPS * spread + np.sum(self.magnitudes, axis=2)))
 
 
 def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64, twin_error: F64) -> LeafSums:
@@ -72,29 +75,29 @@ def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64, twin_error:
     Args:
         leaves: the leaves that are not empty.
         lines: how many lines there will be.
-        largest: the largest |g| of each leaf, (L,).
+        largest: the largest |g| of each leaf, (C, L).
         twin_error: the largest error of the claim compared with its twin, (L,).
     """
-    products, magnitudes, squares, tangent_squares = np.zeros((4, lines, len(leaves)))
+    products, magnitudes, squares = np.zeros((3, lines, *largest.shape))
     counts = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
-    return LeafSums(products, magnitudes, squares, tangent_squares, largest, counts, twin_error)
+    return LeafSums(products, magnitudes, squares, np.zeros((lines, len(leaves))), largest, counts, twin_error)
 
 
-def add_up_line(sums: LeafSums, gradient: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
-    """Fill in the sums along line number `k`, piece by piece."""
+def add_up_line(sums: LeafSums, gradients: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
+    """Fill in the sums of gradients (C, N) along line number `k`, piece by piece."""
     for i, leaf in enumerate(leaves):
-        g, u = gradient[leaf.span], tangent[leaf.span]
-        for piece in directions.split_for_cache(g.size):
-            terms = g[piece] * u[piece]
-            sums.products[k, i] += np.sum(terms)
-            sums.squares[k, i] += np.dot(terms, terms)
+        g, u = gradients[:, leaf.span], tangent[leaf.span]
+        for piece in directions.split_for_cache(u.size):
+            terms = g[:, piece] * u[piece]
+            sums.products[k, :, i] += np.sum(terms, axis=1)
+            sums.squares[k, :, i] += np.einsum("cn,cn->c", terms, terms)
             sums.tangent_squares[k, i] += np.dot(u[piece], u[piece])
-            sums.magnitudes[k, i] += np.sum(np.abs(terms, out=terms))
+            sums.magnitudes[k, :, i] += np.sum(np.abs(terms, out=terms), axis=1)
 
 
 @dataclass(frozen=True)
 class ComparedSum:
-    """A claim compared with estimates along lines that move all leaves, (K,).
+    """A claim compared with estimates along lines that move all leaves, (K, C).
 
     Attributes:
         claim: the claim.
@@ -122,12 +125,13 @@ class ComparedSum:
 
 
 def make_rows(
-    program: Program, compared: ComparedSum, sums: LeafSums, leaves: list[Leaf], trial: Trial, cotangent: F64
+    program: Program, compared: ComparedSum, sums: LeafSums, leaves: list[Leaf], trial: Trial, cotangents: F64
 ) -> list[Comparison]:
     """Make the row of each leaf: PASS if a single wrong entry of typical size would have been seen.
 
     An entry with relative error r moves every line by at least `MIN_EVEN_STEP` r times its size. A PASS states no sharper
-    resolution than a first closer look could confirm, unless that is too coarse to be useful.
+    resolution than a first closer look could confirm, unless that is too coarse to be useful. A combination of the outputs
+    that does not depend on a leaf at all says nothing about that leaf's resolution, if another one does.
     """
     line_count = len(compared.claimed)
     options = trial.options
@@ -135,19 +139,21 @@ def make_rows(
     limit = options.rtol or (MAX_QUICK_RESOLUTION if is_small else MAX_RESOLUTION)
     with np.errstate(all="ignore"):
         least_change = directions.MIN_EVEN_STEP * sums.typical_change[:line_count]
+        counts = (least_change > 0) | ~np.any(least_change > 0, axis=1, keepdims=True)
         resolutions, confirmable = (
-            np.max((compared.difference + error)[:, None] / least_change, axis=0)
+            np.max((compared.difference + error)[..., None] / least_change, axis=(0, 1), where=counts, initial=0.0)
             for error in (compared.uncertainty, compared.noise_error)
         )
-        worst = int(np.argmax(np.nan_to_num(compared.difference / compared.uncertainty)))
+        excess = np.nan_to_num(compared.difference / compared.uncertainty)
+        worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
         size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
-        errors = compared.difference[worst] / size
+        errors = np.where(size > 0, compared.difference[worst] / size, 0.0)
     claim_eps = compared.claim.eps
     rtol = options.rtol or default_rtol(min(claim_eps, EPS["float32"]) if program.half else claim_eps)
     coarsest = options.rtol or MAX_RESOLUTION
     stated = np.fmax(np.fmax(resolutions, np.fmin(confirmable, coarsest)), sums.twin_error)
     is_sharp = (resolutions <= limit) & (stated <= coarsest)
-    output = name_output(program, 0, cotangent[None])
+    output = name_output(program, int(worst[1]), cotangents)
     return [
         Comparison(
             wrt=leaf.path,
@@ -175,7 +181,7 @@ def make_rows(
 
 
 def add_self_test_of_leaf(
-    row: Comparison, compared: ComparedSum, sums: LeafSums, i: int, gradient: F64, tangents: F64, label: str
+    row: Comparison, compared: ComparedSum, sums: LeafSums, i: int, gradients: F64, tangents: F64, label: str
 ) -> Comparison:
     """Add the score of the self-test to the row of a leaf.
 
@@ -186,14 +192,14 @@ def add_self_test_of_leaf(
         compared: the claim.
         sums: the sums of all leaves.
         i: index of the leaf in them.
-        gradient: the claimed gradient at these numbers, (n,).
+        gradients: the claimed gradients at these numbers, (C, n).
         tangents: the lines there, (K, n).
         label: names the random stream.
     """
-    size, typical_change = fault_injection.compute_fault_size(row), math.sqrt(np.mean(sums.typical_change[:, i] ** 2))
+    size, typical_change = fault_injection.compute_fault_size(row), np.sqrt(np.mean(sums.typical_change[..., i] ** 2, axis=0))
     if not size < 1:
         return row
-    signed_difference, leaf_slope = compared.claimed - compared.estimate, sums.products[:, i]
+    signed_difference, leaf_slope = compared.claimed - compared.estimate, sums.products[..., i]
 
     def accepts_change(change: F64) -> bool:
         return bool(np.all(np.abs(signed_difference + change) <= compared.uncertainty))
@@ -201,15 +207,15 @@ def add_self_test_of_leaf(
     factors = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
     has_passed = {name: accepts_change(factor * leaf_slope) for name, factor in factors.items()}
     scales = np.sqrt(np.mean(tangents**2, axis=0)) / EVEN_TANGENT_RMS
-    peak = int(np.argmax(np.abs(gradient) * scales))  # a fault counts by how much it moves the outputs
-    has_passed["one entry changed"] = accepts_change(size * gradient[peak] * tangents[:, peak])
+    peak = find_peak(gradients * scales)  # a fault counts by how much it moves the outputs
+    has_passed["one entry changed"] = accepts_change(size * np.outer(tangents[:, peak], gradients[:, peak]))
     width = 2 if row.dtype.startswith("complex") else 1
-    shape = (*row.shape, width) if gradient.size == row.entries * width else (-1, width)
+    shape = (*row.shape, width) if gradients.shape[1] == row.entries * width else (-1, width)
     rng = make_generator(0, "faults", label, row.wrt)
-    for name, faulty in inject_rearrangements(gradient.reshape(1, *shape), rng):
-        change = faulty.reshape(-1) - gradient
-        if np.linalg.norm(change * scales) >= size * typical_change:
-            has_passed[name] = accepts_change(tangents @ change)
+    for name, faulty in inject_rearrangements(gradients.reshape(len(gradients), *shape), rng):
+        change = faulty.reshape(gradients.shape) - gradients
+        if np.any(np.linalg.norm(change * scales, axis=1) >= np.maximum(size * typical_change, TINY)):
+            has_passed[name] = accepts_change(tangents @ change.T)
     return fault_injection.record_faults(row, has_passed.items())
 
 
@@ -222,12 +228,16 @@ def add_self_test_of_sum(rows: list[Comparison], compared: ComparedSum, label: s
     def accepts(faulty: F64) -> bool:
         return bool(np.all(np.abs(faulty[0] - compared.estimate) <= compared.uncertainty))
 
+    claimed = compared.claimed[:1]
+    # The terms of the other combinations may happen to cancel along the line.
+    clearest = int(np.argmax(np.abs(claimed) / compared.uncertainty))
+
     def fault_error(faulty: F64) -> F64:
-        return np.asarray(np.abs(faulty - compared.claimed)[:, 0] / np.abs(compared.claimed))
+        return np.asarray(np.abs(faulty - claimed)[:, clearest] / np.abs(claimed[:, clearest]))
 
     sharpest = min(rows, key=lambda row: row.resolution)
     rng = make_generator(0, "faults", label, compared.claim.method)
-    tested = fault_injection.add_self_test(sharpest, compared.claimed[None], accepts, fault_error, rng, shape=(1, 1))
+    tested = fault_injection.add_self_test(sharpest, claimed, accepts, fault_error, rng, shape=(claimed.size, 1))
     if tested.self_test is None or tested.self_test.slipped:
         return [replace(row, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for row in rows]
     return [replace(row, self_test=tested.self_test) for row in rows]

@@ -27,6 +27,8 @@ from gradcheck.verdict.interval import default_rtol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, Program
     from gradcheck.compare.claimed_jacobians import Jacobian
@@ -39,6 +41,10 @@ GROUP_SIZE = 128
 LINES_PER_GROUP = 2
 # This many groups are estimated together: only a few at first, in case most of them disagree.
 FIRST_BATCH_SIZE, BATCH_SIZE = 4, 32
+# The outputs must not change at these displacements (in units of t) of all entries that the function does not use, ...
+UNUSED_STEPS = (2.0**-2, -(2.0**-2), 2.0**-6, -(2.0**-10))
+# ... if there are enough of them for that to be worth it.
+MIN_UNUSED_ENTRIES = 2
 # Two modes of differentiation may differ by this many units in the last place of the root sum of squares of the terms.
 MAX_MODE_DIFFERENCE_ULPS = 16.0
 
@@ -54,8 +60,9 @@ def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobia
     displacements = claims_along_lines.compute_displacements(program, leaf)
     phis = evaluator.lines_of_entries(leaf.start, displacements)
     estimates = empty_estimates(leaf, phis, [setting] * displacements.size, program.eps)
-    remaining = np.ones(displacements.size, dtype=bool)
-    claimed = [group for group in _split_into_groups(program, leaf) if np.any(jacobian.values[:, leaf.span][:, group])]
+    remaining = ~_confirm_unused_entries(evaluator, setting, estimates, jacobian, label)
+    groups = _split_into_groups(leaf) if program.point.size > GROUP_SIZE else ()
+    claimed = [group for group in groups if np.any(jacobian.values[:, leaf.span][:, group])]
     later_batches = (claimed[low : low + BATCH_SIZE] for low in range(FIRST_BATCH_SIZE, len(claimed), BATCH_SIZE))
     for batch in filter(None, (claimed[:FIRST_BATCH_SIZE], *later_batches)):
         progress.report_progress(leaf.path, batch[0].start, displacements.size)
@@ -69,11 +76,38 @@ def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobia
     return estimates
 
 
-def _split_into_groups(program: Program, leaf: Leaf) -> Iterator[slice]:
-    """Split a leaf into groups of consecutive numbers; there are none if the whole input is small."""
+def _confirm_unused_entries(
+    evaluator: Evaluator, setting: Setting, estimates: LineEstimates, jacobian: Jacobian, label: str
+) -> NDArray[np.bool_]:
+    """Estimate together the entries that are claimed to be zero, as far as the outputs do not change at all far along them.
+
+    Returns:
+        Which entries of the leaf were estimated.
+    """
+    leaf, x = estimates.leaf, evaluator.program.point[estimates.leaf.span]
+    tangent, whole, is_unused = np.empty(x.size), np.zeros(evaluator.program.point.size), np.zeros(x.size, dtype=bool)
+    directions.fill_even(make_generator(0, "unused", label, leaf.path), x, tangent)
+    blocks = [np.flatnonzero(~np.any(jacobian.values[:, leaf.span], axis=0))]
+    while blocks:
+        block = blocks.pop()
+        if block.size < MIN_UNUSED_ENTRIES:
+            continue
+        whole[leaf.span] = 0.0
+        whole[leaf.start + block] = tangent[block]
+        phi = evaluator.line(whole)
+        if all(np.array_equal(phi(t), setting.base) for t in UNUSED_STEPS):
+            is_unused[block] = True
+        else:
+            blocks += np.array_split(block, 2)
+    for values in (estimates.value, estimates.bound, estimates.nearby_slope):
+        values[:, is_unused] = 0.0
+    return is_unused
+
+
+def _split_into_groups(leaf: Leaf) -> Iterator[slice]:
+    """Split a leaf into groups of consecutive numbers."""
     size = leaf.entries * leaf.width
-    if program.point.size > GROUP_SIZE:
-        yield from (slice(low, min(low + GROUP_SIZE, size)) for low in range(0, size, GROUP_SIZE))
+    yield from (slice(low, min(low + GROUP_SIZE, size)) for low in range(0, size, GROUP_SIZE))
 
 
 @dataclass(frozen=True)
@@ -153,19 +187,20 @@ def _confirm_groups(
     return agrees
 
 
-def evaluate_forward_rows(claim: Claim, program: Program, cotangents: F64, known_jacobian: Jacobian, label: str) -> F64:
+def evaluate_forward_rows(
+    claim: Claim, program: Program, cotangents: F64, known_jacobian: Jacobian, label: str, *, in_groups: bool
+) -> F64:
     """Evaluate the rows of a forward-mode claim, (C, N).
 
-    Where it agrees with another claim along a group's lines, the rows of that claim are taken.
-
     Args:
+        in_groups: take the rows of another claim where this one agrees with it along a group's lines.
         known_jacobian: the derivatives by the other claim.
         label: names the random streams.
     """
     assert claim.jvp is not None
     remaining = np.ones(program.point.size, dtype=bool)
-    for leaf in program.leaves:
-        for group in _split_into_groups(program, leaf):
+    for leaf in program.leaves if in_groups else ():
+        for group in _split_into_groups(leaf):
             columns = slice(leaf.start + group.start, leaf.start + group.stop)
             remaining[columns] = not _agrees_on_group(
                 claim, program, cotangents, known_jacobian.values[:, columns], leaf, group, label

@@ -74,7 +74,9 @@ def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Parti
     cotangents = np.eye(program.value.size) if channels is None else channels
 
     def evaluate_forward_rows(claim: Claim, known_jacobian: Jacobian) -> F64:
-        return entry_groups.evaluate_forward_rows(claim, program, cotangents, known_jacobian, trial.label)
+        return entry_groups.evaluate_forward_rows(
+            claim, program, cotangents, known_jacobian, trial.label, in_groups=not _lists_partials(trial)
+        )
 
     claimed = claimed_jacobians.evaluate_claims(program, cotangents, trial.recorder, evaluate_forward_rows)
     if not claimed:
@@ -278,10 +280,15 @@ def _make_comparison(
     )
 
 
+def _lists_partials(trial: MeasuredTrial) -> bool:
+    """Whether there are few enough partial derivatives to list each."""
+    return trial.setting.channels is None and trial.program.point.size * trial.program.value.size <= MAX_PARTIALS_SHOWN
+
+
 def _list_partials(trial: MeasuredTrial, methods: list[Jacobian], estimates: list[LineEstimates]) -> list[Partial]:
     """List every partial derivative by every method and by the estimates; none, with a note, if there are too many."""
     program = trial.program
-    if trial.setting.channels is not None or program.point.size * program.value.size > MAX_PARTIALS_SHOWN:
+    if not _lists_partials(trial):
         trial.recorder.note(f"more than {MAX_PARTIALS_SHOWN} partial derivatives: -v does not list them")
         return []
     partials = []

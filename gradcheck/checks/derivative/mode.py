@@ -76,11 +76,6 @@ def explain_over_budget(options: Options, seconds: float) -> str:
 
 
 def _needs_every_entry(program: Program, options: Options) -> bool:
-    """Say whether every entry is estimated at once: somebody asks for it, or one combination of the outputs cannot decide.
-
-    A pass over the whole input sees one combination of the outputs. With several outputs it would miss a wrong row of the
-    Jacobian that has a small share in it, and a backward that is wrong only if some cotangents are zero.
-    """
+    """Say whether every entry is estimated at once, because somebody asks for it."""
     differentiates_trace = options.order > 1 and any(claim.derived for claim in program.claims)
-    is_requested = options.every_entry or options.stories or options.checks
-    return bool(program.value.size > 1 or is_requested or differentiates_trace)
+    return bool(options.every_entry or options.stories or options.checks or differentiates_trace)

@@ -313,3 +313,53 @@ def test_a_row_with_a_small_share_in_the_outputs_is_caught(seed):
 
     function = lambda x: np.concatenate([np.log(np.abs(x)), 1e3 + 1e-4 * x])  # noqa: E731
     assert gradcheck.check(function, np.array([0.02, 0.7, -0.4]), jacobian=jacobian, seed=seed).verdict is Verdict.FAIL
+
+
+# --- small inputs of functions with several outputs
+
+SMALL_ROW = np.array([1.0, 1e-6, 1e4])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("n", [2, 12, 40])
+def test_a_small_input_with_several_outputs_is_confirmed_by_a_few_evaluations(n, name, dtype):
+    result = gradcheck.check(layer(name=name), normal(n), dtype=dtype)
+    assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+def test_outputs_that_stand_still_and_zero_rows_cost_little():
+    x = torch.tensor([-0.4, 0.7, -1.2, 0.3], dtype=torch.float64)
+    for function in (torch.relu, lambda x: torch.stack([torch.sin(x[0]), x.new_tensor(3.0), x[1] * 0])):
+        result = gradcheck.check(function, x)
+        assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 1.0])
+@pytest.mark.parametrize("place", [(0, 0), (1, 2), (2, 1)])
+def test_a_single_wrong_entry_of_a_jacobian_is_caught_in_every_row(place, size):
+    def function(x):
+        return SMALL_ROW * np.sin(np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 10]]) @ x)
+
+    def jacobian(x):
+        matrix = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 10]])
+        right = SMALL_ROW[:, None] * np.cos(matrix @ x)[:, None] * matrix
+        right[place] *= 1 + size
+        return right
+
+    for seed in range(3):
+        result = gradcheck.check(function, np.array([0.3, -0.2, 0.5]), jacobian=jacobian, seed=seed)
+        assert result.verdict is Verdict.FAIL, str(result)
+
+
+@pytest.mark.parametrize("outputs", [4, 30])
+def test_a_zero_that_is_claimed_wrongly_is_caught_with_few_and_many_outputs(outputs):
+    weights = np.linspace(1, 2, outputs)
+
+    def jacobian(x):
+        right = np.outer(weights, [np.cos(x[0]), 1e-4])
+        right[:, 1] = 0.0
+        return right
+
+    result = gradcheck.check(lambda x: weights * (np.sin(x[0]) + 1e-4 * x[1]), np.array([0.4, 1.3]), jacobian=jacobian)
+    assert result.verdict is Verdict.FAIL, str(result)

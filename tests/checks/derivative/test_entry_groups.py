@@ -150,3 +150,50 @@ def test_groups_with_a_low_resolution_are_not_confirmed():
     result = gradcheck.check(lambda x: 1e-6 * x.abs().sum() + 3 * (x + 1).exp().sum(), x, mode="full")
     assert result.verdict is Verdict.PASS
     assert result.evaluations < 2000
+
+
+@pytest.mark.parametrize("hidden", [None, 17])
+def test_entries_that_the_function_does_not_use_are_estimated_together(hidden):
+    def function(x, y):
+        return np.sin(x) + (0.0 if hidden is None else 1e-7 * y[hidden])
+
+    def claimed(v, x, y):
+        return v * np.cos(x), 0 * y
+
+    result = gradcheck.check(function, np.linspace(0.1, 1, 4), np.linspace(1, 2, 200), vjp=claimed, mode="full")
+    assert result.verdict is (Verdict.PASS if hidden is None else Verdict.FAIL), str(result)
+    assert result.evaluations < 400
+    if hidden is not None:
+        (wrong,) = {w.entry for c in result.comparisons if c.where for w in c.where.entries}
+        assert wrong == (hidden,)
+
+
+def test_zeros_whose_product_is_zero_are_unused_alone():
+    result = gradcheck.check(
+        lambda x: np.array([x[0], x[1] * x[2]]), np.zeros(3), vjp=lambda v, x: v[0] * np.eye(3)[0], mode="full"
+    )
+    assert result.verdict is Verdict.PASS, str(result)
+
+
+def test_forward_mode_is_pushed_along_two_directions_if_it_agrees():
+    pushes = 0
+
+    class Counting(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            ctx.save_for_forward(x)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * torch.cos(ctx.saved_tensors[0])
+
+        @staticmethod
+        def jvp(ctx, u):
+            nonlocal pushes
+            pushes += 1
+            return u * torch.cos(ctx.saved_tensors[0])
+
+    result = gradcheck.check(Counting, normal(90), mode="full", contracts=False)
+    assert (result.verdict, pushes) == (Verdict.PASS, 2), str(result)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.backends.torch.parameter_swap import swap_scope
+from gradcheck.backends.torch.time_limit import TimeLimit, TimeLimitExceeded
 from gradcheck.checks.contracts.torch import upstream
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
     Baseline,
@@ -89,6 +91,10 @@ PASSES = {
 DEFAULT_PASSES = 2
 # If the user sets no budget, all contracts together may take this many seconds.
 DEFAULT_BUDGET = 10.0
+# These run the target with other numerics, in which an adaptive solver may take any number of steps. They are stopped after
+# this many times their predicted cost, but not before so many seconds; if the user set a budget, when it is used up.
+UNPREDICTABLE = ("autocast",)
+MAX_OVER_PREDICTED, MIN_SECONDS = 20.0, 1.0
 
 
 def check_contracts(
@@ -130,11 +136,19 @@ def check_contracts(
     if not all(np.all(np.isfinite(gradient)) for gradient in base.gradients):
         return []
     contracts: list[Contract] = []
-    for done, name in enumerate([*first, *rest]):
+    to_try, deadline = [*first, *rest], time.perf_counter() + allowed
+    for done, name in enumerate(to_try):
         if name in rest and any(contract.verdict is Verdict.FAIL for contract in contracts[: len(first)]):
             break
-        progress.report_progress(name, done, len(first) + len(rest))
-        contracts.append(_try_contract(load_contract(name), base))
+        left = deadline - time.perf_counter()
+        if left <= 0:
+            recorder.note(f"contracts not tried after {allowed:g} s (--budget allows more): {', '.join(to_try[done:])}")
+            break
+        progress.report_progress(name, done, len(to_try))
+        expected = predicted / passes * PASSES.get(name, DEFAULT_PASSES)
+        limit = left if budget else min(left, max(MIN_SECONDS, MAX_OVER_PREDICTED * expected))
+        with TimeLimit(limit) if name in UNPREDICTABLE else nullcontext():
+            contracts.append(_try_contract(load_contract(name), base))
     return contracts
 
 
@@ -159,6 +173,10 @@ def _try_contract(contract: ModuleType, base: Baseline) -> Contract:
         return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(remark))
     except NotApplicable as reason:
         return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {reason}")
+    except TimeLimitExceeded:
+        return Contract(
+            contract.NAME, Verdict.PASS, "not fully tried: it takes far longer than a plain call (--budget allows more)"
+        )
     except Exception as error:
         cause = error.__cause__ if isinstance(error, UserCodeRaised) and error.__cause__ else error
         context = f"{error} " if cause is not error else ""

@@ -185,6 +185,36 @@ def test_a_budget_that_is_too_small_for_contracts_is_noted(monkeypatch):
     assert any("contracts of Function not tried" in note for note in result.notes)
 
 
+def test_a_contract_that_never_ends_is_stopped_and_the_report_says_so(monkeypatch):
+    class Endless(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            y = x * x
+            while torch.is_autocast_enabled("cpu"):  # as an adaptive solver that never reaches its tolerance
+                y = y + torch.zeros_like(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, g):
+            return 2 * g * ctx.saved_tensors[0]
+
+    monkeypatch.setattr(registry, "MIN_SECONDS", 0.05)
+    result = gradcheck.check(Endless, normal(3))
+    assert result.verdict is Verdict.PASS
+    assert "takes far longer than a plain call" in next(c.message for c in result.contracts if c.name == "autocast")
+    assert {c.name for c in result.contracts} >= {"opcheck", "double-backward"}
+
+
+def test_contracts_after_the_budget_are_named(monkeypatch):
+    clock = iter(range(0, 10**6, 3))
+    monkeypatch.setattr(registry.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(registry, "PASSES", {})
+    monkeypatch.setattr(registry, "DEFAULT_PASSES", 1e-3)
+    result = gradcheck.check(Function, normal(1), normal(1), budget=30)
+    assert any("contracts not tried after 30 s (--budget allows more): " in note for note in result.notes), result.notes
+
+
 def test_parameters_of_pytorchs_own_modules_lie_as_these_made_them():
     # the kernel of batch norm reads its weight as if it were contiguous
     class Scaled(torch.nn.Module):

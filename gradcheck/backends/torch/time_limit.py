@@ -1,0 +1,42 @@
+"""A time limit on PyTorch code: what runs past it is stopped at its next operator."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class TimeLimitExceeded(BaseException):
+    """The time is over. It is no `Exception`, so that code which retries after errors does not catch it."""
+
+
+class TimeLimit(TorchFunctionMode):
+    """Context in which the operators of PyTorch raise TimeLimitExceeded once a time has passed.
+
+    Code without operators of PyTorch is not stopped, nor is a backward pass that runs on a thread of its own (on a GPU).
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.deadline = time.perf_counter() + seconds
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call an operator, unless the time is over.
+
+        Raises:
+            TimeLimitExceeded: if it is.
+        """
+        if time.perf_counter() > self.deadline:
+            raise TimeLimitExceeded
+        return function(*args, **(kwargs or {}))
