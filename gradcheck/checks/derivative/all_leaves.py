@@ -32,6 +32,7 @@ from gradcheck.checks.derivative.all_leaves_table import (
     make_empty_sums,
     make_rows,
 )
+from gradcheck.checks.derivative.swamped_entries import MAX_SWAMPED_ULPS
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
 from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
@@ -155,11 +156,15 @@ class _EntryChanges:
 
     Attributes:
         by_leaf: the changes, (C, n), of each leaf.
+        scale_shares: the scale of each entry as a share of its leaf's largest, (n,), of each leaf.
+        is_swamped: whether a leaf has an entry so small that the numbers of other entries may absorb all its steps, (L,).
         largest: the largest of each channel, (C,).
         lost: a change up to this is lost in the last bits of the channel, (C,).
     """
 
     by_leaf: list[F64]
+    scale_shares: list[F64]
+    is_swamped: NDArray[np.bool_]
     largest: F64
     lost: F64
 
@@ -201,12 +206,13 @@ class _VjpClaim:
     def find_changes(self, program: Program, setting: Setting) -> _EntryChanges:
         """Find how much each entry changes each channel as it moves by its scale, as far as is claimed."""
         assert setting.channels is not None
-        changes = [
-            np.abs(self.gradients.values[:, leaf.span]) * directions.compute_entry_scales(program.point[leaf.span])
-            for leaf in self.leaves
-        ]
+        scales = [directions.compute_entry_scales(program.point[leaf.span]) for leaf in self.leaves]
+        changes = [np.abs(self.gradients.values[:, leaf.span]) * scale for leaf, scale in zip(self.leaves, scales, strict=True)]
+        largest_scale = max(float(np.max(scale)) for scale in scales)
+        shares = [scale / np.max(scale) for scale in scales]
+        is_swamped = np.array([np.min(scale) < MAX_SWAMPED_ULPS * program.eps * largest_scale for scale in scales])
         largest = np.max([np.max(change, axis=1) for change in changes], axis=0)
-        return _EntryChanges(changes, largest, find_lost_size(program, setting.channels, self.eps))
+        return _EntryChanges(changes, shares, is_swamped, largest, find_lost_size(program, setting.channels, self.eps))
 
     def find_resolved_leaves(
         self, changes: _EntryChanges, compared: ComparedSum, trial: Trial, farther_slopes: F64
@@ -214,24 +220,24 @@ class _VjpClaim:
         """Mark the leaves in which every entry is known to within `rtol` if the user set it, else to within `MAX_RESOLUTION`.
 
         That is relative to the entry's own size. A zero must be known well compared with the largest derivative of the
-        channel; if all are zero, with the slopes farther away, unless there are none. In the claim's own precision every entry
-        must agree with its twin.
+        channel; if all are zero, with the slopes farther away, unless there are none. A zero of an entry that moves far less
+        than its neighbours is not known. In the claim's own precision every entry must agree with its twin.
 
         Args:
             farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
         """
         rtol = trial.options.rtol
-        uncertainty = np.max(compared.uncertainty, axis=0) / directions.MIN_EVEN_STEP
+        uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
         limit = min(MAX_RESOLUTION, rtol or MAX_RESOLUTION)
         zero_limit = min(limit, MAX_CHEAP_UNCERTAINTY * (rtol or default_rtol(self.claim.eps)))
-        reference = np.where(changes.is_zero, farther_slopes, changes.largest)
-        is_zero_known = (uncertainty <= zero_limit * reference) | (reference == 0)
-        is_known = [
-            np.where(change > changes.lost[:, None], uncertainty[:, None] <= limit * change, is_zero_known[:, None])
-            for change in changes.by_leaf
-        ]
-        resolved = np.array([bool(np.all(known)) for known in is_known])
-        return (resolved & self.gradients.entries_agree) | self.gradients.is_lost
+        reference = np.where(changes.is_zero, farther_slopes, changes.largest)[:, None]
+        resolved = []
+        for change, share in zip(changes.by_leaf, changes.scale_shares, strict=True):
+            is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
+            is_known = np.where(change > changes.lost[:, None], uncertainty <= limit * change, is_zero_known)
+            resolved.append(bool(np.all(is_known)))
+        is_resolved = np.array(resolved) & self.gradients.entries_agree
+        return (is_resolved | self.gradients.is_lost) & ~changes.is_swamped
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
         """Add the scores of the self-tests to the rows of the leaves."""
