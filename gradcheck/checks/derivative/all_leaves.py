@@ -83,7 +83,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     Args:
         trial: what is checked.
         every_entry_counts: look at each output alone, or at several combinations of many; and leave a leaf unconfirmed if one
-            of its entries is so small that it is not known to within `MAX_RESOLUTION` of its own size.
+            of its entries is not known as well as full mode would know it (`_VjpClaim.find_resolved_leaves`).
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -109,27 +109,31 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
         directions.finest_step(program.eps),
         choose_slack(LINES * len(cotangents)),
     )
-    evidence, forward_slopes = _take_evidence(trial, claims, setting, leaves, draft)
+    evidence, forward_slopes = _take_evidence(trial, claims, setting, leaves, draft, every_entry_counts=every_entry_counts)
     compared = [claim.compare(evidence, program.eps) for claim in claims]
     compared += [
         ComparedSum(claim, value[None], evidence.value[:1], evidence.bound[:1] + error, evidence.noise_error[:1])
         for claim, value, error in forward_slopes
     ]
     # What is not smooth along a line only adds to its noise, so the smaller reading is nearer to the truth.
-    noise_ratio = float(np.max(np.min(evidence.noise, axis=0) / _usual_noise(program, setting)))
+    noise = np.min(evidence.noise, axis=0)
+    noise_ratio = float(np.max(noise / _usual_noise(program, setting)))
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
+    coarsest = [claim.gradients.twin_error for claim in claims]
     if every_entry_counts:
         changes = [claim.find_changes(program, setting) for claim in claims]
         is_zero = np.any([change.is_zero for change in changes], axis=0)
         farther_slopes = (
             _measure_farther_slopes(evaluator, setting, leaves, label) if np.any(is_zero) else np.zeros(len(cotangents))
         )
-        for claim, change, claim_sum in zip(claims, changes, compared, strict=False):
-            confirmed &= claim.find_resolved_leaves(change, claim_sum, trial, farther_slopes)
+        for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
+            confirmed &= claim.find_resolved_leaves(change, compared[i], trial, farther_slopes)
+            coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
+    last = len(claims) - 1  # by its terms a claim in forward mode is judged
     rows_by_claim = [
-        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangents)
+        make_rows(program, claim_sum, claims[min(i, last)].sums, leaves, trial, cotangents, coarsest[min(i, last)])
         for i, claim_sum in enumerate(compared)
     ]
     for i, claim in enumerate(claims):
@@ -147,7 +151,8 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
             rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
-    return WholeInputResult(rows, replace(setting, noise=setting.noise * noise_ratio, channels=None), scales)
+    output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
+    return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,13 @@ class _EntryChanges:
     def is_zero(self) -> NDArray[np.bool_]:
         """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
         return self.largest <= self.lost
+
+    def compute_resolution(self, compared: ComparedSum) -> F64:
+        """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""
+        uncertainty = np.max(compared.difference + compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
+        with np.errstate(all="ignore"):
+            errors = [np.where(change > self.lost[:, None], uncertainty / change, 0.0) for change in self.by_leaf]
+        return np.array([np.max(error, initial=0.0) for error in errors])
 
 
 @dataclass(frozen=True)
@@ -217,19 +229,20 @@ class _VjpClaim:
     def find_resolved_leaves(
         self, changes: _EntryChanges, compared: ComparedSum, trial: Trial, farther_slopes: F64
     ) -> NDArray[np.bool_]:
-        """Mark the leaves in which every entry is known to within `rtol` if the user set it, else to within `MAX_RESOLUTION`.
+        """Mark the leaves in which every entry of every channel is known well enough that full mode would leave it at that.
 
-        That is relative to the entry's own size. A zero must be known well compared with the largest derivative of the
-        channel; if all are zero, with the slopes farther away, unless there are none. A zero of an entry that moves far less
-        than its neighbours is not known. In the claim's own precision every entry must agree with its twin.
+        That is relative to the entry's own size, and to `rtol` if the user set it. A zero must be known well compared with the
+        largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
+        entry that moves far less than its neighbours is not known. In the claim's own precision every entry must agree with
+        its twin.
 
         Args:
             farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
         """
         rtol = trial.options.rtol
         uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        limit = min(MAX_RESOLUTION, rtol or MAX_RESOLUTION)
-        zero_limit = min(limit, MAX_CHEAP_UNCERTAINTY * (rtol or default_rtol(self.claim.eps)))
+        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(self.claim.eps))
+        zero_limit = min(limit, default_rtol(self.eps))
         reference = np.where(changes.is_zero, farther_slopes, changes.largest)[:, None]
         resolved = []
         for change, share in zip(changes.by_leaf, changes.scale_shares, strict=True):
@@ -268,7 +281,7 @@ def _evaluate_vjp_claims(
         if gradients is not None:
             blocks = [_choose_fault_block(leaf, leaf.start + find_peak(gradients.values[:, leaf.span])) for leaf in leaves]
             largest = np.array([find_largest(gradients.values[:, leaf.span]) for leaf in leaves]).T
-            sums = make_empty_sums(leaves, LINES, largest=largest, twin_error=gradients.twin_error)
+            sums = make_empty_sums(leaves, LINES, largest=largest)
             claims.append(_VjpClaim(claim, program.eps if twin else claim.eps, gradients, sums, leaves, blocks, []))
     return claims
 
@@ -289,12 +302,16 @@ class _Evidence:
 
 
 def _take_evidence(
-    trial: Trial, claims: list[_VjpClaim], setting: Setting, leaves: list[Leaf], recorder: Recorder
+    trial: Trial, claims: list[_VjpClaim], setting: Setting, leaves: list[Leaf], recorder: Recorder, *, every_entry_counts: bool
 ) -> tuple[_Evidence, list[tuple[Claim, F64, F64]]]:
-    """Estimate the slopes along every line, and evaluate every claim along it."""
+    """Estimate the slopes along every line, and evaluate every claim along it.
+
+    Args:
+        every_entry_counts: the precisions of a claim in forward mode may differ by rounding only, as they are compared in sums.
+    """
     program, cotangents = trial.program, setting.channels
     assert cotangents is not None
-    rtol = trial.options.rtol or default_rtol(claims[0].claim.eps)
+    rtol = 0.0 if every_entry_counts else trial.options.rtol or default_rtol(claims[0].claim.eps)
     slopes: list[richardson.RichardsonEstimate] = []
     forward_slopes: list[tuple[Claim, F64, F64]] = []
     tangent = np.zeros(program.point.size)
@@ -462,7 +479,8 @@ def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: 
     """
     size = scales.scales.size
     if every_entry_counts and size <= MAX_SINGLE_CHANNELS:
-        return -np.eye(size)  # negative, so that every seed catches what is right for positive ones only
+        # Of both signs, negative first: every seed catches what is right for positive ones only.
+        return np.diag([(-1.0) ** (i + 1) for i in range(size)])
     signs = np.empty((COMBINATIONS if every_entry_counts else 1, size))
     rng = make_generator(0, "joint", "cotangent", label)
     for row in signs:

@@ -171,6 +171,9 @@ def evaluate_forward_claims(
     """Evaluate each claim in forward mode along a tangent: its slopes (C,) and their errors (C,).
 
     The slopes are infinite if the claim disagrees with its twin.
+
+    Args:
+        rtol: relative error of the sums up to which both precisions agree; 0 to allow for rounding only.
     """
     slopes = []
     for claim in (claim for claim in program.claims if claim.vjp is None):

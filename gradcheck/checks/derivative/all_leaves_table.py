@@ -47,7 +47,6 @@ class LeafSums:
         tangent_squares: sums of u^2, (K, L).
         largest: the largest |g| of each leaf, (C, L).
         counts: the numbers in each leaf, (L,).
-        twin_error: the largest error of the claim compared with its twin, relative to the entry and a typical one, (L,).
     """
 
     products: F64
@@ -56,7 +55,6 @@ class LeafSums:
     tangent_squares: F64
     largest: F64
     counts: F64
-    twin_error: F64
 
     @property
     def typical_change(self) -> F64:
@@ -69,18 +67,17 @@ class LeafSums:
         return np.asarray(eps * (CLAIM_ROUNDING_ULPS * spread + np.sum(self.magnitudes, axis=2)))
 
 
-def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64, twin_error: F64) -> LeafSums:
+def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64) -> LeafSums:
     """Make the sums of no line yet.
 
     Args:
         leaves: the leaves that are not empty.
         lines: how many lines there will be.
         largest: the largest |g| of each leaf, (C, L).
-        twin_error: the largest error of the claim compared with its twin, (L,).
     """
     products, magnitudes, squares = np.zeros((3, lines, *largest.shape))
     counts = np.array([float(leaf.entries * leaf.width) for leaf in leaves])
-    return LeafSums(products, magnitudes, squares, np.zeros((lines, len(leaves))), largest, counts, twin_error)
+    return LeafSums(products, magnitudes, squares, np.zeros((lines, len(leaves))), largest, counts)
 
 
 def add_up_line(sums: LeafSums, gradients: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
@@ -125,13 +122,22 @@ class ComparedSum:
 
 
 def make_rows(
-    program: Program, compared: ComparedSum, sums: LeafSums, leaves: list[Leaf], trial: Trial, cotangents: F64
+    program: Program,
+    compared: ComparedSum,
+    sums: LeafSums,
+    leaves: list[Leaf],
+    trial: Trial,
+    cotangents: F64,
+    least_resolutions: F64,
 ) -> list[Comparison]:
     """Make the row of each leaf: PASS if a single wrong entry of typical size would have been seen.
 
     An entry with relative error r moves every line by at least `MIN_EVEN_STEP` r times its size. A PASS states no sharper
     resolution than a first closer look could confirm, unless that is too coarse to be useful. A combination of the outputs
     that does not depend on a leaf at all says nothing about that leaf's resolution, if another one does.
+
+    Args:
+        least_resolutions: each leaf states no sharper resolution than this, (L,).
     """
     line_count = len(compared.claimed)
     options = trial.options
@@ -139,19 +145,19 @@ def make_rows(
     limit = options.rtol or (MAX_QUICK_RESOLUTION if is_small else MAX_RESOLUTION)
     with np.errstate(all="ignore"):
         least_change = directions.MIN_EVEN_STEP * sums.typical_change[:line_count]
-        counts = (least_change > 0) | ~np.any(least_change > 0, axis=1, keepdims=True)
+        depends = (least_change > 0) | ~np.any(least_change > 0, axis=1, keepdims=True)
         resolutions, confirmable = (
-            np.max((compared.difference + error)[..., None] / least_change, axis=(0, 1), where=counts, initial=0.0)
+            np.max((compared.difference + error)[..., None] / least_change, axis=(0, 1), where=depends, initial=0.0)
             for error in (compared.uncertainty, compared.noise_error)
         )
         excess = np.nan_to_num(compared.difference / compared.uncertainty)
         worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
         size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
-        errors = np.where(size > 0, compared.difference[worst] / size, 0.0)
+        errors = compared.difference[worst] / size
     claim_eps = compared.claim.eps
     rtol = options.rtol or default_rtol(min(claim_eps, EPS["float32"]) if program.half else claim_eps)
     coarsest = options.rtol or MAX_RESOLUTION
-    stated = np.fmax(np.fmax(resolutions, np.fmin(confirmable, coarsest)), sums.twin_error)
+    stated = np.fmax(np.fmax(resolutions, np.fmin(confirmable, coarsest)), least_resolutions)
     is_sharp = (resolutions <= limit) & (stated <= coarsest)
     output = name_output(program, int(worst[1]), cotangents)
     return [

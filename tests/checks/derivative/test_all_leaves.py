@@ -363,3 +363,63 @@ def test_a_zero_that_is_claimed_wrongly_is_caught_with_few_and_many_outputs(outp
 
     result = gradcheck.check(lambda x: weights * (np.sin(x[0]) + 1e-4 * x[1]), np.array([0.4, 1.3]), jacobian=jacobian)
     assert result.verdict is Verdict.FAIL, str(result)
+
+
+class SumOfMany(torch.autograd.Function):
+    """Two outputs, whose forward mode is wrong in float32 only, in one of many terms."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.entries = len(x)
+        return torch.stack([x.sum(), 2 * x[0]])
+
+    @staticmethod
+    def backward(ctx, g):
+        gradient = g[0].repeat(ctx.entries)
+        gradient[0] += 2 * g[1]
+        return gradient
+
+    @staticmethod
+    def jvp(ctx, u):
+        weights = torch.ones_like(u)
+        weights[-1] += 1e-3 * (u.dtype == torch.float32)
+        return torch.stack([(weights * u).sum(), 2 * u[0]])
+
+
+@pytest.mark.parametrize("n", [10, 500])
+def test_a_forward_mode_that_is_wrong_in_float32_only_is_caught_in_one_of_many_terms(n):
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal(n).astype(np.float32))
+    result = gradcheck.check(SumOfMany, x, contracts=False)
+    assert {c.method for c in numeric(result) if c.verdict is Verdict.FAIL} == {"forward"}, str(result)
+    assert gradcheck.check(SumOfMany, x.double(), contracts=False).verdict is Verdict.PASS
+
+
+def test_a_wrong_zero_beside_a_steep_neighbour_is_caught():
+    result = gradcheck.check(
+        lambda x: np.array([np.sin(100 * x[0]) + 1e-6 * x[1], x[0]]),
+        np.array([0.7, -0.4]),
+        jacobian=lambda x: np.array([[100 * np.cos(100 * x[0]), 0], [1.0, 0]]),
+    )
+    assert result.verdict is Verdict.FAIL, str(result)
+
+
+@pytest.mark.parametrize(("outputs", "factor"), [(2, 1.001), (20, 1.7)])
+def test_a_small_entry_that_is_wrong_is_caught_or_the_stated_resolution_says_that_it_is_not(outputs, factor):
+    matrix = np.random.default_rng(0).standard_normal((outputs, 3)) * [1, 1, 1e-8]
+
+    def jacobian(x):
+        claimed = matrix * np.cos(x)
+        claimed[1, 2] *= factor
+        return claimed
+
+    result = gradcheck.check(lambda x: matrix @ np.sin(x), np.array([0.5, -0.8, 0.3]), jacobian=jacobian)
+    assert result.verdict is Verdict.FAIL, str(result)
+
+
+def test_every_entry_that_is_not_zero_is_resolved_as_stated():
+    weights = np.array([1.0, 1e-4, 1.0])
+    result = gradcheck.check(
+        lambda x: weights * np.sin(x), np.array([0.3, 0.7, -0.4]), jacobian=lambda x: np.diag(weights * np.cos(x))
+    )
+    assert result.comparisons[0].mode == "probe"
+    assert result.resolution < 1e-6
