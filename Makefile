@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit coverage clean
+.PHONY: demo test check lint types unit coverage guide clean
 
 demo: $(STAMP)
 	$(BIN)/gradcheck run gradcheck.reference
@@ -22,6 +22,10 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -n 2
+
+guide: $(STAMP) # the pages that are made from the code
+	mkdir -p gradcheck/guide
+	$(BIN)/gradcheck explain verdicts > gradcheck/guide/verdicts.md
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def explain(
     name: Annotated[
         str | None,
-        typer.Argument(help="A reason, diagnosis or contract, such as kink-subgradient, factor or state. Default: list all."),
+        typer.Argument(
+            help="A reason, diagnosis or contract, such as kink-subgradient, factor or state; or 'verdicts' for the rules by"
+            " which a verdict is reached. Default: list all."
+        ),
     ] = None,
 ) -> None:
     """Explain what a reason, a diagnosis or a contract means and what to do about it."""
@@ -30,6 +33,11 @@ def explain(
         from gradcheck.glossary.diagnoses import Diagnosis
         from gradcheck.results import Reason
 
+        if name == "verdicts":
+            from gradcheck.verdict.rules import describe_rules
+
+            write_and_flush(sys.stdout, describe_rules())
+            return
         known: dict[str, Reason | Diagnosis] = {entry.code: entry for entry in (*Reason, *Diagnosis)}
         if name is None:
             for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from gradcheck.compare.judge import JudgedLeaf
     from gradcheck.evidence.line import F64
-    from gradcheck.results import Reason
+    from gradcheck.verdict.facts import Fact
 
 
 def mark_out_of_range(derivatives: F64, dtype: str) -> NDArray[np.bool_]:
@@ -46,18 +45,16 @@ def mark_out_of_range_slopes(x: F64, slopes: F64, displacements: F64, dtype: str
     return np.asarray(beyond | ((x != 0) & (np.abs(x) < SMALLEST_NORMAL)))
 
 
-def excuse_non_finite(judged: JudgedLeaf, out_of_range: NDArray[np.bool_], reason: Reason) -> JudgedLeaf:
-    """Make wrong claims INCONCLUSIVE that are not finite because derivatives are out of range.
+def mark_non_finite(judged: JudgedLeaf, out_of_range: NDArray[np.bool_], fact: Fact) -> JudgedLeaf:
+    """Add a fact about the wrong claims that are not finite because derivatives are out of range.
 
     An infinite claim may spread as NaN to all entries of its output, so those are excused with it.
 
     Args:
         out_of_range: marks the derivatives that are out of range, (C, n).
-        reason: the remark for the claims that are excused.
+        fact: what is known of these claims.
     """
     non_finite = ~np.isfinite(judged.sides.claim)
     spread = np.any(non_finite & out_of_range, axis=1, keepdims=True)
     excused = (judged.code == Code.FAIL) & non_finite & (out_of_range | spread)
-    remark = judged.remark.copy()
-    remark[excused] = reason
-    return replace(judged, code=np.where(excused, Code.INCONCLUSIVE, judged.code).astype(np.int8), remark=remark)
+    return judged.with_fact(fact, excused)

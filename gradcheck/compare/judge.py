@@ -7,6 +7,7 @@ refined.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from gradcheck.compare.estimates import LineEstimates, refine_line
 from gradcheck.evidence import directions, internal_rounding
 from gradcheck.evidence.line import F64
 from gradcheck.results import Reason, Whereabouts
-from gradcheck.verdict.interval import ClaimAndEstimate, Code, compute_urgency, is_flat, judge_entries
+from gradcheck.verdict.facts import Fact, Facts, Mask, add_fact
+from gradcheck.verdict.interval import ClaimAndEstimate, Code, compute_urgency, find_interval_facts, is_flat
+from gradcheck.verdict.rules import Decision, choose_worse, decide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,32 +46,63 @@ class JudgedLeaf:
     Attributes:
         leaf: the leaf that the lines move.
         sides: claim, estimate and the errors of both, (C, L).
-        code: a `Code` for each channel and line, (C, L).
-        unresolved: passed only because it is small compared with the leaf's larger entries.
-        remark: what the evidence remarked on the derivative: a Reason, or None.
+        facts: what is known, for each channel and line, (C, L): by `verdict/rules.py` it decides.
+        evidence_remark: what the evidence remarked on the derivative: a Reason, or None.
         doubtful: passed along many entries at once although the two differ by more than their errors, so that a few entries
             may be wrong by more than the sum shows.
         story: how the refined estimates were found.
         entry_and_step: the entry and its displacement, if this is the single line that a search for a wrong entry ended at.
         where: the wrong entries, if they were searched for one by one.
+        own_dtype: the claim compared in its own dtype with its twin, if this is the judgement of the twin.
     """
 
     leaf: Leaf
     sides: ClaimAndEstimate
-    code: NDArray[np.int8]
-    unresolved: NDArray[np.bool_]
-    remark: NDArray[np.object_]
+    facts: Facts
+    evidence_remark: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
     story: NDArray[np.object_] | None = None
     entry_and_step: tuple[int, float] | None = None
     where: Whereabouts | None = None
+    own_dtype: JudgedLeaf | None = None
+
+    @functools.cached_property
+    def decision(self) -> Decision:
+        """The verdicts, (C, L)."""
+        decision = decide(self.facts, self.evidence_remark)
+        return decision if self.own_dtype is None else choose_worse(decision, self.own_dtype.decision)
+
+    @property
+    def code(self) -> NDArray[np.int8]:
+        """A `Code` for each channel and line, (C, L)."""
+        return self.decision.code
+
+    @property
+    def remark(self) -> NDArray[np.object_]:
+        """The reason of each verdict, or None if the numbers say it, (C, L)."""
+        return self.decision.remark
+
+    @property
+    def unresolved(self) -> NDArray[np.bool_]:
+        """Which passed only because they are small compared with the leaf's larger entries, (C, L)."""
+        return self.decision.unresolved
+
+    def with_fact(self, fact: Fact, mask: Mask) -> JudgedLeaf:
+        """Return the leaf with one more fact, for the channels and lines in a mask, (C, L)."""
+        return replace(self, facts=add_fact(self.facts, fact, mask))
 
     def select_channel(self, channel: int) -> JudgedLeaf:
         """Return the judgement of one channel alone."""
         row = slice(channel, channel + 1)
         sides = ClaimAndEstimate(**{f.name: getattr(self.sides, f.name)[row] for f in fields(ClaimAndEstimate)})
-        arrays = {name: getattr(self, name)[row] for name in ("code", "unresolved", "remark", "doubtful")}
-        return replace(self, sides=sides, story=None if self.story is None else self.story[row], **arrays)
+        return replace(
+            self,
+            sides=sides,
+            facts={fact: mask[row] for fact, mask in self.facts.items()},
+            evidence_remark=self.evidence_remark[row],
+            doubtful=self.doubtful[row],
+            story=None if self.story is None else self.story[row],
+        )
 
 
 @dataclass(frozen=True)
@@ -115,8 +149,7 @@ def judge_and_refine(
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
         if confirmed >= enough or not queue:
             # A rough line that was not refined may be a kink, so it is not called wrong.
-            unconfirmed = (judged.code == Code.FAIL) & estimates.rough & ~estimates.refined
-            return replace(judged, code=np.where(unconfirmed, Code.INCONCLUSIVE, judged.code).astype(np.int8))
+            return judged.with_fact(Fact.UNCONFIRMED, estimates.rough & ~estimates.refined)
         for line in queue:
             refine_line(estimates, line)
         for line in queue if check_internal_rounding else ():
@@ -175,24 +208,25 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
     sides = make_sides(claim.value, estimates.value, estimates.bound, claim_error, scale, estimates.nearby_slope)
     if claim.is_combination:
         sides = replace(sides, leaf_scale=sides.scale)
-    judgement = judge_entries(sides, rtol, demanded=demanded)
-    code, remark = judgement.code.copy(), estimates.reason.copy()
-    flat = is_flat(sides, estimates.channel_sizes, estimates.eps)
-    code[(code == Code.INCONCLUSIVE) & estimates.refined & flat] = Code.PASS
-    zero = (remark == Reason.QUANTISED) & (sides.claim == 0)
-    still = _stands_still(estimates.story[zero])
-    code[zero] = np.where(still, Code.PASS, np.minimum(code[zero], Code.INCONCLUSIVE))
-    kink = ~np.isnan(estimates.low)
-    margin = claim.rounding + rtol * sides.scale
+    kink, margin = ~np.isnan(estimates.low), claim.rounding + rtol * sides.scale
     inside = (sides.claim >= estimates.low - margin) & (sides.claim <= estimates.high + margin)
-    code[kink] = np.where(inside, Code.PASS, Code.FAIL)[kink]
-    remark[kink & inside], remark[kink & ~inside] = Reason.KINK_SUBGRADIENT, Reason.OUTSIDE_KINK
-    invisible = (sides.difference <= _largest_underflow(estimates)) & np.isfinite(sides.claim)
-    code[(code == Code.FAIL) & invisible] = Code.INCONCLUSIVE
-    passed = code == Code.PASS
-    doubtful = passed & ~kink & (sides.difference > sides.uncertainty) & claim.is_combination
-    unresolved = judgement.unresolved & passed & ~kink
-    return JudgedLeaf(estimates.leaf, sides, code, unresolved, remark, doubtful, estimates.story)
+    quantised_zero = (estimates.reason == Reason.QUANTISED) & (sides.claim == 0)
+    stands_still = np.zeros_like(quantised_zero)
+    stands_still[quantised_zero] = _stands_still(estimates.story[quantised_zero])
+    facts = find_interval_facts(sides, rtol, demanded=demanded) | {
+        Fact.FLAT: estimates.refined & is_flat(sides, estimates.channel_sizes, estimates.eps),
+        Fact.QUANTISED_ZERO: quantised_zero,
+        Fact.STANDS_STILL: stands_still,
+        Fact.INSIDE_KINK: kink & inside,
+        Fact.OUTSIDE_KINK: kink & ~inside,
+        Fact.UNDERFLOWS: (sides.difference <= _largest_underflow(estimates)) & np.isfinite(sides.claim),
+    }
+    no_doubt = np.zeros(kink.shape, dtype=bool)
+    judged = JudgedLeaf(estimates.leaf, sides, facts, estimates.reason.copy(), no_doubt, estimates.story)
+    if not claim.is_combination:
+        return judged
+    doubtful = (judged.code == Code.PASS) & ~kink & (sides.difference > sides.uncertainty)
+    return replace(judged, doubtful=doubtful)
 
 
 def _largest_underflow(estimates: LineEstimates) -> float:

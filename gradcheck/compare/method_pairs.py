@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from gradcheck.backends.flat import Leaf
 from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import JudgedLeaf, make_sides
-from gradcheck.verdict.interval import Code, judge_entries
+from gradcheck.verdict.facts import Fact
+from gradcheck.verdict.interval import ClaimAndEstimate, find_interval_facts
 
 if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
@@ -36,20 +36,22 @@ def compare_jacobians(leaf: Leaf, claimed: Jacobian, trusted: Jacobian, rtol: fl
     part = (slice(None), leaf.span)
     claim, value = claimed.values[part], trusted.values[part]
     sides = make_sides(claim, value, trusted.error[part], claimed.error[part], np.fmax(np.abs(claim), np.abs(value)))
-    judgement = judge_entries(sides, rtol, demanded=demanded)
-    judgement.code[sides.difference == 0] = Code.PASS  # equal, whatever the errors
-    no_remark = np.full(claim.shape, None, dtype=object)
-    return JudgedLeaf(leaf, sides, judgement.code, judgement.unresolved, no_remark, np.zeros(claim.shape, dtype=bool))
+    return judge_pair(leaf, sides, rtol, demanded=demanded)
 
 
-def pass_last_bits(judged: JudgedLeaf, floor: F64) -> JudgedLeaf:
+def judge_pair(leaf: Leaf, sides: ClaimAndEstimate, rtol: float, *, demanded: bool) -> JudgedLeaf:
+    """Judge numbers by others that are known without differences; equal ones pass, whatever the errors."""
+    facts = find_interval_facts(sides, rtol, demanded=demanded) | {Fact.EQUAL: sides.difference == 0}
+    shape = sides.claim.shape
+    return JudgedLeaf(leaf, sides, facts, np.full(shape, None, dtype=object), np.zeros(shape, dtype=bool))
+
+
+def mark_last_bits(judged: JudgedLeaf, floor: F64) -> JudgedLeaf:
     """Pass the undecided entries whose difference is lost in the last bits of the outputs; both sides are proved elsewhere.
 
     Args:
         floor: the error that the rounding of the outputs may cause in each entry, (C, n).
     """
     uncertainty = judged.sides.uncertainty
-    undecided = judged.code == Code.INCONCLUSIVE
-    lost = undecided & (judged.sides.difference <= uncertainty) & (uncertainty <= MAX_LAST_BITS * floor)
-    code = np.where(lost, Code.PASS, judged.code).astype(np.int8)
-    return replace(judged, code=code, unresolved=judged.unresolved | lost)
+    is_lost = (judged.sides.difference <= uncertainty) & (uncertainty <= MAX_LAST_BITS * floor)
+    return judged.with_fact(Fact.LAST_BITS, is_lost)

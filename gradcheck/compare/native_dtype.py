@@ -23,7 +23,7 @@ from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.compare.noise_floor import measure_setting
-from gradcheck.results import Reason
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def compare_with_twin(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cota
     # The check of accuracy reports overflow and underflow.
     out_of_range = ~np.isfinite(claim) | ((claim == 0) & (jacobian.eps in ulp_error.SHORT_RANGE))
     wrong = (judged.code == Code.FAIL) & ~out_of_range
-    return replace(judged, code=np.where(wrong, Code.FAIL, Code.PASS).astype(np.int8))
+    return judged.with_fact(Fact.ACCURACY_JUDGED_APART, ~wrong)
 
 
 def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
@@ -62,14 +62,12 @@ def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotan
         twin = conditioning.with_conditioning(twin, trial.program, cotangents)
         judged = method_pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
     # The twin is proved, so a difference within the last bits of the outputs is all that this dtype can show.
-    judged = method_pairs.pass_last_bits(judged, floor[:, leaf.span])
+    judged = method_pairs.mark_last_bits(judged, floor[:, leaf.span])
     out_of_range = dtype_range.mark_out_of_range(twin.values[:, leaf.span], leaf.dtype)
-    judged = dtype_range.excuse_non_finite(judged, out_of_range, Reason.DTYPE_DEPENDENT)
+    judged = dtype_range.mark_non_finite(judged, out_of_range, Fact.DTYPE_DIFFERS)
     wrong = judged.code == Code.FAIL
     if np.any(wrong) and not _is_wrong_in_native_dtype(trial, leaf, claimed, judged, rtol):
-        remark = judged.remark.copy()
-        remark[wrong] = Reason.DTYPE_DEPENDENT
-        return replace(judged, code=np.minimum(judged.code, Code.INCONCLUSIVE).astype(np.int8), remark=remark)
+        return judged.with_fact(Fact.DTYPE_DIFFERS, wrong)
     return judged
 
 

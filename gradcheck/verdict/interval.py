@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gradcheck.number_format import BFLOAT16, BY_EPS
 from gradcheck.results import Reason, Verdict
+from gradcheck.verdict.facts import Fact, Mask
 
 F64 = NDArray[np.float64]
 
@@ -92,29 +93,8 @@ class ClaimAndEstimate:
         return self.bound + self.claim_error
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """The outcome of the interval test, entry by entry.
-
-    Attributes:
-        code: a `Code` per entry.
-        unresolved: entries that passed by their leaf's scale only.
-    """
-
-    code: NDArray[np.int8]
-    unresolved: NDArray[np.bool_]
-
-
-def judge_entries(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) -> Judgement:
-    """Apply the interval test.
-
-    Let d = |claim - estimate| and U the sum of both error bounds.
-
-    - FAIL if d - U > rtol scale.
-    - PASS if d + U <= rtol scale; if the user demanded no rtol, also if d <= U and U <= 1e-2 scale.
-    - PASS, unresolved, if the derivative is lost among its leaf's others: d <= U, and U is small compared with those.
-    - PASS if both are zero to within U, and U is small compared with the slopes nearby.
-    - INCONCLUSIVE otherwise.
+def find_interval_facts(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) -> dict[Fact, Mask]:
+    """Apply the interval test: find which of the facts IDENTICAL, APART, SHARP, ZERO and SMALL hold for each entry.
 
     Args:
         pair: the claim and the estimate.
@@ -126,15 +106,20 @@ def judge_entries(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) -> Jud
         max_resolution = rtol if demanded else MAX_RESOLUTION
         max_small = min(MAX_SMALL_ENTRY_UNCERTAINTY, max_resolution)
         agrees = difference <= uncertainty
-        resolved = (difference + uncertainty <= rtol * pair.scale) | (agrees & (uncertainty <= max_resolution * pair.scale))
+        known = np.isfinite(pair.claim) & np.isfinite(uncertainty)
+        sharp = (difference + uncertainty <= rtol * pair.scale) | (agrees & (uncertainty <= max_resolution * pair.scale))
         small = agrees & (uncertainty <= max_small * pair.leaf_scale)
         zero = agrees & (pair.magnitude <= uncertainty) & (uncertainty <= max_small * pair.nearby_slope)
         identical = (difference == 0) & (pair.bound == 0)
-        wrong = difference - uncertainty > rtol * pair.scale
-    wrong |= ~np.isfinite(pair.claim) & np.isfinite(pair.value) & np.isfinite(pair.bound)
-    passed = (resolved | small | zero | identical) & np.isfinite(pair.claim) & np.isfinite(uncertainty)
-    code = np.where(wrong, Code.FAIL, np.where(passed, Code.PASS, Code.INCONCLUSIVE)).astype(np.int8)
-    return Judgement(code, passed & ~resolved & ~identical & ~zero)
+        apart = difference - uncertainty > rtol * pair.scale
+    apart |= ~np.isfinite(pair.claim) & np.isfinite(pair.value) & np.isfinite(pair.bound)
+    return {
+        Fact.IDENTICAL: identical & known,
+        Fact.APART: apart,
+        Fact.SHARP: sharp & known,
+        Fact.ZERO: zero & known,
+        Fact.SMALL: small & known,
+    }
 
 
 def is_flat(pair: ClaimAndEstimate, outputs: F64, eps: float) -> NDArray[np.bool_]:

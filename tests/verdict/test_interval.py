@@ -11,8 +11,9 @@ from gradcheck.verdict.interval import (
     Code,
     choose_reason,
     default_rtol,
-    judge_entries,
+    find_interval_facts,
 )
+from gradcheck.verdict.rules import decide
 
 sizes = st.floats(1e-3, 1e3)
 
@@ -23,8 +24,15 @@ def sides(claim, value, bound, leaf_scale=None, nearby_slope=0.0):
     return ClaimAndEstimate(*[np.array([[x]]) for x in numbers])
 
 
-def verdict(*args, rtol=1e-8, demanded=False, **kwargs):
-    return VERDICTS[judge_entries(sides(*args, **kwargs), rtol, demanded=demanded).code[0, 0]]
+NO_REMARK = np.full((1, 1), None, dtype=object)
+
+
+def decision(*args, rtol=1e-8, demanded=False, **kwargs):
+    return decide(find_interval_facts(sides(*args, **kwargs), rtol, demanded=demanded), NO_REMARK)
+
+
+def verdict(*args, **kwargs):
+    return VERDICTS[decision(*args, **kwargs).code[0, 0]]
 
 
 @given(true=sizes, error=st.floats(1e-7, 2), part=st.floats(0, 0.4))
@@ -58,7 +66,7 @@ def test_a_zero_passes_only_if_the_bound_is_small_compared_with_the_slopes_nearb
 
 
 def test_an_entry_far_smaller_than_its_leaf_passes_by_the_leafs_size_and_is_counted():
-    judged = judge_entries(sides(1e-9, 2e-9, 1e-8, leaf_scale=1.0), 1e-8, demanded=False)
+    judged = decision(1e-9, 2e-9, 1e-8, leaf_scale=1.0)
     assert judged.code[0, 0] == Code.PASS
     assert judged.unresolved[0, 0]
 

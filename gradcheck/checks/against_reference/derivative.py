@@ -148,7 +148,7 @@ def _compare_leaf(
         claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
         trusted = conditioning.with_conditioning(trusted, reference, cotangents)
         judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    judged = method_pairs.pass_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
+    judged = method_pairs.mark_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
     return make_probe_comparison(trial, judged, claimed, METHOD, compute_resolution(judged), entries=True)
 
 

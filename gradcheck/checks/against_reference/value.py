@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import EPS, HALF_EPS
-from gradcheck.compare import conditioning
-from gradcheck.compare.judge import JudgedLeaf, make_sides
+from gradcheck.compare import conditioning, method_pairs
+from gradcheck.compare.judge import make_sides
 from gradcheck.compare.noise_floor import bound_terms
 from gradcheck.compare.table_row import compute_resolution, make_comparison
 from gradcheck.results import Comparison, Reason, Verdict
-from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, judge_entries
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
@@ -92,10 +92,7 @@ def _compare_output(trial: MeasuredTrial, leaf: Leaf, value: F64, trusted: F64, 
     claim, estimate, claim_error, bound = (array[leaf.span][None] for array in (value, trusted, *errors))
     size = np.fmax(np.abs(claim), np.abs(estimate))
     sides = make_sides(claim, estimate, bound, claim_error, size, bound_terms(program)[leaf.span][None])
-    judgement = judge_entries(sides, rtol, demanded=False)  # the user's rtol is a demand on derivatives
-    judgement.code[sides.difference == 0] = Code.PASS
-    no_remark, no_doubt = np.full(size.shape, None, dtype=object), np.zeros(size.shape, dtype=bool)
-    judged = JudgedLeaf(leaf, sides, judgement.code, judgement.unresolved, no_remark, no_doubt)
+    judged = method_pairs.judge_pair(leaf, sides, rtol, demanded=False)  # the user's rtol is a demand on derivatives
     row = make_comparison(
         judged,
         program,

@@ -16,10 +16,12 @@ from gradcheck.compare.claims_along_lines import MAX_RANDOM_SUM
 from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
-from gradcheck.results import Comparison, Reason, Verdict
+from gradcheck.results import Comparison
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, TINY, default_rtol
 from gradcheck.verdict.planted_faults import inject_rearrangements
+from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
@@ -160,14 +162,15 @@ def make_rows(
     stated = np.fmax(np.fmax(resolutions, np.fmin(confirmable, coarsest)), least_resolutions)
     is_sharp = (resolutions <= limit) & (stated <= coarsest)
     output = name_output(program, int(worst[1]), cotangents)
+    verdicts = [decide_row({Fact.SHARP if sharp else Fact.LOW_RESOLUTION}) for sharp in is_sharp]
     return [
         Comparison(
             wrt=leaf.path,
             output=output,
             method=compared.claim.method,
             against="numeric",
-            verdict=Verdict.PASS if sharp else Verdict.INCONCLUSIVE,
-            reason=Reason.AGREES if sharp else Reason.DULL,
+            verdict=verdict,
+            reason=reason,
             claimed=float(compared.claimed[worst]),
             estimate=float(compared.estimate[worst]),
             bound=float(compared.uncertainty[worst]),
@@ -182,7 +185,7 @@ def make_rows(
             mode="probe",
             certainty=CERTAINTY,
         )
-        for leaf, resolution, sharp, error in zip(leaves, stated, is_sharp, errors, strict=True)
+        for leaf, resolution, (verdict, reason), error in zip(leaves, stated, verdicts, errors, strict=True)
     ]
 
 
@@ -245,5 +248,6 @@ def add_self_test_of_sum(rows: list[Comparison], compared: ComparedSum, label: s
     rng = make_generator(0, "faults", label, compared.claim.method)
     tested = fault_injection.add_self_test(sharpest, claimed, accepts, fault_error, rng, shape=(claimed.size, 1))
     if tested.self_test is None or tested.self_test.slipped:
-        return [replace(row, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) for row in rows]
+        verdict, reason = decide_row({Fact.BLIND})
+        return [replace(row, verdict=verdict, reason=reason) for row in rows]
     return [replace(row, self_test=tested.self_test) for row in rows]

@@ -15,8 +15,10 @@ import numpy as np
 
 from gradcheck.compare.judge import judge_lines
 from gradcheck.results import Comparison, Reason, SelfTest, Verdict
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import Code
 from gradcheck.verdict.planted_faults import inject_faults
+from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +85,10 @@ def record_faults(row: Comparison, faults: Iterable[tuple[str, bool]]) -> Compar
     has_passed = dict(faults)
     slipped = tuple(name for name, passed in has_passed.items() if passed)
     scored = replace(row, self_test=SelfTest(tuple(has_passed), slipped))
-    return replace(scored, verdict=Verdict.INCONCLUSIVE, reason=Reason.BLIND) if slipped else scored
+    if not slipped:
+        return scored
+    verdict, reason = decide_row({Fact.BLIND})
+    return replace(scored, verdict=verdict, reason=reason)
 
 
 def make_acceptance_test(

@@ -42,6 +42,7 @@ from gradcheck.evidence import directions
 from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, is_flat
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
     refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
     checked = []
     for leaf_estimates, judged in zip(estimates, refined, strict=True):
-        judged = _excuse_singular_points(trial, leaf_estimates, judged)
+        judged = _mark_singular_points(trial, leaf_estimates, judged)
         checked.append(_check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents))
     checked = ties.check_ties_between_leaves(trial, checked, precise, cotangents)
     return [_add_native_dtype(trial, judged, jacobian, cotangents) for judged in checked] if jacobian.twin else checked
@@ -144,12 +145,12 @@ def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobi
     return judged
 
 
-def _excuse_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> JudgedLeaf:
-    """Make claims that are not finite INCONCLUSIVE where the derivative is no finite number either."""
+def _mark_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> JudgedLeaf:
+    """Mark claims that are not finite where the derivative is no finite number either."""
     leaf, displacements = estimates.leaf, claims_along_lines.compute_displacements(trial.program, estimates.leaf)
     x = trial.program.point[leaf.span]
     out_of_range = dtype_range.mark_out_of_range_slopes(x, estimates.value, displacements, leaf.dtype)
-    return dtype_range.excuse_non_finite(judged, out_of_range, Reason.SINGULAR)
+    return dtype_range.mark_non_finite(judged, out_of_range, Fact.OUT_OF_RANGE)
 
 
 def _check_non_smooth_points(
@@ -172,15 +173,8 @@ def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: J
     claim = native.sides.claim * displacements
     claim_error = sides.claim_error + native.sides.uncertainty * np.abs(displacements)
     scale = np.fmax(np.abs(claim), np.abs(sides.value))
-    at_kink = judged_twin.remark == Reason.KINK_SUBGRADIENT
-    code = np.maximum(judged_twin.code, np.where(at_kink, judged_twin.code, native.code)).astype(np.int8)
-    return replace(
-        judged_twin,
-        sides=replace(sides, claim=claim, claim_error=claim_error, scale=scale),
-        code=code,
-        remark=np.where(native.code > judged_twin.code, native.remark, judged_twin.remark),
-        unresolved=(judged_twin.unresolved | native.unresolved) & (code == Code.PASS),
-    )
+    shown = replace(sides, claim=claim, claim_error=claim_error, scale=scale)
+    return replace(judged_twin, sides=shown, own_dtype=native)
 
 
 def _compare_with_estimates(
@@ -236,16 +230,12 @@ def _compare_pair(
     def judge_leaf(leaf_estimates: LineEstimates) -> JudgedLeaf:
         leaf, size = leaf_estimates.leaf, np.abs(claims_along_lines.compute_displacements(trial.program, leaf_estimates.leaf))
         judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-        flat = is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps)
-        judged.code[(judged.code == Code.INCONCLUSIVE) & flat] = Code.PASS
-        judged = method_pairs.pass_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
+        judged = judged.with_fact(Fact.FLAT, is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps))
+        judged = method_pairs.mark_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
         coarse = leaf_estimates.bound / size > rtol * judged.sides.scale
-        undecidable = (judged.code == Code.FAIL) & coarse & np.isfinite(judged.sides.claim)
-        judged.code[undecidable], judged.remark[undecidable] = Code.INCONCLUSIVE, Reason.METHODS_DISAGREE
-        judged = _excuse_singular_points(trial, leaf_estimates, judged)
-        kink = ~np.isnan(leaf_estimates.low)
-        judged.code[kink], judged.remark[kink] = Code.PASS, Reason.KINK_SUBGRADIENT
-        return judged
+        judged = judged.with_fact(Fact.COARSE, coarse & np.isfinite(judged.sides.claim))
+        judged = _mark_singular_points(trial, leaf_estimates, judged)
+        return judged.with_fact(Fact.INSIDE_KINK, ~np.isnan(leaf_estimates.low))
 
     judged_leaves = [judge_leaf(leaf_estimates) for leaf_estimates in estimates]
     if any(np.any(judged.code) for judged in judged_leaves):

@@ -20,6 +20,7 @@ from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refin
 from gradcheck.evidence import directions
 from gradcheck.results import Reason
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
@@ -102,11 +103,8 @@ def judge_channels_through_kink(
 
 
 def mark_outside_kink(judged: JudgedLeaf, wrong_channels: NDArray[np.bool_]) -> JudgedLeaf:
-    """Make the entries of a leaf at kinks FAIL in some channels, (C,)."""
-    wrong = wrong_channels[:, None] & (judged.remark == Reason.KINK_SUBGRADIENT)
-    remark = judged.remark.copy()
-    remark[wrong] = Reason.OUTSIDE_KINK
-    return replace(judged, code=np.where(wrong, Code.FAIL, judged.code).astype(np.int8), remark=remark)
+    """Mark the entries of a leaf at kinks that are wrong along several entries at once, in some channels, (C,)."""
+    return judged.with_fact(Fact.OUTSIDE_JOINTLY, wrong_channels[:, None] & (judged.remark == Reason.KINK_SUBGRADIENT))
 
 
 def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
@@ -182,23 +180,25 @@ def judge_entries_at(
 
 
 def _mark_wrong_near_kink(trial: MeasuredTrial, judged: JudgedLeaf, places: NDArray[np.intp], nearby: JudgedLeaf) -> JudgedLeaf:
-    """Make entries INCONCLUSIVE that are wrong near the kink, and show what was found there.
+    """Mark entries that are wrong near the kink, and show what was found there.
 
     Args:
         judged: the leaf at the kink.
         places: the entries that were judged near it, as positions in the leaf.
         nearby: these entries near it, with partial derivatives as sides.
     """
-    code, remark, wrong = judged.code.copy(), judged.remark.copy(), nearby.code == Code.FAIL
+    wrong = nearby.code == Code.FAIL
     channels, entries = np.nonzero(wrong)
-    code[channels, places[entries]], remark[channels, places[entries]] = Code.INCONCLUSIVE, Reason.BESIDE_KINK
+    is_wrong = np.zeros(judged.code.shape, dtype=bool)
+    is_wrong[channels, places[entries]] = True
     size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))[places]
     fields = {}
     for name in FIELDS_ALONG_LINES:
         field = np.array(np.broadcast_to(getattr(judged.sides, name), judged.code.shape))
         field[channels, places[entries]] = (getattr(nearby.sides, name) * size)[wrong]
         fields[name] = field
-    return replace(judged, code=code, remark=remark, sides=replace(judged.sides, **fields), story=None)
+    shown = replace(judged, sides=replace(judged.sides, **fields), story=None)
+    return shown.with_fact(Fact.WRONG_NEARBY, is_wrong)
 
 
 def compute_leaf_factors(program: Program, leaves: Sequence[Leaf]) -> list[float]:

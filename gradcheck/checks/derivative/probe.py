@@ -42,8 +42,9 @@ from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import add_estimate_story, compute_resolution, name_output
 from gradcheck.evidence import directions
-from gradcheck.results import Comparison, Reason, Verdict, Whereabouts
+from gradcheck.results import Comparison, Verdict, Whereabouts
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import MAX_RESOLUTION, Code
 
 if TYPE_CHECKING:
@@ -291,14 +292,14 @@ def _check_near_kinks(
         moved_block = estimate_probe_block(moved_trial, leaf, block.span)
         claim = claim_along_probes(moved_jacobian, moved_block)
         moved_judged = judge_and_refine(moved_block.estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
-        is_wrong, remark = bool(np.any(moved_judged.code == Code.FAIL)), moved_judged.remark.copy()
-        worst = moved_judged.code == np.max(moved_judged.code)
-        remark[worst] = Reason.BESIDE_KINK if is_wrong else Reason.KINK_SUBGRADIENT
-        code = np.minimum(moved_judged.code, Code.INCONCLUSIVE).astype(np.int8)
-        nearby = replace(moved_judged, remark=remark, code=code), moved_jacobian, moved_block
-        if is_wrong:
-            return nearby
-    return at_kink if np.any(nearby[0].code) else nearby
+        wrong = moved_judged.code == Code.FAIL
+        if np.any(wrong):
+            return moved_judged.with_fact(Fact.WRONG_NEARBY, wrong), moved_jacobian, moved_block
+        if np.any(moved_judged.code):
+            nearby = at_kink
+        else:
+            nearby = moved_judged.with_fact(Fact.RIGHT_NEARBY, ~wrong), moved_jacobian, moved_block
+    return nearby
 
 
 def _judge_in_blocks(
@@ -358,5 +359,5 @@ def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: 
     if np.any(judged.code):
         claimed, trusted = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, trusted))
         judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    judged = method_pairs.pass_last_bits(judged, 2 * floor[:, leaf.span])
+    judged = method_pairs.mark_last_bits(judged, 2 * floor[:, leaf.span])
     return make_probe_comparison(trial, judged, claimed, trusted.method, compute_resolution(judged), entries=True)

@@ -15,9 +15,9 @@ from gradcheck.compare.estimates import LineEstimates, estimate_lines
 from gradcheck.compare.table_row import make_comparison
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
-from gradcheck.results import Comparison, Reason
+from gradcheck.results import Comparison
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.interval import Code
+from gradcheck.verdict.facts import Fact
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
@@ -108,9 +108,8 @@ def compute_probe_resolution(judged: JudgedLeaf, jacobian: Jacobian, block: Prob
 
 
 def mark_low_resolution(judged: JudgedLeaf) -> JudgedLeaf:
-    """Make a leaf INCONCLUSIVE because the evidence has too low a resolution."""
-    remark = np.full(judged.remark.shape, Reason.DULL, dtype=object)
-    return replace(judged, code=np.full_like(judged.code, Code.INCONCLUSIVE), remark=remark)
+    """Mark a leaf because the evidence has too low a resolution."""
+    return judged.with_fact(Fact.LOW_RESOLUTION, np.ones(judged.code.shape, dtype=bool))
 
 
 def make_probe_comparison(

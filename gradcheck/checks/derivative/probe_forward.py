@@ -28,6 +28,7 @@ from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refin
 from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, Code
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def compare_forward_mode(
         limit = rtol if np.any(judged.code == Code.FAIL) else trial.options.rtol or MAX_RESOLUTION
         if passed.verdict is Verdict.PASS and difference < limit:
             reason = passed.reason if passed.reason in NON_SMOOTH_REASONS else None
-            remark = np.full(judged.remark.shape, reason, dtype=object)
-            judged = replace(judged, code=np.zeros_like(judged.code), remark=remark)
+            judged = replace(judged, evidence_remark=np.full(judged.code.shape, reason, dtype=object))
+            judged = judged.with_fact(Fact.CONFIRMED_BY_OTHER_MODE, np.ones(judged.code.shape, dtype=bool))
             resolution = float(np.fmin(resolution, np.fmax(passed.resolution, difference)))
     if comparison.verdict is Verdict.INCONCLUSIVE and comparison.reason is Reason.BLIND:
         return [comparison]
@@ -90,11 +91,10 @@ def compare_forward_mode(
 
 
 def _add_native_claim(judged: JudgedLeaf, native: ClaimAlongLines, precise: ClaimAlongLines, rtol: float) -> JudgedLeaf:
-    """Show the claim in its own precision, and make it FAIL where it differs from its twin by more than rounding."""
+    """Show the claim in its own precision, and mark where it differs from its twin by more than rounding."""
     difference, allowed = np.abs(native.value - precise.value), native.error + precise.error
-    code = np.where(difference - allowed > rtol * native.scale, Code.FAIL, Code.PASS).astype(np.int8)
-    sides = replace(judged.sides, claim=native.value, claim_error=allowed)
-    return replace(judged, code=np.maximum(judged.code, code), sides=sides)
+    judged = replace(judged, sides=replace(judged.sides, claim=native.value, claim_error=allowed))
+    return judged.with_fact(Fact.APART_IN_OWN_DTYPE, difference - allowed > rtol * native.scale)
 
 
 def _bound_adjoint_difference(judged: JudgedLeaf, reverse: ClaimAlongLines, entries: int) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.results import Reason
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import Code
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MAX_CANCELLED_CLAIM_ULPS = 16.0
 
 
 def mark_straight_through(estimates: LineEstimates, judged: JudgedLeaf, *, declared: bool) -> JudgedLeaf:
-    """Give straight-through estimators among the wrong entries their reason; they pass if the user declared them.
+    """Mark the straight-through estimators among the wrong entries; they pass if the user declared them.
 
     The estimate of such an entry is exactly zero, while the function changes farther away. A function that never changes does
     not depend on the input, and the claim is just wrong.
@@ -46,7 +46,6 @@ def mark_straight_through(estimates: LineEstimates, judged: JudgedLeaf, *, decla
         return judged
     if not declared:
         lines = lines[:1]  # One entry is enough to name the cause.
-    code, remark = judged.code.copy(), judged.remark.copy()
     straight_through, cancelled = np.zeros(flat.shape, dtype=bool), np.zeros(flat.shape, dtype=bool)
     size = np.abs(judged.sides.claim)
     for line in lines:
@@ -54,11 +53,10 @@ def mark_straight_through(estimates: LineEstimates, judged: JudgedLeaf, *, decla
         straight_through[:, line] = flat[:, line] & still & (steepest > 0)
         negligible = size[:, line] <= MAX_CANCELLED_CLAIM_ULPS * estimates.eps * steepest
         cancelled[:, line] = straight_through[:, line] & negligible
-    remark[straight_through] = Reason.STRAIGHT_THROUGH
-    code[straight_through] = Code.PASS if declared else Code.FAIL
-    code[cancelled], remark[cancelled] = Code.PASS, None
     claim_error = np.where(cancelled, np.maximum(judged.sides.claim_error, size), judged.sides.claim_error)
-    return replace(judged, code=code, remark=remark, sides=replace(judged.sides, claim_error=claim_error))
+    judged = replace(judged, sides=replace(judged.sides, claim_error=claim_error))
+    judged = judged.with_fact(Fact.STRAIGHT_THROUGH, straight_through).with_fact(Fact.CANCELLED, cancelled)
+    return judged.with_fact(Fact.DECLARED, straight_through) if declared else judged
 
 
 def _measure_surroundings(estimates: LineEstimates, line: int) -> tuple[NDArray[np.bool_], F64]:

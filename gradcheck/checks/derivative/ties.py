@@ -25,6 +25,7 @@ from gradcheck.compare import claimed_jacobians, claims_along_lines
 from gradcheck.evidence import directions
 from gradcheck.results import Reason
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import TINY, Code
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ VALUES_IN_DEFECT = 4.0
 # The function is not differentiable if that difference, divided by the step, has a ratio above this at successive steps. A
 # smooth function has 1/16, a tie has 1.
 MIN_TIE_RATIO = 0.5
+# What it means that a claim lies between the claims around a tie, a little outside of them, or far.
+TIE_FACTS = {Code.PASS: Fact.TIE_INSIDE, Code.INCONCLUSIVE: Fact.TIE_UNCLEAR, Code.FAIL: Fact.TIE_OUTSIDE}
 # If more leaves than this are at kinks, they are compared all together only, and not in pairs.
 MAX_PAIRED_LEAVES = 4
 
@@ -71,10 +74,9 @@ def excuse_ties(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, co
         codes = _judge_tie(trial, [judged.leaf, *tied_leaves], jacobian, cotangents, places, at_kink=at_kink)
     if codes is None:
         return judged
-    remark = judged.remark.copy()
-    remark[wrong & (codes[:, None] < Code.FAIL)] = Reason.TIE
-    remark[wrong & (codes[:, None] == Code.FAIL)] = Reason.OUTSIDE_KINK
-    return replace(judged, code=np.where(wrong, codes[:, None], judged.code).astype(np.int8), remark=remark)
+    for code, fact in TIE_FACTS.items():
+        judged = judged.with_fact(fact, wrong & (codes[:, None] == code))
+    return judged
 
 
 def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
@@ -92,9 +94,7 @@ def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: 
     codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, np.array([place]), at_kink=at_kink)
     if codes is None or np.max(codes) == Code.FAIL:
         return judged
-    remark = judged.remark.copy()
-    remark[wrong] = Reason.TIE
-    return replace(judged, code=np.where(wrong, np.max(codes), judged.code).astype(np.int8), remark=remark, where=None)
+    return replace(judged.with_fact(TIE_FACTS[Code(int(np.max(codes)))], wrong), where=None)
 
 
 def _find_most_tied_entry(x: F64) -> int:

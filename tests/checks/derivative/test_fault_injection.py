@@ -12,6 +12,7 @@ from gradcheck import Reason, Verdict, normal
 from gradcheck.checks.derivative import fault_injection, probe
 from gradcheck.report.terminal import run_tables
 from gradcheck.results import RunResult, SelfTest
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.planted_faults import inject_faults
 
 
@@ -128,7 +129,8 @@ def blinded(monkeypatch):
 
     def blind(*args, **kwargs):
         judged = judge_lines(*args, **kwargs)
-        return replace(judged, code=np.zeros_like(judged.code), doubtful=np.zeros_like(judged.doubtful))
+        everywhere = np.ones_like(judged.doubtful)
+        return replace(judged, facts={Fact.SHARP: everywhere}, doubtful=~everywhere)
 
     monkeypatch.setattr(fault_injection, "judge_lines", blind)
     monkeypatch.setattr(probe, "compare_whole_input", lambda *_, **__: None)  # it has evidence of its own
@@ -157,8 +159,9 @@ def test_one_blind_fault_is_named_alone(monkeypatch):
 
     def blind_to_small_ones(estimates, claim, rtol, **more):
         judged = judge_lines(estimates, claim, rtol, **more)
-        code = np.where(np.all(claim.value > 0), 0, judged.code)
-        return replace(judged, code=code, doubtful=np.zeros_like(judged.doubtful))
+        everywhere = np.ones_like(judged.doubtful)
+        facts = {Fact.SHARP: everywhere} if np.all(claim.value > 0) else judged.facts
+        return replace(judged, facts=facts, doubtful=~everywhere)
 
     monkeypatch.setattr(fault_injection, "judge_lines", blind_to_small_ones)
     row = gradcheck.check(np.sum, normal(6), gradient=np.ones_like, mode="full").comparisons[0]
