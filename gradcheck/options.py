@@ -11,6 +11,7 @@ from gradcheck.errors import UsageError
 from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
 
 MODES = ("auto", "full", "probe")
+ORDERS = (1, 2, 3)
 CHECKS = ("differential", "descent", "laws", "sensitivity")
 DIFFERENTIABLE_DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 
@@ -26,7 +27,7 @@ class Options:
         mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
         dtype: dtype of drawn inputs and constructed modules; None: float64, or the dtype that the target implies.
         device: PyTorch device of the tensors and the module, such as 'cuda' or 'cuda:1'; None: where they are, or the host.
-        order: 1 for first derivatives; 2 to check the derivative of the vjp, too.
+        order: 1 for first derivatives; 2 to check the derivative of the vjp, too; 3 (torch and JAX) to check its derivative.
         budget: predicted seconds that a trial may take in full mode before probes replace it; None: 30. If it is set, a
             trial that exceeds it even with probes is skipped.
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
@@ -92,8 +93,10 @@ class Options:
             raise UsageError(f"device={self.device!r}: expected a name such as 'cuda' or 'cuda:1'")
         _validate_checks(self.checks, self.optimizer, self.partners)
         _validate_contracts(self.contract, self.no_contract)
-        if type(self.order) is not int or self.order not in (1, 2):
-            raise UsageError(f"order={self.order!r}: expected 1 for first derivatives, or 2 for second ones too")
+        if type(self.order) is not int or self.order not in ORDERS:
+            raise UsageError(
+                f"order={self.order!r}: expected 1 for first derivatives, 2 for second ones too, or 3 for third ones"
+            )
         for name, (low, high) in self.dims.items():
             if not 0 <= low <= high:
                 raise UsageError(f"dim {name}={low}..{high}: expected 0 <= low <= high")

@@ -14,7 +14,7 @@ from gradcheck.options import Options, override_options
         ("rtol", float("nan"), "between 0 and 1"),
         ("mode", "slow", "auto, full, probe"),
         ("dtype", "int64", "float64"),
-        ("order", 3, "expected 1"),
+        ("order", 4, "expected 1"),
         ("order", True, "expected 1"),
         ("dims", {"n": (3, 1)}, "low <= high"),
         ("dims", {"n": 1.5}, "integer or a pair"),

@@ -98,7 +98,8 @@ class RunCheckOptions(CheckOptions):
     """How to check."""
 
     order: Annotated[
-        int | None, typer.Option(help="2: also check second derivatives, by differentiating the vjp. Default: 1.")
+        int | None,
+        typer.Option(help="2: also check second derivatives, by differentiating the vjp; 3: third ones too. Default: 1."),
     ] = None
     trials: Annotated[int | None, typer.Option(help="How many times to draw inputs. Default: 1.")] = None
     mode: Annotated[

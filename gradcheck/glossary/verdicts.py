@@ -176,8 +176,8 @@ class Reason(Enum):
     )
     ONCE_DIFFERENTIABLE = (
         "once-differentiable",
-        "second derivatives were requested, but the code of the first declares that it cannot be differentiated",
-        "Check first derivatives only (order=1). Write the backward with differentiable operations, without"
+        "higher derivatives were requested, but the code of the lower ones cannot be differentiated again",
+        "Check fewer orders, as with order=1. Write the backward with differentiable operations, without"
         " @once_differentiable; for fused attention, use `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`.",
     )
     EMPTY = ("empty", "the inputs have no entries, so there is no derivative to check", "Use sizes of at least 1.")

@@ -172,7 +172,7 @@ def _describe_lost_resolution(old: CheckResult, new: CheckResult) -> str:
 def _list_resolutions(result: CheckResult) -> dict[str, float]:
     """Return the resolution of each comparison that passed, by leaf, order and methods."""
     passed = [c for c in result.comparisons if c.verdict is Verdict.PASS]
-    return {f"{c.wrt}{', order 2' * (c.order > 1)}, {c.method} ~ {c.against}": c.resolution for c in passed}
+    return {f"{c.wrt}{f', order {c.order}' * (c.order > 1)}, {c.method} ~ {c.against}": c.resolution for c in passed}
 
 
 def _describe_slowdown(old: CheckResult, new: CheckResult) -> str:

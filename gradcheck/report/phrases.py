@@ -14,9 +14,13 @@ from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-VALUES_HEADING = "values"
-SECOND_ORDER_HEADING = "second derivatives, of ∂output/∂x (of a random combination of several outputs)"
-SECOND_ORDER_HINT = (
+HEADINGS = {
+    0: "values",
+    1: "",
+    2: "second derivatives, of ∂output/∂x (of a random combination of several outputs)",
+    3: "third derivatives, of a random combination of the second ones",
+}
+HIGHER_ORDER_HINT = (
     "unless a formula is wrong: anything that the forward saves except inputs and outputs, or that the backward computes in"
     " NumPy or from detached tensors, is a constant to the second backward"
 )
@@ -92,7 +96,7 @@ def _select_diagnoses(comparisons: Sequence[Comparison]) -> list[str]:
     diagnoses = list(dict.fromkeys(comparison.diagnosis for comparison in comparisons if comparison.diagnosis))
     specific = [line for line in diagnoses if not line.startswith(UNKNOWN_PREFIX)]
     if not specific and diagnoses and comparisons[0].order > 1:
-        return [SECOND_ORDER_HINT]
+        return [HIGHER_ORDER_HINT]
     return specific or diagnoses
 
 
@@ -180,7 +184,7 @@ def name_derivative(comparison: Comparison) -> str:
     if comparison.order == 0:
         return f"{comparison.wrt}{index}"
     along = "" if comparison.mode == "full" or comparison.worst_entry is not None else " along a random direction"
-    output = comparison.output if comparison.order == 1 else f"({comparison.output})"
+    output = {1: "{}", 2: "({})", 3: "((v·∂){})"}[comparison.order].format(comparison.output)
     if comparison.output == "combination":
         output = f"(a random combination of the {_output_noun(comparison)})"
     return f"∂{output} / ∂{comparison.wrt}{index}{along}"
@@ -283,10 +287,9 @@ def verdict_remark(comparison: Comparison) -> str:
 
 
 def group_by_order(comparisons: Sequence[Comparison]) -> list[tuple[str, tuple[Comparison, ...]]]:
-    """Group comparisons into values, first and second derivatives, each with a heading ('' for the first)."""
+    """Group comparisons into values and derivatives of each order, with a heading ('' for first derivatives)."""
     orders = dict.fromkeys(comparison.order for comparison in comparisons)
-    headings = {0: VALUES_HEADING, 1: ""}
-    return [(headings.get(order, SECOND_ORDER_HEADING), tuple(c for c in comparisons if c.order == order)) for order in orders]
+    return [(HEADINGS[order], tuple(c for c in comparisons if c.order == order)) for order in orders]
 
 
 def group_by_leaf(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:

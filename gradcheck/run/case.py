@@ -29,7 +29,7 @@ from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
-from gradcheck.checks.second_order.check import SECOND_ORDER, check_second_order
+from gradcheck.checks.higher_order.check import check_higher_orders
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
@@ -220,8 +220,7 @@ def check_trial(
         if reference is not None:
             result = compare_with_reference(result, trial, reference)
         result = check_half_precision(result, trial, reference)
-        if options.order == SECOND_ORDER:
-            result = check_second_order(result, trial)
+        result = check_higher_orders(result, trial)
     layer = program.capabilities.layer
     evaluations = trial.recorder.evaluations
     return replace(result, evaluations=evaluations, place=layer.backward_location if layer and not case.claims else None)

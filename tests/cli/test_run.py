@@ -129,8 +129,8 @@ def test_second_derivatives_are_checked_with_order_2(cli, mod):
     assert {(c["order"], c["verdict"]) for c in result["comparisons"]} == {(1, "PASS"), (2, "PASS")}
     assert data["config"]["order"] == 2
     assert "--order 2 --seed 0" in result["replay"]
-    refused = cli(*words, "3")
-    assert (refused.exit_code, "order=3: expected 1" in refused.output) == (2, True)
+    refused = cli(*words, "4")
+    assert (refused.exit_code, "order=4: expected 1" in refused.output) == (2, True)
 
 
 def test_json_in_a_file_is_written_in_addition_to_the_table(cli, mod, tmp_path):

@@ -45,7 +45,7 @@ def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarg
         derivatives.make_claims(native_gradient, twin_gradient),
     )
     _require_differentiable(claims, first.point)
-    return Program(
+    program = Program(
         framework=first.framework,
         shapes=first.shapes,
         name=first.name,
@@ -61,6 +61,9 @@ def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarg
             evaluate_native=derivatives.make_evaluate(native_gradient) if twin_gradient else None,
             cotangent_jvp=lambda at, u: differentiate_by_cotangent(native, cotangent, at, u),
         ),
+    )
+    return program.with_capabilities(
+        gradient_program=lambda v: make_gradient_program(program, native_gradient, twin_gradient, v)
     )
 
 

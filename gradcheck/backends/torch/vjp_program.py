@@ -52,7 +52,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
                 gradients(leaves_at(gradient_binding, at, twin=twin), gradient_binding, twin=twin), gradient_binding
             )
 
-    return Program(
+    program = Program(
         framework=first.framework,
         shapes=first.shapes,
         name=first.name,
@@ -68,6 +68,9 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
             evaluate_native=(lambda at: values(at, twin=False)) if twin else None,
             cotangent_jvp=gradients.differentiate_by_cotangent,
         ),
+    )
+    return program.with_capabilities(
+        gradient_program=lambda v: make_gradient_program(program, gradients, gradient_binding, v, twin=twin)
     )
 
 

@@ -250,7 +250,7 @@ def _build_entry_figures(comparison: Comparison, name: str) -> Iterator[Figure]:
 
 
 def _order_prefix(comparison: Comparison) -> str:
-    return "" if comparison.order == 1 else "Second derivatives. "
+    return {1: "", 2: "Second derivatives. ", 3: "Third derivatives. "}[comparison.order]
 
 
 def _describe_error(comparison: Comparison, value: float, bound: float) -> str:

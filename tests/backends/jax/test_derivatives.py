@@ -199,3 +199,8 @@ def test_laws_and_descent_run_on_jax():
     )
     assert result.verdict is Verdict.PASS
     assert {t.check for t in result.checks} == {"laws", "descent"}
+
+
+def test_third_derivatives_are_checked_as_first_ones_are():
+    x = jnp.array([0.3, 0.7])
+    assert gradcheck.check(lambda x: jnp.sum(jnp.tanh(x) ** 3), x, order=3).verdict is Verdict.PASS

@@ -297,7 +297,7 @@ def test_layers_are_checked_to_the_second_order():
     assert "∂(∂output/∂" in str(result)
 
 
-@pytest.mark.parametrize("order", [0, 3, True, "2", 2.0])
+@pytest.mark.parametrize("order", [0, 4, True, "2", 2.0])
 def test_another_order_is_refused(order):
     with pytest.raises(UsageError, match="order="):
         gradcheck.check(torch.sin, normal(3), order=order, framework="torch")
@@ -314,3 +314,67 @@ def test_nothing_of_the_user_s_is_changed():
     assert x.grad is None
     assert all(p.grad is None for p in module.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Cubed(torch.autograd.Function):
+    """x^3 with right first and second derivatives; the third is right unless `cut`."""
+
+    cut = False
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return CubedDerivative.apply(*ctx.saved_tensors, g)
+
+
+class CubedDerivative(torch.autograd.Function):
+    """3 x^2 g."""
+
+    @staticmethod
+    def forward(ctx, x, g):
+        ctx.save_for_backward(x, g)
+        return 3 * x * x * g
+
+    @staticmethod
+    def backward(ctx, v):
+        x, g = ctx.saved_tensors
+        return 6 * (x.detach() if Cubed.cut else x) * g * v, 3 * x * x * v
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("size", [4, 2000])
+def test_a_wrong_third_derivative_fails_where_the_lower_ones_are_right(monkeypatch, size, dtype):
+    orders = {"order": 3, "dtype": dtype, "contracts": False}
+    right = gradcheck.check(Cubed, normal(size), **orders)
+    assert {(c.order, c.verdict) for c in right.comparisons} == {(k, Verdict.PASS) for k in (1, 2, 3)}, str(right)
+    assert "third derivatives, of a random combination of the second ones" in str(right)
+    monkeypatch.setattr(Cubed, "cut", True)
+    result = gradcheck.check(Cubed, normal(size), **orders)
+    assert {c.order for c in result.comparisons if c.verdict is Verdict.FAIL} == {3}, str(result)
+    assert gradcheck.check(Cubed, normal(size), **{**orders, "order": 2}).verdict is Verdict.PASS
+
+
+def test_third_derivatives_are_not_checked_if_the_second_are_wrong():
+    name = next(iter(WRONG))
+    result = gradcheck.check(WRONG[name](), normal(2, 3), normal(2, 3), order=3, contracts=False)
+    assert result.verdict is Verdict.FAIL
+    assert {c.order for c in result.comparisons} == {1, 2}
+    assert "third derivatives not checked: the second derivatives are wrong" in result.notes
+
+
+def test_third_derivatives_of_several_outputs_and_a_zero_second_one():
+    def function(x, y):
+        return torch.stack([(x**3 * y).sum(), torch.exp(x).prod(), y.sum()])
+
+    result = gradcheck.check(function, normal(3), normal(3), order=3, framework="torch")
+    assert result.verdict is Verdict.PASS, str(result)
+
+
+def test_third_derivatives_of_numpy_code_are_inconclusive_and_say_why():
+    result = gradcheck.check(lambda x: np.sum(x**3), normal(2), gradient=lambda x: 3 * x**2, order=3)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.ONCE_DIFFERENTIABLE)
+    assert "third derivatives: they are for torch and JAX targets" in str(result)

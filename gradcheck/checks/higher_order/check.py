@@ -1,8 +1,8 @@
-"""Second derivatives: the derivative of a vjp compared with differences of it, and their symmetry."""
+"""Second and third derivatives: the derivative of a vjp compared with differences of it, and its symmetry."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.views import zero_outputs
 from gradcheck.checks.derivative.check import check_derivative
-from gradcheck.checks.second_order import double_adjoint, hessian_symmetry
+from gradcheck.checks.higher_order import double_adjoint, hessian_symmetry
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import internal_precision
 from gradcheck.compare.evaluator import Evaluator
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.results import Contract
 
-# This check compares derivatives of this order.
-SECOND_ORDER = 2
-FIRST_WRONG_NOTE = "second derivatives not checked: the first derivatives are wrong"
+# In these frameworks a gradient can be differentiated as often as one likes.
+REPEATABLE_FRAMEWORKS = ("torch", "jax")
+ORDER_NAMES = {2: "second", 3: "third"}
+LOWER_WRONG_NOTE = "{} derivatives not checked: the {} derivatives are wrong"
 NO_VJP = "there is no derivative by automatic differentiation (reverse) to differentiate again"
+NO_THIRD_ORDER = "they are for torch and JAX targets"
 ROUNDING_NOTE = "{} numbers of {} are zero up to rounding and not compared"
-SECOND_ORDER_NOTE = "second derivatives: {}"
 # A gradient larger than this many units in the last place of the largest gradient is not rounding alone.
 MAX_CANCELLED_ULPS = 2.0**20
 # A gradient larger than this many times the standard deviation of the noise is not rounding alone.
@@ -45,41 +46,85 @@ ROUNDING_CHECK_STEPS = (2.0**-6, -(2.0**-6))
 MIN_GRADIENT_ROUNDING = 2.0**-24
 
 
-def check_second_order(first: TrialResult, trial: Trial) -> TrialResult:
-    """Add the check of second derivatives to the result of a trial; they are not checked if the first ones are wrong.
+def check_higher_orders(first: TrialResult, trial: Trial) -> TrialResult:
+    """Add the checks of second derivatives, and of third ones if they are requested, to the result of a trial.
+
+    A gradient is a function again, so its derivative is checked as that of any function. No order is checked if the one below
+    is wrong.
 
     Args:
         first: the result of the check of first derivatives.
         trial: the program that was checked, with its options.
     """
-    program, options, label = trial.program, trial.options, trial.label
-    if first.stop:
-        return first
-    any_wrong = any(row.verdict is Verdict.FAIL for row in first.comparisons)
-    if any_wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in first.contracts):
-        return replace(first, notes=(*first.notes, FIRST_WRONG_NOTE))
-    # A method that drops tangents or cannot be traced does so for second derivatives too.
-    usable_methods = {row.method for row in first.comparisons}
-    try:
-        if program.capabilities.gradient_program is None:
-            raise Unavailable(NO_VJP)
-        evaluator = Evaluator(program, trial.recorder)
-        cotangent, adjoint_cotangent = _draw_cotangents(evaluator, label)
-        gradient_program = program.capabilities.gradient_program(cotangent)
-        claims = tuple(claim for claim in gradient_program.claims if claim.method in usable_methods)
-        if not claims:
-            raise Unavailable(NO_VJP)
-    except Unavailable as why:
-        return replace(first, stop=Reason.ONCE_DIFFERENTIABLE, message=SECOND_ORDER_NOTE.format(why))
-    rounding = _bound_gradient_rounding(gradient_program, first)
+    lower = _CheckedOrder(1, trial, first, np.zeros(trial.program.value.shape, dtype=bool))
+    result = first
+    while lower.order < trial.options.order and not lower.result.stop:
+        order = lower.order + 1
+        name = ORDER_NAMES[order]
+        if lower.is_wrong:
+            note = LOWER_WRONG_NOTE.format(name, ORDER_NAMES.get(lower.order, "first"))
+            return replace(result, notes=(*result.notes, note))
+        try:
+            higher = _check_order(lower, order)
+        except Unavailable as why:
+            return replace(result, stop=Reason.ONCE_DIFFERENTIABLE, message=f"{name} derivatives: {why}")
+        result = _merge_orders(result, higher.result, order)
+        lower = higher
+    return result
+
+
+@dataclass(frozen=True)
+class _CheckedOrder:
+    """The derivatives of one order, checked.
+
+    Attributes:
+        order: 1 for first derivatives.
+        trial: the program whose derivatives they are, with its options.
+        result: what the check found.
+        is_rounding: the outputs of the program that are zero but for rounding, (M,).
+    """
+
+    order: int
+    trial: Trial
+    result: TrialResult
+    is_rounding: NDArray[np.bool_]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a derivative is wrong, or is none at all."""
+        any_wrong = any(row.verdict is Verdict.FAIL for row in self.result.comparisons)
+        return any_wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in self.result.contracts)
+
+
+def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
+    """Check the derivatives of the next order: those of the vjp of a random cotangent.
+
+    Raises:
+        Unavailable: if the vjp cannot be differentiated.
+    """
+    trial, options = lower.trial, lower.trial.options
+    program, label = trial.program, trial.label
+    if program.capabilities.gradient_program is None:
+        raise Unavailable(NO_VJP if program.framework in REPEATABLE_FRAMEWORKS or order == 2 else NO_THIRD_ORDER)
+    evaluator = Evaluator(program, trial.recorder)
+    cotangent, adjoint_cotangent = np.where(lower.is_rounding, 0.0, _draw_cotangents(evaluator, label))
+    gradient_program = program.capabilities.gradient_program(cotangent)
+    # A method that drops tangents or cannot be traced does so for higher derivatives too.
+    usable_methods = {row.method for row in lower.result.comparisons}
+    claims = tuple(claim for claim in gradient_program.claims if claim.method in usable_methods)
+    if not claims:
+        raise Unavailable(NO_VJP)
+    rounding = _bound_gradient_rounding(gradient_program, lower.result)
     claimed_program = replace(gradient_program, claims=claims, value_rounding=rounding)
-    second_label = f"{label}/{SECOND_ORDER}"
-    second = _check_gradient_program(Trial(Evaluator(claimed_program, trial.recorder), options, second_label, trial.number))
-    contracts: list[Contract] = []
-    if not (second.stop or internal_precision.may_be_internal_rounding([*first.comparisons])):
+    gradient_trial = Trial(Evaluator(claimed_program, trial.recorder), options, f"{label}/{order}", trial.number)
+    is_rounding = _find_rounding_alone(gradient_trial.evaluator, gradient_trial.label)
+    result = _check_gradient_program(gradient_trial, is_rounding, order)
+    if not (result.stop or internal_precision.may_be_internal_rounding([*lower.result.comparisons])):
         contracts = _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
-    first = replace(first, contracts=(*first.contracts, *contracts))
-    return _merge_orders(first, second)
+        result = replace(result, contracts=(*contracts, *result.contracts))
+    return _CheckedOrder(
+        order, replace(gradient_trial, evaluator=Evaluator(claimed_program, trial.recorder)), result, is_rounding
+    )
 
 
 def _check_cotangent_derivative(
@@ -120,16 +165,20 @@ def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
     return np.stack(cotangents).astype(np.float32).astype(np.float64)
 
 
-def _check_gradient_program(trial: Trial) -> TrialResult:
-    """Check the derivative of a vjp like that of any function, and its symmetry."""
+def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_], order: int) -> TrialResult:
+    """Check the derivative of a vjp like that of any function, and its symmetry.
+
+    Args:
+        is_rounding: the gradients that are zero but for rounding, (M,), which are not compared.
+        order: of the derivative.
+    """
     program, evaluator, options, label = trial.program, trial.evaluator, trial.options, trial.label
-    is_rounding = _find_rounding_alone(evaluator, label)
     evaluator.program = zero_outputs(program, is_rounding) if is_rounding.any() else program
     derivative_options = replace(options, checks=(), optimizer=None, partners=())
     nonzero_outputs = Evaluator(evaluator.program, trial.recorder.nested())
     result = check_derivative(replace(trial, evaluator=nonzero_outputs, options=derivative_options))
     contracts = [
-        replace(contract, message=SECOND_ORDER_NOTE.format(contract.message))
+        replace(contract, message=f"{ORDER_NAMES[order]} derivatives: {contract.message}")
         for contract in result.contracts
         if contract.verdict is not Verdict.PASS
     ]
@@ -172,16 +221,17 @@ def _find_rounding_alone(evaluator: Evaluator, label: str) -> NDArray[np.bool_]:
     return np.asarray(small & (noise_level > 0) & (largest <= MAX_ROUNDING_TO_NOISE * noise_level))
 
 
-def _merge_orders(first: TrialResult, second: TrialResult) -> TrialResult:
-    """Join the results of both orders; a note that both have is kept once."""
-    notes = [SECOND_ORDER_NOTE.format(note) for note in second.notes if note not in first.notes]
+def _merge_orders(lower: TrialResult, higher: TrialResult, order: int) -> TrialResult:
+    """Join the result of one more order; a note that is known already is kept once."""
+    name = ORDER_NAMES[order]
+    notes = [f"{name} derivatives: {note}" for note in higher.notes if note not in lower.notes]
     return replace(
-        first,
-        comparisons=(*first.comparisons, *(replace(row, order=SECOND_ORDER) for row in second.comparisons)),
-        contracts=(*first.contracts, *second.contracts),
-        partials=(*first.partials, *second.partials),
-        notes=(*first.notes, *notes),
-        details=(*first.details, *second.details),
-        stop=second.stop,
-        message=SECOND_ORDER_NOTE.format(second.message or second.stop.message) if second.stop else "",
+        lower,
+        comparisons=(*lower.comparisons, *(replace(row, order=order) for row in higher.comparisons)),
+        contracts=(*lower.contracts, *higher.contracts),
+        partials=(*lower.partials, *higher.partials),
+        notes=(*lower.notes, *notes),
+        details=(*lower.details, *higher.details),
+        stop=higher.stop,
+        message=f"{name} derivatives: {higher.message or higher.stop.message}" if higher.stop else "",
     )

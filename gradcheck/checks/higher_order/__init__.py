@@ -1,0 +1,1 @@
+"""The checks of second and third derivatives."""
