@@ -32,6 +32,7 @@ from gradcheck.checks.derivative.all_leaves_table import (
     make_empty_sums,
     make_rows,
 )
+from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.swamped_entries import MAX_SWAMPED_ULPS
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
@@ -70,11 +71,13 @@ class WholeInputResult:
         rows: rows of the table by the path of the leaf, for the leaves that are confirmed.
         setting: the noise, as far as this pass measured it.
         scales: the scales of the outputs.
+        known: what the lines show of single entries; None unless every entry counts.
     """
 
     rows: dict[str, list[Comparison]]
     setting: Setting
     scales: OutputScales
+    known: KnownEntries | None = None
 
 
 def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> WholeInputResult | None:
@@ -122,15 +125,21 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
         return None
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
     coarsest = [claim.gradients.twin_error for claim in claims]
+    known_entries = None
     if every_entry_counts:
         changes = [claim.find_changes(program, setting) for claim in claims]
         is_zero = np.any([change.is_zero for change in changes], axis=0)
         farther_slopes = (
             _measure_farther_slopes(evaluator, setting, leaves, label) if np.any(is_zero) else np.zeros(len(cotangents))
         )
+        known_by_claim = []
         for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-            confirmed &= claim.find_resolved_leaves(change, compared[i], trial, farther_slopes)
+            known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
+            confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
             coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
+        nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
+        estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
+        known_entries = _keep_known_entries(trial, leaves, cotangents, compared[0], estimated)
     last = len(claims) - 1  # by its terms a claim in forward mode is judged
     rows_by_claim = [
         make_rows(program, claim_sum, claims[min(i, last)].sums, leaves, trial, cotangents, coarsest[min(i, last)])
@@ -152,7 +161,19 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
     output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
-    return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales)
+    return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales, known_entries)
+
+
+def _keep_known_entries(
+    trial: Trial, leaves: list[Leaf], cotangents: F64, compared: ComparedSum, known_by_leaf: list[NDArray[np.bool_]]
+) -> KnownEntries:
+    """Keep what the lines show of the entries that are known, for full mode, which estimates the others only."""
+    tangents, is_known = np.zeros((LINES, trial.program.point.size)), np.zeros(trial.program.point.size, dtype=bool)
+    for k in range(LINES):
+        _fill_tangent(tangents[k], trial.program, leaves, trial.label, k)
+    for leaf, known in zip(leaves, known_by_leaf, strict=True):
+        is_known[leaf.span] = known
+    return KnownEntries(cotangents, tangents, compared.estimate - compared.claimed, compared.uncertainty, is_known)
 
 
 @dataclass(frozen=True)
@@ -177,6 +198,32 @@ class _EntryChanges:
     def is_zero(self) -> NDArray[np.bool_]:
         """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
         return self.largest <= self.lost
+
+    def find_known_entries(
+        self, claim: _VjpClaim, compared: ComparedSum, rtol: float | None, farther_slopes: F64
+    ) -> list[NDArray[np.bool_]]:
+        """Mark the entries of each leaf that are known in every channel, so well that full mode would leave it at that, (n,).
+
+        That is relative to the entry's own size, and to `rtol` if the user set it. A zero must be known well compared with the
+        largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
+        entry that moves far less than its neighbours is not known, and nothing is that larger numbers may absorb.
+
+        Args:
+            claim: the claim that makes these changes.
+            compared: its sums.
+            rtol: relative error that matters, if the user set it.
+            farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
+        """
+        uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
+        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(claim.claim.eps))
+        zero_limit = min(limit, default_rtol(claim.eps))
+        reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
+        known_by_leaf = []
+        for change, share, swamped in zip(self.by_leaf, self.scale_shares, self.is_swamped, strict=True):
+            is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
+            is_known = np.where(change > self.lost[:, None], uncertainty <= limit * change, is_zero_known)
+            known_by_leaf.append(np.all(is_known, axis=0) & ~swamped)
+        return known_by_leaf
 
     def compute_resolution(self, compared: ComparedSum) -> F64:
         """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""
@@ -226,30 +273,9 @@ class _VjpClaim:
         largest = np.max([np.max(change, axis=1) for change in changes], axis=0)
         return _EntryChanges(changes, shares, is_swamped, largest, find_lost_size(program, setting.channels, self.eps))
 
-    def find_resolved_leaves(
-        self, changes: _EntryChanges, compared: ComparedSum, trial: Trial, farther_slopes: F64
-    ) -> NDArray[np.bool_]:
-        """Mark the leaves in which every entry of every channel is known well enough that full mode would leave it at that.
-
-        That is relative to the entry's own size, and to `rtol` if the user set it. A zero must be known well compared with the
-        largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
-        entry that moves far less than its neighbours is not known. In the claim's own precision every entry must agree with
-        its twin.
-
-        Args:
-            farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
-        """
-        rtol = trial.options.rtol
-        uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(self.claim.eps))
-        zero_limit = min(limit, default_rtol(self.eps))
-        reference = np.where(changes.is_zero, farther_slopes, changes.largest)[:, None]
-        resolved = []
-        for change, share in zip(changes.by_leaf, changes.scale_shares, strict=True):
-            is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
-            is_known = np.where(change > changes.lost[:, None], uncertainty <= limit * change, is_zero_known)
-            resolved.append(bool(np.all(is_known)))
-        is_resolved = np.array(resolved) & self.gradients.entries_agree
+    def find_resolved_leaves(self, known_by_leaf: list[NDArray[np.bool_]], changes: _EntryChanges) -> NDArray[np.bool_]:
+        """Mark the leaves in which every entry is known, and agrees with its twin in the claim's own precision, (L,)."""
+        is_resolved = np.array([bool(np.all(known)) for known in known_by_leaf]) & self.gradients.entries_agree
         return (is_resolved | self.gradients.is_lost) & ~changes.is_swamped
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:

@@ -64,10 +64,11 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         )
     mode = choose_mode(program, options, trial.evaluator.last_seconds)
     trial.recorder.note(*filter(None, [mode.why]))
-    comparisons = confirm_small_input(trial) if mode.is_small else None
-    if comparisons is None:
-        compare_claims = compare_every_entry if mode.name == "full" else compare_along_directions
-        comparisons = compare_claims(trial, preconditions.spread)
+    comparisons, known = confirm_small_input(trial) if mode.is_small else (None, None)
+    if comparisons is None and mode.name == "full":
+        comparisons = compare_every_entry(trial, preconditions.spread, known)
+    elif comparisons is None:
+        comparisons = compare_along_directions(trial, preconditions.spread)
     contracts += _check_contracts(comparisons)
     batching = trial.evaluator.batching
     return TrialResult(

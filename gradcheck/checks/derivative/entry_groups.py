@@ -10,7 +10,7 @@ number of entries that move.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,18 +49,51 @@ MIN_UNUSED_ENTRIES = 2
 MAX_MODE_DIFFERENCE_ULPS = 16.0
 
 
-def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobian: Jacobian, label: str) -> LineEstimates:
+@dataclass(frozen=True)
+class KnownEntries:
+    """What lines that move the whole input have shown of single entries, where a claim agrees with the evidence.
+
+    Attributes:
+        channels: the combinations of the outputs, (C, M).
+        tangents: the lines, (K, N).
+        difference: estimate minus claim along each line, (K, C).
+        uncertainty: how far the two may be apart although both are right, (K, C).
+        is_known: the entries that need no line of their own, (N,).
+    """
+
+    channels: F64
+    tangents: F64
+    difference: F64
+    uncertainty: F64
+    is_known: NDArray[np.bool_]
+
+    def read_in(self, channels: F64 | None) -> KnownEntries:
+        """Return the same in the channels of full mode: these or, if None, every output, each of which is here with a sign."""
+        if channels is not None:
+            return self
+        return replace(self, difference=self.difference * np.diag(self.channels))
+
+
+def estimate_entries(
+    evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobian: Jacobian, label: str, known: KnownEntries | None = None
+) -> LineEstimates:
     """Estimate every partial derivative of a leaf, in groups as far as a claim agrees with the evidence.
 
     Args:
         jacobian: the claim.
         label: names the random streams.
+        known: entries that are known already, in the channels of the setting; None if there are none.
     """
     program = evaluator.program
     displacements = claims_along_lines.compute_displacements(program, leaf)
     phis = evaluator.lines_of_entries(leaf.start, displacements)
     estimates = empty_estimates(leaf, phis, [setting] * displacements.size, program.eps)
-    remaining = ~_confirm_unused_entries(evaluator, setting, estimates, jacobian, label)
+    remaining = np.ones(displacements.size, dtype=bool)
+    if known is not None:
+        remaining = ~known.is_known[leaf.span]
+        tangents = known.tangents[:, leaf.span]
+        _fill_in(estimates, displacements, jacobian, np.flatnonzero(~remaining), tangents, known.difference, known.uncertainty)
+    remaining &= ~_confirm_unused_entries(evaluator, setting, estimates, jacobian, label, remaining)
     groups = _split_into_groups(leaf) if program.point.size > GROUP_SIZE else ()
     claimed = [group for group in groups if np.any(jacobian.values[:, leaf.span][:, group])]
     later_batches = (claimed[low : low + BATCH_SIZE] for low in range(FIRST_BATCH_SIZE, len(claimed), BATCH_SIZE))
@@ -77,9 +110,17 @@ def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, jacobia
 
 
 def _confirm_unused_entries(
-    evaluator: Evaluator, setting: Setting, estimates: LineEstimates, jacobian: Jacobian, label: str
+    evaluator: Evaluator,
+    setting: Setting,
+    estimates: LineEstimates,
+    jacobian: Jacobian,
+    label: str,
+    remaining: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Estimate together the entries that are claimed to be zero, as far as the outputs do not change at all far along them.
+
+    Args:
+        remaining: the entries that are not estimated yet, (n,).
 
     Returns:
         Which entries of the leaf were estimated.
@@ -87,7 +128,7 @@ def _confirm_unused_entries(
     leaf, x = estimates.leaf, evaluator.program.point[estimates.leaf.span]
     tangent, whole, is_unused = np.empty(x.size), np.zeros(evaluator.program.point.size), np.zeros(x.size, dtype=bool)
     directions.fill_even(make_generator(0, "unused", label, leaf.path), x, tangent)
-    blocks = [np.flatnonzero(~np.any(jacobian.values[:, leaf.span], axis=0))]
+    blocks = [np.flatnonzero(remaining & ~np.any(jacobian.values[:, leaf.span], axis=0))]
     while blocks:
         block = blocks.pop()
         if block.size < MIN_UNUSED_ENTRIES:
@@ -174,17 +215,43 @@ def _confirm_groups(
         bounds.append(slopes.bound)
     displacements = claims_along_lines.compute_displacements(program, leaf)
     for j, group in enumerate(batch):
-        if not agrees[j]:
-            continue
-        shares = [displacements[group] / tangent.within for tangent in tangents[j]]
-        corrections = [difference[j][:, None] * share for difference, share in zip(differences, shares, strict=True)]
-        widths = [bound[j][:, None] * np.abs(share) for bound, share in zip(bounds, shares, strict=True)]
-        second_is_sharper = np.abs(corrections[1]) + widths[1] < np.abs(corrections[0]) + widths[0]
-        correction = np.where(second_is_sharper, corrections[1], corrections[0])
-        estimates.value[:, group] = values[:, group] * displacements[group] + correction
-        estimates.bound[:, group] = np.where(second_is_sharper, widths[1], widths[0])
-        estimates.nearby_slope[:, group] = np.abs(estimates.value[:, group])
+        if agrees[j]:
+            entries = np.arange(group.start, group.stop)
+            group_tangents = np.stack([tangent.whole[leaf.span] for tangent in tangents[j]])
+            of_group = [np.stack([of_line[j] for of_line in of_lines]) for of_lines in (differences, bounds)]
+            _fill_in(estimates, displacements, jacobian, entries, group_tangents, *of_group)
     return agrees
+
+
+def _fill_in(
+    estimates: LineEstimates,
+    displacements: F64,
+    jacobian: Jacobian,
+    entries: NDArray[np.intp],
+    tangents: F64,
+    difference: F64,
+    bound: F64,
+) -> None:
+    """Fill in the estimates of some entries from two lines that move them all.
+
+    The disagreement along a line is taken for the error of each entry in turn, and the line that says more of an entry counts.
+
+    Args:
+        displacements: how far the line of each number of the leaf moves it, (n,).
+        entries: positions in the leaf.
+        tangents: of the numbers of the leaf, (2, n).
+        difference: estimate minus claim along each line, (2, C).
+        bound: how far the two may be apart although both are right, (2, C).
+    """
+    leaf, displacements = estimates.leaf, displacements[entries]
+    shares = displacements / tangents[:, entries]
+    corrections = difference[:, :, None] * shares[:, None]
+    widths = bound[:, :, None] * np.abs(shares)[:, None]
+    sharper = np.argmin(np.abs(corrections) + widths, axis=0)[None]
+    value = jacobian.values[:, leaf.span][:, entries] * displacements
+    estimates.value[:, entries] = value + np.take_along_axis(corrections, sharper, axis=0)[0]
+    estimates.bound[:, entries] = np.take_along_axis(widths, sharper, axis=0)[0]
+    estimates.nearby_slope[:, entries] = np.abs(estimates.value[:, entries])
 
 
 def evaluate_forward_rows(

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.checks.derivative.all_leaves import WholeInputResult
+    from gradcheck.checks.derivative.entry_groups import KnownEntries
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.compare.trial_recorder import Recorder
@@ -83,16 +84,18 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
     return _collect_rows(trial, whole, rows)
 
 
-def confirm_small_input(trial: Trial) -> Comparisons | None:
+def confirm_small_input(trial: Trial) -> tuple[Comparisons | None, KnownEntries | None]:
     """Confirm a small input along random directions of all of it: about a dozen evaluations.
 
     Returns:
-        None if that leaves a leaf unconfirmed; then every entry is worth a look.
+        The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry that is not known already.
     """
     whole = compare_whole_input(trial, every_entry_counts=True)
-    if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
-        return None
-    return _collect_rows(trial, whole, whole.rows)
+    if whole is None:
+        return None, None
+    if any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
+        return None, whole.known
+    return _collect_rows(trial, whole, whole.rows), None
 
 
 def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:

@@ -197,3 +197,20 @@ def test_forward_mode_is_pushed_along_two_directions_if_it_agrees():
 
     result = gradcheck.check(Counting, normal(90), mode="full", contracts=False)
     assert (result.verdict, pushes) == (Verdict.PASS, 2), str(result)
+
+
+@pytest.mark.parametrize("fault", [0.0, 0.1])
+def test_full_mode_estimates_only_the_entries_that_a_line_of_the_whole_input_leaves_open(fault):
+    scales = np.r_[np.ones(20), 1e-7]  # the last entry is lost beside the others
+
+    def gradient(x):
+        right = scales * np.cos(x)
+        right[-1] *= 1 + fault
+        return right
+
+    x = np.linspace(0.2, 1, 21)
+    result = gradcheck.check(lambda x: np.sum(scales * np.sin(x)), x, gradient=gradient)
+    every = gradcheck.check(lambda x: np.sum(scales * np.sin(x)), x, gradient=gradient, mode="full")
+    assert result.comparisons[0].mode == "full"
+    assert fault or result.evaluations < every.evaluations - 50
+    assert result.verdict is every.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)
