@@ -19,6 +19,7 @@ TREE_KINDS = "a tuple, list, dictionary, named tuple or dataclass"  # in message
 NAMESPACE = "gradcheck"  # our registrations with optree; other users of optree do not see them
 LEAF_MARKER = "__tree_atom__"  # attribute of a dataclass that is one leaf
 LEAF_CLASSES: set[type] = set()  # classes that are known to be leaves, not trees
+SINGLE_LEAF = optree.tree_structure(0)  # of a tree that is one leaf
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class FlatTree:
 
 def flatten(tree: Any, root: str = "", *, none_is_leaf: bool = False) -> FlatTree:
     """Flatten a pytree; a leaf's path starts with `root`, as in `x['a'][0]`."""
+    if tree is not None and type(tree) in LEAF_CLASSES:
+        return FlatTree((root,), (tree,), SINGLE_LEAF)
     try:
         return _flatten(tree, root, NAMESPACE, none_is_leaf)
     except RecursionError:  # An object that contains itself is one leaf.
@@ -44,8 +47,6 @@ def flatten(tree: Any, root: str = "", *, none_is_leaf: bool = False) -> FlatTre
 
 def leaves_of(tree: Any) -> Sequence[Any]:
     """Return the leaves of a pytree without their paths; a tree that is known to be one leaf is not flattened."""
-    if tree is not None and type(tree) in LEAF_CLASSES:
-        return (tree,)
     return flatten(tree).leaves
 
 

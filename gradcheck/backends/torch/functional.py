@@ -85,7 +85,7 @@ class TorchFunctionalCall:
         args, kwargs, tensors = self.arguments(leaves, binding)
         if self.overwrites:
             args, kwargs = tree_map(_clone, (args, kwargs))
-        if classify_target(self.fn) is not TargetKind.MODULE:
+        if not isinstance(self.fn, torch.nn.Module):
             return make_outputs_dense(self.invoke(*args, **kwargs))
         frozen = {name: copy_detached(t, twin) for name, t in self.frozen.items()}
         tensors = {**frozen, **tensors}

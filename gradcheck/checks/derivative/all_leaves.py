@@ -71,7 +71,7 @@ class WholeInputResult:
         rows: rows of the table by the path of the leaf, for the leaves that are confirmed.
         setting: the noise, as far as this pass measured it.
         scales: the scales of the outputs.
-        known: what the lines show of single entries; None unless every entry counts.
+        known: what the lines show of single entries, if every entry counts and some leaf is not confirmed by them.
     """
 
     rows: dict[str, list[Comparison]]
@@ -137,9 +137,10 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
             known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
             confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
             coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
-        nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
-        estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
-        known_entries = _keep_known_entries(trial, leaves, cotangents, compared[0], estimated)
+        if not np.all(confirmed):
+            nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
+            estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
+            known_entries = _keep_known_entries(trial, leaves, cotangents, compared[0], estimated)
     last = len(claims) - 1  # by its terms a claim in forward mode is judged
     rows_by_claim = [
         make_rows(program, claim_sum, claims[min(i, last)].sums, leaves, trial, cotangents, coarsest[min(i, last)])

@@ -138,7 +138,7 @@ def _compare_with_twin(native: F64, twin: F64) -> tuple[float, float]:
     """
     error, nonzero_error = 0.0, 0.0
     typical = np.array([[directions.compute_leaf_scale(row)] for row in twin])
-    nonzero_share = np.maximum(1.0, np.count_nonzero(twin, axis=1))[:, None] / twin.shape[1]
+    nonzero_share = np.array([[max(1.0, np.count_nonzero(row))] for row in twin]) / twin.shape[1]
     nonzero_typical = typical / np.sqrt(nonzero_share)
     for piece in directions.split_for_cache(twin.shape[1]):
         with np.errstate(all="ignore"):
