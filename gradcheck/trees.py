@@ -19,7 +19,7 @@ TREE_KINDS = "a tuple, list, dictionary, named tuple or dataclass"  # in message
 NAMESPACE = "gradcheck"  # our registrations with optree; other users of optree do not see them
 LEAF_MARKER = "__tree_atom__"  # attribute of a dataclass that is one leaf
 LEAF_CLASSES: set[type] = set()  # classes that are known to be leaves, not trees
-SINGLE_LEAF = optree.tree_structure(0)  # of a tree that is one leaf
+SINGLE_LEAF: Any = optree.tree_structure(0)  # type: ignore[arg-type]  # of a tree that is one leaf
 
 
 @dataclass(frozen=True)

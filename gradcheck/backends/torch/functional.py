@@ -97,7 +97,7 @@ class TorchFunctionalCall:
                 for attribute in self.aliases:
                     replace_tensors(attribute, replacements)
             returned = make_outputs_dense(self.invoke(tensors, args, kwargs))
-        swap_in(self.fn, tensors)  # type: ignore[arg-type]
+        swap_in(self.fn, tensors)
         return returned
 
     def arguments(self, leaves: Sequence[Any], binding: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:

@@ -123,24 +123,9 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     noise_ratio = float(np.max(noise / _usual_noise(program, setting)))
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
-    confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
-    coarsest = [claim.gradients.twin_error for claim in claims]
-    known_entries = None
-    if every_entry_counts:
-        changes = [claim.find_changes(program, setting) for claim in claims]
-        is_zero = np.any([change.is_zero for change in changes], axis=0)
-        farther_slopes = (
-            _measure_farther_slopes(evaluator, setting, leaves, label) if np.any(is_zero) else np.zeros(len(cotangents))
-        )
-        known_by_claim = []
-        for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-            known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
-            confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
-            coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
-        if not np.all(confirmed):
-            nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
-            estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
-            known_entries = _keep_known_entries(trial, leaves, cotangents, compared[0], estimated)
+    confirmed, coarsest, known_entries = _confirm_leaves(
+        trial, setting, claims, compared, leaves, every_entry_counts=every_entry_counts
+    )
     last = len(claims) - 1  # by its terms a claim in forward mode is judged
     rows_by_claim = [
         make_rows(program, claim_sum, claims[min(i, last)].sums, leaves, trial, cotangents, coarsest[min(i, last)])
@@ -163,6 +148,43 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
     output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
     return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales, known_entries)
+
+
+def _confirm_leaves(
+    trial: Trial,
+    setting: Setting,
+    claims: list[_VjpClaim],
+    compared: list[ComparedSum],
+    leaves: list[Leaf],
+    *,
+    every_entry_counts: bool,
+) -> tuple[NDArray[np.bool_], list[F64], KnownEntries | None]:
+    """Find which leaves every claim is known well enough in, besides its sums.
+
+    Returns:
+        The leaves, (L,); for each claim the resolution that each leaf states at least, (L,); and what is known of entries, if
+        every entry counts and not all leaves are confirmed.
+    """
+    confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
+    coarsest = [claim.gradients.twin_error for claim in claims]
+    if not every_entry_counts:
+        return confirmed, coarsest, None
+    assert setting.channels is not None
+    changes = [claim.find_changes(trial.program, setting) for claim in claims]
+    is_zero = np.any([change.is_zero for change in changes], axis=0)
+    farther_slopes = np.zeros(is_zero.shape)
+    if np.any(is_zero):
+        farther_slopes = _measure_farther_slopes(trial.evaluator, setting, leaves, trial.label)
+    known_by_claim = []
+    for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
+        known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
+        confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
+        coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
+    if np.all(confirmed):
+        return confirmed, coarsest, None
+    nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
+    estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
+    return confirmed, coarsest, _keep_known_entries(trial, leaves, setting.channels, compared[0], estimated)
 
 
 def _keep_known_entries(
