@@ -33,6 +33,7 @@ from gradcheck.checks.derivative.all_leaves_table import (
     make_rows,
 )
 from gradcheck.checks.derivative.entry_groups import KnownEntries
+from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.checks.derivative.swamped_entries import MAX_SWAMPED_ULPS
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
@@ -123,13 +124,13 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     noise_ratio = float(np.max(noise / _usual_noise(program, setting)))
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
-    confirmed, coarsest, known_entries = _confirm_leaves(
+    confirmed, least_resolutions, known_entries = _confirm_leaves(
         trial, setting, claims, compared, leaves, every_entry_counts=every_entry_counts
     )
-    last = len(claims) - 1  # by its terms a claim in forward mode is judged
+    certainty = 1.0 if every_entry_counts else CERTAINTY
     rows_by_claim = [
-        make_rows(program, claim_sum, claims[min(i, last)].sums, leaves, trial, cotangents, coarsest[min(i, last)])
-        for i, claim_sum in enumerate(compared)
+        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangents, least, certainty)
+        for i, (claim_sum, least) in enumerate(zip(compared, least_resolutions, strict=True))
     ]
     for i, claim in enumerate(claims):
         rows_by_claim[i] = claim.add_self_tests(rows_by_claim[i], compared[i], label)
@@ -162,13 +163,14 @@ def _confirm_leaves(
     """Find which leaves every claim is known well enough in, besides its sums.
 
     Returns:
-        The leaves, (L,); for each claim the resolution that each leaf states at least, (L,); and what is known of entries, if
-        every entry counts and not all leaves are confirmed.
+        The leaves, (L,); for each comparison the resolution that each leaf states at least, (L,); and what is known of
+        entries, if every entry counts and not all leaves are confirmed.
     """
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
-    coarsest = [claim.gradients.twin_error for claim in claims]
+    terms = [claims[min(i, len(claims) - 1)] for i in range(len(compared))]  # those of a claim in forward mode are not known
+    least_resolutions = [claim.gradients.twin_error for claim in terms]
     if not every_entry_counts:
-        return confirmed, coarsest, None
+        return confirmed, least_resolutions, None
     assert setting.channels is not None
     changes = [claim.find_changes(trial.program, setting) for claim in claims]
     is_zero = np.any([change.is_zero for change in changes], axis=0)
@@ -179,12 +181,14 @@ def _confirm_leaves(
     for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
         known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
         confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
-        coarsest[i] = np.fmax(coarsest[i], change.compute_resolution(compared[i]))
+    for i, claim_sum in enumerate(compared):
+        resolution = changes[min(i, len(claims) - 1)].compute_resolution(claim_sum)
+        least_resolutions[i] = np.fmax(least_resolutions[i], resolution)
     if np.all(confirmed):
-        return confirmed, coarsest, None
+        return confirmed, least_resolutions, None
     nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
     estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
-    return confirmed, coarsest, _keep_known_entries(trial, leaves, setting.channels, compared[0], estimated)
+    return confirmed, least_resolutions, _keep_known_entries(trial, leaves, setting.channels, compared[0], estimated)
 
 
 def _keep_known_entries(
@@ -363,7 +367,7 @@ def _take_evidence(
     rtol = 0.0 if every_entry_counts else trial.options.rtol or default_rtol(claims[0].claim.eps)
     slopes: list[richardson.RichardsonEstimate] = []
     forward_slopes: list[tuple[Claim, F64, F64]] = []
-    tangent = np.zeros(program.point.size)
+    tangent, least_noise = np.zeros(program.point.size), _least_noise(setting)
     for k in range(LINES):
         progress.report_progress("all leaves at once", k, LINES)
         _fill_tangent(tangent, program, leaves, trial.label, k)
@@ -373,7 +377,7 @@ def _take_evidence(
             forward_slopes = evaluate_forward_claims(program, tangent, cotangents, rtol, recorder)
         claimed_slopes = claims[0].sums.products[k].sum(axis=1)
         first = slopes[0] if k else None
-        slopes.append(_estimate_slopes(trial.evaluator, setting, tangent, claimed_slopes, first))
+        slopes.append(_estimate_slopes(trial.evaluator, setting, least_noise, tangent, claimed_slopes, first))
     value, bound, noise = (np.stack([getattr(estimate, name) for estimate in slopes]) for name in ("value", "bound", "noise"))
     first_step = richardson.smallest_step(richardson.TWO_STEPS, 0.0, program.eps)
     return _Evidence(value, bound, noise, richardson.noise_bound(noise, first_step, setting.slack)), forward_slopes
@@ -483,22 +487,28 @@ def _usual_noise(program: Program, setting: Setting) -> F64:
 
 
 def _estimate_slopes(
-    evaluator: Evaluator, setting: Setting, tangent: F64, claimed: F64, first: richardson.RichardsonEstimate | None
+    evaluator: Evaluator,
+    setting: Setting,
+    least_noise: F64,
+    tangent: F64,
+    claimed: F64,
+    first: richardson.RichardsonEstimate | None,
 ) -> richardson.RichardsonEstimate:
     """Estimate the slopes along a line: from three steps, or from two if the line proves to be similar to the first one.
 
     Args:
+        least_noise: the least noise that each channel can have, (C,).
         claimed: the claimed slopes, (C,); if an estimate from two steps disagrees with them, three steps are taken.
         first: the estimate along the first line; None for that line itself.
     """
-    channels, noise_floor = setting.channels, _least_noise(setting)
+    channels = setting.channels
     assert channels is not None
     phi, buffer = evaluator.line_without_copies(tangent), np.empty_like(setting.base)
 
     def change(t: float) -> F64:
         return np.asarray(channels @ np.subtract(phi(t), setting.base, out=buffer))
 
-    arguments = (change, 0.0, setting.eps, lambda _: noise_floor, setting.slack)
+    arguments = (change, 0.0, setting.eps, lambda _: least_noise, setting.slack)
     if first is not None:
         estimate = richardson.estimate_from_similar_line(first, *arguments)
         if np.all(np.abs(estimate.value - claimed) <= estimate.bound):

@@ -11,7 +11,6 @@ import numpy as np
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.all_leaves_claims import find_peak
-from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare.claims_along_lines import MAX_RANDOM_SUM
 from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import directions
@@ -131,6 +130,7 @@ def make_rows(
     trial: Trial,
     cotangents: F64,
     least_resolutions: F64,
+    certainty: float,
 ) -> list[Comparison]:
     """Make the row of each leaf: PASS if a single wrong entry of typical size would have been seen.
 
@@ -140,6 +140,7 @@ def make_rows(
 
     Args:
         least_resolutions: each leaf states no sharper resolution than this, (L,).
+        certainty: probability with which an error of the size of the resolution would have been caught.
     """
     line_count = len(compared.claimed)
     options = trial.options
@@ -183,7 +184,7 @@ def make_rows(
             entries=leaf.entries,
             trial=trial.number,
             mode="probe",
-            certainty=CERTAINTY,
+            certainty=certainty,
         )
         for leaf, resolution, (verdict, reason), error in zip(leaves, stated, verdicts, errors, strict=True)
     ]

@@ -235,7 +235,8 @@ def check_ties_between_leaves(
     at_kinks = [judged for judged in judged_leaves if np.any(passes_at_kink(judged))]
     if len(at_kinks) < 2 or jacobian.claim is None:
         return judged_leaves
-    for group in (*(combinations(at_kinks, 2) if len(at_kinks) <= MAX_PAIRED_LEAVES else ()), at_kinks):
+    pairs = list(combinations(at_kinks, 2)) if 2 < len(at_kinks) <= MAX_PAIRED_LEAVES else []
+    for group in (*pairs, at_kinks):
         code = judge_channels_through_kink(trial, group, jacobian)
         if not np.any(code):
             continue
