@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.backends.flat import Leaf
 from gradcheck.compare.claimed_jacobians import Jacobian
+from gradcheck.compare.conditioning import with_conditioning
 from gradcheck.compare.judge import JudgedLeaf, make_sides
+from gradcheck.compare.output_scaling import compute_output_slopes
 from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import ClaimAndEstimate, find_interval_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradcheck.backends.program import Program
+    from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
 # A derivative may be off by this many units in the last place of the outputs, because terms as large as the outputs cancel in
@@ -21,6 +28,46 @@ CANCELLATION_ULPS = 16.0
 # An uncertainty, of rounding and conditioning together, of at most this many times that error still counts as the outputs' last
 # bits.
 MAX_LAST_BITS = 8.0
+
+
+def judge_methods(
+    trial: MeasuredTrial,
+    leaves: Sequence[Leaf],
+    claimed: Jacobian,
+    trusted: Jacobian,
+    cotangents: F64,
+    *,
+    trusted_program: Program | None = None,
+    add_facts: Callable[[JudgedLeaf], JudgedLeaf] = lambda judged: judged,
+) -> list[JudgedLeaf]:
+    """Compare the derivatives of two methods, leaf by leaf and entry by entry.
+
+    Terms as large as the outputs may have cancelled in either. How the rounding of the inputs moves them is measured only if
+    something does not pass at once.
+
+    Args:
+        trial: what is checked.
+        leaves: the leaves to compare.
+        claimed: the claim.
+        trusted: the derivatives that it is compared with.
+        cotangents: the channels of both, (C, M).
+        trusted_program: whose derivatives the trusted ones are, if they are not the target's.
+        add_facts: adds what else is known of a leaf.
+    """
+    slopes = compute_output_slopes(trial.program, trial.setting)
+    floors = [CANCELLATION_ULPS * jacobian.eps * slopes for jacobian in (claimed, trusted)]
+    claimed, trusted = (replace(j, error=j.error + floor) for j, floor in zip((claimed, trusted), floors, strict=True))
+    rtol = trial.rtol(claimed, trusted)
+
+    def judge_all(claimed: Jacobian, trusted: Jacobian) -> list[JudgedLeaf]:
+        judged = (compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given) for leaf in leaves)
+        return [add_facts(mark_last_bits(j, (floors[0] + floors[1])[:, j.leaf.span])) for j in judged]
+
+    judged_leaves = judge_all(claimed, trusted)
+    if not any(np.any(judged.code) for judged in judged_leaves):
+        return judged_leaves
+    claimed = with_conditioning(claimed, trial.program, cotangents)
+    return judge_all(claimed, with_conditioning(trusted, trusted_program or trial.program, cotangents))
 
 
 def compare_jacobians(leaf: Leaf, claimed: Jacobian, trusted: Jacobian, rtol: float, *, demanded: bool) -> JudgedLeaf:

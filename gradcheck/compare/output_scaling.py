@@ -102,6 +102,13 @@ def choose_channels(evaluator: Evaluator, setting: Setting, label: str) -> F64 |
     return np.vstack([*combinations, *single_channels])
 
 
+def find_outputs_of_channels(program: Program, channels: F64 | None) -> NDArray[np.intp]:
+    """Return the number of the output that each channel belongs to, (C,); combinations of outputs all count as one output."""
+    if channels is not None:
+        return np.zeros(len(channels), dtype=np.intp)
+    return np.repeat(np.arange(len(program.outputs)), [leaf.entries * leaf.width for leaf in program.outputs])
+
+
 def compute_output_slopes(program: Program, setting: Setting) -> F64:
     """Compute the slope of a channel that changes by the size of its terms over the scale of each leaf, (C, N)."""
     if setting.channels is not None:

@@ -38,7 +38,7 @@ class Fact(Enum):
     TIE_OUTSIDE = "as TIE_INSIDE, but the claim is far outside of them"
     STRAIGHT_THROUGH = "the function is constant here and changes farther away, and the claim is not zero"
     DECLARED = "the user declared straight-through estimators"
-    CANCELLED = "as STRAIGHT_THROUGH, but the claim is only what cancellation leaves of a zero"
+    CANCELLED = "the function is constant here, and the claim is only what cancellation leaves of a zero"
     OUT_OF_RANGE = "the claim is not finite, and the derivative is no number of its dtype, or of any"
     DTYPE_DIFFERS = "the claim differs from its float64 twin, and so does the function in the claim's dtype"
     APART_IN_OWN_DTYPE = "the claim in its own dtype differs from its float64 twin by more than rounding and rtol"

@@ -20,7 +20,6 @@ from gradcheck.checks.derivative.probe_block import make_probe_comparison
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import (
     claimed_jacobians,
-    conditioning,
     method_pairs,
     output_scaling,
 )
@@ -138,17 +137,7 @@ def _compare_leaf(
     trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, reference: Program, cotangents: F64
 ) -> Comparison:
     """Compare a claim on one leaf with the derivative of the reference."""
-    output_slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
-    claimed_floor, trusted_floor = (method_pairs.CANCELLATION_ULPS * j.eps * output_slopes for j in (claimed, trusted))
-    claimed = replace(claimed, error=claimed.error + claimed_floor)
-    trusted = replace(trusted, error=trusted.error + trusted_floor)
-    rtol = trial.rtol(claimed)
-    judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    if np.any(judged.code):
-        claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
-        trusted = conditioning.with_conditioning(trusted, reference, cotangents)
-        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    judged = method_pairs.mark_last_bits(judged, (claimed_floor + trusted_floor)[:, leaf.span])
+    (judged,) = method_pairs.judge_methods(trial, [leaf], claimed, trusted, cotangents, trusted_program=reference)
     return make_probe_comparison(trial, judged, claimed, METHOD, compute_resolution(judged), entries=True)
 
 

@@ -167,7 +167,8 @@ def _check_non_smooth_points(
     judged = kinks.check_through_kinks(trial, judged, jacobian)
     judged = kinks.check_near_kinks(trial, judged, jacobian, cotangents)
     judged = ties.excuse_ties(trial, judged, jacobian, cotangents)
-    return straight_through.mark_straight_through(estimates, judged, declared=trial.options.straight_through)
+    outputs = output_scaling.find_outputs_of_channels(trial.program, trial.setting.channels)
+    return straight_through.mark_straight_through(estimates, judged, outputs, declared=trial.options.straight_through)
 
 
 def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
@@ -223,32 +224,22 @@ def _compare_pair(
 ) -> list[Comparison]:
     """Compare the derivatives of two methods, leaf by leaf.
 
-    At a kink they may choose different subgradients, and pass. Terms as large as the outputs may have cancelled in either. If
-    the estimates cannot separate the two, nobody knows which is wrong, and the comparison is INCONCLUSIVE.
+    At a kink they may choose different subgradients, and pass. If the estimates cannot separate the two, nobody knows which is
+    wrong, and the comparison is INCONCLUSIVE.
     """
     rtol, eps = trial.rtol(claimed, trusted), max(claimed.eps, trusted.eps)
-    floors = [
-        method_pairs.CANCELLATION_ULPS * jacobian.eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
-        for jacobian in (claimed, trusted)
-    ]
-    claimed = replace(claimed, error=claimed.error + floors[0])
-    trusted = replace(trusted, error=trusted.error + floors[1])
+    estimates_by_leaf = {leaf_estimates.leaf.path: leaf_estimates for leaf_estimates in estimates}
 
-    def judge_leaf(leaf_estimates: LineEstimates) -> JudgedLeaf:
-        leaf, size = leaf_estimates.leaf, np.abs(claims_along_lines.compute_displacements(trial.program, leaf_estimates.leaf))
-        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-        judged = judged.with_fact(Fact.FLAT, is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps))
-        judged = method_pairs.mark_last_bits(judged, (floors[0] + floors[1])[:, leaf.span])
+    def add_facts(judged: JudgedLeaf) -> JudgedLeaf:
+        leaf_estimates = estimates_by_leaf[judged.leaf.path]
+        size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))
         coarse = leaf_estimates.bound / size > rtol * judged.sides.scale
+        judged = judged.with_fact(Fact.FLAT, is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps))
         judged = judged.with_fact(Fact.COARSE, coarse & np.isfinite(judged.sides.claim))
         judged = _mark_singular_points(trial, leaf_estimates, judged)
         return judged.with_fact(Fact.INSIDE_KINK, ~np.isnan(leaf_estimates.low))
 
-    judged_leaves = [judge_leaf(leaf_estimates) for leaf_estimates in estimates]
-    if any(np.any(judged.code) for judged in judged_leaves):
-        claimed = conditioning.with_conditioning(claimed, trial.program, cotangents)
-        trusted = conditioning.with_conditioning(trusted, trial.program, cotangents)
-        judged_leaves = [judge_leaf(leaf_estimates) for leaf_estimates in estimates]
+    judged_leaves = method_pairs.judge_methods(trial, trial.leaves, claimed, trusted, cotangents, add_facts=add_facts)
     return [_make_comparison(trial, judged, claimed, trusted.method, is_partial=True) for judged in judged_leaves]
 
 

@@ -354,13 +354,5 @@ def _judge_in_blocks(
 
 def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, cotangents: F64) -> Comparison:
     """Compare the derivatives of two methods on one leaf, entry by entry."""
-    eps = max(claimed.eps, trusted.eps)
-    floor = method_pairs.CANCELLATION_ULPS * eps * output_scaling.compute_output_slopes(trial.program, trial.setting)
-    rtol = trial.rtol(claimed, trusted)
-    claimed, trusted = (replace(jacobian, error=jacobian.error + floor) for jacobian in (claimed, trusted))
-    judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    if np.any(judged.code):
-        claimed, trusted = (conditioning.with_conditioning(j, trial.program, cotangents) for j in (claimed, trusted))
-        judged = method_pairs.compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given)
-    judged = method_pairs.mark_last_bits(judged, 2 * floor[:, leaf.span])
+    (judged,) = method_pairs.judge_methods(trial, [leaf], claimed, trusted, cotangents)
     return make_probe_comparison(trial, judged, claimed, trusted.method, compute_resolution(judged), entries=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradcheck.checks.derivative import straight_through
 from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_probes, select_channel
-from gradcheck.compare import claims_along_lines
+from gradcheck.compare import claims_along_lines, output_scaling
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import name_output
@@ -209,7 +209,8 @@ def _confirm_entry(
         judged = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given, check_internal_rounding=is_first)
     if judged.code[channel, 0] != Code.FAIL:
         return None
-    judged = straight_through.mark_straight_through(estimates, judged, declared=trial.options.straight_through)
+    outputs = output_scaling.find_outputs_of_channels(program, trial.setting.channels)
+    judged = straight_through.mark_straight_through(estimates, judged, outputs, declared=trial.options.straight_through)
     sides = judged.sides
     entry = WrongEntry(
         leaf.index(column),

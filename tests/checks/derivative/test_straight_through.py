@@ -96,3 +96,29 @@ def test_what_cancellation_leaves_of_a_zero_is_not_a_straight_through_estimator(
     x = np.array(-1.8658410093384005e-08)  # here the function is exactly 0 in floating point, and so is its slope
     result = gradcheck.check(lambda x: np.sin(x) + np.abs(x), x, gradient=lambda x: np.cos(x) + np.sign(x), framework="numpy")
     assert result.verdict is not Verdict.FAIL
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(1e-16, Verdict.PASS), (1e-12, Verdict.FAIL)])
+def test_what_cancellation_leaves_of_a_zero_passes_where_the_output_never_changes(left, verdict):
+    """As below the diagonal of the R of a QR decomposition, whose backward leaves last bits there."""
+
+    def function(x):
+        return np.array([np.sum(np.sin(x)), 0.0])
+
+    result = gradcheck.check(function, np.array([0.3, 0.8]), jacobian=lambda x: np.array([np.cos(x), [left, 0.0]]))
+    assert result.verdict is verdict, str(result)
+
+
+def test_last_bits_of_one_output_are_no_excuse_for_another():
+    def function(x):
+        return {"large": 1e12 * np.sin(x), "constant": np.ones(2)}
+
+    def jacobian(x):
+        return {"large": np.diag(1e12 * np.cos(x)), "constant": np.full((2, 2), 1e-6)}
+
+    assert gradcheck.check(function, np.array([0.3, 0.8]), jacobian=jacobian).verdict is Verdict.FAIL
+
+
+def test_the_backward_of_a_qr_decomposition_passes_in_float32():
+    x = torch.tensor([[-0.9886, -0.2242, -0.5091, -0.2755, -0.9404], [0.2268, -0.5495, -0.0478, 0.2067, -0.2217]])
+    assert gradcheck.check(torch.linalg.qr, x).verdict is Verdict.PASS
