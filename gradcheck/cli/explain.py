@@ -32,11 +32,17 @@ def explain(
         from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
         from gradcheck.glossary.diagnoses import Diagnosis
         from gradcheck.results import Reason
+        from gradcheck.verdict.facts import Fact
+        from gradcheck.verdict.rules import describe_rules
 
         if name == "verdicts":
-            from gradcheck.verdict.rules import describe_rules
-
             write_and_flush(sys.stdout, describe_rules())
+            return
+        facts = {fact.name: fact.value for fact in Fact}
+        if name in facts:
+            write_and_flush(
+                sys.stdout, f"{name}: {facts[name]}.\n`gradcheck explain verdicts` says which verdict it leads to.\n"
+            )
             return
         known: dict[str, Reason | Diagnosis] = {entry.code: entry for entry in (*Reason, *Diagnosis)}
         if name is None:
@@ -47,8 +53,8 @@ def explain(
             )
             return
         if name not in {**known, **CONTRACTS}:
-            matches = difflib.get_close_matches(name, [*known, *CONTRACTS], 1)
-            hint = f"did you mean {matches[0]}?" if matches else f"there are {', '.join([*known, *CONTRACTS])}"
+            matches = difflib.get_close_matches(name, [*known, *CONTRACTS, *facts, "verdicts"], 1)
+            hint = f"did you mean {matches[0]}?" if matches else "`gradcheck explain` lists all"
             raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
         if name in CONTRACTS:
             choice = f"To try it: --contract {name}" if name in ON_REQUEST else f"To leave it out: --no-contract {name}"

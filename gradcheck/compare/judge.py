@@ -102,6 +102,7 @@ class JudgedLeaf:
             evidence_remark=self.evidence_remark[row],
             doubtful=self.doubtful[row],
             story=None if self.story is None else self.story[row],
+            own_dtype=self.own_dtype and self.own_dtype.select_channel(channel),
         )
 
 

@@ -64,7 +64,7 @@ def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotan
     # The twin is proved, so a difference within the last bits of the outputs is all that this dtype can show.
     judged = method_pairs.mark_last_bits(judged, floor[:, leaf.span])
     out_of_range = dtype_range.mark_out_of_range(twin.values[:, leaf.span], leaf.dtype)
-    judged = dtype_range.mark_non_finite(judged, out_of_range, Fact.DTYPE_DIFFERS)
+    judged = dtype_range.mark_non_finite(judged, out_of_range, Fact.TOO_LARGE_FOR_DTYPE)
     wrong = judged.code == Code.FAIL
     if np.any(wrong) and not _is_wrong_in_native_dtype(trial, leaf, claimed, judged, rtol):
         return judged.with_fact(Fact.DTYPE_DIFFERS, wrong)

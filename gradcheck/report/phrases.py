@@ -18,7 +18,7 @@ HEADINGS = {
     0: "values",
     1: "",
     2: "second derivatives, of ∂output/∂x (of a random combination of several outputs)",
-    3: "third derivatives, of a random combination of the second ones",
+    3: "third derivatives: the derivative of a random combination of the second derivatives",
 }
 HIGHER_ORDER_HINT = (
     "unless a formula is wrong: anything that the forward saves except inputs and outputs, or that the backward computes in"

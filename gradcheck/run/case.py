@@ -61,8 +61,10 @@ REASONS = {
     NoMemoryError: Reason.OUT_OF_MEMORY,
 }
 
-# Frameworks in which an input can be cut off from the graph.
+# Frameworks in which an input can be cut off from the graph, and gradients can be differentiated again and again.
 RECORDING_FRAMEWORKS = ("torch", "jax")
+# In other frameworks PyTorch differentiates the traced code, up to this order.
+MAX_ORDER_IN_NUMPY = 2
 
 
 def check_case(case: Case, options: Options, command: str | None = None, *, alone: bool = False) -> CheckResult:
@@ -142,6 +144,8 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     name = choose_framework(case)
     if case.detached and name not in RECORDING_FRAMEWORKS:
         raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
+    if options.order > MAX_ORDER_IN_NUMPY and name not in RECORDING_FRAMEWORKS:
+        raise InputError(f"order={options.order}: third derivatives are for torch and jax targets; use order=2 for {case.name}")
     backend = load_backend(name)
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
     results, layers = list[TrialResult](), tuple[LayerResult, ...]()

@@ -1,5 +1,8 @@
 """From facts to a verdict and its reason: one table, of which the first rule that applies decides. Nothing changes it later.
 
+Only `checks/against_reference` may take a FAIL back, where the user's second implementation shows that it cannot be told from a
+difference between the two.
+
 A claim in lower precision has two judgements, that of its float64 twin and that of its own numbers; the worse one counts
 (`choose_worse`). So does the worst entry of a row, the worst row of a trial and the worst trial of a check.
 """
@@ -49,6 +52,7 @@ RULES = (
     Rule((Fact.ACCURACY_JUDGED_APART,), Code.PASS),
     Rule((Fact.APART_IN_OWN_DTYPE,), Code.FAIL),
     # Where the function is constant.
+    Rule((Fact.NO_PART,), Code.PASS, Reason.BOTH_ZERO),
     Rule((Fact.CANCELLED,), Code.PASS),
     Rule((Fact.STRAIGHT_THROUGH, Fact.DECLARED), Code.PASS, Reason.STRAIGHT_THROUGH),
     Rule((Fact.STRAIGHT_THROUGH,), Code.FAIL, Reason.STRAIGHT_THROUGH),
@@ -60,8 +64,10 @@ RULES = (
     Rule((Fact.OUTSIDE_JOINTLY,), Code.FAIL, Reason.OUTSIDE_KINK),
     Rule((Fact.RIGHT_NEARBY,), Code.PASS, Reason.KINK_SUBGRADIENT),
     Rule((Fact.INSIDE_KINK,), Code.PASS, Reason.KINK_SUBGRADIENT),
+    Rule((Fact.METHODS_AT_KINK,), Code.PASS, Reason.KINK_SUBGRADIENT),
     # Where numbers end.
     Rule((Fact.DTYPE_DIFFERS,), Code.INCONCLUSIVE, Reason.DTYPE_DEPENDENT),
+    Rule((Fact.TOO_LARGE_FOR_DTYPE,), Code.INCONCLUSIVE, Reason.DTYPE_DEPENDENT),
     Rule((Fact.OUT_OF_RANGE,), Code.INCONCLUSIVE, Reason.SINGULAR),
     Rule((Fact.UNDERFLOWS, Fact.OUTSIDE_KINK), Code.INCONCLUSIVE),
     Rule((Fact.OUTSIDE_KINK,), Code.FAIL, Reason.OUTSIDE_KINK),
@@ -85,22 +91,29 @@ RULES = (
 
 PAGE = """# How a verdict is reached
 
-First gradcheck gathers facts about every entry of a derivative: how far claim and evidence are apart, how uncertain both are,
-whether the function has a kink there. Then the first rule of this table whose facts all hold decides. Nothing changes the
-verdict afterwards. The worst entry decides for its input, the worst input for the trial, and the worst trial for the check.
+A *claim* is the derivative that your code computes. The *evidence* is what gradcheck measures by evaluating nothing but the
+function. An *entry* is one number of the derivative. For each entry gradcheck collects the facts that are described below. Then
+the first rule whose facts all hold decides. Nothing changes the verdict afterwards, except where you give a second
+implementation (`reference=`), which may show that a FAIL cannot be told from a difference between the two.
+
+Most entries are decided by the last rules, {test}: there the difference d of claim and evidence is compared with U, the sum of
+their error bounds. The rules before them are for kinks, for regions where the function is constant, and for the limits of
+floating point. `rtol` is how wrong a derivative may be: 1e-8 for claims in float64 and 1e-4 in float32, unless you set it.
+
+A claim in lower precision is judged twice, as it is computed in float64 and in its own dtype, and the worse verdict counts. The
+worst entry decides for its input, the worst input for the trial, and the worst trial for the check.
+
+## The facts
+
+{facts}
+
+## The rules
 
 | | if | verdict | reason |
 |---|---|---|---|
 {rows}
 
 `gradcheck explain REASON` says what a reason means, and what to do.
-
-## The facts
-
-d is the difference of claim and evidence, U the sum of their error bounds. `rtol` is how wrong a derivative may be: 1e-8 for
-claims in float64 and 1e-4 in float32, unless you set it.
-
-{facts}
 """
 
 
@@ -152,9 +165,8 @@ def decide_row(facts: Collection[Fact]) -> tuple[Verdict, Reason]:
 
 
 def choose_worse(first: Decision, second: Decision) -> Decision:
-    """Choose for each entry the worse of two verdicts; the first if they are equal, and at its kinks."""
-    is_kink = first.remark == Reason.KINK_SUBGRADIENT
-    second_counts = (second.code > first.code) & ~is_kink
+    """Choose for each entry the worse of two verdicts; the first if they are equal."""
+    second_counts = second.code > first.code
     code = np.where(second_counts, second.code, first.code).astype(np.int8)
     unresolved = (first.unresolved | second.unresolved) & (code == Code.PASS)
     return Decision(code, np.where(second_counts, second.remark, first.remark), unresolved)
@@ -163,10 +175,12 @@ def choose_worse(first: Decision, second: Decision) -> Decision:
 def describe_rules() -> str:
     """Describe the table in Markdown: the page `guide/verdicts.md`, which `gradcheck explain verdicts` prints too."""
     reasons = {Code.PASS: "agrees, both-zero", Code.FAIL: "disagrees, claim-not-finite"}
+    by_numbers = "the reason that the evidence gives, or dull if it gives none"
     rows = [
-        f"| {i} | {' and '.join(fact.name for fact in rule.facts) or 'otherwise'} | {VERDICTS[rule.code].value} |"
-        f" {rule.reason.code if rule.reason else reasons.get(rule.code, 'what the evidence remarked, or dull')} |"
+        f"| {i} | {' and '.join(fact.name for fact in rule.facts) or 'no rule above applies'} | {VERDICTS[rule.code].value} |"
+        f" {rule.reason.code if rule.reason else reasons.get(rule.code, by_numbers)} |"
         for i, rule in enumerate(RULES, start=1)
     ]
+    first_of_test = next(i for i, rule in enumerate(RULES, start=1) if rule.facts == (Fact.APART,))
     facts = [f"- **{fact.name}**: {fact.value}." for fact in Fact]
-    return PAGE.format(rows="\n".join(rows), facts="\n".join(facts))
+    return PAGE.format(test=f"{first_of_test} to {len(RULES)}", rows="\n".join(rows), facts="\n".join(facts))

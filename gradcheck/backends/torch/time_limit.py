@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,17 +15,22 @@ class TimeLimitExceeded(BaseException):
     """The time is over. It is no `Exception`, so that code which retries after errors does not catch it."""
 
 
-class TimeLimit(TorchFunctionMode):
-    """Context in which the operators of PyTorch raise TimeLimitExceeded once a time has passed.
+class TimeLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context in which the operators of PyTorch raise TimeLimitExceeded once a time has passed, in a backward pass too.
 
     Code without operators of PyTorch is not stopped, nor is a backward pass that runs on a thread of its own (on a GPU).
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.deadline = time.perf_counter() + seconds
 
-    def __torch_function__(
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has passed."""
+        return time.perf_counter() > self.deadline
+
+    def __torch_dispatch__(
         self,
         function: Callable[..., Any],
         types: Sequence[type],
@@ -37,6 +42,6 @@ class TimeLimit(TorchFunctionMode):
         Raises:
             TimeLimitExceeded: if it is.
         """
-        if time.perf_counter() > self.deadline:
+        if self.is_over:
             raise TimeLimitExceeded
         return function(*args, **(kwargs or {}))

@@ -40,9 +40,11 @@ from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
 from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
-from gradcheck.results import Comparison, Reason, Verdict
+from gradcheck.results import Comparison, Verdict
 from gradcheck.seeds import make_generator
+from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import MAX_RESOLUTION, default_rtol
+from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +129,8 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     confirmed, least_resolutions, known_entries = _confirm_leaves(
         trial, setting, claims, compared, leaves, every_entry_counts=every_entry_counts
     )
-    certainty = 1.0 if every_entry_counts else CERTAINTY
+    is_certain = every_entry_counts and program.value.size <= MAX_SINGLE_CHANNELS  # every entry of every output was moved
+    certainty = 1.0 if is_certain else CERTAINTY
     rows_by_claim = [
         make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangents, least, certainty)
         for i, (claim_sum, least) in enumerate(zip(compared, least_resolutions, strict=True))
@@ -457,10 +460,11 @@ def _measure_farther_slopes(evaluator: Evaluator, setting: Setting, leaves: list
 
 def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
     """Pass a leaf whose gradient is rightly zero compared with the outputs: what is claimed is rounding."""
+    verdict, reason = decide_row({Fact.NO_PART})
     return replace(
         fault_injection.record_faults(row, [("one entry changed", False)]),  # the changed entry would not have been zero
-        verdict=Verdict.PASS,
-        reason=Reason.BOTH_ZERO,
+        verdict=verdict,
+        reason=reason,
         claimed=0.0,
         estimate=0.0,
         bound=bound,

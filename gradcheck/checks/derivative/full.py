@@ -140,7 +140,12 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
         judged = _mark_singular_points(trial, leaf_estimates, judged)
         checked.append(_check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents))
     checked = ties.check_ties_between_leaves(trial, checked, precise, cotangents)
-    return [_add_native_dtype(trial, judged, jacobian, cotangents) for judged in checked] if jacobian.twin else checked
+    if jacobian.twin is None:
+        return checked
+    return [
+        _add_native_dtype(trial, judged, leaf_estimates, jacobian, cotangents)
+        for judged, leaf_estimates in zip(checked, estimates, strict=True)
+    ]
 
 
 def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobian, rtol: float) -> JudgedLeaf:
@@ -171,8 +176,13 @@ def _check_non_smooth_points(
     return straight_through.mark_straight_through(estimates, judged, outputs, declared=trial.options.straight_through)
 
 
-def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
-    """Judge a claim in its native dtype, given the judgement of its twin by the estimates."""
+def _add_native_dtype(
+    trial: MeasuredTrial, judged_twin: JudgedLeaf, estimates: LineEstimates, jacobian: Jacobian, cotangents: F64
+) -> JudgedLeaf:
+    """Judge a claim in its native dtype, given the judgement of its twin by the estimates.
+
+    At a kink the two may choose different subgradients.
+    """
     native = native_dtype.compare_with_twin(trial, judged_twin.leaf, jacobian, cotangents)
     if trial.program.half and not np.any(native.code):
         return judged_twin
@@ -181,6 +191,9 @@ def _add_native_dtype(trial: MeasuredTrial, judged_twin: JudgedLeaf, jacobian: J
     claim = native.sides.claim * displacements
     claim_error = sides.claim_error + native.sides.uncertainty * np.abs(displacements)
     scale = np.fmax(np.abs(claim), np.abs(sides.value))
+    margin = claim_error + trial.rtol_of(jacobian.eps) * scale
+    inside = (claim >= estimates.low - margin) & (claim <= estimates.high + margin)
+    native = native.with_fact(Fact.INSIDE_KINK, inside & (judged_twin.remark == Reason.KINK_SUBGRADIENT))
     shown = replace(sides, claim=claim, claim_error=claim_error, scale=scale)
     return replace(judged_twin, sides=shown, own_dtype=native)
 
@@ -237,7 +250,7 @@ def _compare_pair(
         judged = judged.with_fact(Fact.FLAT, is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps))
         judged = judged.with_fact(Fact.COARSE, coarse & np.isfinite(judged.sides.claim))
         judged = _mark_singular_points(trial, leaf_estimates, judged)
-        return judged.with_fact(Fact.INSIDE_KINK, ~np.isnan(leaf_estimates.low))
+        return judged.with_fact(Fact.METHODS_AT_KINK, ~np.isnan(leaf_estimates.low))
 
     judged_leaves = method_pairs.judge_methods(trial, trial.leaves, claimed, trusted, cotangents, add_facts=add_facts)
     return [_make_comparison(trial, judged, claimed, trusted.method, is_partial=True) for judged in judged_leaves]

@@ -29,12 +29,9 @@ if TYPE_CHECKING:
     from gradcheck.options import Options
     from gradcheck.results import Contract
 
-# In these frameworks a gradient can be differentiated as often as one likes.
-REPEATABLE_FRAMEWORKS = ("torch", "jax")
 ORDER_NAMES = {2: "second", 3: "third"}
 LOWER_WRONG_NOTE = "{} derivatives not checked: the {} derivatives are wrong"
 NO_VJP = "there is no derivative by automatic differentiation (reverse) to differentiate again"
-NO_THIRD_ORDER = "they are for torch and JAX targets"
 ROUNDING_NOTE = "{} numbers of {} are zero up to rounding and not compared"
 # A gradient larger than this many units in the last place of the largest gradient is not rounding alone.
 MAX_CANCELLED_ULPS = 2.0**20
@@ -91,7 +88,7 @@ class _CheckedOrder:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a derivative is wrong, or is none at all."""
+        """Whether a derivative is wrong, or a vjp is not linear."""
         any_wrong = any(row.verdict is Verdict.FAIL for row in self.result.comparisons)
         return any_wrong or any(c.name == "linear-vjp" and c.verdict is Verdict.FAIL for c in self.result.contracts)
 
@@ -105,7 +102,7 @@ def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
     trial, options = lower.trial, lower.trial.options
     program, label = trial.program, trial.label
     if program.capabilities.gradient_program is None:
-        raise Unavailable(NO_VJP if program.framework in REPEATABLE_FRAMEWORKS or order == 2 else NO_THIRD_ORDER)
+        raise Unavailable(NO_VJP)
     evaluator = Evaluator(program, trial.recorder)
     cotangent, adjoint_cotangent = np.where(lower.is_rounding, 0.0, _draw_cotangents(evaluator, label))
     gradient_program = program.capabilities.gradient_program(cotangent)
@@ -118,10 +115,12 @@ def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
     claimed_program = replace(gradient_program, claims=claims, value_rounding=rounding)
     gradient_trial = Trial(Evaluator(claimed_program, trial.recorder), options, f"{label}/{order}", trial.number)
     is_rounding = _find_rounding_alone(gradient_trial.evaluator, gradient_trial.label)
-    result = _check_gradient_program(gradient_trial, is_rounding, order)
+    result = _check_gradient_program(gradient_trial, is_rounding)
+    contracts = list(result.contracts)
     if not (result.stop or internal_precision.may_be_internal_rounding([*lower.result.comparisons])):
-        contracts = _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
-        result = replace(result, contracts=(*contracts, *result.contracts))
+        contracts += _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
+    named = (_name_order(contract, order) for contract in contracts)
+    result = replace(result, contracts=tuple(named))
     return _CheckedOrder(
         order, replace(gradient_trial, evaluator=Evaluator(claimed_program, trial.recorder)), result, is_rounding
     )
@@ -165,23 +164,25 @@ def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
     return np.stack(cotangents).astype(np.float32).astype(np.float64)
 
 
-def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_], order: int) -> TrialResult:
+def _name_order(contract: Contract, order: int) -> Contract:
+    """Say in the message of a contract that is not a plain PASS which derivatives it is about."""
+    if contract.verdict is Verdict.PASS:
+        return contract
+    return replace(contract, message=f"{ORDER_NAMES[order]} derivatives: {contract.message}")
+
+
+def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_]) -> TrialResult:
     """Check the derivative of a vjp like that of any function, and its symmetry.
 
     Args:
         is_rounding: the gradients that are zero but for rounding, (M,), which are not compared.
-        order: of the derivative.
     """
     program, evaluator, options, label = trial.program, trial.evaluator, trial.options, trial.label
     evaluator.program = zero_outputs(program, is_rounding) if is_rounding.any() else program
     derivative_options = replace(options, checks=(), optimizer=None, partners=())
     nonzero_outputs = Evaluator(evaluator.program, trial.recorder.nested())
     result = check_derivative(replace(trial, evaluator=nonzero_outputs, options=derivative_options))
-    contracts = [
-        replace(contract, message=f"{ORDER_NAMES[order]} derivatives: {contract.message}")
-        for contract in result.contracts
-        if contract.verdict is not Verdict.PASS
-    ]
+    contracts = [contract for contract in result.contracts if contract.verdict is not Verdict.PASS]
     # A straight-through estimator is no gradient, so its derivative need not be symmetric.
     if not (result.stop or options.straight_through) and options.tries(hessian_symmetry.NAME):
         contracts.append(hessian_symmetry.check_hessian_symmetry(evaluator, options, label, ~is_rounding))

@@ -127,3 +127,24 @@ def test_pytorchs_conventions_are_not_called_wrong_at_ties_of_several_inputs(nam
     inputs = [torch.tensor([1.0, other], dtype=torch.float64) for other in (scale, 2.0, 2.0)[:count]]
     result = gradcheck.check(BETWEEN_INPUTS[name], *inputs, name=name)
     assert result.verdict is not Verdict.FAIL, str(result)
+
+
+@pytest.mark.parametrize(
+    ("at_kink", "verdict"), [(37.0, Verdict.FAIL), (-0.1, Verdict.FAIL), (0.5, Verdict.PASS), (1.0, Verdict.PASS)]
+)
+@pytest.mark.parametrize("mode", ["auto", "full"])
+def test_a_claim_that_is_wrong_at_a_kink_in_its_own_dtype_only_fails(mode, at_kink, verdict):
+    class Relu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.relu(x).sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            slope = (x > 0).to(x.dtype)
+            return g * (torch.where(x == 0, at_kink, slope) if x.dtype == torch.float32 else slope)
+
+    result = gradcheck.check(Relu, torch.tensor([0.0, 1.0, 2.0, -1.0]), contracts=False, mode=mode)
+    assert result.verdict is verdict, str(result)

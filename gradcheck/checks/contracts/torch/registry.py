@@ -91,10 +91,14 @@ PASSES = {
 DEFAULT_PASSES = 2
 # If the user sets no budget, all contracts together may take this many seconds.
 DEFAULT_BUDGET = 10.0
-# These run the target with other numerics, in which an adaptive solver may take any number of steps. They are stopped after
-# this many times their predicted cost, but not before so many seconds; if the user set a budget, when it is used up.
+# These run the target with other numerics, in which an adaptive solver may take any number of steps.
 UNPREDICTABLE = ("autocast",)
-MAX_OVER_PREDICTED, MIN_SECONDS = 20.0, 1.0
+# They are stopped after this many times their predicted cost; if the user set a budget, when it is used up.
+MAX_OVER_PREDICTED = 20.0
+# They may take at least this many seconds.
+MIN_SECONDS = 1.0
+
+STOPPED = "not fully tried: it takes far longer than a plain call (--budget allows more)"
 
 
 def check_contracts(
@@ -147,8 +151,7 @@ def check_contracts(
         progress.report_progress(name, done, len(to_try))
         expected = predicted / passes * PASSES.get(name, DEFAULT_PASSES)
         limit = left if budget else min(left, max(MIN_SECONDS, MAX_OVER_PREDICTED * expected))
-        with TimeLimit(limit) if name in UNPREDICTABLE else nullcontext():
-            contracts.append(_try_contract(load_contract(name), base))
+        contracts.append(_try_contract(load_contract(name), base, limit if name in UNPREDICTABLE else None))
     return contracts
 
 
@@ -164,20 +167,25 @@ def _applies(name: str, layer: Layer) -> bool:
     return bool(layer.user_functions) and (name != "upstream" or upstream.applies(layer))
 
 
-def _try_contract(contract: ModuleType, base: Baseline) -> Contract:
-    """Turn what a contract's `find_breach` returns or raises into a verdict and a message."""
+def _try_contract(contract: ModuleType, base: Baseline, seconds: float | None) -> Contract:
+    """Turn what a contract's `find_breach` returns or raises into a verdict and a message.
+
+    Args:
+        seconds: after which it is stopped; None: never.
+    """
+    limit = None if seconds is None else TimeLimit(seconds)
     try:
-        with swap_scope():
+        with swap_scope(), limit or nullcontext():
             breach = contract.find_breach(base)
-    except Remark as remark:
-        return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(remark))
-    except NotApplicable as reason:
-        return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {reason}")
     except TimeLimitExceeded:
-        return Contract(
-            contract.NAME, Verdict.PASS, "not fully tried: it takes far longer than a plain call (--budget allows more)"
-        )
+        return Contract(contract.NAME, Verdict.PASS, STOPPED)
     except Exception as error:
+        if limit is not None and limit.is_over:  # the target's code may have turned the exception into another
+            return Contract(contract.NAME, Verdict.PASS, STOPPED)
+        if isinstance(error, Remark):
+            return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(error))
+        if isinstance(error, NotApplicable):
+            return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {error}")
         cause = error.__cause__ if isinstance(error, UserCodeRaised) and error.__cause__ else error
         context = f"{error} " if cause is not error else ""
         breach = f"{context}it raises {summarise_error(cause)}\n{format_user_frames(cause)}".rstrip()

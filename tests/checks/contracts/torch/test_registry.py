@@ -206,6 +206,28 @@ def test_a_contract_that_never_ends_is_stopped_and_the_report_says_so(monkeypatc
     assert {c.name for c in result.contracts} >= {"opcheck", "double-backward"}
 
 
+def test_a_backward_that_never_ends_is_stopped_too(monkeypatch):
+    class Endless(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            ctx.never_ends = torch.is_autocast_enabled("cpu")
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            try:
+                while ctx.never_ends:  # as the adjoint solver of a neural differential equation
+                    g = g + torch.zeros_like(g)
+            except BaseException as error:
+                raise RuntimeError("the solver failed") from error
+            return 2 * g * ctx.saved_tensors[0]
+
+    monkeypatch.setattr(registry, "MIN_SECONDS", 0.05)
+    contracts = {c.name: c for c in gradcheck.check(Endless, normal(3)).contracts}
+    assert "takes far longer than a plain call" in contracts["autocast"].message
+
+
 def test_contracts_after_the_budget_are_named(monkeypatch):
     clock = iter(range(0, 10**6, 3))
     monkeypatch.setattr(registry.time, "perf_counter", lambda: float(next(clock)))
