@@ -377,3 +377,13 @@ def test_third_derivatives_of_several_outputs_and_a_zero_second_one():
 def test_third_derivatives_of_numpy_code_are_refused():
     with pytest.raises(UsageError, match="order=3: third derivatives are for torch and jax targets; use order=2"):
         gradcheck.check(lambda x: np.sum(x**3), normal(2), gradient=lambda x: 3 * x**2, order=3)
+
+
+def test_third_derivatives_of_layer_norm_are_right_if_it_is_written_out_and_wrong_as_pytorch_has_it():
+    def written_out(x):
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5)
+
+    assert gradcheck.check(written_out, normal(2, 4), order=3, framework="torch").verdict is Verdict.PASS
+    result = gradcheck.check(lambda x: nn.functional.layer_norm(x, (4,)), normal(2, 4), order=3, framework="torch")
+    assert {c.order for c in result.comparisons if c.verdict is Verdict.FAIL} == {3}, str(result)
