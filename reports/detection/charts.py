@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from tables import CHECKERS, OURS, select
 from trial import DTYPES, MAGNITUDES, Outcome
 
-STYLES = dict(zip(CHECKERS, ["o-", "s-", "^--", "v--", "D:"], strict=True))
-COLOURS = dict(zip(CHECKERS, ["#0072b2", "#d55e00", "#009e73", "#56b4e9", "#cc79a7"], strict=True))
+STYLES = dict(zip(CHECKERS, ["P-", "o-", "s-", "^--", "v--", "D:"], strict=True))
+COLOURS = dict(zip(CHECKERS, ["#e69f00", "#0072b2", "#d55e00", "#009e73", "#56b4e9", "#cc79a7"], strict=True))
 MIN_FAULTS = 5  # a bin of the chart with fewer faults gets no point
 
 
@@ -42,7 +42,7 @@ def draw_curves(faults: Sequence[Outcome], folder: Path) -> list[str]:
 
 def draw_step(faults: Sequence[Outcome], folder: Path) -> list[str]:
     """Draw detection by gradcheck against the fault's error in units of what is stated as detectable."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    figure, panels = plt.subplots(1, len(OURS), figsize=(13, 3.2), sharey=True)
     edges = np.arange(-4, 8.5, 0.5)
     for panel, checker in zip(panels, OURS, strict=True):
         for dtype, style in zip(DTYPES, ("o-", "s--"), strict=True):

@@ -60,14 +60,16 @@ def choose_problems(only: str) -> Iterator[Problem]:
 METHOD = f"""
 Each fault is planted in a `torch.autograd.Function` whose forward is the function and whose backward is the right gradient g,
 moved towards a wrong one: g + r (wrong - g), r from 1 to 1e-8. Each function at each of its sizes and in each dtype gets one
-kind of fault, the one used least so far among those that change its gradient. Small problems are checked in full mode and,
-forced, in probe mode; large ones in the mode that gradcheck chooses. All inputs and faults derive from seed {SEED}.
+kind of fault, the one used least so far among those that change its gradient. Small problems are checked as gradcheck does by
+default (as a whole first, then the entries that this leaves open) and, forced, in full mode and in probe mode; large ones in
+the mode that gradcheck chooses. All inputs and faults derive from seed {SEED}.
 
 First the right gradient is checked; its PASS states a resolution. A fault is *above* it if
 
-- full mode: the largest relative error of an entry, in the gradients that gradcheck asks for, exceeds resolution + rtol: from
-  there on it is certainly wrong by more than rtol (1e-8 in float64, 1e-4 in float32). Entries that are zero, that the table
-  counts as `small`, or that are below the resolution relative to their leaf's largest are measured by that largest;
+- full mode, and the default on small inputs: the largest relative error of an entry, in the gradients that gradcheck asks
+  for, exceeds resolution + rtol: from there on it is certainly wrong by more than rtol (1e-8 in float64, 1e-4 in float32).
+  Entries that are zero, that the table counts as `small`, or that are below the resolution relative to their leaf's largest are
+  measured by that largest;
 - probe mode: its norm over the size of a typical entry exceeds resolution + rtol: a fault e moves a random probe by about |e|,
   as one wrong entry of that size would; the three dense probes count with their geometric mean. It must also be wrong by more
   than {MIN_RMS_RATIO} rtol in the root mean square over the entries it touches: below rtol a FAIL would be wrong.

@@ -12,9 +12,9 @@ import study_page
 from functions import STUDIED_FUNCTIONS, StudiedFunction
 from other_checkers import OTHER_CHECKERS
 from planted_faults import FAULT_KINDS
-from trial import DTYPES, FULL, MAGNITUDES, PROBE, Outcome, Problem
+from trial import DEFAULT, DTYPES, FULL, MAGNITUDES, PROBE, Outcome, Problem
 
-OURS = (FULL, PROBE)
+OURS = (DEFAULT, FULL, PROBE)
 CHECKERS = (*OURS, *OTHER_CHECKERS)
 SIZE_CLASSES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)  # the largest number of input entries in each class
 MAX_PROBE_MISSES = 0.01  # share of the faults above the resolution that probe mode may miss
@@ -48,12 +48,12 @@ def make_conclusion(faults: Sequence[Outcome]) -> list[str]:
     unseen = [outcome for outcome in missed if not outcome.shown]
     probe = [outcome for outcome in above if outcome.checker == PROBE and outcome.shown]
     rate = statistics.mean(outcome.missed for outcome in probe) if probe else 0.0
-    full = sum(outcome.checker == FULL and outcome.shown for outcome in missed)
+    by_default, full = (sum(outcome.checker == checker and outcome.shown for outcome in missed) for checker in (DEFAULT, FULL))
     overstated = [outcome for outcome in faults if outcome.excess > 1]
     text = (
         f"**{'Not met' if missed else 'Met'}**: of {len(above)} faults above it {len(above) - len(missed)} are caught, "
         f"{len(missed)} are not. Of these, {len(unseen)} show in none of the gradients that gradcheck asks for. Of those that "
-        f"show, full mode misses {full} and probe mode {100 * rate:.2f} % "
+        f"show, the default on small inputs misses {by_default}, full mode {full} and probe mode {100 * rate:.2f} % "
         f"(its promise: at most {100 * MAX_PROBE_MISSES:.0f} %)."
     )
     passes = sum(outcome.verdict == "PASS" for outcome in faults)
@@ -162,7 +162,7 @@ def tabulate_jacobians(faults: Sequence[Outcome]) -> list[str]:
 def format_call(outcome: Outcome) -> str:
     """Format the Python call that repeats a check."""
     problem = outcome.problem
-    mode = "auto" if not problem.has_both_modes else "probe" if outcome.checker == PROBE else "full"
+    mode = {DEFAULT: "auto", FULL: "full", PROBE: "probe"}[outcome.checker] if problem.has_both_modes else "auto"
     arguments = (
         f'"{problem.subject.name}", {problem.size}, "{problem.dtype}", "{problem.kind}", {outcome.magnitude:.0e}, "{mode}"'
     )

@@ -23,7 +23,7 @@ from gradcheck import CheckResult, Verdict
 MAGNITUDES = [10.0**-k for k in range(9)]
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 MIN_CHANGE = 0.05  # a kind of fault is used if it changes some entry by this share of the entry and the root mean square
-FULL, PROBE = "gradcheck, full mode", "gradcheck, probe mode"
+DEFAULT, FULL, PROBE = "gradcheck, small, by default", "gradcheck, full mode", "gradcheck, probe mode"
 TINY = 1e-300  # keeps divisions by zero finite
 MIN_RMS_RATIO = 1.1  # in units of rtol; an error closer to rtol than this is decided by the last digits of the evidence
 # The backward calls whose gradients a mode judges: full mode one for each of up to 16 outputs, else 4; probe mode 3.
@@ -149,7 +149,7 @@ def run_checkers(problem: Problem) -> Iterator[Outcome]:
     with torch.no_grad():
         output = problem.subject.function(*inputs)
     place = choose_place(problem)
-    for mode in ("full", "probe") if problem.has_both_modes else ("auto",):
+    for mode in ("auto", "full", "probe") if problem.has_both_modes else ("auto",):
         yield from run_gradcheck(problem, mode, place)
     for checker, check in OTHER_CHECKERS.items():
         yield from run_other_checker(problem, checker, check, output, place)
@@ -165,11 +165,12 @@ def run_gradcheck(problem: Problem, mode: str, place: tuple[int, int]) -> Iterat
         seconds = time.process_time() - began
         if not magnitude:
             right, resolutions = result.verdict is Verdict.PASS, read_resolutions(result)
-        fault = Fault(*collect_gradients(problem, magnitude, place, record, result.mode))
+        checker = DEFAULT if mode == "auto" and problem.has_both_modes else PROBE if result.mode == "probe" else FULL
+        fault = Fault(*collect_gradients(problem, magnitude, place, record, "probe" if checker == PROBE else "full"))
         yield Outcome(
             problem,
             sum(x.numel() for x in problem.inputs()),
-            PROBE if result.mode == "probe" else FULL,
+            checker,
             magnitude,
             right,
             result.verdict.value,
