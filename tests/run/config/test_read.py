@@ -141,7 +141,7 @@ def test_a_target_goes_before_a_module_that_holds_it(project):
         ("jobs = 0\n", "gradcheck.toml:1: jobs = 0: expected an integer of at least 1"),
         ("trials = 0\n", "gradcheck.toml:1: trials=0: expected an integer of at least 1"),
         ("mode = 'ful'\n", "gradcheck.toml:1: mode='ful': did you mean full? expected one of auto, full, probe"),
-        ("order = 3\n", "gradcheck.toml:1: order=3"),
+        ("order = 4\n", "gradcheck.toml:1: order=4"),
         ("budget = 'soon'\n", "gradcheck.toml:1: budget: 'soon': expected a duration"),
         ("dims = { n = 'many' }\n", "gradcheck.toml:1: dims: "),
         ("[dims]\nn = 1\n", None),
