@@ -245,7 +245,7 @@ class _EntryChanges:
             farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
         """
         uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(claim.claim.eps))
+        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(claim.eps))
         zero_limit = min(limit, default_rtol(claim.eps))
         reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
         known_by_leaf = []
