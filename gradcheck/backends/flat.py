@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gradcheck.number_format import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
@@ -71,6 +71,11 @@ def lay_out_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list
         leaves.append(Leaf(path, tuple(shape), dtype, start))
         start = leaves[-1].span.stop
     return tuple(leaves)
+
+
+def repeat_per_number(values: ArrayLike, leaves: Sequence[Leaf]) -> NDArray[Any]:
+    """Repeat one value per leaf for every number of that leaf, as a flat vector."""
+    return np.repeat(values, [leaf.entries * leaf.width for leaf in leaves])
 
 
 def make_gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.flat import repeat_per_number
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.evidence import directions, internal_rounding, noise
 from gradcheck.evidence.line import F64, Phi, Setting, choose_slack
@@ -68,7 +69,7 @@ def bound_terms(program: Program) -> F64:
     """Bound the size of the terms that each output may be a sum of, (M,): as large as its leaf or as the inputs."""
     inputs = max((directions.compute_leaf_scale(program.point[leaf.span]) for leaf in program.leaves), default=0.0)
     scales = [max(inputs, directions.compute_leaf_scale(program.value[leaf.span])) for leaf in program.outputs]
-    return np.repeat(scales, [leaf.entries * leaf.width for leaf in program.outputs])
+    return repeat_per_number(scales, program.outputs)
 
 
 def measure_setting(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.flat import repeat_per_number
 from gradcheck.backends.program import Program
 from gradcheck.compare.noise_floor import bound_terms, draw_gaussian_tangent
 from gradcheck.evidence import directions
@@ -106,7 +107,7 @@ def find_outputs_of_channels(program: Program, channels: F64 | None) -> NDArray[
     """Return the number of the output that each channel belongs to, (C,); combinations of outputs all count as one output."""
     if channels is not None:
         return np.zeros(len(channels), dtype=np.intp)
-    return np.repeat(np.arange(len(program.outputs)), [leaf.entries * leaf.width for leaf in program.outputs])
+    return repeat_per_number(np.arange(len(program.outputs)), program.outputs)
 
 
 def compute_output_slopes(program: Program, setting: Setting) -> F64:
@@ -115,7 +116,7 @@ def compute_output_slopes(program: Program, setting: Setting) -> F64:
         size = np.max(np.abs(setting.channels) * estimate_terms(program, setting), axis=1, initial=0.0)
     else:
         leaf_sizes = [np.max(np.abs(setting.base[leaf.span]), initial=0.0) for leaf in program.outputs]
-        size = np.repeat(leaf_sizes, [leaf.entries * leaf.width for leaf in program.outputs])
+        size = repeat_per_number(leaf_sizes, program.outputs)
     parts = [program.point[leaf.span] for leaf in program.leaves]
     scales = np.concatenate([np.full(x.size, directions.compute_leaf_scale(x)) for x in parts])
     return np.asarray(size[:, None] / scales)

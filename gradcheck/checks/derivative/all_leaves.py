@@ -1,8 +1,9 @@
-"""Probe mode at its cheapest: all leaves at once, along two random directions.
+"""The cheapest comparison: all leaves at once, along two random directions. Small inputs and probe mode begin with it.
 
 This pass confirms right gradients in about a dozen evaluations, however many leaves there are, and can do nothing else. If
 anything disagrees, or if the share of a leaf in the sum is too small to be judged sharply, each leaf is checked on its own
-(`probe.py`). The pass takes no more memory than a few vectors as long as the inputs.
+(`probe.py`), or in a small input each entry (`full.py`). In probe mode the pass takes no more memory than a few vectors as long
+as the inputs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck import progress
+from gradcheck.backends.flat import repeat_per_number
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.all_leaves_claims import (
     LeafGradients,
@@ -23,6 +25,7 @@ from gradcheck.checks.derivative.all_leaves_claims import (
     find_lost_size,
     find_peak,
 )
+from gradcheck.checks.derivative.all_leaves_entries import EntryChanges, find_changes
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     LeafSums,
@@ -34,16 +37,14 @@ from gradcheck.checks.derivative.all_leaves_table import (
 )
 from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.probe_block import CERTAINTY
-from gradcheck.checks.derivative.swamped_entries import MAX_SWAMPED_ULPS
 from gradcheck.compare import claimed_jacobians
-from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
 from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
-from gradcheck.verdict.interval import MAX_RESOLUTION, default_rtol
+from gradcheck.verdict.interval import default_rtol
 from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     Args:
         trial: what is checked.
         every_entry_counts: look at each output alone, or at several combinations of many; and leave a leaf unconfirmed if one
-            of its entries is not known as well as full mode would know it (`_VjpClaim.find_resolved_leaves`).
+            of its entries is not known as well as full mode would know it (`EntryChanges.find_known_entries`).
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -126,14 +127,15 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     noise_ratio = float(np.max(noise / _usual_noise(program, setting)))
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
+    terms = [*range(len(claims)), *[len(claims) - 1] * len(forward_slopes)]  # those of a claim in forward mode are not known
     confirmed, least_resolutions, known_entries = _confirm_leaves(
-        trial, setting, claims, compared, leaves, every_entry_counts=every_entry_counts
+        trial, setting, claims, compared, terms, leaves, every_entry_counts=every_entry_counts
     )
     is_certain = every_entry_counts and program.value.size <= MAX_SINGLE_CHANNELS  # every entry of every output was moved
     certainty = 1.0 if is_certain else CERTAINTY
     rows_by_claim = [
-        make_rows(program, claim_sum, claims[min(i, len(claims) - 1)].sums, leaves, trial, cotangents, least, certainty)
-        for i, (claim_sum, least) in enumerate(zip(compared, least_resolutions, strict=True))
+        make_rows(program, claim_sum, claims[i].sums, leaves, trial, cotangents, least, certainty)
+        for claim_sum, i, least in zip(compared, terms, least_resolutions, strict=True)
     ]
     for i, claim in enumerate(claims):
         rows_by_claim[i] = claim.add_self_tests(rows_by_claim[i], compared[i], label)
@@ -159,34 +161,39 @@ def _confirm_leaves(
     setting: Setting,
     claims: list[_VjpClaim],
     compared: list[ComparedSum],
+    terms: list[int],
     leaves: list[Leaf],
     *,
     every_entry_counts: bool,
 ) -> tuple[NDArray[np.bool_], list[F64], KnownEntries | None]:
     """Find which leaves every claim is known well enough in, besides its sums.
 
+    Args:
+        terms: for each comparison the index of the claim whose terms its sums are taken to have.
+
     Returns:
         The leaves, (L,); for each comparison the resolution that each leaf states at least, (L,); and what is known of
         entries, if every entry counts and not all leaves are confirmed.
     """
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
-    terms = [claims[min(i, len(claims) - 1)] for i in range(len(compared))]  # those of a claim in forward mode are not known
-    least_resolutions = [claim.gradients.twin_error for claim in terms]
+    least_resolutions = [claims[i].gradients.twin_error for i in terms]
     if not every_entry_counts:
         return confirmed, least_resolutions, None
     assert setting.channels is not None
-    changes = [claim.find_changes(trial.program, setting) for claim in claims]
+    lost = [find_lost_size(trial.program, setting.channels, claim.eps) for claim in claims]
+    changes = [find_changes(c.gradients.values, trial.program, leaves, size) for c, size in zip(claims, lost, strict=True)]
     is_zero = np.any([change.is_zero for change in changes], axis=0)
     farther_slopes = np.zeros(is_zero.shape)
     if np.any(is_zero):
-        farther_slopes = _measure_farther_slopes(trial.evaluator, setting, leaves, trial.label)
+        tangent = np.zeros(trial.program.point.size)
+        steepest, is_still = _look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
+        farther_slopes = np.where(is_still, 0.0, steepest)
     known_by_claim = []
     for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-        known_by_claim.append(change.find_known_entries(claim, compared[i], trial.options.rtol, farther_slopes))
+        known_by_claim.append(change.find_known_entries(compared[i], claim.eps, trial.options.rtol, farther_slopes))
         confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
-    for i, claim_sum in enumerate(compared):
-        resolution = changes[min(i, len(claims) - 1)].compute_resolution(claim_sum)
-        least_resolutions[i] = np.fmax(least_resolutions[i], resolution)
+    resolutions = [changes[i].compute_resolution(claim_sum) for claim_sum, i in zip(compared, terms, strict=True)]
+    least_resolutions = [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
     if np.all(confirmed):
         return confirmed, least_resolutions, None
     nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
@@ -204,63 +211,6 @@ def _keep_known_entries(
     for leaf, known in zip(leaves, known_by_leaf, strict=True):
         is_known[leaf.span] = known
     return KnownEntries(cotangents, tangents, compared.estimate - compared.claimed, compared.uncertainty, is_known)
-
-
-@dataclass(frozen=True)
-class _EntryChanges:
-    """How much each entry changes each channel as it moves by its scale.
-
-    Attributes:
-        by_leaf: the changes, (C, n), of each leaf.
-        scale_shares: the scale of each entry as a share of its leaf's largest, (n,), of each leaf.
-        is_swamped: whether a leaf has an entry so small that the numbers of other entries may absorb all its steps, (L,).
-        largest: the largest of each channel, (C,).
-        lost: a change up to this is lost in the last bits of the channel, (C,).
-    """
-
-    by_leaf: list[F64]
-    scale_shares: list[F64]
-    is_swamped: NDArray[np.bool_]
-    largest: F64
-    lost: F64
-
-    @property
-    def is_zero(self) -> NDArray[np.bool_]:
-        """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
-        return self.largest <= self.lost
-
-    def find_known_entries(
-        self, claim: _VjpClaim, compared: ComparedSum, rtol: float | None, farther_slopes: F64
-    ) -> list[NDArray[np.bool_]]:
-        """Mark the entries of each leaf that are known in every channel, so well that full mode would leave it at that, (n,).
-
-        That is relative to the entry's own size, and to `rtol` if the user set it. A zero must be known well compared with the
-        largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
-        entry that moves far less than its neighbours is not known, and nothing is that larger numbers may absorb.
-
-        Args:
-            claim: the claim that makes these changes.
-            compared: its sums.
-            rtol: relative error that matters, if the user set it.
-            farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
-        """
-        uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(claim.eps))
-        zero_limit = min(limit, default_rtol(claim.eps))
-        reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
-        known_by_leaf = []
-        for change, share, swamped in zip(self.by_leaf, self.scale_shares, self.is_swamped, strict=True):
-            is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
-            is_known = np.where(change > self.lost[:, None], uncertainty <= limit * change, is_zero_known)
-            known_by_leaf.append(np.all(is_known, axis=0) & ~swamped)
-        return known_by_leaf
-
-    def compute_resolution(self, compared: ComparedSum) -> F64:
-        """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""
-        uncertainty = np.max(compared.difference + compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        with np.errstate(all="ignore"):
-            errors = [np.where(change > self.lost[:, None], uncertainty / change, 0.0) for change in self.by_leaf]
-        return np.array([np.max(error, initial=0.0) for error in errors])
 
 
 @dataclass(frozen=True)
@@ -292,18 +242,7 @@ class _VjpClaim:
         claimed = self.sums.products.sum(axis=2)
         return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
 
-    def find_changes(self, program: Program, setting: Setting) -> _EntryChanges:
-        """Find how much each entry changes each channel as it moves by its scale, as far as is claimed."""
-        assert setting.channels is not None
-        scales = [directions.compute_entry_scales(program.point[leaf.span]) for leaf in self.leaves]
-        changes = [np.abs(self.gradients.values[:, leaf.span]) * scale for leaf, scale in zip(self.leaves, scales, strict=True)]
-        largest_scale = max(float(np.max(scale)) for scale in scales)
-        shares = [scale / np.max(scale) for scale in scales]
-        is_swamped = np.array([np.min(scale) < MAX_SWAMPED_ULPS * program.eps * largest_scale for scale in scales])
-        largest = np.max([np.max(change, axis=1) for change in changes], axis=0)
-        return _EntryChanges(changes, shares, is_swamped, largest, find_lost_size(program, setting.channels, self.eps))
-
-    def find_resolved_leaves(self, known_by_leaf: list[NDArray[np.bool_]], changes: _EntryChanges) -> NDArray[np.bool_]:
+    def find_resolved_leaves(self, known_by_leaf: list[NDArray[np.bool_]], changes: EntryChanges) -> NDArray[np.bool_]:
         """Mark the leaves in which every entry is known, and agrees with its twin in the claim's own precision, (L,)."""
         is_resolved = np.array([bool(np.all(known)) for known in known_by_leaf]) & self.gradients.entries_agree
         return (is_resolved | self.gradients.is_lost) & ~changes.is_swamped
@@ -423,39 +362,31 @@ def _bound_still_slope(evaluator: Evaluator, setting: Setting, leaves: list[Leaf
     Args:
         tangent: a vector (N,) that is overwritten.
     """
-    noise, has_few_entries = (
-        setting.slack * _least_noise(setting),
-        min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP,
-    )
+    has_few_entries = min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP
     steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
-    slopes = _measure_chords(evaluator, setting, leaves, tangent, label, steps)
-    is_still = np.all(slopes * np.abs(steps)[:, None] <= noise)
-    return float(np.max(noise)) / max(STANDSTILL_STEPS) if is_still else None
+    _, is_still = _look_far(evaluator, setting, leaves, tangent, label, steps)
+    return float(np.max(setting.slack * _least_noise(setting))) / max(STANDSTILL_STEPS) if np.all(is_still) else None
 
 
-def _measure_chords(
+def _look_far(
     evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str, steps: tuple[float, ...]
-) -> F64:
-    """Measure how steep the channels are between the primal and points far along some leaves, (steps, C).
+) -> tuple[F64, NDArray[np.bool_]]:
+    """Look at each channel far along some leaves.
 
     Args:
         tangent: a vector (N,) that is overwritten.
         steps: displacements in units of t.
+
+    Returns:
+        The steepest slope between the primal and those points, (C,), and whether the channel stands still at all of them, (C,).
     """
     assert setting.channels is not None
     tangent[:] = 0.0
     _fill_tangent(tangent, evaluator.program, leaves, label, LINES + 1)
     phi = evaluator.line_without_copies(tangent)
-    return np.stack([np.abs(setting.channels @ (phi(t) - setting.base)) / abs(t) for t in steps])
-
-
-def _measure_farther_slopes(evaluator: Evaluator, setting: Setting, leaves: list[Leaf], label: str) -> F64:
-    """Measure how steep each channel is between the primal and points far along all leaves, (C,); 0 where it stands still."""
-    tangent = np.zeros(evaluator.program.point.size)
-    chords = _measure_chords(evaluator, setting, leaves, tangent, label, STANDSTILL_STEPS)
-    steps = np.abs(STANDSTILL_STEPS)[:, None]
-    is_still = np.all(chords * steps <= setting.slack * _least_noise(setting), axis=0)
-    return np.where(is_still, 0.0, np.max(chords, axis=0))
+    changes = np.stack([np.abs(setting.channels @ (phi(t) - setting.base)) for t in steps])
+    is_still = np.all(changes <= setting.slack * _least_noise(setting), axis=0)
+    return np.max(changes / np.abs(steps)[:, None], axis=0), is_still
 
 
 def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
@@ -485,9 +416,7 @@ def _least_noise(setting: Setting) -> F64:
 def _usual_noise(program: Program, setting: Setting) -> F64:
     """Return the noise of each channel if every output is rounded as a typical one of its leaf, (C,)."""
     scales = [directions.compute_leaf_scale(program.value[leaf.span]) for leaf in program.outputs]
-    return setting.contract_noise(
-        0.5 * program.eps * np.repeat(scales, [leaf.entries * leaf.width for leaf in program.outputs])
-    )
+    return setting.contract_noise(0.5 * program.eps * repeat_per_number(scales, program.outputs))
 
 
 def _estimate_slopes(
@@ -524,9 +453,8 @@ def _measure_output_scales(evaluator: Evaluator, leaves: list[Leaf], label: str)
     """Measure the scales of the outputs; it takes evaluations only if an output is so small that its slope must decide."""
     program = evaluator.program
     size = np.abs(program.value)
-    scales = np.concatenate(
-        [np.full(leaf.entries * leaf.width, directions.compute_leaf_scale(size[leaf.span])) for leaf in program.outputs]
-    )
+    leaf_scales = [directions.compute_leaf_scale(size[leaf.span]) for leaf in program.outputs]
+    scales = repeat_per_number(leaf_scales, program.outputs)
     if not np.any(size < directions.SMALL_ENTRY_RATIO * scales):
         return OutputScales(scales, np.zeros(scales.size, dtype=bool))
     tangent = np.zeros(program.point.size)

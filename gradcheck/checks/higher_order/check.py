@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.flat import repeat_per_number
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.views import zero_outputs
 from gradcheck.checks.derivative.check import check_derivative
@@ -141,7 +142,7 @@ def _bound_gradient_rounding(gradient_program: Program, first: TrialResult) -> F
     resolution = max((row.resolution for row in first.comparisons if not np.isnan(row.resolution)), default=0.0)
     outputs = gradient_program.outputs
     largest = [np.max(np.abs(gradient_program.value[leaf.span]), initial=0.0) for leaf in outputs]
-    return max(resolution, MIN_GRADIENT_ROUNDING) * np.repeat(largest, [leaf.entries * leaf.width for leaf in outputs])
+    return max(resolution, MIN_GRADIENT_ROUNDING) * repeat_per_number(largest, outputs)
 
 
 def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
@@ -151,12 +152,8 @@ def _draw_cotangents(evaluator: Evaluator, label: str) -> F64:
         return np.ones((2, 1))
     tangent = draw_gaussian_tangent(program, make_generator(0, "second outlook", label))
     output_scales = measure_scales_along(program, evaluator.line(tangent))
-    leaf_scales = np.concatenate(
-        [
-            np.full(leaf.entries * leaf.width, directions.compute_leaf_scale(program.value[leaf.span]))
-            for leaf in program.outputs
-        ]
-    )
+    scales = [directions.compute_leaf_scale(program.value[leaf.span]) for leaf in program.outputs]
+    leaf_scales = repeat_per_number(scales, program.outputs)
     least_scales = program.eps**CANCELLED_SIZE_POWER * leaf_scales
     output_scales = replace(output_scales, scales=np.maximum(output_scales.scales, least_scales))
     streams = ("second", "double adjoint")
