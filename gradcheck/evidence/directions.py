@@ -35,7 +35,7 @@ def compute_leaf_scale(x: F64) -> float:
     if largest < SMALLEST_NORMAL or not math.isfinite(largest):
         return 1.0
     if x.size > PIECE_SIZE and MIN_SQUARABLE < largest < 1 / MIN_SQUARABLE:  # without a copy
-        return math.sqrt(float(np.dot(x, x)) / x.size)
+        return math.sqrt(float(np.einsum("n,n->", x, x)) / x.size)
     return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
 
 
@@ -98,18 +98,22 @@ def fill_even(rng: np.random.Generator, x: F64, out: F64) -> None:
     tangent may all but leave it out. The errors of several entries cancel only by rare chance, as with a Gaussian tangent.
     The tangent is made piece by piece, as it may be large.
     """
-    leaf_scale = compute_leaf_scale(x)
+    leaf_scale, longest = compute_leaf_scale(x), min(x.size, PIECE_SIZE)
+    shifts, signs = np.empty((2, longest), dtype=np.float32)  # made once: new memory costs more than the arithmetic
+    sizes, is_small = np.empty(longest), np.empty(longest, dtype=bool)
     for piece in split_for_cache(x.size):
-        u = rng.random(out[piece].size, dtype=np.float32)
+        length = out[piece].size
+        u, sign, size, small = shifts[:length], signs[:length], sizes[:length], is_small[:length]
+        rng.random(out=u, dtype=np.float32)
         u -= np.float32(0.5)
-        signs = np.copysign(np.float32(MIN_EVEN_STEP), u)
+        np.copysign(np.float32(MIN_EVEN_STEP), u, out=sign)
         u *= np.float32(2)
-        u += signs
+        u += sign
         np.multiply(u, leaf_scale, out=out[piece])
-        size = np.abs(x[piece])
-        small = np.flatnonzero(size < SMALL_ENTRY_RATIO * leaf_scale)
-        small = small[size[small] >= SMALLEST_NORMAL]
-        out[piece][small] = u[small] * size[small]
+        np.abs(x[piece], out=size)
+        if np.less(size, SMALL_ENTRY_RATIO * leaf_scale, out=small).any():
+            entries = np.flatnonzero(small & (size >= SMALLEST_NORMAL))
+            out[piece][entries] = u[entries] * size[entries]
 
 
 def entry_displacements(x: F64, eps: float) -> F64:

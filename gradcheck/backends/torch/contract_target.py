@@ -68,12 +68,15 @@ def make_layer(
 
         return call
 
+    def select_inputs(leaves: list[Any]) -> list[Tensor]:
+        return [leaves[i] for i in binding.input_places]
+
     call_for_all, functions = make_call(_identity), find_user_functions(flatten(returned).leaves)
     return Layer(
         leaves=binding.leaves,
         outputs=binding.outputs,
         eps=max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
-        make_tensors=lambda: [make_leaves()[i] for i in binding.input_places],
+        make_tensors=lambda: select_inputs(make_leaves()),
         call=select_outputs(call_for_all),
         call_for_all_outputs=call_for_all,
         wrap=lambda wrapper: select_outputs(make_call(wrapper)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks.derivative.swamped_entries import MAX_SWAMPED_ULPS
-from gradcheck.compare.judge import MAX_CHEAP_UNCERTAINTY
+from gradcheck.compare.judge import MANY_LINES, MAX_CHEAP_UNCERTAINTY
 from gradcheck.evidence import directions
 from gradcheck.verdict.interval import MAX_RESOLUTION, default_rtol
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Program
     from gradcheck.checks.derivative.all_leaves_table import ComparedSum
     from gradcheck.evidence.line import F64
+
+
+# Among many entries, one that is known to within the error that matters of its leaf's largest may be known to this of itself.
+MAX_SMALL_ENTRY_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,16 @@ class EntryChanges:
         uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
         limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(eps))
         zero_limit = min(limit, default_rtol(eps))
+        is_long = rtol is None and sum(change.shape[1] for change in self.by_leaf) > MANY_LINES
         reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
         known_by_leaf = []
         for change, share, swamped in zip(self.by_leaf, self.scale_shares, self.is_swamped, strict=True):
             is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
-            is_known = np.where(change > self.lost[:, None], uncertainty <= limit * change, is_zero_known)
+            allowed = limit * change
+            if is_long:
+                largest = np.max(change, axis=1, keepdims=True)
+                allowed = np.maximum(allowed, np.minimum(MAX_SMALL_ENTRY_ERROR * change, zero_limit * largest))
+            is_known = np.where(change > self.lost[:, None], uncertainty <= allowed, is_zero_known)
             known_by_leaf.append(np.all(is_known, axis=0) & ~swamped)
         return known_by_leaf
 

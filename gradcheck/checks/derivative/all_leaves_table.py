@@ -83,13 +83,15 @@ def make_empty_sums(leaves: list[Leaf], lines: int, *, largest: F64) -> LeafSums
 
 def add_up_line(sums: LeafSums, gradients: F64, tangent: F64, leaves: list[Leaf], k: int) -> None:
     """Fill in the sums of gradients (C, N) along line number `k`, piece by piece."""
+    longest = min(max(leaf.entries * leaf.width for leaf in leaves), directions.PIECE_SIZE)
+    buffer = np.empty((len(gradients), longest))  # made once: new memory costs more than the arithmetic
     for i, leaf in enumerate(leaves):
         g, u = gradients[:, leaf.span], tangent[leaf.span]
         for piece in directions.split_for_cache(u.size):
-            terms = g[:, piece] * u[piece]
+            terms = np.multiply(g[:, piece], u[piece], out=buffer[:, : u[piece].size])
             sums.products[k, :, i] += np.sum(terms, axis=1)
             sums.squares[k, :, i] += np.einsum("cn,cn->c", terms, terms)
-            sums.tangent_squares[k, i] += np.dot(u[piece], u[piece])
+            sums.tangent_squares[k, i] += np.einsum("n,n->", u[piece], u[piece])
             sums.magnitudes[k, :, i] += np.sum(np.abs(terms, out=terms), axis=1)
 
 

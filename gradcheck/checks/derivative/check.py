@@ -10,7 +10,7 @@ from gradcheck.checks.contracts.any_target import custom_rule_primal, empty_inpu
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
-from gradcheck.checks.derivative.probe import compare_along_directions, confirm_small_input
+from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
@@ -64,7 +64,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         )
     mode = choose_mode(program, options, trial.evaluator.last_seconds)
     trial.recorder.note(*filter(None, [mode.why]))
-    comparisons, known = confirm_small_input(trial) if mode.is_small else (None, None)
+    comparisons, known = confirm_every_entry(trial) if mode.whole_input_first else (None, None)
     if comparisons is None and mode.name == "full":
         comparisons = compare_every_entry(trial, preconditions.spread, known)
     elif comparisons is None:

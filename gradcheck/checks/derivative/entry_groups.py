@@ -1,5 +1,7 @@
 """Full mode at its cheapest: entries in groups, along two random directions each, and one by one where the groups disagree.
 
+Entries that lines along the whole input have shown already need no group.
+
 The disagreement of a group along a line is taken for the error of each of its entries in turn. If that entry alone were wrong,
 its error would be no larger, since a line moves every entry by at least half of its scale. So each entry has an estimate and a
 bound of its own. The bound is hardly wider than that of a line that moves the entry alone, as noise does not grow with the
@@ -25,8 +27,6 @@ from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
@@ -94,11 +94,11 @@ def estimate_entries(
         tangents = known.tangents[:, leaf.span]
         _fill_in(estimates, displacements, jacobian, np.flatnonzero(~remaining), tangents, known.difference, known.uncertainty)
     remaining &= ~_confirm_unused_entries(evaluator, setting, estimates, jacobian, label, remaining)
-    groups = _split_into_groups(leaf) if program.point.size > GROUP_SIZE else ()
+    groups = _split_into_groups(np.flatnonzero(remaining)) if program.point.size > GROUP_SIZE else ()
     claimed = [group for group in groups if np.any(jacobian.values[:, leaf.span][:, group])]
     later_batches = (claimed[low : low + BATCH_SIZE] for low in range(FIRST_BATCH_SIZE, len(claimed), BATCH_SIZE))
     for batch in filter(None, (claimed[:FIRST_BATCH_SIZE], *later_batches)):
-        progress.report_progress(leaf.path, batch[0].start, displacements.size)
+        progress.report_progress(leaf.path, int(batch[0][0]), displacements.size)
         confirmed = _confirm_groups(evaluator, setting, estimates, jacobian, batch, label)
         for group, is_confirmed in zip(batch, confirmed, strict=True):
             remaining[group] = not is_confirmed
@@ -145,10 +145,9 @@ def _confirm_unused_entries(
     return is_unused
 
 
-def _split_into_groups(leaf: Leaf) -> Iterator[slice]:
-    """Split a leaf into groups of consecutive numbers."""
-    size = leaf.entries * leaf.width
-    yield from (slice(low, min(low + GROUP_SIZE, size)) for low in range(0, size, GROUP_SIZE))
+def _split_into_groups(positions: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Split positions in a leaf into groups, in order."""
+    return [positions[low : low + GROUP_SIZE] for low in range(0, positions.size, GROUP_SIZE)]
 
 
 @dataclass(frozen=True)
@@ -164,15 +163,15 @@ class _GroupTangent:
     whole: F64
 
 
-def _draw_tangents(program: Program, leaf: Leaf, group: slice, label: str) -> list[_GroupTangent]:
+def _draw_tangents(program: Program, leaf: Leaf, group: NDArray[np.intp], label: str) -> list[_GroupTangent]:
     """Draw the random directions of a group."""
     x, tangents = program.point[leaf.span][group], []
     for k in range(LINES_PER_GROUP):
         u = np.empty(x.size)
-        directions.fill_even(make_generator(0, "group", label, leaf.path, group.start, k), x, u)
+        directions.fill_even(make_generator(0, "group", label, leaf.path, int(group[0]), k), x, u)
         u = directions.round_tangent(u, x, program.eps)
         whole = np.zeros(program.point.size)
-        whole[leaf.start + group.start : leaf.start + group.stop] = u
+        whole[leaf.start + group] = u
         tangents.append(_GroupTangent(u, whole))
     return tangents
 
@@ -182,7 +181,7 @@ def _confirm_groups(
     setting: Setting,
     estimates: LineEstimates,
     jacobian: Jacobian,
-    batch: list[slice],
+    batch: list[NDArray[np.intp]],
     label: str,
 ) -> list[bool]:
     """Check whether a claim agrees with the evidence along the lines of some groups.
@@ -198,8 +197,10 @@ def _confirm_groups(
     tangents = [_draw_tangents(program, leaf, group, label) for group in batch]
     values, errors = jacobian.values[:, leaf.span], jacobian.error[:, leaf.span]
     agrees, differences, bounds = [True] * len(batch), [], []
-    # A group that is known no better than this, as near a kink, is estimated entry by entry.
-    max_uncertainty = MAX_CHEAP_UNCERTAINTY * default_rtol(jacobian.eps)
+    # A group that is known no better than this, as near a kink, is estimated entry by entry, unless all of it is small.
+    rtol = default_rtol(jacobian.eps)
+    displacements = claims_along_lines.compute_displacements(program, leaf)
+    largest_of_leaf = np.max(np.abs(values * displacements), axis=1)
     for k, estimate in enumerate((richardson.estimate_from_three_steps, richardson.estimate_from_two_steps)):
         lines = evaluator.lines(np.stack([group_tangents[k].whole for group_tangents in tangents]))
         slopes = richardson.estimate_channels(lines, setting, estimate)
@@ -209,17 +210,15 @@ def _confirm_groups(
             difference[j] = slopes.value[j] - claim @ u
             allowed = slopes.bound[j] + np.sqrt(error**2 @ u**2) + jacobian.eps * (np.abs(claim) @ np.abs(u))
             largest = np.max(np.abs(claim * u), axis=1)
-            sharp = (allowed <= max_uncertainty * largest) | (largest == 0)
-            agrees[j] &= bool(np.all((np.abs(difference[j]) <= allowed) & sharp))
+            is_sharp = allowed <= rtol * np.maximum(MAX_CHEAP_UNCERTAINTY * largest, largest_of_leaf)
+            agrees[j] &= bool(np.all((np.abs(difference[j]) <= allowed) & (is_sharp | (largest == 0))))
         differences.append(difference)
         bounds.append(slopes.bound)
-    displacements = claims_along_lines.compute_displacements(program, leaf)
     for j, group in enumerate(batch):
         if agrees[j]:
-            entries = np.arange(group.start, group.stop)
             group_tangents = np.stack([tangent.whole[leaf.span] for tangent in tangents[j]])
             of_group = [np.stack([of_line[j] for of_line in of_lines]) for of_lines in (differences, bounds)]
-            _fill_in(estimates, displacements, jacobian, entries, group_tangents, *of_group)
+            _fill_in(estimates, displacements, jacobian, group, group_tangents, *of_group)
     return agrees
 
 
@@ -267,8 +266,8 @@ def evaluate_forward_rows(
     assert claim.jvp is not None
     remaining = np.ones(program.point.size, dtype=bool)
     for leaf in program.leaves if in_groups else ():
-        for group in _split_into_groups(leaf):
-            columns = slice(leaf.start + group.start, leaf.start + group.stop)
+        for group in _split_into_groups(np.arange(leaf.entries * leaf.width)):
+            columns = leaf.start + group
             remaining[columns] = not _agrees_on_group(
                 claim, program, cotangents, known_jacobian.values[:, columns], leaf, group, label
             )
@@ -280,7 +279,9 @@ def evaluate_forward_rows(
     return rows
 
 
-def _agrees_on_group(claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf, group: slice, label: str) -> bool:
+def _agrees_on_group(
+    claim: Claim, program: Program, cotangents: F64, rows: F64, leaf: Leaf, group: NDArray[np.intp], label: str
+) -> bool:
     """Whether a forward-mode claim agrees along a group's lines with the rows of another claim, (C, n)."""
     assert claim.jvp is not None
     tangents = _draw_tangents(program, leaf, group, label)

@@ -32,12 +32,12 @@ class Mode:
     Attributes:
         name: 'full' or 'probe'.
         why: a note for the report.
-        is_small: whether a pass over the whole input may confirm the claims before every entry is estimated.
+        whole_input_first: whether a pass over the whole input may confirm the claims before every entry is estimated.
     """
 
     name: str
     why: str = ""
-    is_small: bool = False
+    whole_input_first: bool = False
 
 
 def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
@@ -49,8 +49,9 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
         seconds: duration of one evaluation.
     """
     n, m = program.point.size, program.value.size
+    whole_input_first = not _needs_every_entry(program, options)
     if options.mode != "auto":
-        return Mode(options.mode)
+        return Mode(options.mode, whole_input_first=whole_input_first and options.mode == "full")
     if n > MAX_ENTRIES:
         return Mode(
             "probe", f"probes: {n} input numbers exceed the {MAX_ENTRIES} that are checked one by one (--mode full does so)"
@@ -63,7 +64,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     elif predicted > (options.budget or MAX_SECONDS):
         why = f"one by one, {n} input numbers would take about {predicted:.0f} s (--budget allows more, --mode full does so)"
     else:
-        return Mode("full", is_small=not _needs_every_entry(program, options))
+        return Mode("full", whole_input_first=whole_input_first)
     return Mode("probe", f"probes: {why}")
 
 

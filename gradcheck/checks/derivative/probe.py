@@ -84,8 +84,8 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
     return _collect_rows(trial, whole, rows)
 
 
-def confirm_small_input(trial: Trial) -> tuple[Comparisons | None, KnownEntries | None]:
-    """Confirm a small input along random directions of all of it: about a dozen evaluations.
+def confirm_every_entry(trial: Trial) -> tuple[Comparisons | None, KnownEntries | None]:
+    """Confirm every entry along random directions of the whole input: about a dozen evaluations.
 
     Returns:
         The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry that is not known already.
@@ -95,7 +95,7 @@ def confirm_small_input(trial: Trial) -> tuple[Comparisons | None, KnownEntries 
         return None, None
     if any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
         return None, whole.known
-    return _collect_rows(trial, whole, whole.rows), None
+    return replace(_collect_rows(trial, whole, whole.rows), mode="full" if trial.options.mode == "full" else "probe"), None
 
 
 def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:

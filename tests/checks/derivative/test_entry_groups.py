@@ -20,7 +20,7 @@ def numeric(result):
 @pytest.mark.parametrize("name", ["sin", "cube", "exp", "tanh"])
 def test_a_right_gradient_takes_fewer_evaluations_than_it_has_entries(name, dtype):
     result = gradcheck.check(layer(name=name), normal(N), dtype=dtype, mode="full")
-    assert (result.verdict, result.evaluations < N / 2) == (Verdict.PASS, True), str(result)
+    assert (result.verdict, result.mode, result.evaluations < 40) == (Verdict.PASS, "full", True), str(result)
     assert numeric(result).certainty == 1.0
 
 
@@ -182,7 +182,7 @@ def test_forward_mode_is_pushed_along_two_directions_if_it_agrees():
         pushed.append(tangent)
         return tangent
 
-    result = gradcheck.check(with_forward_mode(count), normal(90), mode="full", contracts=False)
+    result = gradcheck.check(with_forward_mode(count), normal(90), every_entry=True, contracts=False)
     assert (result.verdict, len(pushed)) == (Verdict.PASS, 2), str(result)
 
 
@@ -197,7 +197,7 @@ def test_full_mode_estimates_only_the_entries_that_a_line_of_the_whole_input_lea
 
     x = np.linspace(0.2, 1, 21)
     result = gradcheck.check(lambda x: np.sum(scales * np.sin(x)), x, gradient=gradient)
-    every = gradcheck.check(lambda x: np.sum(scales * np.sin(x)), x, gradient=gradient, mode="full")
+    every = gradcheck.check(lambda x: np.sum(scales * np.sin(x)), x, gradient=gradient, every_entry=True)
     assert result.comparisons[0].mode == "full"
     assert fault or result.evaluations < every.evaluations - 50
     assert result.verdict is every.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)

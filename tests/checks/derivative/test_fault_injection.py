@@ -164,7 +164,7 @@ def test_one_blind_fault_is_named_alone(monkeypatch):
         return replace(judged, facts=facts, doubtful=~everywhere)
 
     monkeypatch.setattr(fault_injection, "judge_lines", blind_to_small_ones)
-    row = gradcheck.check(np.sum, normal(6), gradient=np.ones_like, mode="full").comparisons[0]
+    row = gradcheck.check(np.sum, normal(6), gradient=np.ones_like, every_entry=True).comparisons[0]
     assert row.self_test == SelfTest(("of 1 %", "minus"), ("of 1 %",))
     assert (row.verdict, row.reason) == (Verdict.INCONCLUSIVE, Reason.BLIND)
 

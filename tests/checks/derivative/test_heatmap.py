@@ -10,7 +10,7 @@ from gradcheck import Verdict, normal
 
 
 def row_with_picture(fault, *shape, **options):
-    result = gradcheck.check(layer(fault), normal(*shape), mode="full", contracts=False, **options)
+    result = gradcheck.check(layer(fault), normal(*shape), mode="full", every_entry=True, contracts=False, **options)
     (row,) = [c for c in result.comparisons if (c.method, c.against) == ("reverse", "numeric")]
     return row
 
@@ -45,5 +45,5 @@ def test_a_wrong_entry_of_many_is_among_the_numbers():
 
 
 def test_each_complex_entry_is_a_cell():
-    result = gradcheck.check(torch.sin, torch.ones(2, 3, dtype=torch.complex128), mode="full")
+    result = gradcheck.check(torch.sin, torch.ones(2, 3, dtype=torch.complex128), every_entry=True)
     assert {c.picture.grid for c in result.comparisons if c.picture} == {(2, 3)}
