@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_CHEAP_UNCERTAINTY = 100.0
 # With more lines than this, cheap estimates stay if they are sharp compared with the leaf's largest derivatives.
 MANY_LINES = 64
+# An entry that passed by the size of its leaf alone is refined if its difference is more than this share of the uncertainty.
+MAX_QUIET_SHARE = 0.25
 # If values stand still up to this distance, in an entry's scales, the function itself is constant there, as an arg-max is, and
 # rounding is not the cause.
 STANDSTILL_REACH = 2.0**-6
@@ -144,6 +146,7 @@ def judge_and_refine(
         unsettled = judged.doubtful | estimates.rough
         if not (demanded or claim.is_combination):
             unsettled |= _is_coarse(judged, rtol, many=len(estimates.phis) > MANY_LINES)
+            unsettled |= judged.unresolved & (judged.sides.difference > MAX_QUIET_SHARE * judged.sides.uncertainty)
         code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
         urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, code), axis=0))
         confirmed = int(np.sum(np.any(judged.code == Code.FAIL, axis=0) & estimates.refined))

@@ -54,8 +54,10 @@ def judge_methods(
         trusted_program: whose derivatives the trusted ones are, if they are not the target's.
         add_facts: adds what else is known of a leaf.
     """
-    slopes = compute_output_slopes(trial.program, trial.setting)
-    floors = [CANCELLATION_ULPS * jacobian.eps * slopes for jacobian in (claimed, trusted)]
+    floors = [
+        CANCELLATION_ULPS * jacobian.eps * compute_output_slopes(trial.program, trial.setting, jacobian.eps)
+        for jacobian in (claimed, trusted)
+    ]
     claimed, trusted = (replace(j, error=j.error + floor) for j, floor in zip((claimed, trusted), floors, strict=True))
     rtol = trial.rtol(claimed, trusted)
 

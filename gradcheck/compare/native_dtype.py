@@ -53,7 +53,7 @@ def compare_with_twin(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cota
 def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
     twin, rtol = jacobian.twin, trial.rtol_of(jacobian.eps)
     assert twin is not None
-    slopes = output_scaling.compute_output_slopes(trial.program, trial.setting)
+    slopes = output_scaling.compute_output_slopes(trial.program, trial.setting, jacobian.eps)
     floor = method_pairs.CANCELLATION_ULPS * jacobian.eps * slopes
     claimed = replace(jacobian, error=jacobian.error + floor)
     judged = method_pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)

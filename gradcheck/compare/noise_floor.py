@@ -24,6 +24,8 @@ FEW_INPUTS = 32
 COARSE_SPACING = 2.0**-16
 # An output with more noise than this many units in its last place is the difference of larger terms.
 MIN_CANCELLATION_ULPS = 8.0
+# An output of at most this many units in the last place of the terms that may cancel in it is nothing but rounding.
+MAX_CANCELLED_ULPS = 64.0
 # In lower precision noise varies more from one direction to another, so it is measured along this many directions.
 NOISE_DIRECTIONS = 3
 
@@ -72,6 +74,19 @@ def bound_terms(program: Program) -> F64:
     return repeat_per_number(scales, program.outputs)
 
 
+def find_term_sizes(program: Program, eps: float) -> F64:
+    """Find the size of the terms that each output is made of, (M,).
+
+    It is the size of the output, unless that is only what rounding leaves of larger terms, as in `layer_norm(x).sum()`.
+
+    Args:
+        program: what is checked.
+        eps: relative spacing of floats in the precision of the terms.
+    """
+    size, terms = np.abs(program.value), bound_terms(program)
+    return np.where(size <= MAX_CANCELLED_ULPS * eps * terms, terms, size)
+
+
 def measure_setting(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
     """Measure the noise once, along directions that move every entry; each output is a channel.
 
@@ -95,4 +110,5 @@ def measure_setting(evaluator: Evaluator, comparisons: int, label: object, sprea
         if is_float64:
             noise_level = np.maximum(noise_level, _measure_cancellation_noise(program, line))
     slack = choose_slack(comparisons)
-    return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding)
+    term_sizes = find_term_sizes(program, program.eps)
+    return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding, term_sizes)

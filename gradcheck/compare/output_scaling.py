@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.backends.flat import repeat_per_number
 from gradcheck.backends.program import Program
-from gradcheck.compare.noise_floor import bound_terms, draw_gaussian_tangent
+from gradcheck.compare.noise_floor import bound_terms, draw_gaussian_tangent, find_term_sizes
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
 from gradcheck.seeds import make_generator
@@ -110,13 +110,27 @@ def find_outputs_of_channels(program: Program, channels: F64 | None) -> NDArray[
     return repeat_per_number(np.arange(len(program.outputs)), program.outputs)
 
 
-def compute_output_slopes(program: Program, setting: Setting) -> F64:
-    """Compute the slope of a channel that changes by the size of its terms over the scale of each leaf, (C, N)."""
+def compute_output_slopes(program: Program, setting: Setting, eps: float) -> F64:
+    """Compute the slope of a channel that changes by the size of its terms over the scale of each leaf, (C, N).
+
+    Terms of order one, such as that of exp(x) - 1, change over a distance of one if the scale is smaller than that.
+
+    Args:
+        program: what is checked.
+        setting: the channels, and the noise that shows the terms.
+        eps: relative spacing of floats in the precision of the slopes that this is compared with.
+    """
+    terms = np.maximum(estimate_terms(program, setting), find_term_sizes(program, eps))
+    terms_of_order_one = np.minimum(setting.total_noise / setting.eps, 1.0)
     if setting.channels is not None:
-        size = np.max(np.abs(setting.channels) * estimate_terms(program, setting), axis=1, initial=0.0)
+        sizes = [np.max(np.abs(setting.channels) * t, axis=1, initial=0.0) for t in (terms, terms_of_order_one)]
     else:
-        leaf_sizes = [np.max(np.abs(setting.base[leaf.span]), initial=0.0) for leaf in program.outputs]
-        size = repeat_per_number(leaf_sizes, program.outputs)
+        outputs = program.outputs
+        sizes = [
+            repeat_per_number([np.max(t[leaf.span], initial=0.0) for leaf in outputs], outputs)
+            for t in (terms, terms_of_order_one)
+        ]
     parts = [program.point[leaf.span] for leaf in program.leaves]
     scales = np.concatenate([np.full(x.size, directions.compute_leaf_scale(x)) for x in parts])
-    return np.asarray(size[:, None] / scales)
+    slopes: F64 = np.maximum(sizes[0][:, None] / scales, sizes[1][:, None] / np.maximum(scales, 1.0))
+    return slopes

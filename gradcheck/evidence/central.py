@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.evidence.line import STEP_RATIO, Slope, smooth_slope
+from gradcheck.evidence.line import MAX_UNSEEN_QUANTUM, STEP_RATIO, Slope, smooth_slope
 from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
     The value is their extrapolation D4 = (16 D - D') / 15, which is free of the h^2 term. The bound is |D4 - D|, which is all
     of the h^2 term, plus the noise. A chord to a coarser step distinguishes a zero derivative from one that fell below the
     resolution of the function's values. If second differences do not fall like h^2, the slope is rough: there may be a kink.
+    It is also rough if the function moves at larger steps only, as then its values may come in steps.
     """
     chord_step = max(CHORD_STEP, STEP_RATIO * step)
     with np.errstate(all="ignore"):
@@ -78,11 +79,17 @@ def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
         last_bits = setting.contract_noise(setting.half_ulp(np.fmax(*map(np.abs, near))))
         noise = setting.slack * np.fmax(noise, last_bits)
         right, left, far_right, far_left = (setting.contract(side) for side in sides)
+        stands_still = (right == 0) & (left == 0)
+        # It may have moved by less than its values show: by as much as they do at larger steps, if that may be their grid.
+        quantum = np.fmax.reduce(np.abs([far_right, far_left, setting.contract(chord)]))
+        quantum = np.where(stands_still & (quantum <= MAX_UNSEEN_QUANTUM * setting.channel_sizes), quantum, 0.0)
+        hidden = np.where(stands_still, setting.slack * setting.contract_noise(setting.hidden_rounding), 0.0)
+        noise = np.fmax.reduce([noise, hidden, quantum])
         slope = (right - left) / (2 * step)
         value = (STEP_RATIO**2 * slope - (far_right - far_left) / (2 * STEP_RATIO * step)) / (STEP_RATIO**2 - 1)
         bound = np.abs(value - slope) + EXTRAPOLATED_NOISE * noise / step
         nearby_slope = np.maximum(np.abs(setting.contract(chord)) / chord_step, np.abs(slope))
-        rough = _is_rough(right + left, far_right + far_left, noise)
+        rough = _is_rough(right + left, far_right + far_left, noise) | (quantum > 0)
     return smooth_slope(value, bound, nearby_slope, rough)
 
 

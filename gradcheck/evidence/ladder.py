@@ -88,6 +88,8 @@ def evaluate_rungs(phi: Phi, setting: Setting) -> Rungs:
     noise = np.stack([setting.difference_noise(moved, h / LARGEST_STEP) for h in steps])
     noise = setting.slack * np.fmax(noise, np.where(np.isfinite(rounding), rounding, 0.0))
     above, below = np.stack(right), np.stack(left)
+    hidden = setting.slack * setting.contract_noise(setting.hidden_rounding)
+    noise = np.where((above == 0) & (below == 0), np.fmax(noise, hidden), noise)
     sizes, limit = setting.channel_sizes, setting.rounding_limit
     quantum_limits = np.full(sizes.shape, np.inf) if limit is None else setting.contract_noise(limit)
     return Rungs(steps, above, below, _reduce_to_line_noise(above, below, noise, setting), sizes, quantum_limits)

@@ -52,6 +52,8 @@ class Setting:
         slack: how many standard deviations of noise a bound allows for.
         rounding_limit: the largest error that rounding can cause in each output, (M,): larger steps of the values are jumps.
             None if it is unknown.
+        term_sizes: size of the terms that each output is made of, (M,): far more than the output if it is only what rounding
+            leaves of them. None: the size of the output.
         internal_noise: the noise of rounding inside the function, which shows at coarse steps only; all lines of the primal
             share it.
     """
@@ -63,6 +65,7 @@ class Setting:
     finest_step: float
     slack: float
     rounding_limit: F64 | None = None
+    term_sizes: F64 | None = None
     internal_noise: InternalNoise = field(default_factory=InternalNoise)
 
     @property
@@ -79,8 +82,15 @@ class Setting:
     @property
     def channel_sizes(self) -> F64:
         """Size of the channels at the primal, (C,); for a combination, its largest term: an entry need not move them all."""
-        size = np.abs(self.base)
+        size = np.abs(self.base) if self.term_sizes is None else self.term_sizes
         return size if self.channels is None else np.max(np.abs(self.channels) * size, axis=1, initial=0.0)
+
+    @property
+    def hidden_rounding(self) -> F64:
+        """The rounding of the terms of outputs that are nothing but rounding, (M,): an output that stands still hides it."""
+        if self.term_sizes is None:
+            return np.zeros(self.base.shape)
+        return np.where(self.term_sizes > np.abs(self.base), self.half_ulp(self.term_sizes), 0.0)
 
     def half_ulp(self, values: F64) -> F64:
         """Compute half a unit in the last place of some outputs, (M,)."""

@@ -123,8 +123,8 @@ def _quieter_side(sides: F64, *, clear_only: bool = False) -> F64:
 
 
 def _stands_still(sides: F64) -> NDArray[np.bool_]:
-    """Mark the outputs that did not move at all."""
-    return np.asarray(np.all(sides == sides[:, :1], axis=(0, 1)))
+    """Mark the outputs that did not move on one side: the primal may lie next to a step of their values."""
+    return np.asarray(np.any(np.all(sides == sides[:, :1], axis=1), axis=0))
 
 
 def _deviation_from_line(phi: Phi, sides: F64, spacing: float, far: float) -> F64:

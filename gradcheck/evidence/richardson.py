@@ -206,7 +206,10 @@ def _take_differences(phi: Callable[[float], F64], steps: tuple[float, ...], eps
     with np.errstate(all="ignore"):
         sides = [(phi(t), phi(-t)) for t in steps]
         slopes = [(right - left) / (2 * t) for (right, left), t in zip(sides, steps, strict=True)]
-        return slopes, [right + left for right, left in sides], 0.5 * eps * np.maximum(*map(np.abs, sides[0]))
+        moves, coarse_moves = (np.maximum(*map(np.abs, side)) for side in sides[:2])
+        # Values that stand still may have moved by as much as they do at the next step.
+        rounding = np.where(moves == 0, coarse_moves, 0.5 * eps * moves)
+        return slopes, [right + left for right, left in sides], rounding
 
 
 def _extrapolate(fine: F64, coarse: F64, power: int) -> F64:

@@ -149,7 +149,7 @@ def _choose_evaluation(native: TracedTarget, point: F64, value: F64) -> tuple[Ca
     """
     evaluate = derivatives.make_evaluate(native)
     compiled_value = _call_again(evaluate, point)
-    if is_same_function(value, compiled_value, native.eps):
+    if is_same_function(point, value, compiled_value, native.eps):
         return evaluate, compiled_value, ""
     evaluate = derivatives.make_evaluate(native, eagerly=True)
     return evaluate, _call_again(evaluate, point), NOT_JITTED
@@ -177,7 +177,7 @@ def _trace_twin(
     if any(EPS[x.dtype.name] > EPS["float64"] for x in outputs):
         return None, None, "differences in its own dtype: it returns a lower precision than it is given"
     value_of_twin = concatenate_flat(outputs)
-    if not is_same_function(value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves)):
+    if not is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves)):
         return None, None, "differences in its own dtype: in float64 it returns another value"
     return twin, value_of_twin, ""
 

@@ -118,7 +118,7 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
         return False, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
     if output_eps > EPS["float64"]:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
-    if not is_same_function(value, value_in_float64, native_eps):
+    if not is_same_function(point, value, value_in_float64, native_eps):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
 

@@ -332,7 +332,7 @@ def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value:
             value_of_twin = flatten_outputs(run(leaves_at(binding, point, twin=True), binding, twin=True), binding)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
-    same = is_same_function(value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves))
+    same = is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves))
     if not (same or (is_half(binding.leaves) and _is_explained_by_rounding(run, binding, point, value, value_of_twin))):
         return None, "differences in its own dtype: in float64 it returns another value"
     return value_of_twin, ""

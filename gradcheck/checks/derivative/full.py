@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,15 @@ from gradcheck.compare import (
     output_scaling,
 )
 from gradcheck.compare.claimed_jacobians import Jacobian
-from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.estimates import refine_line
+from gradcheck.compare.judge import (
+    ENOUGH_CONFIRMED,
+    ClaimAlongLines,
+    JudgedLeaf,
+    judge_and_refine,
+    judge_lines,
+    make_sides,
+)
 from gradcheck.compare.table_row import (
     add_estimate_story,
     compute_resolution,
@@ -43,7 +52,7 @@ from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
-from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, is_flat
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, find_interval_facts, is_flat
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
@@ -94,6 +103,7 @@ def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[
         for leaf in trial.leaves
     ]
     complex_step = _confirm_complex_step(trial, estimates)
+    _refine_contested_entries(estimates, [*claimed, *([complex_step] if complex_step else [])])
     table: list[Comparison] = []
     accepted: list[Jacobian] = []
     for jacobian in claimed:
@@ -117,6 +127,26 @@ def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[
         accepted.append(jacobian)
     methods = accepted if complex_step is None else [*accepted, complex_step]
     return table, _list_partials(trial, methods, estimates)
+
+
+def _refine_contested_entries(estimates: list[LineEstimates], methods: list[Jacobian]) -> None:
+    """Estimate anew the entries in which two methods differ, since a cheap estimate may not show which of them is right.
+
+    At most a few entries of a leaf are refined: those in which the methods are furthest apart.
+    """
+    precise = [jacobian.twin or jacobian for jacobian in methods]
+    for leaf_estimates in estimates:
+        span, size = leaf_estimates.leaf.span, np.zeros(leaf_estimates.value.shape)
+        for first, second in itertools.combinations(precise, 2):
+            claim, value = first.values[:, span], second.values[:, span]
+            scale = np.fmax(np.abs(claim), np.abs(value))
+            pair = make_sides(claim, value, second.error[:, span], first.error[:, span], scale)
+            apart = find_interval_facts(pair, default_rtol(max(first.eps, second.eps)), demanded=False)[Fact.APART]
+            size = np.where(apart, np.fmax(size, pair.difference / pair.scale), size)
+        contested = np.max(size, axis=0) * ~leaf_estimates.refined
+        for line in np.argsort(-contested)[:ENOUGH_CONFIRMED]:
+            if contested[line] > 0:
+                refine_line(leaf_estimates, int(line))
 
 
 def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineEstimates], cotangents: F64) -> list[JudgedLeaf]:

@@ -68,7 +68,7 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse:
     size = np.abs(terms).sum(axis=0)
     setting = replace(trial.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     # Terms as large as the outputs may cancel in a derivative.
-    (slopes,) = output_scaling.compute_output_slopes(program, setting)
+    (slopes,) = output_scaling.compute_output_slopes(program, setting, eps)
     for leaf in trial.leaves:
         largest = float(np.max(size[leaf.span], initial=0.0))
         sign_rounding = ROUNDING_UNITS * (eps * largest + directions.smallest_subnormal(eps) * max(1.0, 1 / float(unit)))
