@@ -199,7 +199,7 @@ def _check_non_smooth_points(
     trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64
 ) -> JudgedLeaf:
     """Check entries at which the function is not differentiable: along dense directions, near the point, and farther away."""
-    judged = kinks.check_through_kinks(trial, judged, jacobian)
+    judged = kinks.check_through_kinks(trial, judged, jacobian, cotangents)
     judged = kinks.check_near_kinks(trial, judged, jacobian, cotangents)
     judged = ties.excuse_ties(trial, judged, jacobian, cotangents)
     outputs = output_scaling.find_outputs_of_channels(trial.program, trial.setting.channels)
@@ -223,7 +223,12 @@ def _add_native_dtype(
     scale = np.fmax(np.abs(claim), np.abs(sides.value))
     margin = claim_error + trial.rtol_of(jacobian.eps) * scale
     inside = (claim >= estimates.low - margin) & (claim <= estimates.high + margin)
-    native = native.with_fact(Fact.INSIDE_KINK, inside & (judged_twin.remark == Reason.KINK_SUBGRADIENT))
+    at_kink = judged_twin.remark == Reason.KINK_SUBGRADIENT
+    native = native.with_fact(Fact.INSIDE_KINK, inside & at_kink)
+    twin_of_other_side = replace(jacobian.twin or jacobian, values=jacobian.values, eps=jacobian.eps)
+    doubtful = np.any(at_kink, axis=1) & np.any(native.code != Code.PASS, axis=1)
+    on_other_side = kinks.find_adjacent_claims(trial, [judged_twin.leaf], twin_of_other_side, cotangents, doubtful)
+    native = native.with_fact(Fact.INSIDE_KINK, on_other_side[:, None] & (native.code != Code.PASS))
     shown = replace(sides, claim=claim, claim_error=claim_error, scale=scale)
     return replace(judged_twin, sides=shown, own_dtype=native)
 

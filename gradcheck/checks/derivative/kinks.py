@@ -43,6 +43,9 @@ DISTANCE_FROM_KINK = 2.0**-8
 MAX_KINK_ENTRIES = 16
 # A claim must be right at this many points near a kink or a tie, on opposite sides of it.
 POINTS_NEAR_KINK = 2
+# A claim is the derivative on one side of a kink if it equals the claim at a point on that side. The point is this power of eps
+# away in an entry's scales, and the claims may differ by this many times that distance, relative to the largest.
+ADJACENT_POINT_POWER, MAX_ADJACENT_DIFFERENCE = 2 / 3, 64.0
 # These fields of `ClaimAndEstimate` are in units of a line.
 FIELDS_ALONG_LINES = ("claim", "value", "bound", "claim_error", "scale")
 
@@ -52,14 +55,56 @@ def passes_at_kink(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS))
 
 
-def check_through_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian) -> JudgedLeaf:
+def check_through_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
     """Check a leaf with entries that passed at kinks along dense directions.
 
     These see a gradient that counts a tie twice, which lines of single entries do not.
     """
     if not np.any(passes_at_kink(judged)):
         return judged
-    return mark_outside_kink(judged, judge_channels_through_kink(trial, [judged], jacobian) == Code.FAIL)
+    wrong = judge_channels_through_kink(trial, [judged], jacobian) == Code.FAIL
+    return mark_outside_kink(judged, wrong & ~find_adjacent_claims(trial, [judged.leaf], jacobian, cotangents, wrong))
+
+
+def find_adjacent_claims(
+    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, wanted: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Mark the channels whose claim is the derivative at a point next to the primal, (C,).
+
+    Such a claim is a right subgradient. Along dense directions it may lie outside the one-sided slopes, if some kinks are
+    convex and others concave. We look on the side to which all entries grow, on the other, and on the one of the two that
+    suits each entry.
+
+    Args:
+        leaves: the leaves whose entries move.
+        wanted: the channels to look at, (C,).
+    """
+    is_adjacent, point = np.zeros(wanted.shape, dtype=bool), trial.program.point
+    if jacobian.claim is None or not np.any(wanted):
+        return is_adjacent
+    distance = jacobian.eps**ADJACENT_POINT_POWER
+    step, moves = np.zeros(point.size), np.zeros(point.size, dtype=bool)
+    for leaf in leaves:
+        rng, x = make_generator(0, "adjacent", trial.label, leaf.path), point[leaf.span]
+        step[leaf.span] = distance * directions.compute_entry_scales(x) * rng.uniform(0.5, 1.0, x.size)  # breaks ties
+        moves[leaf.span] = True
+    for channel in np.flatnonzero(wanted):
+        claim, cotangent = jacobian.values[channel, moves], cotangents[channel : channel + 1]
+        signs, claims_nearby = np.ones(point.size), []
+        try:
+            for _ in range(2):
+                rows = claimed_jacobians.evaluate_rows(jacobian.claim, point + signs * step, cotangent)
+                claims_nearby.append(rows[0, moves])
+                signs = -signs
+            differences = np.abs(np.stack(claims_nearby) - claim)
+            signs[moves] = np.where(differences[0] <= differences[1], 1.0, -1.0)
+            rows = claimed_jacobians.evaluate_rows(jacobian.claim, point + signs * step, cotangent)
+            differences = np.vstack([differences, np.abs(rows[:, moves] - claim)])
+        except Exception:
+            continue  # off the primal a derivative need not exist
+        allowed = MAX_ADJACENT_DIFFERENCE * distance * np.max(np.abs(claim), initial=0.0)
+        is_adjacent[channel] = np.any(np.all(differences <= allowed, axis=1))
+    return is_adjacent
 
 
 def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian) -> JudgedLeaf:

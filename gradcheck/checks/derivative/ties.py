@@ -16,6 +16,7 @@ from gradcheck.checks.derivative.kinks import (
     POINTS_NEAR_KINK,
     compute_leaf_factors,
     draw_nearby_point,
+    find_adjacent_claims,
     judge_channels_through_kink,
     judge_entries_at,
     mark_outside_kink,
@@ -135,6 +136,7 @@ def _judge_tie(
     if any(entries is None or np.any(entries.code == Code.FAIL) for entries in nearby):
         return None
     codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
+    codes[find_adjacent_claims(trial, leaves, jacobian, cotangents, codes > Code.PASS)] = Code.PASS
     return np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes).astype(np.int8) if at_kink else codes
 
 
