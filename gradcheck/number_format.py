@@ -28,7 +28,7 @@ class NumberFormat:
         return self.smallest_normal * self.eps
 
 
-FLOAT64 = NumberFormat("float64", 2.0**-52, 2.0**-1022, float("inf"), 1e-8)  # what overflows float64 is infinite already
+FLOAT64 = NumberFormat("float64", 2.0**-52, 2.0**-1022, float("inf"), 1e-7)  # what overflows float64 is infinite already
 FLOAT32 = NumberFormat("float32", 2.0**-23, 2.0**-126, 2.0**128, 1e-4)
 FLOAT16 = NumberFormat("float16", 2.0**-10, 2.0**-14, 65504.0, 2e-2)
 BFLOAT16 = NumberFormat("bfloat16", 2.0**-7, 2.0**-126, 2.0**128, 1e-1)

@@ -36,6 +36,7 @@ class LineEstimates:
         story: how each refined estimate was found; None for a cheap one.
         rough: whether a cheap estimate saw something that is not smooth.
         refined: which lines were refined, (L,).
+        contested: lines that need a closer look since two methods differ there, (L,).
     """
 
     leaf: Leaf
@@ -52,6 +53,7 @@ class LineEstimates:
     story: NDArray[np.object_]
     rough: NDArray[np.bool_]
     refined: NDArray[np.bool_]
+    contested: NDArray[np.bool_]
 
 
 def estimate_lines(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> LineEstimates:
@@ -83,6 +85,7 @@ def empty_estimates(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting]
         story=story,
         rough=rough,
         refined=refined,
+        contested=np.zeros(len(phis), dtype=bool),
     )
 
 

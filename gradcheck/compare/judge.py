@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 MAX_CHEAP_UNCERTAINTY = 100.0
 # With more lines than this, cheap estimates stay if they are sharp compared with the leaf's largest derivatives.
 MANY_LINES = 64
-# An entry that passed by the size of its leaf alone is refined if its difference is more than this share of the uncertainty.
-MAX_QUIET_SHARE = 0.25
+# An entry that passed by the size of its leaf alone is refined if its difference is more than this share of the uncertainty,
+# unless there are many lines.
+MAX_QUIET_SHARE = 0.125
 # If values stand still up to this distance, in an entry's scales, the function itself is constant there, as an arg-max is, and
 # rounding is not the cause.
 STANDSTILL_REACH = 2.0**-6
@@ -143,10 +144,12 @@ def judge_and_refine(
     enough = 1 if claim.is_combination else ENOUGH_CONFIRMED
     while True:
         judged = judge_lines(estimates, claim, rtol, demanded=demanded)
-        unsettled = judged.doubtful | estimates.rough
+        unsettled = judged.doubtful | estimates.rough | estimates.contested
         if not (demanded or claim.is_combination):
-            unsettled |= _is_coarse(judged, rtol, many=len(estimates.phis) > MANY_LINES)
-            unsettled |= judged.unresolved & (judged.sides.difference > MAX_QUIET_SHARE * judged.sides.uncertainty)
+            many = len(estimates.phis) > MANY_LINES
+            unsettled |= _is_coarse(judged, rtol, many=many)
+            if not many:
+                unsettled |= judged.unresolved & (judged.sides.difference > MAX_QUIET_SHARE * judged.sides.uncertainty)
         code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
         urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, code), axis=0))
         confirmed = int(np.sum(np.any(judged.code == Code.FAIL, axis=0) & estimates.refined))
@@ -186,7 +189,7 @@ def _allow_for_internal_rounding(estimates: LineEstimates, line: int, judged: Ju
     suspicious = np.where(wrong, difference, np.inf)
     if not np.any(undecided) and not internal_rounding.explains_disagreement(phi, setting, suspicious):
         return
-    noise = internal_rounding.find_internal_noise(phi, setting)
+    noise = internal_rounding.find_internal_noise(phi, setting, min_increase=1.0)  # what was measured may be a part of it
     if noise is not None:
         # This line may move other outputs than those in which such noise was found before.
         setting.internal_noise.level = np.maximum(setting.total_noise, noise)

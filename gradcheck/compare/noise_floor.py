@@ -75,9 +75,9 @@ def bound_terms(program: Program) -> F64:
 
 
 def find_term_sizes(program: Program, eps: float) -> F64:
-    """Find the size of the terms that each output is made of, (M,).
+    """Find the size that the terms of each output may have, (M,).
 
-    It is the size of the output, unless that is only what rounding leaves of larger terms, as in `layer_norm(x).sum()`.
+    It is the size of the output, unless that may be only what rounding leaves of larger terms, as in `layer_norm(x).sum()`.
 
     Args:
         program: what is checked.
@@ -111,4 +111,7 @@ def measure_setting(evaluator: Evaluator, comparisons: int, label: object, sprea
             noise_level = np.maximum(noise_level, _measure_cancellation_noise(program, line))
     slack = choose_slack(comparisons)
     term_sizes = find_term_sizes(program, program.eps)
+    shows_terms = (noise_level > 0) | (program.value != 0)  # a zero that stands still shows nothing
+    term_sizes = np.where(shows_terms, np.minimum(term_sizes, noise_level / program.eps), term_sizes)
+    term_sizes = np.maximum(term_sizes, np.abs(program.value))
     return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding, term_sizes)

@@ -120,7 +120,9 @@ def compute_output_slopes(program: Program, setting: Setting, eps: float) -> F64
         setting: the channels, and the noise that shows the terms.
         eps: relative spacing of floats in the precision of the slopes that this is compared with.
     """
-    terms = np.maximum(estimate_terms(program, setting), find_term_sizes(program, eps))
+    terms = estimate_terms(program, setting)
+    if eps > setting.eps:  # what cancels in it may not show in the evaluation
+        terms = np.maximum(terms, find_term_sizes(program, eps))
     terms_of_order_one = np.minimum(setting.total_noise / setting.eps, 1.0)
     if setting.channels is not None:
         sizes = [np.max(np.abs(setting.channels) * t, axis=1, initial=0.0) for t in (terms, terms_of_order_one)]

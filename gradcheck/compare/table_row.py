@@ -11,7 +11,7 @@ from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import Program
 from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.results import Comparison, Reason, Verdict, Whereabouts, WrongEntry
-from gradcheck.verdict.interval import TINY, VERDICTS, Code, choose_reason
+from gradcheck.verdict.interval import MAX_RESOLUTION, TINY, VERDICTS, Code, choose_reason
 from gradcheck.verdict.slices import name_slice
 
 if TYPE_CHECKING:
@@ -57,13 +57,20 @@ def _counts_for_resolution(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.code == Code.PASS) & ~exempt & nonzero, dtype=bool)
 
 
+def find_unresolved(judged: JudgedLeaf) -> NDArray[np.bool_]:
+    """Mark the entries that passed but are not known well enough to be counted by their own size."""
+    sides = judged.sides
+    coarse = sides.difference + sides.uncertainty > MAX_RESOLUTION * sides.scale
+    return judged.unresolved | (coarse & _counts_for_resolution(judged))
+
+
 def compute_resolution(judged: JudgedLeaf) -> float:
     """Compute the relative error to within which the passed entries are right; NaN if all are zero or at kinks."""
     sides = judged.sides
     with np.errstate(all="ignore"):
-        scale = np.where(judged.unresolved, sides.leaf_scale, sides.scale)
+        scale = np.where(find_unresolved(judged), sides.leaf_scale, sides.scale)
         resolutions = (sides.difference + sides.uncertainty) / scale
-    counted = _counts_for_resolution(judged) & np.isfinite(resolutions)
+    counted = _counts_for_resolution(judged) & (resolutions <= MAX_RESOLUTION)
     return float(np.max(resolutions, where=counted, initial=0.0)) if counted.any() else float("nan")
 
 
@@ -126,7 +133,7 @@ def make_comparison(
         shape=leaf.shape,
         dtype=leaf.dtype,
         entries=leaf.entries,
-        unresolved=int(np.sum(np.any(judged.unresolved & (sides.magnitude > sides.uncertainty), axis=0))),
+        unresolved=int(np.sum(np.any(find_unresolved(judged) & (sides.magnitude > sides.uncertainty), axis=0))),
         trial=trial_number,
         mode=mode,
         certainty=certainty,
@@ -174,7 +181,7 @@ def _choose_row_reason(
     judged: JudgedLeaf, verdict: Verdict, claimed: float, estimate: float, bound: float, remark: Reason | None
 ) -> Reason:
     """Say why a row got its verdict; a kink, tie or declaration at any entry explains a PASS, not only at the one shown."""
-    for reason in (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH):
+    for reason in (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH, Reason.SMALL_DIFFERENCE):
         if verdict is Verdict.PASS and np.any(judged.remark == reason):
             return reason
     if remark in (Reason.OUTSIDE_KINK, Reason.STRAIGHT_THROUGH) and verdict is Verdict.FAIL:

@@ -27,6 +27,11 @@ class Reason(Enum):
 
     AGREES = ("agrees", "claim and evidence agree", "")
     BOTH_ZERO = ("both-zero", "the derivative is zero here, and so is the claim", "")
+    SMALL_DIFFERENCE = (
+        "small-difference",
+        "the claim differs from the evidence by more than its error, but by less than rtol",
+        "Look for a constant in single precision, a solver's tolerance, or an added eps. A smaller --rtol makes it a failure.",
+    )
     KINK_SUBGRADIENT = (
         "kink-subgradient",
         "the function has a kink here and the claim lies between its one-sided slopes",

@@ -30,6 +30,7 @@ UNKNOWN_PREFIX = "unknown:"  # such a diagnosis is shown only if no other method
 PASS_REMARKS = {
     Reason.KINK_SUBGRADIENT: "kink",
     Reason.BOTH_ZERO: "zero",
+    Reason.SMALL_DIFFERENCE: "within rtol",
     Reason.TIE: "tie",
     Reason.STRAIGHT_THROUGH: "declared",
 }

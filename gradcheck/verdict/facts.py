@@ -19,7 +19,11 @@ class Fact(Enum):
     APART = "d - U is more than rtol of the derivative, or the claim is not finite where the evidence is"
     SHARP = "d + U is at most rtol of the derivative; or d <= U, and U is at most 1e-2 of it (at most rtol if you set it)"
     ZERO = "d <= U, both are zero to within U, and U is at most 1e-3 of the slopes nearby (rtol, if you set a smaller one)"
-    SMALL = "d <= U, and U is at most 1e-3 of the input's largest derivative (rtol, if you set a smaller one)"
+    WITHIN_RTOL = "d is more than U, and d + U at most rtol of the derivative"
+    SMALL = (
+        "d <= U, and U is at most 1e-3 of the input's largest derivative (rtol, if you set a smaller one); or claim and"
+        " evidence are both below the rtol that you set, relative to that derivative"
+    )
     FLAT = "d <= U, both are zero to within U, and U and the claim are lost in the last bits of the outputs"
     EQUAL = "two methods give the same number, though either may be rounded"
     LAST_BITS = "two methods differ by d <= U, and U is at most a few last bits of the outputs"

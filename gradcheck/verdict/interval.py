@@ -47,7 +47,7 @@ VERDICTS = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 def default_rtol(eps: float) -> float:
-    """Return the relative error from which on a claim is wrong: 1e-8 in float64, 1e-4 in float32.
+    """Return the relative error from which on a claim is wrong: 1e-7 in float64, 1e-4 in float32.
 
     Args:
         eps: relative spacing of floats in the claim's dtype.
@@ -94,7 +94,7 @@ class ClaimAndEstimate:
 
 
 def find_interval_facts(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) -> dict[Fact, Mask]:
-    """Apply the interval test: find which of the facts IDENTICAL, APART, SHARP, ZERO and SMALL hold for each entry.
+    """Apply the interval test: find which of its facts hold for each entry.
 
     Args:
         pair: the claim and the estimate.
@@ -109,16 +109,20 @@ def find_interval_facts(pair: ClaimAndEstimate, rtol: float, *, demanded: bool) 
         known = np.isfinite(pair.claim) & np.isfinite(uncertainty)
         sharp = (difference + uncertainty <= rtol * pair.scale) | (agrees & (uncertainty <= max_resolution * pair.scale))
         small = agrees & (uncertainty <= max_small * pair.leaf_scale)
+        # An entry below the relative error that the user allows counts by its leaf's largest.
+        below = (pair.magnitude + uncertainty <= rtol * pair.leaf_scale) & demanded
         zero = agrees & (pair.magnitude <= uncertainty) & (uncertainty <= max_small * pair.nearby_slope)
         identical = (difference == 0) & (pair.bound == 0)
-        apart = difference - uncertainty > rtol * pair.scale
+        apart = (difference - uncertainty > rtol * pair.scale) & ~below
+        within_rtol = ~agrees & (difference + uncertainty <= rtol * pair.scale)
     apart |= ~np.isfinite(pair.claim) & np.isfinite(pair.value) & np.isfinite(pair.bound)
     return {
         Fact.IDENTICAL: identical & known,
         Fact.APART: apart,
         Fact.SHARP: sharp & known,
         Fact.ZERO: zero & known,
-        Fact.SMALL: small & known,
+        Fact.SMALL: (small | below) & known,
+        Fact.WITHIN_RTOL: within_rtol & known,
     }
 
 

@@ -79,6 +79,7 @@ RULES = (
     Rule((Fact.APART, Fact.UNCONFIRMED), Code.INCONCLUSIVE),
     Rule((Fact.APART, Fact.COARSE), Code.INCONCLUSIVE, Reason.METHODS_DISAGREE),
     Rule((Fact.APART,), Code.FAIL),
+    Rule((Fact.WITHIN_RTOL,), Code.PASS, Reason.SMALL_DIFFERENCE),
     Rule((Fact.SHARP,), Code.PASS),
     Rule((Fact.ZERO,), Code.PASS),
     Rule((Fact.SMALL,), Code.PASS, by_leaf_size=True),
@@ -98,7 +99,7 @@ implementation (`reference=`), which may show that a FAIL cannot be told from a 
 
 Most entries are decided by the last rules, {test}: there the difference d of claim and evidence is compared with U, the sum of
 their error bounds. The rules before them are for kinks, for regions where the function is constant, and for the limits of
-floating point. `rtol` is how wrong a derivative may be: 1e-8 for claims in float64 and 1e-4 in float32, unless you set it.
+floating point. `rtol` is how wrong a derivative may be: 1e-7 for claims in float64 and 1e-4 in float32, unless you set it.
 
 A claim in lower precision is judged twice, as it is computed in float64 and in its own dtype, and the worse verdict counts. The
 worst entry decides for its input, the worst input for the trial, and the worst trial for the check.

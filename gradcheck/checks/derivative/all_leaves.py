@@ -38,7 +38,6 @@ from gradcheck.checks.derivative.all_leaves_table import (
 from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare import claimed_jacobians
-from gradcheck.compare.noise_floor import find_term_sizes
 from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
@@ -116,7 +115,6 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
         cotangents,
         directions.finest_step(program.eps),
         choose_slack(LINES * len(cotangents)),
-        term_sizes=find_term_sizes(program, program.eps),
     )
     evidence, forward_slopes = _take_evidence(trial, claims, setting, leaves, draft, every_entry_counts=every_entry_counts)
     compared = [claim.compare(evidence, program.eps) for claim in claims]
@@ -417,8 +415,7 @@ def _least_noise(setting: Setting) -> F64:
 def _usual_noise(program: Program, setting: Setting) -> F64:
     """Return the noise of each channel if every output is rounded as a typical one of its leaf, (C,)."""
     scales = [directions.compute_leaf_scale(program.value[leaf.span]) for leaf in program.outputs]
-    sizes = np.fmax(repeat_per_number(scales, program.outputs), find_term_sizes(program, program.eps))
-    return setting.contract_noise(0.5 * program.eps * sizes)
+    return setting.contract_noise(0.5 * program.eps * repeat_per_number(scales, program.outputs))
 
 
 def _estimate_slopes(

@@ -13,7 +13,6 @@ from gradcheck.backends.views import LONG_INPUT
 from gradcheck.checks.derivative import fault_injection
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.method_pairs import CANCELLATION_ULPS
-from gradcheck.compare.noise_floor import find_term_sizes
 from gradcheck.evidence import directions
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_UNSEEN_ULPS
 
@@ -91,7 +90,7 @@ def evaluate_gradients(
     if program.half:  # its accuracy is judged apart
         twin_error = no_error
     elif every_entry_counts:
-        last_bits = CANCELLATION_ULPS * claim.eps * find_output_sizes(program, cotangents, claim.eps)[:, None]
+        last_bits = CANCELLATION_ULPS * claim.eps * find_output_sizes(program, cotangents)[:, None]
         scales = [directions.compute_entry_scales(program.point[leaf.span]) for leaf in leaves]
         entries_agree = np.array(
             [_every_entry_agrees(*pair, s, rtol, claim.eps, last_bits) for pair, s in zip(pairs, scales, strict=True)]
@@ -112,12 +111,12 @@ def find_lost_size(program: Program, cotangents: F64, eps: float) -> F64:
     If these bits would hide an entry that the self-test plants in a zero gradient, only a gradient that is zero counts.
     """
     hides_faults = MAX_UNSEEN_ULPS * eps >= fault_injection.ZERO_FAULT_SIZE
-    return np.asarray((0.0 if hides_faults else MAX_UNSEEN_ULPS * eps) * find_output_sizes(program, cotangents, eps))
+    return np.asarray((0.0 if hides_faults else MAX_UNSEEN_ULPS * eps) * find_output_sizes(program, cotangents))
 
 
-def find_output_sizes(program: Program, cotangents: F64, eps: float) -> F64:
-    """Return the largest term of each combination of the outputs, (C,), as numbers of relative spacing `eps` show it."""
-    return np.asarray(np.max(np.abs(cotangents) * find_term_sizes(program, eps), axis=1, initial=0.0))
+def find_output_sizes(program: Program, cotangents: F64) -> F64:
+    """Return the largest term of each combination of the outputs, (C,)."""
+    return np.asarray(np.max(np.abs(cotangents * program.value), axis=1, initial=0.0))
 
 
 def _find_lost_leaves(gradients: F64, eps: float, program: Program, cotangents: F64, leaves: list[Leaf]) -> NDArray[np.bool_]:
@@ -206,7 +205,7 @@ def _sum_with_error(cotangents: F64, derivative: F64, program: Program, eps: flo
     """
     terms = cotangents * derivative
     size = np.sum(np.abs(terms), axis=1)
-    error = eps * (CLAIM_ROUNDING_ULPS * size + CANCELLATION_ULPS * find_output_sizes(program, cotangents, eps))
+    error = eps * (CLAIM_ROUNDING_ULPS * size + CANCELLATION_ULPS * find_output_sizes(program, cotangents))
     return np.sum(terms, axis=1), error, size
 
 

@@ -11,6 +11,7 @@ from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
 from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
+from gradcheck.checks.derivative.small_differences import describe_small_differences
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
@@ -69,6 +70,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         comparisons = compare_every_entry(trial, preconditions.spread, known)
     elif comparisons is None:
         comparisons = compare_along_directions(trial, preconditions.spread)
+    trial.recorder.note(*describe_small_differences(comparisons.rows))
     contracts += _check_contracts(comparisons)
     batching = trial.evaluator.batching
     return TrialResult(

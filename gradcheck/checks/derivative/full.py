@@ -32,7 +32,6 @@ from gradcheck.compare import (
     output_scaling,
 )
 from gradcheck.compare.claimed_jacobians import Jacobian
-from gradcheck.compare.estimates import refine_line
 from gradcheck.compare.judge import (
     ENOUGH_CONFIRMED,
     ClaimAlongLines,
@@ -103,7 +102,7 @@ def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[
         for leaf in trial.leaves
     ]
     complex_step = _confirm_complex_step(trial, estimates)
-    _refine_contested_entries(estimates, [*claimed, *([complex_step] if complex_step else [])])
+    _mark_contested_entries(estimates, [*claimed, *([complex_step] if complex_step else [])])
     table: list[Comparison] = []
     accepted: list[Jacobian] = []
     for jacobian in claimed:
@@ -129,10 +128,10 @@ def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[
     return table, _list_partials(trial, methods, estimates)
 
 
-def _refine_contested_entries(estimates: list[LineEstimates], methods: list[Jacobian]) -> None:
-    """Estimate anew the entries in which two methods differ, since a cheap estimate may not show which of them is right.
+def _mark_contested_entries(estimates: list[LineEstimates], methods: list[Jacobian]) -> None:
+    """Mark the entries in which two methods differ for a closer look, since a cheap estimate may not show which is right.
 
-    At most a few entries of a leaf are refined: those in which the methods are furthest apart.
+    In each leaf these are at most a few: those in which the methods are furthest apart.
     """
     precise = [jacobian.twin or jacobian for jacobian in methods]
     for leaf_estimates in estimates:
@@ -145,8 +144,7 @@ def _refine_contested_entries(estimates: list[LineEstimates], methods: list[Jaco
             size = np.where(apart, np.fmax(size, pair.difference / pair.scale), size)
         contested = np.max(size, axis=0) * ~leaf_estimates.refined
         for line in np.argsort(-contested)[:ENOUGH_CONFIRMED]:
-            if contested[line] > 0:
-                refine_line(leaf_estimates, int(line))
+            leaf_estimates.contested[line] = contested[line] > 0
 
 
 def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineEstimates], cotangents: F64) -> list[JudgedLeaf]:

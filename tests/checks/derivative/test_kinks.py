@@ -148,3 +148,40 @@ def test_a_claim_that_is_wrong_at_a_kink_in_its_own_dtype_only_fails(mode, at_ki
 
     result = gradcheck.check(Relu, torch.tensor([0.0, 1.0, 2.0, -1.0]), contracts=False, mode=mode)
     assert result.verdict is verdict, str(result)
+
+
+CLAMPED = torch.tensor([-10.0, 2.0, 0.5, -10.0, 2.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_convex_and_concave_kinks_together(dtype):
+    """The gradient of a clamp counts both ends as inside, which no common shift of all inputs does."""
+    assert gradcheck.check(lambda x: x.clamp(-10, 2).exp().sum(), CLAMPED.to(dtype)).verdict is Verdict.PASS
+    image = torch.tensor([0.0, 1.0, 0.5, 0.0, 1.0], dtype=dtype)
+    weights = torch.arange(1, 6).to(dtype)
+    attack = gradcheck.check(lambda d: ((image + d).clamp(0, 1) * weights).sum(), torch.zeros(5, dtype=dtype))
+    assert attack.verdict is Verdict.PASS, str(attack)
+
+
+def test_a_wrong_slope_at_both_ends_of_a_clamp_is_caught():
+    class Clamp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.clamp(-10, 2)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 1.1 * g * ((x >= -10) & (x <= 2))
+
+    assert gradcheck.check(Clamp, CLAMPED).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_spatial_transformer_at_its_start(dtype, align):
+    image = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
+    grid = torch.nn.functional.affine_grid(torch.eye(2, 3, dtype=dtype)[None], (1, 1, 4, 4), align_corners=align)
+    result = gradcheck.check(lambda x, g: torch.nn.functional.grid_sample(x, g, align_corners=align), image, grid)
+    assert result.verdict is Verdict.PASS, str(result)
