@@ -76,6 +76,7 @@ def _group_parameters(group: type[Any]) -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
 
+@functools.cache  # several commands share a group
 def _field_hints(group: type[Any]) -> dict[str, Any]:
     """Return the type of each field, with its `typer.Option` as metadata."""
     return get_type_hints(group, include_extras=True)
