@@ -153,6 +153,25 @@ def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path):
     assert found == {"gradcheck.result_text", "gradcheck.report", "gradcheck.report.formats"}  # the latter name the options
 
 
+NUMPY_CASE = """
+import numpy as np
+from gradcheck import case, normal
+
+@case(x=normal(3), gradient=lambda x: 2 * x)
+def square(x):
+    return np.sum(x**2)
+"""
+
+
+@pytest.mark.parametrize("command", ["list", "run"])
+def test_a_numpy_module_with_a_right_gradient_by_hand_is_listed_and_checked_without_another_framework(tmp_path, command):
+    (tmp_path / "squares.py").write_text(NUMPY_CASE)
+    call = f"app([{command!r}, {str(tmp_path / 'squares.py')!r}], standalone_mode=False)"
+    loaded = loaded_after("from gradcheck.cli import app", call)
+    assert not loaded & {"torch", "jax", "hypothesis", "loky"}
+    assert "numpy" in loaded
+
+
 def test_every_public_name_can_be_had_and_is_listed_once():
     assert len(gradcheck.__all__) == len(set(gradcheck.__all__))
     assert all(getattr(gradcheck, name) is not None for name in gradcheck.__all__)

@@ -55,7 +55,8 @@ def spread_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 def command_words(group: Any) -> Iterator[str]:
     """Yield the words of a command line that give a group the values it has."""
-    for name, hint in _field_hints(type(group)).items():
+    kind: Any = type(group)
+    for name, hint in _field_hints(kind).items():
         value, flag = getattr(group, name), _flag(name, hint.__metadata__[0])
         if value is None:
             continue
@@ -65,7 +66,7 @@ def command_words(group: Any) -> Iterator[str]:
             yield from (word for item in (value if isinstance(value, list) else [value]) for word in (flag, str(item)))
 
 
-def _group_parameters(group: type[Any]) -> Iterator[inspect.Parameter]:
+def _group_parameters(group: Any) -> Iterator[inspect.Parameter]:
     """Yield one keyword-only parameter per field of a group."""
     title = (group.__doc__ or "").splitlines()[0].rstrip(".")
     hints = _field_hints(group)
@@ -76,8 +77,9 @@ def _group_parameters(group: type[Any]) -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
 
-def _field_hints(group: type[Any]) -> dict[str, Any]:
-    """Return the type of each field, with its `typer.Option` as metadata."""
+@functools.cache  # several commands share a group
+def _field_hints(group: Any) -> dict[str, Any]:
+    """Return the type of each field of a dataclass, with its `typer.Option` as metadata."""
     return get_type_hints(group, include_extras=True)
 
 

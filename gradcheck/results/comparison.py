@@ -132,6 +132,7 @@ class Picture:
         wrong: whether an entry in the cell is wrong.
         claimed: the claimed derivatives of some entries, wrong ones among them.
         estimate: the numerical derivatives of the same entries.
+        wrong_entries: whether each of these entries is wrong; empty in files of older versions.
     """
 
     grid: tuple[int, int]
@@ -139,6 +140,7 @@ class Picture:
     wrong: tuple[bool, ...]
     claimed: tuple[float, ...]
     estimate: tuple[float, ...]
+    wrong_entries: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ class RunResult:
         planned: the number of cases to check.
         shard: the part of the plan that was run; None for all of it.
         root: the folder of the repository, or the one in which the run was started: reports name files relative to it.
+        started: the date and time of the start, in UTC and the format of ISO 8601; '' if unknown, as for all fields below.
+        commit: the commit of the repository, with the suffix '-dirty' if files differ from it.
+        command: the command line of the process that made the run; after a merge, one line for each part.
     """
 
     gradcheck_version: str
@@ -55,6 +58,9 @@ class RunResult:
     planned: int = 0
     shard: Shard | None = None
     root: str = ""
+    started: str = ""
+    commit: str = ""
+    command: str = ""
 
     @property
     def verdict(self) -> Verdict:

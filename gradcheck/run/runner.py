@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.results import CheckResult, RunResult, Verdict
-from gradcheck.run import baseline
+from gradcheck.run import baseline, provenance
 from gradcheck.run.case import check_case_safely
 from gradcheck.run.workers import cluster, local
 from gradcheck.run.workers.worker import Work, installed_version
@@ -60,6 +60,8 @@ def run(
         check_one: checks a case in this process: `check_one(case, options, alone=...)` returns its result.
     """
     start_time = time.perf_counter()
+    root = find_repository_root()
+    start = provenance.describe_start(root, time.time())
     results: dict[int, CheckResult] = {}
     interrupted = False
     alone = len(cases) == 1 if alone is None else alone
@@ -92,7 +94,8 @@ def run(
         seconds=time.perf_counter() - start_time,
         interrupted=interrupted,
         planned=len(cases),
-        root=find_repository_root(),
+        root=root,
+        **start,
     )
 
 

@@ -59,6 +59,9 @@ def merge_parts(parts: Sequence[Part]) -> RunResult:
     return replace(
         parts[0][1],
         environment=_merge_environments([run for _, run in parts]),
+        started=min(run.started for _, run in parts),
+        commit=", ".join(dict.fromkeys(run.commit for _, run in parts if run.commit)),
+        command="\n".join(run.command for _, run in parts if run.command),
         results=tuple(results[name] for name in (*planned, *stale)),
         seconds=sum(run.seconds for _, run in parts),
         interrupted=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,13 @@ class SessionResults:
         results: the results of each test as JSON, by node id.
         order: the position of each test in the collection, by node id.
         environment: versions of the packages, on the workers.
+        start_time: the start of the session, in seconds since the epoch.
     """
 
     results: dict[str, list[str]] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    start_time: float = field(default_factory=time.time)
 
 
 SESSION_RESULTS = pytest.StashKey[SessionResults]()
@@ -121,6 +124,7 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
     """Build one run from all results, in the order of collection."""
     from gradcheck.options import Options, override_options
     from gradcheck.results import SCHEMA_VERSION, RunResult
+    from gradcheck.run import provenance
     from gradcheck.run.runner import find_repository_root
     from gradcheck.run.workers.worker import installed_version
 
@@ -129,6 +133,7 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
     tests = sorted(session_results.results, key=lambda nodeid: order.get(nodeid, len(order)))
     results = [json.loads(text) for nodeid in tests for text in session_results.results[nodeid]]
     options = override_options(Options(), chosen.options)
+    root = find_repository_root()
     return RunResult.from_dict(
         {
             "gradcheck_version": installed_version(),
@@ -144,7 +149,8 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
             "interrupted": interrupted,
             "schema_version": SCHEMA_VERSION,
             "planned": len(results),
-            "root": find_repository_root(),
+            "root": root,
+            **provenance.describe_start(root, session_results.start_time),
         }
     )
 

@@ -1,4 +1,4 @@
-"""Checks of HTML reports in headless Chromium: they open quickly, fit the window, filter, and work without JavaScript.
+"""Checks of HTML reports in headless Chromium: they open quickly, fit the window, filter, copy, and work without JavaScript.
 
 `python reports/html/page_checks.py [PAGE.html ...]` checks reports/sample.html if no page is named. `--axe axe.min.js` also
 runs the accessibility checker axe-core (`npm install axe-core`) on each page, light and dark. `--pictures FOLDER` saves
@@ -48,6 +48,7 @@ def find_problems(tab: chromium.Tab, place: Path, axe: Path | None) -> Iterator[
     if seconds > MAX_SECONDS:
         yield f"takes {seconds:.1f} s to open"
     yield from _check_filter(tab)
+    yield from _check_copying(tab)
     yield from _check_silence(tab, place)
     tab.run_script(UNFOLD)
     for width in (PHONE, DESK):
@@ -83,6 +84,19 @@ def _check_filter(tab: chromium.Tab) -> Iterator[str]:
             yield f"typing {typed!r} shows other cases"
 
 
+def _check_copying(tab: chromium.Tab) -> Iterator[str]:
+    """Find problems of the buttons that copy a command."""
+    count = tab.run_script("document.querySelectorAll('.command').length")
+    if tab.run_script("document.querySelectorAll('.command button').length") != count:
+        yield "a command lacks its button"
+    if not count:
+        return
+    tab.call("Runtime.evaluate", expression="document.querySelector('.command button').click()", userGesture=True)
+    tab.run_script("new Promise(done => setTimeout(done, 100))")
+    if tab.run_script("document.querySelector('.command button').textContent") != "copied":
+        yield "the button does not copy the command"
+
+
 def _check_silence(tab: chromium.Tab, place: Path) -> Iterator[str]:
     """Find messages on the console and requests to other places."""
     for event in tab.list_events("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
@@ -100,6 +114,8 @@ def _check_without_scripts(tab: chromium.Tab, place: Path) -> Iterator[str]:
     tab.call("Emulation.setScriptExecutionDisabled", value=False)
     if tab.run_script(f"{SHOWN_CASES}.length") != tab.run_script("document.querySelectorAll('details.case').length"):
         yield "without scripts some cases cannot be seen"
+    if tab.run_script("document.querySelectorAll('.command button').length"):
+        yield "without scripts there are buttons to copy commands"
     if tab.run_script("document.querySelector('.filter').checkVisibility()"):
         yield "without scripts the filter is shown although it does nothing"
 

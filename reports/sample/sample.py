@@ -161,7 +161,8 @@ def main() -> None:
         cases = plan(Request(targets=[target]))
         result = run(cases, Options(every_entry=True), replay=build_replay_command(Options(), []), config={"targets": [target]})
     versions = {name: text for name, text in result.environment.items() if name != "platform"}
-    formats.write(replace(result, environment=versions), {name: str(place) for name, place in PAGES.items()})
+    result = replace(result, environment=versions, command="python reports/sample/sample.py")
+    formats.write(result, {name: str(place) for name, place in PAGES.items()})
 
 
 if __name__ == "__main__":

@@ -81,6 +81,15 @@ def test_different_environments_are_listed_and_stale_baseline_entries_are_kept()
     assert (len(whole.results), whole.verdict) == (21, Verdict.FAIL)
 
 
+def test_a_merged_run_names_the_first_start_every_commit_and_every_command():
+    parts = [
+        part(1, started="2026-02-01", commit="a", command="first"),
+        part(2, started="2026-01-01", commit="a", command="second"),
+    ]
+    whole = merged(*parts)
+    assert (whole.started, whole.commit, whole.command) == ("2026-01-01", "a", "first\nsecond")
+
+
 ONE, TWO = part(1), part(2)
 
 

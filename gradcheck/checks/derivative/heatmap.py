@@ -44,13 +44,15 @@ def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
     np.fmax.at(cells, tuple(places.T), entry_errors)
     np.logical_or.at(wrong_cells, tuple(places.T), entry_is_wrong)
     count = MAX_DERIVATIVES_IF_WRONG if any_wrong else MAX_DERIVATIVES
-    claimed, estimate = _select_numbers(judged, displacements, np.flatnonzero(is_wrong), count)
+    entries = _select_entries(is_wrong, count)
+    claimed, estimate = _find_worst_derivatives(judged, displacements, entries)
     return Picture(
         grid,
         _round_digits(cells, 2),
         tuple(map(bool, wrong_cells.flat)),
         _round_digits(claimed, 5),
         _round_digits(estimate, 5),
+        tuple(map(bool, is_wrong[entries])),
     )
 
 
@@ -64,11 +66,15 @@ def _place_entries(shape: tuple[int, ...], max_cells: int) -> NDArray[np.intp]:
     return np.stack([rows // block_sizes[0], columns_of_entries // block_sizes[1]], axis=1)
 
 
-def _select_numbers(judged: JudgedLeaf, displacements: F64, wrong: NDArray[np.intp], count: int) -> tuple[F64, F64]:
-    """Select claimed and numeric derivatives: of wrong entries first, then of evenly spaced ones, each at its worst channel."""
-    total = judged.code.shape[1]
-    evenly_spaced = np.linspace(0, total - 1, min(total, count)).astype(int)
-    entries = np.unique(np.concatenate([wrong[: count // 2], evenly_spaced]))[:count]
+def _select_entries(is_wrong: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """Select at most `count` entries: wrong ones for up to half of them, the others evenly spaced."""
+    wrong = np.flatnonzero(is_wrong)[: count // 2]
+    evenly_spaced = np.linspace(0, is_wrong.size - 1, min(is_wrong.size, count - wrong.size)).astype(int)
+    return np.unique(np.concatenate([wrong, evenly_spaced]))
+
+
+def _find_worst_derivatives(judged: JudgedLeaf, displacements: F64, entries: NDArray[np.intp]) -> tuple[F64, F64]:
+    """Return claimed and numerical derivatives of some entries, each at its worst channel."""
     with np.errstate(all="ignore"):
         errors = judged.sides.difference[:, entries] / np.abs(displacements[entries])
     channels = np.argmax(np.nan_to_num(errors, nan=np.inf), axis=0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.glossary.columns import COLUMNS, METHODS, REMARKS
+from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import (
     fuzz_summary,
@@ -17,6 +21,7 @@ from gradcheck.report import (
     steps,
 )
 from gradcheck.report.html import svg
+from gradcheck.report.html.heatmap import HeatmapGrid, draw_heatmap
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -32,12 +37,14 @@ PICTURE_BUDGET = 1_800_000  # characters that all pictures of a page may take
 MIN_PICTURE_BUDGET = 300_000  # characters that pictures may take even if the rest of the page is large
 MAX_SECTIONS = 500  # cases with a section; if there are more cases, the worst have one
 MAX_OPEN_SECTIONS = 20  # sections that are open when the page loads: those of the worst cases that are not ok
-# Legends: a class of the style sheet, and what it stands for.
+# Legends: classes of the style sheet, and what each stands for.
 STEP_LEGEND = (("dot", "difference"), ("dashes", "bound of the noise"), ("band", "steps chosen"))
+SCATTER_LEGEND = (("dot", "right"), ("cross off", "wrong"), ("dashes", "equal"))
 SHADE_LEGEND = (
-    *((f"s{k}", label) for k, label in enumerate(("below 1e-14", "1e-10", "1e-6", "1e-3", "0.1", "above"))),
-    ("cross", "wrong"),
+    *((f"s{k}", f"< {limit}") for k, limit in enumerate(("1e-14", "1e-10", "1e-6", "1e-3", "0.1"))),
+    ("s5", "≥ 0.1"),
 )
+UNDEFINED_LEGEND, WRONG_LEGEND = ("s6", "undefined"), ("cross", "wrong")
 
 
 @dataclass(frozen=True)
@@ -89,26 +96,30 @@ def render(run: RunResult) -> str:
 
 def _render_page(run: RunResult, picture_budget: int) -> str:
     """Render the page with pictures of at most `picture_budget` characters in all."""
-    order = sorted(range(len(run.results)), key=lambda k: (run.results[k].ok, SEVERITY.index(run.results[k].outcome)))
-    album = _build_album([(run.results[k], str(k + 1)) for k in order[:MAX_SECTIONS]], picture_budget)
-    counts = [(name.replace("_", " "), count) for name, count in run.counts.items() if count]
-    outcomes = {result.outcome.value for result in run.results}
-    filters = [("all", "all"), *((verdict.value, verdict.value) for verdict in Verdict if verdict.value in outcomes)]
+    results = sorted(run.results, key=lambda result: (result.ok, SEVERITY.index(result.outcome)))  # worst first
+    sections = dict(enumerate(results[:MAX_SECTIONS], 1))
+    album = _build_album([(result, str(number)) for number, result in sections.items()], picture_budget)
+    tally = Counter(result.outcome for result in results)
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             run=run,
+            results=results,
+            sections=sections,
             phrases=phrases,
+            columns=COLUMNS,
+            remarks=REMARKS,
+            methods=METHODS,
+            contract_texts=CONTRACTS,
             describe_counts=fuzz_summary.describe_counts,
             locate=lambda result: locations.locate(run, result),
             signs=SIGNS,
-            counts=counts,
-            filters=filters,
-            evaluations=sum(result.evaluations for result in run.results),
+            tally=[(verdict.value, tally[verdict]) for verdict in SEVERITY if tally[verdict]],
+            origin=_describe_origin(run),
+            evaluations=sum(result.evaluations for result in results),
             figures_of=lambda name, passed: [figure for figure in album[_album_key(name, passed=passed)] if figure],
-            sections={k + 1: run.results[k] for k in sorted(order[:MAX_SECTIONS])},
-            open=[k + 1 for k in order[:MAX_OPEN_SECTIONS] if not run.results[k].ok or len(run.results) == 1],
+            open=[n for n, r in sections.items() if n <= MAX_OPEN_SECTIONS and (not r.ok or len(results) == 1)],
             omitted_pictures=sum(figure is None for figures in album.values() for figure in figures),
             build_tree=build_tree,
             css=_read_asset("page.css"),
@@ -117,17 +128,34 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
     )
 
 
+def _describe_origin(run: RunResult) -> list[str]:
+    """Return the date of the run and the commit of the checked code, as far as they are known."""
+    commit, dirty, _ = run.commit.partition("-dirty")
+    date = run.started.replace("T", " ").replace("+00:00", " UTC")
+    text = f"commit {commit[:12]}" + (" with uncommitted changes" if dirty else "")
+    return [*([date] if date else []), *([text] if commit else [])]
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_template_folder()),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _mark_breaks
+    return environment
+
+
+def _mark_breaks(name: str) -> Markup:
+    """Escape a name, and let lines break after its dots and other separators, and before a bracket."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[./:_])(?=\w)|(?=\[)", "<wbr>", str(escape(name))))
 
 
 def _template_folder() -> Path:
@@ -189,8 +217,8 @@ def build_figures(source: CheckResult | LayerResult, name: str, *, passed: bool)
     """
     selected = [c for c in source.comparisons if (c.verdict is Verdict.PASS) is passed and (c.story or c.picture)]
     for k, comparison in enumerate(selected[:MAX_PICTURES]):
-        yield from _build_step_figure(comparison, f"{name}-{k}s")
         yield from _build_entry_figures(comparison, f"{name}-{k}p")
+        yield from _build_step_figure(comparison, f"{name}-{k}s")
 
 
 def _make_figure(
@@ -230,15 +258,24 @@ def _build_entry_figures(comparison: Comparison, name: str) -> Iterator[Figure]:
     )
     methods, leaf = f"{comparison.method} ~ {comparison.against}", f"{comparison.wrt} ({phrases.format_shape(comparison)})"
     caption = f"{_order_prefix(comparison)}Relative error of {methods} over {leaf}: {state}."
+    grid = HeatmapGrid(comparison.shape, *picture.grid)
     cells = sorted(((error, k) for k, error in enumerate(picture.errors) if not math.isnan(error)), reverse=True)
-    columns = picture.grid[1]
     rows = [
-        (f"{k // columns}, {k % columns}", phrases.format_number(error), "wrong" if picture.wrong[k] else "")
-        for error, k in cells
+        (grid.describe_cell(k), phrases.format_number(error), "wrong" if picture.wrong[k] else "")
+        for error, k in cells[:MAX_PICTURE_ROWS]
     ]
-    drawing = svg.draw_heatmap(picture, name, caption)
-    yield from _make_figure(drawing, caption, ("row, column", "rel err", ""), rows, legend=SHADE_LEGEND)
-    pairs = [(f"{a:.5g}", f"{b:.5g}") for a, b in zip(picture.claimed, picture.estimate, strict=True)]
+    undefined = (UNDEFINED_LEGEND,) if len(cells) < min(len(picture.errors), comparison.entries) else ()
+    legend = (*SHADE_LEGEND, *undefined, *((WRONG_LEGEND,) if wrong_cells else ()))
+    if grid.block != (1, 1):
+        caption += f" Each cell shows the worst of {grid.block[0]}×{grid.block[1]} entries."
+    drawing = draw_heatmap(picture, grid, name, caption)
+    yield from _make_figure(drawing, caption, ("entry", "rel err", ""), rows, legend=legend)
+    wrong_entries = picture.wrong_entries or (False,) * len(picture.claimed)
+    pairs = [
+        (f"{a:.5g}", f"{b:.5g}", "wrong" if wrong else "")
+        for a, b, wrong in zip(picture.claimed, picture.estimate, wrong_entries, strict=True)
+    ]
+    legend = tuple(entry for entry in SCATTER_LEGEND if entry[1] != "wrong" or any(wrong_entries))
     if wrong_cells:
         position = "wrong ones lie off"
     else:
@@ -246,7 +283,7 @@ def _build_entry_figures(comparison: Comparison, name: str) -> Iterator[Figure]:
     numbers = f"{len(pairs)} of the numbers of {comparison.wrt}"
     caption = f"{_order_prefix(comparison)}{comparison.method} against numeric, {numbers}: {position} the diagonal."
     drawing = svg.draw_scatter(picture, f"{name}n", caption, comparison.method)
-    yield from _make_figure(drawing, caption, (comparison.method, "numeric"), pairs)
+    yield from _make_figure(drawing, caption, (comparison.method, "numeric", ""), pairs, legend=legend)
 
 
 def _order_prefix(comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a comparison as inline SVG: the steps of an estimate, the errors over a leaf, claimed against numeric.
+"""Pictures of a comparison as inline SVG: the steps of an estimate, and claimed against numeric derivatives.
 
 Colours are classes of the page's style sheet, so that they follow its light and dark modes. No shape is marked by its colour
 alone, and every picture has a title and a description.
@@ -17,11 +17,9 @@ from gradcheck.report.steps import MIN_SCALE
 if TYPE_CHECKING:
     from gradcheck.results import Comparison, Estimate, Picture
 
-WIDTH, HEIGHT = 440, 260  # size of a plot, in pixels
+WIDTH, HEIGHT = 380, 260  # size of a plot, in pixels; all plots have this height
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins of a plot, in pixels
 MIN_ERROR = 1e-17  # Smaller relative errors are drawn at this one.
-CELL_SIZE, MAX_HEATMAP_SIZE = 14, 420  # largest cell, and longest side of a heat map, in pixels
-SHADE_DECADES = (-14, -10, -6, -3, -1)  # decimal exponents of the relative errors at which the next shade begins
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,19 @@ class Axis:
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         every = max(1, -(-(last - first) // 8))
         return list(range(first, last + 1, every))
+
+
+@dataclass(frozen=True)
+class LinearAxis:
+    """A linear scale from `-largest` to `largest`, drawn from pixel `start` to `end`."""
+
+    largest: float
+    start: float
+    end: float
+
+    def at(self, x: float) -> float:
+        """Return the pixel of a number."""
+        return self.start + (self.end - self.start) * (x / self.largest + 1) / 2
 
 
 def draw_steps(comparison: Comparison, story: Estimate, name: str, description: str) -> str:
@@ -75,7 +86,7 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
     parts += [_draw_level(y, error, kind, label) for error, kind, label in _list_levels(claim, bound, comparison.method)]
     parts += [f'<circle class="measured" cx="{x.at(h):g}" cy="{y.at(error):g}" r="3"/>' for h, error in measured]
     title = f"Error of the central difference against the step, at {comparison.wrt}"
-    return _wrap_svg(name, WIDTH, HEIGHT, title, description, parts)
+    return wrap_svg(name, WIDTH, HEIGHT, title, description, parts)
 
 
 def _list_levels(claim: float, bound: float, method: str) -> list[tuple[float, str, str]]:
@@ -94,61 +105,44 @@ def _draw_level(y: Axis, error: float, kind: str, label: str) -> str:
 
 
 def draw_scatter(picture: Picture, name: str, description: str, method: str) -> str:
-    """Plot claimed against numeric derivatives for some entries of a leaf; right ones lie on the diagonal."""
-    pairs = [
-        (estimate, claim)
-        for claim, estimate in zip(picture.claimed, picture.estimate, strict=True)
+    """Plot claimed against numeric derivatives for some entries of a leaf: a dot for a right one, a cross for a wrong one."""
+    wrong = picture.wrong_entries or (False,) * len(picture.claimed)
+    points = [
+        (estimate, claim, is_wrong)
+        for claim, estimate, is_wrong in zip(picture.claimed, picture.estimate, wrong, strict=True)
         if math.isfinite(claim) and math.isfinite(estimate)
     ]
-    if len(pairs) < 2:
+    if len(points) < 2:
         return ""
-    largest = max(max(abs(a), abs(b)) for a, b in pairs) or 1.0
+    largest = max(max(abs(a), abs(b)) for a, b, _ in points) or 1.0
     side = HEIGHT - TOP - BOTTOM
-
-    def to_pixels(pair: tuple[float, float]) -> tuple[float, float]:
-        return LEFT + side * (pair[0] / largest + 1) / 2, TOP + side * (1 - pair[1] / largest) / 2
-
+    x = LinearAxis(largest, LEFT, LEFT + side)
+    y = LinearAxis(largest, TOP + side, TOP)
+    marks = dict.fromkeys(_draw_point(x.at(a), y.at(b), is_wrong) for a, b, is_wrong in sorted(points, key=lambda p: p[2]))
     box = f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{side}" height="{side}"/>'
+    diagonal = f'<line class="bound" x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}"/>'
+    zero = f'<path class="grid" d="M{x.at(0):g} {TOP}v{side}M{LEFT} {y.at(0):g}h{side}"/>'
     labels = [
-        f'<text x="{LEFT}" y="{TOP + side + 14}" text-anchor="start">{-largest:.2g}</text>',
-        f'<text x="{LEFT + side}" y="{TOP + side + 14}" text-anchor="end">{largest:.2g}</text>',
+        *(
+            f'<text x="{x.at(value):g}" y="{TOP + side + 14}" text-anchor="{anchor}">{value:.2g}</text>'
+            for value, anchor in ((-largest, "start"), (0.0, "middle"), (largest, "end"))
+        ),
+        *(
+            f'<text x="{LEFT - 6}" y="{y.at(value) + shift:g}" text-anchor="end">{value:.2g}</text>'
+            for value, shift in ((-largest, 0), (0.0, 4), (largest, 8))
+        ),
         f'<text x="{LEFT + side / 2:g}" y="{TOP + side + 30}" text-anchor="middle">numeric</text>',
         f'<text x="14" y="{TOP + side / 2:g}" text-anchor="middle" transform="rotate(-90 14 {TOP + side / 2:g})">'
         f"{escape(method)}</text>",
     ]
-    diagonal = f'<line class="bound" x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}"/>'
-    pixels = dict.fromkeys(map(to_pixels, pairs))
-    dots = [f'<circle class="measured" cx="{px:.1f}" cy="{py:.1f}" r="2.5"/>' for px, py in pixels]
-    parts = [box, diagonal, *labels, *dots]
-    return _wrap_svg(name, LEFT + side + RIGHT, HEIGHT, f"{method} against numeric", description, parts)
+    parts = [box, zero, diagonal, *labels, *marks]
+    return wrap_svg(name, LEFT + side + RIGHT, HEIGHT, f"{method} against numeric", description, parts)
 
 
-def draw_heatmap(picture: Picture, name: str, description: str) -> str:
-    """Draw the relative error over a leaf, with a cell for each entry or block of entries; a cross marks wrong ones."""
-    rows, columns = picture.grid
-    if rows * columns < 2:
-        return ""
-    cell = max(2.0, min(CELL_SIZE, MAX_HEATMAP_SIZE / columns, MAX_HEATMAP_SIZE / rows))
-    shades: dict[int, list[int]] = {}
-    for k, error in enumerate(picture.errors):
-        shades.setdefault(_shade_index(error), []).append(k)
-    parts = [
-        f'<path class="shade{shade}" d="{"".join(f"M{k % columns} {k // columns}h1v1h-1z" for k in cells)}"/>'
-        for shade, cells in sorted(shades.items())
-    ]
-    cross = "".join(
-        f"M{k % columns + 0.2:g} {k // columns + 0.2:g}l.6 .6m-.6 0l.6 -.6" for k, wrong in enumerate(picture.wrong) if wrong
-    )
-    scaled = f'<g transform="scale({cell:g})">{"".join(parts)}<path class="cross" d="{cross}"/></g>'
-    outline = f'<rect class="frame" x="0" y="0" width="{columns * cell:g}" height="{rows * cell:g}"/>'
-    return _wrap_svg(name, columns * cell, rows * cell, "Relative error over the leaf", description, [scaled, outline])
-
-
-def _shade_index(error: float) -> int:
-    """Return 0 to 5 from the smallest to the largest errors; 6 for NaN."""
-    if math.isnan(error):
-        return 6
-    return sum(error >= 10.0**decade for decade in SHADE_DECADES)
+def _draw_point(x: float, y: float, is_wrong: bool) -> str:
+    if is_wrong:
+        return f'<path class="off" d="M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8"/>'
+    return f'<circle class="measured" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>'
 
 
 def _draw_frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
@@ -173,7 +167,17 @@ def _format_points(x: Axis, y: Axis, pairs: Sequence[tuple[float, float]]) -> st
     return " ".join(f"{x.at(a):g},{y.at(b):g}" for a, b in pairs)
 
 
-def _wrap_svg(name: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
+def wrap_svg(name: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
+    """Put the parts of a picture into an `svg` element with a title and a description.
+
+    Args:
+        name: prefix of the ids of title and description.
+        width: width in pixels.
+        height: height in pixels.
+        title: title for screen readers, as plain text.
+        description: what the picture shows, as plain text.
+        parts: elements as markup.
+    """
     return (
         f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{escape(title)}</title>'

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from elementwise import changed, layer
 
 import gradcheck
 from gradcheck import Verdict, normal
+from gradcheck.report.html import heatmap
 from gradcheck.report.html import page as page_module
 from gradcheck.results import RunResult, Search
 
 EVIL = "<script>alert(1)</script>"
-VOID = {"meta", "link", "br", "input"}
+VOID = {"meta", "link", "br", "input", "wbr"}
 
 
 class Outline(HTMLParser):
@@ -118,16 +120,30 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_the_cross_on_a_wrong_entry_stands_out_in_light_and_dark():
+@pytest.fixture(params=["light", "dark"])
+def theme(request):
+    """The colours of the page."""
     css = (page_module._template_folder() / "page.css").read_text()
-    light, dark = (
-        dict(re.findall(r"--(text|shade\d): #(\w{6})", part)) for part in css.split("prefers-color-scheme: dark")[:2]
-    )
-    for theme in (light, dark):
-        assert len(theme) == 8
-        for shade in ("shade2", "shade3", "shade4", "shade5"):
-            low, high = sorted((luminance(theme["text"]), luminance(theme[shade])))
-            assert (high + 0.05) / (low + 0.05) > 3, shade
+    part = css.split("prefers-color-scheme: dark")[request.param == "dark"]
+    return dict(re.findall(r"--(text|ground|shade\d): #(\w{6})", part))
+
+
+def contrast(colour, other):
+    low, high = sorted((luminance(colour), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_marks_and_numbers_stand_out_on_every_shade(theme):
+    for shade in range(7):
+        mark = theme["ground" if heatmap._ink(shade) == "strong" else "text"]
+        assert contrast(mark, theme[f"shade{shade}"]) > 4.5, shade
+
+
+def test_larger_errors_are_ever_darker_or_ever_lighter_so_that_every_eye_can_tell_them_apart(theme):
+    shades = [theme[f"shade{k}"] for k in range(6)]
+    lightness = [luminance(shade) for shade in shades]
+    assert lightness in (sorted(lightness), sorted(lightness, reverse=True))
+    assert all(contrast(one, next_one) > 1.2 for one, next_one in pairwise(shades))
 
 
 def test_what_a_picture_shows_is_said_no_surer_than_it_is(results):
@@ -152,6 +168,53 @@ def test_200_cases_stay_under_3_mb(results, failing):
     text = page(many)
     assert len(text.encode()) < 3e6
     assert text.count("<svg") >= 3 * 30
+
+
+def test_the_worst_case_comes_first_and_its_verdict_before_its_name(results):
+    wrong, right, broken, *_ = results
+    text = page([right, replace(right, verdict=Verdict.INCONCLUSIVE, case="open"), broken, wrong])
+    order = re.findall(r'<details class="case (\w+)" id="case-(\d)"', text)
+    assert order == [("FAIL", "1"), ("ERROR", "2"), ("INCONCLUSIVE", "3"), ("PASS", "4")]
+    assert re.findall(r'<tr data-outcome="(\w+)"', text) == [verdict for verdict, _ in order]
+    assert all(row.startswith('<td><span class="verdict') for row in re.findall(r"<tr data-outcome=[^>]*>(.*)</tr>", text))
+
+
+def test_date_commit_and_command_are_shown_as_far_as_they_are_known(results):
+    text = page(results[:1], started="2026-11-30T11:29:05+00:00", commit="0123456789abcdef-dirty", command=f"gradcheck {EVIL}")
+    assert "2026-11-30 11:29:05 UTC · commit 0123456789ab with uncommitted changes · " in text
+    assert '<div class="command"><pre>gradcheck &lt;script&gt;' in text
+    assert "commit" not in Outline(page(results[1:2])).text
+
+
+def test_every_column_of_a_comparison_is_explained_by_a_tooltip_and_in_the_glossary(results):
+    text = page(results[:1])
+    heads = re.search(r'aria-label="Comparisons".*?</thead>', text, re.DOTALL)[0]
+    assert heads.count(" title=") >= 6
+    glossary = Outline(re.search(r'<details class="data glossary">.*?</details>', text, re.DOTALL)[0]).text
+    for name in ("rel err", "bound", "right to", "reverse", "numeric"):
+        assert name in glossary
+
+
+def test_wrong_points_are_crosses_and_right_ones_dots(results):
+    wrong, right, *_ = results
+    pictures = [c.picture for c in wrong.comparisons if c.picture and c.verdict is Verdict.FAIL]
+    assert [sum(picture.wrong_entries) for picture in pictures] == [1] * len(pictures)
+    assert page([wrong]).count('class="off"') == len(pictures) > 0
+    assert 'class="off"' not in page([right])
+    older = replace(wrong.comparisons[0], picture=replace(pictures[0], wrong_entries=()))
+    assert 'class="off"' not in page([replace(wrong, comparisons=(older,))])
+
+
+def test_all_pictures_have_one_height(results):
+    heights = re.findall(r'<svg [^>]* height="(\d+)"', page(results))
+    assert len(heights) > 5
+    assert len(set(heights)) == 1
+
+
+def test_commands_can_be_copied_by_a_button_that_only_a_script_adds(results):
+    text = page(results[:1], command="gradcheck run x.py")
+    assert text.count('<div class="command">') == 2
+    assert "copy</button>" not in text
 
 
 def test_a_run_without_a_case_and_one_that_was_interrupted():
@@ -195,8 +258,8 @@ def test_pictures_of_what_is_wrong_are_drawn_first_as_long_as_there_is_room(resu
         page_module, "PICTURE_BUDGET", sum(f.size for f in page_module.build_figures(wrong, "p", passed=False)) + 20_000
     )
     text = page([*(replace(right, case=f"right {k}") for k in range(50)), wrong])
-    last = text.rpartition('<details class="case')[2]
-    assert last.count("<svg") >= 3
+    first = text.split('<details class="case')[1]
+    assert first.count("<svg") >= 3
     assert re.search(r"\d+ pictures are left out, those of passed comparisons first", text)
     assert text.count("<svg") < 50
 

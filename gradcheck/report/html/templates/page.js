@@ -32,4 +32,28 @@
   addEventListener("hashchange", openTarget);
   openTarget();
   bar.style.display = "flex";
+  const selectText = (element) => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+  };
+  for (const box of document.querySelectorAll(".command")) {
+    const text = box.querySelector("pre");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "copy";
+    button.addEventListener("click", async () => {
+      let copied = true;
+      try {
+        await navigator.clipboard.writeText(text.textContent);
+      } catch { // a page that was not loaded over HTTPS may not write to the clipboard
+        selectText(text);
+        copied = document.execCommand("copy");
+      }
+      button.textContent = copied ? "copied" : "press Ctrl+C";
+      setTimeout(() => { button.textContent = "copy"; }, 2000);
+    });
+    box.append(button);
+  }
 })();
