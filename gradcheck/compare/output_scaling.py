@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MAX_SINGLE_CHANNELS = 16
 # Full mode looks at this many random combinations of the outputs.
 COMBINATIONS = 4
+# No output has a larger weight than this in a combination: float16 ends at 65504, and a backward adds weighted terms up.
+MAX_WEIGHT = 256.0
 # The outputs are looked at this far along a line, in units of the finest step.
 NEARBY_STEP = 4.0
 # In a combination no output counts as smaller than eps to this power, relative to the terms that cancel in it.
@@ -48,7 +51,13 @@ class OutputScales:
     def draw_cotangent(self, rng: np.random.Generator) -> F64:
         """Draw a Gaussian combination of the outputs that can be looked at together, (M,)."""
         weights = rng.standard_normal(self.scales.shape) / np.maximum(self.scales, directions.MIN_OUTPUT_SIZE)
-        return np.where(self.non_finite, 0.0, weights)
+        return fit_cotangent(np.where(self.non_finite, 0.0, weights))
+
+
+def fit_cotangent(weights: F64) -> F64:
+    """Scale a combination of the outputs by a power of two, so that its weights, (M,), are numbers of every dtype."""
+    excess = float(np.max(np.abs(weights), initial=0.0)) / MAX_WEIGHT
+    return weights if excess <= 1 else np.ldexp(weights, -math.ceil(math.log2(excess)))
 
 
 def measure_output_scales(evaluator: Evaluator, setting: Setting, label: str) -> OutputScales:

@@ -326,3 +326,15 @@ def test_a_deep_module_may_be_off_as_a_plain_one_is():
 def test_a_search_draws_in_bfloat16():
     found = gradcheck.fuzz(torch.nn.Linear(3, 2, dtype=torch.bfloat16), normal("n", 3), examples=3)
     assert found.verdict is Verdict.PASS
+
+
+def test_tiny_outputs_do_not_overflow_the_cotangents_of_a_function_without_a_twin():
+    matrix = torch.full((6, 30), 1e-3, dtype=torch.float16)
+
+    def function(x):
+        assert x.dtype == torch.float16
+        return x @ matrix
+
+    x = 1e-3 * torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    result = gradcheck.check(function, x.half())
+    assert result.verdict is not Verdict.FAIL, str(result)

@@ -38,7 +38,13 @@ from gradcheck.checks.derivative.all_leaves_table import (
 from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare import claimed_jacobians
-from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
+from gradcheck.compare.output_scaling import (
+    COMBINATIONS,
+    MAX_SINGLE_CHANNELS,
+    OutputScales,
+    fit_cotangent,
+    measure_scales_along,
+)
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Verdict
@@ -475,7 +481,7 @@ def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: 
     rng = make_generator(0, "joint", "cotangent", label)
     for row in signs:
         directions.fill_even(rng, np.ones(size), row)
-    cotangents = signs / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)
+    cotangents = np.stack([fit_cotangent(row / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)) for row in signs])
     return -np.abs(cotangents) if size == 1 else cotangents
 
 
