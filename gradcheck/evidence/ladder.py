@@ -35,6 +35,8 @@ MIN_NOISE_EXCESS = 100.0
 ISOLATED_STEPS = 2
 # Values that come in steps stand still at more than this share of the places looked at; a step may fall between any two.
 MIN_STILL_SHARE = 0.6
+# No precision has coarser steps than this, relative to the values. Larger ones are jumps, with a flat function between them.
+MAX_QUANTUM = 2.0**-6
 # The noise of a function whose values come in steps is this many times the quantum.
 QUANTUM_NOISE = 4.0
 # One-sided differences balance noise and curvature at a step of eps to this power.
@@ -257,7 +259,9 @@ def _find_quantum(rungs: Rungs, channel: int, stands_still: StandsStill) -> tupl
         return nothing
     changes = np.concatenate([np.abs(right[:end]), np.abs(left[:end])])
     quantum = float(np.min(changes[changes > 0]))
-    if quantum <= np.max(rungs.noise[end:, channel]) or quantum > rungs.quantum_limits[channel]:
+    largest = max(rungs.sizes[channel], float(np.max(changes)))
+    quantum_limit = min(rungs.quantum_limits[channel], MAX_QUANTUM * largest)
+    if quantum <= np.max(rungs.noise[end:, channel]) or quantum > quantum_limit:
         return nothing  # round-off, nothing coarser; or a jump
     step = float(h[min(end + 2, h.size - 1)])
     if np.mean([stands_still(channel, float(place), step) for place in h[:end]]) <= MIN_STILL_SHARE:

@@ -75,10 +75,10 @@ def compare_with_reference(result: TrialResult, trial: Trial, reference: Program
         rows = _compare_with_slopes(checked, reference, trial, mode)
     rows = [_weigh(row, result.comparisons, same_values=same_values) for row in rows]
     agreements = [_compare_reference_with_slopes(row, result.comparisons) for row in rows]
-    return replace(
-        result,
-        comparisons=(*value_rows, *result.comparisons, *rows, *filter(None, agreements)),
-    )
+    comparisons = result.comparisons
+    if trial.options.straight_through and same_values:
+        comparisons = tuple(_pass_as_declared(row, rows) for row in comparisons)
+    return replace(result, comparisons=(*value_rows, *comparisons, *rows, *filter(None, agreements)))
 
 
 def _measure_target(trial: Trial) -> MeasuredTrial:
@@ -181,6 +181,18 @@ def _weigh(row: Comparison, comparisons: Sequence[Comparison], *, same_values: b
     if same_values and slopes_too_coarse:
         return row
     return replace(row, verdict=Verdict.INCONCLUSIVE, reason=reason, where=None, diagnosis=None)
+
+
+def _pass_as_declared(row: Comparison, reference_rows: Sequence[Comparison]) -> Comparison:
+    """Pass a claim that differs from the slopes if the reference confirms it and straight-through estimators are declared.
+
+    The slopes do not show what such an estimator does to a formula around it, such as the step size of a quantiser.
+    """
+    by_reference = [other for other in reference_rows if _key(other) == _key(row)]
+    confirmed = bool(by_reference) and all(other.verdict is Verdict.PASS for other in by_reference)
+    if row.verdict is Verdict.PASS or row.against not in NUMERICAL_METHODS or not confirmed:
+        return row
+    return replace(row, verdict=Verdict.PASS, reason=Reason.STRAIGHT_THROUGH, where=None, diagnosis=None)
 
 
 def _compare_reference_with_slopes(row: Comparison, comparisons: Sequence[Comparison]) -> Comparison | None:

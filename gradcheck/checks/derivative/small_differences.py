@@ -1,4 +1,4 @@
-"""Likely causes of claims that are right to within `rtol` but differ from the evidence by more than its error."""
+"""Likely causes why a claim that passed differs from the evidence: a constant, a solver, an ill-conditioned function."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.results import Reason
+from gradcheck.verdict.interval import MAX_RESOLUTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,16 +35,24 @@ CONSTANTS = {
 # A constant explains a ratio if the two differ by no more than the evidence's error, and by no more than this share of the
 # ratio's distance from 1.
 MAX_RATIO_ERROR = 0.02
+ILL_CONDITIONED_NOTE = (
+    "{}: {} is {:.1g} of itself away from the derivative in float64. Rounding the {} inputs explains that: the function is"
+    " ill-conditioned here, and any implementation in this dtype is that far off"
+)
 # Two numbers that differ are printed with this many digits after the first one that differs.
 DIGITS_AFTER_FIRST = 2
 
 
 def describe_small_differences(rows: Iterable[Comparison]) -> list[str]:
-    """Describe, in a note for each input, a claim that passed although it differs from the evidence by more than its error."""
+    """Describe, in a note for each input, a claim that passed although it differs from the evidence."""
     notes = {}
     for row in rows:
-        if row.reason is Reason.SMALL_DIFFERENCE and row.wrt not in notes:
+        if row.wrt in notes:
+            continue
+        if row.reason is Reason.SMALL_DIFFERENCE:
             notes[row.wrt] = _describe(row)
+        elif row.reason is Reason.AGREES and row.against == "numeric" and row.rel_err > MAX_RESOLUTION:
+            notes[row.wrt] = ILL_CONDITIONED_NOTE.format(row.wrt, row.method, row.rel_err, row.dtype)
     return list(notes.values())
 
 

@@ -122,3 +122,45 @@ def test_last_bits_of_one_output_are_no_excuse_for_another():
 def test_the_backward_of_a_qr_decomposition_passes_in_float32():
     x = torch.tensor([[-0.9886, -0.2242, -0.5091, -0.2755, -0.9404], [0.2268, -0.5495, -0.0478, 0.2067, -0.2217]])
     assert gradcheck.check(torch.linalg.qr, x).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("values", [[0.51, 0.49, 1.505, 0.3], [0.499], [0.502, 3.0, -1.2]])
+def test_a_declared_estimator_passes_next_to_a_rounding_step(values, dtype):
+    x = torch.tensor(values, dtype=dtype)
+
+    class Round(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return torch.round(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    assert gradcheck.check(Round, x, straight_through=True).verdict is Verdict.PASS
+    assert gradcheck.check(Round, x).verdict is Verdict.FAIL
+    assert gradcheck.check(torch.round, x).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
+def test_with_a_reference_the_step_size_of_a_learned_quantiser_is_checked(factor, verdict):
+    class Quantise(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, s):
+            ctx.save_for_backward(x, s)
+            return torch.clamp(torch.round(x / s), -4, 3) * s
+
+        @staticmethod
+        def backward(ctx, g):
+            x, s = ctx.saved_tensors
+            inside = (x / s >= -4) & (x / s <= 3)
+            slope = torch.where(inside, (x / s).round() - x / s, (x / s).round().clamp(-4, 3))
+            return g * inside, factor * (g * slope).sum()
+
+    def reference(x, s):
+        clamped = torch.clamp(x / s, -4, 3)
+        return (clamped + (torch.round(clamped) - clamped).detach()) * s
+
+    x, s = torch.linspace(-2, 2, 12, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    assert gradcheck.check(Quantise, x, s, reference=reference, straight_through=True).verdict is verdict

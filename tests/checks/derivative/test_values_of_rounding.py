@@ -145,3 +145,17 @@ def test_sharper_evidence_decides_about_an_entry_that_differences_hardly_see(fac
 
     result = gradcheck.check(lambda x: np.sum(sizes * np.sin(x)), x, gradient=gradient)
     assert result.verdict is Verdict.FAIL, str(result)
+
+
+def test_an_ill_conditioned_function_in_float32_passes_with_a_note():
+    x = torch.linspace(0, 1, 6)[:, None]
+    y = torch.sin(4 * x)
+
+    def likelihood(scale, x, y):
+        kernel = torch.exp(-0.5 * ((x - x.T) / scale) ** 2) + 1e-4 * torch.eye(6, dtype=x.dtype)
+        factor = torch.linalg.cholesky(kernel)
+        return 0.5 * (y * torch.cholesky_solve(y, factor)).sum() + factor.diagonal().log().sum()
+
+    result = gradcheck.check(likelihood, torch.tensor([0.5]), x, y)
+    assert result.verdict is Verdict.PASS, str(result)
+    assert any("ill-conditioned" in note for note in result.notes)
