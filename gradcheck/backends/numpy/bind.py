@@ -226,12 +226,13 @@ def _make_gradient_program(
     def gradient_program(v: F64) -> Program:
         with _importing_torch():
             from gradcheck.backends.numpy import torch_tracing  # PyTorch is loaded only when its derivative is asked for
+        second_vjp = torch_tracing.make_second_vjp(function, binding, v, twin=twin)
         return replace(
             first,
             outputs=make_gradient_leaves(first.leaves),
             value=vjp(first.point, v[None])[0],
             evaluate=lambda at: vjp(at, v[None])[0],
-            claims=(Claim("reverse", first.eps, torch_tracing.make_second_vjp(function, binding, v, twin=twin)),),
+            claims=(Claim("reverse", first.eps, second_vjp, optional=True),),
             capabilities=Capabilities(),
             notes=(),
             mutated_inputs=list,
