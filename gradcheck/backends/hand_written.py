@@ -14,6 +14,7 @@ from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.backends.flat_call import array_path, root_of
 from gradcheck.backends.program import Claim
 from gradcheck.errors import ClaimError, DerivativeError
+from gradcheck.interrupts import is_interrupt
 from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
@@ -167,7 +168,9 @@ def _call_derivative(kind: str, function: Callable[..., Any], adapter: Adapter, 
         kwargs = {**kwargs, "params": adapter.params(point)}
     try:
         return function(*leading_args, *args, **kwargs)
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
 
 

@@ -231,6 +231,14 @@ def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole
     assert child.returncode in (130, -signal.SIGINT)  # a shell calls both 130; the second if the impatience came late
 
 
+def test_the_partner_of_a_check_is_combined_with_each_of_several_targets(cli, mod):
+    declared = "@case(x=normal(3), gradient=lambda x: 4 * x)\ndef twice(x):\n    return 2 * np.sum(x**2)\n"
+    Path(mod).write_text(f"{SOURCE}\n{declared}")
+    result = cli("run", mod, "--checks", "laws", "--partner", f"{mod}:good")
+    assert result.exit_code == 0
+    assert result.stdout.count("linearity with good") == 2
+
+
 def test_a_report_that_cannot_be_written_is_one_message_before_anything_is_run(cli, mod, tmp_path):
     for command in ("run", "fuzz"):
         result = cli(command, mod, "--html", tmp_path / "run.html", "--json", tmp_path / "nowhere" / "run.json")
