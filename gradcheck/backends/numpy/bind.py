@@ -12,7 +12,6 @@ from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_strides, to_flat
 from gradcheck.backends.flat_call import (
     Binding,
-    flatten_arguments,
     flatten_call,
     select_inputs,
     shapes_of,
@@ -55,17 +54,18 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     leaves = lay_out_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
     before = global_state.snapshot()
-    args, kwargs = _build_arguments(Binding(call, places, leaves, (), ()), point)
+    given = _build_leaves(Binding(call, places, leaves, (), ()), point)
+    args, kwargs = call.rebuild(given)
     first = call_user_code("the function", target, args, kwargs, call)
     function = global_state.replaying(target, global_state.changes_since(before))
     binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
     value = _flatten_outputs(first, binding)
     twin, refusal = _has_twin(function, binding, point, value)
-    latest: list[Any] = [point, (args, kwargs)]  # of the evaluations: where it was, and the arguments then
+    latest: list[Any] = [point, given]  # the point of the latest evaluation, and the leaves that the function was given
 
     def evaluate(at: F64) -> F64:
-        latest[:] = [at, _build_arguments(binding, at, twin=twin)]
-        args, kwargs = latest[1]
+        latest[:] = [at, _build_leaves(binding, at, twin=twin)]
+        args, kwargs = call.rebuild(latest[1])
         return _flatten_outputs(function(*args, **kwargs), binding)
 
     def native(at: F64) -> F64:
@@ -73,9 +73,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         return _flatten_outputs(function(*args, **kwargs), binding)
 
     def mutated() -> list[str]:
-        return find_changed_arrays(
-            call.paths, flatten_arguments(_build_arguments(binding, latest[0], twin=twin)), flatten_arguments(latest[1])
-        )
+        return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
     derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
@@ -138,6 +136,7 @@ def _make_analytic_claim(case: Case, binding: Binding, first: Any, *, twin: bool
 
 def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:
     return hand_written.Adapter(
+        binding.call,
         binding.leaves,
         binding.outputs,
         max(EPS[leaf.dtype] for leaf in binding.leaves),
@@ -154,11 +153,16 @@ def is_differentiable(leaf: Any) -> bool:
 
 
 def _build_arguments(binding: Binding, point: F64, *, twin: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Build the call's arguments at a point, with new arrays throughout: the user's arrays cannot be changed."""
+    """Build the call's arguments at a point, with new arrays and containers: the user's own cannot be changed."""
+    return binding.call.rebuild(_build_leaves(binding, point, twin=twin))
+
+
+def _build_leaves(binding: Binding, point: F64, *, twin: bool = False) -> list[Any]:
+    """Build every leaf of the call at a point, with new arrays throughout."""
     values = [_cast(x.copy(order="K"), x.dtype, twin) if isinstance(x, np.ndarray) else x for x in binding.call.leaves]
     for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
         values[i] = _like_template(from_flat(point[leaf.span], leaf), binding.call.leaves[i], twin)
-    return binding.call.rebuild(values)
+    return values
 
 
 def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:

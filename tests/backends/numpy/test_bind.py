@@ -78,6 +78,24 @@ def test_a_jacobian_a_jvp_and_a_mapping_by_name_are_understood():
     assert not gradcheck.check(lambda x: matrix @ x, normal(3), jvp=lambda t, x: matrix @ t[::-1]).ok
 
 
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_the_tangent_of_a_jvp_follows_the_tree_of_its_argument(framework):
+    def function(tree, y):
+        return tree["n"] * tree["w"] * tree["b"][0] + y
+
+    def jvp(tangents, tree, y):
+        t, t_y = tangents
+        assert t["n"] is None
+        return tree["n"] * (t["w"] * tree["b"][0] + tree["w"] * t["b"][0]) + t_y
+
+    inputs = ({"n": 3, "w": normal(2), "b": [normal(2)]}, normal(2))
+    assert gradcheck.check(function, *inputs, jvp=jvp, framework=framework).verdict is Verdict.PASS
+    wrong = gradcheck.check(function, *inputs, jvp=lambda t, *a: jvp(t, *a) + t[1], framework=framework)
+    assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"y"}
+    part_jvp = lambda t, tree, y: 3 * t["w"] * tree["b"][0]  # noqa: E731
+    assert gradcheck.check(function, *inputs, jvp=part_jvp, wrt="tree['w']", framework=framework).verdict is Verdict.PASS
+
+
 def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
     def two(a, b):
         return a * 2, np.sum(a) * b
@@ -189,3 +207,53 @@ def test_a_function_that_draws_from_the_global_generator_is_replayed():
     np.random.set_state(state)
     assert result.verdict is not Verdict.FAIL
     assert next(c.verdict for c in result.contracts if c.name == "deterministic") is Verdict.PASS
+
+
+class Scaled:
+    def __init__(self, n):
+        self.weights = np.arange(n)
+
+    def __call__(self, x):
+        return np.sum(self.weights * x**2)
+
+
+def make_scaled(n):
+    return lambda x: Scaled(n)(x)
+
+
+@pytest.mark.parametrize("factory", [Scaled, make_scaled])
+def test_a_class_or_factory_is_constructed_first(factory):
+    right, wrong = (lambda x: 2 * np.arange(3) * x), (lambda x: np.arange(3) * x)
+    assert gradcheck.check(factory, normal(3), init={"n": 3}, gradient=right).verdict is Verdict.PASS
+    assert gradcheck.check(factory, normal(3), init={"n": 3}, gradient=wrong).verdict is Verdict.FAIL
+
+
+def count_calls(x, cache):
+    cache["calls"] = cache.get("calls", 0) + 1
+    return np.sum(x**2)
+
+
+def keep_value(x, log):
+    log.append(x**2)
+    return np.sum(x**2)
+
+
+def replace_entry(tree):
+    tree["x"] = tree["x"] ** 2
+    del tree["y"]
+    return np.sum(tree["x"])
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "gradient"),
+    [
+        (count_calls, (np.ones(3), {}), lambda x, cache: 2 * x),
+        (keep_value, (np.ones(3), []), lambda x, log: 2 * x),
+        (replace_entry, ({"x": np.ones(3), "y": np.ones(2)},), lambda tree: {"x": 2 * tree["x"], "y": np.zeros(2)}),
+    ],
+)
+def test_containers_that_the_function_changes_are_copies(function, inputs, gradient):
+    before = str(inputs)
+    for mode in ("full", "probe"):
+        assert gradcheck.check(function, *inputs, gradient=gradient, mode=mode).verdict is Verdict.PASS
+    assert str(inputs) == before
