@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import global_state, hand_written, optimizer_step
-from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_strides, to_flat
+from gradcheck.backends.flat import (
+    EPS,
+    F64,
+    from_flat,
+    is_plain,
+    lay_out_leaves,
+    make_gradient_leaves,
+    match_class,
+    match_strides,
+    to_flat,
+)
 from gradcheck.backends.flat_call import (
     Binding,
+    FlatCall,
     flatten_call,
     select_inputs,
     shapes_of,
@@ -75,7 +86,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
-    derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
+    obstacle = _find_obstacle_to_tracing(call) if target is original else "calls of NumPy, not those of another namespace"
+    derived = _make_untraced_claim(obstacle) if obstacle else _make_traced_claim(function, binding, twin=twin)
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
         framework="numpy",
@@ -142,7 +154,10 @@ def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.A
         max(EPS[leaf.dtype] for leaf in binding.leaves),
         lambda at: _build_arguments(binding, at, twin=twin),
         lambda v: _build_cotangent(first, binding, v, twin=twin),
-        lambda u: [_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin) for leaf in binding.leaves],
+        lambda u: [
+            match_class(_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin), np.asanyarray(binding.call.leaves[i]))
+            for i, leaf in zip(binding.input_places, binding.leaves, strict=True)
+        ],
         lambda part, _: np.asarray(part),
     )
 
@@ -175,14 +190,16 @@ def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:
 def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
     if not isinstance(template, np.ndarray):
         return _cast(values, template.dtype, twin)[()] if isinstance(template, np.generic) else values.item()
-    return match_strides(_cast(values, template.dtype, twin), template)
+    cast = _cast(values, template.dtype, twin)
+    return match_strides(cast, template) if is_plain(template) else match_class(cast, template)
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
     for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-        values[i] = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)[()]
+        cotangent = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)
+        values[i] = match_class(cotangent, values[i]) if isinstance(values[i], np.ndarray) else cotangent[()]
     return flat.rebuild(values)
 
 
@@ -199,9 +216,15 @@ def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: 
     return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
-def _make_untraced_claim() -> Claim:
+def _find_obstacle_to_tracing(call: FlatCall) -> str:
+    """Name what PyTorch traces and what it is given instead, if an array is of a class derived from NumPy's; '' if none is."""
+    derived = [type(x).__name__ for x in call.leaves if isinstance(x, np.ndarray) and not is_plain(x)]
+    return f"plain arrays of NumPy, not {derived[0]}" if derived else ""
+
+
+def _make_untraced_claim(obstacle: str) -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
-        raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
+        raise Unavailable(f"PyTorch traces {obstacle}")
 
     return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 

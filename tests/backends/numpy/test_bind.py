@@ -257,3 +257,66 @@ def test_containers_that_the_function_changes_are_copies(function, inputs, gradi
     for mode in ("full", "probe"):
         assert gradcheck.check(function, *inputs, gradient=gradient, mode=mode).verdict is Verdict.PASS
     assert str(inputs) == before
+
+
+class Matrix(np.ndarray):
+    """`*` is the matrix product, as for `np.matrix`."""
+
+    def __mul__(self, other):
+        return np.matmul(self, other)
+
+
+class Length(np.ndarray):
+    """An array with a unit."""
+
+    unit = None
+
+    def __array_finalize__(self, template):
+        self.unit = getattr(template, "unit", None)
+
+
+def square_in_metres(x):
+    return np.sum(np.asarray(x) ** 2) * {"m": 1.0, "km": 1e6}[x.unit]
+
+
+LENGTH = np.array([1.0, 2.0, 3.0]).view(Length)
+LENGTH.unit = "km"
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("factor", [1, 1.01], ids=["right", "wrong"])
+@pytest.mark.parametrize(
+    ("function", "x", "derivative"),
+    [
+        (lambda x: np.trace(x * x), np.arange(9.0).reshape(3, 3).view(Matrix), {"gradient": lambda x: 2 * x.T}),
+        (lambda x: x * x, np.arange(4.0).reshape(2, 2).view(Matrix), {"vjp": lambda v, x: v * x.T + x.T * v}),
+        (lambda x: x * x, np.arange(4.0).reshape(2, 2).view(Matrix), {"jvp": lambda t, x: t * x + x * t}),
+        (square_in_metres, LENGTH, {"gradient": lambda x: 2e6 * np.asarray(x) if x.unit == "km" else None}),
+    ],
+    ids=["matrix", "matrix-vjp", "matrix-jvp", "unit"],
+)
+def test_classes_derived_from_arrays_are_kept(function, x, derivative, factor, mode):
+    scaled = {kind: lambda *args, f=f: factor * f(*args) for kind, f in derivative.items()}
+    result = gradcheck.check(function, x, **scaled, mode=mode)
+    assert result.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL)
+    assert result.notes[0].startswith("reverse not available: PyTorch traces plain arrays of NumPy, not ")
+
+
+class Series:
+    """As pandas has them."""
+
+    dtype = np.dtype(float)
+
+    def to_numpy(self):
+        return np.ones(3)
+
+
+def test_a_table_is_refused_with_the_array_to_give_and_taken_as_data():
+    def scale(w, s):
+        return np.sum(w * s.to_numpy())
+
+    with pytest.raises(InputError, match=r"no differentiable input: x\[0\] is a Series \(give x\[0\]\.to_numpy\(\)\)"):
+        gradcheck.check(lambda x: np.sum(x), [Series()])
+    with pytest.raises(InputError, match=r"wrt='s' is not differentiable: s is a Series \(give s\.to_numpy\(\)\)"):
+        gradcheck.check(scale, np.ones(3), Series(), wrt="s")
+    assert gradcheck.check(scale, np.ones(3), Series(), gradient=lambda w, s: s.to_numpy()).ok
