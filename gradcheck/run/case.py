@@ -25,6 +25,7 @@ from gradcheck.backends.load_target import (
     needs_construction,
     prepare_target,
 )
+from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
@@ -212,7 +213,7 @@ def check_trial(
         UsageError: if the inputs do not fit the target.
     """
     states = snapshot() if case.reference is not None else {}
-    program = backend.bind(case, target, inputs)
+    program = restrict_to_methods(backend.bind(case, target, inputs), options.methods)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [
         _bind_partner(backend, case, function, inputs, wrt) for function in options.partners if "laws" in options.checks

@@ -58,6 +58,8 @@ def cli(monkeypatch):
     [
         (["{mod}"], 0, "1 passed"),
         (["{mod}:good"], 0, "PASS"),
+        (["{mod}:good", "--methods", "analytic, numeric"], 0, "x       3      analytic ~ numeric"),
+        (["{mod}:good", "--methods", "forward"], 2, "methods=forward: none of them is claimed"),
         (["{mod}:bad", "--gradient", "{mod}:wrong", "--input", "normal(3)"], 1, "FAIL ∂output / ∂x["),
         (["{mod}:noisy", "--input", "normal(3)"], 0, "nondeterministic"),
         (["{mod}:noisy", "--input", "normal(3)", "--strict"], 4, "1 inconclusive"),
