@@ -28,6 +28,8 @@ def marking_interrupts() -> Iterator[None]:
     try:
         signal.signal(signal.SIGINT, _raise_interrupted)
         yield
+    except Interrupted as error:  # outside, Python itself looks for this very class
+        raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -94,8 +94,10 @@ def test_the_other_cases_of_a_run_are_checked():
 def test_ctrl_c_stops_the_run():
     result = run_all(square, press_ctrl_c, square)
     assert (len(result.results), result.interrupted) == (1, True)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         gradcheck.check(press_ctrl_c, np.ones(3))
+    assert caught.type is KeyboardInterrupt
+    assert "press_ctrl_c" in [entry.name for entry in caught.traceback]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
