@@ -11,6 +11,7 @@ from gradcheck.errors import UsageError
 from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
 
 MODES = ("auto", "full", "probe")
+METHODS = ("analytic", "reverse", "forward", "numeric", "complex-step")
 ORDERS = (1, 2, 3)
 CHECKS = ("differential", "descent", "laws", "sensitivity")
 DIFFERENTIABLE_DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
@@ -25,6 +26,8 @@ class Options:
         seed: seed of all random numbers; not negative.
         rtol: the relative error that matters, which the evidence must also resolve; None: as sharp as the evidence allows.
         mode: 'full' (every partial derivative), 'probe' (random directions) or 'auto' (full while it is cheap).
+        methods: the methods to compare, such as ('analytic', 'numeric'); `numeric` always is. A method that is left out costs
+            nothing: without 'reverse', NumPy code is not traced by PyTorch. None: all that there are.
         dtype: dtype of drawn inputs and constructed modules; None: float64, or the dtype that the target implies.
         device: PyTorch device of the tensors and the module, such as 'cuda' or 'cuda:1'; None: where they are, or the host.
         order: 1 for first derivatives; 2 to check the derivative of the vjp, too; 3 (torch and JAX) to check its derivative.
@@ -54,6 +57,7 @@ class Options:
     seed: int = 0
     rtol: float | None = None
     mode: str = "auto"
+    methods: tuple[str, ...] | None = None
     dtype: str | None = None
     device: str | None = None
     order: int = 1
@@ -85,6 +89,10 @@ class Options:
                 f"rtol={self.rtol!r}: expected a number between 0 and 1, such as 1e-6; leave it out for the sharpest check"
             )
         _validate_choice("mode", self.mode, MODES)
+        if self.methods is not None:
+            _validate_tuple("methods", self.methods)
+            for method in self.methods:
+                _validate_choice("methods", method, METHODS)
         _validate_amount("budget", self.budget, "seconds")
         _validate_amount("memory", self.memory, "bytes")
         if self.dtype is not None:
@@ -117,6 +125,7 @@ class OptionArguments(TypedDict, total=False):
     seed: int
     rtol: float | None
     mode: str
+    methods: tuple[str, ...] | list[str] | None
     dtype: str | None
     device: str | None
     order: int

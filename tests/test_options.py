@@ -13,6 +13,8 @@ from gradcheck.options import Options, override_options
         ("rtol", 0, "between 0 and 1"),
         ("rtol", float("nan"), "between 0 and 1"),
         ("mode", "slow", "auto, full, probe"),
+        ("methods", ("autodiff",), "analytic, reverse, forward"),
+        ("methods", "reverse", "expected a tuple"),
         ("dtype", "int64", "float64"),
         ("order", 4, "expected 1"),
         ("order", True, "expected 1"),

@@ -97,6 +97,20 @@ def from_flat(numbers: F64, leaf: Leaf) -> NDArray[Any]:
     return np.array(numbers, dtype=np.float64).view(dtype).reshape(leaf.shape)
 
 
+def is_plain(array: NDArray[Any]) -> bool:
+    """Whether an array behaves as `np.ndarray` does; derived classes may redefine operators, as `np.matrix` does."""
+    return type(array) in (np.ndarray, np.memmap)
+
+
+def match_class(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
+    """Return values as an array of a template's class, with its attributes, such as a unit."""
+    if is_plain(template):
+        return values
+    array = template.astype(values.dtype)
+    np.asarray(array)[...] = values
+    return array
+
+
 def match_strides(values: NDArray[Any], template: NDArray[Any]) -> NDArray[Any]:
     """Return values in the memory layout of a template, or contiguous if entries of the template share memory.
 

@@ -178,5 +178,11 @@ def _find_places(option: str, name: str, paths: Sequence[str]) -> list[int]:
 
 
 def _describe_leaves(paths: Sequence[str], leaves: Sequence[Any]) -> str:
-    kinds = [f"{p} is {getattr(x, 'dtype', type(x).__name__)}" for p, x in zip(paths, leaves, strict=True)]
+    kinds = [f"{p} is {_describe_leaf(p, x)}" for p, x in zip(paths, leaves, strict=True)]
     return ", ".join(kinds) or "there are no inputs"
+
+
+def _describe_leaf(path: str, leaf: Any) -> str:
+    """Describe a leaf by its dtype or its class; a table of pandas, xarray and the like by the array to give instead."""
+    name = type(leaf).__name__
+    return f"a {name} (give {path}.to_numpy())" if hasattr(leaf, "to_numpy") else str(getattr(leaf, "dtype", name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
-from gradcheck.backends.flat_call import array_path, root_of
+from gradcheck.backends.flat_call import FlatCall, array_path, root_of
 from gradcheck.backends.program import Claim
 from gradcheck.errors import ClaimError, DerivativeError
+from gradcheck.interrupts import is_interrupt
 from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
@@ -28,6 +30,7 @@ class Adapter:
     """The conversions between flat vectors and the arrays of a framework that a hand-written derivative is called with.
 
     Attributes:
+        call: the flat call.
         leaves: the differentiable inputs.
         outputs: the differentiable outputs.
         eps: relative spacing of floats in the dtype that the derivative computes in.
@@ -38,6 +41,7 @@ class Adapter:
         params: point (N,) -> a module's parameters by name; None for functions.
     """
 
+    call: FlatCall
     leaves: tuple[Leaf, ...]
     outputs: tuple[Leaf, ...]
     eps: float
@@ -96,18 +100,27 @@ def _jvp_from_jvp(function: Callable[..., Any], adapter: Adapter) -> Callable[[F
     def jvp(point: F64, tangents: F64) -> F64:
         rows = []
         for u in tangents:
-            tangents_of_leaves = adapter.tangents(u)
-            returned = _call_derivative(
-                "jvp",
-                function,
-                adapter,
-                point,
-                tangents_of_leaves[0] if len(tangents_of_leaves) == 1 else tuple(tangents_of_leaves),
-            )
+            tangents_of_arguments = _build_tangents(adapter, u)
+            tangent = tangents_of_arguments[0] if len(tangents_of_arguments) == 1 else tuple(tangents_of_arguments)
+            returned = _call_derivative("jvp", function, adapter, point, tangent)
             rows.append(_flatten_gradients("jvp", list(flatten(returned, none_is_leaf=True).leaves), adapter.outputs, adapter))
         return np.stack(rows)
 
     return jvp
+
+
+def _build_tangents(adapter: Adapter, u: F64) -> list[Any]:
+    """Build the tangent of each differentiable argument, in its own structure; those of parameters are a mapping by name.
+
+    Leaves that are not differentiated are None.
+    """
+    tangents = {array_path(leaf.path): t for leaf, t in zip(adapter.leaves, adapter.tangents(u), strict=True)}
+    flats = [
+        flat for flat in (*adapter.call.positional, *adapter.call.named.values()) if not tangents.keys().isdisjoint(flat.paths)
+    ]
+    trees = [flat.rebuild([tangents.pop(path, None) for path in flat.paths]) for flat in flats]
+    parameters = {ast.literal_eval(path.removeprefix("params[").removesuffix("]")): t for path, t in tangents.items()}
+    return [*trees, parameters] if parameters else trees
 
 
 def _vjp_from_jacobian(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
@@ -167,7 +180,9 @@ def _call_derivative(kind: str, function: Callable[..., Any], adapter: Adapter, 
         kwargs = {**kwargs, "params": adapter.params(point)}
     try:
         return function(*leading_args, *args, **kwargs)
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
 
 

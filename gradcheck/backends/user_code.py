@@ -9,6 +9,7 @@ import numpy as np
 from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.backends.flat_call import FlatCall, describe_arrays
 from gradcheck.errors import NoMemoryError, TargetError
+from gradcheck.interrupts import is_interrupt
 from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
 from gradcheck.trees import TREE_KINDS, flatten
 
@@ -50,7 +51,9 @@ def call_user_code(
         return function(*args, **kwargs)
     except TargetError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         inputs = f", given {describe_arrays(call)}" if call is not None else ""
         if is_out_of_memory(error):
             raise NoMemoryError(

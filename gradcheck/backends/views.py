@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck.backends.flat import F64, Leaf, lay_out_leaves
 from gradcheck.backends.program import Capabilities, Claim, Program
+from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,22 @@ Product = Callable[[F64, F64], F64]
 
 # Numbers from which on a vector is long: then vjps are evaluated one by one, and memory is released in between.
 LONG_INPUT = 2**22
+
+
+def restrict_to_methods(program: Program, methods: Sequence[str] | None) -> Program:
+    """Return the program with the claims of some methods, and the complex step only if it is among them; None: with all.
+
+    Raises:
+        InputError: if no claim is left.
+    """
+    if methods is None:
+        return program
+    claims = tuple(claim for claim in program.claims if claim.method in methods)
+    if not claims:
+        available = ", ".join(claim.method for claim in program.claims)
+        raise InputError(f"methods={', '.join(methods)}: none of them is claimed; the target has {available}")
+    view = replace(program, claims=claims)
+    return view if "complex-step" in methods else view.with_capabilities(complex_step=None)
 
 
 def restrict_to_leaves(program: Program, chosen: Sequence[Leaf]) -> Program:

@@ -106,6 +106,9 @@ class RunCheckOptions(CheckOptions):
         OptionalText,
         typer.Option(help="full (every partial derivative), probe (random directions) or auto. Default: auto."),
     ] = None
+    methods: Annotated[
+        OptionalText, typer.Option(help="Methods to compare, comma-separated: analytic,numeric. Default: all that there are.")
+    ] = None
     budget: Annotated[
         OptionalText, typer.Option(help="Time per trial, above which random directions are used. Default: 30s.")
     ] = None
@@ -263,12 +266,17 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
         "memory": parse_bytes,
         "contract": tuple,
         "no_contract": tuple,
-        "checks": lambda text: tuple(name.strip() for name in text.split(",")),
+        "checks": _split_at_commas,
+        "methods": _split_at_commas,
         "dim": parse_sizes,
     }
     specified = {name: value for name, value in asdict(check_options).items() if value is not None}
     parsed = {name: parsers[name](value) if name in parsers else value for name, value in specified.items()}
     return {"dims" if name == "dim" else name: value for name, value in parsed.items()}
+
+
+def _split_at_commas(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def resolve_execution(execution: ExecutionOptions, config: Config) -> dict[str, Any]:

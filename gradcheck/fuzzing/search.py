@@ -60,8 +60,8 @@ def search_case(
         UsageError: if the inputs or the options do not fit the target, or leave nothing to search.
     """
     start_time = time.perf_counter()
-    refuse_unknown_sizes(case, options.dims if alone else override_options(Options(), case.option_overrides).dims)
     options = override_options(options, case.option_overrides)
+    refuse_unknown_sizes(case, options, alone=alone)
     framework = choose_framework(case)
     try:
         space = build_space(case, options, framework, command)
@@ -106,7 +106,7 @@ def search_planned_case(case: Case, options: Options, **arguments: Any) -> Check
     """
     try:
         return search_case(case, options, command=case.target, **arguments)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return result_of_exception(case, options, error)
 
 

@@ -25,6 +25,7 @@ from gradcheck.backends.load_target import (
     needs_construction,
     prepare_target,
 )
+from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
@@ -35,6 +36,7 @@ from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
 from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
+from gradcheck.interrupts import is_interrupt, marking_interrupts
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer
@@ -45,9 +47,10 @@ from gradcheck.targets.case import get_declared_cases
 from gradcheck.targets.draw import collect_size_names, draw_inputs, has_specs
 from gradcheck.targets.location import locate_derivative
 from gradcheck.targets.signature import Inputs, read_annotated_specs
+from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from gradcheck.backends.backend import Backend
     from gradcheck.backends.program import Program
@@ -82,12 +85,17 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     began = time.perf_counter()
     options = override_options(options, case.option_overrides)
     blank = _blank_result(case, options, Verdict.ERROR, Reason.TARGET_RAISED, trials=options.trials)
-    with preserving():
+    with preserving(), marking_interrupts():
         try:
-            refuse_unknown_sizes(case, options.dims if alone else override_options(Options(), case.option_overrides).dims)
+            refuse_unknown_sizes(case, options, alone=alone)
             result = _check_trials(case, options, blank, command)
         except TargetError as error:
             result = replace(blank, reason=_reason_of(error), message=str(error), traceback=error.frames)
+        except BaseException as error:
+            if isinstance(error, Exception) or is_interrupt(error):
+                raise
+            # SystemExit, pytest.skip() and the like are meant for a whole program, and cost this case alone.
+            result = replace(blank, message=f"the code raised {summarise_error(error)}", traceback=format_user_frames(error))
     return replace(result, seconds=time.perf_counter() - began)
 
 
@@ -95,16 +103,22 @@ def check_case_safely(case: Case, options: Options, *, alone: bool = False) -> C
     """Check one case of a run: an exception becomes the result of this case and does not stop the run."""
     try:
         return check_case(case, options, case.target, alone=alone)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return result_of_exception(case, options, error)
 
 
-def refuse_unknown_sizes(case: Case, dims: Mapping[str, tuple[int, int]]) -> None:
+def refuse_unknown_sizes(case: Case, options: Options, *, alone: bool) -> None:
     """Refuse a size for a name that no input has.
+
+    Args:
+        case: the declaration.
+        options: how to check it.
+        alone: whether the options are meant for this case alone; if not, only the sizes of its declaration are looked at.
 
     Raises:
         InputError: with the names that exist.
     """
+    dims = options.dims if alone else case.option_overrides.get("dims", {})
     names = collect_size_names([*case.values, *read_annotated_specs(case.fn)])
     unknown = sorted(set(dims) - names)
     if unknown:
@@ -199,7 +213,7 @@ def check_trial(
         UsageError: if the inputs do not fit the target.
     """
     states = snapshot() if case.reference is not None else {}
-    program = backend.bind(case, target, inputs)
+    program = restrict_to_methods(backend.bind(case, target, inputs), options.methods)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [
         _bind_partner(backend, case, function, inputs, wrt) for function in options.partners if "laws" in options.checks

@@ -24,8 +24,9 @@ class CaseArguments(TypedDict, total=False):
             return `{'params': {name: array}}` with the rest.
         jacobian: takes the inputs of `fn`; returns, for each input, an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's structure, then the inputs of `fn`; returns what `gradient` would.
-        jvp: takes a tangent (a tuple if several inputs are differentiable), then the inputs of `fn`; returns the output's
-            structure.
+        jvp: takes a tangent, then the inputs of `fn`; returns the output's structure. The tangent has the structure of the
+            input, with None for each leaf that is not differentiated. If several inputs are differentiable, it is a tuple.
+            The tangents of a module's parameters come last, as a mapping by name.
         reference: a trusted second implementation, whose value and derivative are compared with the target's. It takes
             arrays of the framework that its code uses, or is a SymPy expression in the names of the inputs. For a module:
             a module with parameters of the same names, which receives the target's parameters, or a function that takes

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
+from gradcheck.interrupts import is_interrupt
 from gradcheck.targets.case import Case, get_declared_cases, locate_source
 from gradcheck.tracebacks import format_user_frames, summarise_error
 
@@ -156,7 +157,7 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
         raise _import_error(str(path), error) from None
     return module
@@ -171,11 +172,13 @@ def _load_module(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise TargetNotFoundError(f"no module {name!r}{_suggest_module(error.name)}") from None
         raise _import_error(name, error) from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _import_error(name, error) from None
 
 
 def _import_error(module_or_file: str, error: BaseException) -> TargetError:
+    if is_interrupt(error):
+        raise error
     advice = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         command = f"install {error.name.split('.')[0]!r}"

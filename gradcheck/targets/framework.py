@@ -93,6 +93,8 @@ def infer_framework(target: Any, leaves: Iterable[Any]) -> str:
         expected = "tensors" if is_torch else "JAX arrays"
         raise InputError(f"the target is {description}, but the inputs are {array_framework} arrays: give {expected}")
     function = unwrap_target(target)
+    if isinstance(function, type):  # a factory: its instances are called
+        function = unwrap_target(getattr(function, "__call__", function))  # noqa: B004 - we need the function itself, for its code
     if frameworks == ("numpy", None) and _only(_frameworks_in_code(function)) == "jax":
         return "jax"
     evident = class_framework or array_framework

@@ -58,6 +58,8 @@ def cli(monkeypatch):
     [
         (["{mod}"], 0, "1 passed"),
         (["{mod}:good"], 0, "PASS"),
+        (["{mod}:good", "--methods", "analytic, numeric"], 0, "x       3      analytic ~ numeric"),
+        (["{mod}:good", "--methods", "forward"], 2, "methods=forward: none of them is claimed"),
         (["{mod}:bad", "--gradient", "{mod}:wrong", "--input", "normal(3)"], 1, "FAIL ∂output / ∂x["),
         (["{mod}:noisy", "--input", "normal(3)"], 0, "nondeterministic"),
         (["{mod}:noisy", "--input", "normal(3)", "--strict"], 4, "1 inconclusive"),
@@ -229,6 +231,14 @@ def test_ctrl_c_at_a_terminal_leaves_what_was_finished_in_the_table_and_in_whole
     assert b"Traceback" not in seen
     assert b"\x1b[?25h" in seen  # the cursor is back
     assert child.returncode in (130, -signal.SIGINT)  # a shell calls both 130; the second if the impatience came late
+
+
+def test_the_partner_of_a_check_is_combined_with_each_of_several_targets(cli, mod):
+    declared = "@case(x=normal(3), gradient=lambda x: 4 * x)\ndef twice(x):\n    return 2 * np.sum(x**2)\n"
+    Path(mod).write_text(f"{SOURCE}\n{declared}")
+    result = cli("run", mod, "--checks", "laws", "--partner", f"{mod}:good")
+    assert result.exit_code == 0
+    assert result.stdout.count("linearity with good") == 2
 
 
 def test_a_report_that_cannot_be_written_is_one_message_before_anything_is_run(cli, mod, tmp_path):

@@ -1,5 +1,7 @@
 import functools
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +98,29 @@ def test_methods_and_partials_have_names():
     assert gradcheck.check(Model().loss, np.ones(2), gradient=lambda x: 2 * x).case.endswith("Model.loss")
     scaled = functools.partial(lambda k, x: k * np.sum(x), 2.0)
     assert gradcheck.check(scaled, np.ones(2), gradient=lambda x: np.full(2, 2.0)).ok
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_only_the_methods_that_are_named_are_compared(mode):
+    def pairs(methods):
+        result = gradcheck.check(lambda x: np.sum(x**2), np.ones(3), gradient=lambda x: 2 * x, methods=methods, mode=mode)
+        assert result.verdict is Verdict.PASS
+        return {(c.method, c.against) for c in result.comparisons}
+
+    assert pairs(("analytic",)) == {("analytic", "numeric")}
+    assert pairs(["reverse", "numeric"]) == {("reverse", "numeric")}
+    with pytest.raises(InputError, match="methods=forward: none of them is claimed; the target has analytic, reverse"):
+        pairs(("forward",))
+
+
+def test_without_the_traced_derivative_a_numpy_function_loads_no_torch():
+    code = (
+        "import sys, numpy as np, gradcheck\n"
+        "for factor in (2, 3):\n"
+        "    gradcheck.check(lambda x: np.sum(x**2), np.ones(3), gradient=lambda x: factor * x, methods=('analytic',))\n"
+        "print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_declared_case_is_checked_where_no_inputs_are_given():

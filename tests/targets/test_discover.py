@@ -177,6 +177,8 @@ def test_what_an_import_raises_is_reported_with_the_users_frames_alone(raising):
 
 def test_an_import_that_exits_is_reported_too(raising):
     assert "raised SystemExit: 3" in str(raising("raise SystemExit(3)\n"))
+    skipping = "import pytest\n\npytest.skip('no GPU', allow_module_level=True)\n"
+    assert "raised Skipped: no GPU" in str(raising(skipping))
 
 
 def test_a_missing_extra_is_named(raising):

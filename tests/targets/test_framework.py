@@ -94,6 +94,11 @@ def test_the_arrays_come_before_what_the_code_tells():
 # --- inferred from the target itself
 
 
+def test_the_code_of_a_class_is_that_of_its_instances():
+    call = "class Scaled:\n    def __init__(self, n): self.n = n\n    def __call__(self, x): return np.sum(self.n * x)\n"
+    assert infer_framework(function(BOTH + call, "Scaled"), []) == "numpy"
+
+
 @pytest.mark.parametrize("target", [Layer, Layer(), Square])
 def test_torch_classes_tell_torch(target):
     assert infer_framework(target, []) == "torch"

@@ -49,6 +49,7 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         return array if is_jvp else np.conj(array)
 
     adapter = hand_written.Adapter(
+        binding.call,
         binding.leaves,
         binding.outputs,
         native.eps,

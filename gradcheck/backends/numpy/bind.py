@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import global_state, hand_written, optimizer_step
-from gradcheck.backends.flat import EPS, F64, from_flat, lay_out_leaves, make_gradient_leaves, match_strides, to_flat
+from gradcheck.backends.flat import (
+    EPS,
+    F64,
+    from_flat,
+    is_plain,
+    lay_out_leaves,
+    make_gradient_leaves,
+    match_class,
+    match_strides,
+    to_flat,
+)
 from gradcheck.backends.flat_call import (
     Binding,
-    flatten_arguments,
+    FlatCall,
     flatten_call,
     select_inputs,
     shapes_of,
@@ -55,17 +65,18 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     leaves = lay_out_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
     before = global_state.snapshot()
-    args, kwargs = _build_arguments(Binding(call, places, leaves, (), ()), point)
+    given = _build_leaves(Binding(call, places, leaves, (), ()), point)
+    args, kwargs = call.rebuild(given)
     first = call_user_code("the function", target, args, kwargs, call)
     function = global_state.replaying(target, global_state.changes_since(before))
     binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
     value = _flatten_outputs(first, binding)
     twin, refusal = _has_twin(function, binding, point, value)
-    latest: list[Any] = [point, (args, kwargs)]  # of the evaluations: where it was, and the arguments then
+    latest: list[Any] = [point, given]  # the point of the latest evaluation, and the leaves that the function was given
 
     def evaluate(at: F64) -> F64:
-        latest[:] = [at, _build_arguments(binding, at, twin=twin)]
-        args, kwargs = latest[1]
+        latest[:] = [at, _build_leaves(binding, at, twin=twin)]
+        args, kwargs = call.rebuild(latest[1])
         return _flatten_outputs(function(*args, **kwargs), binding)
 
     def native(at: F64) -> F64:
@@ -73,11 +84,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         return _flatten_outputs(function(*args, **kwargs), binding)
 
     def mutated() -> list[str]:
-        return find_changed_arrays(
-            call.paths, flatten_arguments(_build_arguments(binding, latest[0], twin=twin)), flatten_arguments(latest[1])
-        )
+        return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
-    derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
+    obstacle = _find_obstacle_to_tracing(call) if target is original else "calls of NumPy, not those of another namespace"
+    derived = _make_untraced_claim(obstacle) if obstacle else _make_traced_claim(function, binding, twin=twin)
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
         framework="numpy",
@@ -138,12 +148,16 @@ def _make_analytic_claim(case: Case, binding: Binding, first: Any, *, twin: bool
 
 def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:
     return hand_written.Adapter(
+        binding.call,
         binding.leaves,
         binding.outputs,
         max(EPS[leaf.dtype] for leaf in binding.leaves),
         lambda at: _build_arguments(binding, at, twin=twin),
         lambda v: _build_cotangent(first, binding, v, twin=twin),
-        lambda u: [_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin) for leaf in binding.leaves],
+        lambda u: [
+            match_class(_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin), np.asanyarray(binding.call.leaves[i]))
+            for i, leaf in zip(binding.input_places, binding.leaves, strict=True)
+        ],
         lambda part, _: np.asarray(part),
     )
 
@@ -154,11 +168,16 @@ def is_differentiable(leaf: Any) -> bool:
 
 
 def _build_arguments(binding: Binding, point: F64, *, twin: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Build the call's arguments at a point, with new arrays throughout: the user's arrays cannot be changed."""
+    """Build the call's arguments at a point, with new arrays and containers: the user's own cannot be changed."""
+    return binding.call.rebuild(_build_leaves(binding, point, twin=twin))
+
+
+def _build_leaves(binding: Binding, point: F64, *, twin: bool = False) -> list[Any]:
+    """Build every leaf of the call at a point, with new arrays throughout."""
     values = [_cast(x.copy(order="K"), x.dtype, twin) if isinstance(x, np.ndarray) else x for x in binding.call.leaves]
     for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
         values[i] = _like_template(from_flat(point[leaf.span], leaf), binding.call.leaves[i], twin)
-    return binding.call.rebuild(values)
+    return values
 
 
 def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:
@@ -171,14 +190,16 @@ def _cast(values: NDArray[Any], dtype: Any, twin: bool) -> NDArray[Any]:
 def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
     if not isinstance(template, np.ndarray):
         return _cast(values, template.dtype, twin)[()] if isinstance(template, np.generic) else values.item()
-    return match_strides(_cast(values, template.dtype, twin), template)
+    cast = _cast(values, template.dtype, twin)
+    return match_strides(cast, template) if is_plain(template) else match_class(cast, template)
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:
     flat = flatten(returned)
     values = list(flat.leaves)
     for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-        values[i] = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)[()]
+        cotangent = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)
+        values[i] = match_class(cotangent, values[i]) if isinstance(values[i], np.ndarray) else cotangent[()]
     return flat.rebuild(values)
 
 
@@ -195,9 +216,15 @@ def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: 
     return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
-def _make_untraced_claim() -> Claim:
+def _find_obstacle_to_tracing(call: FlatCall) -> str:
+    """Name what PyTorch traces and what it is given instead, if an array is of a class derived from NumPy's; '' if none is."""
+    derived = [type(x).__name__ for x in call.leaves if isinstance(x, np.ndarray) and not is_plain(x)]
+    return f"plain arrays of NumPy, not {derived[0]}" if derived else ""
+
+
+def _make_untraced_claim(obstacle: str) -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
-        raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
+        raise Unavailable(f"PyTorch traces {obstacle}")
 
     return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 
@@ -226,12 +253,13 @@ def _make_gradient_program(
     def gradient_program(v: F64) -> Program:
         with _importing_torch():
             from gradcheck.backends.numpy import torch_tracing  # PyTorch is loaded only when its derivative is asked for
+        second_vjp = torch_tracing.make_second_vjp(function, binding, v, twin=twin)
         return replace(
             first,
             outputs=make_gradient_leaves(first.leaves),
             value=vjp(first.point, v[None])[0],
             evaluate=lambda at: vjp(at, v[None])[0],
-            claims=(Claim("reverse", first.eps, torch_tracing.make_second_vjp(function, binding, v, twin=twin)),),
+            claims=(Claim("reverse", first.eps, second_vjp, optional=True),),
             capabilities=Capabilities(),
             notes=(),
             mutated_inputs=list,

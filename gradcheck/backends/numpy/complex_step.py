@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.flat import F64
+from gradcheck.backends.flat import F64, match_class
 from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import COMPLEX_STEP, Member, Unavailable
 from gradcheck.tracebacks import summarise_error
@@ -44,7 +44,8 @@ def evaluate_complex(function: Callable[..., Any], binding: Binding, point: F64,
     """
     values = [x.copy() if isinstance(x, np.ndarray) else x for x in binding.call.leaves]
     for i, leaf in zip(binding.input_places, binding.leaves, strict=True):
-        values[i] = (point[leaf.span] + 1j * COMPLEX_STEP * tangent[leaf.span]).reshape(leaf.shape)
+        moved = (point[leaf.span] + 1j * COMPLEX_STEP * tangent[leaf.span]).reshape(leaf.shape)
+        values[i] = match_class(moved, np.asanyarray(binding.call.leaves[i]))
     args, kwargs = binding.call.rebuild(values)
     try:
         returned = flatten(function(*args, **kwargs)).leaves

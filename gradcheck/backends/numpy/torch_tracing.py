@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch._dynamo
 from numpy.typing import NDArray
+from torch.autograd.graph import saved_tensors_hooks
 
 from gradcheck.backends.flat import F64
 from gradcheck.backends.flat_call import Binding, flatten_arguments
@@ -21,6 +23,7 @@ from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
 from gradcheck.backends.torch.vjp_program import GradientFunction
+from gradcheck.errors import GradcheckError
 from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten
 
@@ -28,6 +31,22 @@ from gradcheck.trees import flatten
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
 
+@contextmanager
+def _raising_unavailable() -> Iterator[None]:
+    """Turn any exception of the traced code into Unavailable: NumPy runs the code, so the tracing is at fault.
+
+    Raises:
+        Unavailable: if something raises inside the context.
+    """
+    try:
+        yield
+    except Unavailable:
+        raise
+    except Exception as error:
+        raise Unavailable(f"PyTorch cannot differentiate the traced code ({_describe_obstacle(error)})") from None
+
+
+@_raising_unavailable()
 def evaluate_vjp(
     function: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]], binding: Binding, cotangents: F64
 ) -> F64:
@@ -40,13 +59,12 @@ def evaluate_vjp(
         cotangents: (C, M).
 
     Raises:
-        Unavailable: if the code cannot be traced, or the traced code returns another value or no derivative.
+        Unavailable: if the code cannot be traced or differentiated, or returns another value or no derivative when traced.
     """
     values = _make_tensors(arguments, binding)
-    args, kwargs = binding.call.rebuild(values)
-    returned = _run_traced(function, args, kwargs)
-    parts = [returned[i] for i in binding.output_places] if len(returned) > max(binding.output_places) else []
-    if not parts or not all(isinstance(p, torch.Tensor) and p.requires_grad for p in parts):
+    returned = _call_traced(function, values, binding)
+    parts = [returned[i] for i in binding.output_places]
+    if not all(isinstance(p, torch.Tensor) and p.requires_grad for p in parts):
         raise Unavailable("the traced code carries no derivative; float(...) or .item() cuts it off")
     args, kwargs = arguments
     expected = flatten(function(*args, **kwargs)).leaves
@@ -68,14 +86,14 @@ def make_second_vjp(function: Callable[..., Any], binding: Binding, cotangent: F
     """
 
     def run(values: list[Any], _binding: Binding, **_: bool) -> Sequence[Any]:
-        args, kwargs = binding.call.rebuild(values)
-        return _run_traced(function, args, kwargs)
+        return _call_traced(function, values, binding)
 
     tensors = tuple(_to_tensor(x) if isinstance(x, np.ndarray) else x for x in binding.call.leaves)
     gradient_function = GradientFunction(run, replace(binding, call=replace(binding.call, leaves=tensors)), cotangent)
-    return derivatives.make_vjp(gradient_function, gradient_function.gradient_binding, twin=twin)
+    return _raising_unavailable()(derivatives.make_vjp(gradient_function, gradient_function.gradient_binding, twin=twin))
 
 
+@_raising_unavailable()
 def evaluate_composed_vjp(
     function: Callable[..., Any],
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
@@ -99,8 +117,7 @@ def evaluate_composed_vjp(
     """
 
     def call(member: Callable[..., Any] | None, values: list[Any]) -> Sequence[Any]:
-        args, kwargs = binding.call.rebuild(values)
-        return _run_traced(member or function, args, kwargs)
+        return _call_traced(member or function, values, binding)
 
     return composition.evaluate_vjp(call, _make_tensors(arguments, binding), binding, members, combine, cotangent)
 
@@ -122,6 +139,27 @@ def _evaluate_row(parts: list[Any], inputs: list[Any], v: F64, binding: Binding)
     return backpropagate(parts, inputs, seeds, binding.leaves)
 
 
+def _call_traced(function: Callable[..., Any], values: Sequence[Any], binding: Binding) -> list[Any]:
+    """Call a traced function on copies of the inputs, which it may write to; return every leaf of what it returns.
+
+    The outputs have the shapes that NumPy gives them: a traced `np.median` returns an axis of length 1 more.
+
+    Raises:
+        Unavailable: if the code cannot be traced, or an output is missing or has another number of entries than in NumPy.
+    """
+    args, kwargs = binding.call.rebuild([x.clone() if isinstance(x, torch.Tensor) else x for x in values])
+    returned = list(_run_traced(function, args, kwargs))
+    for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
+        if i >= len(returned):
+            raise Unavailable(f"the traced code does not return {leaf.path}")
+        shape = tuple(np.shape(returned[i]))
+        if math.prod(shape) != leaf.entries:
+            raise Unavailable(f"the traced code returns shape {shape} for {leaf.path}, and NumPy {leaf.shape}")
+        if shape != leaf.shape:
+            returned[i] = returned[i].reshape(leaf.shape)
+    return returned
+
+
 def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     entry = _compiled.get(id(function))
     if entry is None or entry[0] is not function:
@@ -136,13 +174,18 @@ def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit():
+        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit(), _allowing_updates_in_place():
             warnings.simplefilter("ignore")
             return flatten(entry[1](*args, **kwargs)).leaves
     except Exception as error:
         raise Unavailable(f"PyTorch cannot trace it ({_describe_obstacle(error)})") from None
     finally:
         logger.setLevel(level)
+
+
+def _allowing_updates_in_place() -> AbstractContextManager[Any]:
+    """Keep copies of what the backward pass needs, so that the code may write to its arrays later, as in `p /= p.sum()`."""
+    return saved_tensors_hooks(torch.clone, lambda saved: saved)
 
 
 def _without_recompile_limit() -> AbstractContextManager[Any]:
@@ -158,4 +201,5 @@ def _describe_obstacle(error: Exception) -> str:
     """Return the line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explanations = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
-    return shorten(re.sub(r" at 0x[0-9a-f]+", "", (explanations or [summarise_error(error)])[0]), 140).rstrip(".")
+    summary = str(error) if isinstance(error, GradcheckError) else summarise_error(error)
+    return shorten(re.sub(r" at 0x[0-9a-f]+", "", (explanations or [summary])[0]), 140).rstrip(".")

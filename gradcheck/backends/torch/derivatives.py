@@ -200,6 +200,7 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         return to_numpy(sparse.read_at_pattern(part, pattern) if pattern is not None and has_full_shape else part)
 
     adapter = hand_written.Adapter(
+        binding.call,
         binding.leaves,
         binding.outputs,
         max(EPS[leaf.dtype] for leaf in binding.leaves),

@@ -109,6 +109,29 @@ class TorchFunctionalCall:
         return *binding.call.rebuild(values[:count]), dict(zip(self.parameters, values[count:], strict=True))
 
 
+def _call_with_tensors(module: torch.nn.Module) -> Callable[..., Any]:
+    """Return (tensors by name, args, kwargs) -> what a module returns with these tensors as its parameters and buffers."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return partial(torch.func.functional_call, module)
+    outer = _Outer(module)
+
+    def call(tensors: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return torch.func.functional_call(outer, {f"inner.{name}": t for name, t in tensors.items()}, args, kwargs)
+
+    return call
+
+
+class _Outer(torch.nn.Module):
+    """A module around a scripted or traced one, whose tensors PyTorch replaces only if it is inside another module."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
 def _clone(x: Any) -> Any:
     return x.clone() if isinstance(x, torch.Tensor) else x
 
@@ -160,7 +183,7 @@ def make_functional_call(
     patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(user_call.leaves) if sparse.is_sparse(x)}
     functional_call = TorchFunctionalCall(
         fn,
-        partial(torch.func.functional_call, fn) if classify_target(target) is TargetKind.MODULE else fn,  # type: ignore[arg-type]
+        _call_with_tensors(fn) if isinstance(fn, torch.nn.Module) else fn,
         tuple(trainable),
         frozen,
         patterns,

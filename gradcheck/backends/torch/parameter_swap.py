@@ -6,7 +6,7 @@ has then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -50,5 +50,12 @@ def swap_in(module: torch.nn.Module, tensors: Mapping[str, Any]) -> None:
     replacements = {id(t): tensors[name] for name, t in registered_tensors(module).items() if name in tensors}
     for submodule in module.modules():
         for registry in (submodule._parameters, submodule._buffers):
-            stack.callback(partial(registry.update, dict(registry)))
-            registry.update({name: replacements[id(t)] for name, t in registry.items() if id(t) in replacements})
+            replaced = {name: t for name, t in registry.items() if id(t) in replacements}
+            stack.callback(partial(_assign, registry, replaced))
+            _assign(registry, {name: replacements[id(t)] for name, t in replaced.items()})
+
+
+def _assign(registry: MutableMapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    """Assign the tensors one by one: the registry of a scripted module has no `update`."""
+    for name, tensor in tensors.items():
+        registry[name] = tensor

@@ -75,9 +75,9 @@ TABLES = ValueType(
 
 # Options of a check, for the whole run or for one target. README.md lists the keys below; a test compares.
 CASE_KEYS = {
-    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "dtype": TEXT, "device": TEXT, "order": INTEGER, "budget": SECONDS,
-    "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG, "checks": TEXTS,
-    "dims": SIZES,
+    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "methods": TEXTS, "dtype": TEXT, "device": TEXT, "order": INTEGER,
+    "budget": SECONDS, "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG,
+    "checks": TEXTS, "dims": SIZES,
 }  # fmt: skip
 OPTION_KEYS = {"seed": INTEGER, **CASE_KEYS}
 RUN_KEYS = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, "strict": FLAG, "baseline": TEXT}

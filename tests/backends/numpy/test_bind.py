@@ -78,6 +78,24 @@ def test_a_jacobian_a_jvp_and_a_mapping_by_name_are_understood():
     assert not gradcheck.check(lambda x: matrix @ x, normal(3), jvp=lambda t, x: matrix @ t[::-1]).ok
 
 
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_the_tangent_of_a_jvp_follows_the_tree_of_its_argument(framework):
+    def function(tree, y):
+        return tree["n"] * tree["w"] * tree["b"][0] + y
+
+    def jvp(tangents, tree, y):
+        t, t_y = tangents
+        assert t["n"] is None
+        return tree["n"] * (t["w"] * tree["b"][0] + tree["w"] * t["b"][0]) + t_y
+
+    inputs = ({"n": 3, "w": normal(2), "b": [normal(2)]}, normal(2))
+    assert gradcheck.check(function, *inputs, jvp=jvp, framework=framework).verdict is Verdict.PASS
+    wrong = gradcheck.check(function, *inputs, jvp=lambda t, *a: jvp(t, *a) + t[1], framework=framework)
+    assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"y"}
+    part_jvp = lambda t, tree, y: 3 * t["w"] * tree["b"][0]  # noqa: E731
+    assert gradcheck.check(function, *inputs, jvp=part_jvp, wrt="tree['w']", framework=framework).verdict is Verdict.PASS
+
+
 def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
     def two(a, b):
         return a * 2, np.sum(a) * b
@@ -189,3 +207,116 @@ def test_a_function_that_draws_from_the_global_generator_is_replayed():
     np.random.set_state(state)
     assert result.verdict is not Verdict.FAIL
     assert next(c.verdict for c in result.contracts if c.name == "deterministic") is Verdict.PASS
+
+
+class Scaled:
+    def __init__(self, n):
+        self.weights = np.arange(n)
+
+    def __call__(self, x):
+        return np.sum(self.weights * x**2)
+
+
+def make_scaled(n):
+    return lambda x: Scaled(n)(x)
+
+
+@pytest.mark.parametrize("factory", [Scaled, make_scaled])
+def test_a_class_or_factory_is_constructed_first(factory):
+    right, wrong = (lambda x: 2 * np.arange(3) * x), (lambda x: np.arange(3) * x)
+    assert gradcheck.check(factory, normal(3), init={"n": 3}, gradient=right).verdict is Verdict.PASS
+    assert gradcheck.check(factory, normal(3), init={"n": 3}, gradient=wrong).verdict is Verdict.FAIL
+
+
+def count_calls(x, cache):
+    cache["calls"] = cache.get("calls", 0) + 1
+    return np.sum(x**2)
+
+
+def keep_value(x, log):
+    log.append(x**2)
+    return np.sum(x**2)
+
+
+def replace_entry(tree):
+    tree["x"] = tree["x"] ** 2
+    del tree["y"]
+    return np.sum(tree["x"])
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "gradient"),
+    [
+        (count_calls, (np.ones(3), {}), lambda x, cache: 2 * x),
+        (keep_value, (np.ones(3), []), lambda x, log: 2 * x),
+        (replace_entry, ({"x": np.ones(3), "y": np.ones(2)},), lambda tree: {"x": 2 * tree["x"], "y": np.zeros(2)}),
+    ],
+)
+def test_containers_that_the_function_changes_are_copies(function, inputs, gradient):
+    before = str(inputs)
+    for mode in ("full", "probe"):
+        assert gradcheck.check(function, *inputs, gradient=gradient, mode=mode).verdict is Verdict.PASS
+    assert str(inputs) == before
+
+
+class Matrix(np.ndarray):
+    """`*` is the matrix product, as for `np.matrix`."""
+
+    def __mul__(self, other):
+        return np.matmul(self, other)
+
+
+class Length(np.ndarray):
+    """An array with a unit."""
+
+    unit = None
+
+    def __array_finalize__(self, template):
+        self.unit = getattr(template, "unit", None)
+
+
+def square_in_metres(x):
+    return np.sum(np.asarray(x) ** 2) * {"m": 1.0, "km": 1e6}[x.unit]
+
+
+LENGTH = np.array([1.0, 2.0, 3.0]).view(Length)
+LENGTH.unit = "km"
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("factor", [1, 1.01], ids=["right", "wrong"])
+@pytest.mark.parametrize(
+    ("function", "x", "derivative"),
+    [
+        (lambda x: np.trace(x * x), np.arange(9.0).reshape(3, 3).view(Matrix), {"gradient": lambda x: 2 * x.T}),
+        (lambda x: x * x, np.arange(4.0).reshape(2, 2).view(Matrix), {"vjp": lambda v, x: v * x.T + x.T * v}),
+        (lambda x: x * x, np.arange(4.0).reshape(2, 2).view(Matrix), {"jvp": lambda t, x: t * x + x * t}),
+        (square_in_metres, LENGTH, {"gradient": lambda x: 2e6 * np.asarray(x) if x.unit == "km" else None}),
+    ],
+    ids=["matrix", "matrix-vjp", "matrix-jvp", "unit"],
+)
+def test_classes_derived_from_arrays_are_kept(function, x, derivative, factor, mode):
+    scaled = {kind: lambda *args, f=f: factor * f(*args) for kind, f in derivative.items()}
+    result = gradcheck.check(function, x, **scaled, mode=mode)
+    assert result.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL)
+    assert result.notes[0].startswith("reverse not available: PyTorch traces plain arrays of NumPy, not ")
+
+
+class Series:
+    """As pandas has them."""
+
+    dtype = np.dtype(float)
+
+    def to_numpy(self):
+        return np.ones(3)
+
+
+def test_a_table_is_refused_with_the_array_to_give_and_taken_as_data():
+    def scale(w, s):
+        return np.sum(w * s.to_numpy())
+
+    with pytest.raises(InputError, match=r"no differentiable input: x\[0\] is a Series \(give x\[0\]\.to_numpy\(\)\)"):
+        gradcheck.check(lambda x: np.sum(x), [Series()])
+    with pytest.raises(InputError, match=r"wrt='s' is not differentiable: s is a Series \(give s\.to_numpy\(\)\)"):
+        gradcheck.check(scale, np.ones(3), Series(), wrt="s")
+    assert gradcheck.check(scale, np.ones(3), Series(), gradient=lambda w, s: s.to_numpy()).ok

@@ -211,3 +211,14 @@ def test_a_bound_target_does_not_keep_the_graph_of_its_first_call():
     gc.collect()
     assert outputs[0]() is None
     assert program.capabilities.layer is not None
+
+
+def test_the_jvp_of_a_module_gets_the_tangents_of_its_parameters_by_name():
+    def jvp(tangents, x, params):
+        t_x, t = tangents
+        return t_x @ params["weight"].T + x @ t["weight"].T + t["bias"]
+
+    layer = torch.nn.Linear(2, 2).double()
+    assert gradcheck.check(layer, normal(3, 2), jvp=jvp).verdict is Verdict.PASS
+    wrong = gradcheck.check(layer, normal(3, 2), jvp=lambda t, x, params: jvp(t, x, params) + t[1]["bias"])
+    assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"params['bias']"}

@@ -348,3 +348,41 @@ def test_a_target_that_writes_to_its_inputs_gets_copies(target, verdict):
     assert result.verdict is verdict, str(result)
     assert any("writes to its inputs" in note for note in result.notes)
     assert torch.equal(x, before)
+
+
+class Halved(torch.nn.Module):
+    """A layer with a wrong gradient with respect to `weight`, of half the true size."""
+
+    def __init__(self, wrong: bool = False):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.5, -1.5, 2.0]))
+        self.wrong = wrong
+
+    def forward(self, x):
+        weight = (self.weight + self.weight.detach()) / 2 if self.wrong else self.weight
+        return torch.tanh(weight * x)
+
+
+class Around(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.scale = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.scale * self.inner(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(3))])
+def test_scripted_and_traced_modules_are_checked_with_their_parameters(compiled, wrong):
+    module = compiled(Halved(wrong))
+    weight = module.weight.clone()
+    for target, path in ((module, "weight"), (Around(module), "inner.weight")):
+        result = gradcheck.check(target, normal(3), contracts=False)
+        assert result.verdict is (Verdict.FAIL if wrong else Verdict.PASS)
+        failing = {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL}
+        assert failing == ({f"params[{path!r}]"} if wrong else set())
+    assert torch.equal(module.weight, weight)
+    assert module.weight.grad is None

@@ -108,7 +108,7 @@ def test_a_target_can_have_every_key(project):
     path = project(
         "[[target]]\ntarget = 'configured.py:tree'\nname = 'large'\n"
         "inputs = { p = { w = 'normal(3)', b = [1.0, 2.0] }, power = 3 }\n"
-        "wrt = \"p['w']\"\ntrials = 2\nchecks = ['laws']\ndims = { n = 3 }\n"
+        "wrt = \"p['w']\"\ntrials = 2\nmethods = 'analytic'\nchecks = ['laws']\ndims = { n = 3 }\n"
         "tolerates = { quantised = 'rounded on purpose' }\n"
         "[[target]]\ntarget = 'configured.py:scaled'\ninit = { a = [1, 2] }\ninputs = { x = 'normal(2)' }\nexpect = 'fail'\n"
         "because = 'not fixed yet'\ngradient = 'configured.py:double'\n"
@@ -116,7 +116,7 @@ def test_a_target_can_have_every_key(project):
     tree, scaled = planned(path)
     assert (tree.name, tree.target, tree.wrt) == ("configured.py:tree[large]", "configured.py:tree", ("p['w']",))
     assert tree.kwargs == {"p": {"w": normal(3), "b": array([1.0, 2.0])}, "power": 3}
-    assert tree.option_overrides == {"trials": 2, "checks": ("laws",), "dims": (("n", (3, 3)),)}
+    assert tree.option_overrides == {"trials": 2, "methods": ("analytic",), "checks": ("laws",), "dims": (("n", (3, 3)),)}
     assert [(i.kind, i.subject) for i in tree.intents] == [("tolerates", "quantised")]
     assert (scaled.init, scaled.expect, scaled.because) == ({"a": [1, 2]}, "fail", "not fixed yet")
     assert [*scaled.claims] == ["gradient"]
