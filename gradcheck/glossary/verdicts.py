@@ -63,6 +63,11 @@ class Reason(Enum):
         "right, but outside the range of its dtype: it is infinite, or zero throughout",
         "In training with float16, scale the loss: less if gradients overflow, more if they underflow.",
     )
+    DETACHED = (
+        "detached",
+        "no output carries a gradient, although the function depends on its inputs",
+        "Look for .detach(), .item(), no_grad(), stop_gradient or float(); if it is meant, declare tolerates='detached'.",
+    )
     CLAIM_NOT_FINITE = (
         "claim-not-finite",
         "the claim is NaN or infinite where the function is smooth and finite",

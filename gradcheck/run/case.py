@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.backends import bind_reference, release_memory
 from gradcheck.backends.global_state import (
+    States,
     preserving,
     restore,
     seed_generators,
@@ -82,7 +83,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     began = time.perf_counter()
     options = override_options(options, case.option_overrides)
     blank = _blank_result(case, options, Verdict.ERROR, Reason.TARGET_RAISED, trials=options.trials)
-    with preserving():
+    with preserving(case.fn, case.claims, case.reference, case.values):
         try:
             refuse_unknown_sizes(case, options.dims if alone else override_options(Options(), case.option_overrides).dims)
             result = _check_trials(case, options, blank, command)
@@ -198,7 +199,7 @@ def check_trial(
         TargetError: if the user's code raises at the primal.
         UsageError: if the inputs do not fit the target.
     """
-    states = snapshot() if case.reference is not None else {}
+    states = snapshot(target, inputs.args, inputs.kwargs) if case.reference is not None else {}
     program = backend.bind(case, target, inputs)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [
@@ -242,7 +243,7 @@ def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str)
 
 
 def _bind_reference(
-    backend: Backend, case: Case, program: Program, target: Any, inputs: Inputs, states: dict[str, Any]
+    backend: Backend, case: Case, program: Program, target: Any, inputs: Inputs, states: States
 ) -> Program | None:
     """Bind the case's reference to the same inputs; it draws the random numbers that the target draws."""
     if case.reference is None:

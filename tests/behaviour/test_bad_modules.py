@@ -18,9 +18,9 @@ TOLD = {
         ["contract train-eval: FAIL in eval mode the forward raises IndexError", "return y if self.training else y[:, 7]"],
     ),
     "ReturnsNone": (Verdict.ERROR, Reason.TARGET_RAISED, ["the function returned None", "is a return missing?"]),
-    "Detaches": (Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, ["output carries no gradient", "look for .detach()"]),
-    "ReturnsAFloat": (Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, ["output, a Python float, carries no gradient"]),
-    "WithoutGrad": (Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED, ["output carries no gradient", "no_grad()"]),
+    "Detaches": (Verdict.FAIL, Reason.DETACHED, ["output carries no gradient", "look for .detach()"]),
+    "ReturnsAFloat": (Verdict.FAIL, Reason.DETACHED, ["output, a Python float, carries no gradient"]),
+    "WithoutGrad": (Verdict.FAIL, Reason.DETACHED, ["output carries no gradient", "no_grad()"]),
     "HalfWithoutGrad": (Verdict.FAIL, Reason.DISAGREES, ["claimed = 0 on all 12 entries; look for .detach(), no_grad()"]),
     "RaisesInBackward": (
         Verdict.ERROR,

@@ -54,10 +54,11 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     arrays = [np.asarray(call.leaves[i]) for i in places]
     leaves = lay_out_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
-    before = global_state.snapshot()
+    before = global_state.snapshot(original, call.leaves)
     args, kwargs = _build_arguments(Binding(call, places, leaves, (), ()), point)
     first = call_user_code("the function", target, args, kwargs, call)
-    function = global_state.replaying(target, global_state.changes_since(before))
+    draws = global_state.changes_since(before)
+    case, function = hand_written.replay_draws(case, draws), global_state.replaying(target, draws)
     binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
     value = _flatten_outputs(first, binding)
     twin, refusal = _has_twin(function, binding, point, value)
@@ -77,7 +78,13 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             call.paths, flatten_arguments(_build_arguments(binding, latest[0], twin=twin)), flatten_arguments(latest[1])
         )
 
-    derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
+    derived = (
+        _make_untraced_claim("PyTorch traces calls of NumPy, not those of another namespace")
+        if target is not original
+        else _make_untraced_claim("it draws random numbers, which PyTorch cannot replay")
+        if draws
+        else _make_traced_claim(function, binding, twin=twin)
+    )
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
         framework="numpy",
@@ -145,6 +152,7 @@ def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.A
         lambda v: _build_cotangent(first, binding, v, twin=twin),
         lambda u: [_cast(from_flat(u[leaf.span], leaf), leaf.dtype, twin) for leaf in binding.leaves],
         lambda part, _: np.asarray(part),
+        binding.call.paths,
     )
 
 
@@ -195,9 +203,9 @@ def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: 
     return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
-def _make_untraced_claim() -> Claim:
+def _make_untraced_claim(why: str) -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
-        raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
+        raise Unavailable(why)
 
     return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 

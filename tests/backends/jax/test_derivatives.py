@@ -145,6 +145,18 @@ def test_a_path_cut_off_by_stop_gradient_is_diagnosed():
     assert [c.name for c in told.contracts if c.verdict is Verdict.FAIL] == ["detached"]
 
 
+def test_a_function_that_loses_its_whole_gradient_fails():
+    def lose_gradient(x):
+        return jnp.sum(jax.lax.stop_gradient(x) ** 2)
+
+    result = gradcheck.check(lose_gradient, jnp.array(X))
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DETACHED)
+    assert gradcheck.check(lose_gradient, jnp.array(X), tolerates={"detached": "a target network"}).ok
+    written = gradcheck.check(lose_gradient, jnp.array(X), gradient=lambda x: 2 * x)
+    assert written.ok
+    assert {row.method for row in written.comparisons} == {"analytic"}
+
+
 def test_an_output_behind_stop_gradient_is_named_and_not_compared():
     result = gradcheck.check(lambda x: {"loss": jnp.sum(x**2), "seen": jax.lax.stop_gradient(2 * x)}, jnp.array(X))
     assert result.verdict is Verdict.PASS
