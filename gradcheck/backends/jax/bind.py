@@ -36,6 +36,7 @@ from gradcheck.backends.jax.functional import (
 )
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
+from gradcheck.backends.jax.random_draws import draw_without_x64
 from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
@@ -79,7 +80,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     native = derivatives.trace_target(run, binding, bits64=bits64)
     returned = flatten(first).leaves
     value = concatenate_flat([returned[i] for i in binding.output_places])
-    twin, value_of_twin, refusal = _trace_twin(run, binding, point, value)
+    twin_run = run if bits64 else draw_without_x64(run)
+    twin, value_of_twin, refusal = _trace_twin(twin_run, binding, point, value)
     evaluate, value, not_jitted = (
         _choose_evaluation(native, point, value) if twin is None else (derivatives.make_evaluate(twin), value, "")
     )

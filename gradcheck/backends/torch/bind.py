@@ -146,7 +146,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     binding, detached = _choose_outputs(first)
     case, run = hand_written.replay_draws(case, first.draws), global_state.replaying(functional_call, first.draws)
     value = flatten_outputs(first.returned, binding)
-    run, twin, refusal = _find_twin(run, first, binding, value)
+    if first.draws:
+        run = random_draws.draw_as_target(run, leaves_at(binding, first.point), binding)
+    twin, refusal = _evaluate_twin(run, binding, first.point, value)
     evaluation = _Evaluation(run, binding, twin=twin is not None)
     is_detached = not is_connected(first.returned, binding)
     program = Program(
@@ -328,23 +330,6 @@ def _before_and_after(binding: Binding, at: F64, used: list[Any], *, twin: bool)
     numbers = {i: at[leaf.span] for i, leaf in zip(binding.input_places, binding.leaves, strict=True)}
     before = [to_numpy(x) for x in replace_leaves(binding.call.leaves, numbers, twin)]
     return before, [flat_of(t) if i in numbers else to_numpy(t) for i, t in enumerate(used)]
-
-
-def _find_twin(
-    run: Callable[..., Any], first: _FirstCall, binding: Binding, value: F64
-) -> tuple[Callable[..., Any], F64 | None, str]:
-    """Return the target with a twin, the twin's value, and why there is none.
-
-    If the twin differs because it draws other random numbers, it is handed those of the target's dtype.
-    """
-    twin, refusal = _evaluate_twin(run, binding, first.point, value)
-    if refusal and first.draws:
-        coarsest = max((leaf.dtype for leaf in binding.leaves), key=EPS.__getitem__)
-        redrawing = random_draws.draw_in_dtype(run, getattr(torch, coarsest))
-        value_of_twin, _ = _evaluate_twin(redrawing, binding, first.point, value)
-        if value_of_twin is not None:
-            return redrawing, value_of_twin, ""
-    return run, twin, refusal
 
 
 def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value: F64) -> tuple[F64 | None, str]:

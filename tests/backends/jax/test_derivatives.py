@@ -216,3 +216,23 @@ def test_laws_and_descent_run_on_jax():
 def test_third_derivatives_are_checked_as_first_ones_are():
     x = jnp.array([0.3, 0.7])
     assert gradcheck.check(lambda x: jnp.sum(jnp.tanh(x) ** 3), x, order=3).verdict is Verdict.PASS
+
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: jax.random.normal(KEY, x.shape),
+        lambda x: jax.random.uniform(KEY, x.shape, x.dtype),
+        lambda x: jax.random.bernoulli(KEY, 0.4, x.shape),
+    ],
+)
+def test_the_twin_of_a_random_function_draws_the_same_numbers(draw):
+    x = jnp.linspace(-1, 2, 32, dtype="float32")
+    right = gradcheck.check(lambda x: jnp.sum(draw(x) * x**2), x)
+    assert right.ok
+    assert not right.notes
+    wrong = gradcheck.check(lambda x: jnp.sum(draw(x) * x * jax.lax.stop_gradient(x)), x, mode="probe")
+    assert wrong.verdict is Verdict.FAIL

@@ -25,8 +25,8 @@ DRAWS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("source", DRAWS)
 def test_the_twin_draws_the_same_numbers(source, dtype):
-    if (source, dtype) == ("in float64", torch.bfloat16):
-        pytest.skip("the numbers differ in that dtype")
+    if (source, dtype) == ("probabilities", torch.bfloat16):
+        pytest.skip("the probabilities are others in that dtype, and so may be the draws")
     result = gradcheck.check(lambda x: (DRAWS[source](x) * x**2).sum(), X.to(dtype))
     assert result.ok
     assert not result.notes
