@@ -185,7 +185,7 @@ class Reason(Enum):
         "Check fewer orders, as with order=1. Write the backward with differentiable operations, without"
         " @once_differentiable; for fused attention, use `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`.",
     )
-    EMPTY = ("empty", "the inputs have no entries, so there is no derivative to check", "Use sizes of at least 1.")
+    EMPTY = ("empty", "the inputs or outputs have no entries, so there is no derivative to check", "Use sizes of at least 1.")
     LAYER_WRONG = (
         "layer-wrong",
         "a layer inside is wrong for its inputs; the whole model was not checked",

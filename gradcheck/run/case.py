@@ -151,7 +151,8 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
     results, layers = list[TrialResult](), tuple[LayerResult, ...]()
     with ExitStack() as stack:
-        for function in (case.fn, *options.partners):
+        notes = stack.enter_context(backend.restoring(case.fn))
+        for function in options.partners:
             stack.enter_context(backend.restoring(function))
         for number in range(options.trials):
             seed_generators(make_generator(options.seed, case.seed_label, number, "global"))
@@ -175,9 +176,10 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
                 results.append(check_trial(backend, case, target, drawn, options, label, number))
-            if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop:
+            if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop not in (None, Reason.EMPTY):
                 break
     merged = merge_trials(blank, results, name)
+    merged = replace(merged, notes=(*notes, *merged.notes))
     return add_layers(merged, layers) if layers else merged
 
 

@@ -244,3 +244,14 @@ def test_a_bound_target_does_not_keep_the_graph_of_its_first_call():
     gc.collect()
     assert outputs[0]() is None
     assert program.capabilities.layer is not None
+
+
+@pytest.mark.parametrize(("detached", "verdict"), [(False, Verdict.PASS), (True, Verdict.FAIL)])
+def test_inference_mode_around_the_check_is_left_meanwhile(detached, verdict):
+    layer = torch.nn.Linear(3, 2).double()
+    with torch.inference_mode():
+        x = torch.ones(2, 3, dtype=torch.float64)
+        result = gradcheck.check(lambda x: layer(x.detach() if detached else x).sum() + x.sum(), x)
+        assert torch.is_inference_mode_enabled()
+    assert result.verdict is verdict
+    assert any("torch.inference_mode()" in note for note in result.notes)
