@@ -79,6 +79,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     if program.is_detached:
         comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])
     contracts += _check_contracts(comparisons)
+    trial.recorder.note(*_describe_equal_sizes(program))
     batching = trial.evaluator.batching
     return TrialResult(
         comparisons=tuple(comparisons.rows),
@@ -91,6 +92,18 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         mode=comparisons.mode,
         evaluations=trial.recorder.evaluations,
     )
+
+
+def _describe_equal_sizes(program: Program) -> list[str]:
+    """Note the square inputs of a derivative that the user wrote: sizes that are mixed up do not show there."""
+    layer = program.capabilities.layer
+    is_rule = type(program.fn).__name__ in ("custom_jvp", "custom_vjp")
+    if not (is_rule or (layer is not None and layer.user_functions) or any(claim.direct_calls for claim in program.claims)):
+        return []
+    square = [leaf for leaf in program.leaves if len({n for n in leaf.shape if n > 1}) < sum(n > 1 for n in leaf.shape)]
+    return [
+        f"sizes coincide: {leaf.path} has {' and '.join(map(str, leaf.shape))}; try --dim or other inputs" for leaf in square
+    ]
 
 
 def _name_detachment(row: Comparison) -> Comparison:
