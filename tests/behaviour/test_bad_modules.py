@@ -58,7 +58,7 @@ def test_what_happened_is_named(name):
         ("NeedsAGpu", 3, "x.cuda()"),
         ("RaisesInEval", 1, "in eval mode"),
         ("ReturnsNone", 3, "returned None"),
-        ("Detaches", 0, "carries no gradient"),
+        ("Detaches", 1, "carries no gradient"),
         ("RaisesInBackward", 3, "NameError"),
         ("RaisesInJvp", 3, "never_saved"),
         ("Holds", 0, "1 passed"),
