@@ -54,6 +54,12 @@ def format_user_line(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
 
 
+def was_raised_by_user(error: BaseException) -> bool:
+    """Whether the innermost frame of an exception is the user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(_select_user_frames(frames[-1:]))
+
+
 def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
     return [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen", *_LIBRARIES))]
 

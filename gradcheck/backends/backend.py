@@ -79,8 +79,8 @@ class Backend(Protocol):
         """
         ...
 
-    def restoring(self, target: Any) -> AbstractContextManager[None]:
-        """Restore the state of a target on exit: parameters, buffers, modes, attributes."""
+    def restoring(self, target: Any) -> AbstractContextManager[tuple[str, ...]]:
+        """Restore the state of a target on exit: parameters, buffers, modes, attributes. Yield remarks for the report."""
         ...
 
     def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:

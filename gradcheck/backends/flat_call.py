@@ -153,7 +153,10 @@ def exclude_detached(paths: Sequence[str], places: Sequence[int], detached: Sequ
     excluded = {i for name in detached for i in _find_places("detached", name, paths)}
     remaining = tuple(i for i in places if i not in excluded)
     if not remaining:
-        raise InputError(f"detached={', '.join(detached)}: nothing is left to differentiate with respect to; declare fewer")
+        raise InputError(
+            f"detached={', '.join(detached)}: nothing is left to differentiate with respect to; declare fewer, or, if the"
+            " function has no gradient at all, tolerates='detached'"
+        )
     return remaining
 
 

@@ -1,13 +1,16 @@
-"""Global state that a target may change: saved before a check, restored after it, replayed before every evaluation."""
+"""State that a target may change: saved before a check, restored after it, replayed before every evaluation."""
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from gradcheck.backends.generators import find_generators, state_accessors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,9 +38,21 @@ _SOURCES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
 }
 
 
-def snapshot() -> dict[str, Any]:
-    """Return the state of every global random generator in use."""
-    return {name: get() for name, (get, _) in _SOURCES.items() if name != "torch" or "torch" in sys.modules}
+States = dict[Any, Any]  # of random generators: the global ones by name, others by the generator itself
+
+
+def snapshot(*holders: Any) -> States:
+    """Return the state of every global random generator in use, and of those that some values hold.
+
+    Args:
+        holders: functions, objects and containers.
+    """
+    sources: list[Any] = [name for name in _SOURCES if name != "torch" or "torch" in sys.modules]
+    return {source: _accessors(source)[0]() for source in (*sources, *find_generators(*holders))}
+
+
+def _accessors(source: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    return _SOURCES[source] if isinstance(source, str) else state_accessors(source)
 
 
 def seed_generators(draw: np.random.Generator) -> None:
@@ -56,16 +71,15 @@ def _seed_torch(torch: Any, seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def restore(states: dict[str, Any]) -> None:
+def restore(states: States) -> None:
     """Restore the states of random generators."""
-    for name, state in states.items():
-        _SOURCES[name][1](state)
+    for source, state in states.items():
+        _accessors(source)[1](state)
 
 
-def changes_since(before: dict[str, Any]) -> dict[str, Any]:
+def changes_since(before: States) -> States:
     """Return the saved states of the generators that have drawn since."""
-    now = snapshot()
-    return {name: state for name, state in before.items() if not _same(state, now[name])}
+    return {source: state for source, state in before.items() if not _same(state, _accessors(source)[0]())}
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -78,11 +92,12 @@ def _same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a, b))
 
 
-def replaying(function: Callable[..., Any], states: dict[str, Any]) -> Callable[..., Any]:
+def replaying(function: Callable[..., Any], states: States) -> Callable[..., Any]:
     """Return a function that restores random states before each call; the function itself if there are none."""
     if not states:
         return function
 
+    @functools.wraps(function)
     def call_with_replayed_states(*args: Any, **kwargs: Any) -> Any:
         restore(states)
         return function(*args, **kwargs)
@@ -91,9 +106,13 @@ def replaying(function: Callable[..., Any], states: dict[str, Any]) -> Callable[
 
 
 @contextmanager
-def preserving() -> Iterator[None]:
-    """Restore on exit: random states, PyTorch's default dtype and grad mode, and whether JAX computes with 64 bits."""
-    states, torch, jax = snapshot(), sys.modules.get("torch"), sys.modules.get("jax")
+def preserving(*holders: Any) -> Iterator[None]:
+    """Restore on exit: random states, PyTorch's default dtype and grad mode, and whether JAX computes with 64 bits.
+
+    Args:
+        holders: whose generators are restored, too.
+    """
+    states, torch, jax = snapshot(*holders), sys.modules.get("torch"), sys.modules.get("jax")
     x64_enabled = jax and jax.config.jax_enable_x64
     dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
     try:

@@ -6,14 +6,16 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
-from gradcheck.backends.flat_call import FlatCall, array_path, root_of
-from gradcheck.backends.program import Claim
+from gradcheck.backends.flat_call import FlatCall, array_path, flatten_arguments, root_of
+from gradcheck.backends.global_state import replaying
+from gradcheck.backends.program import DIRECTION, Arguments, Claim, DirectCall
+from gradcheck.backends.user_code import find_changed_arrays
 from gradcheck.errors import ClaimError, DerivativeError
 from gradcheck.interrupts import is_interrupt
 from gradcheck.tracebacks import format_user_frames, summarise_error
@@ -22,7 +24,10 @@ from gradcheck.trees import flatten
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+    from gradcheck.backends.global_state import States
+    from gradcheck.targets.case import Case
+
+NO_LEAF = Leaf("", (), "float64", 0)  # of an argument that is not differentiated
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Adapter:
         cotangent: cotangent (M,) -> arrays in the structure of what the target returns.
         tangents: tangent (N,) -> one array per leaf.
         to_numpy: (array of the framework, its leaf) -> array of NumPy.
+        paths: of every leaf of the arguments.
         params: point (N,) -> a module's parameters by name; None for functions.
     """
 
@@ -49,64 +55,105 @@ class Adapter:
     cotangent: Callable[[F64], Any]
     tangents: Callable[[F64], list[Any]]
     to_numpy: Callable[[Any, Leaf], NDArray[Any]]
+    paths: tuple[str, ...]
     params: Callable[[F64], dict[str, Any]] | None = None
+
+
+def replay_draws(case: Case, draws: States) -> Case:
+    """Return a case whose hand-written derivatives draw the random numbers that the function drew."""
+    return replace(case, claims={kind: replaying(function, draws) for kind, function in case.claims.items()})
 
 
 def make_claim(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) -> Claim | None:
     """Make the 'analytic' claim from `gradient`, `jacobian`, `vjp` or `jvp`; None if the user gave none of them.
 
     Args:
-        written: the user's functions, by the name of the option.
+        functions: the user's, by the name of the option.
         adapter: of the framework.
 
     Raises:
         ClaimError: if the form does not fit the inputs and outputs.
     """
-    makers_of_vjp = {"gradient": _vjp_from_gradient, "jacobian": _vjp_from_jacobian, "vjp": _vjp_from_vjp}
-    vjps = [makers_of_vjp[kind](function, adapter) for kind, function in functions.items() if kind in makers_of_vjp]
-    jvp = _jvp_from_jvp(functions["jvp"], adapter) if "jvp" in functions else None
-    if not vjps and jvp is None:
+    direct_calls = tuple(_make_direct_call(kind, function, adapter) for kind, function in functions.items())
+    if not direct_calls:
         return None
-    return Claim("analytic", adapter.eps, vjps[0] if vjps else None, jvp, linear="vjp" not in functions)
+    products = {call.kind: _make_product(call, adapter) for call in direct_calls}
+    jvp = products.pop("jvp", None)
+    vjp = next(iter(products.values()), None)
+    return Claim("analytic", adapter.eps, vjp, jvp, linear="vjp" not in functions, direct_calls=direct_calls)
 
 
-def _vjp_from_gradient(gradient: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
+def _make_product(call: DirectCall, adapter: Adapter) -> Callable[[F64, F64], F64]:
+    """Make the vjp of a gradient, a Jacobian or a vjp, or the jvp of a jvp: (point, directions (K, ...)) -> (K, ...)."""
+    if call.kind == "gradient":
+        return lambda point, cotangents: cotangents[:, :1] * call.evaluate(point, cotangents[0])
+    if call.kind == "jacobian":
+        shape = (sum(leaf.entries for leaf in adapter.outputs), sum(leaf.entries for leaf in adapter.leaves))
+        return lambda point, cotangents: np.asarray(cotangents @ call.evaluate(point, cotangents[0]).reshape(shape))
+    return lambda point, directions: np.stack([call.evaluate(point, direction) for direction in directions])
+
+
+def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter) -> DirectCall:
+    """Check that the form fits the inputs and outputs, and make the call.
+
+    Raises:
+        ClaimError: if the form does not fit.
+    """
+    _refuse_unfit_form(kind, adapter)
+    takes_params = adapter.params is not None and "params" in _parameter_names(function)
+
+    def make_arguments(point: F64, direction: F64) -> Arguments:
+        args, kwargs = adapter.arguments(point)
+        if takes_params and adapter.params is not None:
+            kwargs = {**kwargs, "params": adapter.params(point)}
+        return (*_leading_arguments(kind, direction, adapter), *args), kwargs
+
+    def call(arguments: Arguments) -> Any:
+        args, kwargs = arguments
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
+
+    def read(returned: Any) -> F64:
+        if kind == "jacobian":
+            return np.ravel(np.block(_read_blocks(returned, adapter)))
+        leaves = adapter.outputs if kind == "jvp" else adapter.leaves
+        parts = list(flatten(returned, none_is_leaf=True).leaves) if kind == "jvp" else _match_to_leaves(returned, leaves)
+        return _flatten_gradients(kind, parts, leaves, adapter)
+
+    def find_changed(arguments: Arguments, point: F64, direction: F64) -> list[str]:
+        args, kwargs = adapter.arguments(point)
+        leading = _leading_arguments(kind, direction, adapter)
+        paths = [*(DIRECTION for x in leading for _ in flatten(x).leaves), *adapter.paths]
+        pairs = zip(paths, *map(flatten_arguments, (((*leading, *args), kwargs), arguments)), strict=False)
+        arrays = [(path, before, after) for path, before, after in pairs if hasattr(before, "shape")]
+        before, after = ([adapter.to_numpy(pair[k], NO_LEAF) for pair in arrays] for k in (1, 2))
+        return find_changed_arrays(tuple(path for path, _, _ in arrays), before, after)
+
+    return DirectCall(kind, function, make_arguments, call, read, find_changed, int(kind in ("vjp", "jvp")))
+
+
+def _refuse_unfit_form(kind: str, adapter: Adapter) -> None:
+    """Raise a ClaimError if a gradient or a Jacobian does not fit the outputs."""
     size = sum(leaf.entries * leaf.width for leaf in adapter.outputs)
-    if size != 1:
+    if kind == "gradient" and size != 1:
         shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in adapter.outputs)
         raise ClaimError(f"gradient= is for one real number as output, got {shapes}: use jacobian= or vjp=")
-
-    def vjp(point: F64, cotangents: F64) -> F64:
-        returned = _call_derivative("gradient", gradient, adapter, point)
-        return cotangents[:, :1] * _flatten_gradients(
-            "gradient", _match_to_leaves(returned, adapter.leaves), adapter.leaves, adapter
-        )
-
-    return vjp
+    if kind == "jacobian" and any(leaf.width == 2 for leaf in (*adapter.leaves, *adapter.outputs)):
+        raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
 
 
-def _vjp_from_vjp(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
-    def vjp(point: F64, cotangents: F64) -> F64:
-        rows = []
-        for v in cotangents:
-            returned = _call_derivative("vjp", function, adapter, point, adapter.cotangent(v))
-            rows.append(_flatten_gradients("vjp", _match_to_leaves(returned, adapter.leaves), adapter.leaves, adapter))
-        return np.stack(rows)
-
-    return vjp
-
-
-def _jvp_from_jvp(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
-    def jvp(point: F64, tangents: F64) -> F64:
-        rows = []
-        for u in tangents:
-            tangents_of_arguments = _build_tangents(adapter, u)
-            tangent = tangents_of_arguments[0] if len(tangents_of_arguments) == 1 else tuple(tangents_of_arguments)
-            returned = _call_derivative("jvp", function, adapter, point, tangent)
-            rows.append(_flatten_gradients("jvp", list(flatten(returned, none_is_leaf=True).leaves), adapter.outputs, adapter))
-        return np.stack(rows)
-
-    return jvp
+def _leading_arguments(kind: str, direction: F64, adapter: Adapter) -> tuple[Any, ...]:
+    """Return the arguments before those of the call: the cotangent of a vjp, the tangents of a jvp."""
+    if kind == "vjp":
+        return (adapter.cotangent(direction),)
+    if kind == "jvp":
+        tangents = _build_tangents(adapter, direction)
+        return (tangents[0] if len(tangents) == 1 else tuple(tangents),)
+    return ()
 
 
 def _build_tangents(adapter: Adapter, u: F64) -> list[Any]:
@@ -121,17 +168,6 @@ def _build_tangents(adapter: Adapter, u: F64) -> list[Any]:
     trees = [flat.rebuild([tangents.pop(path, None) for path in flat.paths]) for flat in flats]
     parameters = {ast.literal_eval(path.removeprefix("params[").removesuffix("]")): t for path, t in tangents.items()}
     return [*trees, parameters] if parameters else trees
-
-
-def _vjp_from_jacobian(function: Callable[..., Any], adapter: Adapter) -> Callable[[F64, F64], F64]:
-    if any(leaf.width == 2 for leaf in (*adapter.leaves, *adapter.outputs)):
-        raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
-
-    def vjp(point: F64, cotangents: F64) -> F64:
-        blocks = _read_blocks(_call_derivative("jacobian", function, adapter, point), adapter)
-        return np.asarray(cotangents @ np.block(blocks))
-
-    return vjp
 
 
 def _read_blocks(returned: Any, adapter: Adapter) -> list[list[F64]]:
@@ -160,30 +196,6 @@ def _as_sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
         got = f"{len(items)} items" if isinstance(items, list | tuple) else type(returned).__name__
         raise ClaimError(f"{kind}= returned {got}: expected a sequence of {count}, one per {what}")
     return list(items)
-
-
-def _call_derivative(kind: str, function: Callable[..., Any], adapter: Adapter, point: F64, *leading_args: Any) -> Any:
-    """Call the user's derivative; if it has an argument `params`, that gets the module's parameters by name.
-
-    Args:
-        kind: name of the option, for messages.
-        function: the user's.
-        adapter: of the framework.
-        point: (N,).
-        leading_args: arguments before those of the call: a cotangent or a tangent.
-
-    Raises:
-        DerivativeError: if it raises.
-    """
-    args, kwargs = adapter.arguments(point)
-    if adapter.params is not None and "params" in _parameter_names(function):
-        kwargs = {**kwargs, "params": adapter.params(point)}
-    try:
-        return function(*leading_args, *args, **kwargs)
-    except BaseException as error:
-        if is_interrupt(error):
-            raise
-        raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
 
 
 def _parameter_names(function: Callable[..., Any]) -> Sequence[str]:

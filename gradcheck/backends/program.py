@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradcheck.backends.flat import F64, HALF_EPS, Leaf
 
 if TYPE_CHECKING:
@@ -27,8 +29,39 @@ Member = tuple[Callable[..., Any] | None, tuple[float, ...]]
 VjpOfCombination = Callable[[F64, Sequence[Member], Callable[..., Any], F64, frozenset[str]], F64]
 
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # of a call: (args, kwargs)
+DIRECTION = "its first argument"  # stands for the path of the cotangent of a vjp and the tangents of a jvp
+
+
 class Unavailable(Exception):  # noqa: N818 - not an error: a method that cannot be used on this target
     """A method of computing derivatives does not apply to this target; the message says why."""
+
+
+@dataclass(frozen=True)
+class DirectCall:
+    """A hand-written derivative, called with arguments that stay in sight.
+
+    Attributes:
+        kind: name of the option: 'gradient', 'jacobian', 'vjp' or 'jvp'.
+        function: the user's, which draws the random numbers that the target draws.
+        make_arguments: (point (N,), cotangent (M,) or tangent (N,)) -> new arguments.
+        call: arguments -> what the function returns. Raises DerivativeError.
+        read: what was returned -> its numbers, copied. Raises ClaimError.
+        find_changed: (arguments, point, direction) -> paths of the arguments that are not what they were made as.
+        leading: the number of arguments before those of the target.
+    """
+
+    kind: str
+    function: Callable[..., Any]
+    make_arguments: Callable[[F64, F64], Arguments]
+    call: Callable[[Arguments], Any]
+    read: Callable[[Any], F64]
+    find_changed: Callable[[Arguments, F64, F64], list[str]]
+    leading: int
+
+    def evaluate(self, point: F64, direction: F64) -> F64:
+        """Call the function once with new arguments."""
+        return self.read(self.call(self.make_arguments(point, direction)))
 
 
 @dataclass(frozen=True)
@@ -46,6 +79,7 @@ class Claim:
         optional: whether it may be unavailable without that being the user's fault.
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
+        direct_calls: the functions that it was made of, if it was written by hand.
     """
 
     method: str
@@ -58,6 +92,12 @@ class Claim:
     optional: bool = False
     linear: bool = False
     derived: bool = False
+    direct_calls: tuple[DirectCall, ...] = ()
+
+
+def make_zero_claim(eps: float, size: int) -> Claim:
+    """Make the claim of a function none of whose outputs carries a gradient: its derivative by `size` numbers is zero."""
+    return Claim("reverse", eps, lambda _, cotangents: np.zeros((len(cotangents), size)), linear=True)
 
 
 @dataclass(frozen=True)
@@ -119,6 +159,7 @@ class Program:
         notes: remarks for the report.
         details: remarks for a reader who asks for more (`-v`).
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
+        is_detached: whether no output carries a gradient, so that the claim is zero.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
 
@@ -137,6 +178,7 @@ class Program:
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     mutated_inputs: Callable[[], list[str]] = field(default=list)
+    is_detached: bool = False
     value_rounding: F64 | None = None
 
     @property

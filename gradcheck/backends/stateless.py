@@ -34,9 +34,9 @@ class StatelessBackend:
         """Refuse: NumPy computes on the host, and JAX takes its devices from the environment."""
         raise InputError(f"device={device!r} is for torch targets: NumPy computes on the host, JAX where JAX_PLATFORMS says")
 
-    def restoring(self, target: Any) -> AbstractContextManager[None]:
+    def restoring(self, target: Any) -> AbstractContextManager[tuple[str, ...]]:
         """Do nothing: NumPy arguments are copied for every call, and JAX arrays cannot be changed."""
-        return nullcontext()
+        return nullcontext(())
 
     def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
         """Do nothing: functions create no parameters."""

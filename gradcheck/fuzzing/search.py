@@ -192,7 +192,7 @@ def _result_without_failure(case: Case, options: Options, trace: SearchTrace) ->
         file=case.file,
         line=case.line,
     )
-    pass_reasons = {result.reason for result in accepted if result.verdict is Verdict.PASS}
+    pass_reasons = {result.reason for result in accepted if result.verdict is Verdict.PASS} - {Reason.EMPTY}
     if pass_reasons:
         reason = next((reason for reason in REMARKABLE_PASSES if reason in pass_reasons), Reason.AGREES)
         return replace(blank, verdict=Verdict.PASS, reason=reason)

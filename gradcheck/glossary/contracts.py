@@ -1,14 +1,16 @@
 """The contracts by name, each with what it requires.
 
-The first six apply to every target. The others apply to a user's own `autograd.Function`; the last one applies to modules too.
+The first seven apply to every target. The others apply to a user's own `autograd.Function`. Three of them,
+`deterministic-backward`, `retain-graph` and `state`, apply to hand-written derivatives too, and the last one to modules.
 """
 
 from __future__ import annotations
 
 CONTRACTS = {
     "deterministic": "the function returns the same value on every call",
-    "inputs-intact": "the function leaves its differentiable inputs unchanged",
+    "inputs-intact": "the function and a hand-written derivative leave their inputs unchanged",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
+    "linear-jvp": "the jvp of 2t is 2 jvp(t), and that of -t is -jvp(t)",
     "detached": "no gradient reaches inputs that are declared detached",
     "symmetric-hessian": "with order=2, the derivative of a vjp is symmetric",
     "double-adjoint": "with order=2, the derivative of a vjp with respect to its cotangent is the Jacobian",

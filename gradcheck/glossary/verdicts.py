@@ -68,6 +68,11 @@ class Reason(Enum):
         "right, but outside the range of its dtype: it is infinite, or zero throughout",
         "In training with float16, scale the loss: less if gradients overflow, more if they underflow.",
     )
+    DETACHED = (
+        "detached",
+        "no output carries a gradient, although the function depends on its inputs",
+        "Look for .detach(), .item(), no_grad(), stop_gradient or float(); if it is meant, declare tolerates='detached'.",
+    )
     CLAIM_NOT_FINITE = (
         "claim-not-finite",
         "the claim is NaN or infinite where the function is smooth and finite",
@@ -185,7 +190,7 @@ class Reason(Enum):
         "Check fewer orders, as with order=1. Write the backward with differentiable operations, without"
         " @once_differentiable; for fused attention, use `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`.",
     )
-    EMPTY = ("empty", "the inputs have no entries, so there is no derivative to check", "Use sizes of at least 1.")
+    EMPTY = ("empty", "the inputs or outputs have no entries, so there is no derivative to check", "Use sizes of at least 1.")
     LAYER_WRONG = (
         "layer-wrong",
         "a layer inside is wrong for its inputs; the whole model was not checked",

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.backends import bind_reference, release_memory
 from gradcheck.backends.global_state import (
+    States,
     preserving,
     restore,
     seed_generators,
@@ -85,7 +86,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     began = time.perf_counter()
     options = override_options(options, case.option_overrides)
     blank = _blank_result(case, options, Verdict.ERROR, Reason.TARGET_RAISED, trials=options.trials)
-    with preserving(), marking_interrupts():
+    with preserving(case.fn, case.claims, case.reference, case.values), marking_interrupts():
         try:
             refuse_unknown_sizes(case, options, alone=alone)
             result = _check_trials(case, options, blank, command)
@@ -164,7 +165,8 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
     results, layers = list[TrialResult](), tuple[LayerResult, ...]()
     with ExitStack() as stack:
-        for function in (case.fn, *options.partners):
+        notes = stack.enter_context(backend.restoring(case.fn))
+        for function in options.partners:
             stack.enter_context(backend.restoring(function))
         for number in range(options.trials):
             seed_generators(make_generator(options.seed, case.seed_label, number, "global"))
@@ -188,9 +190,10 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
                 results.append(check_trial(backend, case, target, drawn, options, label, number))
-            if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop:
+            if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop not in (None, Reason.EMPTY):
                 break
     merged = merge_trials(blank, results, name)
+    merged = replace(merged, notes=(*notes, *merged.notes))
     return add_layers(merged, layers) if layers else merged
 
 
@@ -212,7 +215,7 @@ def check_trial(
         TargetError: if the user's code raises at the primal.
         UsageError: if the inputs do not fit the target.
     """
-    states = snapshot() if case.reference is not None else {}
+    states = snapshot(target, inputs.args, inputs.kwargs) if case.reference is not None else {}
     program = restrict_to_methods(backend.bind(case, target, inputs), options.methods)
     wrt = tuple(leaf.path for leaf in program.leaves if not leaf.path.startswith("params["))
     partners = [
@@ -256,7 +259,7 @@ def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str)
 
 
 def _bind_reference(
-    backend: Backend, case: Case, program: Program, target: Any, inputs: Inputs, states: dict[str, Any]
+    backend: Backend, case: Case, program: Program, target: Any, inputs: Inputs, states: States
 ) -> Program | None:
     """Bind the case's reference to the same inputs; it draws the random numbers that the target draws."""
     if case.reference is None:

@@ -88,7 +88,9 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
     contracts = merge_contracts(contract for result in trial_results for contract in result.contracts)
     contracts = mark_tolerated(contracts, blank.intents)
     checks = merge_check_tables([table for result in trial_results for table in result.checks])
-    stopped = next((result for result in trial_results if result.stop), None)
+    # An empty draw says nothing where others have entries.
+    filled = [result for result in trial_results if result.stop is not Reason.EMPTY] or trial_results
+    stopped = next((result for result in filled if result.stop), None)
     location = next((result.place for result in trial_results if result.place), None)
     verdict, reason = _decide(comparisons, contracts, stopped)
     if checks and verdict is not Verdict.ERROR:
@@ -134,7 +136,8 @@ def _decide(
 ) -> tuple[Verdict, Reason]:
     """Decide the verdict of a case.
 
-    It is FAIL if anything is certainly wrong, and PASS if independent evidence confirms every claim on every leaf.
+    It is FAIL if anything is certainly wrong, and PASS if independent evidence confirms every claim on every leaf, or if there
+    is no number to differentiate.
     """
     wrong = [row for row in comparisons if row.verdict is Verdict.FAIL]
     if wrong:
@@ -142,7 +145,7 @@ def _decide(
     if any(contract.verdict is Verdict.FAIL and not contract.tolerated for contract in contracts):
         return Verdict.FAIL, Reason.CONTRACT_BROKEN
     if stopped is not None and stopped.stop is not None:
-        return Verdict.INCONCLUSIVE, stopped.stop
+        return Verdict.PASS if stopped.stop is Reason.EMPTY else Verdict.INCONCLUSIVE, stopped.stop
     rows_by_claim: dict[tuple[int, str, str], list[Comparison]] = {}
     for row in comparisons:
         if row.against in NUMERICAL_METHODS or row.order == VALUE_ORDER:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends import global_state, optimizer_step
+from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, Leaf, lay_out_leaves, to_flat
 from gradcheck.backends.flat_call import Binding, shapes_of
 from gradcheck.backends.jax import derivatives, vjp_program
@@ -36,7 +36,8 @@ from gradcheck.backends.jax.functional import (
 )
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
-from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
+from gradcheck.backends.jax.random_draws import draw_without_x64
+from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
 from gradcheck.errors import TargetError
@@ -67,20 +68,20 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     leaves = _lay_out_inputs(called, places, bits64=bits64)
     point = np.concatenate([to_flat(called.call.leaves[i]) for i in places])
     binding = Binding(called.call, places, leaves, (), ())
-    before = global_state.snapshot()
+    before = global_state.snapshot(target, called.call.leaves)
     arrays = [jnp.array(x) for x in arrays_at(point, leaves, twin=False)]
     first = call_user_code("the target", lambda: called(fill_leaves(binding, arrays)), (), {}, called.call)
     draws = global_state.changes_since(before)
-    run = global_state.replaying(called, draws)
+    case, run = hand_written.replay_draws(case, draws), global_state.replaying(called, draws)
     output_places, outputs = lay_out_outputs(first, is_differentiable, np.asarray)
     binding = replace(binding, output_places=output_places, outputs=outputs)
-    binding, detached = _without_detached(
-        binding, derivatives.find_attached_outputs(derivatives.trace_target(run, binding, bits64=bits64), point)
-    )
+    attached = derivatives.find_attached_outputs(derivatives.trace_target(run, binding, bits64=bits64), point)
+    binding, detached = _without_detached(binding, attached)
     native = derivatives.trace_target(run, binding, bits64=bits64)
     returned = flatten(first).leaves
     value = concatenate_flat([returned[i] for i in binding.output_places])
-    twin, value_of_twin, refusal = _trace_twin(run, binding, point, value)
+    twin_run = run if bits64 else draw_without_x64(run)
+    twin, value_of_twin, refusal = _trace_twin(twin_run, binding, point, value)
     evaluate, value, not_jitted = (
         _choose_evaluation(native, point, value) if twin is None else (derivatives.make_evaluate(twin), value, "")
     )
@@ -95,7 +96,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         value=prefer_twin_value(value, value_of_twin),
         evaluate=evaluate,
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
-        claims=(*make_analytic_claim(case, called, native, first), *derivatives.make_claims(native, twin)),
+        claims=_make_claims(case, called, native, twin, first, is_detached=not any(attached)),
+        is_detached=not any(attached),
         capabilities=Capabilities(
             evaluate_many=derivatives.make_batched_evaluate(twin or native),
             evaluate_native=derivatives.make_evaluate(native) if twin else None,
@@ -110,6 +112,14 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         ),
     )
     return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
+
+
+def _make_claims(
+    case: Case, called: JaxFunctionalCall, native: TracedTarget, twin: TracedTarget | None, returned: Any, *, is_detached: bool
+) -> tuple[Claim, ...]:
+    """Make the claims; if no output carries a derivative, JAX's are zero, and a hand-written one stands in for them."""
+    written = make_analytic_claim(case, called, native, returned)
+    return written if written and is_detached else (*written, *derivatives.make_claims(native, twin))
 
 
 def _lay_out_inputs(called: JaxFunctionalCall, places: Sequence[int], *, bits64: bool) -> tuple[Leaf, ...]:

@@ -32,7 +32,7 @@ from gradcheck.backends.jax.jit import (
 )
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
-from gradcheck.tracebacks import format_user_frames, summarise_error
+from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error, was_raised_by_user
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -236,11 +236,19 @@ def explain_failures(mode: str) -> Iterator[None]:
         yield
     except Exception as error:
         messages = [message for part, message in MISSING_MODES.items() if part in str(error)]
-        if messages:
-            raise Unavailable(messages[0] or summarise_error(error, 120)) from None
+        if messages or _is_not_transposable(error):
+            line = format_user_line(error.__cause__) if error.__cause__ else ""
+            raise Unavailable((next(filter(None, messages), "") or summarise_error(error, 120)) + line) from None
         raise DerivativeError(
             f"the {mode} derivative cannot be computed: {describe_error(error)}", format_user_frames(error)
         ) from None
+
+
+def _is_not_transposable(error: Exception) -> bool:
+    """Whether JAX failed to transpose the rule of a custom_jvp, as one that is not linear in its tangents."""
+    has_source = type(error.__cause__).__name__ == "JaxStackTraceBeforeTransformation"
+    is_from_jax = isinstance(error, AssertionError) or "nonlinear" in str(error)
+    return has_source and is_from_jax and not was_raised_by_user(error)
 
 
 def find_attached_outputs(target: TracedTarget, point: F64) -> list[bool]:

@@ -57,6 +57,7 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         cotangent,
         lambda u: [jnp.array(x) for x in arrays_at(u, binding.leaves, twin=False)],
         to_numpy,
+        binding.call.paths,
         (lambda at: call.params(leaves(at))) if call.tree else None,
     )
     claim = hand_written.make_claim(case.claims, adapter)

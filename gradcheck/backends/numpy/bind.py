@@ -64,11 +64,12 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     arrays = [np.asarray(call.leaves[i]) for i in places]
     leaves = lay_out_leaves([call.paths[i] for i in places], [a.shape for a in arrays], [a.dtype.name for a in arrays])
     point = np.concatenate([to_flat(a) for a in arrays])
-    before = global_state.snapshot()
+    before = global_state.snapshot(original, call.leaves)
     given = _build_leaves(Binding(call, places, leaves, (), ()), point)
     args, kwargs = call.rebuild(given)
     first = call_user_code("the function", target, args, kwargs, call)
-    function = global_state.replaying(target, global_state.changes_since(before))
+    draws = global_state.changes_since(before)
+    case, function = hand_written.replay_draws(case, draws), global_state.replaying(target, draws)
     binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
     value = _flatten_outputs(first, binding)
     twin, refusal = _has_twin(function, binding, point, value)
@@ -86,7 +87,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
-    obstacle = _find_obstacle_to_tracing(call) if target is original else "calls of NumPy, not those of another namespace"
+    if target is not original:
+        obstacle = "PyTorch traces calls of NumPy, not those of another namespace"
+    else:
+        obstacle = "it draws random numbers, which PyTorch cannot replay" if draws else _find_obstacle_to_tracing(call)
     derived = _make_untraced_claim(obstacle) if obstacle else _make_traced_claim(function, binding, twin=twin)
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
@@ -159,6 +163,7 @@ def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.A
             for i, leaf in zip(binding.input_places, binding.leaves, strict=True)
         ],
         lambda part, _: np.asarray(part),
+        binding.call.paths,
     )
 
 
@@ -217,14 +222,14 @@ def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: 
 
 
 def _find_obstacle_to_tracing(call: FlatCall) -> str:
-    """Name what PyTorch traces and what it is given instead, if an array is of a class derived from NumPy's; '' if none is."""
+    """Say why PyTorch does not trace a call, if an array is of a class derived from NumPy's; '' if none is."""
     derived = [type(x).__name__ for x in call.leaves if isinstance(x, np.ndarray) and not is_plain(x)]
-    return f"plain arrays of NumPy, not {derived[0]}" if derived else ""
+    return f"PyTorch traces plain arrays of NumPy, not {derived[0]}" if derived else ""
 
 
-def _make_untraced_claim(obstacle: str) -> Claim:
+def _make_untraced_claim(why: str) -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
-        raise Unavailable(f"PyTorch traces {obstacle}")
+        raise Unavailable(why)
 
     return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 

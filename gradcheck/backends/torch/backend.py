@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from gradcheck.seeds import make_generator
 from gradcheck.targets.framework import TargetKind, classify_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Program
     from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
+
+
+INFERENCE_MODE = "checked outside of torch.inference_mode(), which surrounds the check: inside it there are no gradients"
 
 
 class TorchBackend:
@@ -63,9 +66,15 @@ class TorchBackend:
         """Copy the module and the tensors that are elsewhere."""
         return devices.move_to_device(target, inputs, device)
 
-    def restoring(self, target: Any) -> AbstractContextManager[None]:
-        """Restore parameters, buffers, attributes and training flags of every module that the target can reach."""
-        return module_state.restoring(target)
+    @contextmanager
+    def restoring(self, target: Any) -> Iterator[tuple[str, ...]]:
+        """Restore parameters, buffers, attributes and training flags of every module that the target can reach.
+
+        Inference mode around the check is left meanwhile.
+        """
+        notes = (INFERENCE_MODE,) if torch.is_inference_mode_enabled() else ()
+        with torch.inference_mode(False), module_state.restoring(target):
+            yield notes
 
     def initialising(self, target: Any, inputs: Inputs, stream: str, *, always: bool) -> AbstractContextManager[None]:
         """Call a lazy module once, so that its parameters exist."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradcheck.backends import global_state, optimizer_step
+from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
 from gradcheck.backends.flat_call import Binding, shapes_of
 from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
@@ -22,12 +22,14 @@ from gradcheck.backends.torch import (
     devices,
     lazy_modules,
     line,
+    random_draws,
     sparse,
     vjp_program,
     vmap,
 )
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
+from gradcheck.backends.torch.embeddings import describe_changed_gradients
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
     is_differentiable,
@@ -142,10 +144,13 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         lazy_modules.call_once(target, inputs, case.seed_label)
         return bind(case, target, inputs, parameters_exist=True)
     binding, detached = _choose_outputs(first)
-    run = global_state.replaying(functional_call, first.draws)
+    case, run = hand_written.replay_draws(case, first.draws), global_state.replaying(functional_call, first.draws)
     value = flatten_outputs(first.returned, binding)
+    if first.draws:
+        run = random_draws.draw_as_target(run, leaves_at(binding, first.point), binding)
     twin, refusal = _evaluate_twin(run, binding, first.point, value)
     evaluation = _Evaluation(run, binding, twin=twin is not None)
+    is_detached = not is_connected(first.returned, binding)
     program = Program(
         framework="torch",
         leaves=binding.leaves,
@@ -162,13 +167,18 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         notes=(
             *functional_call.notes,
             *_describe_carried_state(functional_call, first.buffers, first.draws, binding, first.point, value),
-            *(f"{path} carries no gradient: not compared" for path in detached),
+            *(
+                f"{path} carries no gradient: {'its claim is zero' if is_detached and not case.claims else 'not compared'}"
+                for path in detached
+            ),
+            *describe_changed_gradients(flatten(first.returned).leaves),
             *filter(None, [refusal]),
         ),
         details=functional_call.details,
+        is_detached=is_detached,
         mutated_inputs=evaluation.mutated_inputs,
     )
-    if not is_connected(first.returned, binding):
+    if is_detached:
         return program
     return program.with_capabilities(
         gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin)
@@ -183,7 +193,7 @@ def _call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> _First
         [call.paths[i] for i in places], [tuple(t.shape) for t in tensors], [dtype_name(t.dtype) for t in tensors]
     )
     point, binding = flat_of_all(tensors, leaves), Binding(call, places, leaves, (), ())
-    before, buffers = global_state.snapshot(), dict[str, Any]()
+    before, buffers = global_state.snapshot(target, call.leaves), dict[str, Any]()
 
     def start() -> Any:
         return functional_call(leaves_at(binding, point, requires_grad=True), binding, twin=False, buffers=buffers)
@@ -261,7 +271,7 @@ def _describe_carried_state(
 
 def _describe_carried_state_now(functional_call: TorchFunctionalCall, binding: Binding, point: F64) -> tuple[str, ...]:
     """Note the buffers that a call changes and the next one reads, in the mode that the module is in now."""
-    states, buffers = global_state.snapshot(), dict[str, Any]()
+    states, buffers = global_state.snapshot(functional_call.fn), dict[str, Any]()
     try:
         run = global_state.replaying(functional_call, states)
         value = flatten_outputs(run(leaves_at(binding, point), binding, twin=False, buffers=buffers), binding)

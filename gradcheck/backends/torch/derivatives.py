@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
-from gradcheck.backends.program import Claim, Unavailable
+from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import (
@@ -45,6 +45,8 @@ def make_claims(
 ) -> tuple[Claim, ...]:
     """Make the claims: the derivative by hand, if the user gave one, and PyTorch's in both modes, if an output carries one.
 
+    Without any of these, the claim is zero.
+
     Args:
         case: the declaration.
         target: the function, Function or module.
@@ -57,7 +59,8 @@ def make_claims(
     analytic_claim = _make_analytic_claim(case, binding, returned, call)
     claims = [] if analytic_claim is None else [analytic_claim]
     if not is_connected(returned, binding):
-        return tuple(claims)
+        eps = max(EPS[leaf.dtype] for leaf in binding.leaves)
+        return tuple(claims) or (make_zero_claim(eps, binding.leaves[-1].span.stop),)
     optional = not _has_jvp(target) or bool(call.sparse_patterns) or any(map(_was_sparse, flatten(returned).leaves))
     return (*claims, *make_autograd_claims(run, binding, twin=twin, optional=optional))
 
@@ -208,6 +211,7 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         lambda v: _build_cotangent(returned, binding, v),
         lambda u: [tangent(u, leaf) for leaf in binding.leaves],
         to_array,
+        call.user_call.paths,
         lambda at: {**call.frozen, **call.arguments(leaves_at(binding, at), binding)[2]},
     )
     return hand_written.make_claim(case.claims, adapter)

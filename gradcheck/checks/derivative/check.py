@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.contracts.any_target import custom_rule_primal, empty_inputs, vjp_linearity
+from gradcheck.checks.contracts.any_target import (
+    custom_rule_primal,
+    direct_calls,
+    empty_inputs,
+    jvp_linearity,
+    vjp_linearity,
+)
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
@@ -70,8 +77,11 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         comparisons = compare_every_entry(trial, preconditions.spread, known)
     elif comparisons is None:
         comparisons = compare_along_directions(trial, preconditions.spread)
+    if program.is_detached:
+        comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])
     trial.recorder.note(*describe_small_differences(comparisons.rows))
     contracts += _check_contracts(comparisons)
+    trial.recorder.note(*_describe_equal_sizes(program))
     batching = trial.evaluator.batching
     return TrialResult(
         comparisons=tuple(comparisons.rows),
@@ -84,6 +94,24 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         mode=comparisons.mode,
         evaluations=trial.recorder.evaluations,
     )
+
+
+def _describe_equal_sizes(program: Program) -> list[str]:
+    """Note the square inputs of a derivative that the user wrote: sizes that are mixed up do not show there."""
+    layer = program.capabilities.layer
+    is_rule = type(program.fn).__name__ in ("custom_jvp", "custom_vjp")
+    if not (is_rule or (layer is not None and layer.user_functions) or any(claim.direct_calls for claim in program.claims)):
+        return []
+    square = [leaf for leaf in program.leaves if len({n for n in leaf.shape if n > 1}) < sum(n > 1 for n in leaf.shape)]
+    return [
+        f"sizes coincide: {leaf.path} has {' and '.join(map(str, leaf.shape))}; try --dim or other inputs" for leaf in square
+    ]
+
+
+def _name_detachment(row: Comparison) -> Comparison:
+    """Give a wrong claim of zero its reason: no output carries a gradient. A hand-written claim keeps its own."""
+    is_autodiff = row.verdict is Verdict.FAIL and row.method != "analytic"
+    return replace(row, reason=Reason.DETACHED) if is_autodiff else row
 
 
 def _contracts_behind(stop: Reason, trial: Trial) -> list[Contract]:
@@ -108,8 +136,11 @@ def _check_contracts(comparisons: Comparisons) -> list[Contract]:
     coarse = internal_precision.may_be_internal_rounding(comparisons.rows)
     if options.tries("linear-vjp") and not (comparisons.scales and program.point.size > MAX_LINEARITY_INPUT):
         contracts += vjp_linearity.check_vjp_linearity(trial, coarse=coarse, scales=comparisons.scales)
+    if options.tries(jvp_linearity.NAME):
+        contracts += jvp_linearity.check_jvp_linearity(trial)
     if program.capabilities.differentiated_values is not None and options.tries(custom_rule_primal.NAME):
         contracts += custom_rule_primal.check_custom_rule_primal(trial.evaluator, trial.label)
+    contracts += direct_calls.check_direct_calls(trial)
     return contracts + _check_layer_contracts(trial, comparisons.rows)
 
 

@@ -14,6 +14,7 @@ from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
+    from gradcheck.backends.program import Program
     from gradcheck.compare.evaluator import Evaluator
     from gradcheck.evidence.line import F64
 
@@ -68,8 +69,7 @@ def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Precon
         return Preconditions((), no_spread, Reason.NONDETERMINISTIC, message)
     same = bool(np.array_equal(second_value, value))
     spread = no_spread if same else noise.measure_spread(lambda _: evaluator(program.point), value)
-    differentiable = {leaf.path for leaf in program.leaves}
-    contracts = (_judge_determinism(spread, value, same=same), _judge_mutation(program.mutated_inputs(), differentiable))
+    contracts = (_judge_determinism(spread, value, same=same), _judge_mutation(program.mutated_inputs(), program))
     if not random and np.any(spread > MIN_RANDOM_SPREAD * np.maximum(np.abs(value), np.max(np.abs(value)))):
         return Preconditions(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
     return Preconditions(contracts, spread, None)
@@ -93,10 +93,19 @@ def _judge_determinism(spread: F64, value: F64, *, same: bool) -> Contract:
     )
 
 
-def _judge_mutation(mutated: list[str], differentiable: set[str]) -> Contract:
-    """Judge which inputs changed: running statistics and others that are not differentiated may be updated in place."""
+def _judge_mutation(mutated: list[str], program: Program) -> Contract:
+    """Judge which inputs changed: running statistics and others that are not differentiated may be updated in place.
+
+    The derivative of a plain function is right all the same. Autograd must know of what an `autograd.Function` changes.
+    """
+    differentiable = {leaf.path for leaf in program.leaves}
     wrong = [path for path in mutated if path in differentiable]
     if not wrong:
         others = f"; {', '.join(mutated)}, not differentiated, is updated in place" if mutated else ""
         return Contract("inputs-intact", Verdict.PASS, f"the differentiable inputs are unchanged{others}")
-    return Contract("inputs-intact", Verdict.FAIL, f"the function changes its input {', '.join(wrong)} in place")
+    layer, paths = program.capabilities.layer, ", ".join(wrong)
+    message = f"the function changes its input {paths} in place"
+    if layer is not None and layer.user_functions:
+        return Contract("inputs-intact", Verdict.FAIL, f"{message}: declare it with ctx.mark_dirty, or write to a new tensor")
+    advice = f"the derivative is that at the values given; a caller that uses {paths} again needs a copy"
+    return Contract("inputs-intact", Verdict.INCONCLUSIVE, f"{message}: {advice}")

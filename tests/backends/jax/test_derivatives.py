@@ -145,6 +145,18 @@ def test_a_path_cut_off_by_stop_gradient_is_diagnosed():
     assert [c.name for c in told.contracts if c.verdict is Verdict.FAIL] == ["detached"]
 
 
+def test_a_function_that_loses_its_whole_gradient_fails():
+    def lose_gradient(x):
+        return jnp.sum(jax.lax.stop_gradient(x) ** 2)
+
+    result = gradcheck.check(lose_gradient, jnp.array(X))
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DETACHED)
+    assert gradcheck.check(lose_gradient, jnp.array(X), tolerates={"detached": "a target network"}).ok
+    written = gradcheck.check(lose_gradient, jnp.array(X), gradient=lambda x: 2 * x)
+    assert written.ok
+    assert {row.method for row in written.comparisons} == {"analytic"}
+
+
 def test_an_output_behind_stop_gradient_is_named_and_not_compared():
     result = gradcheck.check(lambda x: {"loss": jnp.sum(x**2), "seen": jax.lax.stop_gradient(2 * x)}, jnp.array(X))
     assert result.verdict is Verdict.PASS
@@ -204,3 +216,23 @@ def test_laws_and_descent_run_on_jax():
 def test_third_derivatives_are_checked_as_first_ones_are():
     x = jnp.array([0.3, 0.7])
     assert gradcheck.check(lambda x: jnp.sum(jnp.tanh(x) ** 3), x, order=3).verdict is Verdict.PASS
+
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: jax.random.normal(KEY, x.shape),
+        lambda x: jax.random.uniform(KEY, x.shape, x.dtype),
+        lambda x: jax.random.bernoulli(KEY, 0.4, x.shape),
+    ],
+)
+def test_the_twin_of_a_random_function_draws_the_same_numbers(draw):
+    x = jnp.linspace(-1, 2, 32, dtype="float32")
+    right = gradcheck.check(lambda x: jnp.sum(draw(x) * x**2), x)
+    assert right.ok
+    assert not right.notes
+    wrong = gradcheck.check(lambda x: jnp.sum(draw(x) * x * jax.lax.stop_gradient(x)), x, mode="probe")
+    assert wrong.verdict is Verdict.FAIL

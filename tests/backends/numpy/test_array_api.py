@@ -87,7 +87,7 @@ def test_inputs_are_unchanged_and_writing_to_them_is_reported(copying, monkeypat
         return xp.sum(x)
 
     x = made(WEIGHT)
-    assert "inputs-intact: FAIL" in str(gradcheck.check(doubled, x, gradient=lambda x: 2 * xp.ones(x.shape)))
+    assert "inputs-intact: INCONCLUSIVE" in str(gradcheck.check(doubled, x, gradient=lambda x: 2 * xp.ones(x.shape)))
     assert np.from_dlpack(x).tolist() == WEIGHT
 
 

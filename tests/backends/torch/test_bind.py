@@ -96,9 +96,42 @@ def test_outputs_that_carry_no_gradient_are_named_and_not_compared():
     }
 
 
-def test_a_fully_detached_output_is_inconclusive_and_says_so():
-    result = gradcheck.check(lambda x: x.detach() * 2, torch.ones(3))
-    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.NOTHING_CLAIMED)
+def lose_gradient(x):
+    return x.detach() * 2
+
+
+@pytest.mark.parametrize("function", [lose_gradient, torch.no_grad()(torch.exp), lambda x: float(x.detach().sum())])
+def test_a_function_that_loses_its_whole_gradient_fails(function):
+    result = gradcheck.check(function, torch.ones(3), framework="torch")
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DETACHED)
+
+
+@pytest.mark.parametrize("function", [lambda x: (x > 0.5).double(), lambda x: torch.ones(2), lambda x: x.argsort().double()])
+def test_a_function_without_gradient_passes_where_its_derivative_is_zero(function):
+    result = gradcheck.check(function, torch.linspace(0.1, 2, 4))
+    assert result.ok
+    assert [row.reason for row in result.comparisons] == [Reason.BOTH_ZERO]
+
+
+def test_a_lost_gradient_can_be_declared():
+    assert gradcheck.check(lose_gradient, torch.ones(3), tolerates={"detached": "a target network"}).ok
+    assert gradcheck.check(lose_gradient, torch.ones(3), expect="fail", because="a target network").ok
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(2, Verdict.PASS), (3, Verdict.FAIL)])
+def test_a_hand_written_gradient_stands_in_for_one_that_is_lost(factor, verdict):
+    result = gradcheck.check(lambda x: x.detach().sum() * 2, torch.ones(3), gradient=lambda x: torch.full_like(x, factor))
+    assert result.verdict is verdict
+    assert {row.method for row in result.comparisons} == {"analytic"}
+
+
+@pytest.mark.parametrize("option", ["padding_idx", "scale_grad_by_freq"])
+@pytest.mark.parametrize(("rows", "changed"), [([0, 2, 2, 1], True), ([0, 1, 3], False)])
+def test_an_embedding_that_changes_its_gradient_on_purpose_is_recognised(option, rows, changed):
+    module = torch.nn.Embedding(5, 3, **{option: 2 if option == "padding_idx" else True}).double()
+    result = gradcheck.check(module, torch.tensor(rows))
+    assert result.ok is not changed
+    assert any(option in note for note in result.notes) is changed
 
 
 def test_a_hand_written_gradient_is_checked_along_with_autodiff():
@@ -222,3 +255,14 @@ def test_the_jvp_of_a_module_gets_the_tangents_of_its_parameters_by_name():
     assert gradcheck.check(layer, normal(3, 2), jvp=jvp).verdict is Verdict.PASS
     wrong = gradcheck.check(layer, normal(3, 2), jvp=lambda t, x, params: jvp(t, x, params) + t[1]["bias"])
     assert {c.wrt for c in wrong.comparisons if c.verdict is Verdict.FAIL} == {"params['bias']"}
+
+
+@pytest.mark.parametrize(("detached", "verdict"), [(False, Verdict.PASS), (True, Verdict.FAIL)])
+def test_inference_mode_around_the_check_is_left_meanwhile(detached, verdict):
+    layer = torch.nn.Linear(3, 2).double()
+    with torch.inference_mode():
+        x = torch.ones(2, 3, dtype=torch.float64)
+        result = gradcheck.check(lambda x: layer(x.detach() if detached else x).sum() + x.sum(), x)
+        assert torch.is_inference_mode_enabled()
+    assert result.verdict is verdict
+    assert any("torch.inference_mode()" in note for note in result.notes)

@@ -40,7 +40,7 @@ def find_breach(base: Baseline) -> str:
         raise NotApplicable("the target is not a module")
     mode = "eval" if module.training else "train"
     # The other mode may draw random numbers even if this one does not: they are the same on every call.
-    call = global_state.replaying(base.layer.call_for_all_outputs, global_state.snapshot())
+    call = global_state.replaying(base.layer.call_for_all_outputs, global_state.snapshot(base.layer.module))
     try:
         with switching_train_mode(module):
             outputs = call(base.new_leaves())

@@ -78,7 +78,7 @@ class CompareAlong(Protocol):
 
 
 def describe_wrong_gradient(there: CompareAlong, here: CompareAlong, names: Sequence[str]) -> str:
-    """Describe how a gradient is wrong along two random directions; '' if it is not.
+    """Describe how a gradient is wrong along two random directions; '' if it is not. A coarse direction is drawn again.
 
     Args:
         there: compares where the gradient is in question.
@@ -89,11 +89,16 @@ def describe_wrong_gradient(there: CompareAlong, here: CompareAlong, names: Sequ
         Remark: if the function is constant there, as a straight-through estimator is.
         NotApplicable: if differences decide nothing.
     """
-    first = there(0)
-    if not (first.differs or first.is_coarse):
-        return ""
-    if not (first.is_wrong and there(1).is_wrong):
-        raise NotApplicable("differences are too coarse to decide")
+    for k in (0, 2):
+        first = there(k)
+        if not (first.differs or first.is_coarse):
+            return ""
+        if first.is_wrong and there(k + 1).is_wrong:
+            break
+        if first.differs:
+            raise NotApplicable("differences are too coarse to decide")
+    else:
+        raise NotApplicable("differences are too coarse to decide along two directions")
     if any(comparison.differs or comparison.is_coarse for comparison in (here(0), here(1))):
         raise NotApplicable("at the inputs themselves, too, the gradient disagrees with differences, or these are too coarse")
     if first.estimate == 0 and math.isfinite(first.claimed):

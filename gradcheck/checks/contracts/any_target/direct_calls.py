@@ -1,0 +1,204 @@
+"""Contracts of a hand-written derivative: it leaves its inputs alone, and depends on its arguments only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends import global_state
+from gradcheck.backends.program import DIRECTION
+from gradcheck.errors import TargetError
+from gradcheck.evidence import directions, richardson
+from gradcheck.evidence.line import choose_slack
+from gradcheck.results import Contract, Verdict
+from gradcheck.seeds import make_generator
+
+if TYPE_CHECKING:
+    from gradcheck.backends.program import Arguments, Claim, DirectCall
+    from gradcheck.compare.trial import MeasuredTrial
+    from gradcheck.evidence.line import F64
+
+# The contracts of one function take about this many calls of it, and of the target.
+CALLS = 8
+# If the user sets no budget, they may take this many seconds.
+DEFAULT_BUDGET = 10.0
+# Two calls may differ by this share of the largest number, as an iterative solver does that starts from its last result.
+MAX_DIFFERENCE = 1e-4
+# At other inputs, each entry is multiplied by a random factor in this range.
+OTHER_INPUTS = (0.7, 0.8)
+# A derivative along a line counts as wrong from this difference on, relative to the sum of its terms.
+MAX_SLOPE_DIFFERENCE = 1e-2
+KEEPS_STATE = "keep nothing between calls, or keep it by the values of the arguments"
+
+
+def check_direct_calls(trial: MeasuredTrial) -> list[Contract]:
+    """Call each hand-written derivative again and again; each contract assumes that those before it hold."""
+    if trial.options.nondeterministic:
+        return []
+    callers = [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
+    return [contract for caller in callers for contract in _check_call(caller)]
+
+
+Finding = tuple[Verdict, str]  # what is wrong with a hand-written derivative
+
+
+class _Caller:
+    """Calls a hand-written derivative in the way that it is used: after the function, at the same inputs."""
+
+    def __init__(self, trial: MeasuredTrial, claim: Claim, call: DirectCall) -> None:
+        self.trial, self.claim, self.call = trial, claim, call
+        rng = make_generator(0, "direct calls", trial.label, call.kind)
+        size = trial.program.point.size if call.kind == "jvp" else trial.program.value.size
+        self.direction, self.point = np.empty(size), trial.program.point
+        directions.fill_even(rng, np.ones(size), self.direction)
+        self.other_point = self.point * rng.uniform(*OTHER_INPUTS, self.point.size)
+
+    def new_arguments(self) -> Arguments:
+        """Make new arguments at the primal."""
+        return self.call.make_arguments(self.point, self.direction)
+
+    def returned_at(self, point: F64) -> object:
+        """Call the function and then the derivative, both at a point."""
+        self.trial.evaluator(point)
+        return self.call.call(self.call.make_arguments(point, self.direction))
+
+    def describe_difference(self, first: F64, second: F64) -> str:
+        """Show the largest difference between two results, as in 'at x[0] 2 and then 4'; '' if there is none to speak of."""
+        if first.shape != second.shape:
+            return f"{first.size} and then {second.size} of them"
+        for span, entry in self._named_spans(first.size):
+            difference = np.abs(np.nan_to_num(second[span] - first[span]))
+            if np.any(difference > MAX_DIFFERENCE * np.max(np.abs(first[span]), initial=0.0)):
+                worst = span.start + int(np.argmax(difference))
+                return f"at {entry(worst)} {first[worst]:.6g} and then {second[worst]:.6g}"
+        return ""
+
+    def _named_spans(self, size: int) -> list[tuple[slice, Callable[[int], str]]]:
+        """Return the parts of the numbers, each with a function from a position to the name of the entry there."""
+        if self.call.kind == "jacobian":
+            return [(slice(0, size), "number {}".format)]
+        program = self.trial.program
+        return [(leaf.span, leaf.entry) for leaf in (program.outputs if self.call.kind == "jvp" else program.leaves)]
+
+    def numbers_at(self, point: F64) -> F64:
+        """Return the numbers of the derivative at a point."""
+        return self.call.read(self.returned_at(point))
+
+
+def _check_call(caller: _Caller) -> list[Contract]:
+    kind, options, contracts = caller.call.kind, caller.trial.options, list[Contract]()
+    finders = {name: find_breach for name, find_breach in FINDERS.items() if options.tries(name)}
+    start = time.perf_counter()
+    try:
+        caller.numbers_at(caller.point)
+        predicted = CALLS * (time.perf_counter() - start)
+        if predicted > (options.budget or DEFAULT_BUDGET):
+            why = f"{kind}= not tried: it would take about {predicted:.0f} s; --budget allows more"
+            return [Contract(name, Verdict.PASS, why) for name in finders]
+        for name, find_breach in finders.items():
+            verdict, finding = find_breach(caller) or (Verdict.PASS, HOLDS[name])
+            contracts.append(Contract(name, verdict, f"{kind}= {finding}"))
+            if verdict is Verdict.FAIL:
+                break
+    except TargetError:
+        pass  # the check of the derivative itself reports it
+    return contracts
+
+
+def _find_changed_inputs(caller: _Caller) -> Finding | None:
+    """Look at the arguments after a call; a vjp may write to its cotangent, as NumPy code often does."""
+    arguments = caller.new_arguments()
+    caller.call.call(arguments)
+    changed = caller.call.find_changed(arguments, caller.point, caller.direction)
+    inputs = [path for path in changed if path != DIRECTION]
+    if inputs:
+        return Verdict.FAIL, f"changes its input {', '.join(inputs)} in place: compute into a new array"
+    if changed:
+        return Verdict.INCONCLUSIVE, "changes its first argument in place: a caller that uses it again needs a copy"
+    return None
+
+
+def _find_randomness(caller: _Caller) -> Finding | None:
+    states = global_state.snapshot(caller.call.function)
+    first = caller.numbers_at(caller.point)
+    drew = bool(global_state.changes_since(states))
+    difference = caller.describe_difference(first, caller.numbers_at(caller.point))
+    if not difference:
+        return None
+    why = "it draws random numbers of its own" if drew else "it adds to what it keeps, or reads memory that was never written"
+    return Verdict.FAIL, f"returns other numbers when it is called again, {difference}: {why}"
+
+
+def _find_accumulation(caller: _Caller) -> Finding | None:
+    """Call twice with the same inputs, not with copies of them, as for a second cotangent."""
+    first_arguments, leading = caller.new_arguments(), caller.call.leading
+    first = caller.call.read(caller.call.call(first_arguments))
+    args = (*caller.new_arguments()[0][:leading], *first_arguments[0][leading:])
+    difference = caller.describe_difference(first, caller.call.read(caller.call.call((args, first_arguments[1]))))
+    if not difference:
+        return None
+    return Verdict.FAIL, f"returns other numbers for the same arrays the second time, {difference}: {KEEPS_STATE}"
+
+
+def _find_kept_state(caller: _Caller) -> Finding | None:
+    """Look at what the first call returned after another call at other inputs, and call again."""
+    returned = caller.returned_at(caller.point)
+    before = caller.call.read(returned)
+    with suppress(TargetError):  # it need not be defined at the other inputs
+        caller.returned_at(caller.other_point)
+    if difference := caller.describe_difference(before, caller.call.read(returned)):
+        return Verdict.FAIL, f"returns an array that the next call overwrites, {difference}: return a new array or a copy"
+    if difference := caller.describe_difference(before, caller.numbers_at(caller.point)):
+        return Verdict.FAIL, f"returns other numbers after a call with other inputs, {difference}: {KEEPS_STATE}"
+    if _is_stale_at_other_inputs(caller):
+        return Verdict.FAIL, f"returns the numbers of the first inputs at other inputs too, where they are wrong: {KEEPS_STATE}"
+    return None
+
+
+def _is_stale_at_other_inputs(caller: _Caller) -> bool:
+    """Whether the numbers at other inputs are exactly those of the first, and differences contradict them only there."""
+    try:
+        here, there = caller.numbers_at(caller.point), caller.numbers_at(caller.other_point)
+    except TargetError:
+        return False
+    is_suspect = np.any(here) and np.array_equal(here, there)
+    return bool(is_suspect and _is_wrong_at(caller, caller.other_point) and not _is_wrong_at(caller, caller.point))
+
+
+def _is_wrong_at(caller: _Caller, point: F64) -> bool:
+    """Whether the claim certainly contradicts differences along a random line through a point."""
+    trial, claim = caller.trial, caller.claim
+    program, rng = trial.program, make_generator(0, "stale", trial.label)
+    u, v = np.empty(point.size), np.empty(program.value.size)
+    directions.fill_even(rng, program.point, u)
+    directions.fill_even(rng, np.ones(v.size), v)
+    base = trial.evaluator(point)
+    if caller.call.kind == "jvp":
+        assert claim.jvp is not None
+        terms = v * claim.jvp(point, u[None])[0]
+    else:
+        assert claim.vjp is not None
+        terms = claim.vjp(point, v[None])[0] * u
+    noise = np.array([program.eps * float(np.sum(np.abs(v * base)))])
+    phi: Callable[[float], F64] = lambda t: np.array([v @ (trial.evaluator(point + t * u) - base)])  # noqa: E731
+    slope = richardson.estimate_from_three_steps(phi, 0.0, program.eps, lambda _: noise, choose_slack(1))
+    allowed = slope.bound[0] + (MAX_SLOPE_DIFFERENCE + 4 * claim.eps) * max(float(np.linalg.norm(terms)), abs(slope.value[0]))
+    return bool(abs(np.sum(terms) - slope.value[0]) > allowed)
+
+
+FINDERS = {
+    "inputs-intact": _find_changed_inputs,
+    "deterministic-backward": _find_randomness,
+    "retain-graph": _find_accumulation,
+    "state": _find_kept_state,
+}
+HOLDS = {
+    "inputs-intact": "leaves its inputs unchanged",
+    "deterministic-backward": "returns the same numbers when it is called again",
+    "retain-graph": "returns the same numbers for the same arrays the second time",
+    "state": "returns the same numbers after a call with other inputs",
+}
