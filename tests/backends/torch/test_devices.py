@@ -88,7 +88,9 @@ def runs_out(when):
 
 def test_if_memory_runs_out_entry_by_entry_random_directions_are_used():
     start = torch.linspace(-1, 1, 9, dtype=torch.float64)
-    result = gradcheck.check(runs_out(lambda x: (x.detach() != start).sum() == 1), start, framework="torch", mode="full")
+    result = gradcheck.check(
+        runs_out(lambda x: (x.detach() != start).sum() == 1), start, framework="torch", mode="full", every_entry=True
+    )
     assert (result.verdict, result.mode) == (Verdict.PASS, "probe"), str(result)
     assert any("probes: the target ran out of memory" in note for note in result.notes)
 
