@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 from gradcheck.errors import ExitCode, GradcheckError, TargetError, UsageError
+from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +65,13 @@ def exit_on_error() -> Iterator[None]:
 
 def exit_with_message(message: str, code: int) -> NoReturn:
     """Write a message to stderr and exit."""
-    sys.stderr.write(message + "\n")
+    write_message(message)
     raise typer.Exit(code)
+
+
+def write_message(message: str) -> None:
+    """Write a message to stderr; control characters that come from the user's code are visible."""
+    write_and_flush(sys.stderr, escape_control_characters(message) + "\n")
 
 
 def exit_nothing_collected(request: Request) -> NoReturn:
@@ -75,13 +81,19 @@ def exit_nothing_collected(request: Request) -> NoReturn:
     exit_with_message(f"gradcheck: {explain_empty_plan(request, 'gradcheck run')}", ExitCode.NOTHING_COLLECTED)
 
 
-def write_and_flush(stream: TextIO, text: str) -> None:
+def write_and_flush(stream: TextIO, text: str, *, has_ci_commands: bool = False) -> None:
     """Write a text and flush, so that a full disk raises here and not when Python exits.
+
+    Args:
+        stream: stdout or stderr.
+        text: the text.
+        has_ci_commands: whether the text holds our own commands to a CI service; in any other text they are made harmless.
 
     Raises:
         UsageError: if the text cannot be written.
         BrokenPipeError: if nobody reads the stream any more.
     """
+    text = text if has_ci_commands else escape_ci_commands(text)
     try:
         try:
             stream.write(text)

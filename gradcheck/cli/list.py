@@ -13,6 +13,7 @@ from gradcheck.cli.options import (
     build_request,
     load_config,
 )
+from gradcheck.untrusted_text import escape_control_characters
 
 
 @app.command(name="list")
@@ -27,4 +28,5 @@ def list_(target: Targets = None, config: Annotated[str | None, CONFIG_OPTION] =
         if not cases:
             exit_nothing_collected(request)
         lines = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
-        write_and_flush(sys.stdout, "".join(f"{line}\n" for line in lines))
+        text = "".join(f"{escape_control_characters(line, single_line=True)}\n" for line in lines)
+        write_and_flush(sys.stdout, text)

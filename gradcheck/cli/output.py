@@ -56,7 +56,7 @@ def write_reports(
         if table:
             _print_table(run, options.verbosity, to_stderr=bool(to_stdout))
         if github if options.github is None else options.github:
-            write_and_flush(sys.stderr, formats.render("github", run))
+            write_and_flush(sys.stderr, formats.render("github", run), has_ci_commands=True)
 
 
 @contextmanager

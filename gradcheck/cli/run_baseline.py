@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradcheck.cli.app import write_message
 from gradcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def update_baseline(run: RunResult, known: dict[str, Intent], path: Path, reason
     from gradcheck.run import baseline
 
     if run.interrupted:
-        sys.stderr.write("gradcheck: the run was interrupted, so the baseline was not changed\n")
+        write_message("gradcheck: the run was interrupted, so the baseline was not changed")
         return run
     failures = baseline.update_known_failures(known, run, reason, strict=strict)
     files.write(str(path), baseline.to_json(failures))
-    sys.stderr.write(f"gradcheck: {path} lists {len(failures)} known failure{'' if len(failures) == 1 else 's'}\n")
+    write_message(f"gradcheck: {path} lists {len(failures)} known failure{'' if len(failures) == 1 else 's'}")
     results = [
         baseline.attach_known_failure(result, failures) for result in run.results if result.reason is not Reason.STALE_BASELINE
     ]

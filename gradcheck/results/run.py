@@ -82,7 +82,7 @@ class RunResult:
 
     def to_json(self) -> str:
         """Return the JSON text; non-finite numbers become the strings 'nan', 'inf' and '-inf'."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunResult:

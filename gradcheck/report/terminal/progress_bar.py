@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from gradcheck.progress import LISTENER
+from gradcheck.report.display import to_display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,11 +51,11 @@ def show_progress(total: int) -> Iterator[Callable[[str], None]]:
     def start_case(name: str) -> None:
         nonlocal completed
         completed += 1
-        progress.update(cases, completed=completed, description=name)
+        progress.update(cases, completed=completed, description=to_display(name, single_line=True))
 
     def update_leaf(what: str, done: int, count: int) -> None:
         if done == 0:
-            progress.reset(leaf, total=count, description=f"  {what}", visible=True)
+            progress.reset(leaf, total=count, description=f"  {to_display(what, single_line=True)}", visible=True)
         progress.update(leaf, completed=done)
 
     token = LISTENER.set(update_leaf)
