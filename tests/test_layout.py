@@ -14,7 +14,8 @@ PACKAGE = Path(gradcheck.__file__).parent
 # Each floor may import those before it and none after it.
 FLOORS = [
     "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "options", "seeds", "tracebacks", "trees",
-    "number_format", "targets", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report", "reference", "cli",
+    "number_format", "targets", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing",
+    "report", "reference", "cli",
 ]  # fmt: skip
 # What a floor does not need to know, although it comes before it.
 BLIND = {
