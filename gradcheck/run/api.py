@@ -34,7 +34,8 @@ def check(fn: Callable[..., Any], *inputs: Any, **arguments: Unpack[CheckArgumen
         **arguments: keywords of `CheckArguments`.
 
     Returns:
-        The result: `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table.
+        The result: `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table. It is true in a
+        condition if it is ok, so an INCONCLUSIVE result is false, as FAIL and ERROR are.
 
     Raises:
         UsageError: if the inputs or the options do not fit the target.

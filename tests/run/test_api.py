@@ -7,7 +7,7 @@ import torch
 
 import gradcheck
 from gradcheck import GradientError, InputError, UsageError, Verdict, normal
-from gradcheck.results import Reason
+from gradcheck.results import CheckResult, Reason
 from gradcheck.run.api import build_case
 
 
@@ -20,6 +20,28 @@ def test_a_right_gradient_is_ok_and_says_how_sharp_the_check_was():
     assert result.ok
     assert 0 < result.resolution < 1e-6
     assert result.to_dict()["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expect", "truth"),
+    [
+        (Verdict.PASS, "pass", True),
+        (Verdict.FAIL, "pass", False),
+        (Verdict.ERROR, "pass", False),
+        (Verdict.INCONCLUSIVE, "pass", False),
+        (Verdict.FAIL, "fail", True),
+        (Verdict.PASS, "fail", False),
+    ],
+)
+def test_a_result_is_true_if_it_is_ok(verdict, expect, truth):
+    result = CheckResult("f", "f", verdict, Reason.AGREES, expect=expect)
+    assert bool(result) is result.ok is truth
+
+
+def test_asserting_a_check_of_a_wrong_gradient_fails():
+    assert gradcheck.check(quadratic, normal(4), gradient=lambda x: 2 * x)
+    with pytest.raises(AssertionError):
+        assert gradcheck.check(quadratic, normal(4), gradient=lambda x: 3 * x)
 
 
 def test_printing_a_result_shows_the_table_without_colour():
