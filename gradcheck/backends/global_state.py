@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+COMPILER_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")  # set by torch.compile where the user did not
 
 
 def _torch_states() -> Any:
@@ -92,7 +96,12 @@ def replaying(function: Callable[..., Any], states: dict[str, Any]) -> Callable[
 
 @contextmanager
 def preserving() -> Iterator[None]:
-    """Restore on exit: random states, PyTorch's default dtype and grad mode, and whether JAX computes with 64 bits."""
+    """Restore on exit what a check may change for the whole process.
+
+    These are random states, PyTorch's default dtype and grad mode, variables of the environment that its compiler sets, and
+    whether JAX computes with 64 bits.
+    """
+    environment = {name: os.environ.get(name) for name in COMPILER_VARIABLES}
     states, torch, jax = snapshot(), sys.modules.get("torch"), sys.modules.get("jax")
     x64_enabled = jax and jax.config.jax_enable_x64
     dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
@@ -100,6 +109,11 @@ def preserving() -> Iterator[None]:
         yield
     finally:
         restore(states)
+        for variable, text in environment.items():
+            if text is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = text
         if torch:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)

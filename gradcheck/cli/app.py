@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
@@ -63,6 +64,37 @@ def exit_on_error() -> Iterator[None]:
         raise typer.Exit(ExitCode.ERROR) from None  # nobody reads our output any more
 
 
+def in_github_workflow() -> bool:
+    """Return whether this process runs in a GitHub workflow."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+@contextmanager
+def user_output_on_stderr() -> Iterator[None]:
+    """Send to stderr what the user's code prints, as stdout is for our data; a GitHub workflow executes no command in it."""
+    token = secrets.token_hex(16) if in_github_workflow() else ""
+    with redirect_stdout(sys.stderr):
+        if token:
+            write_and_flush(sys.stderr, f"::stop-commands::{token}\n", has_ci_commands=True)
+        try:
+            yield
+        finally:
+            if token:
+                write_and_flush(sys.stderr, f"\n::{token}::\n", has_ci_commands=True)
+
+
+def keep_stdout_for_data() -> None:
+    """Let `sys.stdout` alone lead to stdout; descriptor 1, which C code and child processes write to, leads to stderr."""
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout:  # there is none, or the caller reads it
+        return
+    with suppress(OSError, ValueError):  # a stream is closed
+        stdout.flush()
+        data = open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors)  # noqa: PTH123, SIM115
+        os.dup2(2, 1)
+        sys.stdout = sys.__stdout__ = data  # type: ignore[misc]
+
+
 def exit_with_message(message: str, code: int) -> NoReturn:
     """Write a message to stderr and exit."""
     write_message(message)
@@ -105,4 +137,6 @@ def write_and_flush(stream: TextIO, text: str, *, has_ci_commands: bool = False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise UsageError(f"cannot write to {stream.name}: {error.strerror or error}") from None
+        raise UsageError(
+            f"cannot write to {'stderr' if stream is sys.stderr else 'stdout'}: {error.strerror or error}"
+        ) from None

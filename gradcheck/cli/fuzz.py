@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, user_output_on_stderr
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     CONFIG_OPTION,
@@ -98,18 +96,18 @@ def _run_searches(
     def search(case: Case, options: Options, *, alone: bool) -> CheckResult:
         return search_planned_case(case, options, count=search_options.examples, budget=budget, alone=alone, replay=replay)
 
-    with redirect_stdout(sys.stderr):  # stdout is for our data, so what the user's code prints goes to stderr
+    with user_output_on_stderr():
         cases = plan(request)
         if not cases:
             exit_nothing_collected(request)
-        with show_progress(len(cases)) as on_start:
+        with show_progress(len(cases)) as progress:
             return run_cases(
                 cases,
                 options,
                 replay=lambda _: "",
                 alone=len(cases) == 1 and not ("dims" in config.options and "dims" not in overrides),
                 config={**record_settings(request, options), "examples": search_options.examples, "budget": budget},
-                on_start=on_start,
+                **progress,
                 on_end=ignore_interrupts,
                 check_one=search,
             )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gradcheck.cli.app import app, exit_on_error, exit_with_message, write_and_flush, write_message
+from gradcheck.cli.app import app, exit_on_error, exit_with_message, user_output_on_stderr, write_and_flush, write_message
 from gradcheck.errors import ExitCode
 
 
@@ -28,8 +27,8 @@ def init(
 
         folder = Path.cwd()
         path = draft.choose_file(folder)
-        with redirect_stdout(sys.stderr):
-            name = package or draft.find_package(folder)
+        with user_output_on_stderr():
+            name = draft.resolve_package(package, folder) if package else draft.find_package(folder)
             targets, refused = draft.draft_targets(name)
         for reason in refused:
             write_message(f"gradcheck: skipped: {reason}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
-from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, write_and_flush
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, user_output_on_stderr, write_and_flush
 from gradcheck.cli.options import (
     CONFIG_OPTION,
     RunTargetOptions,
@@ -23,7 +22,7 @@ def list_(target: Targets = None, config: Annotated[str | None, CONFIG_OPTION] =
         from gradcheck.run.plan import plan
 
         request = build_request(target or (), RunTargetOptions(), entries=load_config(config).entries)
-        with redirect_stdout(sys.stderr):
+        with user_output_on_stderr():
             cases = plan(request)
         if not cases:
             exit_nothing_collected(request)

@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gradcheck.cli.app import in_github_workflow as in_github_workflow
 from gradcheck.cli.app import write_and_flush
 
 if TYPE_CHECKING:
@@ -73,11 +74,6 @@ def refuse_inconsistent_runs(*paths: str) -> Iterator[None]:
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise UsageError(f"{', '.join(paths)} cannot be rendered ({cause}): was it changed by hand?") from None
-
-
-def in_github_workflow() -> bool:
-    """Return whether this process runs in a GitHub workflow."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _print_table(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:

@@ -58,8 +58,9 @@ class RunResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The most severe outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS."""
-        return worst_verdict(result.outcome for result in self.results)
+        """The most severe outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS. A run that ended early is no PASS."""
+        unfinished = (Verdict.INCONCLUSIVE,) if self.interrupted else ()
+        return worst_verdict((*unfinished, *(result.outcome for result in self.results)))
 
     @property
     def strict(self) -> bool:

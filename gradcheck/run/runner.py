@@ -38,6 +38,7 @@ def run(
     known_failures: baseline.KnownFailures | None = None,
     config: dict[str, Any] | None = None,
     on_start: Callable[[Case], None] = lambda _: None,
+    on_finish: Callable[[], None] = lambda: None,
     on_end: Callable[[], None] = lambda: None,
     check_one: Callable[..., CheckResult] = check_case_safely,
 ) -> RunResult:
@@ -56,6 +57,7 @@ def run(
         known_failures: what the baseline lists, by case.
         config: what the user chose, for the JSON report.
         on_start: called with each case when it begins.
+        on_finish: called when a case is finished.
         on_end: called when no further case will begin, because all are finished or the user pressed Ctrl-C.
         check_one: checks a case in this process: `check_one(case, options, alone=...)` returns its result.
     """
@@ -75,6 +77,7 @@ def run(
         for number, result in finished:
             with_replay = replace(result, replay=result.replay or replay(cases[number]))
             results[number] = baseline.attach_known_failure(with_replay, known_failures or {})
+            on_finish()
             if result.search and result.search.stopped == "interrupted":
                 interrupted = True
                 break

@@ -19,6 +19,7 @@ from gradcheck import case, normal
 @case(x=normal(3), name="{HOSTILE}")
 def raises(x): raise ValueError("{HOSTILE}")
 def steps(x): return np.sum(x)
+print("::error::printed by the module")
 def slope(x): raise ValueError("{HOSTILE}")
 """
 
@@ -39,7 +40,9 @@ def cli(write, monkeypatch):
 
 def is_safe(text):
     text = ANNOTATION.sub("", text)
-    return not CONTROL.search(text) and not COMMAND.search(text)
+    stopped, token = re.subn(r"^::stop-commands::(\w{32})\n(.|\n)*^::\1::\n", "", text, flags=re.MULTILINE)
+    assert token <= 1
+    return not CONTROL.search(stopped) and not COMMAND.search(stopped)
 
 
 @pytest.mark.parametrize(

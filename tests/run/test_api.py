@@ -1,4 +1,5 @@
 import functools
+import os
 import random
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_an_rtol_that_the_evidence_cannot_meet_is_inconclusive():
     assert gradcheck.check(rounded, normal(3), gradient=np.cos, wrt="x").ok
     strict = gradcheck.check(rounded, normal(3), gradient=np.cos, rtol=1e-9)
     assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.QUANTISED)
+
+
+@pytest.mark.parametrize("before", [None, "/mine"])
+def test_the_folder_of_the_compiler_does_not_stay_in_the_environment(monkeypatch, before):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if before:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+
+    def compiled(x):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/tmp/torchinductor"  # as torch.compile does
+        return np.sum(x**2)
+
+    assert gradcheck.check(compiled, normal(3), gradient=lambda x: 2 * x, framework="numpy").ok
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
 @pytest.mark.parametrize("draw", [np.random.rand, lambda n: torch.rand(n).numpy(), lambda n: np.array([random.random()] * n)])
