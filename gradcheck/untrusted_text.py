@@ -1,4 +1,7 @@
-"""Text that comes from the user's code, such as names and messages of exceptions, made safe to print."""
+"""Text of the user's code, such as names and messages of exceptions, made safe to print.
+
+It holds no control characters and no commands to a CI service, and is not too long.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,15 @@ def escape_control_characters(text: str, *, single_line: bool = False) -> str:
 def escape_ci_commands(text: str) -> str:
     r"""Write the first character of a command of a CI service as `\u003a` or `\u0023`, which JSON text may contain, too."""
     return COMMAND.sub(lambda match: rf"{match[1]}\u003a" if match[1] is not None else r"\u0023", text)
+
+
+def cut_middle(text: str, limit: int) -> str:
+    """Cut the middle out of a text with more than `limit` characters, and say how much was left out."""
+    if len(text) <= limit:
+        return text
+    kept = limit - 100  # leaves room for the note
+    head, tail = 3 * kept // 4, kept // 4
+    return f"{text[:head]} … ({len(text) - head - tail:,} characters left out) … {text[-tail:]}"
 
 
 def _to_escape(match: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from gradcheck.untrusted_text import escape_control_characters
+from gradcheck.untrusted_text import cut_middle, escape_control_characters
 
 MAX_LENGTH = 20_000  # characters of a text: a traceback of 200 lines fits
 MAX_NAME_LENGTH = 2_000  # characters of a text that is shown in one line
@@ -38,13 +38,4 @@ def to_display(value: T, *, single_line: bool = False) -> T:
 
 def _to_safe_text(text: str, single_line: bool) -> str:
     limit = MAX_NAME_LENGTH if single_line else MAX_LENGTH
-    return _cut(escape_control_characters(_cut(text, limit), single_line=single_line), limit)
-
-
-def _cut(text: str, limit: int) -> str:
-    """Cut the middle out of a text that is longer than `limit`, and say how much; `--json` keeps all of it."""
-    if len(text) <= limit:
-        return text
-    kept = limit - 100  # leaves room for the note
-    head, tail = 3 * kept // 4, kept // 4
-    return f"{text[:head]} … ({len(text) - head - tail:,} characters left out; --json keeps all) … {text[-tail:]}"
+    return cut_middle(escape_control_characters(cut_middle(text, limit), single_line=single_line), limit)
