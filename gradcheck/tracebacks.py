@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import textwrap
 import traceback
@@ -23,6 +24,7 @@ ADVICE = {  # by words in the message of an exception
     "Encountered an unexpected tracer": LEAKED_TRACER,
     "The numpy.ndarray conversion method __array__() was called on": NUMPY_IN_JAX,
 }
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
 MAX_LENGTH = 100_000  # characters of the message of an exception
 _PACKAGE = str(Path(__file__).parent)
@@ -66,7 +68,12 @@ def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceb
 def summarise_error(error: BaseException, width: int = 1000) -> str:
     """Return an exception's class and the first line of its message, cut at a word to at most `width` characters."""
     lines = str(error)[:MAX_LENGTH].strip().splitlines()
-    return shorten(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
+    return shorten(f"{type(error).__name__}: {strip_addresses(lines[0])}", width) if lines else type(error).__name__
+
+
+def strip_addresses(text: str) -> str:
+    """Remove the addresses that Python gives for objects, as they differ from run to run."""
+    return ADDRESS.sub("", text)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from gradcheck.targets.check_arguments import (
     split_arguments,
 )
 from gradcheck.targets.intent import parse_intents
+from gradcheck.tracebacks import strip_addresses
 
 
 @document_arguments
@@ -44,7 +45,7 @@ def check(fn: Callable[..., Any], *inputs: Any, **arguments: Unpack[CheckArgumen
     case = build_case(fn, *inputs, **description)
     options = override_options(Options(), overrides)
     keywords = ", ".join(f"{option}={value!r}" for option, value in {"seed": options.seed, **overrides}.items())
-    return replace(check_case(case, options, alone=True), replay=f"the same call with {keywords}")
+    return replace(check_case(case, options, alone=True), replay=f"the same call with {strip_addresses(keywords)}")
 
 
 def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseArguments]) -> Case:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.checks.derivative.mode import is_close_call
 from gradcheck.results import CheckResult, RunResult, Verdict
 from gradcheck.run import baseline
 from gradcheck.run.case import check_case_safely
@@ -75,7 +77,7 @@ def run(
         else:
             finished = _check_in_turn(cases, options, alone, on_start, check_one)
         for number, result in finished:
-            with_replay = replace(result, replay=result.replay or replay(cases[number]))
+            with_replay = replace(result, replay=result.replay or f"{replay(cases[number])}{_pin_mode(result, options)}")
             results[number] = baseline.attach_known_failure(with_replay, known_failures or {})
             on_finish()
             if result.search and result.search.stopped == "interrupted":
@@ -112,6 +114,11 @@ def _check_in_turn(
         yield number, check_one(case, options, alone=alone)
 
 
+def _pin_mode(result: CheckResult, options: Options) -> str:
+    """Return the option that has a replay use the mode of this check, if the time might choose another."""
+    return f" --mode {result.mode}" if is_close_call(options, result.mode, result.notes, result.seconds) else ""
+
+
 def find_repository_root() -> str:
     """Return the nearest folder upwards that holds a `.git`; without one, the working directory."""
     start = Path.cwd()
@@ -119,7 +126,12 @@ def find_repository_root() -> str:
 
 
 def describe_environment() -> dict[str, str]:
-    """Return the versions of Python, the platform, and those array libraries that are loaded."""
-    libraries = [name for name in ("numpy", "torch", "jax") if name in sys.modules]
-    loaded: dict[str, str] = {name: str(sys.modules[name].__version__) for name in libraries}
-    return {"python": platform.python_version(), "platform": platform.platform(terse=True), **loaded}
+    """Return the versions of Python, the platform, and the array libraries that are installed.
+
+    Whether they are loaded does not matter: that depends on the process in which the cases were checked.
+    """
+    versions: dict[str, str] = {}
+    for name in ("numpy", "torch", "jax"):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {"python": platform.python_version(), "platform": platform.platform(terse=True), **versions}

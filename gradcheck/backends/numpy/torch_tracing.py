@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,11 +20,12 @@ from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
 from gradcheck.backends.torch.vjp_program import GradientFunction
-from gradcheck.tracebacks import shorten, summarise_error
+from gradcheck.tracebacks import shorten, strip_addresses, summarise_error
 from gradcheck.trees import flatten
 
-# The traced form of each function, by the id of the function; the function is kept so that its id stays taken.
+# The traced form of the last functions, by the id of the function; the function is kept so that its id stays taken.
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+MAX_COMPILED = 16  # functions that are kept: a check traces a few, again and again
 
 
 def evaluate_vjp(
@@ -123,30 +123,37 @@ def _evaluate_row(parts: list[Any], inputs: list[Any], v: F64, binding: Binding)
 
 
 def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    entry = _compiled.get(id(function))
-    if entry is None or entry[0] is not function:
-        traced = torch.compile(
-            torch.compiler.wrap_numpy(function),  # type: ignore[no-untyped-call]
-            backend="eager",
-            fullgraph=True,
-            dynamic=False,
-        )
-        entry = _compiled[id(function)] = (function, traced)
+    traced = _trace(function)
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit():
             warnings.simplefilter("ignore")
-            return flatten(entry[1](*args, **kwargs)).leaves
+            return flatten(traced(*args, **kwargs)).leaves
     except Exception as error:
         raise Unavailable(f"PyTorch cannot trace it ({_describe_obstacle(error)})") from None
     finally:
         logger.setLevel(level)
 
 
+def _trace(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as one of tensors, which PyTorch traces at its first call."""
+    entry = _compiled.get(id(function))
+    if entry is not None and entry[0] is function:
+        return entry[1]
+    wrapper = torch.compiler.wrap_numpy(function)  # type: ignore[no-untyped-call]
+    # PyTorch keeps compiled code by code object, and searches all that it keeps: each function gets a code object of its own.
+    wrapper.__code__ = wrapper.__code__.replace()
+    traced = torch.compile(wrapper, backend="eager", fullgraph=True, dynamic=False)
+    while len(_compiled) >= MAX_COMPILED:
+        del _compiled[next(iter(_compiled))]
+    _compiled[id(function)] = (function, traced)
+    return traced
+
+
 def _without_recompile_limit() -> AbstractContextManager[Any]:
-    """Lift PyTorch's limit on recompilation: all traced functions share the wrapper of `wrap_numpy`, and the limit is eight."""
+    """Lift PyTorch's limit on recompilation, which is eight: a function is traced anew for each shape of its inputs."""
     config = torch._dynamo.config
     prefix = "recompile" if hasattr(config, "recompile_limit") else "cache_size"
     limits: dict[str, object] = {f"{prefix}_limit": 2**16, f"accumulated_{prefix}_limit": 2**16}
@@ -158,4 +165,4 @@ def _describe_obstacle(error: Exception) -> str:
     """Return the line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explanations = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
-    return shorten(re.sub(r" at 0x[0-9a-f]+", "", (explanations or [summarise_error(error)])[0]), 140).rstrip(".")
+    return shorten(strip_addresses((explanations or [summarise_error(error)])[0]), 140).rstrip(".")

@@ -1,8 +1,12 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import gradcheck
 from gradcheck import ClaimError, InputError, Verdict, normal
+from gradcheck.backends.numpy import torch_tracing
 from gradcheck.results import Reason
 
 
@@ -189,3 +193,18 @@ def test_a_function_that_draws_from_the_global_generator_is_replayed():
     np.random.set_state(state)
     assert result.verdict is not Verdict.FAIL
     assert next(c.verdict for c in result.contracts if c.name == "deterministic") is Verdict.PASS
+
+
+def test_a_traced_function_is_kept_only_for_a_while_and_shares_no_code():
+    def make():
+        return lambda x: np.sum(x**2)
+
+    first = make()
+    traced, kept = torch_tracing._trace(first), weakref.ref(first)
+    assert torch_tracing._trace(first) is traced
+    others = [torch_tracing._trace(make()) for _ in range(torch_tracing.MAX_COMPILED)]
+    codes = [function._torchdynamo_orig_callable.__code__ for function in (traced, *others)]
+    assert len(set(map(id, codes))) == len(codes)
+    del first, traced, others, codes
+    gc.collect()
+    assert kept() is None
