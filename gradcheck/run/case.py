@@ -25,6 +25,7 @@ from gradcheck.backends.load_target import (
     needs_construction,
     prepare_target,
 )
+from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
 from gradcheck.checks.derivative.check import check_derivative
@@ -204,7 +205,7 @@ def check_trial(
     partners = [
         _bind_partner(backend, case, function, inputs, wrt) for function in options.partners if "laws" in options.checks
     ]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    with np.errstate(all="ignore"), warnings.catch_warnings(), limit_preparation(options.budget):
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
         trial = Trial(Evaluator(program, Recorder()), options, label, number)
         without_memory = ""

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import torch._dynamo
 from numpy.typing import NDArray
+from torch._dynamo import symbolic_convert
 
+from gradcheck.backends import time_budget
 from gradcheck.backends.flat import F64
 from gradcheck.backends.flat_call import Binding, flatten_arguments
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
+from gradcheck.backends.torch.time_limit import TimeLimitExceeded
 from gradcheck.backends.torch.vjp_program import GradientFunction
 from gradcheck.tracebacks import shorten, strip_addresses, summarise_error
 from gradcheck.trees import flatten
 
 # The traced form of the last functions, by the id of the function; the function is kept so that its id stays taken.
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+_seconds_spent: WeakKeyDictionary[Callable[..., Any], float] = WeakKeyDictionary()  # by the traced form
 MAX_COMPILED = 16  # functions that are kept: a check traces a few, again and again
 
 
@@ -128,9 +134,12 @@ def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit():
+        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit(), _time_limit(traced):
             warnings.simplefilter("ignore")
             return flatten(traced(*args, **kwargs)).leaves
+    except TimeLimitExceeded:
+        seconds = time_budget.SECONDS.get()
+        raise Unavailable(f"PyTorch does not trace it within {seconds:g} s (--budget allows more)") from None
     except Exception as error:
         raise Unavailable(f"PyTorch cannot trace it ({_describe_obstacle(error)})") from None
     finally:
@@ -159,6 +168,30 @@ def _without_recompile_limit() -> AbstractContextManager[Any]:
     limits: dict[str, object] = {f"{prefix}_limit": 2**16, f"accumulated_{prefix}_limit": 2**16}
     patched: AbstractContextManager[Any] = config.patch(limits)
     return patched
+
+
+@contextmanager
+def _time_limit(traced: Callable[..., Any]) -> Iterator[None]:
+    """Stop the tracing of a function at an instruction after which its time is used up, that of earlier traces included.
+
+    Raises:
+        TimeLimitExceeded: if it is stopped.
+    """
+    translator: Any = symbolic_convert.InstructionTranslatorBase
+    step, start = translator.step, time.process_time()
+    seconds = time_budget.SECONDS.get() - _seconds_spent.get(traced, 0.0)
+
+    def limited_step(self: Any) -> Any:
+        if time.process_time() - start > seconds:
+            raise TimeLimitExceeded
+        return step(self)
+
+    translator.step = limited_step
+    try:
+        yield
+    finally:
+        translator.step = step
+        _seconds_spent[traced] = _seconds_spent.get(traced, 0.0) + time.process_time() - start
 
 
 def _describe_obstacle(error: Exception) -> str:

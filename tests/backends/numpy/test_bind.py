@@ -7,6 +7,7 @@ import pytest
 import gradcheck
 from gradcheck import ClaimError, InputError, Verdict, normal
 from gradcheck.backends.numpy import torch_tracing
+from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.results import Reason
 
 
@@ -208,3 +209,20 @@ def test_a_traced_function_is_kept_only_for_a_while_and_shares_no_code():
     del first, traced, others, codes
     gc.collect()
     assert kept() is None
+
+
+def test_tracing_that_takes_too_long_costs_its_column_alone():
+    from torch._dynamo import symbolic_convert  # not at the top: from there it would suggest PyTorch for every function
+
+    step = symbolic_convert.InstructionTranslatorBase.step
+
+    def check():
+        return gradcheck.check(lambda x: np.sum(x**3), normal(3), gradient=lambda x: 3 * x**2, framework="numpy", mode="full")
+
+    with limit_preparation(0.0):
+        result = check()
+    assert result.verdict is Verdict.PASS
+    assert not any(method == "reverse" for method, _ in methods(result))
+    assert any("does not trace it within 0 s (--budget allows more)" in note for note in result.notes)
+    assert symbolic_convert.InstructionTranslatorBase.step is step
+    assert ("reverse", "numeric") in methods(check())
