@@ -5,7 +5,14 @@ It holds no control characters and no commands to a CI service, and is not too l
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Control characters except newline and tab, the line separators of Unicode, the marks that reorder text on the screen, and
 # code points that no encoding or no XML has, such as those of a file name that is not valid text.
@@ -31,6 +38,37 @@ def escape_control_characters(text: str, *, single_line: bool = False) -> str:
 def escape_ci_commands(text: str) -> str:
     r"""Write the first character of a command of a CI service as `\u003a` or `\u0023`, which JSON text may contain, too."""
     return COMMAND.sub(lambda match: rf"{match[1]}\u003a" if match[1] is not None else r"\u0023", text)
+
+
+def in_github_workflow() -> bool:
+    """Return whether this process runs in a GitHub workflow."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+class CommandFreeStream:
+    """A text stream that makes commands to a CI service harmless in what is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, as if it began a line."""
+        self._stream.write(escape_ci_commands(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the stream."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def user_output_on_stderr() -> Iterator[None]:
+    """Send to stderr what the user's code prints, as stdout is for our data; a GitHub workflow executes no command in it."""
+    with ExitStack() as stack:
+        if in_github_workflow():
+            stack.enter_context(redirect_stderr(CommandFreeStream(sys.stderr)))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
 
 
 def cut_middle(text: str, limit: int) -> str:

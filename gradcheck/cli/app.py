@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
@@ -62,25 +61,6 @@ def exit_on_error() -> Iterator[None]:
         exit_with_message("gradcheck: interrupted before any case was finished", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         raise typer.Exit(ExitCode.ERROR) from None  # nobody reads our output any more
-
-
-def in_github_workflow() -> bool:
-    """Return whether this process runs in a GitHub workflow."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
-
-
-@contextmanager
-def user_output_on_stderr() -> Iterator[None]:
-    """Send to stderr what the user's code prints, as stdout is for our data; a GitHub workflow executes no command in it."""
-    token = secrets.token_hex(16) if in_github_workflow() else ""
-    with redirect_stdout(sys.stderr):
-        if token:
-            write_and_flush(sys.stderr, f"::stop-commands::{token}\n", has_ci_commands=True)
-        try:
-            yield
-        finally:
-            if token:
-                write_and_flush(sys.stderr, f"\n::{token}::\n", has_ci_commands=True)
 
 
 def keep_stdout_for_data() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, user_output_on_stderr
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     CONFIG_OPTION,
@@ -23,6 +23,7 @@ from gradcheck.cli.options import (
     record_settings,
 )
 from gradcheck.cli.run import exit_code_of, interrupt_guard, show_progress
+from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable

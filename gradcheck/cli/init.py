@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from gradcheck.cli.app import app, exit_on_error, exit_with_message, user_output_on_stderr, write_and_flush, write_message
+from gradcheck.cli.app import app, exit_on_error, exit_with_message, write_and_flush, write_message
 from gradcheck.errors import ExitCode
+from gradcheck.untrusted_text import user_output_on_stderr
 
 
 @app.command()

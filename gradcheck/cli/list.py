@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, user_output_on_stderr, write_and_flush
+from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, write_and_flush
 from gradcheck.cli.options import (
     CONFIG_OPTION,
     RunTargetOptions,
     build_request,
     load_config,
 )
-from gradcheck.untrusted_text import escape_control_characters
+from gradcheck.untrusted_text import escape_control_characters, user_output_on_stderr
 
 
 @app.command(name="list")

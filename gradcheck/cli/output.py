@@ -8,8 +8,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gradcheck.cli.app import in_github_workflow as in_github_workflow
 from gradcheck.cli.app import write_and_flush
+from gradcheck.untrusted_text import in_github_workflow as in_github_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

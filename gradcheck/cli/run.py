@@ -18,7 +18,6 @@ from gradcheck.cli.app import (
     app,
     exit_nothing_collected,
     exit_on_error,
-    user_output_on_stderr,
 )
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
@@ -36,6 +35,7 @@ from gradcheck.cli.options import (
 )
 from gradcheck.cli.run_baseline import find_baseline, read_known_failures, update_baseline
 from gradcheck.errors import ExitCode
+from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
