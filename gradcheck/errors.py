@@ -18,6 +18,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from gradcheck.untrusted_text import escape_control_characters
+
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
@@ -46,6 +48,10 @@ class GradcheckError(Exception):
 
     exit_code = ExitCode.ERROR
 
+    def __str__(self) -> str:
+        """Return the message; control characters in it, which the user's code may have put there, are visible."""
+        return escape_control_characters(super().__str__())
+
 
 class UsageError(GradcheckError):
     """The call cannot be understood: an option, a target or an input is not what it must be."""
@@ -73,7 +79,7 @@ class TargetError(GradcheckError):
 
     def __init__(self, message: str, frames: str = "") -> None:
         super().__init__(message)
-        self.frames = frames
+        self.frames = escape_control_characters(frames)
 
 
 class DerivativeError(TargetError):

@@ -31,8 +31,8 @@ class Options:
         dtype: dtype of drawn inputs and constructed modules; None: float64, or the dtype that the target implies.
         device: PyTorch device of the tensors and the module, such as 'cuda' or 'cuda:1'; None: where they are, or the host.
         order: 1 for first derivatives; 2 to check the derivative of the vjp, too; 3 (torch and JAX) to check its derivative.
-        budget: predicted seconds that a trial may take in full mode before probes replace it; None: 30. If it is set, a
-            trial that exceeds it even with probes is skipped.
+        budget: predicted seconds that a trial may take in full mode before probes replace it, and that PyTorch may trace NumPy
+            code; None: 30. If it is set, a trial that exceeds it even with probes is skipped.
         memory: bytes that a trial may hold besides the target's own; None: 2 GiB.
         contracts: whether to check the further contracts of a differentiable function, listed in CONTRACTS.
         contract: contracts to check although they are off by default, such as 'compile', or although `contracts` is False.

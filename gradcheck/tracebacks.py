@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import textwrap
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+
+from gradcheck.untrusted_text import cut_middle
 
 TRITON_WITHOUT_GPU = (
     "Triton finds no GPU: on a CPU its kernels run with TRITON_INTERPRET=1 in the environment, set before Python starts"
@@ -21,7 +24,9 @@ ADVICE = {  # by words in the message of an exception
     "Encountered an unexpected tracer": LEAKED_TRACER,
     "The numpy.ndarray conversion method __array__() was called on": NUMPY_IN_JAX,
 }
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
+MAX_LENGTH = 100_000  # characters of the message of an exception
 _PACKAGE = str(Path(__file__).parent)
 _AUTOGRAD_FILES = (
     str(Path("torch", "autograd", "graph.py")),
@@ -45,6 +50,8 @@ def format_user_frames(error: BaseException) -> str:
     formatted.stack = traceback.StackSummary.from_list(frames or ([] if isinstance(error, SyntaxError) else outside[-2:]))
     formatted.__cause__ = formatted.__context__ = None
     formatted.__notes__ = [note for note in formatted.__notes__ or () if _JAX_NOTE not in note]
+    if len(str(formatted)) > MAX_LENGTH:  # formatting takes time for each of its lines
+        formatted._str = cut_middle(str(formatted), MAX_LENGTH)  # type: ignore[attr-defined]
     return "".join(formatted.format()).rstrip()
 
 
@@ -66,8 +73,13 @@ def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceb
 
 def summarise_error(error: BaseException, width: int = 1000) -> str:
     """Return an exception's class and the first line of its message, cut at a word to at most `width` characters."""
-    lines = str(error).strip().splitlines()
-    return shorten(f"{type(error).__name__}: {lines[0]}", width) if lines else type(error).__name__
+    lines = str(error)[:MAX_LENGTH].strip().splitlines()
+    return shorten(f"{type(error).__name__}: {strip_addresses(lines[0])}", width) if lines else type(error).__name__
+
+
+def strip_addresses(text: str) -> str:
+    """Remove the addresses that Python gives for objects, as they differ from run to run."""
+    return ADDRESS.sub("", text)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import sys
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from gradcheck.backends.generators import find_generators, state_accessors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+COMPILER_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")  # set by torch.compile where the user did not
 
 
 def _torch_states() -> Any:
@@ -107,11 +111,15 @@ def replaying(function: Callable[..., Any], states: States) -> Callable[..., Any
 
 @contextmanager
 def preserving(*holders: Any) -> Iterator[None]:
-    """Restore on exit: random states, PyTorch's default dtype and grad mode, and whether JAX computes with 64 bits.
+    """Restore on exit what a check may change for the whole process.
+
+    These are random states, PyTorch's default dtype and grad mode, variables of the environment that its compiler sets, and
+    whether JAX computes with 64 bits.
 
     Args:
         holders: whose generators are restored, too.
     """
+    environment = {name: os.environ.get(name) for name in COMPILER_VARIABLES}
     states, torch, jax = snapshot(*holders), sys.modules.get("torch"), sys.modules.get("jax")
     x64_enabled = jax and jax.config.jax_enable_x64
     dtype, grad = (torch.get_default_dtype(), torch.is_grad_enabled()) if torch else (None, True)
@@ -119,6 +127,11 @@ def preserving(*holders: Any) -> Iterator[None]:
         yield
     finally:
         restore(states)
+        for variable, text in environment.items():
+            if text is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = text
         if torch:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)

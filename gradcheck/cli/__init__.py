@@ -17,16 +17,19 @@ from gradcheck.cli import init as init
 from gradcheck.cli import merge as merge
 from gradcheck.cli import explain as explain
 from gradcheck.cli.app import app as app
+from gradcheck.cli.app import keep_stdout_for_data
 from gradcheck.errors import ExitCode
 
 
 def main() -> None:
     """Run the command line."""
+    keep_stdout_for_data()
     try:
         app()
     except KeyboardInterrupt:  # before a command began
         sys.exit(ExitCode.INTERRUPTED)
     finally:
+        sys.stdout = sys.stderr  # for what the user's code prints as Python exits
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             # The output is complete, so Ctrl-C while Python shuts down ends the process without a traceback.
             signal.signal(signal.SIGINT, signal.SIG_DFL)

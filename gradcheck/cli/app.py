@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
 from gradcheck.errors import ExitCode, GradcheckError, TargetError, UsageError
+from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,10 +63,27 @@ def exit_on_error() -> Iterator[None]:
         raise typer.Exit(ExitCode.ERROR) from None  # nobody reads our output any more
 
 
+def keep_stdout_for_data() -> None:
+    """Let `sys.stdout` alone lead to stdout; descriptor 1, which C code and child processes write to, leads to stderr."""
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout:  # there is none, or the caller reads it
+        return
+    with suppress(OSError, ValueError):  # a stream is closed
+        stdout.flush()
+        data = open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors)  # noqa: PTH123, SIM115
+        os.dup2(2, 1)
+        sys.stdout = sys.__stdout__ = data  # type: ignore[misc]
+
+
 def exit_with_message(message: str, code: int) -> NoReturn:
     """Write a message to stderr and exit."""
-    sys.stderr.write(message + "\n")
+    write_message(message)
     raise typer.Exit(code)
+
+
+def write_message(message: str) -> None:
+    """Write a message to stderr; control characters that come from the user's code are visible."""
+    write_and_flush(sys.stderr, escape_control_characters(message) + "\n")
 
 
 def exit_nothing_collected(request: Request) -> NoReturn:
@@ -75,13 +93,19 @@ def exit_nothing_collected(request: Request) -> NoReturn:
     exit_with_message(f"gradcheck: {explain_empty_plan(request, 'gradcheck run')}", ExitCode.NOTHING_COLLECTED)
 
 
-def write_and_flush(stream: TextIO, text: str) -> None:
+def write_and_flush(stream: TextIO, text: str, *, has_ci_commands: bool = False) -> None:
     """Write a text and flush, so that a full disk raises here and not when Python exits.
+
+    Args:
+        stream: stdout or stderr.
+        text: the text.
+        has_ci_commands: whether the text holds our own commands to a CI service; in any other text they are made harmless.
 
     Raises:
         UsageError: if the text cannot be written.
         BrokenPipeError: if nobody reads the stream any more.
     """
+    text = text if has_ci_commands else escape_ci_commands(text)
     try:
         try:
             stream.write(text)
@@ -93,4 +117,6 @@ def write_and_flush(stream: TextIO, text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise UsageError(f"cannot write to {stream.name}: {error.strerror or error}") from None
+        raise UsageError(
+            f"cannot write to {'stderr' if stream is sys.stderr else 'stdout'}: {error.strerror or error}"
+        ) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +23,7 @@ from gradcheck.cli.options import (
     record_settings,
 )
 from gradcheck.cli.run import exit_code_of, interrupt_guard, show_progress
+from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,18 +97,18 @@ def _run_searches(
     def search(case: Case, options: Options, *, alone: bool) -> CheckResult:
         return search_planned_case(case, options, count=search_options.examples, budget=budget, alone=alone, replay=replay)
 
-    with redirect_stdout(sys.stderr):  # stdout is for our data, so what the user's code prints goes to stderr
+    with user_output_on_stderr():
         cases = plan(request)
         if not cases:
             exit_nothing_collected(request)
-        with show_progress(len(cases)) as on_start:
+        with show_progress(len(cases)) as progress:
             return run_cases(
                 cases,
                 options,
                 replay=lambda _: "",
                 alone=len(cases) == 1 and not ("dims" in config.options and "dims" not in overrides),
                 config={**record_settings(request, options), "examples": search_options.examples, "budget": budget},
-                on_start=on_start,
+                **progress,
                 on_end=ignore_interrupts,
                 check_one=search,
             )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gradcheck.cli.app import app, exit_on_error, exit_with_message, write_and_flush
+from gradcheck.cli.app import app, exit_on_error, exit_with_message, write_and_flush, write_message
 from gradcheck.errors import ExitCode
+from gradcheck.untrusted_text import user_output_on_stderr
 
 
 @app.command()
@@ -28,11 +28,11 @@ def init(
 
         folder = Path.cwd()
         path = draft.choose_file(folder)
-        with redirect_stdout(sys.stderr):
-            name = package or draft.find_package(folder)
+        with user_output_on_stderr():
+            name = draft.resolve_package(package, folder) if package else draft.find_package(folder)
             targets, refused = draft.draft_targets(name)
         for reason in refused:
-            sys.stderr.write(f"gradcheck: skipped: {reason}\n")
+            write_message(f"gradcheck: skipped: {reason}")
         if not targets:
             exit_with_message(
                 f"gradcheck: {name} holds no custom layer, autograd.Function or declared case", ExitCode.NOTHING_COLLECTED
@@ -44,7 +44,7 @@ def init(
             write_and_flush(sys.stdout, text)
         unfinished = sum(target.has_placeholder for target in targets)
         done = f"written to {path.name}" if write else f"not written; --write adds them to {path.name}"
-        sys.stderr.write(f"gradcheck: {len(targets)} targets, {unfinished} of them to be filled in; {done}\n")
+        write_message(f"gradcheck: {len(targets)} targets, {unfinished} of them to be filled in; {done}")
 
 
 def _append_configuration(path: Path, text: str) -> None:

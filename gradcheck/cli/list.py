@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
 from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, write_and_flush
@@ -13,6 +12,7 @@ from gradcheck.cli.options import (
     build_request,
     load_config,
 )
+from gradcheck.untrusted_text import escape_control_characters, user_output_on_stderr
 
 
 @app.command(name="list")
@@ -22,9 +22,10 @@ def list_(target: Targets = None, config: Annotated[str | None, CONFIG_OPTION] =
         from gradcheck.run.plan import plan
 
         request = build_request(target or (), RunTargetOptions(), entries=load_config(config).entries)
-        with redirect_stdout(sys.stderr):
+        with user_output_on_stderr():
             cases = plan(request)
         if not cases:
             exit_nothing_collected(request)
         lines = [case.name + (f"  (expected to fail: {case.because})" if case.expect == "fail" else "") for case in cases]
-        write_and_flush(sys.stdout, "".join(f"{line}\n" for line in lines))
+        text = "".join(f"{escape_control_characters(line, single_line=True)}\n" for line in lines)
+        write_and_flush(sys.stdout, text)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gradcheck.cli.app import write_and_flush
+from gradcheck.untrusted_text import in_github_workflow as in_github_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def write_reports(
         if table:
             _print_table(run, options.verbosity, to_stderr=bool(to_stdout))
         if github if options.github is None else options.github:
-            write_and_flush(sys.stderr, formats.render("github", run))
+            write_and_flush(sys.stderr, formats.render("github", run), has_ci_commands=True)
 
 
 @contextmanager
@@ -73,11 +74,6 @@ def refuse_inconsistent_runs(*paths: str) -> Iterator[None]:
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise UsageError(f"{', '.join(paths)} cannot be rendered ({cause}): was it changed by hand?") from None
-
-
-def in_github_workflow() -> bool:
-    """Return whether this process runs in a GitHub workflow."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _print_table(run: RunResult, verbosity: int, *, to_stderr: bool) -> None:

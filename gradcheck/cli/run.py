@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +35,11 @@ from gradcheck.cli.options import (
 )
 from gradcheck.cli.run_baseline import find_baseline, read_known_failures, update_baseline
 from gradcheck.errors import ExitCode
+from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from gradcheck.options import Options
     from gradcheck.results import Intent, RunResult
@@ -67,9 +69,7 @@ def run(
         result = _run_cases(settings, ignore_interrupts)
         try:
             if settings.baseline and passing.update_baseline:
-                result = update_baseline(
-                    result, settings.known_failures, settings.baseline, passing.reason or "", strict=settings.strict
-                )
+                result = update_baseline(result, settings.baseline, passing.reason or "", strict=settings.strict)
         finally:
             output.write_reports(result, output_options, paths, github=output.in_github_workflow())
     raise typer.Exit(exit_code_of(result, strict=settings.strict))
@@ -121,7 +121,10 @@ def _resolve_settings(
     # The workers of a cluster start in another folder, so they need the folder that relative paths start from.
     root = "" if run_arguments["executor"] == "loky" else str(Path.cwd())
     config_words = ("--config", execution.config) if execution.config else ()
-    replay_words = [*command_words(target_options), *command_words(replace(check_options, seed=None)), *config_words]
+    # Whether a failure is known depends on the baseline; that of the configuration is found again.
+    baseline_words = ("--baseline", passing.baseline) if passing.baseline is not None else ()
+    check_words = command_words(replace(check_options, seed=None))
+    replay_words = [*command_words(target_options), *check_words, *config_words, *baseline_words]
     return RunSettings(
         request=build_request(targets, target_options, execution.keyword, drop_overridden_options(config, overrides), root),
         options=options,
@@ -143,13 +146,13 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
     from gradcheck.run.runner import run as run_cases
 
     request, (index, total) = settings.request, settings.shard or (1, 1)
-    with redirect_stdout(sys.stderr):  # stdout is for our data, so what the user's code prints goes to stderr
+    with user_output_on_stderr():
         cases = plan(request)
         if not cases:
             exit_nothing_collected(request)
         part = Shard(index, total, tuple(case.name for case in cases))
         cases_of_part = shard.select_cases(cases, part)
-        with show_progress(len(cases_of_part)) as on_start:
+        with show_progress(len(cases_of_part)) as progress:
             result = run_cases(
                 cases_of_part,
                 settings.options,
@@ -159,7 +162,7 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
                 alone=len(cases) == 1 and not settings.has_default_sizes,
                 known_failures=settings.known_failures,
                 config={**record_settings(request, settings.options), "strict": settings.strict},
-                on_start=on_start,
+                **progress,
                 on_end=ignore_interrupts,
             )
 
@@ -192,31 +195,42 @@ def exit_code_of(run: RunResult, *, strict: bool) -> ExitCode:
 
 @contextmanager
 def interrupt_guard() -> Iterator[Callable[[], None]]:
-    """Yield a function that makes this process ignore Ctrl-C until the end of the block, so that reports are written whole.
+    """Have SIGTERM end the run as Ctrl-C does, with the reports of what is finished.
 
-    The function does nothing in a thread, or if the caller has installed a handler of its own.
+    Yields a function that makes this process ignore both until the end of the block, so that reports are written whole.
+    Nothing is changed in a thread, or for a signal for which the caller has installed a handler of its own.
     """
-    previous = signal.getsignal(signal.SIGINT)
-    can_ignore = previous is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    previous = {number: handler for number, handler in defaults.items() if signal.getsignal(number) is handler}
+    if threading.current_thread() is not threading.main_thread():
+        previous = {}
 
     def ignore_interrupts() -> None:
-        if can_ignore:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
 
     try:
+        if signal.SIGTERM in previous:
+            signal.signal(signal.SIGTERM, _interrupt)
         yield ignore_interrupts
     finally:
-        if can_ignore:
-            signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C would do now."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    (on_interrupt if callable(on_interrupt) else signal.default_int_handler)(number, frame)
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[Callable[[Case], None]]:
-    """Show a progress bar on stderr if it is a terminal; yield the function to call at the start of each case."""
+def show_progress(total: int) -> Iterator[dict[str, Any]]:
+    """Show a progress bar on stderr if it is a terminal; yield the arguments of `runner.run` that keep it up to date."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield {}
         return
     from gradcheck.report.terminal import progress_bar
 
-    with progress_bar.show_progress(total) as started:
-        yield lambda case: started(case.name)
+    with progress_bar.show_progress(total) as (start_case, finish_case):
+        yield {"on_start": lambda case: start_case(case.name), "on_finish": finish_case}

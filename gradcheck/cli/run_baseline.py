@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradcheck.cli.app import write_message
 from gradcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,14 +37,22 @@ def find_baseline(passing: PassOptions, execution: ExecutionOptions, config: Con
 
 
 def read_known_failures(path: Path | None, passing: PassOptions) -> dict[str, Intent]:
-    """Read what the baseline lists; nothing if `--update-baseline` is about to write it for the first time."""
+    """Read what the baseline lists: nothing if the file does not exist yet."""
     from gradcheck.run import baseline
 
-    return {} if path is None or (passing.update_baseline and not path.exists()) else baseline.read(path)
+    if path is None:
+        return {}
+    if path.exists():
+        return baseline.read(path)
+    if not passing.update_baseline:
+        write_message(f"gradcheck: there is no baseline {path} yet, so no failure is known; --update-baseline writes it")
+    return {}
 
 
-def update_baseline(run: RunResult, known: dict[str, Intent], path: Path, reason: str, *, strict: bool) -> RunResult:
+def update_baseline(run: RunResult, path: Path, reason: str, *, strict: bool) -> RunResult:
     """Write the baseline that lists the failures of a run; return the run with these failures marked as known.
+
+    The file is read again: another run may have changed it since this one began.
 
     Raises:
         UsageError: if a new failure needs a reason, or the file cannot be written.
@@ -54,11 +62,13 @@ def update_baseline(run: RunResult, known: dict[str, Intent], path: Path, reason
     from gradcheck.run import baseline
 
     if run.interrupted:
-        sys.stderr.write("gradcheck: the run was interrupted, so the baseline was not changed\n")
+        write_message("gradcheck: the run was interrupted, so the baseline was not changed")
         return run
-    failures = baseline.update_known_failures(known, run, reason, strict=strict)
-    files.write(str(path), baseline.to_json(failures))
-    sys.stderr.write(f"gradcheck: {path} lists {len(failures)} known failure{'' if len(failures) == 1 else 's'}\n")
+    with files.locked(path):
+        known = baseline.read(path) if path.exists() else {}
+        failures = baseline.update_known_failures(known, run, reason, strict=strict)
+        files.write(str(path), baseline.to_json(failures))
+    write_message(f"gradcheck: {path} lists {len(failures)} known failure{'' if len(failures) == 1 else 's'}")
     results = [
         baseline.attach_known_failure(result, failures) for result in run.results if result.reason is not Reason.STALE_BASELINE
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # The kernels that vmap uses may round differently by this much, relative to the largest value.
 MAX_BATCH_DIFFERENCE = 1e-13
+# An evaluation that uses the processor for less than this part of its time waits for something; else the machine was busy.
+MIN_CPU_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Evaluator:
         program: the program that is evaluated.
         recorder: counts the evaluations.
         last_error: the exception of the last evaluation that raised.
-        last_seconds: the time that the last evaluation at a single point took.
+        seconds: the shortest time that an evaluation at a single point took, without what other processes took of it.
         start_time: when the evaluator was made, on the clock of `time.perf_counter`.
         batching: whether many points are evaluated at once; None until that was tried.
     """
@@ -48,20 +51,22 @@ class Evaluator:
     def __init__(self, program: Program, recorder: Recorder) -> None:
         self.program, self.recorder = program, recorder
         self.last_error: Exception | None = None
-        self.last_seconds = 0.0
+        self.seconds = 0.0
         self.start_time = time.perf_counter()
         self.batching: Batching | None = None
 
     def __call__(self, point: F64) -> F64:
         """Return the outputs at a point, (M,)."""
         self.recorder.count()
-        start_time = time.perf_counter()
+        start_time, start_cpu_time = time.perf_counter(), time.process_time()
         try:
             outputs = self.program.evaluate(point)
         except Exception as error:
             _raise_if_out_of_memory(error)
             self.last_error, outputs = error, np.empty(0)
-        self.last_seconds = time.perf_counter() - start_time
+        elapsed, cpu_time = time.perf_counter() - start_time, time.process_time() - start_cpu_time
+        is_waiting = cpu_time < MIN_CPU_SHARE * elapsed  # for a device or another process
+        self.seconds = min(self.seconds or math.inf, elapsed if is_waiting else min(elapsed, cpu_time))
         return outputs if outputs.shape == self.program.value.shape else np.full(self.program.value.shape, np.nan)
 
     @property

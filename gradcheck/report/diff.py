@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck.report import markdown, phrases
+from gradcheck.report.display import to_display
 from gradcheck.report.problems import BROKEN, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
@@ -68,6 +69,7 @@ TITLES = {
 
 def compare_runs(old: RunResult, new: RunResult) -> Diff:
     """Compare a new run with an old one, case by case."""
+    old, new = to_display(old), to_display(new)
     before, now = ({_case_key(result): result for result in run.results} for run in (old, new))
     pairs = [(name, before[name], now[name]) for name in now if name in before]
     new_cases = [result for name, result in now.items() if name not in before]

@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write(path: str, text: str) -> None:
@@ -24,6 +29,23 @@ def write(path: str, text: str) -> None:
             _write_atomically(target.resolve(), text)
     except OSError as error:
         raise _make_usage_error(path, error) from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep out other processes that want to change the same file, where the system can lock its folder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def ensure_writable(path: str) -> None:

@@ -21,19 +21,14 @@ FORMATS = {
 
 
 def render(name: str, run: RunResult) -> str:
-    """Return the text of one format."""
+    """Return the text of one format. Only JSON keeps the texts of the user's code as they are."""
+    from gradcheck.report.display import to_display
+    from gradcheck.untrusted_text import escape_ci_commands
+
     file = "html.page" if name == "html" else name.replace("-", "_")
     module = importlib.import_module(f"gradcheck.report.{file}")
-    return _replace_surrogates(module.render(run))
-
-
-def _replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot encode; they occur in the names of files that are not valid text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    text: str = module.render(run if name == "json" else to_display(run))
+    return text if name == "github" else escape_ci_commands(text)
 
 
 def write(run: RunResult, places: Mapping[str, str]) -> None:

@@ -16,7 +16,6 @@ from gradcheck.results import CheckResult, RunResult, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # https://www.w3.org/TR/xml/#charsets
 TAGS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSIVE: "skipped"}
 
 
@@ -55,7 +54,7 @@ def _format_case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]
         f"at {location}" if location else "",
         f"replay: {result.replay}" if result.replay else "",
     ]
-    text = escape(_replace_forbidden("\n\n".join(filter(None, parts))))
+    text = escape("\n\n".join(filter(None, parts)))
     yield f"{opening}>"
     yield f"<{tag}{_format_attributes(message=problems[0].short + more, **kind)}>{text}</{tag}>"
     yield "</testcase>"
@@ -70,9 +69,4 @@ def _split_name(result: CheckResult) -> tuple[str, str]:
 
 
 def _format_attributes(**attributes: str) -> str:
-    return "".join(f" {name}={quoteattr(_replace_forbidden(value))}" for name, value in attributes.items())
-
-
-def _replace_forbidden(text: str) -> str:
-    """Replace the characters that XML 1.0 cannot represent."""
-    return FORBIDDEN.sub("�", text)
+    return "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())

@@ -253,6 +253,10 @@ class CheckResult:
         """Whether the outcome is PASS."""
         return self.outcome is Verdict.PASS
 
+    def __bool__(self) -> bool:
+        """Return `ok`, so that `assert gradcheck.check(...)` fails unless the outcome is PASS."""
+        return self.ok
+
     @property
     def resolution(self) -> float:
         """The coarsest resolution of any passed comparison; NaN if nothing passed."""

@@ -64,8 +64,9 @@ class RunResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The most severe outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS."""
-        return worst_verdict(result.outcome for result in self.results)
+        """The most severe outcome, in the order FAIL, ERROR, INCONCLUSIVE, PASS. A run that ended early is no PASS."""
+        unfinished = (Verdict.INCONCLUSIVE,) if self.interrupted else ()
+        return worst_verdict((*unfinished, *(result.outcome for result in self.results)))
 
     @property
     def strict(self) -> bool:
@@ -88,7 +89,7 @@ class RunResult:
 
     def to_json(self) -> str:
         """Return the JSON text; non-finite numbers become the strings 'nan', 'inf' and '-inf'."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunResult:

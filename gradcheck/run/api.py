@@ -20,6 +20,7 @@ from gradcheck.targets.check_arguments import (
     split_arguments,
 )
 from gradcheck.targets.intent import parse_intents
+from gradcheck.tracebacks import strip_addresses
 
 
 @document_arguments
@@ -34,7 +35,8 @@ def check(fn: Callable[..., Any], *inputs: Any, **arguments: Unpack[CheckArgumen
         **arguments: keywords of `CheckArguments`.
 
     Returns:
-        The result: `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table.
+        The result: `result.ok`, `result.verdict`, `result.comparisons`; `print(result)` shows the table. It is true in a
+        condition if it is ok, so an INCONCLUSIVE result is false, as FAIL and ERROR are.
 
     Raises:
         UsageError: if the inputs or the options do not fit the target.
@@ -43,7 +45,7 @@ def check(fn: Callable[..., Any], *inputs: Any, **arguments: Unpack[CheckArgumen
     case = build_case(fn, *inputs, **description)
     options = override_options(Options(), overrides)
     keywords = ", ".join(f"{option}={value!r}" for option, value in {"seed": options.seed, **overrides}.items())
-    return replace(check_case(case, options, alone=True), replay=f"the same call with {keywords}")
+    return replace(check_case(case, options, alone=True), replay=f"the same call with {strip_addresses(keywords)}")
 
 
 def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseArguments]) -> Case:

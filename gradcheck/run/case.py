@@ -26,6 +26,7 @@ from gradcheck.backends.load_target import (
     needs_construction,
     prepare_target,
 )
+from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached
@@ -221,7 +222,7 @@ def check_trial(
     partners = [
         _bind_partner(backend, case, function, inputs, wrt) for function in options.partners if "laws" in options.checks
     ]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    with np.errstate(all="ignore"), warnings.catch_warnings(), limit_preparation(options.budget):
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
         trial = Trial(Evaluator(program, Recorder()), options, label, number)
         without_memory = ""

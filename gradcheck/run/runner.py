@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.checks.derivative.mode import is_close_call
 from gradcheck.results import CheckResult, RunResult, Verdict
 from gradcheck.run import baseline, provenance
 from gradcheck.run.case import check_case_safely
@@ -38,6 +40,7 @@ def run(
     known_failures: baseline.KnownFailures | None = None,
     config: dict[str, Any] | None = None,
     on_start: Callable[[Case], None] = lambda _: None,
+    on_finish: Callable[[], None] = lambda: None,
     on_end: Callable[[], None] = lambda: None,
     check_one: Callable[..., CheckResult] = check_case_safely,
 ) -> RunResult:
@@ -56,6 +59,7 @@ def run(
         known_failures: what the baseline lists, by case.
         config: what the user chose, for the JSON report.
         on_start: called with each case when it begins.
+        on_finish: called when a case is finished.
         on_end: called when no further case will begin, because all are finished or the user pressed Ctrl-C.
         check_one: checks a case in this process: `check_one(case, options, alone=...)` returns its result.
     """
@@ -75,8 +79,9 @@ def run(
         else:
             finished = _check_in_turn(cases, options, alone, on_start, check_one)
         for number, result in finished:
-            with_replay = replace(result, replay=result.replay or replay(cases[number]))
+            with_replay = replace(result, replay=result.replay or f"{replay(cases[number])}{_pin_mode(result, options)}")
             results[number] = baseline.attach_known_failure(with_replay, known_failures or {})
+            on_finish()
             if result.search and result.search.stopped == "interrupted":
                 interrupted = True
                 break
@@ -112,6 +117,11 @@ def _check_in_turn(
         yield number, check_one(case, options, alone=alone)
 
 
+def _pin_mode(result: CheckResult, options: Options) -> str:
+    """Return the option that has a replay use the mode of this check, if the time might choose another."""
+    return f" --mode {result.mode}" if is_close_call(options, result.mode, result.notes, result.seconds) else ""
+
+
 def find_repository_root() -> str:
     """Return the nearest folder upwards that holds a `.git`; without one, the working directory."""
     start = Path.cwd()
@@ -119,7 +129,12 @@ def find_repository_root() -> str:
 
 
 def describe_environment() -> dict[str, str]:
-    """Return the versions of Python, the platform, and those array libraries that are loaded."""
-    libraries = [name for name in ("numpy", "torch", "jax") if name in sys.modules]
-    loaded: dict[str, str] = {name: str(sys.modules[name].__version__) for name in libraries}
-    return {"python": platform.python_version(), "platform": platform.platform(terse=True), **loaded}
+    """Return the versions of Python, the platform, and the array libraries that are installed.
+
+    Whether they are loaded does not matter: that depends on the process in which the cases were checked.
+    """
+    versions: dict[str, str] = {}
+    for name in ("numpy", "torch", "jax"):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {"python": platform.python_version(), "platform": platform.platform(terse=True), **versions}

@@ -74,6 +74,7 @@ class GradcheckCase(pytest.Item):
             GradientError: if the outcome is not PASS.
         """
         from gradcheck.options import Options, override_options
+        from gradcheck.report.display import to_display
         from gradcheck.run.case import check_case_safely
 
         options = marker.collect_options(self)
@@ -81,7 +82,7 @@ class GradcheckCase(pytest.Item):
         result = check_case_safely(self.case, override_options(Options(), options))
         result = aggregate.record_result(self, replace(result, replay=self._replay(result.seed)))
         if result.expect == "fail" and result.ok:
-            pytest.xfail(result.because)
+            pytest.xfail(to_display(result.because))
         outcome.report_outcome(result, strict=strict, warn=self.warn)
 
     def _replay(self, seed: int) -> str:
@@ -97,7 +98,10 @@ class GradcheckCase(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return where the case is declared."""
-        return self.path, self.case.line - 1 if self.case.line else None, self.case.name
+        from gradcheck.untrusted_text import escape_control_characters
+
+        name = escape_control_characters(self.case.name, single_line=True)
+        return self.path, self.case.line - 1 if self.case.line else None, name
 
 
 def collect_session(session: pytest.Session) -> list[pytest.Collector]:
@@ -178,7 +182,10 @@ def _may_declare(target: str, path: Path) -> bool:
 
 
 def _make_item(parent: pytest.Collector, case: Case, target: str) -> GradcheckCase:
+    from gradcheck.untrusted_text import escape_control_characters
+
     name = PREFIX + (case.target.rpartition(":")[2] + case.name.removeprefix(case.target) if case.file else case.name)
+    name = escape_control_characters(name, single_line=True)
     return GradcheckCase.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}", case=case, target=target)
 
 

@@ -28,8 +28,10 @@ def write_reports(run: RunResult, reports: Mapping[str, str]) -> str:
 
 def summary_lines(run: RunResult) -> Iterator[str]:
     """Yield the counts, the commands that replay failures, then the slowest checks and those with the coarsest resolution."""
+    from gradcheck.report.display import to_display
     from gradcheck.report.terminal import run_tables
 
+    run = to_display(run)
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
     yield run_tables.render(replace(run, interrupted=False), width=width, verbosity=run_tables.QUIET).rstrip("\n")
     if len(run.results) > 1:

@@ -261,7 +261,7 @@ def test_a_report_that_finds_no_room_in_the_end_is_one_message_below_the_table(c
 def test_a_full_disk_is_one_message_too():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "gradcheck", "explain"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.stderr == "gradcheck: cannot write to <stdout>: No space left on device\n"
+    assert done.stderr == "gradcheck: cannot write to stdout: No space left on device\n"
     assert done.returncode == 2
 
 

@@ -191,3 +191,29 @@ def test_what_is_not_right_about_a_case_is_its_failure(run, project):
 def test_strict_and_the_options_of_the_session_reach_the_cases(run):
     run("--gradcheck", "cases:undecided", "--gradcheck-strict").assert_outcomes(passed=1, failed=1)
     run("--gradcheck", "cases:both", "--gradcheck-rtol", "0.9").assert_outcomes(passed=3)
+
+
+def test_texts_of_the_user_s_cannot_change_the_screen_or_command_a_ci_service(run, project):
+    hostile = r"\x1b[2J\n1 passed\n::error::a"
+    project.makepyfile(
+        evil=f"""
+        import numpy as np
+        from gradcheck import case, normal
+
+        @case(x=normal(3), name="{hostile}")
+        def raises(x): raise ValueError("{hostile}")
+        """,
+        test_evil=f"""
+        from gradcheck import normal
+
+        def test_raises(gradcheck):
+            def raises(x): raise ValueError("{hostile}")
+            gradcheck(raises, normal(3), framework="numpy")
+        """,
+    )
+    done = run("--gradcheck", "evil", "test_evil.py", "-v")
+    done.assert_outcomes(failed=2)
+    text = "\n".join(line for line in done.stdout.lines if "def raises" not in line)
+    assert "\\x1b[2J" in text
+    assert "\x1b" not in text
+    assert not re.search(r"^\s*::", text, re.M)

@@ -70,3 +70,21 @@ def test_trying_whether_a_report_can_be_written_leaves_everything_as_it_is(tmp_p
         files.ensure_writable(str(tmp_path / name))
     assert {place.name for place in tmp_path.iterdir()} == {"run.json", "pipe"}
     assert (tmp_path / "run.json").read_text() == "old"
+
+
+def test_one_process_at_a_time_changes_a_locked_file(tmp_path):
+    place = tmp_path / "known.json"
+    place.write_text("0")
+
+    def count():
+        for _ in range(20):
+            with files.locked(place):
+                files.write(str(place), str(int(place.read_text()) + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert place.read_text() == "80"
+    assert list(tmp_path.iterdir()) == [place]

@@ -1,4 +1,5 @@
 import functools
+import os
 import random
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import torch
 
 import gradcheck
 from gradcheck import GradientError, InputError, UsageError, Verdict, normal
-from gradcheck.results import Reason
+from gradcheck.results import CheckResult, Reason
 from gradcheck.run.api import build_case
 
 
@@ -22,6 +23,28 @@ def test_a_right_gradient_is_ok_and_says_how_sharp_the_check_was():
     assert result.ok
     assert 0 < result.resolution < 1e-6
     assert result.to_dict()["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expect", "truth"),
+    [
+        (Verdict.PASS, "pass", True),
+        (Verdict.FAIL, "pass", False),
+        (Verdict.ERROR, "pass", False),
+        (Verdict.INCONCLUSIVE, "pass", False),
+        (Verdict.FAIL, "fail", True),
+        (Verdict.PASS, "fail", False),
+    ],
+)
+def test_a_result_is_true_if_it_is_ok(verdict, expect, truth):
+    result = CheckResult("f", "f", verdict, Reason.AGREES, expect=expect)
+    assert bool(result) is result.ok is truth
+
+
+def test_asserting_a_check_of_a_wrong_gradient_fails():
+    assert gradcheck.check(quadratic, normal(4), gradient=lambda x: 2 * x)
+    with pytest.raises(AssertionError):
+        assert gradcheck.check(quadratic, normal(4), gradient=lambda x: 3 * x)
 
 
 def test_printing_a_result_shows_the_table_without_colour():
@@ -54,6 +77,20 @@ def test_an_rtol_that_the_evidence_cannot_meet_is_inconclusive():
     assert gradcheck.check(rounded, normal(3), gradient=np.cos, wrt="x").ok
     strict = gradcheck.check(rounded, normal(3), gradient=np.cos, rtol=1e-9)
     assert (strict.verdict, strict.reason) == (Verdict.INCONCLUSIVE, Reason.QUANTISED)
+
+
+@pytest.mark.parametrize("before", [None, "/mine"])
+def test_the_folder_of_the_compiler_does_not_stay_in_the_environment(monkeypatch, before):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if before:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+
+    def compiled(x):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/tmp/torchinductor"  # as torch.compile does
+        return np.sum(x**2)
+
+    assert gradcheck.check(compiled, normal(3), gradient=lambda x: 2 * x, framework="numpy").ok
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
 @pytest.mark.parametrize("draw", [np.random.rand, lambda n: torch.rand(n).numpy(), lambda n: np.array([random.random()] * n)])

@@ -102,6 +102,36 @@ def test_updating_lists_failures_only_with_a_reason(project):
     assert listed(project)["listed.py:half_wrong"]["failure"] == "FAIL disagrees: y"
 
 
+def test_without_a_file_yet_no_failure_is_known(project):
+    done = run("-q")
+    assert "gradcheck: there is no baseline known.json yet, so no failure is known" in done.stderr
+    assert (done.exit_code, "1 passed, 2 failed" in done.stdout) == (1, True)
+    (project / "gradcheck.toml").write_text('baseline = "known.json"\n')
+    done = CliRunner().invoke(app, ["run", "listed.py:right"])
+    assert (done.exit_code, "there is no baseline" in done.stderr) == (0, True)
+
+
+def test_the_replay_of_a_listed_case_names_the_baseline(project):
+    (project / "known.json").write_text(entries(WRONG, HALF, ("listed.py:right", "FAIL disagrees: x", "was so")))
+    (command,) = [line.partition(": ")[2] for line in run().stdout.splitlines() if line.startswith("replay: ")]
+    assert command == "gradcheck run listed.py:right --baseline known.json --seed 0"
+    again = CliRunner().invoke(app, command.split()[1:])
+    assert (again.exit_code, "although the baseline lists" in again.stdout) == (1, True)
+
+
+def test_an_update_keeps_what_another_run_has_written_meanwhile(project):
+    (project / "slow.py").write_text(
+        "import numpy as np, pathlib\nfrom gradcheck import case, normal\n"
+        "@case(x=normal(3), gradient=lambda x: 3 * x)\ndef slow(x):\n"
+        f"    pathlib.Path('known.json').write_text({entries(WRONG)!r})\n    return np.sum(x**2)\n"
+    )
+    done = CliRunner().invoke(
+        app, ["run", "slow.py", "-q", "--baseline", "known.json", "--update-baseline", "--reason", "later"]
+    )
+    assert done.exit_code == 0
+    assert set(listed(project)) == {"listed.py:wrong", "slow.py:slow"}
+
+
 def test_an_update_keeps_unchanged_entries_and_removes_those_that_are_gone(project):
     stale = ("listed.py:right", "FAIL disagrees: x", "was so")
     changed = ("listed.py:half_wrong", "FAIL disagrees: x", "old")
@@ -123,7 +153,6 @@ def test_an_update_keeps_unchanged_entries_and_removes_those_that_are_gone(proje
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "cannot read the baseline known.json: No such file or directory; --update-baseline writes one"),
         ("{", "the baseline known.json is not valid JSON"),
         ("[]", "known.json is not a baseline: expected 'gradcheck_baseline': 1"),
         ('{"gradcheck_baseline": 2, "known": []}', "known.json has version 2: expected 'gradcheck_baseline': 1; move it"),
@@ -136,8 +165,7 @@ def test_an_update_keeps_unchanged_entries_and_removes_those_that_are_gone(proje
     ],
 )
 def test_a_baseline_that_cannot_be_read_ends_the_run_before_it_begins(project, text, said):
-    if text is not None:
-        (project / "known.json").write_text(text)
+    (project / "known.json").write_text(text)
     done = run()
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in done.stderr

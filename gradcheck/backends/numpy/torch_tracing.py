@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import logging
 import math
-import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import torch._dynamo
 from numpy.typing import NDArray
+from torch._dynamo import symbolic_convert
 from torch.autograd.graph import saved_tensors_hooks
 
+from gradcheck.backends import time_budget
 from gradcheck.backends.flat import F64
 from gradcheck.backends.flat_call import Binding, flatten_arguments
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
+from gradcheck.backends.torch.time_limit import TimeLimitExceeded
 from gradcheck.backends.torch.vjp_program import GradientFunction
 from gradcheck.errors import GradcheckError
-from gradcheck.tracebacks import shorten, summarise_error
+from gradcheck.tracebacks import shorten, strip_addresses, summarise_error
 from gradcheck.trees import flatten
 
-# The traced form of each function, by the id of the function; the function is kept so that its id stays taken.
+# The traced form of the last functions, by the id of the function; the function is kept so that its id stays taken.
 _compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+_seconds_spent: WeakKeyDictionary[Callable[..., Any], float] = WeakKeyDictionary()  # by the traced form
+MAX_COMPILED = 16  # functions that are kept: a check traces a few, again and again
 
 
 @contextmanager
@@ -161,26 +167,42 @@ def _call_traced(function: Callable[..., Any], values: Sequence[Any], binding: B
 
 
 def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    entry = _compiled.get(id(function))
-    if entry is None or entry[0] is not function:
-        traced = torch.compile(
-            torch.compiler.wrap_numpy(function),  # type: ignore[no-untyped-call]
-            backend="eager",
-            fullgraph=True,
-            dynamic=False,
-        )
-        entry = _compiled[id(function)] = (function, traced)
+    traced = _trace(function)
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.enable_grad(), _without_recompile_limit(), _allowing_updates_in_place():
+        with (
+            warnings.catch_warnings(),
+            torch.enable_grad(),
+            _without_recompile_limit(),
+            _allowing_updates_in_place(),
+            _time_limit(traced),
+        ):
             warnings.simplefilter("ignore")
-            return flatten(entry[1](*args, **kwargs)).leaves
+            return flatten(traced(*args, **kwargs)).leaves
+    except TimeLimitExceeded:
+        seconds = time_budget.SECONDS.get()
+        raise Unavailable(f"PyTorch does not trace it within {seconds:g} s (--budget allows more)") from None
     except Exception as error:
         raise Unavailable(f"PyTorch cannot trace it ({_describe_obstacle(error)})") from None
     finally:
         logger.setLevel(level)
+
+
+def _trace(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as one of tensors, which PyTorch traces at its first call."""
+    entry = _compiled.get(id(function))
+    if entry is not None and entry[0] is function:
+        return entry[1]
+    wrapper = torch.compiler.wrap_numpy(function)  # type: ignore[no-untyped-call]
+    # PyTorch keeps compiled code by code object, and searches all that it keeps: each function gets a code object of its own.
+    wrapper.__code__ = wrapper.__code__.replace()
+    traced = torch.compile(wrapper, backend="eager", fullgraph=True, dynamic=False)
+    while len(_compiled) >= MAX_COMPILED:
+        del _compiled[next(iter(_compiled))]
+    _compiled[id(function)] = (function, traced)
+    return traced
 
 
 def _allowing_updates_in_place() -> AbstractContextManager[Any]:
@@ -189,7 +211,7 @@ def _allowing_updates_in_place() -> AbstractContextManager[Any]:
 
 
 def _without_recompile_limit() -> AbstractContextManager[Any]:
-    """Lift PyTorch's limit on recompilation: all traced functions share the wrapper of `wrap_numpy`, and the limit is eight."""
+    """Lift PyTorch's limit on recompilation, which is eight: a function is traced anew for each shape of its inputs."""
     config = torch._dynamo.config
     prefix = "recompile" if hasattr(config, "recompile_limit") else "cache_size"
     limits: dict[str, object] = {f"{prefix}_limit": 2**16, f"accumulated_{prefix}_limit": 2**16}
@@ -197,9 +219,33 @@ def _without_recompile_limit() -> AbstractContextManager[Any]:
     return patched
 
 
+@contextmanager
+def _time_limit(traced: Callable[..., Any]) -> Iterator[None]:
+    """Stop the tracing of a function at an instruction after which its time is used up, that of earlier traces included.
+
+    Raises:
+        TimeLimitExceeded: if it is stopped.
+    """
+    translator: Any = symbolic_convert.InstructionTranslatorBase
+    step, start = translator.step, time.process_time()
+    seconds = time_budget.SECONDS.get() - _seconds_spent.get(traced, 0.0)
+
+    def limited_step(self: Any) -> Any:
+        if time.process_time() - start > seconds:
+            raise TimeLimitExceeded
+        return step(self)
+
+    translator.step = limited_step
+    try:
+        yield
+    finally:
+        translator.step = step
+        _seconds_spent[traced] = _seconds_spent.get(traced, 0.0) + time.process_time() - start
+
+
 def _describe_obstacle(error: Exception) -> str:
     """Return the line of a tracing error that names the obstacle."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     explanations = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
     summary = str(error) if isinstance(error, GradcheckError) else summarise_error(error)
-    return shorten(re.sub(r" at 0x[0-9a-f]+", "", (explanations or [summary])[0]), 140).rstrip(".")
+    return shorten(strip_addresses((explanations or [summary])[0]), 140).rstrip(".")

@@ -58,7 +58,7 @@ def compare_with_reference(result: TrialResult, trial: Trial, reference: Program
         reference: the reference, bound to the same inputs.
     """
     program = trial.program
-    mode = choose_mode(program, trial.options, trial.evaluator.last_seconds).name  # whatever confirmed the claims
+    mode = choose_mode(program, trial.options, trial.evaluator.seconds).name  # whatever confirmed the claims
     if result.stop and result.stop is not Reason.NOTHING_CLAIMED:
         return result
     trial = _measure_target(trial)

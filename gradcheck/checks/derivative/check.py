@@ -58,7 +58,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     contracts = [contract for contract in preconditions.contracts if options.tries(contract.name)]
     stop, message = preconditions.stop, preconditions.message
     if stop is None:
-        message = explain_over_budget(options, trial.evaluator.last_seconds)
+        message = explain_over_budget(options, trial.evaluator.seconds)
         stop = Reason.OVER_BUDGET if message else None
     else:
         contracts += _contracts_behind(stop, trial)
@@ -70,7 +70,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
             message=message,
             evaluations=trial.recorder.evaluations,
         )
-    mode = choose_mode(program, options, trial.evaluator.last_seconds)
+    mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
     comparisons, known = confirm_every_entry(trial) if mode.whole_input_first else (None, None)
     if comparisons is None and mode.name == "full":

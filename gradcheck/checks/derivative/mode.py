@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from gradcheck.evidence import richardson
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradcheck.backends.program import Program
     from gradcheck.options import Options
 
@@ -23,6 +25,8 @@ MAX_MEMORY = 2.0 * 2**30
 EVALUATIONS_PER_ENTRY = 5
 # Numbers that full mode holds for each entry and channel in estimates and claims, and the channels that it holds at most.
 NUMBERS_PER_ENTRY, MAX_CHANNELS = 40, 16
+
+BY_TIME = "(--budget allows more, --mode full does so)"  # ends the note on a choice that the time decided
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,25 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     elif memory > (options.memory or MAX_MEMORY):
         why = f"one by one, {n} input and {m} output numbers would take {memory / 2**20:.0f} MiB (--memory allows more)"
     elif predicted > (options.budget or MAX_SECONDS):
-        why = f"one by one, {n} input numbers would take about {predicted:.0f} s (--budget allows more, --mode full does so)"
+        why = f"one by one, {n} input numbers would take about {predicted:.0f} s {BY_TIME}"
     else:
         return Mode("full", whole_input_first=whole_input_first)
     return Mode("probe", f"probes: {why}")
+
+
+def is_close_call(options: Options, mode: str, notes: Sequence[str], seconds: float) -> bool:
+    """Say whether another machine, or this one under another load, may choose another mode because of the time.
+
+    Args:
+        options: `mode` and `budget` decided.
+        mode: the mode that was chosen.
+        notes: of the check.
+        seconds: that the check took.
+    """
+    if options.mode != "auto":
+        return False
+    took_long = mode == "full" and seconds > (options.budget or MAX_SECONDS) / 10
+    return took_long or any(note.endswith(BY_TIME) for note in notes)
 
 
 def explain_over_budget(options: Options, seconds: float) -> str:

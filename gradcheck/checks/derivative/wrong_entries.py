@@ -109,7 +109,7 @@ def find_wrong_entries(
 def _is_over_budget(trial: MeasuredTrial, leaf: Leaf) -> bool:
     """Whether the search for one entry would take more time than the user allows; if so, a note says it."""
     evaluator, budget = trial.evaluator, trial.options.budget
-    predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMATION_EVALUATIONS) * evaluator.last_seconds
+    predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMATION_EVALUATIONS) * evaluator.seconds
     if budget is None or evaluator.elapsed + predicted <= budget:
         return False
     trial.recorder.note(

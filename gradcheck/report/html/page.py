@@ -201,7 +201,7 @@ def build_tree(layers: Sequence[LayerResult]) -> LayerNode:
     for layer in layers:
         parent, _, name = layer.path.rpartition(".")
         node = LayerNode(name or layer.kind, layer)
-        if layer.path:
+        if layer.path and parent in nodes:  # a very long path is cut
             nodes[parent].inside.append(node)
         nodes[layer.path] = node
     return nodes[""]

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from gradcheck.progress import LISTENER
+from gradcheck.report.display import to_display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +37,10 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress on stderr once a run takes over a second; yield the function to call with the name of each case it starts.
+def show_progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Show progress on stderr once a run takes over a second.
+
+    Yields the function to call with the name of each case that starts, and the function to call when a case is finished.
 
     Args:
         total: the number of cases.
@@ -45,23 +48,20 @@ def show_progress(total: int) -> Iterator[Callable[[str], None]]:
     columns = (BarColumn(24), MofNCompleteColumn(), _RateColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     progress = Progress(*columns, TextColumn("{task.description}", markup=False), console=Console(stderr=True), transient=True)
     cases, leaf = progress.add_task("", total=total), progress.add_task("", total=None, visible=False)
-    completed = -1
 
     def start_case(name: str) -> None:
-        nonlocal completed
-        completed += 1
-        progress.update(cases, completed=completed, description=name)
+        progress.update(cases, description=to_display(name, single_line=True))
 
     def update_leaf(what: str, done: int, count: int) -> None:
         if done == 0:
-            progress.reset(leaf, total=count, description=f"  {what}", visible=True)
+            progress.reset(leaf, total=count, description=f"  {to_display(what, single_line=True)}", visible=True)
         progress.update(leaf, completed=done)
 
     token = LISTENER.set(update_leaf)
     timer = threading.Timer(DELAY_SECONDS, progress.start)
     timer.start()
     try:
-        yield start_case
+        yield start_case, lambda: progress.advance(cases)
     finally:
         LISTENER.reset(token)
         timer.cancel()

@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report import fuzz_summary, phrases, steps
+from gradcheck.report.display import to_display
 from gradcheck.report.phrases import format_number
 from gradcheck.report.terminal import check_tables, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
+from gradcheck.untrusted_text import escape_ci_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
         color: whether to use colours.
         verbosity: -1 only the summary, 0 tables, 1 also partial derivatives and the self-test, 2 also the steps of estimates.
     """
+    run = to_display(run)
     parts: list[RenderableType] = []
     if verbosity > QUIET:
         for result in run.results:
@@ -40,6 +43,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
 
 def to_text(result: CheckResult, width: int = 100) -> str:
     """Return the table of one case without colour."""
+    result = to_display(result)
     return _to_string([*_render_case(result, NORMAL), *_render_replays((result,))], width, color=False).rstrip("\n")
 
 
@@ -57,7 +61,7 @@ def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
     )
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+    return escape_ci_commands("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")))
 
 
 def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:

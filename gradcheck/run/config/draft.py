@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.backends.load_target import find_missing_init
 from gradcheck.errors import TargetError, UsageError
@@ -17,6 +17,9 @@ from gradcheck.targets.case import Case, get_declared_cases
 from gradcheck.targets.framework import TargetKind, classify_target, read_annotations, unwrap_target
 from gradcheck.targets.signature import read_parameters
 from gradcheck.targets.specs.annotations import parse_annotation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Top-level packages that are not the package of the project.
 IGNORED_FOLDERS = ("tests", "test", "docs", "examples", "scripts", "build", "dist")
@@ -130,15 +133,36 @@ def choose_file(folder: Path) -> Path:
     return pyproject if pyproject.is_file() else folder / FILE_NAMES[0]
 
 
-def find_package(folder: Path) -> str:
+def resolve_package(text: str, project: Path) -> str:
+    """Return the module that a folder stands for, such as `pkg` for `src/pkg` or for `src`; any other text as it is.
+
+    Raises:
+        UsageError: if a folder holds several packages.
+    """
+    folder = Path(text)
+    if (folder / "__init__.py").is_file():
+        parts = [folder.resolve()]
+        while (parts[0].parent / "__init__.py").is_file():
+            parts.insert(0, parts[0].parent)
+        return ".".join(part.name for part in parts)
+    holds_packages_only = any(folder.glob("*/__init__.py")) and not any(folder.glob("*.py"))
+    return find_package(project, (folder,)) if holds_packages_only else text
+
+
+def find_package(project: Path, folders: Sequence[Path] = ()) -> str:
     """Return the name of a project's package: the package with the name of the project, or the only one.
+
+    Args:
+        project: the folder of the project.
+        folders: where packages may lie; none: in the project and in its `src`.
 
     Raises:
         UsageError: if there is none, or several and none has the name of the project.
     """
-    names = [path.parent.name for root in (folder, folder / "src") for path in sorted(root.glob("*/__init__.py"))]
+    roots = folders or (project, project / "src")
+    names = [path.parent.name for root in roots for path in sorted(root.glob("*/__init__.py"))]
     packages = [name for name in names if name not in IGNORED_FOLDERS]
-    of_project_name = [name for name in packages if name == _project_name(folder)]
+    of_project_name = [name for name in packages if name == _project_name(project)]
     if len(of_project_name or packages) != 1:
         raise UsageError(
             f"cannot infer the package: expected one here, found {', '.join(packages) or 'none'}; run gradcheck init PACKAGE"

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from gradcheck.results import CheckResult
     from gradcheck.targets.case import Case
+
+MAX_GROWTH = "4e9"  # bytes by which a process may grow before it is replaced
 
 
 def check_cases(
@@ -148,8 +151,13 @@ def _make_executor(jobs: int) -> ProcessPoolExecutor:
     from loky import ProcessPoolExecutor
 
     threads = str(max((os.cpu_count() or 1) // jobs, 1))
+    # loky replaces a process that has grown by 300 MB, as each does that loads a framework after its first case.
+    warnings.filterwarnings("ignore", r"A worker (stopped|was restarted)", UserWarning)
     return ProcessPoolExecutor(
         max_workers=jobs,
         initializer=_ignore_interrupts,  # for processes that loky starts later to replace others
-        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+        env={
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+            "LOKY_MAX_MEMORY_LEAK_SIZE": os.environ.get("LOKY_MAX_MEMORY_LEAK_SIZE", MAX_GROWTH),
+        },
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
 from gradcheck.run.case import check_case_safely, result_of_exception
 from gradcheck.run.plan import Request, plan
+from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
     from gradcheck.options import Options
@@ -65,7 +64,7 @@ def check_named_case(work: Work, name: str) -> CheckResult:
     Raises:
         UsageError: if this process plans no case of that name.
     """
-    with redirect_stdout(sys.stderr):
+    with user_output_on_stderr():
         case = _plan_by_name(work.request).get(name)
         if case is None:
             raise UsageError(

@@ -1,8 +1,13 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import gradcheck
 from gradcheck import ClaimError, InputError, Verdict, normal
+from gradcheck.backends.numpy import torch_tracing
+from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.results import Reason
 
 
@@ -322,3 +327,37 @@ def test_a_table_is_refused_with_the_array_to_give_and_taken_as_data():
     with pytest.raises(InputError, match=r"wrt='s' is not differentiable: s is a Series \(give s\.to_numpy\(\)\)"):
         gradcheck.check(scale, np.ones(3), Series(), wrt="s")
     assert gradcheck.check(scale, np.ones(3), Series(), gradient=lambda w, s: s.to_numpy()).ok
+
+
+def test_a_traced_function_is_kept_only_for_a_while_and_shares_no_code():
+    def make():
+        return lambda x: np.sum(x**2)
+
+    first = make()
+    traced, kept = torch_tracing._trace(first), weakref.ref(first)
+    assert torch_tracing._trace(first) is traced
+    others = [torch_tracing._trace(make()) for _ in range(torch_tracing.MAX_COMPILED)]
+    codes = [function._torchdynamo_orig_callable.__code__ for function in (traced, *others)]
+    assert len(set(map(id, codes))) == len(codes)
+    del first, traced, others, codes
+    gc.collect()
+    assert kept() is None
+
+
+def test_tracing_that_takes_too_long_costs_its_column_alone():
+    from torch._dynamo import symbolic_convert  # not at the top: from there it would suggest PyTorch for every function
+
+    step = symbolic_convert.InstructionTranslatorBase.step
+
+    def check():
+        return gradcheck.check(
+            lambda x: np.sum(x**3), normal(3), gradient=lambda x: 3 * x**2, framework="numpy", every_entry=True
+        )
+
+    with limit_preparation(0.0):
+        result = check()
+    assert result.verdict is Verdict.PASS
+    assert not any(method == "reverse" for method, _ in methods(result))
+    assert any("does not trace it within 0 s (--budget allows more)" in note for note in result.notes)
+    assert symbolic_convert.InstructionTranslatorBase.step is step
+    assert ("reverse", "numeric") in methods(check())

@@ -40,11 +40,15 @@ def test_the_bar_names_the_case_and_the_leaf(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(progress_bar.threading, "Timer", AtOnce)
     monkeypatch.setattr(progress_bar, "Console", lambda **_: Console(file=out, force_terminal=True, width=120, _environ={}))
-    with progress_bar.show_progress(2) as started:
-        started("mine.py:first")
+    with progress_bar.show_progress(3) as (start, finish):
+        start("mine.py:first")
+        start("mine.py:\x1b[2Jsecond")
+        finish()
         LISTENER.get()("params['weight']", 0, 10)
         LISTENER.get()("params['weight']", 7, 10)
     text = out.getvalue()
-    assert "mine.py:first" in text
+    assert "1/3" in text  # two have begun, and one is finished
+    assert "mine.py:\\x1b[2Jsecond" in text
+    assert "\x1b[2J" not in text
     assert "params['weight']" in text
     assert LISTENER.get() is None

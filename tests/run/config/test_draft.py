@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from gradcheck.cli import app
 from gradcheck.run.config import read
-from gradcheck.run.config.draft import draft_targets, find_package
+from gradcheck.run.config.draft import draft_targets, find_package, resolve_package
 from gradcheck.run.plan import Request, plan
 
 SOURCE = '''
@@ -133,6 +133,42 @@ def test_the_package_is_that_of_the_project(tmp_path, folders, name, found):
     except Exception as error:
         told = str(error)
     assert re.match(found, told)
+
+
+@pytest.mark.parametrize(
+    ("text", "module"),
+    [
+        ("src", "one"),
+        ("src/", "one"),
+        ("./src/one", "one"),
+        ("src/one/inner", "one.inner"),
+        ("src.one", "src.one"),
+        ("plain", "plain"),
+        ("loose", "loose"),
+        ("nowhere", "nowhere"),
+        ("src/one/inner/layers.py", "src/one/inner/layers.py"),
+    ],
+)
+def test_a_folder_stands_for_its_package(tmp_path, monkeypatch, text, module):
+    monkeypatch.chdir(tmp_path)
+    for file in ("src/one/__init__.py", "src/one/inner/__init__.py", "src/one/inner/layers.py", "plain/__init__.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "loose" / "sub").mkdir(parents=True)
+    (tmp_path / "loose" / "layers.py").touch()
+    (tmp_path / "loose" / "sub" / "__init__.py").touch()
+    assert resolve_package(text, tmp_path) == module
+
+
+def test_a_folder_of_sources_is_drafted_by_the_name_of_its_package(project, monkeypatch):
+    (project / "src" / "held").mkdir(parents=True)
+    (project / "src" / "held" / "__init__.py").write_text("")
+    (project / "src" / "held" / "layers.py").write_text(textwrap.dedent(SOURCE))
+    assert "it lies in src: install the project" in init("src").stderr
+    monkeypatch.syspath_prepend(project / "src")
+    text = init("src").stdout
+    assert 'target = "held.layers:Swish"' in text
+    assert "src." not in text
 
 
 def test_a_package_without_anything_to_check_is_nothing_collected(project):
