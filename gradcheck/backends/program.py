@@ -119,6 +119,7 @@ class Program:
         notes: remarks for the report.
         details: remarks for a reader who asks for more (`-v`).
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
+        device: where the target computes, such as 'cuda:0'; '' for NumPy.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
 
@@ -138,6 +139,7 @@ class Program:
     details: tuple[str, ...] = ()
     mutated_inputs: Callable[[], list[str]] = field(default=list)
     value_rounding: F64 | None = None
+    device: str = ""
 
     @property
     def half(self) -> bool:

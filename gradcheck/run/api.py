@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
@@ -19,6 +20,7 @@ from gradcheck.targets.check_arguments import (
     document_arguments,
     split_arguments,
 )
+from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.intent import parse_intents
 
 
@@ -64,6 +66,7 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
         raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise UsageError(f"kwargs={kwargs!r}: expected inputs by name, as in kwargs=dict(x=gradcheck.normal(3))")
+    fn = unwrap_apply(fn)
     file, line = locate_source(fn)
     name = arguments["name"] or get_target_name(fn)
     case = Case(
@@ -125,7 +128,7 @@ def assert_gradients(
     if drawn:
         discard_rejected_example(result)
     if not (result.ok or (drawn and result.outcome is Verdict.INCONCLUSIVE)):
-        raise GradientError(f"\n{result}", result)
+        raise GradientError(f"{result.summary}\n{result}", result)
     return result
 
 
@@ -141,4 +144,6 @@ def get_target_name(fn: Any) -> str:
     """Return the qualified name of a target, or of its class."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    return str(getattr(fn, "__qualname__", type(fn).__qualname__))
+    if isinstance(fn, types.BuiltinFunctionType | types.MethodDescriptorType):
+        return fn.__name__  # PyTorch's own qualified names are those of internal classes
+    return str(getattr(fn, "__qualname__", getattr(fn, "__name__", type(fn).__qualname__)))

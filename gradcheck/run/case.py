@@ -227,7 +227,8 @@ def check_trial(
         result = check_higher_orders(result, trial)
     layer = program.capabilities.layer
     evaluations = trial.recorder.evaluations
-    return replace(result, evaluations=evaluations, place=layer.backward_location if layer and not case.claims else None)
+    result = replace(result, evaluations=evaluations, device=program.device)
+    return replace(result, place=layer.backward_location if layer and not case.claims else None)
 
 
 def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str) -> TrialResult:

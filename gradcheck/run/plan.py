@@ -15,7 +15,7 @@ from gradcheck.options import Options
 from gradcheck.results import Intent
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, collect_claims, locate_source
-from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target
+from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
 from gradcheck.targets.specs import parse
 
 
@@ -157,6 +157,7 @@ def _find_cases(text: str, root: str = "") -> list[Case]:
     if declared or imported.name is None:
         return declared
     target = imported.value if callable(imported.value) else discover.import_callable(text, root)
+    target = unwrap_apply(target)
     file, line = locate_source(target)
     return [Case(name=text, fn=target, target=text, file=file, line=line)]
 

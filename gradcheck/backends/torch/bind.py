@@ -167,6 +167,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         ),
         details=functional_call.details,
         mutated_inputs=evaluation.mutated_inputs,
+        device=next((str(t.device) for t in binding.call.leaves if isinstance(t, torch.Tensor)), ""),
     )
     if not is_connected(first.returned, binding):
         return program

@@ -16,6 +16,7 @@ from gradcheck.report import (
     phrases,
     steps,
 )
+from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
 
@@ -100,6 +101,7 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
         .render(
             run=run,
             phrases=phrases,
+            explain=explain,
             describe_counts=fuzz_summary.describe_counts,
             locate=lambda result: locations.locate(run, result),
             signs=SIGNS,

@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report import fuzz_summary, phrases, steps
+from gradcheck.report.findings import Finding, explain
 from gradcheck.report.phrases import format_number
 from gradcheck.report.terminal import check_tables, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
 QUIET, NORMAL, VERBOSE, STEPS = -1, 0, 1, 2  # levels of verbosity: the `-q`, the default, `-v` and `-vv` of the command line
@@ -65,8 +66,7 @@ def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType
     for heading, comparisons in phrases.group_by_order(result.comparisons):
         yield from [Text(heading)] if heading else []
         yield _build_comparison_table(comparisons)
-        for of_leaf in phrases.group_by_leaf(comparisons):
-            yield from _render_findings(of_leaf)
+    yield from _render_findings(explain(result.comparisons, result.framework, passed=result.verdict is Verdict.PASS))
     yield from _render_contracts(result.contracts, show_all=verbosity >= VERBOSE)
     search_passed = result.search is not None and result.verdict is Verdict.PASS
     is_explained = result.comparisons or result.layers or search_passed
@@ -102,8 +102,7 @@ def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableTy
         yield _indent(Text(f"{layer.path}  {layer.kind}", "bold"))
         if layer.verdict is Verdict.ERROR:
             yield _indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
-        for of_leaf in phrases.group_by_leaf(layer.comparisons):
-            yield from _render_findings(of_leaf)
+        yield from _render_findings(explain(layer.comparisons, result.framework))
         yield from _render_contracts(layer.contracts, show_all=False)
     if result.culprit:
         yield _indent(Text(result.culprit, "bold"))
@@ -157,17 +156,13 @@ def _format_verdict(comparison: Comparison) -> Text:
     return Text(comparison.verdict.value, STYLES[comparison.verdict]).append(f" {remark}" if remark else "", "dim")
 
 
-def _render_findings(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
-    """Explain what is not PASS on one leaf, and name the method that all others contradict."""
-    for finding in phrases.explain_leaf(of_leaf):
+def _render_findings(findings: Iterable[Finding]) -> Iterator[RenderableType]:
+    for finding in findings:
         text = Text().append(finding.verdict.value, STYLES[finding.verdict]).append(f" {finding.subject}", "bold")
         yield _indent(text.append(f": {finding.message}"))
         yield from (_indent(Text(line), 4) for line in finding.lines)
         if finding.advice:
             yield _indent(Text(finding.advice, "dim"), 4)
-    outlier = phrases.describe_outlier(of_leaf)
-    if outlier:
-        yield _indent(Text(outlier))
 
 
 def _render_reason(result: CheckResult) -> Iterator[RenderableType]:
