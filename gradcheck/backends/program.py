@@ -43,6 +43,7 @@ class Claim:
         twin: the vjp computed in the precision of the evaluation, if that is higher.
         twin_jvp: the jvp computed in that precision.
         plain: the vjp as a plain implementation in the claim's half precision would compute it.
+        attached: the vjp in the precision of the evaluation if nothing in the function were detached, with the lines that do.
         optional: whether it may be unavailable without that being the user's fault.
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
@@ -55,6 +56,7 @@ class Claim:
     twin: Callable[[F64, F64], F64] | None = None
     twin_jvp: Callable[[F64, F64], F64] | None = None
     plain: Callable[[F64, F64], F64] | None = None
+    attached: Callable[[F64, F64], tuple[F64, tuple[str, ...]]] | None = None
     optional: bool = False
     linear: bool = False
     derived: bool = False

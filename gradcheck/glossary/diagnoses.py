@@ -17,7 +17,7 @@ class Diagnosis(Enum):
     DETACHED = (
         "detached",
         "a part of the function is cut off from automatic differentiation",
-        "remove the .detach(), .data or torch.no_grad() (in JAX, stop_gradient), or declare the input with detached=",
+        "let the gradient through; if it is cut off on purpose, make the detached value an input of its own, outside wrt=",
         "return (x.detach() * w).sum() + (x**2).sum()",
     )
     SIGN = (

@@ -23,7 +23,7 @@ HIDING_PLACES = {
     " backward and jvp may share an error",
     "jax": "look for jax.lax.stop_gradient in the function, or an error in a custom_jvp or custom_vjp rule",
 }
-MODES_AGREE = "reverse and forward agree with each other, so automatic differentiation differentiates another function: {}"
+MODES_AGREE = "reverse and forward agree with each other: a part of the function may be hidden from both; {}"
 CONSEQUENCE = "the derivatives differ from those of the reference too, as they must if the values do"
 CONFIRMED = "not counted: other evidence in the table confirms this claim"
 AUTODIFF = {"reverse", "forward"}
@@ -91,7 +91,8 @@ def _is_consequence(comparison: Comparison) -> bool:
 
 def _identify_cause(comparison: Comparison, of_leaf: Sequence[Comparison]) -> tuple[object, ...]:
     """Return what two comparisons have in common if one fault causes both: the verdict, its reason and the diagnosis."""
-    related = [c for c in of_leaf if c.verdict is comparison.verdict and {c.method, c.against} & {comparison.method}]
+    methods = AUTODIFF if comparison.method in AUTODIFF and _modes_agree(of_leaf) else {comparison.method}
+    related = [c for c in of_leaf if c.verdict is comparison.verdict and {c.method, c.against} & methods]
     diagnoses = [c.diagnosis for c in (comparison, *related) if c.diagnosis]
     specific = [diagnosis for diagnosis in diagnoses if not diagnosis.startswith(UNKNOWN_PREFIX)]
     diagnosis = (specific or diagnoses or [""])[0]

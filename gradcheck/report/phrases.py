@@ -116,7 +116,7 @@ def format_pair(first: float, second: float) -> tuple[str, str]:
     scale = max(abs(first), abs(second))
     difference = abs(first - second) / scale if scale and math.isfinite(scale) else 0.0
     digits = min(max(MIN_DIGITS, math.ceil(-math.log10(difference)) + 2), MAX_DIGITS) if difference else MIN_DIGITS
-    return f"{first:.{digits}g}", f"{second:.{digits}g}"
+    return f"{first + 0.0:.{digits}g}", f"{second + 0.0:.{digits}g}"  # which turns -0 into 0
 
 
 def describe_accuracy(comparison: Comparison) -> str:

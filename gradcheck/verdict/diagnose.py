@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
+MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # A fitted factor counts as a number that has a name if their relative difference is at most this.
 MAX_MISMATCH = 1e-4
 # A diagnosis may leave at most this share of the claim's error unexplained.
@@ -44,6 +45,8 @@ class Facts:
         fit: (candidate, offset), (C, n) each -> the c for which offset + c candidate is nearest to the evidence, and the
             number of entries that c was fitted to.
         conjugate_claim: () -> the claim for the conjugate of each combination, (C, n); None if the outputs are real.
+        attached_claim: () -> the claim if nothing in the function were detached, (C, n), and the lines that detach; None if
+            it cannot be computed.
         true: the estimates, (C, n), if every entry was estimated.
         wrong: the entries that the claim misses, (C, n), if every entry was estimated.
     """
@@ -56,6 +59,7 @@ class Facts:
     passes: Callable[[F64], bool]
     fit: Callable[[F64, F64], tuple[float, int]]
     conjugate_claim: Callable[[], F64 | None] = lambda: None
+    attached_claim: Callable[[], tuple[F64, tuple[str, ...]] | None] = lambda: None
     true: F64 | None = None
     wrong: NDArray[np.bool_] | None = None
 
@@ -82,6 +86,7 @@ class FaultDescription:
 def diagnose(facts: Facts) -> FaultDescription:
     """Name the fault; unknown if no repair makes the claim right."""
     hypotheses = (
+        _try_detached,
         _try_zero,
         _try_sign,
         _try_conjugation,
@@ -112,6 +117,14 @@ def _describe_unknown(facts: Facts) -> FaultDescription:
         observation = "only one entry is wrong" if wrong == 1 else f"only {wrong} entries are wrong, {no_pattern}"
         return _describe(Diagnosis.UNKNOWN, observation, "look for what the backward does only there")
     return _describe(Diagnosis.UNKNOWN, "no sign, factor, reordering or missing term explains it")
+
+
+def _try_detached(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is that of a function of which a part is detached."""
+    attached_claim = facts.attached_claim()
+    if attached_claim is not None and attached_claim[1] and facts.passes(attached_claim[0]):
+        lines = ", ".join(attached_claim[1][:MAX_LINES])
+        yield _describe(Diagnosis.DETACHED, f"the claim would be right if nothing were detached in {lines}")
 
 
 def _try_zero(facts: Facts) -> Iterator[FaultDescription]:
