@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -139,7 +142,7 @@ def _build_comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
     for comparison in comparisons:
         is_new_leaf = comparison.wrt != previous
         table.add_row(
-            Text(comparison.wrt if is_new_leaf else ""),
+            _Path(comparison.wrt if is_new_leaf else ""),
             Text(phrases.format_shape(comparison) if is_new_leaf else "", "dim"),
             Text(f"{comparison.method} ~ {comparison.against}"),
             Text(format_number(comparison.rel_err)),
@@ -149,6 +152,27 @@ def _build_comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
         )
         previous = comparison.wrt
     return table
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The path of a leaf in a cell: if the column is narrow, it breaks after its dots and before its brackets."""
+
+    path: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for part in self._parts():
+            if lines[-1] and len(lines[-1]) + len(part) > options.max_width:
+                lines.append("")
+            lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(len, self._parts()), default=0), len(self.path))
+
+    def _parts(self) -> list[str]:
+        return re.split(r"(?<=\.)|(?=\[)", self.path)
 
 
 def _format_verdict(comparison: Comparison) -> Text:
@@ -167,7 +191,10 @@ def _render_findings(findings: Iterable[Finding]) -> Iterator[RenderableType]:
 
 def _render_reason(result: CheckResult) -> Iterator[RenderableType]:
     message = result.message or result.reason.message
-    yield _indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(message))
+    first, *lines = message.split("\n")
+    yield _indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(first))
+    for line in lines:  # A command to paste is indented; it is never wrapped.
+        yield Text(f"  {line}", no_wrap=True) if line.startswith("    ") else _indent(Text(line))
     if result.message and result.verdict is Verdict.INCONCLUSIVE:
         yield _indent(Text(result.reason.message, "dim"))
     if result.reason.advice:

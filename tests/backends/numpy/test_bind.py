@@ -94,7 +94,8 @@ def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
         (lambda x: np.zeros((3, 1)), r"shape \(3, 1\) for x: expected \(3,\)"),
         (lambda x: np.zeros(()), r"shape \(\) for x: expected \(3,\)"),
         (lambda x: None, "returned None for x"),
-        (lambda x: (x, x), "returned 2 arrays: expected 1, for x"),
+        (lambda x: (x, x), r"returned 2 arrays of shape \(3,\), \(3,\): expected 1, for x \(3,\)$"),
+        (lambda x: (np.sum(x**2), x), "expected 1, .*; return the gradient alone, without the value"),
         (lambda x: 1j * x, "dtype complex128 for x: expected float64"),
         (lambda x: "text", "expected float64"),
     ],
@@ -189,3 +190,15 @@ def test_a_function_that_draws_from_the_global_generator_is_replayed():
     np.random.set_state(state)
     assert result.verdict is not Verdict.FAIL
     assert next(c.verdict for c in result.contracts if c.name == "deterministic") is Verdict.PASS
+
+
+def test_a_list_is_said_to_be_no_array():
+    with pytest.raises(InputError, match=r"w is a list of numbers: pass np.array\(w, dtype=float\)"):
+        gradcheck.check(lambda w: np.sum(np.array(w) ** 2), [1, 2])
+    result = gradcheck.check(lambda w: np.sum(np.array(w) ** 2), [1.0, 2.0], gradient=lambda w: 2 * np.array(w))
+    assert "w is a list of numbers: pass np.array(w) for one array" in result.message
+
+
+def test_a_cost_with_a_cache_is_said_to_be_checked_alone():
+    result = gradcheck.check(lambda w: (np.sum(w**2), {"w": w}), normal(3), gradient=lambda w: 2 * w)
+    assert "check output[0] alone, as in lambda *x: f(*x)[0]" in result.message
