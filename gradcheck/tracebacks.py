@@ -67,7 +67,12 @@ def format_calling_line() -> str:
 
 def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
     """Return the frames of the user's code: neither gradcheck's nor those of libraries."""
-    return [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen", *_LIBRARIES))]
+    return [frame for frame in frames if is_user_file(frame.filename)]
+
+
+def is_user_file(name: str) -> bool:
+    """Whether a file holds the user's code: neither gradcheck's nor that of a library."""
+    return not name.startswith((_PACKAGE, "<frozen", *_LIBRARIES))
 
 
 def summarise_error(error: BaseException, width: int = 1000) -> str:

@@ -12,6 +12,7 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.discover import EXTRAS
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.plain_class import advise_on_class
 from gradcheck.targets.signature import Inputs, read_defaults, resolve_inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
@@ -27,6 +28,10 @@ def choose_framework(case: Case) -> str:
     Raises:
         InputError: if it is not supported, or nothing shows which it is.
     """
+    if isinstance(case.fn, type) and not needs_construction(case) and classify_target(case.fn) is TargetKind.FUNCTION:
+        advice = advise_on_class(case.fn)
+        if advice:
+            raise InputError(f"{case.fn.__name__}{advice}")
     leaves = [x for value in (*case.values, *read_defaults(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
     try:
         name = case.framework or frameworks.infer_framework(case.fn, leaves)

@@ -22,6 +22,7 @@ from gradcheck.targets.check_arguments import (
 )
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.intent import parse_intents
+from gradcheck.targets.plain_class import advise_on_class
 
 
 @document_arguments
@@ -61,6 +62,9 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
     arguments: CaseArguments = {**DEFAULTS, **description}
     wrt, kwargs, init = arguments["wrt"], arguments["kwargs"], arguments["init"]
     if not callable(fn):
+        advice = advise_on_class(type(fn))
+        if advice:
+            raise UsageError(f"{type(fn).__name__}{advice}")
         raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
     if wrt is not None and not isinstance(wrt, str) and not (isinstance(wrt, tuple | list) and wrt):
         raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")

@@ -361,7 +361,7 @@ def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
     proportional = factor and _explains(claim, factor * true, true)
     if proportional:
         return f"claimed = {_format_factor(factor)} x true"
-    missing = next(_find_missing_terms(facts, wrong), "") if facts.width == 1 else ""
+    missing = next(_find_missing_terms(facts, wrong), "") if facts.width == 1 and np.any(true) else ""
     return missing or "claimed is wrong"
 
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 # Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
 MAX_COMPLEX_STEPS = 256
+# Why PyTorch does not trace a function, and what its random generators are called in code.
+NOT_NUMPY = "PyTorch traces calls of NumPy, not those of another namespace"
+DRAWS = "the function draws from {}, which PyTorch does not trace"
+GENERATORS = {"numpy.random": "np.random", "random": "Python's random", "torch": "torch"}
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
@@ -57,7 +61,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     before = global_state.snapshot()
     args, kwargs = _build_arguments(Binding(call, places, leaves, (), ()), point)
     first = call_user_code("the function", target, args, kwargs, call)
-    function = global_state.replaying(target, global_state.changes_since(before))
+    draws = global_state.changes_since(before)
+    function = global_state.replaying(target, draws)
     binding = Binding(call, places, leaves, *lay_out_outputs(first, is_differentiable, np.asarray))
     value = _flatten_outputs(first, binding)
     twin, refusal = _has_twin(function, binding, point, value)
@@ -77,7 +82,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             call.paths, flatten_arguments(_build_arguments(binding, latest[0], twin=twin)), flatten_arguments(latest[1])
         )
 
-    derived = _make_traced_claim(function, binding, twin=twin) if target is original else _make_untraced_claim()
+    untraceable = (
+        DRAWS.format(" and ".join(GENERATORS[name] for name in draws)) if draws else "" if target is original else NOT_NUMPY
+    )
+    derived = _make_untraced_claim(untraceable) if untraceable else _make_traced_claim(function, binding, twin=twin)
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(
         framework="numpy",
@@ -195,9 +203,9 @@ def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: 
     return Claim("reverse", eps, vjp, optional=True, derived=True)
 
 
-def _make_untraced_claim() -> Claim:
+def _make_untraced_claim(why: str) -> Claim:
     def vjp(point: F64, cotangents: F64) -> F64:
-        raise Unavailable("PyTorch traces calls of NumPy, not those of another namespace")
+        raise Unavailable(why)
 
     return Claim("reverse", EPS["float64"], vjp, optional=True, derived=True)
 

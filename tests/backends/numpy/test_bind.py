@@ -202,3 +202,8 @@ def test_a_list_is_said_to_be_no_array():
 def test_a_cost_with_a_cache_is_said_to_be_checked_alone():
     result = gradcheck.check(lambda w: (np.sum(w**2), {"w": w}), normal(3), gradient=lambda w: 2 * w)
     assert "check output[0] alone, as in lambda *x: f(*x)[0]" in result.message
+
+
+def test_a_function_that_draws_is_said_to_draw():
+    result = gradcheck.check(lambda w: np.sum(w * np.random.rand(3)), normal(3), gradient=np.zeros_like, framework="numpy")
+    assert "reverse not available: the function draws from np.random, which PyTorch does not trace" in result.notes
