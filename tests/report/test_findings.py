@@ -87,6 +87,8 @@ def test_what_does_not_count_under_a_pass_is_called_so():
         ((1.0, 1.0), ("1", "1")),
         ((math.inf, 1.0), ("inf", "1")),
         ((math.nan, 1.0), ("nan", "1")),
+        ((1.0, math.nan), ("1", "nan")),
+        ((1e300, -1e300), ("1e+300", "-1e+300")),
     ],
 )
 def test_two_numbers_are_printed_with_the_digits_that_differ(numbers, texts):
