@@ -173,7 +173,7 @@ def test_the_page_shows_the_resolution_the_usual_fix_and_the_options(varied):
     text = re.sub(r"\s+", " ", Outline(page_module.render(varied)).text)
     for told in (
         "a single entry that is wrong by more would have been caught",
-        "The usual fix: look for a mean in the forward",
+        "look for a mean in the forward",
         "planted faults caught",
         "layers/targets.py:7",
         "How it was run",
