@@ -22,4 +22,10 @@ def _table(result: "CheckResult") -> str:
     return run_tables.to_text(result)
 
 
-result_text.set_printer(_table)
+def _summary(result: "CheckResult") -> str:
+    from gradcheck.report import problems
+
+    return problems.summarise(result)
+
+
+result_text.set_printers(_table, _summary)

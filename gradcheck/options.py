@@ -16,6 +16,24 @@ ORDERS = (1, 2, 3)
 CHECKS = ("differential", "descent", "laws", "sensitivity")
 DIFFERENTIABLE_DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 
+DTYPE_ALIASES = {
+    **dict.fromkeys(("double", "fp64", "f64"), "float64"),
+    **dict.fromkeys(("single", "fp32", "f32"), "float32"),
+    **dict.fromkeys(("half", "fp16", "f16"), "float16"),
+    "bf16": "bfloat16",
+    "cdouble": "complex128",
+    "cfloat": "complex64",
+}
+# Options that other checkers have and this one does not, with what to do instead.
+STEP_ADVICE = "there is no step size to set, as the steps are fitted to the function; leave it out"
+TOLERANCE_ADVICE = "there is no absolute tolerance; rtol is the relative error that matters, and may be left out too"
+FOREIGN_OPTIONS = {
+    **dict.fromkeys(("eps", "epsilon", "step", "step_size", "stepsize", "h", "delta"), STEP_ADVICE),
+    **dict.fromkeys(("atol", "tol", "tolerance"), TOLERANCE_ADVICE),
+    "fast_mode": "mode='probe' checks along random directions",
+    "raise_exception": "gradcheck.assert_gradients raises",
+}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -96,6 +114,7 @@ class Options:
         _validate_amount("budget", self.budget, "seconds")
         _validate_amount("memory", self.memory, "bytes")
         if self.dtype is not None:
+            object.__setattr__(self, "dtype", resolve_dtype_name(self.dtype))
             _validate_choice("dtype", self.dtype, DIFFERENTIABLE_DTYPES)
         if self.device is not None and not (isinstance(self.device, str) and self.device):
             raise UsageError(f"device={self.device!r}: expected a name such as 'cuda' or 'cuda:1'")
@@ -151,6 +170,8 @@ def override_options(options: Options, overrides: Mapping[str, object]) -> Optio
     """
     known = [f.name for f in fields(Options)]
     for name in overrides:
+        if name in FOREIGN_OPTIONS:
+            raise UsageError(f"unknown option {name}={overrides[name]!r}: {FOREIGN_OPTIONS[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}=?" if near else ""
@@ -159,6 +180,13 @@ def override_options(options: Options, overrides: Mapping[str, object]) -> Optio
     if "dims" in values:
         values["dims"] = {name: _size_range(name, size) for name, size in dict(values["dims"]).items()}
     return replace(options, **values)
+
+
+def resolve_dtype_name(dtype: object) -> object:
+    """Return the name of a dtype that is given by a short name, or as an object of NumPy, PyTorch or JAX."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    name = name.removeprefix("torch.")
+    return DTYPE_ALIASES.get(name, name)
 
 
 def _size_range(name: str, size: object) -> tuple[int, int]:

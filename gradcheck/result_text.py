@@ -13,11 +13,16 @@ Printer = Callable[[Any], str]
 _printers: list[Printer] = []
 
 
-def set_printer(printer: Printer) -> None:
-    """Set the function that turns a result into text."""
-    _printers[:] = [printer]
+def set_printers(printer: Printer, summariser: Printer) -> None:
+    """Set the functions that turn a result into a table and into one line."""
+    _printers[:] = [printer, summariser]
 
 
 def format_result(result: Any) -> str:
     """Return a result as text."""
     return _printers[0](result)
+
+
+def summarise_result(result: Any) -> str:
+    """Return a result as one line."""
+    return _printers[1](result)

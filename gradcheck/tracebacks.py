@@ -58,7 +58,18 @@ def format_user_frames(error: BaseException) -> str:
 def format_user_line(error: BaseException) -> str:
     """Format the innermost frame of the user, as in ' (layers.py:12: return g @ w)'; '' without one."""
     frames = _select_user_frames(traceback.extract_tb(error.__traceback__))
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    return f" ({_format_frame(frames[-1])})" if frames else ""
+
+
+def _format_frame(frame: traceback.FrameSummary) -> str:
+    """Format a frame as in 'layers.py:12: return g @ w'."""
+    return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+
+
+def format_calling_line() -> str:
+    """Format the user's line that is running; '' if none is."""
+    frames = _select_user_frames(traceback.extract_stack())
+    return _format_frame(frames[-1]) if frames else ""
 
 
 def was_raised_by_user(error: BaseException) -> bool:
@@ -68,7 +79,13 @@ def was_raised_by_user(error: BaseException) -> bool:
 
 
 def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    return [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen", *_LIBRARIES))]
+    """Return the frames of the user's code: neither gradcheck's nor those of libraries."""
+    return [frame for frame in frames if is_user_file(frame.filename)]
+
+
+def is_user_file(name: str) -> bool:
+    """Whether a file holds the user's code: neither gradcheck's nor that of a library."""
+    return not name.startswith((_PACKAGE, "<frozen", *_LIBRARIES))
 
 
 def summarise_error(error: BaseException, width: int = 1000) -> str:

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 
+from gradcheck import normal
 from gradcheck.errors import UsageError
 from gradcheck.options import Options, override_options
 
@@ -31,6 +33,21 @@ def test_a_wrong_value_is_named_with_what_was_expected(name, value, expected):
 def test_an_unknown_option_gets_a_similar_name():
     with pytest.raises(UsageError, match=r"rtoll=1e-06; did you mean rtol="):
         override_options(Options(), {"rtoll": 1e-6})
+
+
+@pytest.mark.parametrize("name", ["eps", "step", "h"])
+def test_a_step_size_is_refused_with_the_reason(name):
+    with pytest.raises(UsageError, match=f"{name}=1e-06: there is no step size"):
+        override_options(Options(), {name: 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [("half", "float16"), ("fp16", "float16"), ("double", "float64"), (np.float32, "float32"), (np.dtype("f4"), "float32")],
+)
+def test_a_dtype_may_have_its_short_name_or_be_an_object(dtype, name):
+    assert override_options(Options(), {"dtype": dtype}).dtype == name
+    assert normal(2, dtype=dtype).dtype == name
 
 
 def test_a_size_alone_is_a_range_of_one():

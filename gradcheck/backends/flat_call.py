@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ def select_inputs(
             hint = f", alone or in {TREE_KINDS}" if opaque else ""
             raise InputError(
                 f"no differentiable input: {_describe_leaves(paths, leaves)}; give at least one floating-point array{hint}"
+                f"{_advise_on_lists(paths, leaves)}"
             )
         return tuple(chosen)
     chosen = []
@@ -178,6 +180,13 @@ def _find_places(option: str, name: str, paths: Sequence[str]) -> list[int]:
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
         raise InputError(f"{option}={name!r} names no input (there are {', '.join(dict.fromkeys(names)) or 'none'}){hint}")
     return matches
+
+
+def _advise_on_lists(paths: Sequence[str], leaves: Sequence[Any]) -> str:
+    """Return advice on lists of plain numbers, as in '; w is a list of numbers: pass np.array(w)'; '' without one."""
+    numbers = [path for path, leaf in zip(paths, leaves, strict=True) if isinstance(leaf, int | float | complex)]
+    lists = dict.fromkeys(root_of(path) for path in numbers if re.fullmatch(r"[^\[.]+(\[\d+\])+", path))
+    return "".join(f"; {name} is a list of numbers: pass np.array({name}, dtype=float)" for name in lists)
 
 
 def _describe_leaves(paths: Sequence[str], leaves: Sequence[Any]) -> str:

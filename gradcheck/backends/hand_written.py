@@ -141,7 +141,9 @@ def _refuse_unfit_form(kind: str, adapter: Adapter) -> None:
     size = sum(leaf.entries * leaf.width for leaf in adapter.outputs)
     if kind == "gradient" and size != 1:
         shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in adapter.outputs)
-        raise ClaimError(f"gradient= is for one real number as output, got {shapes}: use jacobian= or vjp=")
+        alone = len(adapter.outputs) > 1 and adapter.outputs[0].entries * adapter.outputs[0].width == 1
+        advice = f"check {adapter.outputs[0].path} alone, as in lambda *x: f(*x)[0], or " if alone else ""
+        raise ClaimError(f"gradient= is for one real number as output, got {shapes}: {advice}use jacobian= or vjp=")
     if kind == "jacobian" and any(leaf.width == 2 for leaf in (*adapter.leaves, *adapter.outputs)):
         raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
 
@@ -247,7 +249,14 @@ def _key_as_attribute(path: str) -> str:
 def _check_count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
     if len(parts) != len(leaves):
         names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves)
-        raise ClaimError(f"{kind}= returned {len(parts)} array{'s' * (len(parts) != 1)}: expected {len(leaves)}, for {names}")
+        got = ", ".join(str(np.shape(part)) for part in parts)
+        counts = f"returned {len(parts)} array{'s' * (len(parts) != 1)} of shape {got}: expected {len(leaves)}, for {names}"
+        with_value = kind == "gradient" and len(parts) == len(leaves) + 1 and np.shape(parts[0]) == () != leaves[0].shape
+        advice = "; return the gradient alone, without the value" if with_value else ""
+        (root, *others) = dict.fromkeys(root_of(leaf.path) for leaf in leaves)
+        if len(parts) == 1 and not others and all(leaf.path.startswith(f"{root}[") and not leaf.shape for leaf in leaves):
+            advice = f"; {root} is a list of numbers: pass np.array({root}) for one array"
+        raise ClaimError(f"{kind}= {counts}{advice}")
 
 
 def _flatten_gradients(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:

@@ -12,6 +12,7 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.discover import EXTRAS
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.plain_class import advise_on_class
 from gradcheck.targets.signature import Inputs, read_defaults, resolve_inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
@@ -27,8 +28,16 @@ def choose_framework(case: Case) -> str:
     Raises:
         InputError: if it is not supported, or nothing shows which it is.
     """
+    if isinstance(case.fn, type) and not needs_construction(case) and classify_target(case.fn) is TargetKind.FUNCTION:
+        advice = advise_on_class(case.fn)
+        if advice:
+            raise InputError(f"{case.fn.__name__}{advice}")
     leaves = [x for value in (*case.values, *read_defaults(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
-    name = case.framework or frameworks.infer_framework(case.fn, leaves)
+    try:
+        name = case.framework or frameworks.infer_framework(case.fn, leaves)
+    except InputError as error:
+        has_lists = any(isinstance(value, list) for value in case.values)
+        raise InputError(f"{error}{'; or pass arrays for lists, as in np.array([1.0, 2.0])' if has_lists else ''}") from None
     if name not in frameworks.FRAMEWORKS:
         raise InputError(f"framework {name!r}: expected one of {', '.join(frameworks.FRAMEWORKS)}")
     return name
@@ -69,13 +78,13 @@ def prepare_target(
         dtype: of parameters.
         seed: with `trial`, seeds what a constructor draws.
         trial: number of the trial.
-        command: how the target was named on the command line, for messages.
+        command: the target and its options on the command line, for messages.
 
     Raises:
         InputError: if inputs are missing or superfluous.
         TargetError: if the constructor raises.
     """
-    target = _construct(backend, case, dtype, seed, trial) if needs_construction(case) else case.fn
+    target = _construct(backend, case, dtype, seed, trial, command) if needs_construction(case) else case.fn
     return target, resolve_inputs(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)
 
 
@@ -89,13 +98,14 @@ def find_missing_init(case: Case) -> list[str]:
     return [name for name in required if name not in (case.init or {})]
 
 
-def _construct(backend: Backend, case: Case, dtype: str, seed: int, trial: int) -> Any:
+def _construct(backend: Backend, case: Case, dtype: str, seed: int, trial: int, command: str | None) -> Any:
     missing = find_missing_init(case)
     if missing:
+        head = f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed"
+        if command is None:
+            raise InputError(f"{head}: pass init=dict({', '.join(f'{name}=...' for name in missing)})")
         flags = " ".join(f"--init {name}=..." for name in missing)
-        raise InputError(
-            f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed: pass {flags} (init= in Python)"
-        )
+        raise InputError(f"{head}. Fill in the values and paste:\n    gradcheck run {command} {flags}")
     return backend.construct(case, dtype, seed=seed, trial=trial)
 
 

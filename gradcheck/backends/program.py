@@ -76,6 +76,7 @@ class Claim:
         twin: the vjp computed in the precision of the evaluation, if that is higher.
         twin_jvp: the jvp computed in that precision.
         plain: the vjp as a plain implementation in the claim's half precision would compute it.
+        attached: the vjp in the precision of the evaluation if nothing in the function were detached, with the lines that do.
         optional: whether it may be unavailable without that being the user's fault.
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
@@ -89,6 +90,7 @@ class Claim:
     twin: Callable[[F64, F64], F64] | None = None
     twin_jvp: Callable[[F64, F64], F64] | None = None
     plain: Callable[[F64, F64], F64] | None = None
+    attached: Callable[[F64, F64], tuple[F64, tuple[str, ...]]] | None = None
     optional: bool = False
     linear: bool = False
     derived: bool = False
@@ -160,6 +162,7 @@ class Program:
         details: remarks for a reader who asks for more (`-v`).
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
         is_detached: whether no output carries a gradient, so that the claim is zero.
+        device: where the target computes, such as 'cuda:0'; '' for NumPy.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
 
@@ -180,6 +183,7 @@ class Program:
     mutated_inputs: Callable[[], list[str]] = field(default=list)
     is_detached: bool = False
     value_rounding: F64 | None = None
+    device: str = ""
 
     @property
     def half(self) -> bool:

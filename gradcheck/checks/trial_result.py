@@ -24,6 +24,7 @@ class TrialResult:
         stop: why the derivative could not be judged; None if it was.
         message: what led to `stop`.
         mode: 'full' or 'probe'.
+        device: where the target computes; '' for NumPy.
         evaluations: number of evaluations of the function.
         place: where the backward that made the claim is written, if it is the user's.
     """
@@ -37,5 +38,6 @@ class TrialResult:
     stop: Reason | None = None
     message: str = ""
     mode: str = ""
+    device: str = ""
     evaluations: int = 0
     place: Location | None = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from gradcheck.errors import ExitCode, GradcheckError, TargetError, UsageError
+from gradcheck.options import FOREIGN_OPTIONS
 from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters
 
 if TYPE_CHECKING:
@@ -26,6 +28,18 @@ app = typer.Typer(
     help=HELP,
     epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 INCONCLUSIVE under --strict; 5 nothing collected.",
 )
+
+
+class Command(TyperCommand):
+    """A command that says what to do instead of an option that other checkers have."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        for word in args:
+            name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+            if word.startswith("--") and name in FOREIGN_OPTIONS:
+                exit_with_message(f"gradcheck: no option {word.partition('=')[0]}: {FOREIGN_OPTIONS[name]}", ExitCode.USAGE)
+        return super().parse_args(ctx, args)
 
 
 def _print_version(requested: bool) -> None:

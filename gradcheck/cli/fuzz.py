@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error
+from gradcheck.cli.app import Command, Targets, app, exit_nothing_collected, exit_on_error
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     CONFIG_OPTION,
@@ -44,7 +44,7 @@ class SearchOptions:
     config: Annotated[str | None, CONFIG_OPTION] = None
 
 
-@app.command()
+@app.command(cls=Command)
 @spread_option_groups
 def fuzz(
     target: Targets = None,
@@ -78,9 +78,12 @@ def _run_searches(
 
     config, overrides = load_config(search_options.config), parse_check_options(check_options)
     budget = parse_seconds(search_options.budget)
-    request = build_request(targets, target_options, search_options.keyword, drop_overridden_options(config, overrides))
-    options = override_options(Options(), {**config.options, **overrides})
     config_words = ("--config", search_options.config) if search_options.config else ()
+    typed_options = [*command_words(target_options), *command_words(check_options), *config_words]
+    request = build_request(
+        targets, target_options, search_options.keyword, drop_overridden_options(config, overrides), typed_options=typed_options
+    )
+    options = override_options(Options(), {**config.options, **overrides})
 
     def replay(case: Case, options: Options, example: Example) -> str:
         """Return the command that checks an example."""

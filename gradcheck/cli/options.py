@@ -232,6 +232,7 @@ def build_request(
     keyword: str | None = None,
     entries: Sequence[Entry] = (),
     root: str = "",
+    typed_options: Sequence[str] = (),
 ) -> Request:
     """Build the request from the command line and the entries of the configuration."""
     from gradcheck.run.plan import Request
@@ -250,6 +251,7 @@ def build_request(
         keyword=keyword,
         entries=tuple(entries),
         root=root,
+        typed_options=tuple(typed_options),
     )
 
 
@@ -299,7 +301,9 @@ def record_settings(request: Request, options: Options) -> dict[str, Any]:
 
     The keys are part of the JSON report. There, the request of an entry is called `asked`.
     """
-    settings = {name: value for name, value in asdict(request).items() if name != "root"}
+    settings = {name: value for name, value in asdict(request).items() if name not in ("root", "typed_options")}
+    for entry in settings["entries"]:
+        del entry["request"]["typed_options"]
     entries = [
         {"asked" if name == "request" else name: value for name, value in entry.items() if name not in ("root", "place")}
         for entry in settings["entries"]

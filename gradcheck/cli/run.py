@@ -14,6 +14,7 @@ import typer
 
 from gradcheck.cli import output
 from gradcheck.cli.app import (
+    Command,
     Targets,
     app,
     exit_nothing_collected,
@@ -47,7 +48,17 @@ if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 
-@app.command()
+EXAMPLES = """Examples:
+
+gradcheck run mine.py
+
+gradcheck run torch.nn.functional:softplus --input 'normal(4, 3)'
+
+gradcheck run layers.py:Attention --init dim=8 --input 'normal(2, 5, 8)' --dtype float32
+"""
+
+
+@app.command(cls=Command, epilog=EXAMPLES)
 @spread_option_groups
 def run(
     target: Targets = None,
@@ -126,7 +137,9 @@ def _resolve_settings(
     check_words = command_words(replace(check_options, seed=None))
     replay_words = [*command_words(target_options), *check_words, *config_words, *baseline_words]
     return RunSettings(
-        request=build_request(targets, target_options, execution.keyword, drop_overridden_options(config, overrides), root),
+        request=build_request(
+            targets, target_options, execution.keyword, drop_overridden_options(config, overrides), root, replay_words
+        ),
         options=options,
         execution=run_arguments,
         shard=shard.parse_shard(execution.shard) if execution.shard is not None else None,

@@ -14,6 +14,12 @@ class Diagnosis(Enum):
         "look for .detach(), no_grad(), stop_gradient, a missing return value, or a gradient buffer that is never written",
         "backward: return torch.zeros_like(x)",
     )
+    DETACHED = (
+        "detached",
+        "a part of the function is cut off from automatic differentiation",
+        "let the gradient through; if it is cut off on purpose, make the detached value an input of its own, outside wrt=",
+        "return (x.detach() * w).sum() + (x**2).sum()",
+    )
     SIGN = (
         "sign",
         "the claim has the wrong sign",

@@ -15,7 +15,7 @@ from gradcheck.report.problems import Problem, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_ANNOTATIONS = 10  # annotations of a step
 MAX_MESSAGE_LENGTH = 4000  # characters of an annotation's message
@@ -25,16 +25,28 @@ PROPERTY_ESCAPES = {**DATA_ESCAPES, ":": "%3A", ",": "%2C"}  # a semicolon needs
 
 def render(run: RunResult) -> str:
     """Return the commands, one per line; '' if every case is ok."""
-    not_ok = sorted((result for result in run.results if not result.ok), key=_severity_key)
+    not_ok = _group_by_contract(run, sorted((result for result in run.results if not result.ok), key=_severity_key))
     annotated = not_ok if len(not_ok) <= MAX_ANNOTATIONS else not_ok[: MAX_ANNOTATIONS - 1]
-    lines = [_format_annotation(run, result) for result in annotated]
-    others = not_ok[len(annotated) :]
+    lines = [_format_annotation(run, group) for group in annotated]
+    others = [result for group in not_ok[len(annotated) :] for result in group]
     if others:
         numbers = {verdict: sum(result.outcome is verdict for result in others) for verdict in SEVERITY}
         counts = ", ".join(f"{n} {verdict.value}" for verdict, n in numbers.items() if n)
         level = _annotation_level(run, others[0])
         lines.append(f"::{level} title=gradcheck::{len(others)} more cases are not ok ({counts}); the log shows them")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _group_by_contract(run: RunResult, results: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Group cases that break the same contracts at the same line, and nothing else: one cause is annotated once."""
+    groups: dict[object, list[CheckResult]] = {}
+    for number, result in enumerate(results):
+        problems = list_problems(result)
+        rules = tuple(problem.rule for problem in problems)
+        shared = all(rule.startswith("contract/") for rule in rules)
+        key = (rules, locations.locate(run, result, problems[0]), _annotation_level(run, result)) if shared else number
+        groups.setdefault(key, []).append(result)
+    return list(groups.values())
 
 
 def _severity_key(result: CheckResult) -> tuple[int, float]:
@@ -46,13 +58,16 @@ def _annotation_level(run: RunResult, result: CheckResult) -> str:
     return "warning" if result.outcome is Verdict.INCONCLUSIVE and not run.strict else "error"
 
 
-def _format_annotation(run: RunResult, result: CheckResult) -> str:
+def _format_annotation(run: RunResult, group: Sequence[CheckResult]) -> str:
+    result, *others = group
     problems = list_problems(result)
     location = locations.locate(run, result, problems[0])
     file_and_line = {"file": location.path, "line": str(location.line)} if location and location.inside else {}
     properties = {**file_and_line, "title": f"gradcheck {result.outcome.value}: {result.case}"}
     attributes = ",".join(f"{name}={_escape(value, PROPERTY_ESCAPES)}" for name, value in properties.items())
-    return f"::{_annotation_level(run, result)} {attributes}::{_escape(_format_message(result, problems), DATA_ESCAPES)}"
+    same = f"\n\nthe same in {', '.join(other.case for other in others)}" if others else ""
+    message = _format_message(result, problems) + same
+    return f"::{_annotation_level(run, result)} {attributes}::{_escape(message, DATA_ESCAPES)}"
 
 
 def _format_message(result: CheckResult, problems: list[Problem]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, Whereabouts
 
 if TYPE_CHECKING:
@@ -20,12 +18,6 @@ HEADINGS = {
     2: "second derivatives, of ∂output/∂x (of a random combination of several outputs)",
     3: "third derivatives: the derivative of a random combination of the second derivatives",
 }
-HIGHER_ORDER_HINT = (
-    "unless a formula is wrong: anything that the forward saves except inputs and outputs, or that the backward computes in"
-    " NumPy or from detached tensors, is a constant to the second backward"
-)
-UNKNOWN_PREFIX = "unknown:"  # such a diagnosis is shown only if no other method has a more specific one
-
 # How a claim passed, if not by plain agreement: shown next to PASS in the table.
 PASS_REMARKS = {
     Reason.KINK_SUBGRADIENT: "kink",
@@ -35,76 +27,9 @@ PASS_REMARKS = {
     Reason.STRAIGHT_THROUGH: "declared",
 }
 
+MIN_DIGITS, MAX_DIGITS = 4, 17  # significant digits of numbers that are printed because they differ
 # The reason of a FAIL by declaration: a PASS although something else was expected.
 UNMET_EXPECTATION = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One derivative of a leaf that is not PASS, in words.
-
-    Attributes:
-        verdict: FAIL or INCONCLUSIVE.
-        reason: the reason of the verdict.
-        subject: the derivative that is concerned, such as '∂y[0] / ∂x[3]'.
-        lines: its values, the entries that are wrong, and what the error looks like.
-        advice: what to do about it; for a fault with a name, the usual fix.
-        diagnosis: the name of the fault, if it has one.
-    """
-
-    verdict: Verdict
-    reason: Reason
-    subject: str
-    lines: tuple[str, ...]
-    advice: str
-    diagnosis: Diagnosis | None = None
-
-    @property
-    def message(self) -> str:
-        """The message of the reason."""
-        return self.reason.message
-
-
-def explain_leaf(comparisons: Sequence[Comparison]) -> Iterator[Finding]:
-    """Explain what is not PASS on one leaf: which derivative, by how much, and the likely cause."""
-    groups: dict[tuple[object, ...], list[Comparison]] = {}
-    for comparison in comparisons:
-        if comparison.verdict is not Verdict.PASS:
-            key = (comparison.verdict, comparison.worst_entry, comparison.output, comparison.method, comparison.trial)
-            groups.setdefault(key, []).append(comparison)
-    listed: dict[str, list[Whereabouts]] = defaultdict(list)
-    for group in groups.values():
-        first = group[0]
-        lines = [describe_values(comparison) for comparison in group]
-        lines += [describe_accuracy(comparison) for comparison in group if comparison.ratio is not None]
-        if first.where and not any(_covers(earlier, first.where) for earlier in listed[first.method]):
-            listed[first.method].append(first.where)
-            lines.append(describe_wrong_entries(first, first.where))
-        diagnoses = _select_diagnoses(group)
-        lines += diagnoses
-        if first.self_test and first.self_test.slipped:
-            lines.append(f"planted faults that passed: {', '.join(first.self_test.slipped)}")
-        trial = f", trial {first.trial}" if first.trial else ""
-        diagnosis = parse_diagnosis(diagnoses[0]) if diagnoses else None
-        advice = first.reason.advice
-        if not advice and diagnosis is not None and diagnosis.fix not in diagnoses[0]:
-            advice = f"The usual fix: {diagnosis.fix}."
-        yield Finding(first.verdict, first.reason, f"{name_derivative(first)}{trial}", tuple(lines), advice, diagnosis)
-
-
-def _select_diagnoses(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the distinct diagnoses; unknown ones only if there is no other, or a hint for a second derivative."""
-    diagnoses = list(dict.fromkeys(comparison.diagnosis for comparison in comparisons if comparison.diagnosis))
-    specific = [line for line in diagnoses if not line.startswith(UNKNOWN_PREFIX)]
-    if not specific and diagnoses and comparisons[0].order > 1:
-        return [HIGHER_ORDER_HINT]
-    return specific or diagnoses
-
-
-def parse_diagnosis(line: str) -> Diagnosis | None:
-    """Return the diagnosis that a line begins with; None if this version does not know it."""
-    code = line.partition(":")[0]
-    return next((diagnosis for diagnosis in Diagnosis if diagnosis.code == code), None)
 
 
 def list_wrong_entries(comparisons: Sequence[Comparison]) -> Iterator[tuple[Comparison, Whereabouts]]:
@@ -117,28 +42,6 @@ def list_wrong_entries(comparisons: Sequence[Comparison]) -> Iterator[tuple[Comp
         if not any(_covers(earlier, where) for earlier in listed[comparison.method]):
             listed[comparison.method].append(where)
             yield comparison, where
-
-
-def describe_outlier(comparisons: Sequence[Comparison]) -> str:
-    """Say which method all others contradict; '' if there is none."""
-    outlier = _find_outlier(comparisons)
-    if not outlier:
-        return ""
-    others = sorted({method for c in comparisons if c.ratio is None for method in (c.method, c.against)} - {outlier})
-    return f"{outlier} stands alone: {', '.join(others)} agree with each other"
-
-
-def _find_outlier(comparisons: Sequence[Comparison]) -> str | None:
-    """Return the one method that every other method contradicts while the others agree; None if there is none."""
-    pairs = [((c.method, c.against), c) for c in comparisons if c.ratio is None]  # half precision compares accuracy only
-    for candidate in sorted({method for methods, _ in pairs for method in methods}):
-        contradicted = all(
-            c.verdict is Verdict.FAIL or c.reason is Reason.REFERENCE_DIFFERS for methods, c in pairs if candidate in methods
-        )
-        others = [c.verdict for methods, c in pairs if candidate not in methods]
-        if others and contradicted and all(verdict is Verdict.PASS for verdict in others):
-            return candidate
-    return None
 
 
 def _covers(earlier: Whereabouts, where: Whereabouts) -> bool:
@@ -169,7 +72,9 @@ def _format_entries(comparison: Comparison, where: Whereabouts, more: str = "") 
     combined = others == {"combination"}
     suffixes = {output: f" ({output})" for output in others if not combined}
     entries = ", ".join(
-        f"{format_index(entry.entry)} {entry.claimed:.6g} for {entry.estimate:.6g}{suffixes.get(entry.output, '')}"
+        f"{format_index(entry.entry)} "
+        + " for ".join(format_pair(entry.claimed, entry.estimate))
+        + suffixes.get(entry.output, "")
         for entry in where.entries
     )
     return entries + more + (f" (of a random combination of the {_output_noun(comparison)})" if combined else "")
@@ -195,11 +100,24 @@ def _output_noun(comparison: Comparison) -> str:
     return "outputs" if comparison.order == 1 else "gradients"
 
 
-def describe_values(comparison: Comparison) -> str:
-    """Give claim, estimate and relative error."""
-    claim = f"{comparison.method} {comparison.claimed:.9g}"
-    estimate = f"{comparison.against} {comparison.estimate:.9g} ± {comparison.bound:.0e}"
-    return f"{claim}, {estimate}: relative error {comparison.rel_err:.2g}"
+def describe_values(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Give claims, estimates and relative errors of comparisons at one place; claims that look the same share a line."""
+    lines: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        lines[format_pair(comparison.claimed, comparison.estimate)[0]].append(comparison)
+    for claim, group in lines.items():
+        methods = " and ".join(dict.fromkeys(c.method for c in group))
+        estimates = {c.against: f"{format_pair(c.claimed, c.estimate)[1]} ± {c.bound:.0e}" for c in reversed(group)}
+        trusted = ", ".join(f"{against} {estimates[against]}" for against in dict.fromkeys(c.against for c in group))
+        yield f"{methods} {claim}, {trusted}: relative error {group[0].rel_err:.2g}"
+
+
+def format_pair(first: float, second: float) -> tuple[str, str]:
+    """Format two numbers with the digits in which they differ, and two more."""
+    scale = max(abs(first), abs(second))
+    difference = abs(first - second) / scale if scale and math.isfinite(first - second) else 0.0
+    digits = min(max(MIN_DIGITS, math.ceil(-math.log10(difference)) + 2), MAX_DIGITS) if difference else MIN_DIGITS
+    return f"{first + 0.0:.{digits}g}", f"{second + 0.0:.{digits}g}"  # which turns -0 into 0
 
 
 def describe_accuracy(comparison: Comparison) -> str:
@@ -346,9 +264,11 @@ def format_shape(comparison: Comparison) -> str:
 
 
 def describe_setup(result: CheckResult) -> str:
-    """Name framework, mode and number of trials."""
+    """Name framework, dtypes, device, mode and number of trials."""
     parts = (
         result.framework,
+        " and ".join(dict.fromkeys(c.dtype for c in result.comparisons if c.order == 1)),
+        result.device,
         f"{result.mode} mode" if result.mode else "",
         f"{result.trials} trials" if result.trials > 1 else "",
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import phrases
+from gradcheck.report.findings import Finding, explain, parse_diagnosis
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ class Problem:
     line: int | None = None
 
 
+def summarise(result: CheckResult) -> str:
+    """Return the outcome and the worst problem of a case in one line."""
+    short = next((problem.short for problem in list_problems(result)), "")
+    return f"{result.outcome.value}{' ' if short.startswith('∂') else ': '}{short}" if short else result.outcome.value
+
+
 def list_problems(result: CheckResult) -> list[Problem]:
     """List the problems of a case, worst first; none if the case is ok."""
     if result.ok:
@@ -45,9 +53,14 @@ def list_problems(result: CheckResult) -> list[Problem]:
         text = f"{result.verdict.value}{phrases.describe_expectation(result)}"
         return [Problem(f"reason/{phrases.outcome_reason(result).code}", result.outcome, text, text)]
     problems = [
-        *_comparison_problems(result.comparisons),
+        *_comparison_problems(result.comparisons, result.framework),
         *_contract_problems(result.contracts),
-        *(problem for layer in result.layers if layer.verdict in BROKEN for problem in _layer_problems(layer)),
+        *(
+            problem
+            for layer in result.layers
+            if layer.verdict in BROKEN
+            for problem in _layer_problems(layer, result.framework)
+        ),
         *_check_problems(result.checks),
     ]
     decisive = [problem for problem in problems if _severity(problem.verdict) <= _severity(result.outcome)]
@@ -65,27 +78,22 @@ def _severity(verdict: Verdict) -> int:
     return SEVERITY.index(verdict)
 
 
-def _comparison_problems(comparisons: Sequence[Comparison]) -> Iterator[Problem]:
-    """Yield one problem for each leaf, order and verdict, named by the first diagnosis of any of its comparisons."""
-    for of_leaf in phrases.group_by_leaf(comparisons):
-        groups: dict[Verdict, list[phrases.Finding]] = {}
-        for finding in phrases.explain_leaf(of_leaf):
-            groups.setdefault(finding.verdict, []).append(finding)
-        for verdict, group in groups.items():
-            first = next((finding for finding in group if finding.diagnosis), group[0])
-            rule = f"diagnosis/{first.diagnosis.code}" if first.diagnosis else f"reason/{first.reason.code}"
-            text = "\n".join(line for finding in group for line in _format_lines(finding))
-            yield Problem(rule, verdict, _summarise(first), text)
+def _comparison_problems(comparisons: Sequence[Comparison], framework: str) -> Iterator[Problem]:
+    """Yield one problem for each cause, named by its diagnosis or by the reason."""
+    for finding in explain(comparisons, framework):
+        rule = f"diagnosis/{finding.diagnosis.code}" if finding.diagnosis else f"reason/{finding.reason.code}"
+        yield Problem(rule, finding.verdict, _summarise(finding), "\n".join(_format_lines(finding)))
 
 
-def _format_lines(finding: phrases.Finding) -> list[str]:
+def _format_lines(finding: Finding) -> list[str]:
     return [line for line in (f"{finding.subject}: {finding.message}", *finding.lines, finding.advice) if line]
 
 
-def _summarise(finding: phrases.Finding) -> str:
-    """Give values and diagnosis of a FAIL in one line; otherwise the message of the reason."""
+def _summarise(finding: Finding) -> str:
+    """Give values and diagnosis of a FAIL in one line, without the advice; otherwise the message of the reason."""
     parts = [f"{finding.subject}: {finding.lines[0] if finding.verdict is Verdict.FAIL else finding.message}"]
-    parts += [line for line in finding.lines if finding.diagnosis and phrases.parse_diagnosis(line) is finding.diagnosis][:1]
+    if finding.diagnosis not in (None, Diagnosis.UNKNOWN):
+        parts += [line.partition("; ")[0] for line in finding.lines if parse_diagnosis(line) is finding.diagnosis][:1]
     return _first_line("; ".join(parts))
 
 
@@ -104,8 +112,8 @@ def _check_problems(checks: Sequence[CheckTable]) -> Iterator[Problem]:
             yield Problem(f"reason/{table.reason.code}", table.verdict, _first_line(short), text)
 
 
-def _layer_problems(layer: LayerResult) -> Iterator[Problem]:
-    parts = (*_comparison_problems(layer.comparisons), *_contract_problems(layer.contracts))
+def _layer_problems(layer: LayerResult, framework: str) -> Iterator[Problem]:
+    parts = (*_comparison_problems(layer.comparisons, framework), *_contract_problems(layer.contracts))
     problems = [problem for problem in parts if problem.verdict in BROKEN]
     reason, verdict = layer.reason or Reason.INTERNAL, layer.verdict or Verdict.ERROR
     text = "\n".join(filter(None, [layer.message or reason.message, layer.traceback]))

@@ -160,6 +160,7 @@ class CheckResult:
         expect: 'pass', 'fail' or 'straight-through', as declared.
         because: the declared reason of `expect`.
         intents: everything that is declared to be intended.
+        device: where the target computes, such as 'cuda:0'; '' for NumPy, and if nothing was checked.
         mode: 'full' or 'probe'; '' if nothing was checked.
         seed: the seed of all random numbers.
         trials: the number of draws of the inputs.
@@ -193,6 +194,7 @@ class CheckResult:
     because: str = ""
     intents: tuple[Intent, ...] = ()
     framework: str = ""
+    device: str = ""
     mode: str = ""
     seed: int = 0
     trials: int = 1
@@ -267,6 +269,11 @@ class CheckResult:
         """Return the JSON form."""
         data: dict[str, Any] = to_json_data(self)
         return data
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one line, such as 'FAIL ∂output / ∂x[2]: reverse -0.055, numeric 0.477 ...'."""
+        return result_text.summarise_result(self)
 
     def __str__(self) -> str:
         """Return the table of this result, without colour."""

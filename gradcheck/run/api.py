@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
@@ -19,7 +20,9 @@ from gradcheck.targets.check_arguments import (
     document_arguments,
     split_arguments,
 )
+from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.intent import parse_intents
+from gradcheck.targets.plain_class import advise_on_class
 from gradcheck.tracebacks import strip_addresses
 
 
@@ -61,11 +64,15 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
     arguments: CaseArguments = {**DEFAULTS, **description}
     wrt, kwargs, init = arguments["wrt"], arguments["kwargs"], arguments["init"]
     if not callable(fn):
+        advice = advise_on_class(type(fn))
+        if advice:
+            raise UsageError(f"{type(fn).__name__}{advice}")
         raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
     if wrt is not None and not isinstance(wrt, str) and not (isinstance(wrt, tuple | list) and wrt):
         raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise UsageError(f"kwargs={kwargs!r}: expected inputs by name, as in kwargs=dict(x=gradcheck.normal(3))")
+    fn = unwrap_apply(fn)
     file, line = locate_source(fn)
     name = arguments["name"] or get_target_name(fn)
     case = Case(
@@ -127,7 +134,7 @@ def assert_gradients(
     if drawn:
         discard_rejected_example(result)
     if not (result.ok or (drawn and result.outcome is Verdict.INCONCLUSIVE)):
-        raise GradientError(f"\n{result}", result)
+        raise GradientError(f"{result.summary}\n{result}", result)
     return result
 
 
@@ -143,4 +150,6 @@ def get_target_name(fn: Any) -> str:
     """Return the qualified name of a target, or of its class."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    return str(getattr(fn, "__qualname__", type(fn).__qualname__))
+    if isinstance(fn, types.BuiltinFunctionType | types.MethodDescriptorType):
+        return fn.__name__  # PyTorch's own qualified names are those of internal classes
+    return str(getattr(fn, "__qualname__", getattr(fn, "__name__", type(fn).__qualname__)))

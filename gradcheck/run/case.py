@@ -78,7 +78,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     Args:
         case: the declaration.
         options: how to check; the case's own choices take precedence.
-        command: how the target was named on the command line, for messages.
+        command: the target and its options on the command line, for messages.
         alone: whether no other case is run with the same options: then a size that no input has is a mistake.
 
     Raises:
@@ -104,7 +104,7 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
 def check_case_safely(case: Case, options: Options, *, alone: bool = False) -> CheckResult:
     """Check one case of a run: an exception becomes the result of this case and does not stop the run."""
     try:
-        return check_case(case, options, case.target, alone=alone)
+        return check_case(case, options, case.command or case.target, alone=alone)
     except Exception as error:
         return result_of_exception(case, options, error)
 
@@ -245,7 +245,8 @@ def check_trial(
         result = check_higher_orders(result, trial)
     layer = program.capabilities.layer
     evaluations = trial.recorder.evaluations
-    return replace(result, evaluations=evaluations, place=layer.backward_location if layer and not case.claims else None)
+    result = replace(result, evaluations=evaluations, device=program.device)
+    return replace(result, place=layer.backward_location if layer and not case.claims else None)
 
 
 def _check_along_directions(trial: Trial, partners: Sequence[Program], why: str) -> TrialResult:

@@ -110,6 +110,7 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
         message=stopped.message if stopped and reason is stopped.stop else "",
         framework=framework,
         mode=next((result.mode for result in trial_results if result.mode), ""),
+        device=next((result.device for result in trial_results if result.device), ""),
         trials=len(trial_results),
         evaluations=sum(result.evaluations for result in trial_results),
         **(claim_location_fields(location) if location else {}),

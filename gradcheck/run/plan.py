@@ -15,7 +15,7 @@ from gradcheck.options import Options
 from gradcheck.results import Intent
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, collect_claims, locate_source
-from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target
+from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
 from gradcheck.targets.specs import parse
 
 
@@ -36,6 +36,7 @@ class Request:
         keyword: an expression that the names of the cases match, such as `mse and not module`.
         entries: the targets that the configuration describes.
         root: the folder that relative paths start from; '' for the working directory.
+        typed_options: the options of the command line that change what is checked, as words: commands to paste repeat them.
     """
 
     targets: Sequence[str]
@@ -50,11 +51,13 @@ class Request:
     keyword: str | None = None
     entries: Sequence[Entry] = ()
     root: str = ""
+    typed_options: Sequence[str] = ()
 
     @property
     def distinct_targets(self) -> list[str]:
         """The targets, each once; without any, those of the configuration."""
-        return list(dict.fromkeys(self.targets or [entry.target for entry in self.entries]))
+        targets = map(discover.normalise_target, self.targets)
+        return list(dict.fromkeys(targets if self.targets else [entry.target for entry in self.entries]))
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def plan(request: Request) -> list[Case]:
         for case in _override_cases(configured or _find_cases(target, request.root), target, overrides):
             # A target that is named explicitly takes precedence over the module that contains it.
             if case.name not in cases or case.target == target:
-                cases[case.name] = replace(_treat_as_factory(case), options={**case.options, **functions})
+                command = shlex.join([case.target, *request.typed_options])
+                cases[case.name] = replace(_treat_as_factory(case), options={**case.options, **functions}, command=command)
     # The keyword is compared with the name alone, so that the name of a folder selects nothing.
     return [case for case in cases.values() if _matches_keyword(Path(case.name).name, request.keyword)]
 
@@ -135,7 +139,7 @@ def explain_empty_plan(request: Request, command: str) -> str:
         root = next((entry.root for entry in request.entries if entry.target == target), "")
         imported = discover.import_target(target, root)
         names = discover.list_callables(imported.module) if imported.name is None else []
-        hints += [f"    {command} {target}:{name}" for name in names[:5]]
+        hints += [f"    {command} {shlex.join([f'{target}:{name}', *request.typed_options])}" for name in names[:5]]
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
     return f"{', '.join(request.distinct_targets)} declares no case; declare one with @gradcheck.case{offer}"
 
@@ -157,6 +161,7 @@ def _find_cases(text: str, root: str = "") -> list[Case]:
     if declared or imported.name is None:
         return declared
     target = imported.value if callable(imported.value) else discover.import_callable(text, root)
+    target = unwrap_apply(target)
     file, line = locate_source(target)
     return [Case(name=text, fn=target, target=text, file=file, line=line)]
 

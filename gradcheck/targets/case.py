@@ -35,6 +35,7 @@ class Case:
         intents: everything that the user declared as intended, with the reasons.
         options: overrides of the run's options.
         target: the text that names the target on the command line; '' if it has none.
+        command: the target with the options of the command line, for commands to paste; '' if it was not named there.
         file, line: where the target is defined; None if Python does not know.
         upstream: for a layer inside a model, the cotangent that the model sends to each leaf of the output, by its index.
         overwrites: for a layer inside a model, whether it writes to its input there, as ReLU(inplace=True) does.
@@ -56,6 +57,7 @@ class Case:
     intents: tuple[Intent, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     target: str = ""
+    command: str = ""
     file: str | None = None
     line: int | None = None
     upstream: Mapping[int, Any] = field(default_factory=dict)

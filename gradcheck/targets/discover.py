@@ -115,12 +115,18 @@ def split_target(text: str) -> tuple[str, str | None]:
     """
     if not text.strip() or (text.startswith((".", ":")) and not text.startswith(("./", "../"))):
         raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
+    text = normalise_target(text)
     module_or_file, colon, name = text.rpartition(":")
     if not colon or ("\\" in name or "/" in name):
         return text, None
     if not module_or_file or not name:
         raise UsageError(f"target {text!r}: expected module, module:name, path/file.py or path/file.py:name")
     return module_or_file, name
+
+
+def normalise_target(text: str) -> str:
+    """Return a target's text with the `::` of pytest written as `:` and `.`."""
+    return text.replace("::", ":", 1).replace("::", ".")
 
 
 def is_path(module_or_file: str) -> bool:
@@ -170,7 +176,7 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise TargetNotFoundError(f"no module {name!r}{_suggest_module(error.name)}") from None
+            raise TargetNotFoundError(f"no module {name!r}{_suggest_module(error.name, name)}") from None
         raise _import_error(name, error) from None
     except BaseException as error:
         raise _import_error(name, error) from None
@@ -217,13 +223,28 @@ def _list_modules(module: ModuleType, on_error: Callable[[TargetError], None] | 
     return modules
 
 
-def _suggest_module(name: str) -> str:
+def _suggest_module(name: str, text: str) -> str:
+    """Return a hint for a module that does not exist.
+
+    Args:
+        name: the part of the text that is no module.
+        text: what the user wrote.
+    """
     parent, _, last = name.rpartition(".")
+    callables = (
+        [n for n in dir(sys.modules.get(parent)) if callable(getattr(sys.modules[parent], n, None))]
+        if parent in sys.modules
+        else []
+    )
+    if last in callables:
+        return f"; did you mean {parent}:{last}{text.removeprefix(name)}?"
     if Path("src", name).is_dir():
         return "; it lies in src: install the project (pip install -e .), or put src on PYTHONPATH"
     if parent:
         paths = getattr(sys.modules.get(parent), "__path__", None)
         known = [m.name for m in pkgutil.iter_modules(paths)] if paths else []
+        known += [f"{parent}:{n}" for n in difflib.get_close_matches(last, callables, 1)]
+        last = last if paths else f"{parent}:{last}"
     else:
         known = [m.name for m in pkgutil.iter_modules()]
     return _suggest(last, known)

@@ -46,6 +46,13 @@ def classify_target(target: Any) -> TargetKind:
     return TargetKind.FUNCTION
 
 
+def unwrap_apply(target: Any) -> Any:
+    """Return the custom Function of which a target is the `apply`; any other target unchanged."""
+    owner = getattr(target, "__self__", None)
+    is_apply = getattr(target, "__name__", "") == "apply" and isinstance(owner, type)
+    return owner if is_apply and classify_target(owner) is TargetKind.AUTOGRAD_FUNCTION else target
+
+
 def _derives(cls: type, module: str, name: str) -> bool:
     return any(c.__module__ == module and c.__name__ == name for c in cls.__mro__)
 

@@ -75,7 +75,7 @@ def resolve_inputs(
         target: the function or module to call.
         args, kwargs: inputs that the user gave for this call.
         declared_args, declared_kwargs: inputs from `@gradcheck.case`.
-        command: the text of the target on the command line; None in Python.
+        command: the target and its options on the command line; None in Python.
 
     Raises:
         InputError: if inputs are missing or superfluous; the message lists them with a call ready to paste.

@@ -6,6 +6,7 @@ would let pass names the fault. Repairs are tried in turn, simple ones first; if
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
+MISSING = "true - claimed"  # begins the relation of a claim to the truth if a term is missing
+MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # A fitted factor counts as a number that has a name if their relative difference is at most this.
 MAX_MISMATCH = 1e-4
 # A diagnosis may leave at most this share of the claim's error unexplained.
@@ -26,7 +29,18 @@ MIN_ENTRIES_FOR_EXTREME = 8
 MIN_ENTRIES_PER_EXCEPTION = 10
 # A fitted constant that explains fewer entries than this may be a coincidence.
 MIN_ENTRIES_FOR_FIT = 3
+# A constant factor that explains a single number explains nothing, unless it is a simple fraction.
+MIN_ENTRIES_FOR_FACTOR = 2
 SIMPLE_FACTORS = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4", 10.0: "10", 0.1: "1/10"}
+LARGEST_IN_FRACTION = 12  # the largest numerator and denominator of a factor that is named as a fraction
+FRACTIONS = {
+    p / q: f"{p}/{q}" if q > 1 else f"{p}"
+    for p in range(1, LARGEST_IN_FRACTION + 1)
+    for q in range(1, LARGEST_IN_FRACTION + 1)
+    if math.gcd(p, q) == 1 and p != q
+}
+# Sizes from which on a factor that contains them is hardly a coincidence: n itself, and what is made of n and of other numbers.
+MIN_SIZE_IN_FACTOR, MIN_SIZE_IN_PRODUCT = 5, 7
 FACTOR_HINTS = {"2": "should the loss have the factor 1/(2N)?", "1/2": "is the 2 of a square missing?"}
 
 
@@ -44,6 +58,8 @@ class Facts:
         fit: (candidate, offset), (C, n) each -> the c for which offset + c candidate is nearest to the evidence, and the
             number of entries that c was fitted to.
         conjugate_claim: () -> the claim for the conjugate of each combination, (C, n); None if the outputs are real.
+        attached_claim: () -> the claim if nothing in the function were detached, (C, n), and the lines that detach; None if
+            it cannot be computed.
         true: the estimates, (C, n), if every entry was estimated.
         wrong: the entries that the claim misses, (C, n), if every entry was estimated.
     """
@@ -56,6 +72,7 @@ class Facts:
     passes: Callable[[F64], bool]
     fit: Callable[[F64, F64], tuple[float, int]]
     conjugate_claim: Callable[[], F64 | None] = lambda: None
+    attached_claim: Callable[[], tuple[F64, tuple[str, ...]] | None] = lambda: None
     true: F64 | None = None
     wrong: NDArray[np.bool_] | None = None
 
@@ -82,6 +99,7 @@ class FaultDescription:
 def diagnose(facts: Facts) -> FaultDescription:
     """Name the fault; unknown if no repair makes the claim right."""
     hypotheses = (
+        _try_detached,
         _try_zero,
         _try_sign,
         _try_conjugation,
@@ -112,6 +130,14 @@ def _describe_unknown(facts: Facts) -> FaultDescription:
         observation = "only one entry is wrong" if wrong == 1 else f"only {wrong} entries are wrong, {no_pattern}"
         return _describe(Diagnosis.UNKNOWN, observation, "look for what the backward does only there")
     return _describe(Diagnosis.UNKNOWN, "no sign, factor, reordering or missing term explains it")
+
+
+def _try_detached(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is that of a function of which a part is detached."""
+    attached_claim = facts.attached_claim()
+    if attached_claim is not None and attached_claim[1] and facts.passes(attached_claim[0]):
+        lines = ", ".join(attached_claim[1][:MAX_LINES])
+        yield _describe(Diagnosis.DETACHED, f"the claim would be right if nothing were detached in {lines}")
 
 
 def _try_zero(facts: Facts) -> Iterator[FaultDescription]:
@@ -150,10 +176,20 @@ def _try_factor(facts: Facts) -> Iterator[FaultDescription]:
     inverse, numbers = facts.fit(facts.claim, np.zeros_like(facts.claim))
     if inverse == 0 or not np.isfinite(inverse):
         return
-    factor, name = _name_factor(1 / inverse, facts.size_names)
-    if (name or numbers >= MIN_ENTRIES_FOR_FIT) and facts.passes(facts.claim / factor):
-        phrase = f"a factor {name}" if name else "a constant factor"
-        yield _describe(Diagnosis.FACTOR, f"claimed = {factor:.4g} x true on {facts.everywhere}: {phrase}", _hint(factor, name))
+    named_factor, name = _name_factor(1 / inverse, facts.size_names)
+    if name and facts.passes(facts.claim / named_factor):
+        observation = f"claimed = {_format_factor(named_factor)} x true on {facts.everywhere}: a factor {name}"
+        yield _describe(Diagnosis.FACTOR, observation, _hint(named_factor, name))
+    elif numbers >= MIN_ENTRIES_FOR_FACTOR and facts.passes(facts.claim * inverse):
+        observation = f"claimed = {_format_factor(1 / inverse)} x true on {facts.everywhere}: a constant factor"
+        yield _describe(Diagnosis.FACTOR, observation)
+
+
+def _format_factor(factor: float) -> str:
+    """Format a factor with at least four digits, and with two more than those in which it equals 1 or -1."""
+    difference = abs(abs(factor) - 1)
+    digits = math.ceil(-math.log10(difference)) + 2 if 0 < difference < 1 else 0
+    return f"{factor:.{min(max(digits, 4), 17)}g}"
 
 
 def _hint(factor: float, name: str) -> str:
@@ -164,18 +200,25 @@ def _hint(factor: float, name: str) -> str:
 
 
 def _name_factor(factor: float, size_names: Mapping[int, str]) -> tuple[float, str]:
-    """Round a factor to a simple number, or to one made of the size of an axis, and name it; '' if it is neither."""
+    """Round a factor to a simple number, to one made of the size of an axis, or to a fraction; '' if it is none of these."""
     sign = -1.0 if factor < 0 else 1.0
     minus = "-" if factor < 0 else ""
-    for value, text in SIMPLE_FACTORS.items():
+    for value, text in (*SIMPLE_FACTORS.items(), *_size_factors(size_names), *FRACTIONS.items()):
         if abs(abs(factor) / value - 1) < MAX_MISMATCH:
             return sign * value, minus + text
-    for factors_of in (_mean_factors, _doubled_mean_factors, _deviation_factors):
-        for n, size_name in size_names.items():
-            for value, text in factors_of(n) if n > 1 else ():
-                if abs(abs(factor) / value - 1) < MAX_MISMATCH:
-                    return sign * value, f"{minus}{text}, with {n} {size_name}"
     return factor, ""
+
+
+def _size_factors(size_names: Mapping[int, str]) -> Iterator[tuple[float, str]]:
+    """Yield factors made of the size of an axis, with their names; small sizes are in too many numbers to mean anything."""
+    for factors_of, smallest in (
+        (_mean_factors, MIN_SIZE_IN_FACTOR),
+        (_doubled_mean_factors, MIN_SIZE_IN_PRODUCT),
+        (_deviation_factors, MIN_SIZE_IN_PRODUCT),
+    ):
+        for n, size_name in size_names.items():
+            if n >= smallest:
+                yield from ((value, f"{text}, with {n} {size_name}") for value, text in factors_of(n))
 
 
 def _mean_factors(n: int) -> Sequence[tuple[float, str]]:
@@ -221,14 +264,19 @@ def _sort_like(claim: F64, true: F64) -> F64:
 
 def _try_missing_term(facts: Facts) -> Iterator[FaultDescription]:
     """A term proportional to the input or to its sign, or a constant, is missing."""
-    if facts.width == 2:
-        return
+    if facts.width == 1:
+        for missing in _find_missing_terms(facts, np.ones(facts.x.shape, dtype=bool)):
+            yield _describe(Diagnosis.TERM, f"{missing} on {facts.everywhere}")
+
+
+def _find_missing_terms(facts: Facts, where: NDArray[np.bool_]) -> Iterator[str]:
+    """Find terms that make the claim right if they are added on some entries."""
     for name, term in (("the input", facts.x), ("1", np.ones_like(facts.x)), ("the sign of the input", np.sign(facts.x))):
-        candidate = np.broadcast_to(term, facts.claim.shape)
+        candidate = np.broadcast_to(term * where, facts.claim.shape)
         factor, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
         fitted = numbers >= MIN_ENTRIES_FOR_FIT and factor != 0 and np.isfinite(factor)
         if fitted and facts.passes(facts.claim + factor * candidate):
-            yield _describe(Diagnosis.TERM, f"true - claimed = {factor:.4g} x {name} on {facts.everywhere}")
+            yield f"{MISSING} = {factor:.4g} x {name}"
 
 
 def _try_reductions(facts: Facts) -> Iterator[FaultDescription]:
@@ -279,20 +327,28 @@ def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
     if facts.width == 2 or np.all(wrong):
         return
     relation, extent = _relate_to_truth(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
+    for kind, place in _name_places(facts, wrong):
+        yield _describe(Diagnosis.TERM if relation.startswith(MISSING) else kind, f"{relation} on {extent}, {place}")
+    if relation.startswith(MISSING):
+        yield _describe(Diagnosis.TERM, f"{relation} on {extent}")
+    elif relation == "claimed = 0":
+        yield _describe(Diagnosis.ZERO, f"{relation} on {extent}")
+    elif relation.startswith("claimed = ") and np.sum(wrong) > 1:
+        yield _describe(Diagnosis.FACTOR, f"{relation} on {extent}")
+
+
+def _name_places(facts: Facts, wrong: NDArray[np.bool_]) -> Iterator[tuple[Diagnosis, str]]:
+    """Name what the wrong entries, and no others, have in common: a kind of input, or an index along an axis."""
     smaller_side = min(int(np.sum(wrong)), int(np.sum(~wrong)))
     for text, mask, min_entries in _special_values(facts.x):
         if smaller_side >= min_entries and np.array_equal(mask, wrong):
-            yield _describe(Diagnosis.SPECIAL, f"{relation} on {extent}, those where the input is {text}")
+            yield Diagnosis.SPECIAL, f"those where the input is {text}"
     for axis, index in enumerate(np.indices(facts.shape).reshape(len(facts.shape), -1)):
         indices = np.unique(index[wrong])
         # A single entry inside a vector is an entry like any other; the first and the last one are not.
         ordinary = len(facts.shape) == 1 and indices[0] not in (0, facts.shape[0] - 1)
         if indices.size == 1 and not ordinary and np.array_equal(index == indices[0], wrong):
-            yield _describe(Diagnosis.SLICE, f"{relation} on {extent}, all those with index {indices[0]} along axis {axis}")
-    if relation == "claimed = 0":
-        yield _describe(Diagnosis.ZERO, f"{relation} on {extent}")
-    elif relation.startswith("claimed = ") and np.sum(wrong) > 1:
-        yield _describe(Diagnosis.FACTOR, f"{relation} on {extent}")
+            yield Diagnosis.SLICE, f"all those with index {indices[0]} along axis {axis}"
 
 
 def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
@@ -302,9 +358,11 @@ def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
     if not np.any(claim):
         return "claimed = 0"
     factor = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
-    digits = 4 if abs(factor - 1) > MAX_MISMATCH else 8
     proportional = factor and _explains(claim, factor * true, true)
-    return f"claimed = {factor:.{digits}g} x true" if proportional else "claimed is wrong"
+    if proportional:
+        return f"claimed = {_format_factor(factor)} x true"
+    missing = next(_find_missing_terms(facts, wrong), "") if facts.width == 1 and np.any(true) else ""
+    return missing or "claimed is wrong"
 
 
 def _special_values(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:

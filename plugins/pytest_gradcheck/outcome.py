@@ -43,10 +43,19 @@ def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning
     raise GradientError(format_message(result), result)
 
 
+def shorten_summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+    """Have pytest's line about a failed check begin with the outcome and not with the name of the exception."""
+    from gradcheck.errors import GradientError
+
+    error = call.excinfo.value if call.excinfo is not None else None
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None and isinstance(error, GradientError):
+        crash.message = error.result.summary
+
+
 def format_message(result: CheckResult) -> str:
-    """Return the verdict in one line, followed by the table."""
-    from gradcheck.report import phrases
+    """Return the outcome in one line, followed by the table."""
     from gradcheck.report.terminal import run_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns - MARGIN, 60)
-    return f"{result.outcome.value}: {phrases.outcome_reason(result).message}\n{run_tables.to_text(result, width)}"
+    return f"{result.summary}\n{run_tables.to_text(result, width)}"

@@ -12,6 +12,7 @@ from pytest_gradcheck import (
     aggregate,
     fixture,
     marker,
+    outcome,
     settings,
     summary,
 )
@@ -99,9 +100,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the results of a test to its last report."""
+    """Attach the results of a test to its last report, and say in pytest's summary what is wrong."""
     results = aggregate.finish_item(item) if call.when == "teardown" else []
     report = yield
+    outcome.shorten_summary(report, call)
     if results:
         setattr(report, aggregate.PREFIX, results)
     return report

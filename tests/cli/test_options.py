@@ -52,3 +52,17 @@ def test_only_given_options_are_parsed():
     assert given == {"trials": 3, "budget": 300.0, "checks": ("laws", "descent"), "dims": {"n": (2, 3)}, "contracts": False}
     with pytest.raises(UsageError, match="expected a duration"):
         parse_check_options(RunCheckOptions(budget="soon"))
+
+
+def test_the_help_of_run_shows_three_examples():
+    examples = CliRunner().invoke(app, ["run", "--help"]).stdout.partition("Examples:")[2]
+    assert examples.count("gradcheck run ") == 3
+
+
+def test_a_command_to_paste_keeps_the_options_that_were_typed(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text("import numpy as np\n\ndef f(x, y):\n    return np.sum(x * y)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    done = CliRunner().invoke(app, ["run", "net.py:f", "--input", "y=normal(4)", "--rtol", "1e-3", "--trials", "2"])
+    command = "gradcheck run net.py:f --input 'y=normal(4)' --rtol 0.001 --trials 2 --input x='normal(4, 3)'"
+    assert command in done.stdout  # on one line, however narrow the terminal

@@ -81,6 +81,7 @@ def cli(monkeypatch):
         (["{mod}", "-k", "nothing"], 5, "no case matches -k 'nothing'"),
         (["nosuch.py"], 2, "no file nosuch.py"),
         (["numppy:sin"], 2, "did you mean numpy"),
+        (["{mod}:bad", "--eps", "1e-6"], 2, "no option --eps: there is no step size"),
         ([], 2, "no target"),
     ],
     ids=lambda v: " ".join(v).replace("{mod}", "m") if isinstance(v, list) else None,

@@ -76,3 +76,11 @@ def test_a_step_shows_ten_the_worst_nine_and_how_many_more(by_name, count, last)
         assert last in found[-1][1]["title"]
     if count > 10:
         assert found[-1][2].startswith("3 more cases are not ok (2 FAIL, 1 INCONCLUSIVE)")
+
+
+def test_a_contract_that_several_cases_break_at_one_line_is_annotated_once(by_name):
+    cube = by_name["cube"]
+    several = [replace(cube, case=f"cube[{k}]") for k in range(3)]
+    ((_, properties, message),) = annotations(of(*several, root=cube.file.partition("/layers")[0]))
+    assert properties["title"] == "gradcheck FAIL: cube[0]"
+    assert message.endswith("the same in cube[1], cube[2]")

@@ -61,7 +61,7 @@ def test_a_failure_says_what_where_and_how_to_replay_it(varied):
     assert case.get("classname") == "layers.targets"
     assert case[0].get("type") == "factor"
     assert "relative error 0.33; factor: claimed = 1.5 x true" in case[0].get("message")
-    for told in ("The usual fix", "at layers/targets.py:7", "replay: gradcheck run layers/targets.py:square"):
+    for told in ("look for a mean", "at layers/targets.py:7", "replay: gradcheck run layers/targets.py:square"):
         assert told in case[0].text
 
 

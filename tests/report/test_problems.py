@@ -29,7 +29,7 @@ def test_a_problem_says_in_a_line_where_it_is_by_how_much_and_why(by_name):
     (found,) = list_problems(by_name["square[3]"])
     assert found.short.startswith("∂output / ∂x[")
     assert "relative error 0.33; factor: claimed = 1.5 x true" in found.short
-    assert "The usual fix: look for a mean" in found.text
+    assert "look for a mean in the forward" in found.text
     assert found.verdict is Verdict.FAIL
 
 

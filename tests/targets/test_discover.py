@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import pytest
@@ -98,6 +99,25 @@ def test_a_module_that_is_not_in_its_package_is_reported_with_a_similar_one(writ
     write({"pkg/__init__.py": "", "pkg/layers.py": ""})
     with pytest.raises(TargetNotFoundError, match=r"no module 'pkg\.layrs'; did you mean layers\?"):
         import_target("pkg.layrs")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("torch.nn.functional.gelu", "torch.nn.functional:gelu"),
+        ("torch.nn.Linear.forward", "torch.nn:Linear.forward"),
+        ("json.decoder.JSONDecodr", "json.decoder:JSONDecoder"),
+    ],
+)
+def test_a_function_behind_a_dot_is_reported_with_its_colon(text, hint):
+    with pytest.raises(TargetNotFoundError, match=rf"did you mean {re.escape(hint)}\?"):
+        import_target(text)
+
+
+def test_the_double_colons_of_pytest_are_understood(write):
+    write({"model.py": "class Net:\n    def loss(self, x): return x\n"})
+    assert import_target("model.py::Net").value.__name__ == "Net"
+    assert import_target("model::Net::loss").name == "Net.loss"
 
 
 def test_a_module_without_a_similar_one_is_reported_alone():

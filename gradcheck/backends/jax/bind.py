@@ -110,6 +110,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             *(f"{path} carries no gradient: not compared" for path in detached),
             *filter(None, [not_jitted, refusal]),
         ),
+        device=next((device.platform for array in arrays for device in array.devices()), ""),
     )
     return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
 

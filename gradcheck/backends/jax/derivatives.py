@@ -21,6 +21,7 @@ from gradcheck.backends.jax.arrays import (
     use_x64,
     widen,
 )
+from gradcheck.backends.jax.attached import ignore_stop_gradient
 from gradcheck.backends.jax.functional import constant_places, fill_leaves
 from gradcheck.backends.jax.jit import (
     ArrayFunction,
@@ -200,6 +201,19 @@ def make_vjp(target: TracedTarget) -> Callable[[F64, F64], F64]:
     return vjp
 
 
+def make_attached_vjp(target: TracedTarget) -> Callable[[F64, F64], tuple[F64, tuple[str, ...]]]:
+    """Make the vector-Jacobian products of a target without `stop_gradient`; they also return the user's lines that call it."""
+
+    def vjp(point: F64, cotangents: F64) -> tuple[F64, tuple[str, ...]]:
+        outputs, pull_back = target.binding.outputs, build_pullback(target.outputs, target.binding)
+        with use_x64(target.bits64), ignore_stop_gradient() as lines:
+            moving = [[*target.leaves_at(point), *arrays_at(v, outputs, twin=target.is_twin)] for v in cotangents]
+            rows = [pull_back([jnp.asarray(x) for x in arrays], target.constants)[len(outputs) :] for arrays in moving]
+            return np.stack([concatenate_flat(row) for row in rows]), tuple(filter(None, lines))
+
+    return vjp
+
+
 def make_jvp(target: TracedTarget) -> Callable[[F64, F64], F64]:
     """Make the Jacobian-vector products: (point (N,), tangents (K, N)) -> (K, M)."""
 
@@ -218,9 +232,11 @@ def make_jvp(target: TracedTarget) -> Callable[[F64, F64], F64]:
 
 def make_claims(native: TracedTarget, twin: TracedTarget | None) -> tuple[Claim, Claim]:
     """Make the claims of JAX's reverse and forward mode; a target may lack either mode."""
+    vjp, twin_vjp, twin_jvp = make_vjp(native), make_vjp(twin) if twin else None, make_jvp(twin) if twin else None
+    attached = make_attached_vjp(twin or native)
     return (
-        Claim("reverse", native.eps, make_vjp(native), twin=make_vjp(twin) if twin else None, optional=True),
-        Claim("forward", native.eps, jvp=make_jvp(native), twin_jvp=make_jvp(twin) if twin else None, optional=True),
+        Claim("reverse", native.eps, vjp, twin=twin_vjp, attached=attached, optional=True),
+        Claim("forward", native.eps, jvp=make_jvp(native), twin_jvp=twin_jvp, attached=attached, optional=True),
     )
 
 

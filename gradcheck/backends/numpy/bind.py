@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 # Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
 MAX_COMPLEX_STEPS = 256
+# Why PyTorch does not trace a function, and what its random generators are called in code.
+NOT_NUMPY = "PyTorch traces calls of NumPy, not those of another namespace"
+DRAWS = "the function draws from {}, which PyTorch does not trace"
+GENERATORS = {"numpy.random": "np.random", "random": "Python's random", "torch": "torch"}
 
 
 def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
@@ -87,10 +91,11 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     def mutated() -> list[str]:
         return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
-    if target is not original:
-        obstacle = "PyTorch traces calls of NumPy, not those of another namespace"
+    if draws:
+        names = dict.fromkeys(GENERATORS.get(source, "a generator of its own") for source in draws)
+        obstacle = DRAWS.format(" and ".join(names))
     else:
-        obstacle = "it draws random numbers, which PyTorch cannot replay" if draws else _find_obstacle_to_tracing(call)
+        obstacle = _find_obstacle_to_tracing(call) if target is original else NOT_NUMPY
     derived = _make_untraced_claim(obstacle) if obstacle else _make_traced_claim(function, binding, twin=twin)
     claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
     program = Program(

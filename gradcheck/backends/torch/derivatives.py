@@ -17,6 +17,7 @@ from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
 from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
+from gradcheck.backends.torch.attached import make_attached_vjp
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import (
     carries_gradient,
@@ -79,11 +80,13 @@ def make_autograd_claims(
     eps = max(EPS[leaf.dtype] for leaf in binding.leaves)
     has_twin = twin and eps > EPS["float64"]
     has_rounded = has_twin and is_half(binding.leaves)
+    attached = make_attached_vjp(run, lambda call: make_vjp(call, binding, twin=twin))
     return (
         Claim(
             "reverse",
             eps,
             make_vjp(run, binding, twin=False),
+            attached=attached,
             twin=make_vjp(run, binding, twin=True) if has_twin else None,
             plain=make_vjp(run, binding, twin=True, precision=emulated_half_precision) if has_rounded else None,
         ),
@@ -92,6 +95,7 @@ def make_autograd_claims(
             eps,
             jvp=_make_jvp(run, binding, twin=False),
             twin_jvp=_make_jvp(run, binding, twin=True) if has_twin else None,
+            attached=attached,
             optional=optional,
         ),
     )

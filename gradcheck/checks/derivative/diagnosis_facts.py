@@ -86,6 +86,7 @@ def diagnose_failure(
                 passes=passes,
                 fit=fit,
                 conjugate_claim=lambda: _evaluate_conjugate_claim(trial, jacobian, leaf),
+                attached_claim=lambda: _evaluate_attached_claim(trial, jacobian, leaf),
                 true=true,
                 wrong=wrong,
             )
@@ -104,6 +105,20 @@ def _evaluate_conjugate_claim(trial: MeasuredTrial, jacobian: Jacobian, leaf: Le
         return jacobian.claim.vjp(trial.program.point, cotangents)[:, leaf.span]
     except Exception:
         return None
+
+
+def _evaluate_attached_claim(trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf) -> tuple[F64, tuple[str, ...]] | None:
+    """Evaluate the claim as if nothing in the function were detached; None if the claim does not come from such a function."""
+    if jacobian.claim is None or jacobian.claim.attached is None:
+        return None
+    channels = trial.setting.channels
+    try:
+        values, lines = jacobian.claim.attached(
+            trial.program.point, np.eye(trial.program.value.size) if channels is None else channels
+        )
+    except Exception:
+        return None
+    return values[:, leaf.span], lines
 
 
 def _name_sizes(trial: MeasuredTrial) -> dict[int, str]:

@@ -20,6 +20,7 @@ from gradcheck.report import (
     phrases,
     steps,
 )
+from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
 from gradcheck.report.html.heatmap import HeatmapGrid, draw_heatmap
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
@@ -112,6 +113,7 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
             remarks=REMARKS,
             methods=METHODS,
             contract_texts=CONTRACTS,
+            explain=explain,
             describe_counts=fuzz_summary.describe_counts,
             locate=lambda result: locations.locate(run, result),
             signs=SIGNS,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report import fuzz_summary, phrases, steps
 from gradcheck.report.display import to_display
+from gradcheck.report.findings import Finding, explain
 from gradcheck.report.phrases import format_number
 from gradcheck.report.terminal import check_tables, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
 QUIET, NORMAL, VERBOSE, STEPS = -1, 0, 1, 2  # levels of verbosity: the `-q`, the default, `-v` and `-vv` of the command line
@@ -69,8 +73,7 @@ def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType
     for heading, comparisons in phrases.group_by_order(result.comparisons):
         yield from [Text(heading)] if heading else []
         yield _build_comparison_table(comparisons)
-        for of_leaf in phrases.group_by_leaf(comparisons):
-            yield from _render_findings(of_leaf)
+    yield from _render_findings(explain(result.comparisons, result.framework, passed=result.verdict is Verdict.PASS))
     yield from _render_contracts(result.contracts, show_all=verbosity >= VERBOSE)
     search_passed = result.search is not None and result.verdict is Verdict.PASS
     is_explained = result.comparisons or result.layers or search_passed
@@ -106,8 +109,7 @@ def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableTy
         yield _indent(Text(f"{layer.path}  {layer.kind}", "bold"))
         if layer.verdict is Verdict.ERROR:
             yield _indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
-        for of_leaf in phrases.group_by_leaf(layer.comparisons):
-            yield from _render_findings(of_leaf)
+        yield from _render_findings(explain(layer.comparisons, result.framework))
         yield from _render_contracts(layer.contracts, show_all=False)
     if result.culprit:
         yield _indent(Text(result.culprit, "bold"))
@@ -144,7 +146,7 @@ def _build_comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
     for comparison in comparisons:
         is_new_leaf = comparison.wrt != previous
         table.add_row(
-            Text(comparison.wrt if is_new_leaf else ""),
+            _Path(comparison.wrt if is_new_leaf else ""),
             Text(phrases.format_shape(comparison) if is_new_leaf else "", "dim"),
             Text(f"{comparison.method} ~ {comparison.against}"),
             Text(format_number(comparison.rel_err)),
@@ -156,27 +158,47 @@ def _build_comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
     return table
 
 
+@dataclass(frozen=True)
+class _Path:
+    """The path of a leaf in a cell: if the column is narrow, it breaks after its dots and before its brackets."""
+
+    path: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for part in self._parts():
+            if lines[-1] and len(lines[-1]) + len(part) > options.max_width:
+                lines.append("")
+            lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(len, self._parts()), default=0), len(self.path))
+
+    def _parts(self) -> list[str]:
+        return re.split(r"(?<=\.)|(?=\[)", self.path)
+
+
 def _format_verdict(comparison: Comparison) -> Text:
     remark = phrases.verdict_remark(comparison)
     return Text(comparison.verdict.value, STYLES[comparison.verdict]).append(f" {remark}" if remark else "", "dim")
 
 
-def _render_findings(of_leaf: list[Comparison]) -> Iterator[RenderableType]:
-    """Explain what is not PASS on one leaf, and name the method that all others contradict."""
-    for finding in phrases.explain_leaf(of_leaf):
+def _render_findings(findings: Iterable[Finding]) -> Iterator[RenderableType]:
+    for finding in findings:
         text = Text().append(finding.verdict.value, STYLES[finding.verdict]).append(f" {finding.subject}", "bold")
         yield _indent(text.append(f": {finding.message}"))
         yield from (_indent(Text(line), 4) for line in finding.lines)
         if finding.advice:
             yield _indent(Text(finding.advice, "dim"), 4)
-    outlier = phrases.describe_outlier(of_leaf)
-    if outlier:
-        yield _indent(Text(outlier))
 
 
 def _render_reason(result: CheckResult) -> Iterator[RenderableType]:
     message = result.message or result.reason.message
-    yield _indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(message))
+    first, *lines = message.split("\n")
+    yield _indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(first))
+    for line in lines:  # A command to paste is indented; it is never wrapped.
+        yield Text(f"  {line}", no_wrap=True) if line.startswith("    ") else _indent(Text(line))
     if result.message and result.verdict is Verdict.INCONCLUSIVE:
         yield _indent(Text(result.reason.message, "dim"))
     if result.reason.advice:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import warnings
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.run.workers.last_place import Watch, read_place
 from gradcheck.run.workers.worker import (
     WORKER_DIED,
     Outcome,
@@ -55,9 +59,9 @@ def check_cases(
     while waiting or suspects:
         # When a process dies, each case that was running may be the cause. We run them again one by one to find out.
         queue, width = (suspects, 1) if suspects else (waiting, min(jobs, len(waiting)))
-        executor, is_last = _make_executor(width), True
+        executor, is_last, folder = _make_executor(width), True, tempfile.mkdtemp()
         try:
-            for number, outcome in _run_until_death(executor, queue, cases, work, width, timeout, on_start):
+            for number, outcome in _run_until_death(executor, queue, cases, work, width, timeout, folder, on_start):
                 if outcome is None:
                     waiting.append(number)
                 elif outcome is WORKER_DIED and width > 1:
@@ -69,6 +73,7 @@ def check_cases(
             if is_last:
                 on_end()
             executor.shutdown(wait=True, kill_workers=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_until_death(
@@ -78,6 +83,7 @@ def _run_until_death(
     work: Work,
     width: int,
     timeout: float | None,
+    folder: str,
     on_start: Callable[[Case], None],
 ) -> Iterator[tuple[int, Outcome | None]]:
     """Run cases until all are finished, a process dies or a case times out; yield the number and outcome of each.
@@ -86,17 +92,20 @@ def _run_until_death(
     run again have the outcome None.
     """
     running: dict[Future[CheckResult], tuple[int, float]] = {}
+    watches: dict[int, Watch] = {}
     while queue or running:
         while queue and len(running) < width:
-            number = queue.popleft()
+            number, began = queue.popleft(), time.monotonic()
+            if timeout is not None:
+                watches[number] = Watch(str(Path(folder, str(number))), began + timeout)
             try:
                 with _interrupts_ignored():
-                    job = executor.submit(check_named_case, work, cases[number].name)
+                    job = executor.submit(check_named_case, work, cases[number].name, watches.get(number))
             except BrokenExecutor:  # a process has just died; the running jobs will raise the same error
                 queue.appendleft(number)
                 break
             on_start(cases[number])
-            running[job] = number, time.monotonic()
+            running[job] = number, began
         if not running:
             return
         remaining = None if timeout is None else max(min(t for _, t in running.values()) + timeout - time.monotonic(), 0.0)
@@ -108,7 +117,8 @@ def _run_until_death(
             yield running.pop(job)[0], _outcome(job)
         late = {job for job, (_, start) in running.items() if timeout is not None and time.monotonic() - start >= timeout}
         if late and timeout is not None:
-            yield from ((number, timeout_outcome(timeout) if job in late else None) for job, (number, _) in running.items())
+            for job, (number, _) in running.items():
+                yield number, timeout_outcome(timeout, read_place(watches.get(number))) if job in late else None
             return
 
 

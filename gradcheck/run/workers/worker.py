@@ -11,6 +11,7 @@ from gradcheck.errors import UsageError
 from gradcheck.results import CheckResult, Reason
 from gradcheck.run.case import check_case_safely, result_of_exception
 from gradcheck.run.plan import Request, plan
+from gradcheck.run.workers.last_place import Watch, watching
 from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
@@ -38,9 +39,15 @@ WORKER_DIED = LostCase(
 )
 
 
-def timeout_outcome(timeout: float) -> LostCase:
-    """Return the outcome of a case that takes longer than its timeout, in seconds."""
-    return LostCase(Reason.TIMEOUT, f"it took longer than {timeout:g} s")
+def timeout_outcome(timeout: float, place: str = "") -> LostCase:
+    """Return the outcome of a case that takes longer than its timeout.
+
+    Args:
+        timeout: in seconds.
+        place: where the user's code was then; '' if that is not known.
+    """
+    stopped = f"; it was stopped at {place}" if place else ""
+    return LostCase(Reason.TIMEOUT, f"it took longer than {timeout:g} s, imports included{stopped}")
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,18 @@ class Work:
     alone: bool = False
 
 
-def check_named_case(work: Work, name: str) -> CheckResult:
+def check_named_case(work: Work, name: str, watch: Watch | None = None) -> CheckResult:
     """Check the case with a name; what the user's code prints goes to stderr.
+
+    Args:
+        work: what to check.
+        name: of the case.
+        watch: records where the user's code is at the deadline.
 
     Raises:
         UsageError: if this process plans no case of that name.
     """
-    with user_output_on_stderr():
+    with user_output_on_stderr(), watching(watch):
         case = _plan_by_name(work.request).get(name)
         if case is None:
             raise UsageError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gradcheck.errors import SpecError
-from gradcheck.options import DIFFERENTIABLE_DTYPES
+from gradcheck.options import DIFFERENTIABLE_DTYPES, resolve_dtype_name
 from gradcheck.targets.specs import sizes
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Spec:
             is_text = isinstance(size, str) and sizes.is_size(size)
             if not is_text and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
                 raise SpecError(f"{self.kind}: size {size!r}: expected an integer of at least 0, or a name such as 'batch'")
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", resolve_dtype_name(self.dtype))
         if self.dtype is not None and self.dtype not in DTYPES:
             raise SpecError(f"{self.kind}: dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
         if self.layout not in (*LAYOUTS, *SPARSE_LAYOUTS):

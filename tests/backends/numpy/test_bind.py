@@ -119,7 +119,8 @@ def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
         (lambda x: np.zeros((3, 1)), r"shape \(3, 1\) for x: expected \(3,\)"),
         (lambda x: np.zeros(()), r"shape \(\) for x: expected \(3,\)"),
         (lambda x: None, "returned None for x"),
-        (lambda x: (x, x), "returned 2 arrays: expected 1, for x"),
+        (lambda x: (x, x), r"returned 2 arrays of shape \(3,\), \(3,\): expected 1, for x \(3,\)$"),
+        (lambda x: (np.sum(x**2), x), "expected 1, .*; return the gradient alone, without the value"),
         (lambda x: 1j * x, "dtype complex128 for x: expected float64"),
         (lambda x: "text", "expected float64"),
     ],
@@ -361,3 +362,20 @@ def test_tracing_that_takes_too_long_costs_its_column_alone():
     assert any("does not trace it within 0 s (--budget allows more)" in note for note in result.notes)
     assert symbolic_convert.InstructionTranslatorBase.step is step
     assert ("reverse", "numeric") in methods(check())
+
+
+def test_a_list_is_said_to_be_no_array():
+    with pytest.raises(InputError, match=r"w is a list of numbers: pass np.array\(w, dtype=float\)"):
+        gradcheck.check(lambda w: np.sum(np.array(w) ** 2), [1, 2])
+    result = gradcheck.check(lambda w: np.sum(np.array(w) ** 2), [1.0, 2.0], gradient=lambda w: 2 * np.array(w))
+    assert "w is a list of numbers: pass np.array(w) for one array" in result.message
+
+
+def test_a_cost_with_a_cache_is_said_to_be_checked_alone():
+    result = gradcheck.check(lambda w: (np.sum(w**2), {"w": w}), normal(3), gradient=lambda w: 2 * w)
+    assert "check output[0] alone, as in lambda *x: f(*x)[0]" in result.message
+
+
+def test_a_function_that_draws_is_said_to_draw():
+    result = gradcheck.check(lambda w: np.sum(w * np.random.rand(3)), normal(3), gradient=np.zeros_like, framework="numpy")
+    assert "reverse not available: the function draws from np.random, which PyTorch does not trace" in result.notes

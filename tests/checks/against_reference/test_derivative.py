@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import gradcheck
 from gradcheck import Reason, Verdict, normal, positive
 from gradcheck.cli import app
-from gradcheck.report.phrases import describe_outlier, group_by_leaf
+from gradcheck.report.findings import describe_outlier
+from gradcheck.report.phrases import group_by_leaf
 
 
 def layer(x, w):

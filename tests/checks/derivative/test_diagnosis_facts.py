@@ -124,6 +124,36 @@ def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, fault)
     assert diagnoses(result) == {kind}
 
 
+@pytest.mark.parametrize(
+    ("factor", "size", "words"),
+    [
+        (1.5, 3, "claimed = 1.5 x true on all 3 entries: a factor 3/2; look"),
+        (1.5, 1, "claimed = 1.5 x true on the only entry: a factor 3/2; look"),
+        (4 / 3, 4, "claimed = 1.333 x true on all 4 entries: a factor 4/3; look"),
+        (7.0, 7, "a factor 7, with 7 the size of x; is the 1/N of a mean missing?"),
+        (7 / 6, 7, "a factor 7/6, with 7 the size of x"),
+        (1.37, 2, "claimed = 1.37 x true on all 2 entries: a constant factor"),
+        (1 + 2e-7, 4, "claimed = 1.0000002 x true"),
+    ],
+)
+def test_a_factor_is_called_a_size_only_where_that_is_no_coincidence(factor, size, words):
+    result = gradcheck.check(
+        lambda x: np.sum(np.sin(x)), normal(size), gradient=lambda x: factor * np.cos(x), framework="numpy"
+    )
+    (diagnosis,) = {c.diagnosis for c in result.comparisons if c.diagnosis}
+    assert words in diagnosis
+    assert ("size of" in diagnosis) == (size == factor or size == 7)
+
+
+def test_a_term_that_is_missing_in_some_rows_is_named():
+    def penalised(w):
+        return np.sum(np.sin(w)) + 0.05 * np.sum(w[1:3] ** 2)
+
+    result = gradcheck.check(penalised, normal(5, 4), gradient=np.cos, framework="numpy")
+    (diagnosis,) = {c.diagnosis for c in result.comparisons if c.diagnosis}
+    assert diagnosis.startswith("missing-term: true - claimed = 0.1 x the input on 8 of 20 entries;")
+
+
 def test_a_single_wrong_complex_entry_is_unknown():
     def fault(gradient):
         gradient[3] *= 1 + 0.3j

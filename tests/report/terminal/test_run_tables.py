@@ -141,5 +141,5 @@ def test_values_are_shown_although_the_output_above_is_another(mode):
     comparison = next(c for c in result.comparisons if c.where and c.against == "numeric")
     assert comparison.output.startswith("output[")
     assert {w.output for w in comparison.where.entries} == {"combination"}
-    values = ", ".join(f"[{w.entry[0]}] {w.claimed:.6g} for {w.estimate:.6g}" for w in comparison.where.entries)
+    values = ", ".join(f"[{w.entry[0]}] {w.claimed:.4g} for {w.estimate:.4g}" for w in comparison.where.entries)
     assert f"2 of 40 entries are wrong: {values} (of a random combination of the outputs)" in shown(result)
