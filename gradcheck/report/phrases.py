@@ -114,8 +114,8 @@ def describe_values(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def format_pair(first: float, second: float) -> tuple[str, str]:
     """Format two numbers with the digits in which they differ, and two more."""
-    scale = max(abs(first), abs(second))
-    difference = abs(first - second) / scale if scale and math.isfinite(first - second) else 0.0
+    scale, finite = max(abs(first), abs(second)), math.isfinite(first) and math.isfinite(second)
+    difference = abs(first - second) / scale if scale and finite else 0.0
     digits = min(max(MIN_DIGITS, math.ceil(-math.log10(difference)) + 2), MAX_DIGITS) if difference else MIN_DIGITS
     return f"{first + 0.0:.{digits}g}", f"{second + 0.0:.{digits}g}"  # which turns -0 into 0
 

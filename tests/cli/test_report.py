@@ -70,7 +70,7 @@ def test_a_report_that_cannot_be_written_is_one_message(cli, name):
 
 
 def test_inconsistent_parts_of_a_run_are_one_message(cli):
-    data = json.loads(cli("run", "torch:sin", "--input", "normal(3)", "--mode", "full", "--json", "-").stdout)
+    data = json.loads(cli("run", "torch:sin", "--input", "normal(3)", "-v", "--json", "-").stdout)
     picture = next(c["picture"] for c in data["results"][0]["comparisons"] if c["picture"])
     picture["claimed"].pop()
     Path("changed.json").write_text(json.dumps(data))

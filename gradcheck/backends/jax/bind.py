@@ -70,6 +70,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     binding = Binding(called.call, places, leaves, (), ())
     before = global_state.snapshot(target, called.call.leaves)
     arrays = [jnp.array(x) for x in arrays_at(point, leaves, twin=False)]
+    platform = next((device.platform for array in arrays for device in array.devices()), "")  # the call may delete them
     first = call_user_code("the target", lambda: called(fill_leaves(binding, arrays)), (), {}, called.call)
     draws = global_state.changes_since(before)
     case, run = hand_written.replay_draws(case, draws), global_state.replaying(called, draws)
@@ -110,7 +111,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             *(f"{path} carries no gradient: not compared" for path in detached),
             *filter(None, [not_jitted, refusal]),
         ),
-        device=next((device.platform for array in arrays for device in array.devices()), ""),
+        device=platform,
     )
     return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
 

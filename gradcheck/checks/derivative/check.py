@@ -72,6 +72,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         )
     mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
+    direct_calls.call_at_other_inputs(trial)
     comparisons, known = confirm_every_entry(trial) if mode.whole_input_first else (None, None)
     if comparisons is None and mode.name == "full":
         comparisons = compare_every_entry(trial, preconditions.spread, known)

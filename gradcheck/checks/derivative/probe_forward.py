@@ -150,7 +150,10 @@ def _make_claim_along_tangents(trial: MeasuredTrial, claim: Claim, products: F64
     assert claim.jvp is not None
     terms = channels * products
     size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
-    rounding = eps * (CLAIM_ROUNDING_ULPS * size + method_pairs.CANCELLATION_ULPS * trial.setting.channel_sizes)
+    cancellation = method_pairs.CANCELLATION_ULPS
+    if eps > FLOAT64.eps:  # a tangent moves every entry, and the rounding of so many terms adds up like their root
+        cancellation = max(cancellation, float(np.sqrt(point.size)))
+    rounding = eps * (CLAIM_ROUNDING_ULPS * size + cancellation * trial.setting.channel_sizes)
     movement = np.zeros(value.shape)
     for k in range(conditioning.CONDITIONING_POINTS if eps > FLOAT64.eps else 0):
         signs = make_generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)

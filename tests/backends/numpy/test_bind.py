@@ -6,7 +6,6 @@ import pytest
 
 import gradcheck
 from gradcheck import ClaimError, InputError, Verdict, normal
-from gradcheck.backends.numpy import torch_tracing
 from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.results import Reason
 
@@ -331,6 +330,8 @@ def test_a_table_is_refused_with_the_array_to_give_and_taken_as_data():
 
 
 def test_a_traced_function_is_kept_only_for_a_while_and_shares_no_code():
+    from gradcheck.backends.numpy import torch_tracing  # not at the top: PyTorch's compiler loads Triton
+
     def make():
         return lambda x: np.sum(x**2)
 

@@ -13,7 +13,7 @@ def test_a_check_tells_how_far_it_has_come_leaf_by_leaf():
     heard = []
     token = LISTENER.set(lambda *told: heard.append(told))
     try:
-        gradcheck.check(lambda x, y: np.sum(x * y), normal(3), normal(3), framework="numpy", mode="full")
+        gradcheck.check(lambda x, y: np.sum(x * y), normal(3), normal(3), framework="numpy", every_entry=True)
     finally:
         LISTENER.reset(token)
     assert [told for told in heard if told[0] == "x"][:3] == [("x", 0, 3), ("x", 1, 3), ("x", 2, 3)]

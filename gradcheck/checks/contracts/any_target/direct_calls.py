@@ -19,7 +19,7 @@ from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Arguments, Claim, DirectCall
-    from gradcheck.compare.trial import MeasuredTrial
+    from gradcheck.compare.trial import Trial
     from gradcheck.evidence.line import F64
 
 # The contracts of one function take about this many calls of it, and of the target.
@@ -35,12 +35,28 @@ MAX_SLOPE_DIFFERENCE = 1e-2
 KEEPS_STATE = "keep nothing between calls, or keep it by the values of the arguments"
 
 
-def check_direct_calls(trial: MeasuredTrial) -> list[Contract]:
+def check_direct_calls(trial: Trial) -> list[Contract]:
     """Call each hand-written derivative again and again; each contract assumes that those before it hold."""
     if trial.options.nondeterministic:
         return []
     callers = [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
     return [contract for caller in callers for contract in _check_call(caller)]
+
+
+def call_at_other_inputs(trial: Trial) -> None:
+    """Call each hand-written derivative at other inputs before anything else is done with it.
+
+    One that keeps its first result, whatever the inputs are, is then wrong at the primal. Numbers that the user recorded there
+    are right.
+    """
+    if trial.options.nondeterministic or not trial.options.tries("state"):
+        return
+    callers = [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
+    for caller in callers:
+        with suppress(TargetError):  # it need not be defined there
+            caller.numbers_at(caller.other_point)
+    if callers:
+        trial.evaluator(trial.program.point)  # for derivatives that use what the function keeps
 
 
 Finding = tuple[Verdict, str]  # what is wrong with a hand-written derivative
@@ -49,7 +65,7 @@ Finding = tuple[Verdict, str]  # what is wrong with a hand-written derivative
 class _Caller:
     """Calls a hand-written derivative in the way that it is used: after the function, at the same inputs."""
 
-    def __init__(self, trial: MeasuredTrial, claim: Claim, call: DirectCall) -> None:
+    def __init__(self, trial: Trial, claim: Claim, call: DirectCall) -> None:
         self.trial, self.claim, self.call = trial, claim, call
         rng = make_generator(0, "direct calls", trial.label, call.kind)
         size = trial.program.point.size if call.kind == "jvp" else trial.program.value.size
@@ -154,19 +170,19 @@ def _find_kept_state(caller: _Caller) -> Finding | None:
         return Verdict.FAIL, f"returns an array that the next call overwrites, {difference}: return a new array or a copy"
     if difference := caller.describe_difference(before, caller.numbers_at(caller.point)):
         return Verdict.FAIL, f"returns other numbers after a call with other inputs, {difference}: {KEEPS_STATE}"
-    if _is_stale_at_other_inputs(caller):
-        return Verdict.FAIL, f"returns the numbers of the first inputs at other inputs too, where they are wrong: {KEEPS_STATE}"
+    if _is_stale(caller):
+        return Verdict.FAIL, f"returns the numbers of the first inputs at these inputs too, where they are wrong: {KEEPS_STATE}"
     return None
 
 
-def _is_stale_at_other_inputs(caller: _Caller) -> bool:
-    """Whether the numbers at other inputs are exactly those of the first, and differences contradict them only there."""
+def _is_stale(caller: _Caller) -> bool:
+    """Whether the numbers are exactly those of the inputs of the first call, and differences contradict them here only."""
     try:
         here, there = caller.numbers_at(caller.point), caller.numbers_at(caller.other_point)
     except TargetError:
         return False
     is_suspect = np.any(here) and np.array_equal(here, there)
-    return bool(is_suspect and _is_wrong_at(caller, caller.other_point) and not _is_wrong_at(caller, caller.point))
+    return bool(is_suspect and _is_wrong_at(caller, caller.point) and not _is_wrong_at(caller, caller.other_point))
 
 
 def _is_wrong_at(caller: _Caller, point: F64) -> bool:

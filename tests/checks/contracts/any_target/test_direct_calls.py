@@ -75,7 +75,7 @@ def message_of(result, name):
         (accumulating, "deterministic-backward", "it adds to what it keeps"),
         (random, "deterministic-backward", "it draws random numbers of its own"),
         (buffered, "state", "returns an array that the next call overwrites"),
-        (cached_by_shape, "state", "the numbers of the first inputs at other inputs"),
+        (cached_by_shape, "state", "the numbers of the first inputs at these inputs"),
     ],
 )
 def test_a_gradient_that_depends_on_more_than_its_arguments_fails(framework, make, contract, words):
