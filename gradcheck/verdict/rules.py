@@ -9,6 +9,7 @@ A claim in lower precision has two judgements, that of its float64 twin and that
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,12 @@ def decide(facts: Facts, evidence_remark: NDArray[np.object_]) -> Decision:
 
 def decide_row(facts: Collection[Fact]) -> tuple[Verdict, Reason]:
     """Decide a row of the table about which some facts are known as a whole; the numbers of a PASS agree."""
-    rule = next(rule for rule in RULES if all(fact in facts for fact in rule.facts))
+    return _decide_row(frozenset(facts))
+
+
+@functools.cache
+def _decide_row(facts: frozenset[Fact]) -> tuple[Verdict, Reason]:
+    rule = next(rule for rule in RULES if facts.issuperset(rule.facts))
     default = {Code.PASS: Reason.AGREES, Code.INCONCLUSIVE: Reason.DULL, Code.FAIL: Reason.DISAGREES}
     return VERDICTS[rule.code], rule.reason or default[rule.code]
 
