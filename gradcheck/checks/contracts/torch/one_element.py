@@ -91,4 +91,25 @@ def _find_error(base: Baseline, leaves: list[Tensor], call: LayerFunction) -> st
     eps, names = base.layer.eps, [leaf.path for leaf in base.layer.leaves]
     here = partial(directional.compare_along_direction, base.layer.call, base.inputs, eps)
     there = partial(directional.compare_along_direction, call, leaves, eps)
-    return directional.describe_wrong_gradient(there, here, names)
+    difference = directional.describe_wrong_gradient(there, here, names)
+    return difference and (_describe_summed_gradient(call, leaves, names) or difference)
+
+
+def _describe_summed_gradient(call: LayerFunction, leaves: list[Tensor], names: list[str]) -> str:
+    """Describe a gradient of another shape than its input, which autograd sums up; '' if no backward returns one."""
+    leaves = [x.detach().clone().requires_grad_() for x in leaves]
+    for out in call(leaves):
+        function = getattr(type(out.grad_fn), "_forward_cls", None)  # of a Function; its node is the context
+        if function is None or out.grad_fn is None:
+            continue
+        try:
+            gradients = function.backward(out.grad_fn, torch.ones_like(out))
+        except Exception:
+            continue  # it takes the gradients of several outputs
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        for gradient, (node, _) in zip(gradients, out.grad_fn.next_functions, strict=False):
+            for name, leaf in zip(names, leaves, strict=False):
+                if leaf is getattr(node, "variable", None) and gradient is not None and gradient.shape != leaf.shape:
+                    shapes = f"shape {tuple(gradient.shape)} for {name} of shape {tuple(leaf.shape)}"
+                    return f"the backward returns {shapes}, and PyTorch sums it up: a size is written into the backward"
+    return ""
