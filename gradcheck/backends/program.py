@@ -163,6 +163,7 @@ class Program:
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
         is_detached: whether no output carries a gradient, so that the claim is zero.
         device: where the target computes, such as 'cuda:0'; '' for NumPy.
+        native_value: the outputs at the primal in the target's own dtype, (M,), if `value` is that of a twin.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
 
@@ -184,11 +185,19 @@ class Program:
     is_detached: bool = False
     value_rounding: F64 | None = None
     device: str = ""
+    native_value: F64 | None = None
 
     @property
     def half(self) -> bool:
         """Whether the target is in half precision and has a twin: then its accuracy and its formula are judged apart."""
         return self.capabilities.evaluate_native is not None and any(leaf.dtype in HALF_EPS for leaf in self.leaves)
+
+    @property
+    def has_written_derivative(self) -> bool:
+        """Whether the user wrote a derivative: by hand, in an autograd Function, or as a rule of JAX's."""
+        layer = self.capabilities.layer
+        is_rule = type(self.fn).__name__ in ("custom_jvp", "custom_vjp")
+        return is_rule or bool(layer and layer.user_functions) or any(claim.direct_calls for claim in self.claims)
 
     def with_capabilities(self, **capabilities: Any) -> Program:
         """Return this program with some capabilities replaced."""

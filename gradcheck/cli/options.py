@@ -104,7 +104,7 @@ class RunCheckOptions(CheckOptions):
     trials: Annotated[int | None, typer.Option(help="How many times to draw inputs. Default: 1.")] = None
     mode: Annotated[
         OptionalText,
-        typer.Option(help="full (every partial derivative), probe (random directions) or auto. Default: auto."),
+        typer.Option(help="full (no partial derivative stays unknown), probe (random directions) or auto. Default: auto."),
     ] = None
     methods: Annotated[
         OptionalText, typer.Option(help="Methods to compare, comma-separated: analytic,numeric. Default: all that there are.")

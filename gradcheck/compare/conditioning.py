@@ -37,7 +37,7 @@ def with_conditioning(jacobian: Jacobian, program: Program, cotangents: F64) -> 
     claim = jacobian.claim
     if claim is None:
         return jacobian
-    movement = jacobian.conditioning.measure_once(lambda: _measure_movement(jacobian, claim, program, cotangents))
+    movement = jacobian.conditioning.measure_once(lambda: measure_movement(jacobian, claim, program, cotangents))
     return replace(jacobian, error=jacobian.error + CLAIM_ROUNDING_ULPS * movement)
 
 
@@ -75,7 +75,8 @@ def measure_full_conditioning(jacobian: Jacobian, program: Program, cotangents: 
     return movement
 
 
-def _measure_movement(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
+def measure_movement(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
+    """Measure how far a claim's derivatives move when the inputs move by one unit in the last place of its dtype, (C, N)."""
     movement = np.zeros(jacobian.values.shape)
     for point in jitter_points(program.point, jacobian.eps, jacobian.method, CONDITIONING_POINTS):
         try:

@@ -33,6 +33,8 @@ MANY_LINES = 64
 # An entry that passed by the size of its leaf alone is refined if its difference is more than this share of the uncertainty,
 # unless there are many lines.
 MAX_QUIET_SHARE = 0.125
+# Small differences from a cause that they have in common are found in at least this share of a leaf's entries.
+MIN_COMMON_SHARE = 0.125
 # If values stand still up to this distance, in an entry's scales, the function itself is constant there, as an arg-max is, and
 # rounding is not the cause.
 STANDSTILL_REACH = 2.0**-6
@@ -220,7 +222,7 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
     quantised_zero = (estimates.reason == Reason.QUANTISED) & (sides.claim == 0)
     stands_still = np.zeros_like(quantised_zero)
     stands_still[quantised_zero] = _stands_still(estimates.story[quantised_zero])
-    facts = find_interval_facts(sides, rtol, demanded=demanded) | {
+    facts: Facts = find_interval_facts(sides, rtol, demanded=demanded) | {
         Fact.FLAT: estimates.refined & is_flat(sides, estimates.channel_sizes, estimates.eps),
         Fact.QUANTISED_ZERO: quantised_zero,
         Fact.STANDS_STILL: stands_still,
@@ -228,12 +230,26 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
         Fact.OUTSIDE_KINK: kink & ~inside,
         Fact.UNDERFLOWS: (sides.difference <= _largest_underflow(estimates)) & np.isfinite(sides.claim),
     }
+    if not claim.is_combination and estimates.settings and estimates.settings[0].channels is not None:
+        facts = _accuse_single_differences(facts, sides)
     no_doubt = np.zeros(kink.shape, dtype=bool)
     judged = JudgedLeaf(estimates.leaf, sides, facts, estimates.reason.copy(), no_doubt, estimates.story)
     if not claim.is_combination:
         return judged
     doubtful = (judged.code == Code.PASS) & ~kink & (sides.difference > sides.uncertainty)
     return replace(judged, doubtful=doubtful)
+
+
+def _accuse_single_differences(facts: Facts, sides: ClaimAndEstimate) -> Facts:
+    """Call an entry of a combination of outputs wrong if it differs by less than rtol while hardly any other does.
+
+    A constant in single precision, or a solver's tolerance, shows in many entries. If few differ, a single derivative in the
+    sum may be wrong by far more than the sum is.
+    """
+    within = facts[Fact.WITHIN_RTOL]
+    share = np.sum(within, axis=1, keepdims=True) / np.maximum(1, np.count_nonzero(sides.claim, axis=1, keepdims=True))
+    single = within & (share < MIN_COMMON_SHARE)
+    return {**facts, Fact.APART: facts[Fact.APART] | single, Fact.WITHIN_RTOL: within & ~single}
 
 
 def _largest_underflow(estimates: LineEstimates) -> float:

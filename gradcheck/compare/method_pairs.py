@@ -13,7 +13,7 @@ from gradcheck.compare.conditioning import with_conditioning
 from gradcheck.compare.judge import JudgedLeaf, make_sides
 from gradcheck.compare.output_scaling import compute_output_slopes
 from gradcheck.verdict.facts import Fact
-from gradcheck.verdict.interval import ClaimAndEstimate, find_interval_facts
+from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, ClaimAndEstimate, find_interval_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,17 +61,15 @@ def judge_methods(
     claimed, trusted = (replace(j, error=j.error + floor) for j, floor in zip((claimed, trusted), floors, strict=True))
     rtol = trial.rtol(claimed, trusted)
 
-    def judge_all(claimed: Jacobian, trusted: Jacobian, *, conditioned: bool) -> list[JudgedLeaf]:
+    def judge_all(claimed: Jacobian, trusted: Jacobian) -> list[JudgedLeaf]:
         judged = (compare_jacobians(leaf, claimed, trusted, rtol, demanded=trial.rtol_is_given) for leaf in leaves)
-        floor = floors[0] + floors[1]
-        return [add_facts(mark_last_bits(j, floor[:, j.leaf.span], conditioned=conditioned)) for j in judged]
+        return [add_facts(mark_last_bits(j, (floors[0] + floors[1])[:, j.leaf.span])) for j in judged]
 
-    judged_leaves = judge_all(claimed, trusted, conditioned=False)
+    judged_leaves = judge_all(claimed, trusted)
     if not any(np.any(judged.code) for judged in judged_leaves):
         return judged_leaves
     claimed = with_conditioning(claimed, trial.program, cotangents)
-    trusted = with_conditioning(trusted, trusted_program or trial.program, cotangents)
-    return judge_all(claimed, trusted, conditioned=not trial.rtol_is_given)
+    return judge_all(claimed, with_conditioning(trusted, trusted_program or trial.program, cotangents))
 
 
 def compare_jacobians(leaf: Leaf, claimed: Jacobian, trusted: Jacobian, rtol: float, *, demanded: bool) -> JudgedLeaf:
@@ -97,15 +95,13 @@ def judge_pair(leaf: Leaf, sides: ClaimAndEstimate, rtol: float, *, demanded: bo
     return JudgedLeaf(leaf, sides, facts, np.full(shape, None, dtype=object), np.zeros(shape, dtype=bool))
 
 
-def mark_last_bits(judged: JudgedLeaf, floor: F64, *, conditioned: bool) -> JudgedLeaf:
-    """Pass the undecided entries whose difference is only rounding of outputs or inputs; both sides are proved elsewhere.
+def mark_last_bits(judged: JudgedLeaf, floor: F64, movement: F64 | float = 0.0) -> JudgedLeaf:
+    """Pass the undecided entries whose difference is only rounding: of the outputs, or of the inputs.
 
     Args:
         floor: the error that the rounding of the outputs may cause in each entry, (C, n).
-        conditioned: whether it was measured how the rounding of the inputs moves both sides. In an ill-conditioned function it
-            moves every claim in this dtype.
+        movement: how far the derivative itself moves when the inputs are rounded, (C, n), if that was measured.
     """
-    uncertainty = judged.sides.uncertainty
-    allowed = np.inf if conditioned else MAX_LAST_BITS * floor
-    is_lost = (judged.sides.difference <= uncertainty) & (uncertainty <= allowed) & np.isfinite(uncertainty)
-    return judged.with_fact(Fact.LAST_BITS, is_lost)
+    difference, uncertainty = judged.sides.difference, judged.sides.uncertainty
+    is_rounding = (uncertainty <= MAX_LAST_BITS * floor) | (difference <= CLAIM_ROUNDING_ULPS * movement)
+    return judged.with_fact(Fact.LAST_BITS, (difference <= uncertainty) & is_rounding)

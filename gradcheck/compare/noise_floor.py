@@ -26,6 +26,8 @@ COARSE_SPACING = 2.0**-16
 MIN_CANCELLATION_ULPS = 8.0
 # An output of at most this many units in the last place of the terms that may cancel in it is nothing but rounding.
 MAX_CANCELLED_ULPS = 64.0
+# Such terms are at most this many times as large as the inputs and the output's leaf.
+MAX_AMPLIFICATION = 2.0**20
 # In lower precision noise varies more from one direction to another, so it is measured along this many directions.
 NOISE_DIRECTIONS = 3
 
@@ -87,6 +89,19 @@ def find_term_sizes(program: Program, eps: float) -> F64:
     return np.where(size <= MAX_CANCELLED_ULPS * eps * terms, terms, size)
 
 
+def _find_cancelled_terms(program: Program, noise_level: F64) -> F64:
+    """Find the size of the terms that each output is made of, (M,): its own, unless it is nothing but rounding.
+
+    Then its noise shows the terms, if they are not so large that the noise must be something else. A zero that stands still
+    shows nothing, and may be made of terms as large as the inputs.
+    """
+    size = np.abs(program.value)
+    shown = noise_level / program.eps
+    is_rounding = (size <= MAX_CANCELLED_ULPS * noise_level) & (shown <= MAX_AMPLIFICATION * bound_terms(program))
+    stands_still = (size == 0) & (noise_level == 0)
+    return np.fmax(size, np.where(stands_still, bound_terms(program), np.where(is_rounding, shown, 0.0)))
+
+
 def measure_setting(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
     """Measure the noise once, along directions that move every entry; each output is a channel.
 
@@ -110,8 +125,5 @@ def measure_setting(evaluator: Evaluator, comparisons: int, label: object, sprea
         if is_float64:
             noise_level = np.maximum(noise_level, _measure_cancellation_noise(program, line))
     slack = choose_slack(comparisons)
-    term_sizes = find_term_sizes(program, program.eps)
-    shows_terms = (noise_level > 0) | (program.value != 0)  # a zero that stands still shows nothing
-    term_sizes = np.where(shows_terms, np.minimum(term_sizes, noise_level / program.eps), term_sizes)
-    term_sizes = np.maximum(term_sizes, np.abs(program.value))
+    term_sizes = _find_cancelled_terms(program, noise_level)
     return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding, term_sizes)

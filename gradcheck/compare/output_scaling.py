@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_SINGLE_CHANNELS = 16
 # Full mode looks at this many random combinations of the outputs.
 COMBINATIONS = 4
+# The error of a value may be small by chance, so the terms that cancel in it may be this many times as large as it shows.
+VALUE_ERROR_ULPS = 4.0
 # No output has a larger weight than this in a combination: float16 ends at 65504, and a backward adds weighted terms up.
 MAX_WEIGHT = 256.0
 # The outputs are looked at this far along a line, in units of the finest step.
@@ -119,6 +121,20 @@ def find_outputs_of_channels(program: Program, channels: F64 | None) -> NDArray[
     return repeat_per_number(np.arange(len(program.outputs)), program.outputs)
 
 
+def _find_native_terms(program: Program, eps: float) -> F64:
+    """Find the size of the terms that may cancel in the target's own dtype, (M,).
+
+    PyTorch and JAX may let terms as large as the inputs cancel in their own derivatives. Where the user wrote a derivative,
+    they count as far as the value shows that they cancel.
+    """
+    terms = find_term_sizes(program, eps)
+    if not program.has_written_derivative or program.native_value is None:
+        return terms
+    with np.errstate(invalid="ignore"):
+        shown = VALUE_ERROR_ULPS * np.nan_to_num(np.abs(program.native_value - program.value)) / eps
+    return np.maximum(np.minimum(terms, shown), np.abs(program.value))
+
+
 def compute_output_slopes(program: Program, setting: Setting, eps: float) -> F64:
     """Compute the slope of a channel that changes by the size of its terms over the scale of each leaf, (C, N).
 
@@ -130,8 +146,10 @@ def compute_output_slopes(program: Program, setting: Setting, eps: float) -> F64
         eps: relative spacing of floats in the precision of the slopes that this is compared with.
     """
     terms = estimate_terms(program, setting)
+    if setting.term_sizes is not None:
+        terms = np.maximum(terms, setting.term_sizes)
     if eps > setting.eps:  # what cancels in it may not show in the evaluation
-        terms = np.maximum(terms, find_term_sizes(program, eps))
+        terms = np.maximum(terms, _find_native_terms(program, eps))
     terms_of_order_one = np.minimum(setting.total_noise / setting.eps, 1.0)
     if setting.channels is not None:
         sizes = [np.max(np.abs(setting.channels) * t, axis=1, initial=0.0) for t in (terms, terms_of_order_one)]

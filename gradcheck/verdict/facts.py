@@ -27,7 +27,7 @@ class Fact(Enum):
     FLAT = "d <= U, both are zero to within U, and U and the claim are lost in the last bits of the outputs"
     EQUAL = "two methods give the same number, though either may be rounded"
     LAST_BITS = (
-        "two methods differ by d <= U, and U is at most a few last bits of the outputs, or what rounding the inputs does"
+        "two methods differ by d <= U, and U is at most a few last bits of the outputs, or d what rounding the inputs does"
     )
     UNDERFLOWS = "d is no more than what is lost below the smallest numbers of the function's dtype"
     UNCONFIRMED = "a cheap estimate saw something that is not smooth, and no careful one was made"

@@ -82,7 +82,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     returned = flatten(first).leaves
     value = concatenate_flat([returned[i] for i in binding.output_places])
     twin_run = run if bits64 else draw_without_x64(run)
-    twin, value_of_twin, refusal = _trace_twin(twin_run, binding, point, value)
+    twin, value_of_twin, refusal = _trace_twin(twin_run, binding, point, value, native)
     evaluate, value, not_jitted = (
         _choose_evaluation(native, point, value) if twin is None else (derivatives.make_evaluate(twin), value, "")
     )
@@ -95,6 +95,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         outputs=binding.outputs,
         point=point,
         value=prefer_twin_value(value, value_of_twin),
+        native_value=value,
         evaluate=evaluate,
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
         claims=_make_claims(case, called, native, twin, first, is_detached=not any(attached)),
@@ -175,7 +176,7 @@ def _call_again(evaluate: Callable[[F64], F64], point: F64) -> F64:
 
 
 def _trace_twin(
-    run: Callable[..., Any], binding: Binding, point: F64, value: F64
+    run: Callable[..., Any], binding: Binding, point: F64, value: F64, native: TracedTarget
 ) -> tuple[TracedTarget | None, F64 | None, str]:
     """Trace the target with 64 bits, if it runs so and returns the same value; else return why not."""
     if all(EPS[leaf.dtype] == EPS["float64"] for leaf in binding.leaves):
@@ -189,7 +190,11 @@ def _trace_twin(
     if any(EPS[x.dtype.name] > EPS["float64"] for x in outputs):
         return None, None, "differences in its own dtype: it returns a lower precision than it is given"
     value_of_twin = concatenate_flat(outputs)
-    if not is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves)):
+
+    def evaluate_both(at: F64) -> tuple[F64, F64]:
+        return derivatives.make_evaluate(native)(at), derivatives.make_evaluate(twin)(at)
+
+    if not is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves), evaluate_both):
         return None, None, "differences in its own dtype: in float64 it returns another value"
     return twin, value_of_twin, ""
 

@@ -107,6 +107,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         outputs=binding.outputs,
         point=point,
         value=prefer_twin_value(value, evaluate(point) if twin else None),
+        native_value=value,
         evaluate=evaluate,
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
         claims=claims,
@@ -137,7 +138,13 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
         return False, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
     if output_eps > EPS["float64"]:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
-    if not is_same_function(point, value, value_in_float64, native_eps):
+
+    def evaluate_both(at: F64) -> tuple[F64, F64]:
+        calls = [_build_arguments(binding, at, twin=is_twin) for is_twin in (False, True)]
+        native_value, value_of_twin = (_flatten_outputs(function(*args, **kwargs), binding) for args, kwargs in calls)
+        return native_value, value_of_twin
+
+    if not is_same_function(point, value, value_in_float64, native_eps, evaluate_both):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
 

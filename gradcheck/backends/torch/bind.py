@@ -157,6 +157,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         outputs=binding.outputs,
         point=first.point,
         value=prefer_twin_value(value, twin),
+        native_value=value,
         evaluate=evaluation,
         eps=EPS["float64"] if evaluation.twin else max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
         claims=make_claims(case, target, functional_call, binding, first.returned, run, twin=evaluation.twin),
@@ -343,7 +344,13 @@ def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value:
             value_of_twin = flatten_outputs(run(leaves_at(binding, point, twin=True), binding, twin=True), binding)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
-    same = is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves))
+
+    def evaluate_both(at: F64) -> tuple[F64, F64]:
+        native_value = flatten_outputs(run(leaves_at(binding, at), binding), binding)
+        with twin_precision(True, binding.leaves):
+            return native_value, flatten_outputs(run(leaves_at(binding, at, twin=True), binding, twin=True), binding)
+
+    same = is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves), evaluate_both)
     if not (same or (is_half(binding.leaves) and _is_explained_by_rounding(run, binding, point, value, value_of_twin))):
         return None, "differences in its own dtype: in float64 it returns another value"
     return value_of_twin, ""

@@ -137,7 +137,8 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     confirmed, least_resolutions, known_entries = _confirm_leaves(
         trial, setting, claims, compared, terms, leaves, every_entry_counts=every_entry_counts
     )
-    certainty = 1.0 if every_entry_counts else CERTAINTY  # if every entry counts, all of them are moved and known
+    is_certain = every_entry_counts and program.value.size <= MAX_SINGLE_CHANNELS  # every entry of every output was moved
+    certainty = 1.0 if is_certain else CERTAINTY
     rows_by_claim = [
         make_rows(program, claim_sum, claims[i].sums, leaves, trial, cotangents, least, certainty)
         for claim_sum, i, least in zip(compared, terms, least_resolutions, strict=True)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 
-# Among many entries, one that is known to within the error that matters of its leaf's largest may be known to this of itself.
+# Among many entries, a small one counts as known if its error is at most this share of itself, and also at most rtol of the
+# leaf's largest. Groups of entries allow 1e-2 (`reports/detection.md`).
 MAX_SMALL_ENTRY_ERROR = 1e-3
 
 
@@ -53,7 +54,7 @@ class EntryChanges:
     ) -> list[NDArray[np.bool_]]:
         """Mark the entries of each leaf that are known in every channel, so well that full mode would leave it at that, (n,).
 
-        That is relative to the entry's own size, and to `rtol` if the user set it. A zero must be known well compared with the
+        That is relative to the entry's own size (less strictly for small ones of many), and to `rtol` if the user set it. A zero must be known well compared with the
         largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
         entry that moves far less than its neighbours is not known, and nothing is that larger numbers may absorb.
 

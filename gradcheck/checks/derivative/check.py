@@ -99,9 +99,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
 
 def _describe_equal_sizes(program: Program) -> list[str]:
     """Note the square inputs of a derivative that the user wrote: sizes that are mixed up do not show there."""
-    layer = program.capabilities.layer
-    is_rule = type(program.fn).__name__ in ("custom_jvp", "custom_vjp")
-    if not (is_rule or (layer is not None and layer.user_functions) or any(claim.direct_calls for claim in program.claims)):
+    if not program.has_written_derivative:
         return []
     square = [leaf for leaf in program.leaves if len({n for n in leaf.shape if n > 1}) < sum(n > 1 for n in leaf.shape)]
     return [

@@ -9,6 +9,7 @@ is smooth, and only one claim is right.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +44,9 @@ DISTANCE_FROM_KINK = 2.0**-8
 MAX_KINK_ENTRIES = 16
 # A claim must be right at this many points near a kink or a tie, on opposite sides of it.
 POINTS_NEAR_KINK = 2
-# A claim is the derivative on one side of a kink if it equals the claim at a point on that side. The point is this power of eps
-# away in an entry's scales, and the claims may differ by this many times that distance, relative to the largest.
-ADJACENT_POINT_POWER, MAX_ADJACENT_DIFFERENCE = 2 / 3, 64.0
+# A claim is the limit of the derivatives on one side of a kink if the two differ by no more than this, relative to the largest.
+# An extrapolation from three points, the farthest of them DISTANCE_FROM_KINK away, is hardly ever that far off.
+MAX_LIMIT_ERROR = 1e-5
 # These fields of `ClaimAndEstimate` are in units of a line.
 FIELDS_ALONG_LINES = ("claim", "value", "bound", "claim_error", "scale")
 
@@ -69,11 +70,11 @@ def check_through_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jaco
 def find_adjacent_claims(
     trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, wanted: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Mark the channels whose claim is the derivative at a point next to the primal, (C,).
+    """Mark the channels whose claim is the limit of the derivatives on one side of all kinks, (C,).
 
-    Such a claim is a right subgradient. Along dense directions it may lie outside the one-sided slopes, if some kinks are
-    convex and others concave. We look on the side to which all entries grow, on the other, and on the one of the two that
-    suits each entry.
+    Along dense directions such a claim may lie outside the one-sided slopes, if some kinks are convex and others concave. We
+    look on the side to which all entries grow, on the other, and on the one that suits each entry. There, claims at three
+    distances are extrapolated to the primal, and differences must confirm the farthest of them.
 
     Args:
         leaves: the leaves whose entries move.
@@ -82,29 +83,48 @@ def find_adjacent_claims(
     is_adjacent, point = np.zeros(wanted.shape, dtype=bool), trial.program.point
     if jacobian.claim is None or not np.any(wanted):
         return is_adjacent
-    distance = jacobian.eps**ADJACENT_POINT_POWER
     step, moves = np.zeros(point.size), np.zeros(point.size, dtype=bool)
     for leaf in leaves:
         rng, x = make_generator(0, "adjacent", trial.label, leaf.path), point[leaf.span]
-        step[leaf.span] = distance * directions.compute_entry_scales(x) * rng.uniform(0.5, 1.0, x.size)  # breaks ties
+        step[leaf.span] = DISTANCE_FROM_KINK * directions.compute_entry_scales(x) * rng.uniform(0.5, 1.0, x.size)  # breaks ties
         moves[leaf.span] = True
     for channel in np.flatnonzero(wanted):
-        claim, cotangent = jacobian.values[channel, moves], cotangents[channel : channel + 1]
-        signs, claims_nearby = np.ones(point.size), []
+        limit = partial(_extrapolate_claims, jacobian, cotangents[channel : channel + 1], trial.program, step)
+        claim = jacobian.values[channel]
         try:
-            for _ in range(2):
-                rows = claimed_jacobians.evaluate_rows(jacobian.claim, point + signs * step, cotangent)
-                claims_nearby.append(rows[0, moves])
-                signs = -signs
-            differences = np.abs(np.stack(claims_nearby) - claim)
-            signs[moves] = np.where(differences[0] <= differences[1], 1.0, -1.0)
-            rows = claimed_jacobians.evaluate_rows(jacobian.claim, point + signs * step, cotangent)
-            differences = np.vstack([differences, np.abs(rows[:, moves] - claim)])
+            limits = [limit(np.full(point.size, sign)) for sign in (1.0, -1.0)]
+            suits = np.where(np.abs(limits[0] - claim) <= np.abs(limits[1] - claim), 1.0, -1.0)
+            sides = [np.ones(point.size), -np.ones(point.size), suits]
+            limits.append(limit(suits))
         except Exception:
             continue  # off the primal a derivative need not exist
-        allowed = MAX_ADJACENT_DIFFERENCE * distance * np.max(np.abs(claim), initial=0.0)
-        is_adjacent[channel] = np.any(np.all(differences <= allowed, axis=1))
+        allowed = MAX_LIMIT_ERROR * np.max(np.abs(claim[moves]), initial=0.0)
+        is_adjacent[channel] = any(
+            np.all(np.abs(claims - claim)[moves] <= allowed)
+            and _is_confirmed_at(trial, leaves, jacobian, cotangents, point + signs * step, int(channel))
+            for claims, signs in zip(limits, sides, strict=True)
+        )
     return is_adjacent
+
+
+def _extrapolate_claims(jacobian: Jacobian, cotangent: F64, program: Program, step: F64, signs: F64) -> F64:
+    """Extrapolate the claims at a step, at half of it and at a quarter to the primal, (N,): exact for a parabola."""
+    assert jacobian.claim is not None
+    claims = [
+        claimed_jacobians.evaluate_rows(jacobian.claim, program.point + signs * step / k, cotangent)[0] for k in (1, 2, 4)
+    ]
+    return np.asarray((claims[0] - 6 * claims[1] + 8 * claims[2]) / 3)
+
+
+def _is_confirmed_at(
+    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, point: F64, channel: int
+) -> bool:
+    """Whether differences along dense directions confirm a channel of the claim at another point."""
+    moved = move_trial(trial, jacobian, cotangents, point)
+    if moved is None:
+        return False
+    moved_trial, moved_jacobian = moved
+    return bool(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code[channel] != Code.FAIL))
 
 
 def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian) -> JudgedLeaf:

@@ -36,8 +36,8 @@ CONSTANTS = {
 # ratio's distance from 1.
 MAX_RATIO_ERROR = 0.02
 ILL_CONDITIONED_NOTE = (
-    "{}: {} is {:.1g} of itself away from the derivative in float64. Rounding the {} inputs explains that: the function is"
-    " ill-conditioned here, and any implementation in this dtype is that far off"
+    "{}: {} is {:.1g} of itself away from the derivative in float64, which moves that far when the {} inputs are rounded: the"
+    " function is ill-conditioned here"
 )
 # Two numbers that differ are printed with this many digits after the first one that differs.
 DIGITS_AFTER_FIRST = 2
@@ -57,11 +57,12 @@ def describe_small_differences(rows: Iterable[Comparison]) -> list[str]:
 
 
 def _describe(row: Comparison) -> str:
-    digits = min(17, DIGITS_AFTER_FIRST - math.floor(math.log10(row.rel_err)))
+    difference = row.abs_err / max(abs(row.claimed), abs(row.estimate))  # along a direction, `rel_err` is that of the terms
+    digits = min(17, DIGITS_AFTER_FIRST - math.floor(math.log10(difference)))
     place = f"{row.wrt}{list(row.worst_entry)}" if row.worst_entry else row.wrt
     return (
         f"{place}: {row.method} {row.claimed:.{digits}g}, {row.against} {row.estimate:.{digits}g}. They differ by"
-        f" {row.rel_err:.1e}, less than rtol {row.rtol:.0e}. {_guess_cause(row)}; --rtol 1e-9 makes this a failure"
+        f" {row.rel_err:.1e} of their terms, less than rtol {row.rtol:.0e}. {_guess_cause(row)}; --rtol 1e-9 makes this a failure"
     )
 
 

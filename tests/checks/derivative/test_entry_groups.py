@@ -21,7 +21,7 @@ def numeric(result):
 def test_a_right_gradient_takes_fewer_evaluations_than_it_has_entries(name, dtype):
     result = gradcheck.check(layer(name=name), normal(N), dtype=dtype, mode="full")
     assert (result.verdict, result.mode, result.evaluations < 40) == (Verdict.PASS, "full", True), str(result)
-    assert numeric(result).certainty == 1.0
+    assert numeric(result).certainty == 0.99  # of 300 outputs, combinations are looked at
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
