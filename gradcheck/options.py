@@ -43,7 +43,7 @@ class Options:
         trials: number of times that inputs are drawn; at least 1.
         seed: seed of all random numbers; not negative.
         rtol: the relative error that matters, which the evidence must also resolve; None: as sharp as the evidence allows.
-        mode: 'full' (every partial derivative is known, most of them from lines that move all inputs), 'probe' (random directions) or 'auto' (full while it is cheap).
+        mode: 'full' (no partial derivative stays unknown), 'probe' (random directions) or 'auto' (full while it is cheap).
         methods: the methods to compare, such as ('analytic', 'numeric'); `numeric` always is. A method that is left out costs
             nothing: without 'reverse', NumPy code is not traced by PyTorch. None: all that there are.
         dtype: dtype of drawn inputs and constructed modules; None: float64, or the dtype that the target implies.

@@ -54,9 +54,10 @@ class EntryChanges:
     ) -> list[NDArray[np.bool_]]:
         """Mark the entries of each leaf that are known in every channel, so well that full mode would leave it at that, (n,).
 
-        That is relative to the entry's own size (less strictly for small ones of many), and to `rtol` if the user set it. A zero must be known well compared with the
-        largest derivative of the channel; if all are zero, with the slopes farther away, unless there are none. A zero of an
-        entry that moves far less than its neighbours is not known, and nothing is that larger numbers may absorb.
+        That is relative to the entry's own size (less strictly for small ones of many), and to `rtol` if the user set it.
+        A zero must be known well compared with the largest derivative of the channel; if all are zero, with the slopes farther
+        away, unless there are none. A zero of an entry that moves far less than its neighbours is not known, and nothing is
+        that larger numbers may absorb.
 
         Args:
             compared: the sums of the claim that makes these changes.

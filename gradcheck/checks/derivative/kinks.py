@@ -124,7 +124,7 @@ def _is_confirmed_at(
     if moved is None:
         return False
     moved_trial, moved_jacobian = moved
-    return bool(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code[channel] != Code.FAIL))
+    return bool(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code[channel] == Code.PASS))
 
 
 def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian) -> JudgedLeaf:

@@ -62,7 +62,8 @@ def _describe(row: Comparison) -> str:
     place = f"{row.wrt}{list(row.worst_entry)}" if row.worst_entry else row.wrt
     return (
         f"{place}: {row.method} {row.claimed:.{digits}g}, {row.against} {row.estimate:.{digits}g}. They differ by"
-        f" {row.rel_err:.1e} of their terms, less than rtol {row.rtol:.0e}. {_guess_cause(row)}; --rtol 1e-9 makes this a failure"
+        f" {row.rel_err:.1e} of their terms, less than rtol {row.rtol:.0e}. {_guess_cause(row)}; --rtol 1e-9 makes this a"
+        " failure"
     )
 
 
