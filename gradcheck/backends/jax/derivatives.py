@@ -33,7 +33,7 @@ from gradcheck.backends.jax.jit import (
 )
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
-from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error, was_raised_by_user
+from gradcheck.tracebacks import format_user_frames, format_user_line, read_message, summarise_error, was_raised_by_user
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def explain_failures(mode: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        messages = [message for part, message in MISSING_MODES.items() if part in str(error)]
+        messages = [message for part, message in MISSING_MODES.items() if part in read_message(error)]
         if messages or _is_not_transposable(error):
             line = format_user_line(error.__cause__) if error.__cause__ else ""
             raise Unavailable((next(filter(None, messages), "") or summarise_error(error, 120)) + line) from None
@@ -263,7 +263,7 @@ def explain_failures(mode: str) -> Iterator[None]:
 def _is_not_transposable(error: Exception) -> bool:
     """Whether JAX failed to transpose the rule of a custom_jvp, as one that is not linear in its tangents."""
     has_source = type(error.__cause__).__name__ == "JaxStackTraceBeforeTransformation"
-    is_from_jax = isinstance(error, AssertionError) or "nonlinear" in str(error)
+    is_from_jax = isinstance(error, AssertionError) or "nonlinear" in read_message(error)
     return has_source and is_from_jax and not was_raised_by_user(error)
 
 
