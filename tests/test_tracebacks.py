@@ -11,25 +11,25 @@ from gradcheck import Reason, Verdict, tracebacks
 MAKERS = {"numpy": np.ones, "torch": torch.ones, "jax": jnp.ones}
 
 
-class RaisesInStr(Exception):
+class StrRaisesError(Exception):
     def __str__(self):
         raise RuntimeError("no message")
 
 
-class NumberForStr(Exception):
+class NumberForStrError(Exception):
     def __str__(self):
         return 3
 
 
-class NumberForNotes(Exception):
+class NumberForNotesError(Exception):
     __notes__ = 3
 
 
-class NumberAsNote(Exception):
+class NumberAsNoteError(Exception):
     __notes__ = [3]  # noqa: RUF012 - the fault under test
 
 
-UNREADABLE = [RaisesInStr, NumberForStr, NumberForNotes, NumberAsNote]
+UNREADABLE = [StrRaisesError, NumberForStrError, NumberForNotesError, NumberAsNoteError]
 
 
 def make_raising(error):
@@ -53,6 +53,6 @@ def test_an_unreadable_exception_is_named_with_the_line_that_raised_it(error, fr
 
 
 def test_an_exception_without_a_readable_message_is_summarised():
-    assert tracebacks.summarise_error(RaisesInStr()) == "RaisesInStr: <exception str() failed>"
-    assert not tracebacks.is_out_of_memory(RaisesInStr())
-    assert tracebacks.advise_on_error(NumberForStr()) == ""
+    assert tracebacks.summarise_error(StrRaisesError()) == "StrRaisesError: <exception str() failed>"
+    assert not tracebacks.is_out_of_memory(StrRaisesError())
+    assert tracebacks.advise_on_error(NumberForStrError()) == ""
