@@ -76,4 +76,4 @@ def test_other_text_and_bytes_stay(written, text):
 
 def test_only_a_workflow_filters(written, monkeypatch):
     monkeypatch.delenv("GITHUB_ACTIONS")
-    assert written(WRITERS["at once"]) == b"::error::x\n"
+    assert written(WRITERS["at once"]) == b"::error::x"
