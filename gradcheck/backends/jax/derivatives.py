@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.core import subjaxprs
 
 from gradcheck.backends.flat import EPS, F64
 from gradcheck.backends.jax.arrays import (
@@ -236,8 +237,32 @@ def make_claims(native: TracedTarget, twin: TracedTarget | None) -> tuple[Claim,
     attached = make_attached_vjp(twin or native)
     return (
         Claim("reverse", native.eps, vjp, twin=twin_vjp, attached=attached, optional=True),
-        Claim("forward", native.eps, jvp=make_jvp(native), twin_jvp=twin_jvp, attached=attached, optional=True),
+        Claim(
+            "forward",
+            native.eps,
+            jvp=make_jvp(native),
+            twin_jvp=twin_jvp,
+            attached=attached,
+            optional=True,
+            has_jvp_rule=lambda: has_custom_jvp(native),
+        ),
     )
+
+
+def has_custom_jvp(target: TracedTarget) -> bool:
+    """Whether a `custom_jvp` takes part in a target; true if the target cannot be traced."""
+    try:
+        with use_x64(target.bits64):
+            leaves = target.leaves_at(np.zeros(target.binding.leaves[-1].span.stop))
+            waiting = [jax.make_jaxpr(target.jitted)(leaves, target.constants).jaxpr]
+    except Exception:
+        return True
+    while waiting:
+        jaxpr = waiting.pop()
+        if any(equation.primitive.name.startswith("custom_jvp_call") for equation in jaxpr.eqns):
+            return True
+        waiting += subjaxprs(jaxpr)
+    return False
 
 
 @contextmanager

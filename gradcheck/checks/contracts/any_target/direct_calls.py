@@ -182,7 +182,7 @@ def _find_kept_state(caller: _Caller) -> Finding | None:
 
 
 def _find_stale_numbers(caller: _Caller) -> Finding | None:
-    """Look for numbers that are the same at other inputs, to the last bit, and that differences contradict at one of the two."""
+    """Look for numbers that are the same at other inputs, to the last bit, and wrong at one of the two."""
     try:
         here, there = caller.numbers_at(caller.point), caller.numbers_at(caller.other_point)
         if not np.any(here) or not np.array_equal(here, there):

@@ -198,8 +198,8 @@ def test_equal_sizes_of_an_input_are_noted(shape, is_noted):
 def test_a_cache_fails_at_inputs_that_are_zero(framework):
     cache = {}
     zeros = MAKERS[framework]() * 0
-    sine, cosine = {"numpy": (np.sin, np.cos), "torch": (torch.sin, torch.cos), "jax": (jnp.sin, jnp.cos)}[framework]
-    result = gradcheck.check(lambda x: sine(x).sum(), zeros, gradient=lambda x: cache.setdefault(tuple(x.shape), cosine(x)))
+    exp = {"numpy": np.exp, "torch": torch.exp, "jax": jnp.exp}[framework]
+    result = gradcheck.check(lambda x: exp(x).sum(), zeros, gradient=lambda x: cache.setdefault(tuple(x.shape), exp(x)))
     assert broken(result) == {"state"}
 
 
