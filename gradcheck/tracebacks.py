@@ -26,7 +26,7 @@ ADVICE = {  # by words in the message of an exception
 }
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory")
-MAX_LENGTH = 100_000  # characters of the message of an exception
+MAX_MESSAGE_LENGTH = 100_000  # characters of the message of an exception
 _PACKAGE = str(Path(__file__).parent)
 _AUTOGRAD_FILES = (
     str(Path("torch", "autograd", "graph.py")),
@@ -35,6 +35,14 @@ _AUTOGRAD_FILES = (
 )
 _JAX_NOTE = "JAX_TRACEBACK_FILTERING"  # marks a note of JAX about its own frames, which we leave out anyway
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+
+
+def read_message(error: BaseException) -> str:
+    """Return the message of an exception, or Python's own words if its `__str__` raises or returns no string."""
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"
 
 
 def format_user_frames(error: BaseException) -> str:
@@ -49,9 +57,10 @@ def format_user_frames(error: BaseException) -> str:
         return ""  # A backward returned a wrong form; the message alone explains it.
     formatted.stack = traceback.StackSummary.from_list(frames or ([] if isinstance(error, SyntaxError) else outside[-2:]))
     formatted.__cause__ = formatted.__context__ = None
-    formatted.__notes__ = [note for note in formatted.__notes__ or () if _JAX_NOTE not in note]
-    if len(str(formatted)) > MAX_LENGTH:  # formatting takes time for each of its lines
-        formatted._str = cut_middle(str(formatted), MAX_LENGTH)  # type: ignore[attr-defined]
+    notes = formatted.__notes__ if isinstance(formatted.__notes__, list) else []  # users may set anything
+    formatted.__notes__ = [note for note in notes if not (isinstance(note, str) and _JAX_NOTE in note)]
+    if len(str(formatted)) > MAX_MESSAGE_LENGTH:  # formatting takes time for each of its lines
+        formatted._str = cut_middle(str(formatted), MAX_MESSAGE_LENGTH)  # type: ignore[attr-defined]
     return "".join(formatted.format()).rstrip()
 
 
@@ -90,7 +99,7 @@ def is_user_file(name: str) -> bool:
 
 def summarise_error(error: BaseException, width: int = 1000) -> str:
     """Return an exception's class and the first line of its message, cut at a word to at most `width` characters."""
-    lines = str(error)[:MAX_LENGTH].strip().splitlines()
+    lines = read_message(error)[:MAX_MESSAGE_LENGTH].strip().splitlines()
     return shorten(f"{type(error).__name__}: {strip_addresses(lines[0])}", width) if lines else type(error).__name__
 
 
@@ -101,13 +110,15 @@ def strip_addresses(text: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out: Python's own, PyTorch's on a device or on the host, or XLA's."""
+    message = read_message(error)
     is_torch_error = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
-    return isinstance(error, MemoryError) or is_torch_error or any(words in str(error) for words in OUT_OF_MEMORY_PHRASES)
+    return isinstance(error, MemoryError) or is_torch_error or any(words in message for words in OUT_OF_MEMORY_PHRASES)
 
 
 def advise_on_error(error: BaseException) -> str:
     """Return advice on an exception whose own message has none, as in '; ...'; '' for any other exception."""
-    return next((f"; {advice}" for words, advice in ADVICE.items() if words in str(error)), "")
+    message = read_message(error)
+    return next((f"; {advice}" for words, advice in ADVICE.items() if words in message), "")
 
 
 def shorten(text: str, width: int) -> str:

@@ -9,19 +9,21 @@ import os
 import re
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # Control characters except newline and tab, the line separators of Unicode, the marks that reorder text on the screen, and
 # code points that no encoding or no XML has, such as those of a file name that is not valid text.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 LINE_BREAKS = re.compile("[\t\n]")
 # A CI service executes what looks like one of its commands: GitHub a line that begins with `::`, after blanks too, and
-# `##[name]` anywhere; Azure `##vso[` and TeamCity `##teamcity[`.
+# `##[name]` anywhere; Azure `##vso[` and TeamCity `##teamcity[`. A carriage return ends a line, too.
 # https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
-COMMAND = re.compile(r"^([^\S\n]*):(?=:)|#(?=#\w*\[)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|(?<=\r))[^\S\r\n]*:(?=:)|#(?=#\w*\[)", re.MULTILINE)
+# The end of an unfinished line that may become a command with what is written next.
+BEGUN_COMMAND = re.compile(r"\A[^\S\r\n]*:?\Z|#(?:#\w*)?\Z")
 
 
 def escape_control_characters(text: str, *, single_line: bool = False) -> str:
@@ -35,9 +37,18 @@ def escape_control_characters(text: str, *, single_line: bool = False) -> str:
     return LINE_BREAKS.sub(_to_escape, text) if single_line else text
 
 
-def escape_ci_commands(text: str) -> str:
-    r"""Write the first character of a command of a CI service as `\u003a` or `\u0023`, which JSON text may contain, too."""
-    return COMMAND.sub(lambda match: rf"{match[1]}\u003a" if match[1] is not None else r"\u0023", text)
+def escape_ci_commands(text: str, line: str = "") -> str:
+    r"""Write a character of each command of a CI service as in `\u003a` or `\u0023`, which JSON text may contain, too.
+
+    Args:
+        text: any text.
+        line: what has been written of the line that the text continues.
+    """
+    whole, end, pieces = line + text, len(line), list[str]()
+    for place in sorted({max(match.end() - 1, end) for match in COMMAND.finditer(whole)}):
+        pieces += whole[end:place], rf"\u{ord(whole[place]):04x}"
+        end = place + 1
+    return "".join([*pieces, whole[end:]])
 
 
 def in_github_workflow() -> bool:
@@ -46,27 +57,81 @@ def in_github_workflow() -> bool:
 
 
 class CommandFreeStream:
-    """A text stream that makes commands to a CI service harmless in what is written to it."""
+    """A text stream that makes commands to a CI service harmless in what is written to it and to its buffer.
+
+    What `os.write`, C code or a child process writes to the file descriptor is not filtered.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._line = stream, ""  # the part of the unfinished line that matters for what follows
 
     def write(self, text: str) -> int:
-        """Write a text, as if it began a line."""
-        self._stream.write(escape_ci_commands(text))
+        """Write a text that may continue a line."""
+        self._stream.write(self.escape(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts one after the other."""
+        for text in lines:
+            self.write(text)
+
+    def escape(self, text: str) -> str:
+        """Return a text with its commands made harmless, also those that begin in what was written before it."""
+        escaped, whole = escape_ci_commands(text, self._line), self._line + text
+        begun = BEGUN_COMMAND.search(whole[max(whole.rfind("\n"), whole.rfind("\r")) + 1 :])
+        self._line = begun[0] if begun else "."
+        return escaped
+
+    def finish_line(self) -> None:
+        """End a line that was begun, so that what others write starts a new one."""
+        if self._line:
+            self.write("\n")
+
+    @property
+    def buffer(self) -> CommandFreeBuffer:
+        """The stream of the bytes."""
+        return CommandFreeBuffer(self, self._stream.buffer)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the stream."""
         return getattr(self._stream, name)
 
 
+class CommandFreeBuffer:
+    """The buffer of a CommandFreeStream: bytes that are written to it continue the lines of the text."""
+
+    def __init__(self, text_stream: CommandFreeStream, buffer: BinaryIO) -> None:
+        self._text_stream, self._buffer = text_stream, buffer
+
+    def write(self, data: bytes) -> int:
+        """Write bytes, of text in UTF-8 or of anything else, after the text that was written before."""
+        self._text_stream.flush()
+        text = bytes(memoryview(data)).decode(errors="surrogateescape")
+        self._buffer.write(self._text_stream.escape(text).encode(errors="surrogateescape"))
+        return memoryview(data).nbytes
+
+    def writelines(self, lines: Iterable[bytes]) -> None:
+        """Write bytes one after the other."""
+        for data in lines:
+            self.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the buffer."""
+        return getattr(self._buffer, name)
+
+
 @contextmanager
 def user_output_on_stderr() -> Iterator[None]:
-    """Send to stderr what the user's code prints, as stdout is for our data; a GitHub workflow executes no command in it."""
+    """Send to `sys.stderr` what the user's code writes to `sys.stdout`, as stdout is for our data.
+
+    In a GitHub workflow, commands in what it writes to either of them are made harmless. What it writes to a file descriptor
+    is neither redirected nor filtered here.
+    """
     with ExitStack() as stack:
         if in_github_workflow():
-            stack.enter_context(redirect_stderr(CommandFreeStream(sys.stderr)))
+            stream = CommandFreeStream(sys.stderr)
+            stack.callback(stream.finish_line)
+            stack.enter_context(redirect_stderr(stream))
         stack.enter_context(redirect_stdout(sys.stderr))
         yield
 

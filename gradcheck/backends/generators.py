@@ -7,7 +7,8 @@ import inspect
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,23 @@ Accessors = tuple[Callable[[], Any], Callable[[Any], None]]  # they read and set
 
 
 def find_generators(*holders: Any) -> list[Any]:
-    """Return the generators that the holders, which are functions, objects or containers, can reach without a library."""
-    found, visited, waiting = list[Any](), set[int](), list(holders)
+    """Return the generators that the holders, which are functions, objects or containers, can reach without a library.
+
+    The types of values are read with `type`, as `isinstance` asks for `__class__`, which an object may compute.
+    """
+    generators, waiting = list[Any](), list(holders)
+    visited = dict[int, Any]()  # by id, and kept alive, as the id of a temporary object is used again
     while waiting and len(visited) < MAX_VISITED:
         value = waiting.pop()
-        if value is None or isinstance(value, str | bytes | int | float | complex) or id(value) in visited:
+        if value is None or issubclass(type(value), str | bytes | int | float | complex) or id(value) in visited:
             continue
-        visited.add(id(value))
+        visited[id(value)] = value
         if _is_generator(value):
-            found.append(value)
+            generators.append(value)
         else:
-            waiting += _referenced_values(value)
-    return found
+            with suppress(Exception):  # attributes may be computed by the user's code, and some objects refuse them all
+                waiting.extend(_referenced_values(value))
+    return generators
 
 
 def state_accessors(generator: Any) -> Accessors:
@@ -48,37 +54,41 @@ def state_accessors(generator: Any) -> Accessors:
 
 
 def _is_generator(value: Any) -> bool:
-    torch = sys.modules.get("torch")
+    torch, cls = sys.modules.get("torch"), type(value)
     kinds: tuple[type, ...] = (np.random.Generator, np.random.RandomState)
-    has_state = type(value) is random.Random  # a subclass, such as SystemRandom, may have none
-    return has_state or isinstance(value, (*kinds, torch.Generator) if torch else kinds)
+    has_state = cls is random.Random  # a subclass, such as SystemRandom, may have none
+    return has_state or issubclass(cls, (*kinds, torch.Generator) if torch else kinds)
 
 
 def _referenced_values(value: Any) -> Iterator[Any]:
-    """Yield the values that one value refers to."""
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from value
-    elif isinstance(value, types.ModuleType):
+    """Yield the values that one value refers to; the methods of a container that a class redefines are not called."""
+    cls = type(value)
+    if issubclass(cls, dict):
+        yield from dict.values(value)
+    elif kind := next((kind for kind in (list, tuple, set, frozenset) if issubclass(cls, kind)), None):
+        yield from kind.__iter__(value)
+    elif issubclass(cls, types.ModuleType):
         yield from () if _is_of_library(value) else filter(_is_generator, vars(value).values())
-    elif isinstance(value, type):
+    elif issubclass(cls, type):
         yield from () if _is_of_library(value) else vars(value).values()
-    elif inspect.isfunction(value):
+    elif cls is types.FunctionType:
         yield from _values_of_function(value)
-    elif not hasattr(type(value), "shape"):
-        yield from (*_parts_of_callable(value), *getattr(value, "__dict__", {}).values(), type(value))
+    elif not hasattr(cls, "shape"):
+        yield cls
+        yield from _parts_of_callable(value)
+        yield from dict.values(object.__getattribute__(value, "__dict__"))
 
 
 def _parts_of_callable(value: Any) -> tuple[Any, ...]:
     """Return what a method, a partial and a descriptor are made of; () for any other value."""
-    if isinstance(value, types.MethodType):
+    cls = type(value)
+    if cls is types.MethodType:
         return value.__func__, value.__self__
-    if isinstance(value, types.BuiltinMethodType):  # such as `generator.normal`
+    if cls is types.BuiltinMethodType:  # such as `generator.normal`
         return (value.__self__,)
-    if isinstance(value, staticmethod | classmethod):
+    if issubclass(cls, staticmethod | classmethod):
         return (value.__func__,)
-    return (value.func, *value.args, *value.keywords.values()) if isinstance(value, functools.partial) else ()
+    return (value.func, *value.args, *value.keywords.values()) if issubclass(cls, functools.partial) else ()
 
 
 def _values_of_function(function: types.FunctionType) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import functools
 import os
 import random
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,11 +48,19 @@ States = dict[Any, Any]  # of random generators: the global ones by name, others
 def snapshot(*holders: Any) -> States:
     """Return the state of every global random generator in use, and of those that some values hold.
 
+    A generator that refuses to have its state read or set is left out.
+
     Args:
         holders: functions, objects and containers.
     """
-    sources: list[Any] = [name for name in _SOURCES if name != "torch" or "torch" in sys.modules]
-    return {source: _accessors(source)[0]() for source in (*sources, *find_generators(*holders))}
+    states: States = {name: read() for name, (read, _) in _SOURCES.items() if name != "torch" or "torch" in sys.modules}
+    for generator in find_generators(*holders):
+        with suppress(Exception):
+            read, write = state_accessors(generator)
+            state = read()
+            write(state)
+            states[generator] = state
+    return states
 
 
 def _accessors(source: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:

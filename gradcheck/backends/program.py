@@ -81,6 +81,7 @@ class Claim:
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
         direct_calls: the functions that it was made of, if it was written by hand.
+        has_jvp_rule: () -> whether a rule for the jvp takes part that JAX does not derive, as that of a `custom_jvp`.
     """
 
     method: str
@@ -95,6 +96,7 @@ class Claim:
     linear: bool = False
     derived: bool = False
     direct_calls: tuple[DirectCall, ...] = ()
+    has_jvp_rule: Callable[[], bool] = bool
 
 
 def make_zero_claim(eps: float, size: int) -> Claim:

@@ -49,7 +49,7 @@ from gradcheck.targets.case import get_declared_cases
 from gradcheck.targets.draw import collect_size_names, draw_inputs, has_specs
 from gradcheck.targets.location import locate_derivative
 from gradcheck.targets.signature import Inputs, read_annotated_specs
-from gradcheck.tracebacks import format_user_frames, summarise_error
+from gradcheck.tracebacks import format_user_frames, read_message, summarise_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def result_of_exception(case: Case, options: Options, error: BaseException) -> C
     usage = isinstance(error, UsageError)
     return replace(
         _blank_result(case, options, Verdict.ERROR, Reason.BAD_INPUT if usage else Reason.INTERNAL),
-        message=str(error) if usage else f"{type(error).__name__}: {error}",
+        message=str(error) if usage else f"{type(error).__name__}: {read_message(error)}",
         traceback="" if usage else "".join(traceback.format_exception(error)).rstrip(),
     )
 

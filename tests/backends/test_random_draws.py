@@ -1,6 +1,7 @@
 """Random numbers that a function draws: its hand-written derivative draws the same ones, from whatever generator."""
 
 import random
+from collections.abc import Mapping
 from functools import partial
 
 import jax.numpy as jnp
@@ -119,3 +120,83 @@ def test_generators_of_helpers_and_submodules_are_found():
 
 def test_libraries_are_not_searched():
     assert find_generators(np.linalg.norm, torch.nn.functional.dropout, draw_with_python) == []
+
+
+class Unruly:
+    """A base of classes whose instances break while they are searched."""
+
+    def __init__(self):
+        object.__setattr__(self, "rng", GENERATOR)
+
+
+class NoItems(Mapping, Unruly):
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+    def __iter__(self):
+        return iter("ab")
+
+    def __len__(self):
+        return 2
+
+
+class NoValues(dict, Unruly):
+    def values(self):
+        raise ValueError("no values")
+
+
+class NoDict(Unruly):
+    __dict__ = property(lambda self: 1 / 0)
+
+
+class NumberForDict:
+    __dict__ = property(lambda self: 3)
+
+
+class NoClass(Unruly):
+    __class__ = property(lambda self: 1 / 0)
+
+
+class NoAttributes(Unruly):
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+class NoState(np.random.RandomState):
+    def get_state(self, legacy=True):
+        raise NotImplementedError
+
+
+class FixedState(np.random.RandomState):
+    def set_state(self, state):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("make", [NoItems, NoValues, NoDict, NumberForDict, NoClass, NoAttributes, NoState, FixedState])
+def test_a_check_survives_unruly_objects_and_generators(make):
+    unruly = make()
+
+    def square_sum(x):
+        return (x**2).sum() if unruly is not None else 0.0
+
+    assert gradcheck.check(square_sum, X, gradient=lambda x: 2 * x, framework="numpy").ok
+    assert gradcheck.check(square_sum, torch.tensor(X)).ok
+
+
+@pytest.mark.parametrize("make", [NoItems, NoClass, NoAttributes])
+def test_the_generator_of_an_unruly_object_is_collected(make):
+    assert find_generators(make()) == [GENERATOR]
+
+
+def test_every_temporary_object_is_searched():
+    class Fresh:
+        """Has an attribute that is made anew at each look, as those of bound methods and proxies are."""
+
+        def __init__(self, depth):
+            self.depth = depth
+
+        @property
+        def __dict__(self):
+            return {"next": Fresh(self.depth - 1) if self.depth else GENERATOR}
+
+    assert find_generators(Fresh(50)) == [GENERATOR]

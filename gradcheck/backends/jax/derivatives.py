@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.core import subjaxprs
 
 from gradcheck.backends.flat import EPS, F64
 from gradcheck.backends.jax.arrays import (
@@ -33,7 +34,7 @@ from gradcheck.backends.jax.jit import (
 )
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
-from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error, was_raised_by_user
+from gradcheck.tracebacks import format_user_frames, format_user_line, read_message, summarise_error, was_raised_by_user
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -236,8 +237,32 @@ def make_claims(native: TracedTarget, twin: TracedTarget | None) -> tuple[Claim,
     attached = make_attached_vjp(twin or native)
     return (
         Claim("reverse", native.eps, vjp, twin=twin_vjp, attached=attached, optional=True),
-        Claim("forward", native.eps, jvp=make_jvp(native), twin_jvp=twin_jvp, attached=attached, optional=True),
+        Claim(
+            "forward",
+            native.eps,
+            jvp=make_jvp(native),
+            twin_jvp=twin_jvp,
+            attached=attached,
+            optional=True,
+            has_jvp_rule=lambda: has_custom_jvp(native),
+        ),
     )
+
+
+def has_custom_jvp(target: TracedTarget) -> bool:
+    """Whether a `custom_jvp` takes part in a target; true if the target cannot be traced."""
+    try:
+        with use_x64(target.bits64):
+            leaves = target.leaves_at(np.zeros(target.binding.leaves[-1].span.stop))
+            waiting = [jax.make_jaxpr(target.jitted)(leaves, target.constants).jaxpr]
+    except Exception:
+        return True
+    while waiting:
+        jaxpr = waiting.pop()
+        if any(equation.primitive.name.startswith("custom_jvp_call") for equation in jaxpr.eqns):
+            return True
+        waiting += subjaxprs(jaxpr)
+    return False
 
 
 @contextmanager
@@ -251,7 +276,7 @@ def explain_failures(mode: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        messages = [message for part, message in MISSING_MODES.items() if part in str(error)]
+        messages = [message for part, message in MISSING_MODES.items() if part in read_message(error)]
         if messages or _is_not_transposable(error):
             line = format_user_line(error.__cause__) if error.__cause__ else ""
             raise Unavailable((next(filter(None, messages), "") or summarise_error(error, 120)) + line) from None
@@ -263,7 +288,7 @@ def explain_failures(mode: str) -> Iterator[None]:
 def _is_not_transposable(error: Exception) -> bool:
     """Whether JAX failed to transpose the rule of a custom_jvp, as one that is not linear in its tangents."""
     has_source = type(error.__cause__).__name__ == "JaxStackTraceBeforeTransformation"
-    is_from_jax = isinstance(error, AssertionError) or "nonlinear" in str(error)
+    is_from_jax = isinstance(error, AssertionError) or "nonlinear" in read_message(error)
     return has_source and is_from_jax and not was_raised_by_user(error)
 
 

@@ -28,7 +28,7 @@ from gradcheck.backends.torch.tensors import backpropagate, leaf_part
 from gradcheck.backends.torch.time_limit import TimeLimitExceeded
 from gradcheck.backends.torch.vjp_program import GradientFunction
 from gradcheck.errors import GradcheckError
-from gradcheck.tracebacks import shorten, strip_addresses, summarise_error
+from gradcheck.tracebacks import read_message, shorten, strip_addresses, summarise_error
 from gradcheck.trees import flatten
 
 # The traced form of the last functions, by the id of the function; the function is kept so that its id stays taken.
@@ -245,7 +245,7 @@ def _time_limit(traced: Callable[..., Any]) -> Iterator[None]:
 
 def _describe_obstacle(error: Exception) -> str:
     """Return the line of a tracing error that names the obstacle."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_message(error).splitlines() if line.strip()]
     explanations = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation:")]
     summary = str(error) if isinstance(error, GradcheckError) else summarise_error(error)
     return shorten(strip_addresses((explanations or [summary])[0]), 140).rstrip(".")

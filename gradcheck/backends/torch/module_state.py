@@ -55,7 +55,7 @@ def find_modules(target: Any) -> list[torch.nn.Module]:
     """
     modules: dict[int, torch.nn.Module] = {}
     for value in _iterate_referenced(target):
-        if isinstance(value, torch.nn.Module):
+        if issubclass(type(value), torch.nn.Module):  # unlike `isinstance`, it does not ask a proxy for its `__class__`
             modules[id(value)] = value
     return list(modules.values())
 

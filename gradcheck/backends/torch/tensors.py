@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.errors import DerivativeError, NoMemoryError
-from gradcheck.tracebacks import format_user_frames, is_out_of_memory, summarise_error
+from gradcheck.tracebacks import format_user_frames, is_out_of_memory, read_message, summarise_error
 from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def backpropagate(
     try:
         gradients = torch.autograd.grad(outputs, list(inputs), cotangents, retain_graph=True, allow_unused=True)
     except Exception as error:
-        if COMPLEX_GRADIENT in str(error):
+        if COMPLEX_GRADIENT in read_message(error):
             raise DerivativeError("a backward returned a complex gradient for a real input: return its real part") from None
         if is_out_of_memory(error):
             raise NoMemoryError(

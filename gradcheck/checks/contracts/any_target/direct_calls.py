@@ -28,11 +28,16 @@ CALLS = 8
 DEFAULT_BUDGET = 10.0
 # Two calls may differ by this share of the largest number, as an iterative solver does that starts from its last result.
 MAX_DIFFERENCE = 1e-4
-# At other inputs, each entry is multiplied by a random factor in this range.
+# At other inputs, each entry is multiplied by a random factor in this range. A zero moves by a share of its entry's scale.
 OTHER_INPUTS = (0.7, 0.8)
+ZERO_SHIFT = 0.25
 # A derivative along a line counts as wrong from this difference on, relative to the sum of its terms.
 MAX_SLOPE_DIFFERENCE = 1e-2
 KEEPS_STATE = "keep nothing between calls, or keep it by the values of the arguments"
+
+RECORDED_OR_CACHED = (
+    "returns the same numbers at other inputs, where they are wrong: right for recorded numbers, wrong for a cache"
+)
 
 
 def check_direct_calls(trial: Trial) -> list[Contract]:
@@ -72,6 +77,9 @@ class _Caller:
         self.direction, self.point = np.empty(size), trial.program.point
         directions.fill_even(rng, np.ones(size), self.direction)
         self.other_point = self.point * rng.uniform(*OTHER_INPUTS, self.point.size)
+        for leaf in trial.program.leaves:
+            scales = directions.compute_entry_scales(self.point[leaf.span])
+            self.other_point[leaf.span] += np.where(self.point[leaf.span] == 0, ZERO_SHIFT * scales, 0.0)
 
     def new_arguments(self) -> Arguments:
         """Make new arguments at the primal."""
@@ -170,19 +178,23 @@ def _find_kept_state(caller: _Caller) -> Finding | None:
         return Verdict.FAIL, f"returns an array that the next call overwrites, {difference}: return a new array or a copy"
     if difference := caller.describe_difference(before, caller.numbers_at(caller.point)):
         return Verdict.FAIL, f"returns other numbers after a call with other inputs, {difference}: {KEEPS_STATE}"
-    if _is_stale(caller):
-        return Verdict.FAIL, f"returns the numbers of the first inputs at these inputs too, where they are wrong: {KEEPS_STATE}"
-    return None
+    return _find_stale_numbers(caller)
 
 
-def _is_stale(caller: _Caller) -> bool:
-    """Whether the numbers are exactly those of the inputs of the first call, and differences contradict them here only."""
+def _find_stale_numbers(caller: _Caller) -> Finding | None:
+    """Look for numbers that are the same at other inputs, to the last bit, and wrong at one of the two."""
     try:
         here, there = caller.numbers_at(caller.point), caller.numbers_at(caller.other_point)
+        if not np.any(here) or not np.array_equal(here, there):
+            return None
+        is_wrong_here, is_wrong_there = (_is_wrong_at(caller, point) for point in (caller.point, caller.other_point))
     except TargetError:
-        return False
-    is_suspect = np.any(here) and np.array_equal(here, there)
-    return bool(is_suspect and _is_wrong_at(caller, caller.point) and not _is_wrong_at(caller, caller.other_point))
+        return None
+    if is_wrong_here and not is_wrong_there:
+        return Verdict.FAIL, f"returns the numbers of the first inputs at these inputs too, where they are wrong: {KEEPS_STATE}"
+    if is_wrong_there and not is_wrong_here:
+        return Verdict.INCONCLUSIVE, RECORDED_OR_CACHED
+    return None
 
 
 def _is_wrong_at(caller: _Caller, point: F64) -> bool:

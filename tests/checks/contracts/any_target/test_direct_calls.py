@@ -192,3 +192,22 @@ def test_equal_sizes_of_an_input_are_noted(shape, is_noted):
     written = gradcheck.check(cube_sum, x, gradient=lambda x: 3 * x**2)
     assert any(note.startswith("sizes coincide: x has 3 and 3") for note in written.notes) is is_noted
     assert not any(note.startswith("sizes coincide") for note in gradcheck.check(cube_sum, torch.tensor(x)).notes)
+
+
+@pytest.mark.parametrize("framework", MAKERS)
+def test_a_cache_fails_at_inputs_that_are_zero(framework):
+    cache = {}
+    zeros = MAKERS[framework]() * 0
+    exp = {"numpy": np.exp, "torch": torch.exp, "jax": jnp.exp}[framework]
+    result = gradcheck.check(lambda x: exp(x).sum(), zeros, gradient=lambda x: cache.setdefault(tuple(x.shape), exp(x)))
+    assert broken(result) == {"state"}
+
+
+@pytest.mark.parametrize("option", ["gradient", "vjp", "jvp"])
+def test_numbers_that_were_kept_before_the_check_are_a_remark(option):
+    kept = 3 * X**2
+    function = cube_sum if option == "gradient" else cubes
+    result = gradcheck.check(function, X.copy(), **{option: lambda *args: kept if option == "gradient" else kept * args[0]})
+    assert result.ok
+    assert "right for recorded numbers, wrong for a cache" in message_of(result, "state")
+    assert {contract.verdict for contract in result.contracts if contract.name == "state"} == {Verdict.INCONCLUSIVE}
