@@ -42,6 +42,11 @@ class Contract:
     message: str
     tolerated: str = ""
 
+    @property
+    def is_untried(self) -> bool:
+        """Whether it passed only because it could not be tried, at least not in every way; the message says why."""
+        return self.verdict is Verdict.PASS and ("not tried" in self.message or "not fully tried" in self.message)
+
 
 @dataclass(frozen=True)
 class Row:

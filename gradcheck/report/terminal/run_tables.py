@@ -96,9 +96,16 @@ def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType
 def _render_contracts(contracts: tuple[Contract, ...], *, show_all: bool) -> Iterator[RenderableType]:
     for contract in contracts:
         if contract.verdict is not Verdict.PASS or show_all:
-            verdict = (contract.verdict.value, STYLES[contract.verdict])
+            verdict = ("not tried", "dim") if contract.is_untried else (contract.verdict.value, STYLES[contract.verdict])
             tolerated = f" (tolerated: {contract.tolerated})" if contract.tolerated else ""
-            yield _indent(Text(f"contract {contract.name}: ").append(*verdict).append(f"{tolerated} {contract.message}"))
+            yield _indent(
+                Text(f"contract {contract.name}: ").append(*verdict).append(f"{tolerated} {_shorten_untried(contract)}")
+            )
+
+
+def _shorten_untried(contract: Contract) -> str:
+    """Return the message of a contract, without the words that say again that it was not tried."""
+    return re.sub(r"not (fully )?tried: ", lambda match: "in every way: " if match[1] else "", contract.message, count=1)
 
 
 def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck import normal
+from gradcheck import Verdict, normal
 from gradcheck.report.terminal import run_tables
-from gradcheck.results import RunResult, Whereabouts, WrongEntry
+from gradcheck.results import Contract, RunResult, Whereabouts, WrongEntry
 
 
 def run_of(*results):
@@ -143,3 +143,12 @@ def test_values_are_shown_although_the_output_above_is_another(mode):
     assert {w.output for w in comparison.where.entries} == {"combination"}
     values = ", ".join(f"[{w.entry[0]}] {w.claimed:.4g} for {w.estimate:.4g}" for w in comparison.where.entries)
     assert f"2 of 40 entries are wrong: {values} (of a random combination of the outputs)" in shown(result)
+
+
+def test_a_contract_that_was_not_tried_is_no_pass():
+    contract = Contract("one-element", Verdict.PASS, "not fully tried: a batch of one row: the outputs are as large as before")
+    done = Contract("state", Verdict.PASS, "keeps nothing")
+    result = dataclasses.replace(gradcheck.check(np.sin, normal(2)), contracts=(contract, done))
+    text = run_tables.render(run_of(result), width=140, verbosity=1)
+    assert "contract one-element: not tried in every way: a batch of one row" in text
+    assert "contract state: PASS keeps nothing" in text
