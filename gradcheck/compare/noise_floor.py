@@ -26,8 +26,10 @@ COARSE_SPACING = 2.0**-16
 MIN_CANCELLATION_ULPS = 8.0
 # An output of at most this many units in the last place of the terms that may cancel in it is nothing but rounding.
 MAX_CANCELLED_ULPS = 64.0
-# Such terms are at most this many times as large as the inputs and the output's leaf.
-MAX_AMPLIFICATION = 2.0**20
+# Such terms are at most this many times as large as the inputs and the output's leaf, or the second number if the output has so
+# few significant bits that it must be a small multiple of a last place: noise of another kind fills all of them.
+MAX_AMPLIFICATION, MAX_AMPLIFICATION_OF_FEW_BITS = 2.0**9, 2.0**20
+FEW_BITS = 24
 # In lower precision noise varies more from one direction to another, so it is measured along this many directions.
 NOISE_DIRECTIONS = 3
 
@@ -97,7 +99,9 @@ def _find_cancelled_terms(program: Program, noise_level: F64) -> F64:
     """
     size = np.abs(program.value)
     shown = noise_level / program.eps
-    is_rounding = (size <= MAX_CANCELLED_ULPS * noise_level) & (shown <= MAX_AMPLIFICATION * bound_terms(program))
+    scaled = np.ldexp(np.frexp(program.value)[0], FEW_BITS)
+    amplification = np.where(scaled == np.rint(scaled), MAX_AMPLIFICATION_OF_FEW_BITS, MAX_AMPLIFICATION)
+    is_rounding = (size <= MAX_CANCELLED_ULPS * noise_level) & (shown <= amplification * bound_terms(program))
     stands_still = (size == 0) & (noise_level == 0)
     return np.fmax(size, np.where(stands_still, bound_terms(program), np.where(is_rounding, shown, 0.0)))
 

@@ -147,7 +147,7 @@ def test_sharper_evidence_decides_about_an_entry_that_differences_hardly_see(fac
     assert result.verdict is Verdict.FAIL, str(result)
 
 
-def test_an_ill_conditioned_function_in_float32_passes_with_a_note():
+def test_an_ill_conditioned_function_in_float32_is_not_called_wrong():
     x = torch.linspace(0, 1, 6)[:, None]
     y = torch.sin(4 * x)
 
@@ -157,5 +157,5 @@ def test_an_ill_conditioned_function_in_float32_passes_with_a_note():
         return 0.5 * (y * torch.cholesky_solve(y, factor)).sum() + factor.diagonal().log().sum()
 
     result = gradcheck.check(likelihood, torch.tensor([0.5]), x, y)
-    assert result.verdict is Verdict.PASS, str(result)
-    assert any("ill-conditioned" in note for note in result.notes)
+    assert result.verdict is not Verdict.FAIL, str(result)
+    assert {c.wrt for c in result.comparisons if c.against == "numeric" and c.verdict is Verdict.PASS} == {"x", "y"}
