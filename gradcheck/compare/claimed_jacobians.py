@@ -31,19 +31,19 @@ EvaluateForward = Callable[[Claim, "Jacobian"], F64]
 
 
 class Conditioning:
-    """How far a claim's derivatives move when the inputs move by their own rounding, (C, N); measured once, when it is needed.
+    """How far a claim's derivatives move when the inputs are rounded, (C, N); measured once for each dtype, when it is needed.
 
     All copies of a Jacobian share one.
     """
 
     def __init__(self) -> None:
-        self._movement: F64 | None = None
+        self._movements: dict[float, F64] = {}
 
-    def measure_once(self, measure: Callable[[], F64]) -> F64:
-        """Return the movement; the first call measures it."""
-        if self._movement is None:
-            self._movement = measure()
-        return self._movement
+    def measure_once(self, measure: Callable[[], F64], eps: float) -> F64:
+        """Return the movement under rounding to a relative spacing of `eps`; the first call measures it."""
+        if eps not in self._movements:
+            self._movements[eps] = measure()
+        return self._movements[eps]
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,9 @@ def with_conditioning(jacobian: Jacobian, program: Program, cotangents: F64) -> 
     or is not finite is skipped. In lower precision rounding is so coarse that all jitters may repeat it: there an entry
     counts as moving by no less than is usual in its leaf.
     """
-    claim = jacobian.claim
-    if claim is None:
+    if jacobian.claim is None:
         return jacobian
-    movement = jacobian.conditioning.measure_once(lambda: measure_movement(jacobian, claim, program, cotangents))
-    return replace(jacobian, error=jacobian.error + CLAIM_ROUNDING_ULPS * movement)
+    return replace(jacobian, error=jacobian.error + CLAIM_ROUNDING_ULPS * measure_movement(jacobian, program, cotangents))
 
 
 def jitter_points(point: F64, eps: float, name: str, count: int, *, move_whole_numbers: bool = False) -> Iterator[F64]:
@@ -75,8 +73,14 @@ def measure_full_conditioning(jacobian: Jacobian, program: Program, cotangents: 
     return movement
 
 
-def measure_movement(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
-    """Measure how far a claim's derivatives move when the inputs move by one unit in the last place of its dtype, (C, N)."""
+def measure_movement(jacobian: Jacobian, program: Program, cotangents: F64) -> F64:
+    """Measure how far a claim's derivatives move when the inputs move by one unit in the last place of its `eps`, (C, N)."""
+    claim = jacobian.claim
+    assert claim is not None
+    return jacobian.conditioning.measure_once(lambda: _jitter(jacobian, claim, program, cotangents), jacobian.eps)
+
+
+def _jitter(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
     movement = np.zeros(jacobian.values.shape)
     for point in jitter_points(program.point, jacobian.eps, jacobian.method, CONDITIONING_POINTS):
         try:

@@ -64,7 +64,7 @@ def _compare_entries(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotan
         judged = method_pairs.compare_jacobians(leaf, claimed, twin, rtol, demanded=trial.rtol_is_given)
         if np.any(judged.code != Code.PASS) and twin.claim is not None and not trial.rtol_is_given:
             in_native_dtype = replace(twin, eps=jacobian.eps)  # of the derivative itself, not of the code that claims it
-            movement = conditioning.measure_movement(in_native_dtype, twin.claim, trial.program, cotangents)[:, leaf.span]
+            movement = conditioning.measure_movement(in_native_dtype, trial.program, cotangents)[:, leaf.span]
     # The twin is proved. This dtype can show no more than the last bits of the outputs, and what rounding the inputs does.
     judged = method_pairs.mark_last_bits(judged, floor[:, leaf.span], movement)
     out_of_range = dtype_range.mark_out_of_range(twin.values[:, leaf.span], leaf.dtype)
