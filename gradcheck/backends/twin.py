@@ -20,7 +20,8 @@ MAX_TWIN_DIFFERENCE_ULPS = 8
 # It may also be off by this many units in the last place of the largest input, or of 1 if that is larger, up to the share
 # above. The value may be what rounding leaves of such terms, as in a loss that is nearly zero, or of exp(x) - 1. Then the two
 # must agree at points this far away, in the inputs' sizes, to within the share above of how far the value moves there; or it
-# must not move by more than this many units in the last place of float64.
+# must not move by more than this many units in the last place of float64. The first number also says, in other checks, up to
+# which size an output may be nothing but the rounding of such terms.
 MAX_CANCELLED_ULPS = 64
 DISTANCES = (0.25, -0.25, 0.125, -0.125)
 MAX_CONSTANT_ULPS = 1024
@@ -60,18 +61,16 @@ def _agree_around(point: F64, twin: F64, constant: float, evaluate_both: Callabl
     finite = np.where(np.isfinite(point), point, 0.0)
     scale = max(1.0, float(np.sqrt(np.mean(finite**2)))) if finite.size else 1.0
     signs = np.where(np.arange(point.size) % 2, 1.0, -1.0) * (1 + np.arange(point.size) % 3)
-    differences, changes = [], []
+    difference, change = 0.0, 0.0
     for distance in DISTANCES:
         try:
             value_there, twin_there = evaluate_both(point + distance * scale * signs / 3)
         except Exception:
             continue  # the function need not exist there
         if value_there.shape == twin_there.shape == twin.shape:
-            differences.append(np.abs(value_there - twin_there))
-            changes.append(np.abs(twin_there - twin))
-    known = [np.isfinite(d) & np.isfinite(c) for d, c in zip(differences, changes, strict=True)]
-    difference = max((np.max(d, initial=0.0, where=k) for d, k in zip(differences, known, strict=True)), default=np.inf)
-    change = max((np.max(c, initial=0.0, where=k) for c, k in zip(changes, known, strict=True)), default=0.0)
+            known = np.isfinite(value_there) & np.isfinite(twin_there) & np.isfinite(twin)
+            difference = max(difference, np.max(np.abs(value_there - twin_there)[known], initial=0.0))
+            change = max(change, np.max(np.abs(twin_there - twin)[known], initial=0.0))
     return bool(change <= constant or difference <= MAX_TWIN_DIFFERENCE * change)
 
 

@@ -191,7 +191,7 @@ def _allow_for_internal_rounding(estimates: LineEstimates, line: int, judged: Ju
     suspicious = np.where(wrong, difference, np.inf)
     if not np.any(undecided) and not internal_rounding.explains_disagreement(phi, setting, suspicious):
         return
-    noise = internal_rounding.find_internal_noise(phi, setting, min_increase=1.0)  # what was measured may be a part of it
+    noise = internal_rounding.find_internal_noise(phi, setting)
     if noise is not None:
         # This line may move other outputs than those in which such noise was found before.
         setting.internal_noise.level = np.maximum(setting.total_noise, noise)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.flat import repeat_per_number
+from gradcheck.backends.twin import MAX_CANCELLED_ULPS
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.evidence import directions, internal_rounding, noise
 from gradcheck.evidence.line import F64, Phi, Setting, choose_slack
@@ -24,8 +25,6 @@ FEW_INPUTS = 32
 COARSE_SPACING = 2.0**-16
 # An output with more noise than this many units in its last place is the difference of larger terms.
 MIN_CANCELLATION_ULPS = 8.0
-# An output of at most this many units in the last place of the terms that may cancel in it is nothing but rounding.
-MAX_CANCELLED_ULPS = 64.0
 # Such terms are at most this many times as large as the inputs and the output's leaf, or the second number if the output has so
 # few significant bits that it must be a small multiple of a last place: noise of another kind fills all of them.
 MAX_AMPLIFICATION, MAX_AMPLIFICATION_OF_FEW_BITS = 2.0**9, 2.0**20

@@ -52,14 +52,16 @@ class OutputScales:
 
     def draw_cotangent(self, rng: np.random.Generator) -> F64:
         """Draw a Gaussian combination of the outputs that can be looked at together, (M,)."""
-        weights = rng.standard_normal(self.scales.shape) / np.maximum(self.scales, directions.MIN_OUTPUT_SIZE)
-        return fit_cotangent(np.where(self.non_finite, 0.0, weights))
+        return self.weigh_outputs(rng.standard_normal(self.scales.shape))
 
+    def weigh_outputs(self, factors: F64) -> F64:
+        """Make the combination in which the outputs count by these factors, (M,), and not by their sizes.
 
-def fit_cotangent(weights: F64) -> F64:
-    """Scale a combination of the outputs by a power of two, so that its weights, (M,), are numbers of every dtype."""
-    excess = float(np.max(np.abs(weights), initial=0.0)) / MAX_WEIGHT
-    return weights if excess <= 1 else np.ldexp(weights, -math.ceil(math.log2(excess)))
+        It is scaled by a power of two, so that its weights are numbers of every dtype.
+        """
+        weights = np.where(self.non_finite, 0.0, factors / np.maximum(self.scales, directions.MIN_OUTPUT_SIZE))
+        excess = float(np.max(np.abs(weights), initial=0.0)) / MAX_WEIGHT
+        return weights if excess <= 1 else np.ldexp(weights, -math.ceil(math.log2(excess)))
 
 
 def measure_output_scales(evaluator: Evaluator, setting: Setting, label: str) -> OutputScales:

@@ -38,8 +38,6 @@ MAX_REACH = noise.POINTS // 2 * float(COARSE_SPACINGS[-1])
 NOISE_SAFETY_FACTOR = 2.0
 # The noise of rounding varies by less than this factor over three spacings. A kink or a curve grows by more.
 MAX_SPACING_RATIO = 8.0
-# New noise counts only if it is this many times the noise known before, since some of it may have been part of that.
-MIN_NOISE_INCREASE = 3.0
 # A lower precision causes noise from the first number up to, but not including, the second, relative to the values.
 LOWER_PRECISIONS = {"float32": (2.0**-29, 2.0**-22), "half precision": (2.0**-15, 2.0**-6)}
 # The lowest noise of a lower precision must be more than this many times eps: closer precisions cannot be distinguished.
@@ -97,7 +95,7 @@ def _is_missing_everywhere(stretch: _Stretch, least: F64) -> bool | None:
     return bool(np.any(smallest - disagreement >= least)) or None
 
 
-def find_internal_noise(phi: Phi, setting: Setting, min_increase: float = MIN_NOISE_INCREASE) -> F64 | None:
+def find_internal_noise(phi: Phi, setting: Setting, min_increase: float = 1.0) -> F64 | None:
     """Find the noise of internal rounding, (M,), at coarser steps; None if it is hardly more than the noise known before."""
     with np.errstate(all="ignore"):
         coarse_noise = measure_coarse_noise(phi, setting.base)

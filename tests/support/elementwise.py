@@ -29,6 +29,22 @@ def layer(corrupt=lambda g: g, name="sin"):
     return Layer
 
 
+def with_backward(forward, backward):
+    """Make the function of a Function with one input x, whose backward is (g, x) -> gradient."""
+
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return forward(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            return backward(g, *ctx.saved_tensors)
+
+    return Layer.apply
+
+
 def with_forward_mode(corrupt):
     """Make a sine with a right backward; its forward mode returns `corrupt` of a copy of the right tangent."""
 

@@ -42,7 +42,6 @@ from gradcheck.compare.output_scaling import (
     COMBINATIONS,
     MAX_SINGLE_CHANNELS,
     OutputScales,
-    fit_cotangent,
     measure_scales_along,
 )
 from gradcheck.evidence import directions, richardson
@@ -482,7 +481,7 @@ def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: 
     rng = make_generator(0, "joint", "cotangent", label)
     for row in signs:
         directions.fill_even(rng, np.ones(size), row)
-    cotangents = np.stack([fit_cotangent(row / np.maximum(scales.scales, directions.MIN_OUTPUT_SIZE)) for row in signs])
+    cotangents = np.stack([scales.weigh_outputs(row) for row in signs])
     return -np.abs(cotangents) if size == 1 else cotangents
 
 

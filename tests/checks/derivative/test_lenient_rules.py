@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from elementwise import with_backward
 
 import gradcheck
 from gradcheck import Verdict
@@ -28,36 +29,22 @@ def test_a_gradient_that_is_wrong_in_a_small_ball_around_a_kink():
 def test_a_kink_excuses_no_other_entry_in_float32(factors):
     weights = torch.tensor([1.0, -2.0, 0.5, 3e-4])
 
-    class Weighted(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return (torch.relu(x) * weights.to(x.dtype)).sum()
+    def backward(g, x):
+        right = g * (x > 0) * weights.to(x.dtype)
+        return right * torch.tensor(factors) if x.dtype is torch.float32 else right
 
-        @staticmethod
-        def backward(ctx, g):
-            (x,) = ctx.saved_tensors
-            right = g * (x > 0) * weights.to(x.dtype)
-            return right * torch.tensor(factors) if x.dtype is torch.float32 else right
-
-    assert gradcheck.check(Weighted, torch.tensor([0.0, 1.0, 2.0, 0.5])).verdict is Verdict.FAIL
+    weighted = with_backward(lambda x: (torch.relu(x) * weights.to(x.dtype)).sum(), backward)
+    assert gradcheck.check(weighted, torch.tensor([0.0, 1.0, 2.0, 0.5])).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("factor", [0.0, -5.0])
 def test_small_values_do_not_excuse_a_backward_that_is_wrong_in_float32(factor):
-    class SmallMean(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return (1e-6 * torch.sin(x)).mean()
+    def backward(g, x):
+        right = g * 1e-6 * torch.cos(x) / x.numel()
+        return factor * right if x.dtype is torch.float32 else right
 
-        @staticmethod
-        def backward(ctx, g):
-            (x,) = ctx.saved_tensors
-            right = g * 1e-6 * torch.cos(x) / x.numel()
-            return factor * right if x.dtype is torch.float32 else right
-
-    result = gradcheck.check(SmallMean, torch.linspace(-1, 1, 12), contracts=False)
+    small_mean = with_backward(lambda x: (1e-6 * torch.sin(x)).mean(), backward)
+    result = gradcheck.check(small_mean, torch.linspace(-1, 1, 12), contracts=False)
     assert result.verdict is Verdict.FAIL, str(result)
 
 

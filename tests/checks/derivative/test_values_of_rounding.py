@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from elementwise import with_backward
 from torch.nn import functional
 
 import gradcheck
@@ -15,20 +16,6 @@ BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 
 def draw(*shape, dtype=torch.float64, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def with_backward(forward, backward):
-    class Layer(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return forward(x)
-
-        @staticmethod
-        def backward(ctx, g):
-            return backward(g, *ctx.saved_tensors)
-
-    return Layer.apply
 
 
 def layer_norm_sum(x):

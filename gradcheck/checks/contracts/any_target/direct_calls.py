@@ -44,8 +44,7 @@ def check_direct_calls(trial: Trial) -> list[Contract]:
     """Call each hand-written derivative again and again; each contract assumes that those before it hold."""
     if trial.options.nondeterministic:
         return []
-    callers = [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
-    return [contract for caller in callers for contract in _check_call(caller)]
+    return [contract for caller in _make_callers(trial) for contract in _check_call(caller)]
 
 
 def call_at_other_inputs(trial: Trial) -> None:
@@ -56,7 +55,7 @@ def call_at_other_inputs(trial: Trial) -> None:
     """
     if trial.options.nondeterministic or not trial.options.tries("state"):
         return
-    callers = [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
+    callers = _make_callers(trial)
     for caller in callers:
         with suppress(TargetError):  # it need not be defined there
             caller.numbers_at(caller.other_point)
@@ -111,6 +110,10 @@ class _Caller:
     def numbers_at(self, point: F64) -> F64:
         """Return the numbers of the derivative at a point."""
         return self.call.read(self.returned_at(point))
+
+
+def _make_callers(trial: Trial) -> list[_Caller]:
+    return [_Caller(trial, claim, call) for claim in trial.program.claims for call in claim.direct_calls]
 
 
 def _check_call(caller: _Caller) -> list[Contract]:
