@@ -24,8 +24,8 @@ unit: $(STAMP)
 	$(BIN)/pytest -n 2
 
 guide: $(STAMP) # the pages that are made from the code
-	mkdir -p gradcheck/guide
-	$(BIN)/gradcheck explain verdicts > gradcheck/guide/verdicts.md
+	$(BIN)/python reports/guide/code_pages.py
+	$(BIN)/python reports/guide/page_examples.py --update $(shell find README.md gradcheck/guide -name '*.md')
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,59 +12,62 @@ import typer
 from gradcheck.cli.app import app, exit_on_error, write_and_flush
 
 if TYPE_CHECKING:
-    from gradcheck.glossary.diagnoses import Diagnosis
-    from gradcheck.results import Reason
+    from collections.abc import Sequence
 
 
 @app.command()
 def explain(
-    name: Annotated[
-        str | None,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="A reason, diagnosis or contract, such as kink-subgradient, factor or state; or 'verdicts' for the rules by"
-            " which a verdict is reached. Default: list all."
+            help="Pages of the guide, such as quick-start or inputs, or reasons, diagnoses and contracts that a report names,"
+            " such as kink-subgradient, factor or state. Default: list all.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Explain what a reason, a diagnosis or a contract means and what to do about it."""
+    """Print pages of the guide: how to do something, or what a reason, a diagnosis or a contract means."""
     with exit_on_error():
-        import difflib
+        from gradcheck.cli.guide_pages import list_pages, name_linked_pages, read_pages
 
-        from gradcheck.errors import UsageError
-        from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
-        from gradcheck.glossary.diagnoses import Diagnosis
-        from gradcheck.results import Reason
-        from gradcheck.verdict.facts import Fact
-        from gradcheck.verdict.rules import describe_rules
+        pages = read_pages()
+        if not names:
+            write_and_flush(sys.stdout, list_pages(pages, shutil.get_terminal_size().columns))
+            return
+        known = {page.name for page in pages}
+        texts = [page.text for name in names for page in pages if page.name == name]
+        texts += [_describe_fact(name, sorted(known)) for name in names if name not in known]
+        _print_markdown(name_linked_pages("\n".join(texts)))
 
-        if name == "verdicts":
-            write_and_flush(sys.stdout, describe_rules())
-            return
-        facts = {fact.name: fact.value for fact in Fact}
-        if name in facts:
-            write_and_flush(
-                sys.stdout, f"{name}: {facts[name]}.\n`gradcheck explain verdicts` says which verdict it leads to.\n"
-            )
-            return
-        known: dict[str, Reason | Diagnosis] = {entry.code: entry for entry in (*Reason, *Diagnosis)}
-        if name is None:
-            for title, kinds in (("reasons", Reason), ("diagnoses", Diagnosis)):
-                write_and_flush(sys.stdout, f"{title}:\n" + "".join(f"  {entry.code:<24}{entry.message}\n" for entry in kinds))
-            write_and_flush(
-                sys.stdout, "contracts:\n" + "".join(f"  {contract:<24}{about}\n" for contract, about in CONTRACTS.items())
-            )
-            return
-        if name not in {**known, **CONTRACTS}:
-            matches = difflib.get_close_matches(name, [*known, *CONTRACTS, *facts, "verdicts"], 1)
-            hint = f"did you mean {matches[0]}?" if matches else "`gradcheck explain` lists all"
-            raise UsageError(f"no reason, diagnosis or contract {name!r}; {hint}")
-        if name in CONTRACTS:
-            choice = f"To try it: --contract {name}" if name in ON_REQUEST else f"To leave it out: --no-contract {name}"
-            write_and_flush(sys.stdout, f"{name}: {CONTRACTS[name]}.\n{choice}\n")
-            return
-        entry = known[name]
-        write_and_flush(sys.stdout, f"{entry.code}: {entry.message}.\n")
-        if isinstance(entry, Diagnosis):
-            write_and_flush(sys.stdout, f"What to do: {entry.fix}.\nFor example:\n    {entry.example}\n")
-        elif entry.advice:
-            write_and_flush(sys.stdout, f"{entry.advice}\n")
+
+def _describe_fact(name: str, page_names: Sequence[str]) -> str:
+    """Return what a fact in the table of rules means.
+
+    Raises:
+        UsageError: if there is no such fact either; the message names the nearest pages.
+    """
+    import difflib
+
+    from gradcheck.errors import UsageError
+    from gradcheck.verdict.facts import Fact
+
+    facts = {fact.name: fact.value for fact in Fact}
+    if name in facts:
+        return f"**{name}**: {facts[name]}.\n`gradcheck explain verdicts` says which verdict it leads to.\n"
+    near = difflib.get_close_matches(name.lower(), page_names, 3, 0.5) or difflib.get_close_matches(name.upper(), facts, 1)
+    hint = f"near it: {', '.join(near)}" if near else "`gradcheck explain` lists all"
+    raise UsageError(f"the guide has no page {name!r}; {hint}")
+
+
+def _print_markdown(text: str) -> None:
+    """Print Markdown: rendered, and page by page, on a terminal; otherwise as it is."""
+    if not sys.stdout.isatty():
+        write_and_flush(sys.stdout, text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    os.environ.setdefault("LESS", "FRX")  # as git does: show colours, and quit at once if all fits on the screen
+    console = Console()
+    with console.pager(styles=not console.no_color):
+        console.print(Markdown(text), width=min(console.width, 100))

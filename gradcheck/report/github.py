@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import locations
-from gradcheck.report.problems import Problem, list_problems
+from gradcheck.report.problems import Problem, format_explain_command, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _format_annotation(run: RunResult, group: Sequence[CheckResult]) -> str:
     properties = {**file_and_line, "title": f"gradcheck {result.outcome.value}: {result.case}"}
     attributes = ",".join(f"{name}={_escape(value, PROPERTY_ESCAPES)}" for name, value in properties.items())
     same = f"\n\nthe same in {', '.join(other.case for other in others)}" if others else ""
-    message = _format_message(result, problems) + same
+    message = f"{_format_message(result, problems)}\n\nexplain: {format_explain_command(group)}{same}"
     return f"::{_annotation_level(run, result)} {attributes}::{_escape(message, DATA_ESCAPES)}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from gradcheck.report import locations
-from gradcheck.report.problems import list_problems
+from gradcheck.report.problems import format_explain_command, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _format_case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]
     parts = [
         *(problem.text for problem in problems),
         f"at {location}" if location else "",
+        f"explain: {format_explain_command([result])}",
         f"replay: {result.replay}" if result.replay else "",
     ]
     text = escape("\n\n".join(filter(None, parts)))

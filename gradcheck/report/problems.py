@@ -12,10 +12,11 @@ from gradcheck.report.findings import Finding, explain, parse_diagnosis
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 BROKEN = (Verdict.FAIL, Verdict.ERROR)
 MAX_SHORT_LENGTH = 300  # characters of a problem's short text
+MAX_EXPLAINED = 5  # pages of the guide that a report names
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def list_problems(result: CheckResult) -> list[Problem]:
     decisive = [problem for problem in problems if _severity(problem.verdict) <= _severity(result.outcome)]
     first, *rest = sorted(decisive, key=lambda problem: _severity(problem.verdict)) or [_case_problem(result)]
     return [replace(first, text=first.text + _format_search_input(result)), *rest]
+
+
+def format_explain_command(results: Iterable[CheckResult]) -> str:
+    """Return the command that prints what the guide says of the problems of cases, worst first; '' if there are none."""
+    codes = dict.fromkeys(problem.rule.partition("/")[2] for result in results for problem in list_problems(result))
+    return " ".join(["gradcheck explain", *list(codes)[:MAX_EXPLAINED]]) if codes else ""
 
 
 def _format_search_input(result: CheckResult) -> str:

@@ -77,7 +77,7 @@ def _format_rule(name: str) -> dict[str, Any]:
     kind, _, code = name.partition("/")
     description, advice = _rule_texts(kind, code)
     text = _make_sentence(description)
-    help_text = _make_sentence(advice) if advice else f"`gradcheck explain {code}` says more."
+    help_text = " ".join([*([_make_sentence(advice)] if advice else []), f"`gradcheck explain {code}` says more."])
     return {
         "id": name,
         "name": "".join(part.capitalize() for part in code.split("-")),

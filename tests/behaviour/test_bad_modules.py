@@ -104,7 +104,7 @@ def test_a_contract_that_does_not_exist_is_refused(words, said):
 
 
 def test_a_contract_is_explained_and_asked_for_again_by_the_replay():
-    for name, how in (("compile", "To try it: --contract compile"), ("autocast", "To leave it out: --no-contract autocast")):
+    for name, how in (("compile", "`--contract compile`"), ("autocast", "`--no-contract autocast`")):
         assert how in CliRunner().invoke(app, ["explain", name]).stdout
     words = ["run", f"{mishaps.__file__}:RaisesInEval", "--input", "normal(5, 4)", "--no-contracts", "--contract", "train-eval"]
     done = CliRunner().invoke(app, [*words, "--mode", "probe"])

@@ -165,7 +165,7 @@ def test_explain_says_what_a_reason_means(cli):
     assert "--no-contract state" in cli("explain", "state").stdout
     misspelt = cli("explain", "kink-subgradint")
     assert misspelt.exit_code == 2
-    assert "did you mean kink-subgradient?" in misspelt.stderr
+    assert "near it: kink-subgradient" in misspelt.stderr
 
 
 def test_fail_fast_stops_at_the_first_failure(cli, tmp_path):

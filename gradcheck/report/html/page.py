@@ -23,6 +23,7 @@ from gradcheck.report import (
 from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
 from gradcheck.report.html.heatmap import HeatmapGrid, draw_heatmap
+from gradcheck.report.problems import format_explain_command
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
             methods=METHODS,
             contract_texts=CONTRACTS,
             explain=explain,
+            explain_command=format_explain_command,
             describe_counts=fuzz_summary.describe_counts,
             locate=lambda result: locations.locate(run, result),
             signs=SIGNS,

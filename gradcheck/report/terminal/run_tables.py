@@ -18,6 +18,7 @@ from gradcheck.report import fuzz_summary, phrases, steps
 from gradcheck.report.display import to_display
 from gradcheck.report.findings import Finding, explain
 from gradcheck.report.phrases import format_number
+from gradcheck.report.problems import format_explain_command
 from gradcheck.report.terminal import check_tables, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
@@ -48,7 +49,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
 def to_text(result: CheckResult, width: int = 100) -> str:
     """Return the table of one case without colour."""
     result = to_display(result)
-    return _to_string([*_render_case(result, NORMAL), *_render_replays((result,))], width, color=False).rstrip("\n")
+    return _to_string([*_render_case(result, NORMAL), *_render_commands((result,))], width, color=False).rstrip("\n")
 
 
 def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
@@ -270,11 +271,13 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
         yield Text(f"shard {run.shard.index}/{run.shard.total}, of {len(run.shard.cases)} cases in all")
     if run.interrupted:
         yield Text(f"interrupted: {len(run.results)} of {run.planned} cases are finished", "bold yellow")
-    yield from _render_replays(run.results)
+    yield from _render_commands(run.results)
 
 
-def _render_replays(results: tuple[CheckResult, ...]) -> Iterator[RenderableType]:
-    for result in results:
-        if not result.ok and result.replay:
+def _render_commands(results: tuple[CheckResult, ...]) -> Iterator[RenderableType]:
+    """Render what to type next: how to read more about the problems, and how to check each of these cases again."""
+    replays = [("replay", result.replay) for result in results if not result.ok and result.replay]
+    for label, command in [("explain", format_explain_command(results)), *replays]:
+        if command:
             line = Text(no_wrap=True)  # The command is meant to be pasted, so it is never wrapped.
-            yield line.append("replay: ", "dim").append(result.replay)
+            yield line.append(f"{label}: ", "dim").append(command)

@@ -214,7 +214,7 @@ def test_all_pictures_have_one_height(results):
 
 def test_commands_can_be_copied_by_a_button_that_only_a_script_adds(results):
     text = page(results[:1], command="gradcheck run x.py")
-    assert text.count('<div class="command">') == 2
+    assert text.count('<div class="command">') == 3
     assert "copy</button>" not in text
 
 

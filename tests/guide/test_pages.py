@@ -1,0 +1,68 @@
+"""README and guide: every example runs and prints what the page shows, every link leads somewhere, every code has its page."""
+
+import re
+from pathlib import Path
+
+import code_pages
+import page_examples
+import pytest
+from markdown_it import MarkdownIt
+
+from gradcheck.cli.guide_pages import CODES, GUIDE, SECTIONS, read_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {str(path.relative_to(ROOT)): path for path in [*sorted(GUIDE.rglob("*.md")), ROOT / "README.md"]}
+READMES = {str(path.relative_to(ROOT)): path for path in sorted([*ROOT.glob("plugins/*/README.md"), *ROOT.glob("*/README.md")])}
+SLOW = "<!-- The examples of this page take minutes: `make examples` runs them. -->"
+
+
+@pytest.mark.parametrize("name", [name for name, path in PAGES.items() if SLOW not in path.read_text(encoding="utf-8")])
+def test_the_examples_of_a_page_print_what_it_shows(name):
+    differences, _ = page_examples.run_page(PAGES[name])
+    assert not differences, "\n".join(f"{name}:{one.line}\n{one.text}" for one in differences)
+
+
+@pytest.mark.parametrize("name", [*PAGES, *READMES])
+def test_every_link_leads_to_a_page_and_a_heading(name):
+    path = {**PAGES, **READMES}[name]
+    text = path.read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+    for link in [*_links(text), *sources]:
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        page = (path.parent / target).resolve() if target else path
+        assert page.exists(), f"{name} links to {link}"
+        if anchor:
+            assert anchor in _anchors(page.read_text(encoding="utf-8")), f"{name} links to {link}"
+
+
+def _links(text):
+    tokens = [token for block in MarkdownIt().parse(text) for token in block.children or ()]
+    return [token.attrGet("href") or token.attrGet("src") for token in tokens if token.type in ("link_open", "image")]
+
+
+def _anchors(text):
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_each_code_says_what_the_code_says_and_has_an_example_that_names_it():
+    heads = code_pages.describe_codes()
+    for name, head in heads.items():
+        text = (GUIDE / name).read_text(encoding="utf-8")
+        assert text.startswith(head + code_pages.EXAMPLE), f"{name}: run `make guide`"
+        assert f"explain {Path(name).stem}" in text or re.search(rf"\b{Path(name).stem}\b", text[len(head) :]), name
+    assert {f"{page.section}/{page.name}.md" for page in read_pages() if page.section in CODES} == {*heads}
+
+
+def test_the_page_of_the_rules_is_the_table_of_the_rules():
+    assert (GUIDE / "reference" / "verdicts.md").read_text(encoding="utf-8") == code_pages.describe_rules(), "run `make guide`"
+
+
+def test_every_page_is_in_a_section_and_has_a_name_of_its_own():
+    found = {path.relative_to(GUIDE).parent.as_posix() for path in GUIDE.rglob("*.md")}
+    assert found - {"."} <= {*SECTIONS}
+    articles = [page.name for page in read_pages() if page.section not in CODES]
+    assert len(articles) == len({*articles})
+    assert not {*articles} & {page.name for page in read_pages() if page.section in CODES}
