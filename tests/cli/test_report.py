@@ -44,7 +44,7 @@ def test_report_shows_the_table_if_no_file_is_requested(cli):
     done = cli("report", OLD)
     assert done.exit_code == 0
     assert "∂output / ∂w[1]: wrong by more than rtol" in done.stdout
-    assert len(cli("report", OLD, "-q").stdout.splitlines()) == 4
+    assert len(cli("report", OLD, "-q").stdout.splitlines()) == 5
     assert "partial derivative" in cli("report", OLD, "-v").stdout
 
 
