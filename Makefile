@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit coverage guide clean
+.PHONY: demo test check lint types unit coverage guide examples docs clean
 
 demo: $(STAMP)
 	$(BIN)/gradcheck run gradcheck.reference
@@ -23,9 +23,16 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest -n 2
 
-guide: $(STAMP) # the pages that are made from the code
+guide: $(STAMP) # what the pages take from the code: heads, tables, and the output of their examples
 	$(BIN)/python reports/guide/code_pages.py
-	$(BIN)/python reports/guide/page_examples.py --update $(shell find README.md gradcheck/guide -name '*.md')
+	$(BIN)/python reports/guide/page_examples.py --update README.md $$(find gradcheck/guide -name '*.md')
+
+examples: $(STAMP) # every example of README and guide, those that take minutes too
+	$(BIN)/python reports/guide/page_examples.py README.md $$(find gradcheck/guide -name '*.md')
+
+docs: $(STAMP) # the guide as a site, in dist/site
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered

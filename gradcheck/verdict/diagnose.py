@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 
 F64 = NDArray[np.float64]
-MISSING = "true - claimed"  # begins the relation of a claim to the truth if a term is missing
+# How the relation of a claim to the derivative begins.
+IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
+    "the claim is 0",
+    "the claim is wrong",
+    "the claim lacks",
+    "the claim contains in excess",
+)
+SIZE = ", where "  # separates a factor from the size that it is made of
 MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # A fitted factor counts as a number that has a name if their relative difference is at most this.
 MAX_MISMATCH = 1e-4
@@ -143,27 +150,27 @@ def _try_detached(facts: Facts) -> Iterator[FaultDescription]:
 def _try_zero(facts: Facts) -> Iterator[FaultDescription]:
     """The claim is zero everywhere, or in the imaginary part of every entry."""
     if not np.any(facts.claim):
-        yield _describe(Diagnosis.ZERO, f"claimed = 0 on {facts.everywhere}")
+        yield _describe(Diagnosis.ZERO, f"{IS_ZERO} on {facts.everywhere}")
     elif facts.width == 2 and facts.true is not None and not np.any(facts.shaped[..., 1]):
         repaired = np.stack([facts.shaped[..., 0], facts.true.reshape(facts.shaped.shape)[..., 1]], axis=-1)
         if facts.passes(repaired.reshape(facts.claim.shape)):
-            observation = f"claimed = 0 in the imaginary part of {facts.everywhere}"
+            observation = f"the imaginary part of the claim is 0 on {facts.everywhere}"
             yield _describe(Diagnosis.ZERO, observation, "does the backward return a real gradient for a complex input?")
 
 
 def _try_sign(facts: Facts) -> Iterator[FaultDescription]:
     """The claim has the wrong sign."""
     if facts.passes(-facts.claim):
-        yield _describe(Diagnosis.SIGN, f"claimed = -1 x true on {facts.everywhere}: the sign is flipped")
+        yield _describe(Diagnosis.SIGN, f"the claim has the opposite sign on {facts.everywhere}")
 
 
 def _try_conjugation(facts: Facts) -> Iterator[FaultDescription]:
     """The claim is the conjugate of the derivative, or was made with the conjugate of the local derivative."""
     if facts.width == 2 and facts.passes(_conjugate(facts.claim)):
-        yield _describe(Diagnosis.CONJUGATED, f"claimed = conjugate of true on {facts.everywhere}")
+        yield _describe(Diagnosis.CONJUGATED, f"the claim is the conjugate of the derivative on {facts.everywhere}")
     conjugate_claim = facts.conjugate_claim()
     if conjugate_claim is not None and facts.passes(_conjugate(conjugate_claim) if facts.width == 2 else conjugate_claim):
-        observation = "claimed = cotangent x local derivative, but the derivative must be conjugated"
+        observation = "the claim is the cotangent times the local derivative, which must be conjugated"
         yield _describe(Diagnosis.CONJUGATED, f"{observation}, on {facts.everywhere}")
 
 
@@ -178,11 +185,21 @@ def _try_factor(facts: Facts) -> Iterator[FaultDescription]:
         return
     named_factor, name = _name_factor(1 / inverse, facts.size_names)
     if name and facts.passes(facts.claim / named_factor):
-        observation = f"claimed = {_format_factor(named_factor)} x true on {facts.everywhere}: a factor {name}"
+        observation = f"{_describe_factor(named_factor)} on {facts.everywhere}{_describe_name(named_factor, name)}"
         yield _describe(Diagnosis.FACTOR, observation, _hint(named_factor, name))
     elif numbers >= MIN_ENTRIES_FOR_FACTOR and facts.passes(facts.claim * inverse):
-        observation = f"claimed = {_format_factor(1 / inverse)} x true on {facts.everywhere}: a constant factor"
+        observation = f"{_describe_factor(1 / inverse)} on {facts.everywhere}"
         yield _describe(Diagnosis.FACTOR, observation)
+
+
+def _describe_factor(factor: float) -> str:
+    return f"the claim is {_format_factor(factor)} times the derivative"
+
+
+def _describe_name(factor: float, name: str) -> str:
+    """Say what a factor is made of; '' if that is its number alone."""
+    product, where, size = name.partition(SIZE)
+    return ("" if product == _format_factor(factor) else f": {product}") + where + size
 
 
 def _format_factor(factor: float) -> str:
@@ -194,7 +211,7 @@ def _format_factor(factor: float) -> str:
 
 def _hint(factor: float, name: str) -> str:
     """Say what usually causes a factor; '' if the factor suggests nothing."""
-    if ", with " not in name:
+    if SIZE not in name:
         return FACTOR_HINTS.get(name, "")
     return "is the 1/N of a mean missing?" if abs(factor) > 1 else "is a mean taken where the loss has a sum, or taken twice?"
 
@@ -218,7 +235,7 @@ def _size_factors(size_names: Mapping[int, str]) -> Iterator[tuple[float, str]]:
     ):
         for n, size_name in size_names.items():
             if n >= smallest:
-                yield from ((value, f"{text}, with {n} {size_name}") for value, text in factors_of(n))
+                yield from ((value, f"{text}{SIZE}{n} is {size_name}") for value, text in factors_of(n))
 
 
 def _mean_factors(n: int) -> Sequence[tuple[float, str]]:
@@ -242,16 +259,18 @@ def _try_rearrangements(facts: Facts) -> Iterator[FaultDescription]:
     axes = range(1, 1 + len(facts.shape))
     for a, b in combinations(axes, 2):
         if facts.passes(np.swapaxes(claim, a, b).reshape(flat_shape)):
-            yield _describe(Diagnosis.TRANSPOSED, f"claimed = true with the axes {a - 1} and {b - 1} swapped")
+            yield _describe(Diagnosis.TRANSPOSED, f"the claim is the derivative with the axes {a - 1} and {b - 1} swapped")
     for axis in axes:
         if facts.passes(np.flip(claim, axis).reshape(flat_shape)):
-            yield _describe(Diagnosis.FLIPPED, f"claimed = true in reverse order along axis {axis - 1}")
+            yield _describe(Diagnosis.FLIPPED, f"the claim is the derivative in reverse order along axis {axis - 1}")
         for shift in (1, -1):
             if facts.passes(np.roll(claim, -shift, axis).reshape(flat_shape)):
-                yield _describe(Diagnosis.ROLLED, f"claimed = true shifted by {shift} along axis {axis - 1}")
+                yield _describe(Diagnosis.ROLLED, f"the claim is the derivative shifted by {shift} along axis {axis - 1}")
     enough = flat_shape[1] >= MIN_ENTRIES_FOR_FIT
     if facts.true is not None and enough and facts.passes(_sort_like(facts.claim, facts.true)):
-        yield _describe(Diagnosis.PERMUTED, f"claimed = true in another order, on {facts.everywhere}")
+        yield _describe(
+            Diagnosis.PERMUTED, f"the claim has the numbers of the derivative in another order, on {facts.everywhere}"
+        )
 
 
 def _sort_like(claim: F64, true: F64) -> F64:
@@ -271,12 +290,13 @@ def _try_missing_term(facts: Facts) -> Iterator[FaultDescription]:
 
 def _find_missing_terms(facts: Facts, where: NDArray[np.bool_]) -> Iterator[str]:
     """Find terms that make the claim right if they are added on some entries."""
-    for name, term in (("the input", facts.x), ("1", np.ones_like(facts.x)), ("the sign of the input", np.sign(facts.x))):
+    for name, term in (("the input", facts.x), ("", np.ones_like(facts.x)), ("the sign of the input", np.sign(facts.x))):
         candidate = np.broadcast_to(term * where, facts.claim.shape)
         factor, numbers = facts.fit(candidate, facts.claim) if np.any(candidate) else (0.0, 0)
         fitted = numbers >= MIN_ENTRIES_FOR_FIT and factor != 0 and np.isfinite(factor)
         if fitted and facts.passes(facts.claim + factor * candidate):
-            yield f"{MISSING} = {factor:.4g} x {name}"
+            amount = f"{abs(factor):.4g} times {name}" if name else f"a constant {abs(factor):.4g}"
+            yield f"{MISSING if factor > 0 else SUPERFLUOUS} {amount}"
 
 
 def _try_reductions(facts: Facts) -> Iterator[FaultDescription]:
@@ -293,7 +313,7 @@ def _try_reductions(facts: Facts) -> Iterator[FaultDescription]:
             ("mean", np.mean(true, axis=reduced_axes, keepdims=True)),
         ):
             if count > 1 and _explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
-                yield _describe(Diagnosis.SUMMED, f"claimed = {name} of true over {over}, repeated along it")
+                yield _describe(Diagnosis.SUMMED, f"the claim is the {name} of the derivative over {over}, repeated along it")
 
 
 def _try_symmetrisation(facts: Facts) -> Iterator[FaultDescription]:
@@ -304,7 +324,7 @@ def _try_symmetrisation(facts: Facts) -> Iterator[FaultDescription]:
     symmetric = (true + np.swapaxes(true, -1, -2)) / 2
     triangular = not (np.any(np.triu(true, 1)) and np.any(np.tril(true, -1)))
     if triangular and _explains(facts.claim, symmetric.reshape(facts.claim.shape), facts.true):
-        yield _describe(Diagnosis.SYMMETRISED, "claimed = mean of true and its transpose")
+        yield _describe(Diagnosis.SYMMETRISED, "the claim is the mean of the derivative and its transpose")
 
 
 def _explains(claim: F64, explanation: F64, true: F64) -> bool:
@@ -321,19 +341,21 @@ def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
     silent = np.all(facts.claim == 0, axis=1) & np.any(facts.wrong, axis=1)
     if np.any(silent) and not np.any(facts.wrong[~silent]):
         count = int(np.sum(silent))
-        yield _describe(Diagnosis.OUTPUTS, f"claimed = 0 for {count} of {silent.size} outputs, right for the others")
+        yield _describe(Diagnosis.OUTPUTS, f"{IS_ZERO} for {count} of {silent.size} outputs, and right for the others")
         return
     wrong = np.any(facts.wrong, axis=0)
     if facts.width == 2 or np.all(wrong):
         return
     relation, extent = _relate_to_truth(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
     for kind, place in _name_places(facts, wrong):
-        yield _describe(Diagnosis.TERM if relation.startswith(MISSING) else kind, f"{relation} on {extent}, {place}")
-    if relation.startswith(MISSING):
+        yield _describe(
+            Diagnosis.TERM if relation.startswith((MISSING, SUPERFLUOUS)) else kind, f"{relation} on {extent}, {place}"
+        )
+    if relation.startswith((MISSING, SUPERFLUOUS)):
         yield _describe(Diagnosis.TERM, f"{relation} on {extent}")
-    elif relation == "claimed = 0":
+    elif relation == IS_ZERO:
         yield _describe(Diagnosis.ZERO, f"{relation} on {extent}")
-    elif relation.startswith("claimed = ") and np.sum(wrong) > 1:
+    elif relation != IS_WRONG and np.sum(wrong) > 1:
         yield _describe(Diagnosis.FACTOR, f"{relation} on {extent}")
 
 
@@ -356,13 +378,13 @@ def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
     assert facts.true is not None
     claim, true = facts.claim[:, wrong], facts.true[:, wrong]
     if not np.any(claim):
-        return "claimed = 0"
+        return IS_ZERO
     factor = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
     proportional = factor and _explains(claim, factor * true, true)
     if proportional:
-        return f"claimed = {_format_factor(factor)} x true"
+        return _describe_factor(factor)
     missing = next(_find_missing_terms(facts, wrong), "") if facts.width == 1 and np.any(true) else ""
-    return missing or "claimed is wrong"
+    return missing or IS_WRONG
 
 
 def _special_values(x: F64) -> Iterator[tuple[str, NDArray[np.bool_], int]]:

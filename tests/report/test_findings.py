@@ -27,7 +27,7 @@ def scaled():
 
 def test_a_cause_comes_once_with_the_leaves_that_it_concerns(scaled):
     (finding,) = explain(scaled.comparisons, scaled.framework)
-    assert [line for line in finding.lines if line.startswith("factor: claimed = 1.5 x true")]
+    assert [line for line in finding.lines if line.startswith("factor: the claim is 1.5 times the derivative")]
     assert finding.lines[-1] == "the same for 1 more: b"
 
 

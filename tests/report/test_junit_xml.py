@@ -60,7 +60,7 @@ def test_a_failure_says_what_where_and_how_to_replay_it(varied):
     case = next(c for c in parsed(varied).iter("testcase") if c.get("name") == "square[3]")
     assert case.get("classname") == "layers.targets"
     assert case[0].get("type") == "factor"
-    assert "relative error 0.33; factor: claimed = 1.5 x true" in case[0].get("message")
+    assert "relative error 0.33; factor: the claim is 1.5 times the derivative" in case[0].get("message")
     for told in ("look for a mean", "at layers/targets.py:7", "replay: gradcheck run layers/targets.py:square"):
         assert told in case[0].text
 

@@ -28,7 +28,7 @@ def test_each_case_has_the_rules_that_it_breaks(by_name, name, rules):
 def test_a_problem_says_in_a_line_where_it_is_by_how_much_and_why(by_name):
     (found,) = list_problems(by_name["square[3]"])
     assert found.short.startswith("∂output / ∂x[")
-    assert "relative error 0.33; factor: claimed = 1.5 x true" in found.short
+    assert "relative error 0.33; factor: the claim is 1.5 times the derivative" in found.short
     assert "look for a mean in the forward" in found.text
     assert found.verdict is Verdict.FAIL
 

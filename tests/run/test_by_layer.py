@@ -68,7 +68,7 @@ def test_the_layer_that_is_wrong_is_named_and_what_holds_it_is_not_looked_at():
     assert found.pop("2.wave") is found.pop("2") is found.pop("") is None
     assert set(found.values()) == {Verdict.PASS}
     assert "not checked: a layer inside is wrong" in str(result)
-    assert "claimed = 2 x true" in str(result)
+    assert "the claim is 2 times the derivative" in str(result)
     assert result.evaluations > 50
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import gradcheck
 from gradcheck.results import Reason, Verdict
-from gradcheck.verdict import rules
 from gradcheck.verdict.facts import Fact, add_fact
 from gradcheck.verdict.interval import ClaimAndEstimate, Code, find_interval_facts
 from gradcheck.verdict.rules import RULES, choose_worse, decide, decide_row
@@ -109,8 +108,3 @@ def test_a_fact_that_is_added_twice_holds_wherever_it_held_once():
     once = add_fact({}, Fact.TIE_INSIDE, np.array([True, False, False]))
     twice = add_fact(once, Fact.TIE_INSIDE, np.array([False, True, False]))
     assert list(twice[Fact.TIE_INSIDE]) == [True, True, False]
-
-
-def test_the_page_on_verdicts_is_the_one_that_the_table_makes():
-    page = Path(gradcheck.__file__).parent / "guide" / "verdicts.md"
-    assert page.read_text(encoding="utf-8") == rules.describe_rules(), "run `make guide`"

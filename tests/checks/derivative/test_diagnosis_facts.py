@@ -127,13 +127,13 @@ def test_in_probe_mode_a_fault_of_the_whole_leaf_is_named_too(kind, name, fault)
 @pytest.mark.parametrize(
     ("factor", "size", "words"),
     [
-        (1.5, 3, "claimed = 1.5 x true on all 3 entries: a factor 3/2; look"),
-        (1.5, 1, "claimed = 1.5 x true on the only entry: a factor 3/2; look"),
-        (4 / 3, 4, "claimed = 1.333 x true on all 4 entries: a factor 4/3; look"),
-        (7.0, 7, "a factor 7, with 7 the size of x; is the 1/N of a mean missing?"),
-        (7 / 6, 7, "a factor 7/6, with 7 the size of x"),
-        (1.37, 2, "claimed = 1.37 x true on all 2 entries: a constant factor"),
-        (1 + 2e-7, 4, "claimed = 1.0000002 x true"),
+        (1.5, 3, "the claim is 1.5 times the derivative on all 3 entries: 3/2; look"),
+        (1.5, 1, "the claim is 1.5 times the derivative on the only entry: 3/2; look"),
+        (4 / 3, 4, "the claim is 1.333 times the derivative on all 4 entries: 4/3; look"),
+        (7.0, 7, "entries, where 7 is the size of x; is the 1/N of a mean missing?"),
+        (7 / 6, 7, "7/6, where 7 is the size of x"),
+        (1.37, 2, "the claim is 1.37 times the derivative on all 2 entries"),
+        (1 + 2e-7, 4, "the claim is 1.0000002 times the derivative"),
     ],
 )
 def test_a_factor_is_called_a_size_only_where_that_is_no_coincidence(factor, size, words):
@@ -151,7 +151,7 @@ def test_a_term_that_is_missing_in_some_rows_is_named():
 
     result = gradcheck.check(penalised, normal(5, 4), gradient=np.cos, framework="numpy")
     (diagnosis,) = {c.diagnosis for c in result.comparisons if c.diagnosis}
-    assert diagnosis.startswith("missing-term: true - claimed = 0.1 x the input on 8 of 20 entries;")
+    assert diagnosis.startswith("missing-term: the claim lacks 0.1 times the input on 8 of 20 entries;")
 
 
 def test_a_single_wrong_complex_entry_is_unknown():
@@ -189,5 +189,7 @@ def test_positive_inputs_do_not_make_every_entry_special():
 def test_a_derivative_spread_over_both_triangles_is_named():
     a = torch.eye(3, dtype=torch.float64) + 0.1
     diagnosis_of = {(c.method, c.against): c.diagnosis for c in gradcheck.check(torch.linalg.cholesky, a).comparisons}
-    assert diagnosis_of["reverse", "numeric"].startswith("symmetrised: claimed = mean of true and its transpose")
+    assert diagnosis_of["reverse", "numeric"].startswith(
+        "symmetrised: the claim is the mean of the derivative and its transpose"
+    )
     assert gradcheck.check(lambda a: torch.linalg.cholesky((a + a.mT) / 2), a).verdict is Verdict.PASS

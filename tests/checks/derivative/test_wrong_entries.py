@@ -45,7 +45,10 @@ def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
 
 @pytest.mark.parametrize(
     ("bad", "factor", "words"),
-    [([3, 900, 1999], 1.01, "factor: claimed = 1.01 x true on 3 of 3000"), ([7, 8], 0.0, "zero: claimed = 0 on 2 of 3000")],
+    [
+        ([3, 900, 1999], 1.01, "factor: the claim is 1.01 times the derivative on 3 of 3000"),
+        ([7, 8], 0.0, "zero: the claim is 0 on 2 of 3000"),
+    ],
 )
 def test_a_few_wrong_entries_are_diagnosed(bad, factor, words):
     result = gradcheck.check(layer(bad, factor), normal(3000))
@@ -56,7 +59,10 @@ def test_entries_that_are_wrong_at_special_inputs_are_diagnosed_as_such():
     x = torch.randn(3000, generator=torch.manual_seed(0), dtype=torch.float64)
     x[[5, 700, 2999]] = 0.0
     result = gradcheck.check(layer(x == 0, 0.5), x)
-    assert "special-values: claimed = 0.5 x true on 3 of 3000 entries, those where the input is 0" in numeric(result).diagnosis
+    assert (
+        "special-values: the claim is 0.5 times the derivative on 3 of 3000 entries, those where the input is 0"
+        in numeric(result).diagnosis
+    )
 
 
 def test_three_of_200000_entries_are_named_within_600_evaluations():

@@ -49,7 +49,7 @@ def test_quiet_is_the_summary_alone(failing):
     lines = run_tables.render(run_of(failing), verbosity=-1).splitlines()
     assert lines[0].startswith("0 passed, 1 failed; ")
     assert "seed 0" in lines[0]
-    assert lines[1:] == ["replay: gradcheck run x:y --seed 0"]
+    assert lines[1:] == ["explain: gradcheck explain factor", "replay: gradcheck run x:y --seed 0"]
 
 
 def test_a_command_to_paste_is_one_line_however_long(failing):
