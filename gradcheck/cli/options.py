@@ -71,7 +71,7 @@ class CheckOptions:
 
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers. Default: 0.")] = None
     rtol: Annotated[
-        float | None, typer.Option(help="The relative error that matters. Default: the smallest that can be resolved.")
+        float | None, typer.Option(help="The relative error that matters. Default: 1e-7 in float64, 1e-4 in float32.")
     ] = None
     dtype: Annotated[OptionalText, typer.Option(help="Dtype of drawn inputs and constructed modules.")] = None
     device: Annotated[

@@ -15,7 +15,7 @@ import pytest
 # The options of a check: the type they are read as, and the help.
 OPTIONS: dict[str, tuple[type, str]] = {
     "seed": (int, "seed of all random numbers; 'random' draws one and shows it"),
-    "rtol": (float, "relative error above which a derivative is wrong; default: the smallest that the evidence allows"),
+    "rtol": (float, "relative error above which a derivative is wrong; default: 1e-7 in float64, 1e-4 in float32"),
     "trials": (int, "number of times the inputs are drawn"),
     "mode": (str, "auto, full (every partial derivative) or probe (random directions)"),
 }

@@ -1,14 +1,16 @@
 """The pages of the guide that come from the code: `python reports/guide/code_pages.py` writes them.
 
-The rules of the verdicts are written whole. A page of a reason, a diagnosis or a contract begins with what the code says of it;
-its example, from the heading `## Example` on, is written by hand and kept.
+The rules of the verdicts and the lists of options, keys and fields are written whole. A page of a reason, a diagnosis or a
+contract begins with what the code says of it; its example, from the heading `## Example` on, is written by hand and kept.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gradcheck.cli.guide_pages import GUIDE
+from reference_pages import describe_lists
+
+from gradcheck.cli.guide_pages import CODES, GUIDE, SECTIONS, read_pages
 from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.results import Reason
@@ -24,6 +26,29 @@ def describe_codes() -> dict[str, str]:
         **{f"reference/diagnoses/{kind.code}.md": _describe_diagnosis(kind) for kind in Diagnosis},
         **{f"reference/contracts/{name}.md": _describe_contract(name) for name in CONTRACTS},
     }
+
+
+def describe_whole_pages() -> dict[str, str]:
+    """Return the text of each page that is written whole, by its path in the guide."""
+    return {"reference/verdicts.md": describe_rules(), **describe_lists(), "index.md": describe_contents()}
+
+
+def describe_contents() -> str:
+    """Return the first page of the guide: every page by section."""
+    parts = [
+        "# The gradcheck guide\n\n"
+        "gradcheck says whether a derivative is right, where it is wrong, and why. New here? Read the"
+        " [quick start](start/quick-start.md). In the terminal, `gradcheck explain` lists these pages, and"
+        " `gradcheck explain NAME` prints one.\n"
+    ]
+    pages = read_pages()
+    for section, heading in SECTIONS.items():
+        chosen = [page for page in pages if page.section == section]
+        link = (
+            "[{0.name}]({0.section}/{0.name}.md): {0.summary}" if section in CODES else "[{0.summary}]({0.section}/{0.name}.md)"
+        )
+        parts.append(f"## {heading}\n\n" + "".join(f"- {link.format(page)}\n" for page in chosen))
+    return "\n".join(parts)
 
 
 def _describe_reason(reason: Reason) -> str:
@@ -55,7 +80,8 @@ def write_pages() -> None:
         path = GUIDE / name
         kept = path.read_text(encoding="utf-8").partition(EXAMPLE)[2] if path.exists() else "\n"
         path.write_text(f"{head}{EXAMPLE}{kept}", encoding="utf-8")
-    (GUIDE / "reference" / "verdicts.md").write_text(describe_rules(), encoding="utf-8")
+    for name, text in describe_whole_pages().items():
+        (GUIDE / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
