@@ -198,11 +198,11 @@ def test_an_interrupt_ends_the_search_with_what_was_found():
 
     def tired(x):
         calls.append(1)
-        if len(calls) > 1500:
+        if len(calls) > 300:
             signal.raise_signal(signal.SIGINT)
         return torch.sum(x * x)
 
-    result = gradcheck.fuzz(tired, normal("n", 3), examples=200)
+    result = gradcheck.fuzz(tired, normal("n", 3), examples=200, budget=3600)  # however slow the machine is
     assert (result.verdict, result.search.stopped) == (Verdict.PASS, "interrupted")
 
 
