@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from textwrap import dedent
@@ -18,6 +19,12 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in asking:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish():
+    """Leave out of every collection of garbage what lives as long as the session: the tests, PyTorch and JAX."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 import gradcheck
 from gradcheck import Reason, Verdict, normal, positive, spd
 
-SIZES = [1, 7, 200, 5_000]
+SIZES = [1, 7, 140, 5_000]
 DTYPES = ["float64", "float32"]
 
 
@@ -76,15 +76,16 @@ def test_a_right_backward_passes(size, dtype):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_backward_fails(fault, size, dtype):
-    result = gradcheck.check(wrong(FAULTS[fault]), normal(size), dtype=dtype)
+    result = gradcheck.check(wrong(FAULTS[fault]), normal(size), dtype=dtype, contracts=False)
     assert result.verdict is Verdict.FAIL, str(result)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [8, 200, 5_000])
+@pytest.mark.parametrize("size", [8, 140, 5_000])
 @pytest.mark.parametrize("fault", ORDER_FAULTS)
 def test_a_backward_in_the_wrong_order_fails(fault, size, dtype):
-    assert gradcheck.check(wrong(ORDER_FAULTS[fault]), normal(size), dtype=dtype).verdict is Verdict.FAIL
+    result = gradcheck.check(wrong(ORDER_FAULTS[fault]), normal(size), dtype=dtype, contracts=False)
+    assert result.verdict is Verdict.FAIL, str(result)
 
 
 @pytest.mark.parametrize("size", [200, 5_000])

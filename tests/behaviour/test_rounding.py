@@ -42,11 +42,11 @@ def test_a_bias_before_batch_norm_passes(mode, dtype):
 
 @pytest.mark.parametrize(
     "function",
-    [lambda x: layer_norm(x, (32,)).sum(), lambda x: torch.softmax(x, -1).sum(-1), lambda x: torch.softmax(x, -1).sum()],
+    [lambda x: layer_norm(x, (16,)).sum(), lambda x: torch.softmax(x, -1).sum(-1), lambda x: torch.softmax(x, -1).sum()],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_two_roundings_of_a_zero_derivative_are_not_held_against_each_other(function, dtype):
-    assert gradcheck.check(function, normal(4, 32, dtype=dtype), mode="full").verdict is not Verdict.FAIL
+    assert gradcheck.check(function, normal(3, 16, dtype=dtype), mode="full").verdict is not Verdict.FAIL
 
 
 MIXED = np.array([1e6, 1.0, -2.0, 0.5], dtype=np.float32)
@@ -123,9 +123,9 @@ def test_half_precision_is_measured_in_float64(dtype):
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_a_tail_where_the_values_cancel_fails_no_right_gradient(approximate):
     """Of x (1 + tanh(u)) / 2 beside -6 the sum moves in whole ulps of 1: at fine steps only the factor x is seen to move."""
-    x = -3 - 5 * torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = -3 - 5 * torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert gradcheck.check(torch.nn.GELU(approximate), x).verdict is not Verdict.FAIL
-    assert gradcheck.check(torch.nn.GELU(approximate), torch.cat([x[:10], -x[10:]])).verdict is not Verdict.FAIL
+    assert gradcheck.check(torch.nn.GELU(approximate), torch.cat([x[:5], -x[5:]])).verdict is not Verdict.FAIL
 
 
 class GeluWithoutItsTail(torch.autograd.Function):

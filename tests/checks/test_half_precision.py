@@ -25,7 +25,7 @@ def accuracies(result):
     return {c.wrt: c for c in result.comparisons if c.ratio is not None}
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", list(PAIRS))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_right_functions_pass_plain_ones_and_those_that_compute_in_float32(dtype, name, seed):
@@ -50,7 +50,8 @@ def test_sums_in_the_low_dtype_fail_with_the_ratio(dtype, name, where, monkeypat
     low = CASES.make_low_precision_sum(dtype)
     wrong = pair.make_by_hand(low) if where == "forward" else pair.make_by_hand(CASES.sum_exactly, low)
     given = CASES.draw_inputs(pair, dtype, 0)
-    assert gradcheck.check(pair.make_by_hand(), *given, contracts=False).verdict is Verdict.PASS
+    if where == "backward":  # of each pair once
+        assert gradcheck.check(pair.make_by_hand(), *given, contracts=False).verdict is Verdict.PASS
     result = gradcheck.check(wrong, *given, contracts=False)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.INACCURATE)
     off = [c for c in accuracies(result).values() if c.verdict is Verdict.FAIL]
@@ -193,7 +194,7 @@ def test_the_reference_says_how_far_a_plain_implementation_is_off():
     assert not accuracies(alone)
     assert any("accuracy not checked" in note for note in alone.notes)
     result = gradcheck.check(
-        kernel, normal(4, 64), dtype="bfloat16", framework="torch", contracts=False, reference=lambda x: torch.softmax(x, -1)
+        kernel, normal(2, 32), dtype="bfloat16", framework="torch", contracts=False, reference=lambda x: torch.softmax(x, -1)
     )
     assert {c.against for c in accuracies(result).values()} == {"reference"}
     assert all(c.verdict is Verdict.PASS for c in accuracies(result).values())
@@ -218,7 +219,7 @@ def test_a_reference_of_another_value_is_seen_beneath_the_rounding():
 
     for dtype in ("bfloat16", "float16"):
         right, wrong = (
-            gradcheck.check(standardised, normal(4, 64), dtype=dtype, framework="torch", reference=in_numpy(ddof))
+            gradcheck.check(standardised, normal(2, 64), dtype=dtype, framework="torch", reference=in_numpy(ddof))
             for ddof in (0, 1)  # off by less than 1 %
         )
         assert right.verdict is Verdict.PASS, str(right)

@@ -61,7 +61,7 @@ def fuzz(*words):
     [
         (["{layers}:Right", *INPUTS, "--examples", "8"], 0, "8 inputs tried: "),
         (["{layers}", "--examples", "8"], 0, "1 passed"),
-        (["{layers}:Wrong", *INPUTS], 1, "the smallest input that fails:"),
+        (["{layers}:Wrong", *INPUTS, "--examples", "20"], 1, "the smallest input that fails:"),
         (["{layers}:Right", "--input", "normal(3"], 2, "^"),
         (["{layers}:Right", *INPUTS, "--budget", "soon"], 2, "a duration such as 30s"),
         (["{layers}:Right", *INPUTS, "--dim", "nobody=3"], 2, "no input has a size of that name"),
@@ -78,7 +78,7 @@ def test_every_outcome_has_its_exit_code_and_message(layers, words, code, said):
 
 
 def test_a_failure_is_replayed_by_the_printed_command_and_by_the_test(layers, tmp_path):
-    result = fuzz(f"{layers}:Wrong", *INPUTS, "--json", str(tmp_path / "found.json"))
+    result = fuzz(f"{layers}:Wrong", *INPUTS, "--examples", "20", "--json", str(tmp_path / "found.json"))
     (found,) = json.loads((tmp_path / "found.json").read_text())["results"]
     assert found["search"]["failed"] > 0
     assert found["example"] in result.output  # not broken, however narrow the terminal
@@ -96,7 +96,7 @@ def test_configured_targets_are_searched(layers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = '[[target]]\ntarget = "fuzzed_layers.py:Wrong"\ninputs = ["normal(batch, 3)", "normal(3)"]\n'
     (tmp_path / "gradcheck.toml").write_text(f"seed = 3\n{target}")
-    result = fuzz("--examples", "40")
+    result = fuzz("--examples", "15")
     assert (result.exit_code, "seed 3" in result.stdout) == (1, True), result.output
     assert "fuzzed_layers.py:Wrong" in result.stdout
     assert "seed 5" in fuzz("--examples", "5", "--seed", "5").stdout

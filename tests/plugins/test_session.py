@@ -50,8 +50,9 @@ def test_over_workers_and_without_torch_results_are_as_in_one_process(project):
     project.makeconftest(WITHOUT_TORCH)
     project.makepyfile(test_it=TESTS)
 
-    def run(*words):  # without a plugin that takes a second to load, in each process
-        return project.runpytest_subprocess("-p", "no:hypothesispytest", "--gradcheck", "cases", *words)
+    def run(*words):  # without plugins that take a second to load, in each process
+        others = [word for name in ("hypothesispytest", "jaxtyping", "pytest_cov") for word in ("-p", f"no:{name}")]
+        return project.runpytest_subprocess(*others, "--gradcheck", "cases", *words)
 
     spread = run(
         "-n2", "--gradcheck-seed=random", "--gradcheck-json=spread.json", "--junit-xml=junit.xml", "-k", "not undecided"

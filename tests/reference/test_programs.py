@@ -1,4 +1,4 @@
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -132,10 +132,12 @@ def test_a_missing_one_over_n_is_caught_at_the_first_step_before_training_diverg
     assert found.steps[-1].loss > 1e3 * found.steps[0].loss
 
 
-def test_running_the_programs_prints_where_each_arrived():
-    done = subprocess.run([sys.executable, "-m", "gradcheck.reference.programs"], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+def test_running_the_programs_prints_where_each_arrived(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "gradcheck.reference.programs")
+    runpy.run_module("gradcheck.reference.programs", run_name="__main__")
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     found = {line[:20].strip(): line.split()[-2:] for line in lines[1:]}
     assert found["by hand"] == found["nn.Module with SGD"] == found["closed form"]
     assert float(found["broadcasting"][0]) == 0
-    assert not done.stderr
+    assert not printed.err

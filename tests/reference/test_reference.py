@@ -13,8 +13,10 @@ CASES = plan(Request(["gradcheck.reference"]))
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name.rpartition(".")[2])
 def test_every_model_comes_out_as_declared_by_three_methods(case):
-    result = check_case(case, Options(trials=3, every_entry=True))
+    result = check_case(case, Options(every_entry=True))
     assert result.ok, str(result)
+    others = check_case(case, Options(trials=2, seed=1))
+    assert others.ok, str(others)
     assert {"analytic", "reverse"} <= {c.method for c in result.comparisons}
     assert "numeric" in {c.against for c in result.comparisons}
 

@@ -48,7 +48,7 @@ def result(verdict: Verdict, expect: str = "pass") -> CheckResult:
     return CheckResult("c", "t", verdict, Reason.AGREES, expect=expect)
 
 
-@settings(deadline=None)  # the first example loads what reads JSON
+@settings(deadline=None, max_examples=30)  # the first example loads what reads JSON
 @given(st.lists(results, max_size=2))
 def test_a_run_is_read_back_from_json_as_it_was(found):
     run = run_of(*found)

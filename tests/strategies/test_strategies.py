@@ -63,13 +63,16 @@ def test_arrays_keep_to_the_domain_of_their_spec(name, dtype):
     ids=["no row", "one row", "negative zero", "denormal", "large", "ties", "expanded", "transposed", "strided"],
 )
 def test_corners_are_drawn(corner):
-    find(strategies.arrays(normal("n", 3)), corner, settings=corners)
+    drawn = find(strategies.arrays(normal("n", 3)), corner, settings=corners)
+    assert corner(drawn)
+    assert drawn.shape[1:] == (3,)
 
 
 def test_the_border_of_a_domain_is_drawn():
     border = strategies.arrays(uniform(0, 1, "n"))
-    find(border, lambda x: np.any(x == 0), settings=corners)
-    find(border, lambda x: np.any(x == np.nextafter(1, 0)), settings=corners)
+    below_one = np.nextafter(1, 0)
+    assert 0 in find(border, lambda x: np.any(x == 0), settings=corners)
+    assert below_one in find(border, lambda x: np.any(x == below_one), settings=corners)
 
 
 def test_failures_shrink_to_few_plain_numbers():

@@ -64,8 +64,8 @@ def test_a_right_function_agrees_with_its_reference_in_either_framework(referenc
 @pytest.mark.parametrize("size", [5, 20_000])
 @pytest.mark.parametrize("reference", [np.sin, torch.sin])
 def test_a_wrong_backward_fails_by_slopes_and_reference_alike(reference, size):
-    assert gradcheck.check(sine(), normal(size), reference=reference).ok
-    result = gradcheck.check(sine(backward_off=1.01), normal(size), reference=reference)
+    assert gradcheck.check(sine(), normal(size), reference=reference, contracts=False).ok
+    result = gradcheck.check(sine(backward_off=1.01), normal(size), reference=reference, contracts=False)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DISAGREES)
     assert {c.against for c in result.comparisons if c.verdict is Verdict.FAIL} == {"numeric", "reference"}
     if size == 5:
@@ -75,7 +75,7 @@ def test_a_wrong_backward_fails_by_slopes_and_reference_alike(reference, size):
 @pytest.mark.parametrize("size", [5, 20_000])
 @pytest.mark.parametrize("reference", [np.sin, torch.sin])
 def test_a_wrong_forward_with_its_own_right_backward_is_named_as_the_forward(reference, size):
-    result = gradcheck.check(sine(forward_off=1e-5), normal(size), reference=reference)
+    result = gradcheck.check(sine(forward_off=1e-5), normal(size), reference=reference, contracts=False)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.VALUE_DIFFERS)
     assert [c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL] == ["output"]
     assert {c.reason for c in against_reference(result)} == {Reason.REFERENCE_DIFFERS}

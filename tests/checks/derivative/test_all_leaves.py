@@ -23,24 +23,25 @@ def test_a_right_gradient_is_confirmed_by_a_few_evaluations(name, n, dtype):
     assert (result.verdict, result.evaluations <= CHEAP) == (Verdict.PASS, True), str(result)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("n", [20, 2000, 20_000])
+@pytest.mark.parametrize(
+    ("n", "dtype", "seed"), [(20, "float64", 0), (20, "float32", 1), (2000, "float64", 1), (20_000, "float32", 0)]
+)
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_gradients_are_caught(name, n, dtype):
-    for seed in range(2):
-        result = gradcheck.check(layer(WRONG[name]), normal(n), dtype=dtype, mode="probe", seed=seed)
-        assert result.verdict is Verdict.FAIL, str(result)
+def test_wrong_gradients_are_caught(name, n, dtype, seed):
+    result = gradcheck.check(layer(WRONG[name]), normal(n), dtype=dtype, mode="probe", seed=seed, contracts=False)
+    assert result.verdict is Verdict.FAIL, str(result)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("name", "n"), [("sin", 3000), ("exp", 500), ("cube", 2000)])
 def test_an_entry_wrong_by_more_than_the_stated_resolution_does_not_pass(name, n, seed):
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal(n))
-    stated = numeric(gradcheck.check(layer(name=name), x, mode="probe", seed=seed))[0].resolution
+    options = {"mode": "probe", "seed": seed, "contracts": False}
+    stated = numeric(gradcheck.check(layer(name=name), x, **options))[0].resolution
     size_of = np.abs(FUNCTIONS[name][1](x).numpy())
     typical = int(np.argmin(np.where(size_of >= np.sqrt(np.mean(size_of**2)), size_of, np.inf)))
     for size in (max(4 * stated, 1e-7), 1e-4):
-        result = gradcheck.check(layer(changed(typical, factor=1 + size), name), x, mode="probe", seed=seed)
+        result = gradcheck.check(layer(changed(typical, factor=1 + size), name), x, **options)
         assert result.verdict is Verdict.FAIL or numeric(result)[0].resolution > size / 2, str(result)
 
 
@@ -76,7 +77,8 @@ def test_a_leaf_with_a_small_share_is_not_hidden_by_the_others(small, wrong):
     right = gradcheck.check(Scaled(small), x, mode="probe", wrt=["params['large']", "params['small']"])
     assert right.verdict is Verdict.PASS, str(right)
     assert right.resolution < 1e-2
-    result = gradcheck.check(Scaled(small, WRONG[wrong]), x, mode="probe", wrt=["params['large']", "params['small']"])
+    leaves = ["params['large']", "params['small']"]
+    result = gradcheck.check(Scaled(small, WRONG[wrong]), x, mode="probe", wrt=leaves, contracts=False)
     assert {c.wrt for c in result.comparisons if c.verdict is Verdict.FAIL} == {"params['small']"}
 
 
@@ -165,10 +167,10 @@ class Gates(torch.nn.Module):
 
 @pytest.mark.parametrize(("frequency", "share"), [(1, 1e-13), (20, 1e-12), (40, 1e-11), (60, 1e-10)])
 def test_a_gradient_lost_in_noise_is_not_called_zero_if_the_noise_is_a_fast_wave(frequency, share):
-    result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe", wrt="params['z']")
-    assert result.verdict is Verdict.FAIL, str(result)
-    result = gradcheck.check(Gates(frequency, share), torch.ones(5, dtype=torch.float64), mode="probe")
-    assert result.verdict is Verdict.FAIL, str(result)
+    for options in ({"wrt": "params['z']"}, {}):
+        x = torch.ones(5, dtype=torch.float64)
+        result = gradcheck.check(Gates(frequency, share), x, mode="probe", contracts=False, **options)
+        assert result.verdict is Verdict.FAIL, str(result)
 
 
 def test_factors_that_are_all_zero_cost_little():
@@ -250,12 +252,13 @@ def test_several_outputs_of_different_sizes():
         lambda x: {"large": 1e6 * torch.sin(x), "small": 1e-6 * half.apply(x)},
         lambda x: {"large": 1e6 * half.apply(x), "small": 1e-6 * torch.sin(x)},
     ):
-        assert gradcheck.check(faulty, normal(300), mode="probe", framework="torch").verdict is Verdict.FAIL
+        result = gradcheck.check(faulty, normal(300), mode="probe", framework="torch", contracts=False)
+        assert result.verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("n", [300, 100_000])
 def test_a_hand_written_forward_mode_is_checked_too(n):
-    result = gradcheck.check(with_forward_mode(lambda out: 1.0001 * out), normal(n), mode="probe")
+    result = gradcheck.check(with_forward_mode(lambda out: 1.0001 * out), normal(n), mode="probe", contracts=False)
     assert {c.method for c in result.comparisons if c.verdict is Verdict.FAIL} == {"forward"}, str(result)
 
 

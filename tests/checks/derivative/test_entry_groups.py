@@ -27,13 +27,13 @@ def test_a_right_gradient_takes_fewer_evaluations_than_it_has_entries(name, dtyp
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_gradients_are_caught(name, dtype):
-    result = gradcheck.check(layer(WRONG[name]), normal(N), dtype=dtype, mode="full")
+    result = gradcheck.check(layer(WRONG[name]), normal(N), dtype=dtype, mode="full", contracts=False)
     assert result.verdict is Verdict.FAIL, str(result)
 
 
 @pytest.mark.parametrize("bad", [[0], [299], [127, 128], [3, 4, 250]])
 def test_every_wrong_entry_is_listed_and_no_other(bad):
-    where = numeric(gradcheck.check(layer(changed(*bad, factor=1.01)), normal(N), mode="full")).where
+    where = numeric(gradcheck.check(layer(changed(*bad, factor=1.01)), normal(N), mode="full", contracts=False)).where
     assert {wrong.entry for wrong in where.entries} == {(i,) for i in bad}
     assert (where.count, where.examined) == (len(bad), 1.0)
 
@@ -45,7 +45,8 @@ def test_errors_that_cancel_in_a_plain_sum_are_caught_by_random_directions(seed)
         g[10], g[11] = g[10] + 1e-4, g[11] - 1e-4
         return g
 
-    assert gradcheck.check(layer(opposite), normal(N), mode="full", seed=seed).verdict is Verdict.FAIL
+    result = gradcheck.check(layer(opposite), normal(N), mode="full", seed=seed, contracts=False)
+    assert result.verdict is Verdict.FAIL
 
 
 def test_a_leaf_with_small_derivatives_is_judged_by_its_own_size():
@@ -80,7 +81,7 @@ def test_kinks_among_smooth_entries():
 
 
 def test_a_wrong_column_of_a_forward_mode_is_found():
-    result = gradcheck.check(with_forward_mode(changed(200, factor=1.001)), normal(N), mode="full")
+    result = gradcheck.check(with_forward_mode(changed(200, factor=1.001)), normal(N), mode="full", contracts=False)
     wrong = [c for c in result.comparisons if c.verdict is Verdict.FAIL]
     assert {c.method for c in wrong if c.against == "numeric"} == {"forward"}
     assert {c.worst_entry for c in wrong} == {(200,)}
@@ -103,10 +104,10 @@ def test_a_numpy_gradient_by_hand():
 
 
 def test_groups_are_given_up_soon_if_the_gradient_is_wrong_throughout():
-    result = gradcheck.check(layer(lambda g: 2 * g), normal(1000), mode="full")
+    result = gradcheck.check(layer(lambda g: 2 * g), normal(400), mode="full", contracts=False)
     assert result.verdict is Verdict.FAIL
-    assert numeric(result).where.count == 1000
-    assert result.evaluations < 7 * 1000
+    assert numeric(result).where.count == 400
+    assert result.evaluations < 7 * 400
 
 
 def test_points_where_the_function_raises_do_not_affect_the_other_points_of_a_batch(monkeypatch):
@@ -118,8 +119,8 @@ def test_points_where_the_function_raises_do_not_affect_the_other_points_of_a_ba
         rows = torch.stack([torch.stack([one, near_one], -1), torch.stack([near_one, one], -1)], -2)
         return torch.linalg.cholesky(rows).sum()
 
-    x = torch.full((300,), 0.5, dtype=torch.float64)
-    x[-50:] = 1.0  # a step further than the smallest leaves the domain
+    x = torch.full((140,), 0.5, dtype=torch.float64)
+    x[-20:] = 1.0  # a step further than the smallest leaves the domain
     assert gradcheck.check(f, x, mode="full").verdict is Verdict.PASS
 
 

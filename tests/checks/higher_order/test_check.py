@@ -27,7 +27,7 @@ def second(result):
     return [c for c in result.comparisons if c.order == 2]
 
 
-@pytest.mark.parametrize(("size", "dtype"), [((2, 3), "float64"), ((40, 50), "float32")])
+@pytest.mark.parametrize(("size", "dtype"), [((2, 3), "float64"), ((20, 30), "float32")])
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_second_derivatives_fail_where_the_first_are_right(name, dtype, size):
     result = gradcheck.check(WRONG[name](), normal(*size), normal(*size), dtype=dtype, order=2, contracts=False)
@@ -35,7 +35,7 @@ def test_wrong_second_derivatives_fail_where_the_first_are_right(name, dtype, si
     assert result.verdict is Verdict.FAIL
 
 
-@pytest.mark.parametrize(("size", "dtype"), [((2, 3), "float32"), ((40, 50), "float64")])
+@pytest.mark.parametrize(("size", "dtype"), [((2, 3), "float32"), ((20, 30), "float64")])
 def test_right_functions_pass(size, dtype):
     for function in (Function, TwoOutputs, nested()):
         result = gradcheck.check(function, normal(*size), normal(*size), dtype=dtype, order=2)

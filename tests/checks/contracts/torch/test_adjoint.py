@@ -15,14 +15,13 @@ def adjoint(result):
     return next((c for c in result.contracts if c.name == "adjoint"), None)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("dtype", "seed"), [("float64", 0), ("float32", 1)])
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_jvp_passes(name, dtype):
+def test_a_right_jvp_passes(name, dtype, seed):
     layer, inputs = RIGHT[name]
-    for seed in range(2):
-        result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode="probe")
-        assert result.verdict is Verdict.PASS, str(result)
-        assert adjoint(result).message == CONTRACTS["adjoint"]
+    result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode="probe")
+    assert result.verdict is Verdict.PASS, str(result)
+    assert adjoint(result).message == CONTRACTS["adjoint"]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

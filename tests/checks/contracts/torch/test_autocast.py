@@ -13,14 +13,13 @@ def autocast(result):
     return next(c for c in result.contracts if c.name == "autocast")
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("dtype", "seed"), [("float64", 0), ("float32", 1)])
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_layer_passes(name, dtype):
+def test_a_right_layer_passes(name, dtype, seed):
     layer, inputs = RIGHT[name]
-    for seed in range(2):
-        result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode="probe")
-        assert result.verdict is Verdict.PASS, str(result)
-        assert autocast(result).message == CONTRACTS["autocast"]
+    result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode="probe")
+    assert result.verdict is Verdict.PASS, str(result)
+    assert autocast(result).message == CONTRACTS["autocast"]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -30,7 +30,8 @@ def test_every_contract_has_a_file_of_its_name():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("name", "make"), VIOLATIONS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(VIOLATIONS)])
 def test_a_violation_is_caught(name, make, dtype):
-    result = gradcheck.check(make(), normal(3, 4), normal(3, 4), dtype=dtype)
+    alone = {"contracts": False, "contract": (name,)} if dtype == "float32" else {}
+    result = gradcheck.check(make(), normal(3, 4), normal(3, 4), dtype=dtype, **alone)
     assert result.verdict is Verdict.FAIL, str(result)
     assert name in broken_contracts(result), str(result)
 
@@ -39,8 +40,8 @@ def test_a_violation_is_caught(name, make, dtype):
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_layers_pass_all_of_them(name, dtype):
     layer, inputs = RIGHT[name]
-    for seed in range(3):
-        result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode="probe" if seed else "auto")
+    for seed, mode in enumerate(("auto", "probe")):
+        result = gradcheck.check(layer, *inputs, dtype=dtype, seed=seed, mode=mode)
         assert result.verdict is Verdict.PASS, str(result)
         assert {c.name for c in result.contracts} >= TRIED
         assert not broken_contracts(result)
