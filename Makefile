@@ -32,7 +32,7 @@ examples: $(STAMP) # every example of README and guide, those that take minutes 
 
 docs: $(STAMP) # the guide as a site, in dist/site
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
+	$(BIN)/zensical build --clean --strict --config-file .zensical.toml
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered

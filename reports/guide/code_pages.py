@@ -17,6 +17,8 @@ from gradcheck.results import Reason
 from gradcheck.verdict.rules import describe_rules
 
 EXAMPLE = "## Example\n"
+SITE = Path(__file__).resolve().parents[2] / ".zensical.toml"
+NAVIGATION = "# `make guide` writes the navigation below.\n"
 
 
 def describe_codes() -> dict[str, str]:
@@ -49,6 +51,16 @@ def describe_contents() -> str:
         )
         parts.append(f"## {heading}\n\n" + "".join(f"- {link.format(page)}\n" for page in chosen))
     return "\n".join(parts)
+
+
+def describe_navigation() -> str:
+    """Return the navigation of the site: every page by section, in the order of the contents."""
+    pages = read_pages()
+    lines = ["[[project.nav]]", 'Home = "index.md"']
+    for section, heading in SECTIONS.items():
+        paths = "".join(f'  "{page.section}/{page.name}.md",\n' for page in pages if page.section == section)
+        lines += ["", "[[project.nav]]", f'"{heading}" = [\n{paths}]']
+    return "\n".join(lines) + "\n"
 
 
 def _describe_reason(reason: Reason) -> str:
@@ -84,6 +96,13 @@ def write_pages() -> None:
         (GUIDE / name).write_text(text, encoding="utf-8")
 
 
+def write_navigation() -> None:
+    """Write the navigation into the configuration of the site."""
+    kept = SITE.read_text(encoding="utf-8").partition(NAVIGATION)[0]
+    SITE.write_text(f"{kept}{NAVIGATION}\n{describe_navigation()}", encoding="utf-8")
+
+
 if __name__ == "__main__":
     print(f"{len(describe_codes()) + 1} pages in {Path(GUIDE).name}/")  # noqa: T201
     write_pages()
+    write_navigation()

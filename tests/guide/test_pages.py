@@ -63,6 +63,10 @@ def test_a_page_that_comes_from_the_code_is_up_to_date(name):
     assert shown == made, "run `make guide`"
 
 
+def test_the_navigation_of_the_site_lists_every_page():
+    assert code_pages.SITE.read_text(encoding="utf-8").endswith(code_pages.describe_navigation()), "run `make guide`"
+
+
 def test_every_page_is_in_a_section_and_has_a_name_of_its_own():
     found = {path.relative_to(GUIDE).parent.as_posix() for path in GUIDE.rglob("*.md")}
     assert found - {"."} <= {*SECTIONS}
