@@ -30,12 +30,7 @@ Explanation = Callable[[], "F64 | float"]
 
 
 def bound_round_off(eps: float, largest: F64 | float) -> F64 | float:
-    """Bound the rounding of an identity whose terms, and the outputs that may cancel in them, are at most this large.
-
-    Args:
-        eps: relative spacing of floats in the coarsest dtype of the terms.
-        largest: size of the largest term.
-    """
+    """Bound the rounding of an identity whose terms, and outputs that may cancel in them, are at most this large."""
     return ROUNDING_UNITS * (eps * largest + directions.smallest_subnormal(eps))
 
 
@@ -63,12 +58,7 @@ def explain_by_shift(
 
 
 def explain_by_precision(measure: Callable[[], float], size: F64 | float) -> Explanation:
-    """Make the explanation that the function computes in lower precision inside.
-
-    Args:
-        measure: () -> what derivatives may be off by, relative to their terms.
-        size: of the terms.
-    """
+    """Make the explanation that the function loses precision inside: `measure` gives the loss relative to the terms' size."""
     return lambda: measure() * size
 
 

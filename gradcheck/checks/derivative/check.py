@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.contracts.any_target import (
-    custom_rule_primal,
-    direct_calls,
-    empty_inputs,
-    jvp_linearity,
-    vjp_linearity,
-)
+from gradcheck.checks.contracts.any_target import custom_rule_primal, direct_calls, empty_inputs, jvp_linearity, vjp_linearity
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions

@@ -17,12 +17,7 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.compare import (
-    claimed_jacobians,
-    claims_along_lines,
-    conditioning,
-    method_pairs,
-)
+from gradcheck.compare import claimed_jacobians, claims_along_lines, conditioning, method_pairs
 from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.number_format import FLOAT64

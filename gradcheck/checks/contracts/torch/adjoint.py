@@ -21,13 +21,7 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
     compute_flat_vjp,
     flatten_gradients,
 )
-from gradcheck.compare.identity import (
-    bound_reordering,
-    bound_round_off,
-    explain_by_precision,
-    explain_by_shift,
-    find_unexplained,
-)
+from gradcheck.compare import identity
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import format_user_line, summarise_error
 
@@ -92,11 +86,12 @@ def _compare_modes(
         shifts = (base.gradient_shift()[base.layer.leaves[k].span] for k in moved)
         return _norm([shift * flat_of(tangents[k]) for shift, k in zip(shifts, moved, strict=True)])
 
-    unexplained = find_unexplained(
+    unexplained = identity.find_unexplained(
         np.abs(forward - reverse),
-        bound_reordering(eps, float(np.fmax(_norm(left), _norm(right)))) + bound_round_off(eps, size + base.largest_output),
-        explain_by_shift(measure_shift),
-        explain_by_precision(base.internal_tolerance, size),
+        identity.bound_reordering(eps, float(np.fmax(_norm(left), _norm(right))))
+        + identity.bound_round_off(eps, size + base.largest_output),
+        identity.explain_by_shift(measure_shift),
+        identity.explain_by_precision(base.internal_tolerance, size),
     )
     if unexplained is None:
         return ""

@@ -37,13 +37,7 @@ from gradcheck import progress
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.time_limit import TimeLimit, TimeLimitExceeded
 from gradcheck.checks.contracts.torch import upstream
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    Baseline,
-    NotApplicable,
-    Remark,
-    UserCodeRaised,
-    compute_baseline,
-)
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised, compute_baseline
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error

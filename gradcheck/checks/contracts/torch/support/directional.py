@@ -11,12 +11,7 @@ import torch
 
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of
 from gradcheck.checks.contracts.slope_comparison import SlopeComparison, compare_slope
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    SAMPLE,
-    NotApplicable,
-    Remark,
-    compute_vjp,
-)
+from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, Remark, compute_vjp
 from gradcheck.evidence import directions
 from gradcheck.seeds import make_generator
 

@@ -69,6 +69,11 @@ class Baseline:
         """Copy the inputs to new leaves that all require a gradient."""
         return [x.detach().clone().requires_grad_() for x in self.inputs]
 
+    def new_call(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Call the layer on new leaves; return these and the outputs."""
+        leaves = self.new_leaves()
+        return leaves, self.layer.call(leaves)
+
     def new_other_leaves(self) -> list[Tensor]:
         """Make new leaves at other inputs, `OTHER_INPUTS` times the layer's own."""
         return [(OTHER_INPUTS * x).detach().requires_grad_() for x in self.inputs]
