@@ -15,7 +15,7 @@ from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # Conditioning is measured at this many points, each with all inputs moved by their rounding. `reports/false_alarms.md` shows
 # which of PyTorch's operators do not pass with this and the other bounds of rounding.
@@ -39,7 +39,26 @@ def with_conditioning(jacobian: Jacobian, program: Program, cotangents: F64) -> 
     return replace(jacobian, error=jacobian.error + CLAIM_ROUNDING_ULPS * measure_movement(jacobian, program, cotangents))
 
 
-def jitter_points(point: F64, eps: float, name: str, count: int, *, move_whole_numbers: bool = False) -> Iterator[F64]:
+def measure_shift(function: Callable[[F64], F64], value: F64, points: Iterable[F64]) -> F64:
+    """Measure how far each number of a function is from its value at the primal, at most, over points near the primal.
+
+    A point where the function raises, or has another shape, counts for nothing, and so do numbers that are not finite.
+    """
+    shift = np.zeros(value.shape)
+    for point in points:
+        try:
+            moved = function(point)
+        except Exception:
+            continue
+        if moved.shape == value.shape:
+            with np.errstate(all="ignore"):
+                shift = np.fmax(shift, np.where(np.isfinite(moved), np.abs(moved - value), 0.0))
+    return shift
+
+
+def jitter_points(
+    point: F64, eps: float, name: str, count: int = CONDITIONING_POINTS, *, move_whole_numbers: bool = False
+) -> Iterator[F64]:
     """Yield points (N,) whose entries are moved by one unit in the last place each.
 
     Args:
@@ -60,17 +79,16 @@ def measure_full_conditioning(jacobian: Jacobian, program: Program, cotangents: 
 
     A jitter counts only if the function hardly changes there, since whole numbers are then no labels.
     """
-    assert jacobian.claim is not None
-    movement = np.zeros(jacobian.values.shape)
-    for point in jitter_points(program.point, jacobian.eps, jacobian.method, CONDITIONING_POINTS, move_whole_numbers=True):
-        try:
-            change = np.abs(program.evaluate(point) - program.value)
-            values = evaluate_rows(jacobian.claim, point, cotangents)
-        except Exception:
-            continue
-        if np.all(change <= MAX_OUTPUT_CHANGE_ULPS * jacobian.eps * np.max(np.abs(program.value))):
-            movement = np.fmax(movement, np.abs(values - jacobian.values))
-    return movement
+    claim = jacobian.claim
+    assert claim is not None
+    allowed = MAX_OUTPUT_CHANGE_ULPS * jacobian.eps * np.max(np.abs(program.value))
+
+    def evaluate(point: F64) -> F64:
+        is_unchanged = np.all(np.abs(program.evaluate(point) - program.value) <= allowed)
+        return evaluate_rows(claim, point, cotangents) if is_unchanged else np.full(jacobian.values.shape, np.nan)
+
+    points = jitter_points(program.point, jacobian.eps, jacobian.method, move_whole_numbers=True)
+    return measure_shift(evaluate, jacobian.values, points)
 
 
 def measure_movement(jacobian: Jacobian, program: Program, cotangents: F64) -> F64:
@@ -81,14 +99,8 @@ def measure_movement(jacobian: Jacobian, program: Program, cotangents: F64) -> F
 
 
 def _jitter(jacobian: Jacobian, claim: Claim, program: Program, cotangents: F64) -> F64:
-    movement = np.zeros(jacobian.values.shape)
-    for point in jitter_points(program.point, jacobian.eps, jacobian.method, CONDITIONING_POINTS):
-        try:
-            values = evaluate_rows(claim, point, cotangents)
-        except Exception:
-            continue
-        with np.errstate(all="ignore"):
-            movement = np.fmax(movement, np.where(np.isfinite(values), np.abs(values - jacobian.values), 0.0))
+    points = jitter_points(program.point, jacobian.eps, jacobian.method)
+    movement = measure_shift(lambda point: evaluate_rows(claim, point, cotangents), jacobian.values, points)
     if jacobian.eps > FLOAT64.eps:
         for leaf in program.leaves:
             usual = MAX_OVER_RMS * np.sqrt(np.mean(movement[:, leaf.span] ** 2, axis=1, keepdims=True))

@@ -16,8 +16,6 @@ from gradcheck.verdict.interval import default_rtol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.options import Options
     from gradcheck.results import Comparison
 
 # Rounding inside the function would explain an INCONCLUSIVE comparison with one of these reasons.
@@ -25,6 +23,8 @@ EXPLICABLE_REASONS = (Reason.DULL, Reason.QUANTISED)
 # Derivatives may be off, relative to their terms, by this many times the noise that lower precision inside leaves in the
 # values.
 INTERNAL_NOISE_FACTOR = 64.0
+# No precision rounds more than this, relative to the largest term.
+MAX_TERM_ROUNDING = 3e-2
 # A resolution coarser than this many times the relative error that matters needs an explanation.
 COARSE_RESOLUTION = 100.0
 
@@ -41,14 +41,18 @@ def measure_internal_noise(trial: MeasuredTrial) -> float:
     return max((float(n / size) for n, size in zip(noises, sizes, strict=True) if size > 0), default=0.0)
 
 
-def measure_internal_tolerance(evaluator: Evaluator, options: Options, label: str) -> float:
+def measure_internal_tolerance(trial: Trial, *, coarse: bool = False) -> float:
     """Measure what derivatives may be off by, relative to their terms, because the function computes in lower precision inside.
 
     Args:
-        label: names the random streams.
+        coarse: the values come in steps that hide the evidence, so that the loss cannot be measured.
     """
-    setting = measure_setting(evaluator, 1, label, np.zeros(evaluator.program.value.shape))
-    return INTERNAL_NOISE_FACTOR * measure_internal_noise(Trial(evaluator, options, label, 0).with_setting(setting))
+    if coarse:
+        return MAX_TERM_ROUNDING
+    if not isinstance(trial, MeasuredTrial):
+        program = trial.program
+        trial = trial.with_setting(measure_setting(trial.evaluator, 1, trial.label, np.zeros(program.value.shape)))
+    return min(MAX_TERM_ROUNDING, INTERNAL_NOISE_FACTOR * measure_internal_noise(trial))
 
 
 def may_be_internal_rounding(comparisons: Iterable[Comparison]) -> bool:

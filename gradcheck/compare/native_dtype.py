@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import (
-    claims_along_lines,
-    conditioning,
-    dtype_range,
-    method_pairs,
-    output_scaling,
-    ulp_error,
-)
+from gradcheck.compare import claims_along_lines, conditioning, dtype_range, method_pairs, output_scaling, ulp_error
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine

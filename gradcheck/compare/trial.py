@@ -44,6 +44,10 @@ class Trial:
         """The recorder that counts the evaluations of the trial and collects its notes."""
         return self.evaluator.recorder
 
+    def rtol_of(self, eps: float) -> float:
+        """Return the relative error that matters for claims in a dtype of relative spacing `eps`."""
+        return self.options.rtol or default_rtol(eps)
+
     def with_setting(self, setting: Setting) -> MeasuredTrial:
         """Return the trial with its measured noise."""
         return MeasuredTrial(self.evaluator, self.options, self.label, self.number, setting)
@@ -66,10 +70,6 @@ class MeasuredTrial(Trial):
         """
         eps = max(jacobian.claim.eps if jacobian.claim else jacobian.eps for jacobian in jacobians)
         return self.rtol_of(min(eps, EPS["float32"]) if self.program.half else eps)
-
-    def rtol_of(self, eps: float) -> float:
-        """Return the relative error that matters for claims in a dtype of relative spacing `eps`."""
-        return self.options.rtol or default_rtol(eps)
 
     @property
     def rtol_is_given(self) -> bool:

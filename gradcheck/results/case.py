@@ -35,17 +35,14 @@ class Contract:
         name: a key of `gradcheck.glossary.contracts.CONTRACTS`.
         message: what was found.
         tolerated: the declared reason why the contract does not affect the verdict; '' if it does.
+        is_untried: whether it passed only because it could not be tried, at least not in every way; the message says why.
     """
 
     name: str
     verdict: Verdict
     message: str
     tolerated: str = ""
-
-    @property
-    def is_untried(self) -> bool:
-        """Whether it passed only because it could not be tried, at least not in every way; the message says why."""
-        return self.verdict is Verdict.PASS and ("not tried" in self.message or "not fully tried" in self.message)
+    is_untried: bool = False
 
 
 @dataclass(frozen=True)

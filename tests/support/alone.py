@@ -16,6 +16,6 @@ def check_contract_alone(contract, target, *inputs):
     program = bind(Case(name="layer", fn=target), target, Inputs(inputs, {}, labels))
     others = [name for name in CONTRACTS if name != contract]
     (result,) = registry.check_contracts(
-        program.capabilities.layer, lambda _: np.zeros(program.point.size), "", others, None, Recorder()
+        program.capabilities.layer, lambda _: np.zeros(program.point.size), float, "", others, None, Recorder()
     )
     return result

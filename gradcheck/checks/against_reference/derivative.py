@@ -18,11 +18,7 @@ from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.derivative.mode import choose_mode
 from gradcheck.checks.derivative.probe_block import make_probe_comparison
 from gradcheck.checks.trial_result import TrialResult
-from gradcheck.compare import (
-    claimed_jacobians,
-    method_pairs,
-    output_scaling,
-)
+from gradcheck.compare import claimed_jacobians, method_pairs, output_scaling
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.noise_floor import measure_setting
 from gradcheck.compare.table_row import compute_resolution

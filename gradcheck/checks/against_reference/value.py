@@ -63,16 +63,7 @@ def _bound_value_error(trial: MeasuredTrial, program: Program, value: F64) -> F6
     leaf_size = np.concatenate(
         [np.full(leaf.entries * leaf.width, np.max(np.abs(value[leaf.span]), initial=0.0)) for leaf in program.outputs]
     )
-    movement = np.zeros(value.shape)
-    for point in conditioning.jitter_points(program.point, eps, "value", conditioning.CONDITIONING_POINTS):
-        try:
-            moved_value = evaluate(point)
-        except Exception:
-            continue  # off the primal a function need not exist
-        if moved_value.shape == value.shape:
-            with np.errstate(all="ignore"):
-                change = np.where(np.isfinite(moved_value), np.abs(moved_value - value), 0.0)
-                movement = np.fmax(movement, change)
+    movement = conditioning.measure_shift(evaluate, value, conditioning.jitter_points(program.point, eps, "value"))
     noise = trial.setting.slack * trial.setting.total_noise * (eps / trial.program.eps)
     return np.asarray(CLAIM_ROUNDING_ULPS * (eps * (np.abs(value) + leaf_size) + movement) + noise)
 

@@ -38,12 +38,7 @@ from gradcheck.checks.derivative.all_leaves_table import (
 from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare import claimed_jacobians
-from gradcheck.compare.output_scaling import (
-    COMBINATIONS,
-    MAX_SINGLE_CHANNELS,
-    OutputScales,
-    measure_scales_along,
-)
+from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Verdict

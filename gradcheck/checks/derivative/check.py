@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.checks.contracts.any_target import (
-    custom_rule_primal,
-    direct_calls,
-    empty_inputs,
-    jvp_linearity,
-    vjp_linearity,
-)
+from gradcheck.checks.contracts.any_target import custom_rule_primal, direct_calls, empty_inputs, jvp_linearity, vjp_linearity
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
 from gradcheck.checks.derivative.preconditions import check_preconditions
@@ -121,7 +116,7 @@ def _contracts_behind(stop: Reason, trial: Trial) -> list[Contract]:
 
         # A value that depends on whether gradients are recorded looks as if the function were random.
         others = [name for name in CONTRACTS if name != "primal"]
-        contracts = registry.check_contracts(layer, np.abs, trial.label, others, None, trial.recorder)
+        contracts = registry.check_contracts(layer, np.abs, float, trial.label, others, None, trial.recorder)
         return [contract for contract in contracts if contract.verdict is Verdict.FAIL]
     if stop is Reason.EMPTY and options.tries(empty_inputs.NAME):
         return empty_inputs.check_empty_inputs(trial.program)
@@ -157,9 +152,11 @@ def _check_layer_contracts(trial: MeasuredTrial, comparisons: Sequence[Compariso
     if trial.options.order > 1:
         skipped.append("double-backward")
 
-    def conditioning_of(cotangent: F64) -> F64:
+    def gradient_shift(cotangent: F64) -> F64:
         rows = claimed_jacobians.evaluate_rows(claim, trial.program.point, cotangent[None])
         jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, trial.program)
-        return np.asarray(conditioning.with_conditioning(jacobian, trial.program, cotangent[None]).error[0])
+        return np.asarray(conditioning.measure_movement(jacobian, trial.program, cotangent[None])[0])
 
-    return registry.check_contracts(layer, conditioning_of, trial.label, skipped, trial.options.budget, trial.recorder)
+    tolerance = cache(lambda: internal_precision.measure_internal_tolerance(trial))
+    options = trial.options
+    return registry.check_contracts(layer, gradient_shift, tolerance, trial.label, skipped, options.budget, trial.recorder)

@@ -32,20 +32,8 @@ from gradcheck.compare import (
     output_scaling,
 )
 from gradcheck.compare.claimed_jacobians import Jacobian
-from gradcheck.compare.judge import (
-    ENOUGH_CONFIRMED,
-    ClaimAlongLines,
-    JudgedLeaf,
-    judge_and_refine,
-    judge_lines,
-    make_sides,
-)
-from gradcheck.compare.table_row import (
-    add_estimate_story,
-    compute_resolution,
-    find_output_leaf,
-    make_comparison,
-)
+from gradcheck.compare.judge import ENOUGH_CONFIRMED, ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines, make_sides
+from gradcheck.compare.table_row import add_estimate_story, compute_resolution, find_output_leaf, make_comparison
 from gradcheck.evidence import directions
 from gradcheck.number_format import FLOAT64
 from gradcheck.results import Comparison, Partial, Reason, Verdict

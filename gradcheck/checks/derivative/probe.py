@@ -29,14 +29,7 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.compare import (
-    claimed_jacobians,
-    conditioning,
-    internal_precision,
-    method_pairs,
-    native_dtype,
-    output_scaling,
-)
+from gradcheck.compare import claimed_jacobians, conditioning, internal_precision, method_pairs, native_dtype, output_scaling
 from gradcheck.compare.estimates import refine_line
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines

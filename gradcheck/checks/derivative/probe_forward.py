@@ -17,12 +17,7 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.compare import (
-    claimed_jacobians,
-    claims_along_lines,
-    conditioning,
-    method_pairs,
-)
+from gradcheck.compare import claimed_jacobians, claims_along_lines, conditioning, method_pairs
 from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.number_format import FLOAT64
@@ -146,21 +141,17 @@ def _make_claim_along_tangents(trial: MeasuredTrial, claim: Claim, products: F64
         tangents: the tangents, (P, N).
     """
     channels, point, eps = trial.setting.channels, trial.program.point, claim.eps
+    jvp = claim.jvp
     assert channels is not None
-    assert claim.jvp is not None
+    assert jvp is not None
     terms = channels * products
     size, value = np.sum(np.abs(terms), axis=1), np.sum(terms, axis=1)
     cancellation = method_pairs.CANCELLATION_ULPS
     if eps > FLOAT64.eps:  # a tangent moves every entry, and the rounding of so many terms adds up like their root
         cancellation = max(cancellation, float(np.sqrt(point.size)))
     rounding = eps * (CLAIM_ROUNDING_ULPS * size + cancellation * trial.setting.channel_sizes)
-    movement = np.zeros(value.shape)
-    for k in range(conditioning.CONDITIONING_POINTS if eps > FLOAT64.eps else 0):
-        signs = make_generator(0, "jitter", "forward", k).choice([-1.0, 1.0], point.shape)
-        try:
-            moved = np.sum(channels * claim.jvp(point * (1 + eps * signs), tangents), axis=1)
-        except Exception:
-            continue  # The claim need not exist away from the primal.
-        movement = np.fmax(movement, np.abs(moved - value))
+    count = conditioning.CONDITIONING_POINTS if eps > FLOAT64.eps else 0
+    points = conditioning.jitter_points(point, eps, "forward", count, move_whole_numbers=True)
+    movement = conditioning.measure_shift(lambda x: np.sum(channels * jvp(x, tangents), axis=1), value, points)
     error = rounding + CLAIM_ROUNDING_ULPS * movement
     return ClaimAlongLines(value[None], error[None], rounding[None], size[None], is_combination=True)

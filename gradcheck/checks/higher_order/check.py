@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import F64
     from gradcheck.backends.program import Program
-    from gradcheck.options import Options
     from gradcheck.results import Contract
 
 ORDER_NAMES = {2: "second", 3: "third"}
@@ -119,7 +118,7 @@ def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
     result = _check_gradient_program(gradient_trial, is_rounding)
     contracts = list(result.contracts)
     if not (result.stop or internal_precision.may_be_internal_rounding([*lower.result.comparisons])):
-        contracts += _check_cotangent_derivative(evaluator, gradient_program, options, label, adjoint_cotangent)
+        contracts += _check_cotangent_derivative(replace(trial, evaluator=evaluator), gradient_program, adjoint_cotangent)
     named = (_name_order(contract, order) for contract in contracts)
     result = replace(result, contracts=tuple(named))
     return _CheckedOrder(
@@ -127,12 +126,10 @@ def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
     )
 
 
-def _check_cotangent_derivative(
-    evaluator: Evaluator, gradient_program: Program, options: Options, label: str, cotangent: F64
-) -> list[Contract]:
-    if not options.tries(double_adjoint.NAME) or gradient_program.capabilities.cotangent_jvp is None:
+def _check_cotangent_derivative(trial: Trial, gradient_program: Program, cotangent: F64) -> list[Contract]:
+    if not trial.options.tries(double_adjoint.NAME) or gradient_program.capabilities.cotangent_jvp is None:
         return []
-    return [double_adjoint.check_double_adjoint(evaluator, gradient_program, options, label, cotangent)]
+    return [double_adjoint.check_double_adjoint(trial, gradient_program, cotangent)]
 
 
 def _bound_gradient_rounding(gradient_program: Program, first: TrialResult) -> F64 | None:
@@ -174,7 +171,7 @@ def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_]) -> Tri
     Args:
         is_rounding: the gradients that are zero but for rounding, (M,), which are not compared.
     """
-    program, evaluator, options, label = trial.program, trial.evaluator, trial.options, trial.label
+    program, evaluator, options = trial.program, trial.evaluator, trial.options
     evaluator.program = zero_outputs(program, is_rounding) if is_rounding.any() else program
     derivative_options = replace(options, checks=(), optimizer=None, partners=())
     nonzero_outputs = Evaluator(evaluator.program, trial.recorder.nested())
@@ -182,7 +179,7 @@ def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_]) -> Tri
     contracts = [contract for contract in result.contracts if contract.verdict is not Verdict.PASS]
     # A straight-through estimator is no gradient, so its derivative need not be symmetric.
     if not (result.stop or options.straight_through) and options.tries(hessian_symmetry.NAME):
-        contracts.append(hessian_symmetry.check_hessian_symmetry(evaluator, options, label, ~is_rounding))
+        contracts.append(hessian_symmetry.check_hessian_symmetry(trial, ~is_rounding))
     notes = [
         ROUNDING_NOTE.format(np.sum(is_rounding[leaf.span]), leaf.path)
         for leaf in program.outputs

@@ -11,19 +11,17 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
-from gradcheck.compare.method_pairs import CANCELLATION_ULPS
+from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import summarise_error
-from gradcheck.verdict.interval import default_rtol
 
 if TYPE_CHECKING:
     from gradcheck.backends.program import Program
-    from gradcheck.compare.evaluator import Evaluator
+    from gradcheck.compare.trial import Trial
     from gradcheck.evidence.line import F64
-    from gradcheck.options import Options
 
 NAME = "double-adjoint"
 BROKEN = (
@@ -32,37 +30,32 @@ BROKEN = (
 )
 
 
-def check_double_adjoint(
-    evaluator: Evaluator, gradient_program: Program, options: Options, label: str, cotangent: F64
-) -> Contract:
+def check_double_adjoint(trial: Trial, gradient_program: Program, cotangent: F64) -> Contract:
     """Compare v·(Ju), with Ju from differentiating the vjp twice, with (J^T v)·u for a random u; no differences are taken.
 
     Args:
-        evaluator: evaluates the target.
+        trial: the target with its options.
         gradient_program: the program of the target's vjp.
-        options: how to check.
-        label: names the random stream.
         cotangent: v, (M,).
     """
     assert gradient_program.capabilities.cotangent_jvp is not None
-    program = evaluator.program
-    tangent = draw_gaussian_tangent(program, make_generator(0, NAME, label))
+    program = trial.program
+    tangent = draw_gaussian_tangent(program, make_generator(0, NAME, trial.label))
     claim = next(claim for claim in program.claims if claim.method == "reverse")
     try:
         twice_terms = cotangent * gradient_program.capabilities.cotangent_jvp(program.point, tangent)
     except Exception as error:
-        return Contract(NAME, Verdict.PASS, f"not tried: {summarise_error(error)}")
+        return Contract(NAME, Verdict.PASS, f"not tried: {summarise_error(error)}", is_untried=True)
     rows = claimed_jacobians.evaluate_rows(claim, program.point, cotangent[None])
     jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
     first_terms, eps = jacobian.values[0] * tangent, max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     size = float(np.sum(np.abs(first_terms)) + np.sum(np.abs(twice_terms)))
-    cancellation = CANCELLATION_ULPS * eps * float(np.sum(np.abs(cotangent * program.value)))
-    excess = abs(np.sum(twice_terms) - np.sum(first_terms)) - cancellation - (options.rtol or default_rtol(eps)) * size
-    if excess > 0:
-        error_bound = conditioning.with_conditioning(jacobian, program, cotangent[None]).error[0]
-        excess -= float(np.sum(error_bound * np.abs(tangent)))
-    if excess > 0:
-        excess -= internal_precision.measure_internal_tolerance(evaluator, options, label) * size
-    if not excess > 0:
+    unexplained = find_unexplained(
+        np.abs(np.sum(twice_terms) - np.sum(first_terms)),
+        trial.rtol_of(eps) * size + bound_round_off(eps, np.sum(np.abs(cotangent * program.value))),
+        explain_by_shift(lambda: np.abs(tangent) @ conditioning.measure_movement(jacobian, program, cotangent[None])[0]),
+        explain_by_precision(lambda: internal_precision.measure_internal_tolerance(trial), size),
+    )
+    if unexplained is None:
         return Contract(NAME, Verdict.PASS, CONTRACTS[NAME])
     return Contract(NAME, Verdict.FAIL, BROKEN.format(np.sum(twice_terms), np.sum(first_terms)))

@@ -22,13 +22,8 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare import (
-    claimed_jacobians,
-    conditioning,
-    directional,
-    internal_precision,
-)
+from gradcheck.compare import claimed_jacobians, conditioning, directional, internal_precision
+from gradcheck.compare.identity import bound_difference, bound_round_off, explain_by_precision, explain_by_shift
 from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import InputError, TargetError
 from gradcheck.evidence import directions
@@ -43,8 +38,6 @@ if TYPE_CHECKING:
 COLUMNS = ("law", "combination", "by the rule", "rel err", "bound")
 # With its inputs multiplied by this factor, f is its own partner.
 SHRINKING = 0.75
-# The shift of a rule is the largest over this many random shifts of the inputs by their own rounding.
-RULE_SHIFT_DRAWS = 4
 # A law does not count as confirmed if its bound, relative to the entry, is larger than this.
 MAX_CONFIRMED_BOUND = 1e-2
 # In the choice of the entry to show, an entry's size has this weight: it decides only if both sides agree everywhere.
@@ -209,13 +202,16 @@ def _check_law(trial: MeasuredTrial, claim: Claim, law: _Law) -> tuple[Row, str]
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     right, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     difference, scale = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
-    spacing = eps * np.maximum(_largest_of_leaf(trial, size), law.size / _input_scales(trial, size))
-    allowed = ROUNDING_UNITS * (spacing + directions.smallest_subnormal(eps))
-    leaf_scale = _largest_of_leaf(trial, scale)
-    if np.any(difference > allowed):
-        shift = _measure_rule_shift(program.point, law, eps)
-        internal_noise = internal_precision.measure_internal_noise(trial)
-        allowed = allowed + ROUNDING_UNITS * (shift + internal_noise * _largest_of_leaf(trial, size))
+    leaf_scale, leaf_size = _largest_of_leaf(trial, scale), _largest_of_leaf(trial, size)
+    points = conditioning.jitter_points(program.point, eps, law.name)
+    allowed = np.asarray(
+        bound_difference(
+            difference,
+            bound_round_off(eps, np.maximum(leaf_size, law.size / _input_scales(trial, size))),
+            explain_by_shift(lambda: conditioning.measure_shift(lambda x: np.sum(law.terms(x), axis=0), right, points)),
+            explain_by_precision(lambda: internal_precision.measure_internal_tolerance(trial), leaf_size),
+        )
+    )
     excess = np.nan_to_num(difference - allowed - trial.rtol_of(eps) * scale, nan=np.inf)
     is_broken = bool(np.any(excess > 0))
     with np.errstate(all="ignore"):
@@ -244,19 +240,6 @@ def _largest_of_leaf(trial: MeasuredTrial, sizes: F64) -> F64:
     for leaf in trial.leaves:
         largest[leaf.span] = np.max(sizes[leaf.span])
     return largest
-
-
-def _measure_rule_shift(point: F64, law: _Law, eps: float) -> F64:
-    """Measure how far the rule's side of a law moves when the inputs move by one unit in the last place."""
-    center = np.sum(law.terms(point), axis=0)
-    shift = np.zeros(center.shape)
-    for jittered in conditioning.jitter_points(point, eps, law.name, RULE_SHIFT_DRAWS):
-        try:
-            change = np.sum(law.terms(jittered), axis=0) - center
-        except (Unavailable, TargetError):
-            continue
-        shift = np.fmax(shift, np.abs(change))
-    return shift
 
 
 def _draw_cotangents(trial: MeasuredTrial) -> tuple[F64, F64]:

@@ -10,12 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.checks.optional import (
-    descent,
-    differential,
-    laws,
-    sensitivity,
-)
+from gradcheck.checks.optional import descent, differential, laws, sensitivity
 from gradcheck.compare import directional, internal_precision
 from gradcheck.errors import TargetError
 from gradcheck.results import CheckTable, Reason, Verdict

@@ -146,7 +146,9 @@ def test_values_are_shown_although_the_output_above_is_another(mode):
 
 
 def test_a_contract_that_was_not_tried_is_no_pass():
-    contract = Contract("one-element", Verdict.PASS, "not fully tried: a batch of one row: the outputs are as large as before")
+    contract = Contract(
+        "one-element", Verdict.PASS, "not fully tried: a batch of one row: the outputs are as large as before", is_untried=True
+    )
     done = Contract("state", Verdict.PASS, "keeps nothing")
     result = dataclasses.replace(gradcheck.check(np.sin, normal(2)), contracts=(contract, done))
     text = run_tables.render(run_of(result), width=140, verbosity=1)

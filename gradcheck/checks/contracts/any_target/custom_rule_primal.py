@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.backends.flat import EPS
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare.conditioning import CONDITIONING_POINTS, jitter_points
+from gradcheck.compare.conditioning import jitter_points, measure_shift
+from gradcheck.compare.identity import bound_reordering, bound_round_off, explain_by_shift, find_unexplained
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 
 if TYPE_CHECKING:
     from gradcheck.compare.evaluator import Evaluator
-    from gradcheck.evidence.line import F64
 
 NAME = "primal"
 BROKEN = (
@@ -26,35 +26,21 @@ BROKEN = (
 def check_custom_rule_primal(evaluator: Evaluator, label: str) -> list[Contract]:
     """Compare the outputs that custom rules compute with those of the function alone.
 
-    Sums in another order may round differently. The outputs may differ by the square root of the spacing of floats in the
-    precision of the evaluation, relative to the largest output of the leaf. The shift that rounding of the inputs causes is
-    allowed for, too.
+    Sums in another order may round differently. Rounding of the inputs explains a shift of every output as large as the
+    largest in its leaf.
     """
     program = evaluator.program
     assert program.capabilities.differentiated_values is not None
+    points = jitter_points(program.point, program.eps, f"primal {label}", move_whole_numbers=True)
+    output_shift = cache(lambda: measure_shift(evaluator, program.value, points))
     for mode, outputs in program.capabilities.differentiated_values().items():
         for leaf in program.outputs:
             right, value = program.value[leaf.span], outputs[leaf.span]
-            units = max(program.eps**0.5, ROUNDING_UNITS * EPS[leaf.dtype] if program.capabilities.evaluate_native else 0.0)
-            excess = np.nan_to_num(np.abs(value - right), nan=np.inf) - units * np.max(np.abs(right), initial=0.0)
-            if np.any(excess > 0):
-                excess -= ROUNDING_UNITS * _measure_output_shift(evaluator, label)[leaf.span]
-            if np.any(excess > 0):
-                worst = int(np.argmax(excess))
+            largest = float(np.max(np.abs(right), initial=0.0))
+            round_off = bound_round_off(EPS[leaf.dtype], largest) if program.capabilities.evaluate_native else 0.0
+            allowed = np.maximum(bound_reordering(program.eps, largest), round_off)
+            worst = find_unexplained(np.abs(value - right), allowed, explain_by_shift(output_shift, leaf.span, largest=True))
+            if worst is not None:
                 message = BROKEN.format(mode, leaf.entry(leaf.start + worst), value[worst], right[worst])
                 return [Contract(NAME, Verdict.FAIL, message)]
     return [Contract(NAME, Verdict.PASS, CONTRACTS[NAME])]
-
-
-def _measure_output_shift(evaluator: Evaluator, label: str) -> F64:
-    """Measure how far the outputs move when the inputs move by their own rounding, (M,).
-
-    Every output gets the largest shift of its leaf.
-    """
-    program = evaluator.program
-    shift = np.zeros(program.value.shape)
-    for point in jitter_points(program.point, program.eps, f"primal {label}", CONDITIONING_POINTS, move_whole_numbers=True):
-        shift = np.fmax(shift, np.abs(evaluator(point) - program.value))
-    for leaf in program.outputs:
-        shift[leaf.span] = np.max(shift[leaf.span], initial=0.0)
-    return shift

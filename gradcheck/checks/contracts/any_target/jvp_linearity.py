@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
+from gradcheck.compare.identity import ROUNDING_UNITS, find_unexplained
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
 from gradcheck.number_format import FLOAT16, FLOAT32
@@ -51,11 +51,11 @@ def _check_claim(trial: MeasuredTrial, claim: Claim) -> Contract | None:
             expected = factor * plain[leaf.span]
             largest = np.max(np.abs(expected), initial=0.0)
             allowed = ROUNDING_UNITS * (claim.eps * largest + smallest)
-            excess = np.nan_to_num(np.abs(row[leaf.span] - expected), posinf=0.0) - allowed  # one may overflow
+            difference = np.nan_to_num(np.abs(row[leaf.span] - expected), posinf=0.0)  # one may overflow
             if factor < 0 or claim.eps <= FLOAT32.eps:  # in half precision 2t may overflow inside, and give NaN
-                excess[np.isnan(row[leaf.span]) & np.isfinite(expected)] = np.inf
-            if np.any(excess > 0):
-                worst = int(np.argmax(excess))
+                difference[np.isnan(row[leaf.span]) & np.isfinite(expected)] = np.inf
+            worst = find_unexplained(difference, allowed)
+            if worst is not None:
                 message = (
                     f"{claim.method} jvp({sign}t) is not {sign}{' ' * (sign == '2')}jvp(t): {leaf.entry(leaf.start + worst)} is"
                     f" {row[leaf.start + worst]:.6g} instead of {expected[worst]:.6g}; a rule must be linear in its tangents"

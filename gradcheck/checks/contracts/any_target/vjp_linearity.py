@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
-from gradcheck.compare import (
-    claimed_jacobians,
-    conditioning,
-    internal_precision,
-    output_scaling,
-)
+from gradcheck.compare import claimed_jacobians, conditioning, internal_precision, output_scaling
+from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
 from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 NAME = "linear-vjp"
-# No precision rounds more than this, relative to the leaf's largest term.
-MAX_TERM_ROUNDING = 3e-2
 
 
 def check_vjp_linearity(trial: MeasuredTrial, *, coarse: bool, scales: OutputScales | None = None) -> list[Contract]:
@@ -64,31 +58,33 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse:
     terms = weights[:, None] * rows
     eps = max(claim.eps, *(EPS[leaf.dtype] for leaf in program.outputs))
     opposite = opposite / unit  # a power of two: the rounding is the same, whatever cancels
-    sum_error, sign_error = np.abs(combined - terms.sum(axis=0)), np.abs(combined + opposite)
     size = np.abs(terms).sum(axis=0)
+    errors = np.abs(np.stack([combined - terms.sum(axis=0), combined + opposite]))
+    errors = np.nan_to_num(errors, nan=0.0, posinf=0.0)  # what is not finite decides nothing here
     setting = replace(trial.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     # Terms as large as the outputs may cancel in a derivative.
     (slopes,) = output_scaling.compute_output_slopes(program, setting, eps)
+    jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
+    tolerance = partial(internal_precision.measure_internal_tolerance, trial, coarse=coarse)
+    # The vjp may consist of rounding only, for example if it is zero by cancellation.
+    shifts = [
+        cache(lambda measure=measure: weights @ measure(jacobian, program, cotangents))
+        for measure in (conditioning.measure_movement, conditioning.measure_full_conditioning)
+    ]
     for leaf in trial.leaves:
-        largest = float(np.max(size[leaf.span], initial=0.0))
-        sign_rounding = ROUNDING_UNITS * (eps * largest + directions.smallest_subnormal(eps) * max(1.0, 1 / float(unit)))
-        sum_rounding = sign_rounding + ROUNDING_UNITS * eps * np.max(slopes[leaf.span], initial=0.0)
-        excess = np.maximum(_finite(sum_error[leaf.span]) - sum_rounding, _finite(sign_error[leaf.span]) - sign_rounding)
-        if np.any(excess > 0):  # the vjp may consist of rounding only, for example if it is zero by cancellation
-            jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
-            jittered = conditioning.with_conditioning(jacobian, program, cotangents)
-            excess -= ROUNDING_UNITS * np.max(weights @ jittered.error[:, leaf.span], initial=0.0)
-        if np.any(excess > 0):
-            jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
-            shift = conditioning.measure_full_conditioning(jacobian, program, cotangents)
-            excess -= ROUNDING_UNITS * np.max(weights @ shift[:, leaf.span], initial=0.0)
-        if np.any(excess > 0):  # or the vjp uses lower precision inside
-            internal_noise = np.inf if coarse else internal_precision.measure_internal_noise(trial)
-            excess -= min(MAX_TERM_ROUNDING, ROUNDING_UNITS * internal_noise) * largest
-        if np.any(excess > trial.rtol_of(eps) * largest):
-            worst = leaf.start + int(np.argmax(excess))
-            values = combined[worst], terms[:, worst].sum(), -opposite[worst]
-            return Contract(NAME, Verdict.FAIL, _describe_breach(claim, leaf.entry(worst), values))
+        largest, subnormal_unit = float(np.max(size[leaf.span], initial=0.0)), min(1.0, float(unit))
+        sign_rounding = bound_round_off(eps, largest * subnormal_unit) / subnormal_unit
+        sum_rounding = sign_rounding + bound_round_off(eps, np.max(slopes[leaf.span], initial=0.0))
+        worst = find_unexplained(
+            errors[:, leaf.span],
+            trial.rtol_of(eps) * largest + np.array([[sum_rounding], [sign_rounding]]),
+            *(explain_by_shift(shift, leaf.span, largest=True) for shift in shifts),
+            explain_by_precision(tolerance, largest),
+        )
+        if worst is not None:
+            entry = leaf.start + worst % (leaf.span.stop - leaf.start)
+            values = combined[entry], terms[:, entry].sum(), -opposite[entry]
+            return Contract(NAME, Verdict.FAIL, _describe_breach(claim, leaf.entry(entry), values))
     return Contract(NAME, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
 
 
@@ -100,11 +96,6 @@ def _normalising_power(cotangent: F64, eps: float) -> float:
     power = float(2.0 ** -np.round(np.log2(directions.compute_leaf_scale(cotangent))))
     smallest = np.min(np.abs(cotangent), where=cotangent != 0, initial=np.inf)
     return power if smallest * power >= directions.smallest_subnormal(eps) / eps else 1.0
-
-
-def _finite(errors: F64) -> F64:
-    """Replace errors that are not finite by 0: they decide nothing here."""
-    return np.nan_to_num(errors, nan=0.0, posinf=0.0)
 
 
 def _describe_breach(claim: Claim, entry: str, values: tuple[float, float, float]) -> str:

@@ -13,7 +13,6 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends.torch.derivatives import forward_mode_level
 from gradcheck.backends.torch.tensors import flat_of
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
 from gradcheck.checks.contracts.torch.support.directional import draw_like
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
     SAMPLE,
@@ -22,6 +21,7 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
     compute_flat_vjp,
     flatten_gradients,
 )
+from gradcheck.compare import identity
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import format_user_line, summarise_error
 
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "adjoint"
 FIX = "compare jvp and backward line by line: each must use what the other uses, one of them transposed"
-# A difference smaller than this, relative to the size of the terms, may be rounding inside the function, which another check
-# reports.
-INTERNAL_ROUNDING = 1e-6
-# The two sums may differ by this many units in the last place of every term.
-TERM_UNITS = 8.0
-# A tangent or cotangent is multiplied by this factor to measure nonlinearity: code that rounds to few digits rounds its
-# multiple differently.
-UNEVEN_FACTOR = 1.375
 # A displacement of this size, relative to the inputs, leaves a kink behind.
 KINK_OFFSET = 2.0**-9
 KINK = (
@@ -87,30 +79,23 @@ def _compare_modes(
     left = [flat_of(v) * u for v, u in zip(base.cotangents, output_tangents, strict=True)]
     right = [gradients[k] * flat_of(tangents[k]) for k in moved]
     forward, reverse = (float(sum(np.sum(part) for part in terms)) for terms in (left, right))
-    eps, parts = base.layer.eps, [*left, *right]
-    size = max(_norm(left), _norm(right))
-    allowed = max(INTERNAL_ROUNDING, eps**0.5) * size + TERM_UNITS * eps * sum(float(np.sum(np.abs(part))) for part in parts)
-    allowed += ROUNDING_UNITS * eps * base.largest_output
-    if abs(forward - reverse) <= allowed:
-        return ""
-    shift = [base.gradient_shift()[base.layer.leaves[k].span] * flat_of(tangents[k]) for k in moved]
-    allowed += ROUNDING_UNITS * (_norm(shift) + _measure_nonlinearity(base, inputs, gradients, tangents, moved))
-    if abs(forward - reverse) <= allowed:
+    # A tangent that is NaN is a difference, and counts for nothing in what is allowed.
+    eps, size = base.layer.eps, float(sum(np.nansum(np.abs(part)) for part in (*left, *right)))
+
+    def measure_shift() -> float:
+        shifts = (base.gradient_shift()[base.layer.leaves[k].span] for k in moved)
+        return _norm([shift * flat_of(tangents[k]) for shift, k in zip(shifts, moved, strict=True)])
+
+    unexplained = identity.find_unexplained(
+        np.abs(forward - reverse),
+        identity.bound_reordering(eps, float(np.fmax(_norm(left), _norm(right))))
+        + identity.bound_round_off(eps, size + base.largest_output),
+        identity.explain_by_shift(measure_shift),
+        identity.explain_by_precision(base.internal_tolerance, size),
+    )
+    if unexplained is None:
         return ""
     return f"<v, J u> is {forward:.6g} in forward mode (jvp), but <J^T v, u> is {reverse:.6g} in reverse mode"
-
-
-def _measure_nonlinearity(
-    base: Baseline, inputs: Sequence[Tensor], gradients: Sequence[F64], tangents: Sequence[Tensor], moved: Sequence[int]
-) -> float:
-    """Measure how far both modes are from linear in their vector, as they are if lower precision is used inside."""
-    leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    scaled_gradients = compute_flat_vjp(base.layer.call(leaves), leaves, [UNEVEN_FACTOR * v for v in base.cotangents])
-    plain = _compute_jvp(base, inputs, tangents, moved)
-    scaled = _compute_jvp(base, inputs, [UNEVEN_FACTOR * u for u in tangents], moved)
-    forward = [flat_of(v) * (b / UNEVEN_FACTOR - a) for v, a, b in zip(base.cotangents, plain, scaled, strict=True)]
-    reverse = [(scaled_gradients[k] / UNEVEN_FACTOR - gradients[k]) * flat_of(tangents[k]) for k in moved]
-    return _norm(forward) + _norm(reverse)
 
 
 def _norm(parts: Sequence[F64]) -> float:

@@ -12,12 +12,7 @@ import torch
 from gradcheck.backends.torch.graph import find_user_nodes
 from gradcheck.backends.torch.tensors import flat_of
 from gradcheck.checks.contracts.torch.support.directional import draw_like
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    NotApplicable,
-    Remark,
-    UserCodeRaised,
-    compute_flat_vjp,
-)
+from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, UserCodeRaised, compute_flat_vjp
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:

@@ -66,14 +66,14 @@ def _compare_mapped_outputs(base: Baseline) -> str:
 
 def _compute_weighted_vjp(base: Baseline, weight: float) -> list[F64]:
     """Compute the vjp of the cotangents times a factor."""
-    leaves = base.new_leaves()
-    return compute_flat_vjp(base.layer.call(leaves), leaves, [weight * v for v in base.cotangents])
+    leaves, outputs = base.new_call()
+    return compute_flat_vjp(outputs, leaves, [weight * v for v in base.cotangents])
 
 
 def _compute_by_autograd(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:
     """Compute the vjps of stacked cotangents with `is_grads_batched`."""
-    leaves = base.new_leaves()
-    return compute_vjp(base.layer.call(leaves), leaves, stacked, is_grads_batched=True)
+    leaves, outputs = base.new_call()
+    return compute_vjp(outputs, leaves, stacked, is_grads_batched=True)
 
 
 def _compute_by_func(base: Baseline, stacked: list[Tensor]) -> list[Tensor | None]:

@@ -22,8 +22,7 @@ def find_breach(base: Baseline) -> str:
     Raises:
         UserCodeRaised: if the backward raises for a layout.
     """
-    leaves = base.new_leaves()
-    outputs = base.layer.call(leaves)
+    leaves, outputs = base.new_call()
     constant = [torch.full_like(v, 0.75) for v in base.cotangents]
     expected = compute_flat_vjp(outputs, leaves, constant, retain_graph=True)
     trials = [("expanded from one number (stride 0)", [v.new_full((), 0.75).expand(v.shape) for v in constant], expected)]

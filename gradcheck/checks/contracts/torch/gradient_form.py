@@ -23,8 +23,7 @@ def find_breach(base: Baseline) -> str:
     Raises:
         Remark: if a gradient has another form than its input.
     """
-    leaves, mismatches = base.new_leaves(), list[str]()
-    outputs = base.layer.call(leaves)
+    (leaves, outputs), mismatches = base.new_call(), list[str]()
     functions = {type(node)._forward_cls for node in find_user_nodes(outputs)}
 
     def watch(_: Any, args: tuple[Any, ...]) -> Any:

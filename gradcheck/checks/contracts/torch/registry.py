@@ -37,13 +37,7 @@ from gradcheck import progress
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.time_limit import TimeLimit, TimeLimitExceeded
 from gradcheck.checks.contracts.torch import upstream
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    Baseline,
-    NotApplicable,
-    Remark,
-    UserCodeRaised,
-    compute_baseline,
-)
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised, compute_baseline
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error
@@ -104,6 +98,7 @@ STOPPED = "not fully tried: it takes far longer than a plain call (--budget allo
 def check_contracts(
     layer: Layer,
     gradient_shift: Callable[[F64], F64],
+    internal_tolerance: Callable[[], float],
     label: str,
     skipped: Collection[str],
     budget: float | None,
@@ -112,7 +107,7 @@ def check_contracts(
     """Try every contract that applies to a layer and is not skipped.
 
     Args:
-        gradient_shift: cotangent (M,) -> how far its gradient moves when the inputs move by their own rounding, (N,).
+        gradient_shift, internal_tolerance: as in `compute_baseline`.
         label: names the random streams.
         skipped: names of the contracts to leave out.
         budget: seconds that all contracts together may take; None: `DEFAULT_BUDGET`.
@@ -127,7 +122,7 @@ def check_contracts(
         start = time.perf_counter()
         try:
             with swap_scope():
-                base = compute_baseline(layer, gradient_shift, label)
+                base = compute_baseline(layer, gradient_shift, internal_tolerance, label)
         except Exception:
             return []  # the check of the derivative itself reports it
         predicted = min(predicted, passes * (time.perf_counter() - start))
@@ -177,15 +172,13 @@ def _try_contract(contract: ModuleType, base: Baseline, seconds: float | None) -
     try:
         with swap_scope(), limit or nullcontext():
             breach = contract.find_breach(base)
-    except TimeLimitExceeded:
-        return Contract(contract.NAME, Verdict.PASS, STOPPED)
-    except Exception as error:
+    except (TimeLimitExceeded, Exception) as error:
         if limit is not None and limit.is_over:  # the target's code may have turned the exception into another
-            return Contract(contract.NAME, Verdict.PASS, STOPPED)
+            return Contract(contract.NAME, Verdict.PASS, STOPPED, is_untried=True)
         if isinstance(error, Remark):
             return Contract(contract.NAME, Verdict.INCONCLUSIVE, str(error))
         if isinstance(error, NotApplicable):
-            return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {error}")
+            return Contract(contract.NAME, Verdict.PASS, f"not fully tried: {error}", is_untried=True)
         cause = error.__cause__ if isinstance(error, UserCodeRaised) and error.__cause__ else error
         context = f"{error} " if cause is not error else ""
         breach = f"{context}it raises {summarise_error(cause)}\n{format_user_frames(cause)}".rstrip()

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    SAMPLE,
-    NotApplicable,
-    compare_gradients,
-    compute_flat_vjp,
-)
+from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, compare_gradients, compute_flat_vjp
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:

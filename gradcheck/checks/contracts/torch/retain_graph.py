@@ -15,8 +15,7 @@ FIX = "use ctx.save_for_backward, and change nothing that is saved"
 
 def find_breach(base: Baseline) -> str:
     """Describe how the gradient differs the second time; '' if it does not."""
-    leaves = base.new_leaves()
-    outputs = base.layer.call(leaves)
+    leaves, outputs = base.new_call()
     compute_vjp(outputs, leaves, base.new_cotangents(), retain_graph=True)
     difference = compare_gradients(base, compute_flat_vjp(outputs, leaves, base.new_cotangents()))
     return f"the second time {difference}" if difference else ""

@@ -19,8 +19,7 @@ FIX = "an unused output's cotangent is zero, or None after set_materialize_grads
 def find_breach(base: Baseline) -> str:
     """Describe how the gradient of some outputs alone differs from that with zeros for the other outputs; '' if it does not."""
     zeros = [torch.zeros_like(v) for v in base.cotangents]
-    leaves = base.new_leaves()
-    outputs = base.layer.call(leaves)
+    leaves, outputs = base.new_call()
     gradients = compute_flat_vjp(outputs, leaves, zeros, retain_graph=True)
     for leaf, g in zip(base.layer.leaves, gradients, strict=True):
         if not (abs(g) <= 0).all():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradcheck.backends.contract_target import LayerFunction
+    from gradcheck.checks.contracts.slope_comparison import SlopeComparison
     from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "train-eval"
@@ -69,7 +70,7 @@ def find_breach(base: Baseline) -> str:
 
 def _compare_in_other_mode(
     base: Baseline, call: LayerFunction, mode: str, direction: int, leaf: int | None = None
-) -> directional.DirectionalComparison:
+) -> SlopeComparison:
     """Compare the gradient with differences along a random direction in the other mode."""
     with switching_train_mode(base.layer.module):
         try:

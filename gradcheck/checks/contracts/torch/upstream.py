@@ -32,8 +32,7 @@ def find_breach(base: Baseline) -> str:
     The random cotangent is as large as the model's. In units of that size, its vjp must equal that of the cotangents of about
     size 1 that the evidence has confirmed.
     """
-    leaves = base.new_leaves()
-    outputs = base.layer.call(leaves)
+    leaves, outputs = base.new_call()
     upstream = [
         torch.zeros_like(v) if u is None else u.to(v) for u, v in zip(base.layer.upstream or (), base.cotangents, strict=True)
     ]

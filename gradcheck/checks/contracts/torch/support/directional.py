@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of
-from gradcheck.checks.contracts.torch.support.plain_vjp import (
-    SAMPLE,
-    NotApplicable,
-    Remark,
-    compute_vjp,
-)
-from gradcheck.evidence import directions, richardson
-from gradcheck.evidence.line import choose_slack
+from gradcheck.checks.contracts.slope_comparison import SlopeComparison, compare_slope
+from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, Remark, compute_vjp
+from gradcheck.evidence import directions
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
@@ -27,53 +21,11 @@ if TYPE_CHECKING:
     from gradcheck.backends.contract_target import LayerFunction
     from gradcheck.evidence.line import F64
 
-# A difference larger than this, relative to the size of the claim's terms, plus the bound of the evidence, counts as wrong.
-MAX_SLOPE_DIFFERENCE = 1e-2
-# Differences whose bound is larger than this, relative to the size of the claim's terms, decide nothing.
-MAX_DECISIVE_BOUND = 0.25
-
-
-@dataclass(frozen=True)
-class DirectionalComparison:
-    """A derivative along a random direction, by the gradient and by differences.
-
-    Attributes:
-        claimed: the derivative by the gradient.
-        estimate: the derivative by differences.
-        bound: the largest error of the estimate.
-        size: root sum of squares of the claim's terms, or the absolute estimate if that is larger.
-        negligible: a derivative that is practically zero compared with the outputs.
-    """
-
-    claimed: float
-    estimate: float
-    bound: float
-    size: float
-    negligible: float
-
-    @property
-    def differs(self) -> bool:
-        """Whether the claim differs from the estimate; a claim that is NaN does."""
-        return (
-            math.isfinite(self.estimate)
-            and not abs(self.claimed - self.estimate) <= self.bound + MAX_SLOPE_DIFFERENCE * self.size
-        )
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether the claim differs and the estimate is sharp enough to say so."""
-        return self.differs and (not math.isfinite(self.claimed) or self.bound <= MAX_DECISIVE_BOUND * self.size)
-
-    @property
-    def is_coarse(self) -> bool:
-        """Whether the estimate is too coarse to decide anything."""
-        return not self.bound <= max(MAX_DECISIVE_BOUND * self.size, self.negligible)
-
 
 class CompareAlong(Protocol):
     """Compares a gradient with differences along one of the random directions, or along its part in one leaf."""
 
-    def __call__(self, direction: int, leaf: int | None = None, /) -> DirectionalComparison:
+    def __call__(self, direction: int, leaf: int | None = None, /) -> SlopeComparison:
         """Compare along the direction with this number; `leaf` is the index of the only leaf that moves."""
 
 
@@ -111,7 +63,7 @@ def describe_wrong_gradient(there: CompareAlong, here: CompareAlong, names: Sequ
 
 def compare_along_direction(
     call: LayerFunction, inputs: Sequence[Tensor], eps: float, direction: int, leaf: int | None = None
-) -> DirectionalComparison:
+) -> SlopeComparison:
     """Compare the gradient of a random combination of outputs with its differences along a random direction.
 
     Args:
@@ -132,22 +84,19 @@ def compare_along_direction(
     gradients = compute_vjp(outputs, leaves, weights)
     sums = [_sum_terms(g, u) for g, u in zip(gradients, tangents, strict=True) if g is not None]
 
-    def change(t: float) -> F64:
-        moved = [(x.detach() + t * u).requires_grad_() for x, u in zip(leaves, tangents, strict=True)]
-        try:
-            after = call(moved)
-            return np.array([sum(float(v @ (flat_of(after[k]) - before)) for k, v, before in weighted)])
-        except Exception:
-            return np.array([np.nan])
+    def change(t: float) -> float:
+        after = call([(x.detach() + t * u).requires_grad_() for x, u in zip(leaves, tangents, strict=True)])
+        return sum(float(v @ (flat_of(after[k]) - before)) for k, v, before in weighted)
 
     outputs_size = math.sqrt(sum(float(before @ before) for _, _, before in weighted))
-    noise = np.array([eps * outputs_size + sum(_quantum(outputs[k]) * before.size for k, _, before in weighted)])
-    slope = richardson.estimate_from_three_steps(change, 0.0, eps, lambda _: noise, choose_slack(1))
-    underflow = sum(_quantum(x) * float(u.abs().sum()) for x, u in zip(leaves, tangents, strict=True))
-    estimate, bound = float(slope.value[0]), float(slope.bound[0]) + underflow
-    size = np.fmax(math.sqrt(sum(squares for _, squares in sums)), abs(estimate))
-    claimed = sum(total for total, _ in sums)
-    return DirectionalComparison(claimed, estimate, bound, float(size), eps**0.5 * outputs_size)
+    return compare_slope(
+        change,
+        (sum(total for total, _ in sums), math.sqrt(sum(squares for _, squares in sums))),
+        eps * outputs_size + sum(_quantum(outputs[k]) * before.size for k, _, before in weighted),
+        eps,
+        claim_error=sum(_quantum(x) * float(u.abs().sum()) for x, u in zip(leaves, tangents, strict=True)),
+        negligible=eps**0.5 * outputs_size,
+    )
 
 
 def _quantum(x: Tensor) -> float:

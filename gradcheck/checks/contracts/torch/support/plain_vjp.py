@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import flat_of, leaf_part
-from gradcheck.checks.contracts.rounding import ROUNDING_UNITS
+from gradcheck.compare.conditioning import jitter_points, measure_shift
+from gradcheck.compare.identity import bound_reordering, bound_round_off, explain_by_shift, find_unexplained
 from gradcheck.evidence import directions
 from gradcheck.seeds import make_generator
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.evidence.line import F64
 
-# The shift of the outputs is the largest over this many random shifts of the inputs by their own rounding.
-OUTPUT_SHIFT_DRAWS = 3
 # A contract tries at most this many leaves, outputs or subsets of leaves one by one.
 SAMPLE = 8
 # The layer's own inputs times this factor are other inputs for calls before or between.
@@ -53,7 +52,8 @@ class Baseline:
         gradients: one flat array for each leaf; zeros for leaves without a gradient. Empty if the layer calls no function of
             the user.
         gradient_shift: () -> how far each number of the gradient moves when the inputs move by their own rounding, (N,).
-        output_shift: () -> how far the outputs move then, one flat array for each output.
+        output_shift: () -> how far each number of the outputs moves then, (M,).
+        internal_tolerance: () -> what derivatives may be off by, relative to their terms, because of lower precision inside.
     """
 
     layer: Layer
@@ -62,11 +62,17 @@ class Baseline:
     outputs: list[Tensor]
     gradients: list[F64]
     gradient_shift: Callable[[], F64]
-    output_shift: Callable[[], list[F64]]
+    output_shift: Callable[[], F64]
+    internal_tolerance: Callable[[], float]
 
     def new_leaves(self) -> list[Tensor]:
         """Copy the inputs to new leaves that all require a gradient."""
         return [x.detach().clone().requires_grad_() for x in self.inputs]
+
+    def new_call(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Call the layer on new leaves; return these and the outputs."""
+        leaves = self.new_leaves()
+        return leaves, self.layer.call(leaves)
 
     def new_other_leaves(self) -> list[Tensor]:
         """Make new leaves at other inputs, `OTHER_INPUTS` times the layer's own."""
@@ -82,11 +88,14 @@ class Baseline:
         return max((float(v.abs().max()) for v in self.outputs if v.numel()), default=0.0)
 
 
-def compute_baseline(layer: Layer, gradient_shift: Callable[[F64], F64], label: str) -> Baseline:
+def compute_baseline(
+    layer: Layer, gradient_shift: Callable[[F64], F64], internal_tolerance: Callable[[], float], label: str
+) -> Baseline:
     """Compute the vjp of cotangents of about size 1 with random signs.
 
     Args:
         gradient_shift: cotangent (M,) -> how far its gradient moves when the inputs move by their own rounding, (N,).
+        internal_tolerance: as in `Baseline`.
         label: names the random stream.
     """
     inputs = layer.make_tensors()
@@ -98,19 +107,19 @@ def compute_baseline(layer: Layer, gradient_shift: Callable[[F64], F64], label: 
     values = [out.detach().clone() for out in outputs]
     gradients = compute_flat_vjp(outputs, leaves, [v.clone() for v in cotangents]) if layer.user_functions else []
     output_shift = cache(lambda: _measure_output_shift(layer, inputs, values))
-    return Baseline(layer, inputs, cotangents, values, gradients, cache(lambda: gradient_shift(cotangent)), output_shift)
+    shifts = cache(lambda: gradient_shift(cotangent)), output_shift
+    return Baseline(layer, inputs, cotangents, values, gradients, *shifts, internal_tolerance)
 
 
-def _measure_output_shift(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> list[F64]:
-    """Measure how far the outputs move when the inputs move by one unit in the last place, the most over all draws."""
-    shifts = [np.zeros(flat_of(out).shape) for out in outputs]
-    for k in range(OUTPUT_SHIFT_DRAWS):
-        rng = make_generator(0, "shaken", k)
-        signs = [torch.from_numpy(rng.choice([-1.0, 1.0], tuple(x.shape))).to(x.device) for x in inputs]
-        jittered = [(x * (1 + layer.eps * sign)).to(x.dtype).requires_grad_() for x, sign in zip(inputs, signs, strict=True)]
-        for shift, out, before in zip(shifts, layer.call(jittered), outputs, strict=True):
-            np.fmax(shift, np.abs(flat_of(out) - flat_of(before)), out=shift)
-    return shifts
+def _measure_output_shift(layer: Layer, inputs: list[Tensor], outputs: list[Tensor]) -> F64:
+    """Measure how far the outputs move, at most, when the inputs move by one unit in the last place."""
+
+    def call(point: F64) -> F64:
+        leaves = [leaf_part(point, leaf, x).requires_grad_() for leaf, x in zip(layer.leaves, inputs, strict=True)]
+        return np.concatenate([flat_of(out) for out in layer.call(leaves)])
+
+    point, value = (np.concatenate([flat_of(x) for x in tensors]) for tensors in (inputs, outputs))
+    return measure_shift(call, value, jitter_points(point, layer.eps, "outputs", move_whole_numbers=True))
 
 
 def compute_vjp(
@@ -150,8 +159,7 @@ def compare_gradients(
 ) -> str:
     """Describe the largest difference between gradients and the plain ones; '' if they differ by no more than rounding.
 
-    Sums that are taken in another order round differently. Allowed are the square root of the dtype's spacing, relative to
-    the leaf's largest number, and the shift that rounding of the inputs causes.
+    Sums may be taken in another order, and terms as large as the outputs may cancel. Rounding of the inputs is allowed for.
 
     Args:
         gradients: one flat array for each leaf; None is not compared.
@@ -164,29 +172,25 @@ def compare_gradients(
         if gradient is None or not right.size:
             continue
         size, scale = float(np.max(np.abs(right))), directions.compute_leaf_scale(flat_of(x))
-        error = np.nan_to_num(np.abs(gradient - right), nan=np.inf)
-        excess = error - layer.eps**0.5 * size - ROUNDING_UNITS * layer.eps * largest / scale
-        if np.any(excess > 0) and not same_inputs:
-            excess -= ROUNDING_UNITS * base.gradient_shift()[leaf.span]
-        if np.any(excess > 0):
-            worst = int(np.argmax(excess))
+        allowed = bound_reordering(layer.eps, size) + bound_round_off(layer.eps, largest / scale)
+        explanations = [] if same_inputs else [explain_by_shift(base.gradient_shift, leaf.span)]
+        worst = find_unexplained(np.abs(gradient - right), allowed, *explanations)
+        if worst is not None:
             return f"the gradient at {leaf.entry(leaf.start + worst)} is {gradient[worst]:.6g} instead of {right[worst]:.6g}"
     return ""
 
 
 def compare_outputs(base: Baseline, outputs: Sequence[Tensor]) -> str:
     """Describe where outputs differ from those of the plain call; '' if they differ by no more than rounding."""
-    for k, (leaf, output, right) in enumerate(zip(base.layer.outputs, outputs, base.outputs, strict=True)):
+    for leaf, output, right in zip(base.layer.outputs, outputs, base.outputs, strict=True):
         if output.shape != right.shape:
             return f"{leaf.path} has the shape {tuple(output.shape)} instead of {tuple(right.shape)}"
         if not output.numel():
             continue
         after, before = flat_of(output), flat_of(right)
-        excess = np.nan_to_num(np.abs(after - before), nan=np.inf) - base.layer.eps**0.5 * np.max(np.abs(before))
-        if np.any(excess > 0):
-            shift = base.output_shift()[k]
-            excess -= ROUNDING_UNITS * (shift + np.max(shift))  # a few draws say little about a single output
-        worst = int(np.argmax(excess))
-        if excess[worst] > 0:
+        allowed = bound_reordering(base.layer.eps, float(np.max(np.abs(before))))
+        explanation = explain_by_shift(base.output_shift, leaf.span, largest=True)
+        worst = find_unexplained(np.abs(after - before), allowed, explanation)
+        if worst is not None:
             return f"{leaf.entry(leaf.start + worst)} is {after[worst]:.6g} instead of {before[worst]:.6g}"
     return ""
