@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # shift that rounding of the inputs causes. This allows for rounding that adds up over a function's operations.
 ROUNDING_UNITS = 64.0
 
+# Sums over all numbers of a derivative, in which the shifts partly cancel, are allowed this many times the shift.
+SHIFTS_OF_SUM = 4.0
+
 # () -> how far something may move the two sides apart.
 Explanation = Callable[[], "F64 | float"]
 
@@ -40,7 +43,11 @@ def bound_reordering(eps: float, largest: float) -> float:
 
 
 def explain_by_shift(
-    measure: Callable[[], F64 | float], numbers: slice | EllipsisType = ..., *, largest: bool = False
+    measure: Callable[[], F64 | float],
+    numbers: slice | EllipsisType = ...,
+    *,
+    largest: bool = False,
+    times: float = ROUNDING_UNITS,
 ) -> Explanation:
     """Make the explanation that rounding of the inputs moves numbers.
 
@@ -48,10 +55,11 @@ def explain_by_shift(
         measure: () -> the shift of each number, (n,), or of the only one.
         numbers: those that are compared.
         largest: whether the largest shift of them counts for each, as a few draws say little about a single number.
+        times: how many times the measured shift is allowed.
     """
 
     def explain() -> F64 | float:
-        shift = ROUNDING_UNITS * np.asarray(measure())[numbers]
+        shift = times * np.asarray(measure())[numbers]
         return float(np.max(shift, initial=0.0)) if largest else shift
 
     return explain

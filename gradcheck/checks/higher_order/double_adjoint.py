@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.backends.flat import EPS
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
-from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
+from gradcheck.compare.identity import SHIFTS_OF_SUM, bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
@@ -53,7 +53,9 @@ def check_double_adjoint(trial: Trial, gradient_program: Program, cotangent: F64
     unexplained = find_unexplained(
         np.abs(np.sum(twice_terms) - np.sum(first_terms)),
         trial.rtol_of(eps) * size + bound_round_off(eps, np.sum(np.abs(cotangent * program.value))),
-        explain_by_shift(lambda: np.abs(tangent) @ conditioning.measure_movement(jacobian, program, cotangent[None])[0]),
+        explain_by_shift(
+            lambda: np.abs(tangent) @ conditioning.measure_movement(jacobian, program, cotangent[None])[0], times=SHIFTS_OF_SUM
+        ),
         explain_by_precision(lambda: internal_precision.measure_internal_tolerance(trial), size),
     )
     if unexplained is None:

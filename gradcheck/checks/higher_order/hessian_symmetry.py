@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
-from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
+from gradcheck.compare.identity import SHIFTS_OF_SUM, bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
 from gradcheck.compare.noise_floor import draw_gaussian_tangent
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
@@ -81,7 +81,9 @@ def _describe_asymmetry(program: Program, claim: Claim, pair: F64, rtol: float, 
     unexplained = find_unexplained(
         np.abs(products[0] - products[1]),
         rtol * size + bound_round_off(precise_claim.eps, np.sum(np.abs(program.value) * np.abs(pair))),
-        explain_by_shift(lambda: np.sum(conditioning.measure_movement(jacobian, program, pair) * np.abs(swapped))),
+        explain_by_shift(
+            lambda: np.sum(conditioning.measure_movement(jacobian, program, pair) * np.abs(swapped)), times=SHIFTS_OF_SUM
+        ),
         explain_by_precision(tolerance, size),
     )
     return "" if unexplained is None else BROKEN.format(*products)
