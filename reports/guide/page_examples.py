@@ -89,12 +89,12 @@ def run_page(path: Path) -> tuple[list[Difference], str]:
             try:
                 content = _run_block(token.info.split(" ")[0], token.content, page)
             except Exception:
-                differences.append(Difference(first, f"{token.content}\n{traceback.format_exc(limit=-3)}"))
+                differences.append(Difference(first + 1, f"{token.content}\n{traceback.format_exc(limit=-3)}"))
                 break
             if is_alike(token.content, content):
                 continue
             differences.append(
-                Difference(first, "".join(difflib.ndiff(token.content.splitlines(True), content.splitlines(True))))
+                Difference(first + 1, "".join(difflib.ndiff(token.content.splitlines(True), content.splitlines(True))))
             )
             edits.append((first, last, content))
     for first, last, content in reversed(edits):

@@ -163,6 +163,9 @@ def test_explain_says_what_a_reason_means(cli):
     assert "one-sided slopes" in cli("explain", "kink-subgradient").stdout
     assert cli("explain").stdout.count("\n") > 15
     assert "--no-contract state" in cli("explain", "state").stdout
+    assert all(f"# {kind}: detached" in cli("explain", "detached").stdout for kind in ("Reason", "Diagnosis", "Contract"))
+    assert "(`gradcheck explain json`)" in cli("explain", "reports").stdout
+    assert "d - U is more than rtol" in cli("explain", "factor", "APART").stdout
     misspelt = cli("explain", "kink-subgradint")
     assert misspelt.exit_code == 2
     assert "near it: kink-subgradient" in misspelt.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 import code_pages
 import page_examples
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from markdown_it import MarkdownIt
 
 from gradcheck.cli.guide_pages import CODES, GUIDE, SECTIONS, read_pages
@@ -73,3 +74,38 @@ def test_every_page_is_in_a_section_and_has_a_name_of_its_own():
     articles = [page.name for page in read_pages() if page.section not in CODES]
     assert len(articles) == len({*articles})
     assert not {*articles} & {page.name for page in read_pages() if page.section in CODES}
+
+
+def test_the_wheel_contains_every_page():
+    files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert {f"gradcheck/guide/{path.relative_to(GUIDE).as_posix()}" for path in GUIDE.rglob("*.md")} <= files
+
+
+def test_the_readme_fits_on_a_screen_or_two():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert len(re.sub(r"(?s)```.*?```", "", text).split()) <= 1100
+
+
+def test_an_output_that_changed_is_a_difference(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```pycon\n>>> 1 + 1\n2\n>>> 'a' * 2\n'b'\n```\n\n```console\n$ echo right\nwrong\n```\n")
+    differences, text = page_examples.run_page(page)
+    assert [difference.line for difference in differences] == [2, 9]
+    assert text == "```pycon\n>>> 1 + 1\n2\n>>> 'a' * 2\n'aa'\n```\n\n```console\n$ echo right\nright\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "alike"),
+    [
+        ("3 evaluations, 1.2 s", "12 evaluations, 0.4 s", True),
+        ("rel err 1.3e-12", "rel err 9.0e-10", True),
+        ("rel err 8.8e-01", "rel err 8.9e-01", True),
+        ("rel err 8.8e-01", "rel err 7.8e-01", False),
+        ("PASS\n...\n1 passed", "PASS\nmore\nand more\n1 passed", True),
+        ("PASS\n...\n1 passed", "PASS\nmore\n2 passed", False),
+        ("3 of 4 entries", "2 of 4 entries", False),
+    ],
+)
+def test_what_counts_as_the_same_output(shown, printed, alike):
+    assert page_examples.is_alike(shown, printed) == alike
