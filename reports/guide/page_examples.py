@@ -45,6 +45,7 @@ _VARYING = [
     (re.compile(r"\d+(?:\.\d+)? (?:ms|s|min)\b|\bin \d+\.\d+s\b"), "TIME"),
     (re.compile(r"\d+ evaluations?"), "N evaluations"),
     (re.compile(r"0x[0-9a-f]{6,}"), "ADDRESS"),
+    (re.compile(r"(--seed \d+) --mode \w+$", flags=re.M), r"\1"),  # a replay names the mode if time nearly decided it
     (re.compile(r"─+|━+|═+|-{4,}|={4,}"), "-"),
 ]
 
