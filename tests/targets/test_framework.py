@@ -226,7 +226,6 @@ def test_a_helper_from_another_module_shows_the_framework_by_its_code_or_its_imp
         assert infer_framework(wrapping, []) == framework
 
 
-
 @pytest.mark.parametrize(
     "source", ["def f(x): return x * x", BOTH + "def f(x): return x * x", BOTH + "def f(x): return np.sum(torch.exp(x))"]
 )
