@@ -25,6 +25,7 @@ unit: $(STAMP)
 
 guide: $(STAMP) # the pages that are made from the code
 	$(BIN)/python reports/guide/code_pages.py
+	$(BIN)/python reports/guide/api_page.py
 	$(BIN)/python reports/guide/page_examples.py --update $(shell find README.md gradcheck/guide -name '*.md')
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again

@@ -161,7 +161,7 @@ def _run_session(content: str, page: Page) -> str:
 def _run_commands(content: str, page: Page) -> str:
     """Run the commands of a block in a shell."""
     shown = []
-    for command, wanted in re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", content, flags=re.M):
+    for command, wanted in re.findall(r"^\$ (.*(?:(?<=\\)\n.*)*)\n((?:(?!\$ ).*\n)*)", content, flags=re.M):
         output = _run_command(command.replace("\\\n", " "), page)
         if not wanted and page.exit_code not in (0, 1):
             raise RuntimeError(f"`{command}` exits with {page.exit_code}:\n{output}")
