@@ -107,7 +107,10 @@ def infer_framework(target: Any, leaves: Iterable[Any]) -> str:
     evident = class_framework or array_framework
     if evident:
         return evident
-    for source in (_framework_of_home, _frameworks_in_annotations, _frameworks_in_code, _frameworks_in_imports):
+    sources = (
+        _framework_of_home, _frameworks_in_annotations, _frameworks_in_code, _frameworks_in_imports, _frameworks_of_helpers,
+    )  # fmt: skip
+    for source in sources:
         framework = _only(source(function))
         if framework:
             return framework
@@ -211,3 +214,11 @@ def _frameworks_in_imports(function: Any) -> Iterator[str | None]:
     for value in getattr(function, "__globals__", {}).values():
         if isinstance(value, types.ModuleType):
             yield _framework_of_module(value.__name__)
+
+
+def _frameworks_of_helpers(function: Any) -> Iterator[str | None]:
+    """Yield the frameworks that a function's helpers from other modules use or import."""
+    names = set(_global_names(function.__code__)) if hasattr(function, "__code__") else set()
+    for helper in (function.__globals__.get(name) for name in names):
+        if isinstance(helper, types.FunctionType) and helper.__globals__ is not function.__globals__:
+            yield _only(_frameworks_in_code(helper)) or _only(_frameworks_in_imports(helper))

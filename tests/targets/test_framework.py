@@ -216,6 +216,16 @@ def test_where_the_code_names_none_the_modules_imports_tell(imports, framework):
     assert infer_framework(function(f"{imports}\ndef f(x): return x * x"), []) == framework
 
 
+def test_a_helper_from_another_module_shows_the_framework_by_its_code_or_its_imports():
+    imported = function("import numpy as np\ndef affine(x, w): return x @ w", "affine")
+    used = function("import torch\nimport numpy as np\ndef affine(x, w): return torch.mm(x, w)", "affine")
+    wrapper = "def f(x, w): return affine(x, w)"
+    for helper, framework in ((imported, "numpy"), (used, "torch")):
+        wrapping = function(wrapper)
+        wrapping.__globals__["affine"] = helper
+        assert infer_framework(wrapping, []) == framework
+
+
 @pytest.mark.parametrize(
     "source", ["def f(x): return x * x", BOTH + "def f(x): return x * x", BOTH + "def f(x): return np.sum(torch.exp(x))"]
 )
