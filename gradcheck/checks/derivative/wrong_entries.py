@@ -187,10 +187,9 @@ def _summarize_entries(
 def _make_part_slopes(trial: MeasuredTrial, leaf: Leaf) -> PartSlopes:
     """Make the function's slopes along parts of tangents; all descents share them, as they do not depend on the claim."""
     setting = trial.setting
-    step = central.choose_steps(setting, trial.program.eps)[-1]
 
     @functools.cache
-    def slopes_along_part(start: int, stop: int, attempt: int, weighted: bool) -> F64:
+    def slopes_at_step(start: int, stop: int, attempt: int, weighted: bool, step: float) -> F64:
         tangent = np.zeros(leaf.entries * leaf.width)
         tangent[start:stop] = _draw_tangent(trial, leaf, attempt)[start:stop]
         if weighted:
@@ -200,6 +199,10 @@ def _make_part_slopes(trial: MeasuredTrial, leaf: Leaf) -> PartSlopes:
             return central.estimate_slopes(phi, setting, (step,)).value
         with np.errstate(all="ignore"):
             return np.asarray(setting.contract(phi(step) - phi(-step)) / (2 * step))
+
+    def slopes_along_part(start: int, stop: int, attempt: int, weighted: bool) -> F64:
+        # The step grows once noise is found inside the function.
+        return slopes_at_step(start, stop, attempt, weighted, central.choose_steps(setting, trial.program.eps)[-1])
 
     return slopes_along_part
 
