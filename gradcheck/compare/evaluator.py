@@ -18,12 +18,16 @@ from gradcheck.evidence.line import F64, Phi
 from gradcheck.tracebacks import is_out_of_memory, summarise_error
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradcheck.backends.program import Program
     from gradcheck.compare.trial_recorder import Recorder
 
 
 # The kernels that vmap uses may round differently by this much, relative to the largest value.
 MAX_BATCH_DIFFERENCE = 1e-13
+# A line that is remembered keeps at most about this many numbers.
+MAX_REMEMBERED = 2**20
 # An evaluation that uses the processor for less than this part of its time waits for something; else the machine was busy.
 MIN_CPU_SHARE = 1 / 8
 
@@ -148,6 +152,30 @@ class Evaluator:
             return self(point)
 
         return phi
+
+
+def remember_line(phi: Phi, base: F64) -> Phi:
+    """Return a line that evaluates the function once at each t; it remembers the outputs that move, if they are few.
+
+    Args:
+        phi: the line.
+        base: phi(0).
+    """
+    remembered: dict[float, tuple[NDArray[np.intp], F64]] = {}
+
+    def remembering_phi(t: float) -> F64:
+        if t not in remembered:
+            outputs = phi(t)
+            moved = np.flatnonzero(outputs != base)
+            if moved.size * (len(remembered) + 1) <= MAX_REMEMBERED:
+                remembered[t] = moved, outputs[moved]
+            return outputs
+        outputs = base.copy()
+        moved, values = remembered[t]
+        outputs[moved] = values
+        return outputs
+
+    return remembering_phi
 
 
 def _raise_if_out_of_memory(error: Exception) -> None:

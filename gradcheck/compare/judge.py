@@ -16,7 +16,7 @@ import numpy as np
 from gradcheck.backends.flat import Leaf
 from gradcheck.compare.estimates import LineEstimates, refine_line
 from gradcheck.evidence import directions, internal_rounding
-from gradcheck.evidence.line import F64
+from gradcheck.evidence.line import F64, Phi
 from gradcheck.results import Reason, Whereabouts
 from gradcheck.verdict.facts import Fact, Facts, Mask, add_fact
 from gradcheck.verdict.interval import ClaimAndEstimate, Code, compute_urgency, find_interval_facts, is_flat
@@ -45,6 +45,21 @@ ENOUGH_CONFIRMED = 4
 
 
 @dataclass(frozen=True)
+class EntryLine:
+    """A line that moves a single entry.
+
+    Attributes:
+        place: the entry, as a position in its leaf.
+        displacement: how far the line moves it per unit of t.
+        phi: the line.
+    """
+
+    place: int
+    displacement: float
+    phi: Phi
+
+
+@dataclass(frozen=True)
 class JudgedLeaf:
     """A claim compared with estimates along the lines of one leaf.
 
@@ -56,7 +71,7 @@ class JudgedLeaf:
         doubtful: passed along many entries at once although the two differ by more than their errors, so that a few entries
             may be wrong by more than the sum shows.
         story: how the refined estimates were found.
-        entry_and_step: the entry and its displacement, if this is the single line that a search for a wrong entry ended at.
+        entry_line: the line of a single entry, if a search for a wrong entry ended there.
         where: the wrong entries, if they were searched for one by one.
         own_dtype: the claim compared in its own dtype with its twin, if this is the judgement of the twin.
     """
@@ -67,7 +82,7 @@ class JudgedLeaf:
     evidence_remark: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
     story: NDArray[np.object_] | None = None
-    entry_and_step: tuple[int, float] | None = None
+    entry_line: EntryLine | None = None
     where: Whereabouts | None = None
     own_dtype: JudgedLeaf | None = None
 

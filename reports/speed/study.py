@@ -42,7 +42,7 @@ ONE_CORE = {
 LARGE_ENTRIES = 100_000  # checks of at least this many input entries are compared with the floor
 # The requirements, as `list_requirements` states them.
 MIN_SPEEDUP, MAX_MEMORY_SHARE, MAX_SLOWDOWN, MAX_OVER_FLOOR = 5.0, 0.2, 1.5, 1.3
-MAX_CALLS_TO_NAME, MAX_FORWARD_EQUIVALENTS, MAX_TIMES_PARAMETERS = 600, 16.0, 6.0
+MAX_CALLS_TO_NAME, MAX_FORWARD_EQUIVALENTS, MAX_TIMES_PARAMETERS = 300, 16.0, 6.0
 MEMORY_RESOLUTION = 2 * 2**20  # bytes; smaller growth of memory may be chance
 GROWTH = {"elementwise": targets.make_elementwise, "scalar loss": targets.make_scalar_loss}
 SIZES = {"full": (10, 32, 100, 316, 1000), "probe": tuple(10**k for k in range(2, 8))}

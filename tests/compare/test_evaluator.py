@@ -1,4 +1,4 @@
-"""The time of an evaluation, by which a mode is chosen."""
+"""The time of an evaluation, by which a mode is chosen; lines that are evaluated once."""
 
 from types import SimpleNamespace
 
@@ -33,3 +33,18 @@ def test_the_time_of_an_evaluation_does_not_depend_on_the_load(monkeypatch, elap
     elapsed = cpu = 100.0  # a slow one
     evaluated(np.zeros(2))
     assert evaluated.seconds == seconds
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(100, 2), (1, 4)])
+def test_a_line_is_evaluated_once_at_each_point_if_few_outputs_move(monkeypatch, limit, calls):
+    monkeypatch.setattr(evaluator, "MAX_REMEMBERED", limit)
+    base, points = np.array([1.0, np.nan, 3.0]), []
+
+    def phi(t):
+        points.append(t)
+        return base + np.array([0.0, 0.0, t])
+
+    line = evaluator.remember_line(phi, base)
+    for t in (0.5, -0.5, 0.5, -0.5):
+        np.testing.assert_array_equal(line(t), [1.0, np.nan, 3.0 + t])
+    assert len(points) == calls

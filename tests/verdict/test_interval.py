@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcheck.results import Reason, Verdict
-from gradcheck.verdict.entry_bisection import find_wrong_entry
 from gradcheck.verdict.interval import (
     VERDICTS,
     ClaimAndEstimate,
@@ -84,17 +83,3 @@ def test_no_claim_fails_against_evidence_that_is_not_finite():
 
 def test_the_default_rtol_follows_the_claims_dtype():
     assert [default_rtol(eps) for eps in (2.0**-52, 2.0**-23)] == [1e-7, 1e-4]
-
-
-@given(size=st.integers(1, 5000), data=st.data())
-@settings(deadline=None)
-def test_bisection_finds_the_wrong_entry_in_about_log2_questions(size, data):
-    wrong = data.draw(st.integers(0, size - 1))
-    questions = []
-
-    def disagreement(part):
-        questions.append(part)
-        return float(part.start <= wrong < part.stop)
-
-    assert find_wrong_entry(size, disagreement) == wrong
-    assert len(questions) <= np.ceil(np.log2(size)) + 1

@@ -150,29 +150,13 @@ def _split_into_groups(positions: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return [positions[low : low + GROUP_SIZE] for low in range(0, positions.size, GROUP_SIZE)]
 
 
-@dataclass(frozen=True)
-class _GroupTangent:
-    """A random direction of a group.
-
-    Attributes:
-        within: the tangent of the group's numbers, (n,).
-        whole: the same as a tangent of the whole input, (N,), that moves nothing else.
-    """
-
-    within: F64
-    whole: F64
-
-
-def _draw_tangents(program: Program, leaf: Leaf, group: NDArray[np.intp], label: str) -> list[_GroupTangent]:
-    """Draw the random directions of a group."""
-    x, tangents = program.point[leaf.span][group], []
+def _draw_tangents(program: Program, leaf: Leaf, group: NDArray[np.intp], label: str) -> F64:
+    """Draw the random directions of a group, (2, N); they move nothing else."""
+    x, tangents = program.point[leaf.span][group], np.zeros((LINES_PER_GROUP, program.point.size))
     for k in range(LINES_PER_GROUP):
         u = np.empty(x.size)
         directions.fill_even(make_generator(0, "group", label, leaf.path, int(group[0]), k), x, u)
-        u = directions.round_tangent(u, x, program.eps)
-        whole = np.zeros(program.point.size)
-        whole[leaf.start + group] = u
-        tangents.append(_GroupTangent(u, whole))
+        tangents[k, leaf.start + group] = directions.round_tangent(u, x, program.eps)
     return tangents
 
 
@@ -202,11 +186,11 @@ def _confirm_groups(
     displacements = claims_along_lines.compute_displacements(program, leaf)
     largest_of_leaf = np.max(np.abs(values * displacements), axis=1)
     for k, estimate in enumerate((richardson.estimate_from_three_steps, richardson.estimate_from_two_steps)):
-        lines = evaluator.lines(np.stack([group_tangents[k].whole for group_tangents in tangents]))
+        lines = evaluator.lines(np.stack([group_tangents[k] for group_tangents in tangents]))
         slopes = richardson.estimate_channels(lines, setting, estimate)
         difference = np.zeros_like(slopes.value)
         for j, group in enumerate(batch):
-            claim, error, u = values[:, group], errors[:, group], tangents[j][k].within
+            claim, error, u = values[:, group], errors[:, group], tangents[j][k, leaf.start + group]
             difference[j] = slopes.value[j] - claim @ u
             allowed = slopes.bound[j] + np.sqrt(error**2 @ u**2) + jacobian.eps * (np.abs(claim) @ np.abs(u))
             largest = np.max(np.abs(claim * u), axis=1)
@@ -216,9 +200,8 @@ def _confirm_groups(
         bounds.append(slopes.bound)
     for j, group in enumerate(batch):
         if agrees[j]:
-            group_tangents = np.stack([tangent.whole[leaf.span] for tangent in tangents[j]])
             of_group = [np.stack([of_line[j] for of_line in of_lines]) for of_lines in (differences, bounds)]
-            _fill_in(estimates, displacements, jacobian, group, group_tangents, *of_group)
+            _fill_in(estimates, displacements, jacobian, group, tangents[j][:, leaf.span], *of_group)
     return agrees
 
 
@@ -285,9 +268,7 @@ def _agrees_on_group(
     """Whether a forward-mode claim agrees along a group's lines with the rows of another claim, (C, n)."""
     assert claim.jvp is not None
     tangents = _draw_tangents(program, leaf, group, label)
-    products = claim.jvp(program.point, np.stack([tangent.whole for tangent in tangents]))
-    for tangent, jvp in zip(tangents, products, strict=True):
-        u = tangent.within
+    for u, jvp in zip(tangents[:, leaf.start + group], claim.jvp(program.point, tangents), strict=True):
         size = np.sqrt(rows**2 @ u**2) + np.sqrt(cotangents**2 @ jvp**2)
         if not np.all(np.abs(cotangents @ jvp - rows @ u) <= MAX_MODE_DIFFERENCE_ULPS * claim.eps * size):
             return False

@@ -165,7 +165,7 @@ def _compare_with_estimates(
         block: the probes of the whole leaf.
     """
     comparison, judged, precise, sharpest_block = _compare_claim(trial, leaf, jacobian, block, cotangents)
-    comparison = worst_output.name_worst_output(trial, comparison, leaf, jacobian)
+    comparison = worst_output.name_worst_output(trial, comparison, leaf, jacobian, judged.entry_line)
     comparison = _run_self_test(trial, comparison, precise, sharpest_block)
     if comparison.verdict is Verdict.FAIL:
         true, wrong = _correct_wrong_entries(precise.values[:, leaf.span], leaf, comparison.where)
@@ -254,12 +254,23 @@ def _judge_claim(
     if np.any((at_first.code > Code.PASS) | at_first.doubtful):
         jacobian = conditioning.with_conditioning(jacobian, trial.program, cotangents)
     claim = claim_along_probes(jacobian, block)
-    judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
-    if not np.any((judged.code == Code.FAIL) | judged.doubtful):
-        return _check_near_kinks(trial, jacobian, judged, block, cotangents)
-    entry = wrong_entries.find_wrong_entries(trial, jacobian, block, judged, rtol)
+    judged = judge_lines(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
+    search, entry = wrong_entries.WrongEntrySearch(trial, judged.leaf, rtol), None
+    if _disagrees(judged) and not np.any(block.estimates.rough):
+        # If a few entries are wrong, only they need careful estimates. Many, or none, look alike until the probes are refined.
+        entry = search.find(jacobian, block, judged, few_only=True)
+    if entry is None:
+        judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
+        if not _disagrees(judged):
+            return _check_near_kinks(trial, jacobian, judged, block, cotangents)
+        entry = search.find(jacobian, block, judged)
     judged = ties.excuse_tie_along_probes(trial, judged if entry is None else entry, jacobian, cotangents)
     return judged, jacobian, block
+
+
+def _disagrees(judged: JudgedLeaf) -> bool:
+    """Whether a claim is wrong along some probe, or may be wrong in a few of its entries."""
+    return bool(np.any((judged.code == Code.FAIL) | judged.doubtful))
 
 
 def _check_near_kinks(

@@ -6,6 +6,7 @@ function is smooth, and only one claim is right. At the tie itself, a claim is r
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: 
     if not np.any(wrong):
         return judged
     x = trial.program.point[judged.leaf.span]
-    place = judged.entry_and_step[0] if judged.entry_and_step is not None else _find_most_tied_entry(x)
+    place = judged.entry_line.place if judged.entry_line is not None else _find_most_tied_entry(x)
     at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
     codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, np.array([place]), at_kink=at_kink)
     if codes is None or np.max(codes) == Code.FAIL:
@@ -163,6 +164,11 @@ def _is_not_additive(trial: MeasuredTrial, leaves: Sequence[Leaf], place: int) -
     entry_tangent[column] = 4 * claims_along_lines.compute_displacements(program, leaves[0])[place]
     for leaf in leaves:
         is_tied[leaf.span] = program.point[leaf.span] == program.point[column]
+
+    @functools.cache
+    def change_along_entry(sign: float) -> F64:
+        return _changes_along(trial, sign * entry_tangent)
+
     for k in range(TIE_DIRECTIONS):
         random_tangent = np.zeros(program.point.size)
         for leaf in leaves:
@@ -170,28 +176,34 @@ def _is_not_additive(trial: MeasuredTrial, leaves: Sequence[Leaf], place: int) -
             random_tangent[leaf.span] = directions.draw_dense(rng, program.point[leaf.span], program.eps)
         if np.sum(is_tied) > 1:
             random_tangent[~is_tied] = 0.0
-        if any(_is_not_additive_along(trial, u, random_tangent) for u in (entry_tangent, -entry_tangent)):
-            return True
+        along_random = _changes_along(trial, random_tangent)
+        for sign in (1.0, -1.0):
+            along_sum = _changes_along(trial, sign * entry_tangent + random_tangent)
+            if _do_not_add_up(trial, change_along_entry(sign), along_random, along_sum):
+                return True
     return False
 
 
-def _is_not_additive_along(trial: MeasuredTrial, u: F64, w: F64) -> bool:
+def _changes_along(trial: MeasuredTrial, tangent: F64) -> F64:
+    """Evaluate the change of every channel along a tangent at each of `ADDITIVITY_STEPS`, (T, C)."""
+    phi, setting = trial.evaluator.line(tangent), trial.setting
+    with np.errstate(all="ignore"):
+        return np.stack([setting.contract(phi(t) - setting.base) for t in ADDITIVITY_STEPS])
+
+
+def _do_not_add_up(trial: MeasuredTrial, along_u: F64, along_w: F64, along_sum: F64) -> bool:
     """Whether the changes along two tangents differ from the change along their sum by an amount linear in the step.
 
     For a differentiable function the difference is quadratic in the step. The finest steps at which it shows decide.
     """
-    setting, phis = trial.setting, [trial.evaluator.line(v) for v in (u, w, u + w)]
+    setting, steps = trial.setting, ADDITIVITY_STEPS[:, None]
     output_noise = np.maximum(setting.total_noise, setting.half_ulp(setting.base))
     noise = VALUES_IN_DEFECT * setting.slack * setting.contract_noise(output_noise)
-    defects, sizes = [], []
     with np.errstate(all="ignore"):
-        for t in ADDITIVITY_STEPS:
-            along_u, along_w, along_sum = (setting.contract(phi(t) - setting.base) for phi in phis)
-            defect = np.abs(along_sum - along_u - along_w)
-            defects.append(np.where(defect > noise, defect, np.nan) / t)
-            sizes.append((np.abs(along_u) + np.abs(along_w) + np.abs(along_sum)) / t)
-    ratio = np.array(defects[1:]) / np.array(defects[:-1])
-    clear = np.array(defects[1:]) > TIE_TOLERANCE * np.array(sizes[1:])
+        defects = np.abs(along_sum - along_u - along_w)
+        defects = np.where(defects > noise, defects, np.nan) / steps
+        sizes = (np.abs(along_u) + np.abs(along_w) + np.abs(along_sum)) / steps
+        ratio, clear = defects[1:] / defects[:-1], defects[1:] > TIE_TOLERANCE * sizes[1:]
     finest = [np.flatnonzero(~np.isnan(column))[-1:] for column in ratio.T]
     return any(
         step.size and clear[step[0], channel] and ratio[step[0], channel] > MIN_TIE_RATIO for channel, step in enumerate(finest)

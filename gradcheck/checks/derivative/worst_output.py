@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.compare.claimed_jacobians import Jacobian
+    from gradcheck.compare.judge import EntryLine
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 MAX_CANDIDATE_OUTPUTS = 8
 
 
-def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobian: Jacobian) -> Comparison:
+def name_worst_output(
+    trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobian: Jacobian, entry_line: EntryLine | None = None
+) -> Comparison:
     """State a FAIL by a single output, if one of those that the wrong entry moves most shows it; else return the row.
 
     A random combination of the outputs decides a verdict too, but its derivative means nothing to a reader.
@@ -34,6 +37,7 @@ def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobia
         row: a row of the table.
         leaf: the leaf of the row.
         jacobian: that of the claim.
+        entry_line: a line of an entry that was evaluated before, which saves evaluations if it is that of the wrong entry.
     """
     is_combination = row.output == "combination"
     if row.verdict is not Verdict.FAIL or not is_combination or row.worst_entry is None or jacobian.claim is None:
@@ -42,6 +46,8 @@ def name_worst_output(trial: MeasuredTrial, row: Comparison, leaf: Leaf, jacobia
     position = leaf.start + int(np.ravel_multi_index(row.worst_entry, leaf.shape)) * leaf.width
     displacement = float(claims_along_lines.compute_displacements(program, leaf)[position - leaf.start])
     phi, steps = trial.evaluator.line_of_entry(position, displacement), central.choose_steps(trial.setting, program.eps)
+    if entry_line is not None and entry_line.place == position - leaf.start:
+        phi = entry_line.phi
     rough_slopes = central.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
     outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_CANDIDATE_OUTPUTS]
     cotangents = _unit_vectors(program.value.size, outputs)

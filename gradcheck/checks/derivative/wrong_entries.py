@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,25 +18,26 @@ from gradcheck.checks.derivative import straight_through
 from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_probes, select_channel
 from gradcheck.compare import claims_along_lines, output_scaling
 from gradcheck.compare.estimates import estimate_lines
-from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.evaluator import remember_line
+from gradcheck.compare.judge import ClaimAlongLines, EntryLine, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import central, directions
 from gradcheck.results import Whereabouts, WrongEntry
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.entry_bisection import find_wrong_entry
+from gradcheck.verdict.entry_bisection import find_wrong_entry, rising_weights
 from gradcheck.verdict.interval import TINY, Code
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial
-    from gradcheck.evidence.line import F64, Phi, Setting
+    from gradcheck.evidence.line import F64
 
-# It returns the slope of the function along the part from `start` to `stop` of the tangent of an attempt, given (start, stop,
-# attempt).
-PartSlope = Callable[[int, int, int], float]
+# It returns the slopes of the channels along the part from `start` to `stop` of the tangent of an attempt, (C,), given (start,
+# stop, attempt, weighted), with rising weights if `weighted`.
+PartSlopes = Callable[[int, int, int, bool], "F64"]
 
-# Up to this many bisections are tried for one wrong entry, each along another random direction.
+# Up to this many descents are tried for one wrong entry, each along another random direction.
 MAX_ATTEMPTS = 4
 # The search ends after this many wrong entries of a leaf.
 MAX_WRONG_ENTRIES = 8
@@ -67,43 +68,84 @@ class _ConfirmedEntry:
     bound: F64
 
 
-def find_wrong_entries(
-    trial: MeasuredTrial, jacobian: Jacobian, block: ProbeBlock, judged: JudgedLeaf, rtol: float
-) -> JudgedLeaf | None:
-    """Search a leaf whose probes disagree for its wrong entries.
+class WrongEntrySearch:
+    """The search for the wrong entries of one leaf; what it evaluated once, a second search need not evaluate again.
 
-    Returns:
-        The judgement of the entry that is off by most, which says where all are; None if no single entry is confirmed.
+    Attributes:
+        trial: what is checked.
+        leaf: the leaf.
+        rtol: relative error from which on a claim is wrong.
     """
-    leaf = block.estimates.leaf
-    size = leaf.entries * leaf.width
-    suspicious = (judged.code == Code.FAIL) | judged.doubtful
-    urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
-    channel = int(np.argmax(urgency[0]))
-    if _is_over_budget(trial, leaf):
-        return None
-    part_slope, corrected, sample = _make_part_slope(trial, leaf, channel), jacobian, (0, 0)
-    confirmed: dict[int, _ConfirmedEntry] = {}
-    while len(confirmed) < MAX_WRONG_ENTRIES:
-        attempts = (
-            _bisect_to_entry(trial, corrected, leaf, channel, part_slope, rtol, attempt, is_first=not confirmed)
-            for attempt in range(MAX_ATTEMPTS)
-        )
-        wrong_entry = next((entry for entry in attempts if entry is not None), None)
-        if wrong_entry is None or wrong_entry.place in confirmed:
-            break
-        confirmed[wrong_entry.place] = wrong_entry
-        corrected = _correct_entry(corrected, leaf, wrong_entry)
-        rest = judge_lines(block.estimates, claim_along_probes(corrected, block), rtol, demanded=trial.rtol_is_given)
-        if not np.any(rest.code) and not np.any(rest.doubtful):
-            share = (block.span.stop - block.span.start) / size
-            return _summarize_entries(confirmed, share, sample, is_complete=block.is_whole_leaf)
-        if len(confirmed) == 1:
-            sample = _sample_other_entries(trial, jacobian, leaf, channel, wrong_entry.place, rtol)
-            sampled, wrong_in_sample = sample
-            if 2 * wrong_in_sample >= sampled:
+
+    def __init__(self, trial: MeasuredTrial, leaf: Leaf, rtol: float) -> None:
+        self.trial, self.leaf, self.rtol = trial, leaf, rtol
+        self._part_slopes = _make_part_slopes(trial, leaf)
+
+    def find(self, jacobian: Jacobian, block: ProbeBlock, judged: JudgedLeaf, *, few_only: bool = False) -> JudgedLeaf | None:
+        """Search a leaf whose probes disagree for its wrong entries.
+
+        Args:
+            jacobian: the claim.
+            block: the probes.
+            judged: the claim along the probes.
+            few_only: give up as soon as many entries seem to be wrong, before any careful estimate.
+
+        Returns:
+            The judgement of the entry that is off by most, which says where all are; None if no single entry is confirmed.
+        """
+        trial, leaf, size = self.trial, self.leaf, self.leaf.entries * self.leaf.width
+        suspicious = (judged.code == Code.FAIL) | judged.doubtful
+        urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
+        channel = int(np.argmax(urgency[0]))
+        if _is_over_budget(trial, leaf):
+            return None
+        corrected, sample = jacobian, (0, 0)
+        confirmed: dict[int, _ConfirmedEntry] = {}
+        while len(confirmed) < MAX_WRONG_ENTRIES:
+            wrong_entry, few = self._find_next(corrected, channel, is_first=not confirmed, few_only=few_only and not confirmed)
+            if wrong_entry is None or wrong_entry.place in confirmed:
                 break
-    return _summarize_entries(confirmed, (len(confirmed) + sample[0]) / size, sample, is_complete=False)
+            confirmed[wrong_entry.place] = wrong_entry
+            corrected = _correct_entry(corrected, leaf, wrong_entry)
+            rest = judge_lines(block.estimates, claim_along_probes(corrected, block), self.rtol, demanded=trial.rtol_is_given)
+            if not np.any(rest.code) and not np.any(rest.doubtful):
+                share = (block.span.stop - block.span.start) / size
+                return _summarize_entries(confirmed, share, sample, is_complete=block.is_whole_leaf)
+            if not few and sample == (0, 0):
+                sample = _sample_other_entries(trial, jacobian, leaf, channel, set(confirmed), self.rtol)
+                sampled, wrong_in_sample = sample
+                if 2 * wrong_in_sample >= sampled:
+                    break
+        return _summarize_entries(confirmed, (len(confirmed) + sample[0]) / size, sample, is_complete=False)
+
+    def _find_next(
+        self, jacobian: Jacobian, channel: int, *, is_first: bool, few_only: bool
+    ) -> tuple[_ConfirmedEntry | None, bool]:
+        """Descend to an entry, and confirm by a separate estimate that it is wrong; also say whether few entries are wrong."""
+        for attempt in range(1 if few_only else MAX_ATTEMPTS):
+            place, few = self._descend(jacobian, channel, attempt, few_only=few_only)
+            if place is None:
+                break
+            entry = _confirm_entry(self.trial, jacobian, self.leaf, channel, place, self.rtol, is_first=is_first)
+            if entry is not None:
+                return entry, few
+        return None, False
+
+    def _descend(self, jacobian: Jacobian, channel: int, attempt: int, *, few_only: bool) -> tuple[int | None, bool]:
+        """Descend to an entry along the tangent of an attempt; also say whether few entries disagree."""
+        gradient = jacobian.values[channel, self.leaf.span]
+        if not np.all(np.isfinite(gradient)):  # A sum that contains a NaN cannot be bisected.
+            return (None if few_only else int(np.argmin(np.isfinite(gradient)))), False
+        u = _draw_tangent(self.trial, self.leaf, attempt)
+
+        def disagreement(part: slice) -> float:
+            return float(gradient[part] @ u[part] - self._part_slopes(part.start, part.stop, attempt, False)[channel])
+
+        def weighted_disagreement(part: slice) -> float:
+            weighted = rising_weights(part.stop - part.start) * u[part]
+            return float(gradient[part] @ weighted - self._part_slopes(part.start, part.stop, attempt, True)[channel])
+
+        return find_wrong_entry(u.size, disagreement, weighted_disagreement, few_only=few_only)
 
 
 def _is_over_budget(trial: MeasuredTrial, leaf: Leaf) -> bool:
@@ -142,56 +184,32 @@ def _summarize_entries(
     return replace(wrong[0].judged, where=where)
 
 
-def _make_part_slope(trial: MeasuredTrial, leaf: Leaf, channel: int) -> PartSlope:
-    """Make the function's slopes along parts of tangents; all bisections share them, as they do not depend on the claim."""
-    setting = select_channel(trial.setting, channel)
-    step = central.choose_steps(setting, trial.program.eps)[-1]
+def _make_part_slopes(trial: MeasuredTrial, leaf: Leaf) -> PartSlopes:
+    """Make the function's slopes along parts of tangents; all descents share them, as they do not depend on the claim."""
+    setting = trial.setting
 
     @functools.cache
-    def slope_along_part(start: int, stop: int, attempt: int) -> float:
+    def slopes_at_step(start: int, stop: int, attempt: int, weighted: bool, step: float) -> F64:
         tangent = np.zeros(leaf.entries * leaf.width)
         tangent[start:stop] = _draw_tangent(trial, leaf, attempt)[start:stop]
+        if weighted:
+            tangent[start:stop] *= rising_weights(stop - start)
         phi = trial.evaluator.line(claims_along_lines.embed_tangent(trial.program, leaf, tangent))
         if attempt:  # A single difference has misled the attempt before, so this one takes the careful estimate.
-            return float(central.estimate_slopes(phi, setting, (step,)).value[0])
-        return _estimate_by_difference(phi, setting, step)
+            return central.estimate_slopes(phi, setting, (step,)).value
+        with np.errstate(all="ignore"):
+            return np.asarray(setting.contract(phi(step) - phi(-step)) / (2 * step))
 
-    return slope_along_part
+    def slopes_along_part(start: int, stop: int, attempt: int, weighted: bool) -> F64:
+        # The step grows once noise is found inside the function.
+        return slopes_at_step(start, stop, attempt, weighted, central.choose_steps(setting, trial.program.eps)[-1])
 
-
-def _estimate_by_difference(phi: Phi, setting: Setting, step: float) -> float:
-    with np.errstate(all="ignore"):
-        return float(setting.contract(phi(step) - phi(-step))[0] / (2 * step))
+    return slopes_along_part
 
 
 def _draw_tangent(trial: MeasuredTrial, leaf: Leaf, attempt: int) -> F64:
     rng = make_generator(0, "descent", trial.label, leaf.path, attempt)
     return directions.draw_dense(rng, trial.program.point[leaf.span], trial.program.eps)
-
-
-def _bisect_to_entry(
-    trial: MeasuredTrial,
-    jacobian: Jacobian,
-    leaf: Leaf,
-    channel: int,
-    part_slope: PartSlope,
-    rtol: float,
-    attempt: int,
-    *,
-    is_first: bool,
-) -> _ConfirmedEntry | None:
-    """Bisect to an entry; None if a separate estimate does not confirm that it is wrong."""
-    gradient = jacobian.values[channel, leaf.span]
-    if not np.all(np.isfinite(gradient)):  # A sum that contains a NaN cannot be bisected.
-        place = int(np.argmin(np.isfinite(gradient)))
-        return _confirm_entry(trial, jacobian, leaf, channel, place, rtol, is_first=is_first)
-    u = _draw_tangent(trial, leaf, attempt)
-
-    def disagreement(part: slice) -> float:
-        return float(gradient[part] @ u[part]) - part_slope(part.start, part.stop, attempt)
-
-    place = find_wrong_entry(u.size, disagreement)
-    return _confirm_entry(trial, jacobian, leaf, channel, place, rtol, is_first=is_first)
 
 
 def _confirm_entry(
@@ -200,7 +218,8 @@ def _confirm_entry(
     """Judge an entry by a separate estimate; None if it is not wrong."""
     program, column = trial.program, leaf.start + place
     displacement = float(claims_along_lines.compute_displacements(program, leaf)[place])
-    estimates = estimate_lines(leaf, [trial.evaluator.line_of_entry(column, displacement)], [trial.setting], program.eps)
+    phi = remember_line(trial.evaluator.line_of_entry(column, displacement), trial.setting.base)
+    estimates = estimate_lines(leaf, [phi], [trial.setting], program.eps)
     value, error = (array[:, column, None] * displacement for array in (jacobian.values, jacobian.error))
     claim = ClaimAlongLines(value, np.abs(error), np.abs(error), np.abs(value), is_combination=False)
     judged = judge_lines(estimates, claim, rtol, demanded=trial.rtol_is_given)
@@ -219,7 +238,7 @@ def _confirm_entry(
         float(sides.uncertainty[channel, 0] / abs(displacement)),
         name_output(program, channel, trial.setting.channels),
     )
-    shown = replace(judged.select_channel(channel), entry_and_step=(place, displacement))
+    shown = replace(judged.select_channel(channel), entry_line=EntryLine(place, displacement, phi))
     derivative, bound = estimates.value[:, 0] / displacement, estimates.bound[:, 0] / abs(displacement)
     return _ConfirmedEntry(place, shown, entry, derivative, bound)
 
@@ -233,13 +252,16 @@ def _correct_entry(jacobian: Jacobian, leaf: Leaf, wrong_entry: _ConfirmedEntry)
 
 
 def _sample_other_entries(
-    trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf, channel: int, known_place: int, rtol: float
+    trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf, channel: int, known_places: Collection[int], rtol: float
 ) -> tuple[int, int]:
     """Examine some other entries cheaply; return how many, and how many of them are wrong."""
     size, setting = leaf.entries * leaf.width, select_channel(trial.setting, channel)
     step = central.choose_steps(setting, trial.program.eps)[-1]
-    places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[: SAMPLE_SIZE + leaf.width]
-    places = places[places // leaf.width != known_place // leaf.width][:SAMPLE_SIZE]
+    places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[
+        : SAMPLE_SIZE + leaf.width * len(known_places)
+    ]
+    known_entries = [place // leaf.width for place in known_places]
+    places = places[~np.isin(places // leaf.width, known_entries)][:SAMPLE_SIZE]
     displacements = claims_along_lines.compute_displacements(trial.program, leaf)[places]
     wrong = 0
     for place, displacement in zip(places, displacements, strict=True):
