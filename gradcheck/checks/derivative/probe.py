@@ -88,7 +88,7 @@ def confirm_every_entry(trial: Trial) -> tuple[Comparisons | None, KnownEntries 
         return None, None
     if any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
         return None, whole.known
-    return replace(_collect_rows(trial, whole, whole.rows), mode="full" if trial.options.mode == "full" else "probe"), None
+    return replace(_collect_rows(trial, whole, whole.rows), mode="full"), None
 
 
 def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:
