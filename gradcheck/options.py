@@ -168,6 +168,8 @@ def override_options(options: Options, overrides: Mapping[str, object]) -> Optio
     Raises:
         UsageError: if a name is unknown or a value is wrong.
     """
+    if not overrides:
+        return options
     known = [f.name for f in fields(Options)]
     for name in overrides:
         if name in FOREIGN_OPTIONS:

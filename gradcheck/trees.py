@@ -32,6 +32,8 @@ class FlatTree:
 
     def rebuild(self, leaves: Sequence[Any]) -> Any:
         """Return the tree with other leaves in the same places."""
+        if self.treedef is SINGLE_LEAF:
+            return leaves[0]
         return optree.tree_unflatten(self.treedef, leaves)
 
 
@@ -47,7 +49,7 @@ def flatten(tree: Any, root: str = "", *, none_is_leaf: bool = False) -> FlatTre
 
 def leaves_of(tree: Any) -> Sequence[Any]:
     """Return the leaves of a pytree without their paths; a tree that is known to be one leaf is not flattened."""
-    return flatten(tree).leaves
+    return (tree,) if type(tree) in LEAF_CLASSES else flatten(tree).leaves
 
 
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -87,6 +87,8 @@ def make_gradient_leaves(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
 def to_flat(array: Any) -> F64:
     """Return the entries of one array as float64 numbers; complex entries as (real, imaginary)."""
     array = np.asarray(array)
+    if array.dtype == np.float64:  # the usual case
+        return np.ravel(array)
     converted = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
     return converted.reshape(-1).view(np.float64)
 

@@ -31,11 +31,11 @@ FINEST_STEP_POWER = 0.77
 
 def compute_leaf_scale(x: F64) -> float:
     """Compute the root mean square of a leaf, 1 if it is all zero or subnormal; safe against overflow."""
-    largest = max(float(np.max(x, initial=0.0)), -float(np.min(x, initial=0.0)))
+    largest = max(float(x.max(initial=0.0)), -float(x.min(initial=0.0)))
     if largest < SMALLEST_NORMAL or not math.isfinite(largest):
         return 1.0
-    if x.size > PIECE_SIZE and MIN_SQUARABLE < largest < 1 / MIN_SQUARABLE:  # without a copy
-        return math.sqrt(float(np.einsum("n,n->", x, x)) / x.size)
+    if MIN_SQUARABLE < largest < 1 / MIN_SQUARABLE:  # without a copy
+        return math.sqrt(float(np.vdot(x, x)) / x.size)
     return largest * float(np.sqrt(np.mean((x / largest) ** 2)))
 
 

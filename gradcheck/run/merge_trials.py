@@ -36,6 +36,8 @@ def merge_comparisons(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
 
 def _merge_rows(group: list[Comparison]) -> Comparison:
     """Return the worst of some rows; a PASS states the coarsest resolution among them."""
+    if len(group) == 1:
+        return group[0]
     worst = min(group, key=lambda row: (SEVERITY.index(row.verdict), np.isnan(row.rel_err), -(row.ratio or 0.0), -row.rel_err))
     resolutions = [row.resolution for row in group if not np.isnan(row.resolution)]
     return replace(worst, resolution=max(resolutions)) if worst.verdict is Verdict.PASS and resolutions else worst

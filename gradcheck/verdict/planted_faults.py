@@ -52,7 +52,8 @@ def _change_one_entry(flat: F64, relative_size: float, replacement: float, rng: 
     """Change an entry of typical size or above: a smaller one could change by that much unseen."""
     # We divide by the largest entry first, since squares may overflow.
     weight = np.sum((flat / (np.max(np.abs(flat), initial=0.0) or 1.0)) ** 2, axis=(0, 2))
-    position = int(rng.choice(np.flatnonzero(weight >= (1 - MAX_MEAN_ROUNDING) * np.mean(weight))))
+    positions = np.flatnonzero(weight >= (1 - MAX_MEAN_ROUNDING) * np.mean(weight))
+    position = positions[rng.integers(positions.size)]
     faulty = flat.copy()
     faulty[:, position] = faulty[:, position] * (1 + relative_size) if weight[position] else replacement
     return faulty

@@ -102,9 +102,9 @@ class TorchFunctionalCall:
 
     def arguments(self, leaves: Sequence[Any], binding: Binding) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         """Return the arguments (args, kwargs) and the parameters by name, made of leaves."""
-        values = [
-            sparse.make_sparse(x, self.sparse_patterns[i]) if i in self.sparse_patterns else x for i, x in enumerate(leaves)
-        ]
+        values = list(leaves)
+        for i, pattern in self.sparse_patterns.items():
+            values[i] = sparse.make_sparse(values[i], pattern)
         count = len(values) - len(self.parameters)
         return *binding.call.rebuild(values[:count]), dict(zip(self.parameters, values[count:], strict=True))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradcheck.backends.flat import F64, Leaf, to_flat
+from gradcheck.backends.flat import F64, Leaf, from_flat, to_flat
 from gradcheck.errors import DerivativeError, NoMemoryError
 from gradcheck.tracebacks import format_user_frames, is_out_of_memory, read_message, summarise_error
 from gradcheck.trees import leaves_of
@@ -112,7 +112,9 @@ def align(numbers: torch.Tensor, leaf: Leaf) -> torch.Tensor:
 
 def tensor_of(numbers: F64, leaf: Leaf, dtype: torch.dtype) -> torch.Tensor:
     """Make a new tensor of a leaf's flat numbers, in the leaf's shape."""
-    return view_as_leaf(align(torch.from_numpy(numbers), leaf), leaf).to(dtype, copy=True)
+    if leaf.width == 2 or dtype is torch.float64:
+        return torch.from_numpy(from_flat(numbers, leaf)).to(dtype)
+    return torch.from_numpy(numbers).view(leaf.shape).to(dtype)
 
 
 def leaf_part(v: F64, leaf: Leaf, like: torch.Tensor) -> torch.Tensor:

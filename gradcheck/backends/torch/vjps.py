@@ -68,9 +68,7 @@ def evaluate_vjps(graph: BackwardGraph, cotangents: F64, choice: BatchingChoice)
     elif choice.batched:
         _evaluate_batched(graph, cotangents, rows)
     else:
-        choice.batched = _is_batching_faster(graph, cotangents, rows)
-        if not choice.batched:
-            _evaluate_one_by_one(graph, cotangents, rows)
+        choice.batched = _evaluate_in_the_faster_way(graph, cotangents, rows)
     return rows
 
 
@@ -92,14 +90,21 @@ def _evaluate_batched(graph: BackwardGraph, cotangents: F64, rows: F64) -> None:
         flat_of_all([None if g is None else g[k] for g in gradients], graph.leaves, row)
 
 
-def _is_batching_faster(graph: BackwardGraph, cotangents: F64, rows: F64) -> bool:
-    """Say whether batching works, agrees with single products and is faster; the products are in `rows` then."""
+def _evaluate_in_the_faster_way(graph: BackwardGraph, cotangents: F64, rows: F64) -> bool:
+    """Evaluate the products one by one, or batched if that works, agrees with single products and is faster; say which."""
     ends = np.empty((2, rows.shape[1]))
     start = time.perf_counter()
     _evaluate_one_by_one(graph, cotangents[[0, -1]], ends)
     time_one_by_one = (time.perf_counter() - start) / 2 * len(cotangents)
-    if time_one_by_one < MIN_BATCH_SECONDS:
-        return False
+    if time_one_by_one >= MIN_BATCH_SECONDS and _is_batching_faster(graph, cotangents, rows, ends, time_one_by_one):
+        return True
+    rows[[0, -1]] = ends
+    _evaluate_one_by_one(graph, cotangents[1:-1], rows[1:-1])
+    return False
+
+
+def _is_batching_faster(graph: BackwardGraph, cotangents: F64, rows: F64, ends: F64, time_one_by_one: float) -> bool:
+    """Say whether batching works, agrees with the first and the last product and is faster; the products are in `rows` then."""
     try:
         _evaluate_batched(graph, cotangents, rows)  # The first run includes costs that occur once, so the second is timed.
         start = time.perf_counter()

@@ -19,7 +19,7 @@ from gradcheck.results import Comparison
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, MAX_RESOLUTION, TINY, default_rtol
-from gradcheck.verdict.planted_faults import inject_rearrangements
+from gradcheck.verdict.planted_faults import inject_faults, inject_rearrangements
 from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def make_rows(
             np.max((compared.difference + error)[..., None] / least_change, axis=(0, 1), where=depends, initial=0.0)
             for error in (compared.uncertainty, compared.noise_error)
         )
-        excess = np.nan_to_num(compared.difference / compared.uncertainty)
+        excess = np.fmax(compared.difference / compared.uncertainty, 0.0)
         worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
         size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
         errors = compared.difference[worst] / size
@@ -211,24 +211,20 @@ def add_self_test_of_leaf(
     size, typical_change = fault_injection.compute_fault_size(row), np.sqrt(np.mean(sums.typical_change[..., i] ** 2, axis=0))
     if not size < 1:
         return row
-    signed_difference, leaf_slope = compared.claimed - compared.estimate, sums.products[..., i]
-
-    def accepts_change(change: F64) -> bool:
-        return bool(np.all(np.abs(signed_difference + change) <= compared.uncertainty))
-
+    leaf_slope = sums.products[..., i]
     factors = {"zeroed": -1.0, "sign flipped": -2.0, "scaled up": size, "scaled down": -size}
-    has_passed = {name: accepts_change(factor * leaf_slope) for name, factor in factors.items()}
+    changes = {name: factor * leaf_slope for name, factor in factors.items()}
     scales = np.sqrt(np.mean(tangents**2, axis=0)) / EVEN_TANGENT_RMS
     peak = find_peak(gradients * scales)  # a fault counts by how much it moves the outputs
-    has_passed["one entry changed"] = accepts_change(size * np.outer(tangents[:, peak], gradients[:, peak]))
+    changes["one entry changed"] = size * np.outer(tangents[:, peak], gradients[:, peak])
     width = 2 if row.dtype.startswith("complex") else 1
     shape = (*row.shape, width) if gradients.shape[1] == row.entries * width else (-1, width)
     rng = make_generator(0, "faults", label, row.wrt)
     for name, faulty in inject_rearrangements(gradients.reshape(len(gradients), *shape), rng):
         change = faulty.reshape(gradients.shape) - gradients
         if np.any(np.linalg.norm(change * scales, axis=1) >= np.maximum(size * typical_change, TINY)):
-            has_passed[name] = accepts_change(tangents @ change.T)
-    return fault_injection.record_faults(row, has_passed.items())
+            changes[name] = tangents @ change.T
+    return _record_changes(row, compared, changes)
 
 
 def add_self_test_of_sum(rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
@@ -236,21 +232,32 @@ def add_self_test_of_sum(rows: list[Comparison], compared: ComparedSum, label: s
 
     The sum is the same for every leaf, so the row with the sharpest resolution is tested, and its score holds for all.
     """
+    sharpest, claimed = min(rows, key=lambda row: row.resolution), compared.claimed
+    size = fault_injection.compute_fault_size(sharpest)
+    if size < 1:
+        # The terms of the other combinations may happen to cancel along the line.
+        clearest = int(np.argmax(np.abs(claimed) / compared.uncertainty))
+        least_change = max(size * (1 - fault_injection.FAULT_SIZE_ROUNDING) * abs(claimed[0, clearest]), TINY)
+        rng = make_generator(0, "faults", label, compared.claim.method)
+        faults = inject_faults(claimed.reshape(1, -1, 1), size, 1.0, rng)
+        changes = {name: faulty.reshape(claimed.shape) - claimed for name, faulty in faults}
+        clear_changes = {name: change for name, change in changes.items() if abs(change[0, clearest]) >= least_change}
+        score = _record_changes(sharpest, compared, clear_changes).self_test
+        if score is not None and not score.slipped:
+            return [replace(row, self_test=score) for row in rows]
+    verdict, reason = decide_row({Fact.BLIND})
+    return [replace(row, verdict=verdict, reason=reason) for row in rows]
 
-    def accepts(faulty: F64) -> bool:
-        return bool(np.all(np.abs(faulty[0] - compared.estimate) <= compared.uncertainty))
 
-    claimed = compared.claimed[:1]
-    # The terms of the other combinations may happen to cancel along the line.
-    clearest = int(np.argmax(np.abs(claimed) / compared.uncertainty))
+def _record_changes(row: Comparison, compared: ComparedSum, changes: dict[str, F64]) -> Comparison:
+    """Add the score of faults to a row.
 
-    def fault_error(faulty: F64) -> F64:
-        return np.asarray(np.abs(faulty - claimed)[:, clearest] / np.abs(claimed[:, clearest]))
-
-    sharpest = min(rows, key=lambda row: row.resolution)
-    rng = make_generator(0, "faults", label, compared.claim.method)
-    tested = fault_injection.add_self_test(sharpest, claimed, accepts, fault_error, rng, shape=(claimed.size, 1))
-    if tested.self_test is None or tested.self_test.slipped:
-        verdict, reason = decide_row({Fact.BLIND})
-        return [replace(row, verdict=verdict, reason=reason) for row in rows]
-    return [replace(row, self_test=tested.self_test) for row in rows]
+    Args:
+        row: the row.
+        compared: the claim.
+        changes: how each fault changes the claim along the lines, (K, C), by the name of the fault.
+    """
+    difference = compared.claimed - compared.estimate
+    faulty_differences = difference + np.reshape(list(changes.values()), (-1, *difference.shape))
+    has_passed = np.all(np.abs(faulty_differences) <= compared.uncertainty, axis=(1, 2))
+    return fault_injection.record_faults(row, zip(changes, has_passed.tolist(), strict=True))

@@ -37,17 +37,17 @@ def check_vjp_linearity(trial: MeasuredTrial, *, coarse: bool, scales: OutputSca
         scales: the scaling of the outputs, if it is known.
     """
     scaling, program = scales or measure_output_scales(trial.evaluator, trial.setting, trial.label), trial.program
-    cotangents = np.stack([scaling.draw_cotangent(make_generator(0, "linear", trial.label, k)) for k in range(2)])
+    rng = make_generator(0, "linear", trial.label)
+    cotangents, weights = np.stack([scaling.draw_cotangent(rng) for _ in range(2)]), rng.uniform(0.5, 2.0, 2)
     claims = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
-    contracts = [_check_claim(trial, claim, cotangents, coarse=coarse) for claim in claims]
+    contracts = [_check_claim(trial, claim, cotangents, weights, coarse=coarse) for claim in claims]
     return [contract for contract in contracts if contract is not None]
 
 
-def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, *, coarse: bool) -> Contract | None:
-    """Check one claim at two cotangents (2, M); None if the vjp cannot be computed, which is reported elsewhere."""
+def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F64, *, coarse: bool) -> Contract | None:
+    """Check one claim at weighted cotangents (2, M); None if the vjp cannot be computed, which is reported elsewhere."""
     assert claim.vjp is not None
     program = trial.program
-    weights = make_generator(0, "linear", trial.label).uniform(0.5, 2.0, len(cotangents))
     try:
         combination = weights @ cotangents
         unit = _normalising_power(combination, claim.eps)

@@ -51,33 +51,38 @@ def find_breach(base: Baseline) -> str:
     device = base.inputs[0].device.type
     if any(x.dtype not in WIDE for x in (*base.inputs, *base.outputs)) or not torch.amp.is_autocast_available(device):
         raise NotApplicable("autocast needs real inputs in float32 or float64, on a device that supports it")
-    difference = _compare(base, device, ())
+    wide = _evaluate(base, device, _draw_inputs(base, 0), ())
+    difference = _compare(base, device, (), wide)
     activation = next((k for k, leaf in enumerate(base.layer.leaves) if not leaf.path.startswith("params[")), None)
     if difference or activation is None:
         return f"under autocast {difference}" if difference else ""
     try:
-        difference = _compare(base, device, (activation,))
+        difference = _compare(base, device, (activation,), wide)
     except NotApplicable:  # the layer refuses inputs in bfloat16, so no layer in front of it can return one
         return ""
     return f"under autocast, with {base.layer.leaves[activation].path} in bfloat16, {difference}" if difference else ""
 
 
-def _compare(base: Baseline, device: str, low: Sequence[int]) -> str:
+def _compare(base: Baseline, device: str, low: Sequence[int], wide: list[F64]) -> str:
     """Describe the first error that is larger than the rounding of bfloat16; '' if there is none.
 
     Rounding varies between inputs that are near each other, an error of the code does not.
 
     Args:
         low: indices of the inputs that are passed in bfloat16, as those made by a layer in front would be.
+        wide: outputs and gradients at the primal in float32.
     """
-    wide, cast = _evaluate_both(base, device, low, 0)
+    cast = _evaluate(base, device, _draw_inputs(base, 0), low, enabled=True)
     if all(_norm(b - a) <= MAX_AUTOCAST_DIFFERENCE * _norm(a) for a, b in zip(wide, cast, strict=True)):
         return ""
     if base.layer.draws_random:
         raise NotApplicable("random numbers are drawn, and another dtype draws others")
     if any(np.any((out != 0) & (np.abs(out) < SMALLEST)) for out in wide[: len(base.layer.outputs)]):
         raise NotApplicable("outputs are below the smallest normal number of bfloat16, where different values become equal")
-    draws = [(wide, cast), *(_evaluate_both(base, device, low, k) for k in range(1, DRAWS))]
+    draws = [(wide, cast)]
+    for k in range(1, DRAWS):
+        inputs = _draw_inputs(base, k)
+        draws.append((_evaluate(base, device, inputs, ()), _evaluate(base, device, inputs, low, enabled=True)))
     count = len(base.layer.outputs)
     for j, leaf in enumerate((*base.layer.outputs, *base.layer.leaves)):
         errors = np.stack([after[j] - before[j] for before, after in draws])
@@ -97,16 +102,12 @@ def _norm(x: F64) -> float:
     return float(np.linalg.norm(x))
 
 
-def _evaluate_both(base: Baseline, device: str, low: Sequence[int], draw: int) -> tuple[list[F64], list[F64]]:
-    """Compute outputs and gradients in float32 and under autocast, at inputs that bfloat16 represents exactly.
-
-    Draw 0 is at the primal.
-    """
+def _draw_inputs(base: Baseline, draw: int) -> list[Tensor]:
+    """Draw inputs near the primal that bfloat16 represents exactly; draw 0 is at the primal."""
     offsets = [torch.zeros_like(x) for x in base.inputs]
     if draw:
         offsets = [draw_like(x, np.asarray, "autocast", draw, k) for k, x in enumerate(base.inputs)]
-    inputs = [(x + DRAW_OFFSET * u).to(LOW) for x, u in zip(base.inputs, offsets, strict=True)]
-    return _evaluate(base, device, inputs, ()), _evaluate(base, device, inputs, low, enabled=True)
+    return [(x + DRAW_OFFSET * u).to(LOW) for x, u in zip(base.inputs, offsets, strict=True)]
 
 
 def _evaluate(base: Baseline, device: str, inputs: list[Tensor], low: Sequence[int], *, enabled: bool = False) -> list[F64]:
