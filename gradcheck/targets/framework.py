@@ -116,7 +116,7 @@ def infer_framework(target: Any, leaves: Iterable[Any]) -> str:
             return framework
     raise InputError(
         f"cannot tell whether {getattr(target, '__name__', target)!r} takes NumPy arrays, torch tensors or JAX arrays: "
-        f"say --framework {', '.join(FRAMEWORKS[:-1])} or {FRAMEWORKS[-1]} (framework= in Python)"
+        f"say which by framework={', '.join(map(repr, FRAMEWORKS[:-1]))} or {FRAMEWORKS[-1]!r}, or by --framework"
     )
 
 
