@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.backends.flat import Leaf
-from gradcheck.evidence import central, ladder
+from gradcheck.evidence import ladder, richardson
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def estimate_line(estimates: LineEstimates, line: int, done: int, total: int) ->
     progress.report_progress(estimates.leaf.path, done, total)
     setting = estimates.settings[line]
     _store(
-        estimates, line, central.estimate_slopes(estimates.phis[line], setting, central.choose_steps(setting, estimates.eps))
+        estimates,
+        line,
+        richardson.estimate_slopes(estimates.phis[line], setting, richardson.choose_steps(setting, estimates.eps)),
     )
 
 

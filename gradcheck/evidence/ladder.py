@@ -22,6 +22,7 @@ from gradcheck.evidence.plateau import (
     find_plateau,
     have_two_slopes,
 )
+from gradcheck.evidence.richardson import extrapolate
 from gradcheck.results import Estimate, Reason
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def bound_one_sided_slopes(phi: Phi, setting: Setting) -> tuple[F64, F64]:
         for side in (1.0, -1.0):
             near, far = ((phi(side * t) - setting.base) / (side * t) for t in (h, STEP_RATIO * h))
             moved = (near != 0) | (far != 0)
-            slopes.append((STEP_RATIO * near - far) / (STEP_RATIO - 1))
+            slopes.append(extrapolate(near, far, 1))
             errors.append(np.abs(slopes[-1] - near) + np.where(moved, 2 * noise / h, 0.0))
     low = np.minimum(slopes[0] - errors[0], slopes[1] - errors[1])
     return low, np.maximum(slopes[0] + errors[0], slopes[1] + errors[1])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.evidence.line import STEP_RATIO
+from gradcheck.evidence.richardson import extrapolate
 from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE, MIN_VANISHED_TO_NOISE
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def find_plateau(h: F64, slopes: F64, radius: F64) -> Plateau | None:
     """
     if h.size < PLATEAU_STEPS + 1:
         return None
-    value = (STEP_RATIO**2 * slopes[1:] - slopes[:-1]) / (STEP_RATIO**2 - 1)
+    value = extrapolate(slopes[1:], slopes[:-1], 2)
     radius = radius[1:]
     for j in range(value.size - PLATEAU_STEPS + 1):
         differences = np.abs(value[j] - value[j + 1 :])
@@ -79,9 +80,9 @@ def find_one_sided_plateau(h: F64, difference: F64, noise: F64) -> Plateau | Non
         difference: f(x + h u) - f(x), or f(x) - f(x - h u).
         noise: noise of these differences.
     """
-    # (4 s(h) - s(4h)) / 3 cancels the term in h, and differences of that obey the same rule as central ones.
+    # Without the term in h, one-sided slopes obey the same rule as central ones.
     slopes, radius = difference / h, noise / h
-    extrapolated = (STEP_RATIO * slopes[1:] - slopes[:-1]) / (STEP_RATIO - 1)
+    extrapolated = extrapolate(slopes[1:], slopes[:-1], 1)
     return find_plateau(h[1:], extrapolated, 2 * radius[1:])
 
 

@@ -20,7 +20,7 @@ from gradcheck.compare import claims_along_lines, output_scaling
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import name_output
-from gradcheck.evidence import central, directions
+from gradcheck.evidence import directions, richardson
 from gradcheck.results import Whereabouts, WrongEntry
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.entry_bisection import find_wrong_entry
@@ -145,7 +145,7 @@ def _summarize_entries(
 def _make_part_slope(trial: MeasuredTrial, leaf: Leaf, channel: int) -> PartSlope:
     """Make the function's slopes along parts of tangents; all bisections share them, as they do not depend on the claim."""
     setting = select_channel(trial.setting, channel)
-    step = central.choose_steps(setting, trial.program.eps)[-1]
+    step = richardson.choose_steps(setting, trial.program.eps)[-1]
 
     @functools.cache
     def slope_along_part(start: int, stop: int, attempt: int) -> float:
@@ -153,7 +153,7 @@ def _make_part_slope(trial: MeasuredTrial, leaf: Leaf, channel: int) -> PartSlop
         tangent[start:stop] = _draw_tangent(trial, leaf, attempt)[start:stop]
         phi = trial.evaluator.line(claims_along_lines.embed_tangent(trial.program, leaf, tangent))
         if attempt:  # A single difference has misled the attempt before, so this one takes the careful estimate.
-            return float(central.estimate_slopes(phi, setting, (step,)).value[0])
+            return float(richardson.estimate_slopes(phi, setting, (step,)).value[0])
         return _estimate_by_difference(phi, setting, step)
 
     return slope_along_part
@@ -237,7 +237,7 @@ def _sample_other_entries(
 ) -> tuple[int, int]:
     """Examine some other entries cheaply; return how many, and how many of them are wrong."""
     size, setting = leaf.entries * leaf.width, select_channel(trial.setting, channel)
-    step = central.choose_steps(setting, trial.program.eps)[-1]
+    step = richardson.choose_steps(setting, trial.program.eps)[-1]
     places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[: SAMPLE_SIZE + leaf.width]
     places = places[places // leaf.width != known_place // leaf.width][:SAMPLE_SIZE]
     displacements = claims_along_lines.compute_displacements(trial.program, leaf)[places]
@@ -245,7 +245,7 @@ def _sample_other_entries(
     for place, displacement in zip(places, displacements, strict=True):
         phi = trial.evaluator.line_of_entry(leaf.start + int(place), float(displacement))
         claim = float(jacobian.values[channel, leaf.start + place] * displacement)
-        estimate = central.estimate_slopes(phi, setting, (step,))
+        estimate = richardson.estimate_slopes(phi, setting, (step,))
         slope, bound = float(estimate.value[0]), float(estimate.bound[0])
         wrong += abs(claim - slope) - bound > max(rtol, MIN_SAMPLE_RTOL) * max(abs(claim), abs(slope))
     return len(places), wrong
