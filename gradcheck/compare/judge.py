@@ -51,23 +51,25 @@ class JudgedLeaf:
     Attributes:
         leaf: the leaf that the lines move.
         sides: claim, estimate and the errors of both, (C, L).
+        units: how far each line moves its entry per unit of t, (L,): sides over units are partial derivatives.
         facts: what is known, for each channel and line, (C, L): by `verdict/rules.py` it decides.
         evidence_remark: what the evidence remarked on the derivative: a Reason, or None.
         doubtful: passed along many entries at once although the two differ by more than their errors, so that a few entries
             may be wrong by more than the sum shows.
         story: how the refined estimates were found.
-        entry_and_step: the entry and its displacement, if this is the single line that a search for a wrong entry ended at.
+        entry: position of the entry, if this is the single line that a search for a wrong entry ended at.
         where: the wrong entries, if they were searched for one by one.
         own_dtype: the claim compared in its own dtype with its twin, if this is the judgement of the twin.
     """
 
     leaf: Leaf
     sides: ClaimAndEstimate
+    units: F64
     facts: Facts
     evidence_remark: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
     story: NDArray[np.object_] | None = None
-    entry_and_step: tuple[int, float] | None = None
+    entry: int | None = None
     where: Whereabouts | None = None
     own_dtype: JudgedLeaf | None = None
 
@@ -233,7 +235,7 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
     if not claim.is_combination and estimates.settings and estimates.settings[0].channels is not None:
         facts = _accuse_single_differences(facts, sides)
     no_doubt = np.zeros(kink.shape, dtype=bool)
-    judged = JudgedLeaf(estimates.leaf, sides, facts, estimates.reason.copy(), no_doubt, estimates.story)
+    judged = JudgedLeaf(estimates.leaf, sides, estimates.units, facts, estimates.reason.copy(), no_doubt, estimates.story)
     if not claim.is_combination:
         return judged
     doubtful = (judged.code == Code.PASS) & ~kink & (sides.difference > sides.uncertainty)

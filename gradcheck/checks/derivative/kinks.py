@@ -184,7 +184,7 @@ def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobia
     points = [draw_nearby_point(trial, judged.leaf, places, k) for k in range(POINTS_NEAR_KINK)]
     nearby = [judge_entries_at(trial, judged.leaf, jacobian, cotangents, places, point) for point in points]
     wrong = next((entries for entries in nearby if entries is not None and np.any(entries.code == Code.FAIL)), None)
-    return judged if wrong is None else _mark_wrong_near_kink(trial, judged, places, wrong)
+    return judged if wrong is None else _mark_wrong_near_kink(judged, places, wrong)
 
 
 def draw_nearby_point(trial: MeasuredTrial, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
@@ -222,45 +222,32 @@ def move_trial(trial: MeasuredTrial, jacobian: Jacobian, cotangents: F64, point:
 def judge_entries_at(
     trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64, places: NDArray[np.intp], point: F64
 ) -> JudgedLeaf | None:
-    """Judge some entries of a claim at another point; None if the function or the claim does not exist there.
-
-    The sides of the result are partial derivatives.
-    """
+    """Judge some entries of a claim at another point; None if the function or the claim does not exist there."""
     moved = move_trial(trial, jacobian, cotangents, point)
     if moved is None:
         return None
     moved_trial, moved_jacobian = moved
-    displacements, columns = claims_along_lines.compute_displacements(moved_trial.program, leaf)[places], leaf.start + places
-    phis = [
-        moved_trial.evaluator.line_of_entry(int(i), float(displacement))
-        for i, displacement in zip(columns, displacements, strict=True)
-    ]
-    estimates = estimate_lines(leaf, phis, [moved_trial.setting] * len(phis), moved_trial.program.eps)
-    value, size = moved_jacobian.values[:, columns] * displacements, np.abs(displacements)
-    error, rounding = moved_jacobian.error[:, columns] * size, moved_jacobian.rounding[:, columns] * size
-    claim = ClaimAlongLines(value, error, rounding, np.abs(value), is_combination=False)
-    judged = judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
-    partials = {name: getattr(judged.sides, name) / size for name in FIELDS_ALONG_LINES}
-    return replace(judged, sides=replace(judged.sides, **partials))
+    estimates = claims_along_lines.estimate_entries(moved_trial.evaluator, moved_trial.setting, leaf, places)
+    claim = claims_along_lines.claim_along_entries(estimates, moved_jacobian, places)
+    return judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
 
 
-def _mark_wrong_near_kink(trial: MeasuredTrial, judged: JudgedLeaf, places: NDArray[np.intp], nearby: JudgedLeaf) -> JudgedLeaf:
+def _mark_wrong_near_kink(judged: JudgedLeaf, places: NDArray[np.intp], nearby: JudgedLeaf) -> JudgedLeaf:
     """Mark entries that are wrong near the kink, and show what was found there.
 
     Args:
         judged: the leaf at the kink.
         places: the entries that were judged near it, as positions in the leaf.
-        nearby: these entries near it, with partial derivatives as sides.
+        nearby: these entries near it.
     """
     wrong = nearby.code == Code.FAIL
     channels, entries = np.nonzero(wrong)
     is_wrong = np.zeros(judged.code.shape, dtype=bool)
     is_wrong[channels, places[entries]] = True
-    size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))[places]
     fields = {}
     for name in FIELDS_ALONG_LINES:
         field = np.array(np.broadcast_to(getattr(judged.sides, name), judged.code.shape))
-        field[channels, places[entries]] = (getattr(nearby.sides, name) * size)[wrong]
+        field[channels, places[entries]] = (getattr(nearby.sides, name) / nearby.units * judged.units[places])[wrong]
         fields[name] = field
     shown = replace(judged, sides=replace(judged.sides, **fields), story=None)
     return shown.with_fact(Fact.WRONG_NEARBY, is_wrong)

@@ -183,7 +183,7 @@ def _compare_with_estimates(
     needs_story = trial.options.stories and comparison.mode == "probe"
     if not needs_story:
         return comparison
-    return add_estimate_story(comparison, judged, sharpest_block.estimates, np.ones(PROBES))
+    return add_estimate_story(comparison, judged, sharpest_block.estimates)
 
 
 def _correct_wrong_entries(

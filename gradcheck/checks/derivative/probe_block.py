@@ -122,17 +122,17 @@ def make_probe_comparison(
         resolution: what the comparison resolves; NaN if the derivative is zero.
         entries: whether every entry was compared, and not sums along probes.
     """
-    place, displacement = judged.entry_and_step if judged.entry_and_step is not None else (None, 1.0)
     comparison = make_comparison(
         judged,
         trial.program,
         (jacobian.method, against),
         trial.rtol(jacobian),
-        displacements=np.full(judged.code.shape[1], displacement),
         channels=trial.setting.channels,
         resolution=resolution,
         trial_number=trial.number,
         mode="full" if entries else "probe",
         certainty=1.0 if entries else CERTAINTY,
     )
-    return comparison if place is None else replace(comparison, worst_entry=judged.leaf.index(judged.leaf.start + place))
+    if judged.entry is None:
+        return comparison
+    return replace(comparison, worst_entry=judged.leaf.index(judged.leaf.start + judged.entry))

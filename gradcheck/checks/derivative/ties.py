@@ -90,7 +90,7 @@ def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: 
     if not np.any(wrong):
         return judged
     x = trial.program.point[judged.leaf.span]
-    place = judged.entry_and_step[0] if judged.entry_and_step is not None else _find_most_tied_entry(x)
+    place = judged.entry if judged.entry is not None else _find_most_tied_entry(x)
     at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
     codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, np.array([place]), at_kink=at_kink)
     if codes is None or np.max(codes) == Code.FAIL:

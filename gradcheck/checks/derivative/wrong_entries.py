@@ -17,8 +17,7 @@ import numpy as np
 from gradcheck.checks.derivative import straight_through
 from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_probes, select_channel
 from gradcheck.compare import claims_along_lines, output_scaling
-from gradcheck.compare.estimates import estimate_lines
-from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.judge import JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import name_output
 from gradcheck.evidence import directions, richardson
 from gradcheck.results import Whereabouts, WrongEntry
@@ -199,10 +198,9 @@ def _confirm_entry(
 ) -> _ConfirmedEntry | None:
     """Judge an entry by a separate estimate; None if it is not wrong."""
     program, column = trial.program, leaf.start + place
-    displacement = float(claims_along_lines.compute_displacements(program, leaf)[place])
-    estimates = estimate_lines(leaf, [trial.evaluator.line_of_entry(column, displacement)], [trial.setting], program.eps)
-    value, error = (array[:, column, None] * displacement for array in (jacobian.values, jacobian.error))
-    claim = ClaimAlongLines(value, np.abs(error), np.abs(error), np.abs(value), is_combination=False)
+    estimates = claims_along_lines.estimate_entries(trial.evaluator, trial.setting, leaf, np.array([place]))
+    claimed = replace(jacobian, rounding=jacobian.error)
+    claim = claims_along_lines.claim_along_entries(estimates, claimed, np.array([place]))
     judged = judge_lines(estimates, claim, rtol, demanded=trial.rtol_is_given)
     # The first entry is always estimated with care. A later one is not if it is as clearly wrong as the first.
     if is_first or judged.code[channel, 0] != Code.FAIL or np.any(estimates.rough):
@@ -211,16 +209,16 @@ def _confirm_entry(
         return None
     outputs = output_scaling.find_outputs_of_channels(program, trial.setting.channels)
     judged = straight_through.mark_straight_through(estimates, judged, outputs, declared=trial.options.straight_through)
-    sides = judged.sides
+    sides, unit = judged.sides, float(judged.units[0])
     entry = WrongEntry(
         leaf.index(column),
-        float(sides.claim[channel, 0] / displacement),
-        float(sides.value[channel, 0] / displacement),
-        float(sides.uncertainty[channel, 0] / abs(displacement)),
+        float(sides.claim[channel, 0] / unit),
+        float(sides.value[channel, 0] / unit),
+        float(sides.uncertainty[channel, 0] / abs(unit)),
         name_output(program, channel, trial.setting.channels),
     )
-    shown = replace(judged.select_channel(channel), entry_and_step=(place, displacement))
-    derivative, bound = estimates.value[:, 0] / displacement, estimates.bound[:, 0] / abs(displacement)
+    shown = replace(judged.select_channel(channel), entry=place)
+    derivative, bound = estimates.value[:, 0] / unit, estimates.bound[:, 0] / abs(unit)
     return _ConfirmedEntry(place, shown, entry, derivative, bound)
 
 
