@@ -60,14 +60,14 @@ def find_plateau(h: F64, slopes: F64, radius: F64) -> Plateau | None:
     radius = radius[1:]
     for j in range(value.size - PLATEAU_STEPS + 1):
         differences = np.abs(value[j] - value[j + 1 :])
-        window = value[j : j + PLATEAU_STEPS]
-        meets_finer = np.all(differences <= radius[j] + radius[j + 1 :])
-        if meets_finer and not _shrinks_too_slowly(window, radius[j + PLATEAU_STEPS - 1]):
+        if np.all(differences <= radius[j] + radius[j + 1 :]):
             before = value[max(j + 1 - PLATEAU_STEPS, 0) : j + 1]
             trend = _bound_trend(before, float(differences[0] + radius[j] + radius[j + 1]))
             if not np.isfinite(trend):
                 continue
-            truncation = max(float(np.max(differences[: PLATEAU_STEPS - 1])), _sum_remaining_changes(window), trend)
+            truncation = max(
+                float(np.max(differences[: PLATEAU_STEPS - 1])), _sum_remaining_changes(value[j : j + PLATEAU_STEPS]), trend
+            )
             return Plateau(float(value[j]), float(radius[j]) + truncation, (float(h[j + 1]), float(h[j + PLATEAU_STEPS])))
     return _find_converging(h, value, radius)
 
@@ -107,12 +107,6 @@ def diverges(h: F64, side: F64, noise: F64) -> bool:
     ratio = falling[1:] / falling[:-1]
     unsettled = ratio.size == TAIL_STEPS - 1 and np.all((ratio > MAX_CONVERGING_RATIO) & (ratio < MAX_UNSETTLED_RATIO))
     return bool(unsettled and np.ptp(ratio) < MAX_UNSETTLED_SPREAD)
-
-
-def _shrinks_too_slowly(window: F64, radius: float) -> bool:
-    """Whether values still change, one way, and hardly less from step to step: what is still to come has no bound."""
-    first, second = np.diff(window)
-    return bool(first * second > 0 and abs(second) > max(MAX_TREND_RATIO * abs(first), radius))
 
 
 def _sum_remaining_changes(window: F64) -> float:
