@@ -158,11 +158,12 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
     if any(np.any(judged.code > Code.PASS) for judged in at_first):
         precise = conditioning.with_conditioning(precise, program, cotangents)
     refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
-    checked = []
-    for leaf_estimates, judged in zip(estimates, refined, strict=True):
-        judged = _mark_singular_points(trial, leaf_estimates, judged)
-        checked.append(_check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents))
-    checked = ties.check_ties_between_leaves(trial, checked, precise, cotangents)
+    refined = [_mark_singular_points(trial, *pair) for pair in zip(estimates, refined, strict=True)]
+    refined = ties.check_through_kinks(trial, refined, precise, cotangents)
+    checked = [
+        _check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents)
+        for leaf_estimates, judged in zip(estimates, refined, strict=True)
+    ]
     if jacobian.twin is None:
         return checked
     return [
@@ -190,8 +191,7 @@ def _mark_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged
 def _check_non_smooth_points(
     trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64
 ) -> JudgedLeaf:
-    """Check entries at which the function is not differentiable: along dense directions, near the point, and farther away."""
-    judged = kinks.check_through_kinks(trial, judged, jacobian, cotangents)
+    """Check entries at which the function is not differentiable: near the point, and farther away."""
     judged = kinks.check_near_kinks(trial, judged, jacobian, cotangents)
     judged = ties.excuse_ties(trial, judged, jacobian, cotangents)
     outputs = output_scaling.find_outputs_of_channels(trial.program, trial.setting.channels)

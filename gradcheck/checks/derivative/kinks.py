@@ -56,17 +56,6 @@ def passes_at_kink(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS))
 
 
-def check_through_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
-    """Check a leaf with entries that passed at kinks along dense directions.
-
-    These see a gradient that counts a tie twice, which lines of single entries do not.
-    """
-    if not np.any(passes_at_kink(judged)):
-        return judged
-    wrong = judge_channels_through_kink(trial, [judged], jacobian) == Code.FAIL
-    return mark_outside_kink(judged, wrong & ~find_adjacent_claims(trial, [judged.leaf], jacobian, cotangents, wrong))
-
-
 def find_adjacent_claims(
     trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, wanted: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -83,11 +72,12 @@ def find_adjacent_claims(
     is_adjacent, point = np.zeros(wanted.shape, dtype=bool), trial.program.point
     if jacobian.claim is None or not np.any(wanted):
         return is_adjacent
-    step, moves = np.zeros(point.size), np.zeros(point.size, dtype=bool)
+    scales = np.zeros(point.size)
     for leaf in leaves:
-        rng, x = make_generator(0, "adjacent", trial.label, leaf.path), point[leaf.span]
-        step[leaf.span] = DISTANCE_FROM_KINK * directions.compute_entry_scales(x) * rng.uniform(0.5, 1.0, x.size)  # breaks ties
-        moves[leaf.span] = True
+        scales[leaf.span] = directions.compute_entry_scales(point[leaf.span])
+    moves = scales > 0
+    # This breaks ties in the order of the entries, as code does that picks the first or the last of equal ones.
+    step = DISTANCE_FROM_KINK * scales * np.linspace(0.5, 1.0, point.size)
     for channel in np.flatnonzero(wanted):
         limit = partial(_extrapolate_claims, jacobian, cotangents[channel : channel + 1], trial.program, step)
         claim = jacobian.values[channel]
@@ -152,24 +142,6 @@ def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: J
         is_combination=True,
     )
     return judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=False)
-
-
-def judge_channels_through_kink(
-    trial: MeasuredTrial, judged_leaves: Sequence[JudgedLeaf], jacobian: Jacobian
-) -> NDArray[np.int8]:
-    """Judge each channel of a claim along dense directions of some leaves, (C,).
-
-    A channel is INCONCLUSIVE if jitter breaks the tie, since the jump then counts as the claim's own rounding.
-    """
-    dense = judge_through_kink(trial, [judged.leaf for judged in judged_leaves], jacobian)
-    # If an entry is wrong already, dense directions may show nothing but that entry.
-    without_wrong = ~np.any([np.any(judged.code == Code.FAIL, axis=1) for judged in judged_leaves], axis=0)
-    return np.where(without_wrong, np.max(dense.code, axis=1, initial=Code.PASS), Code.PASS).astype(np.int8)
-
-
-def mark_outside_kink(judged: JudgedLeaf, wrong_channels: NDArray[np.bool_]) -> JudgedLeaf:
-    """Mark the entries of a leaf at kinks that are wrong along several entries at once, in some channels, (C,)."""
-    return judged.with_fact(Fact.OUTSIDE_JOINTLY, wrong_channels[:, None] & (judged.remark == Reason.KINK_SUBGRADIENT))
 
 
 def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:

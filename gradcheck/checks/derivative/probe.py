@@ -265,7 +265,7 @@ def _judge_claim(
     if not np.any((judged.code == Code.FAIL) | judged.doubtful):
         return _check_near_kinks(trial, jacobian, judged, block, cotangents)
     entry = wrong_entries.find_wrong_entries(trial, jacobian, block, judged, rtol)
-    judged = ties.excuse_tie_along_probes(trial, judged if entry is None else entry, jacobian, cotangents)
+    judged = ties.excuse_ties(trial, judged if entry is None else entry, jacobian, cotangents, along_entries=False)
     return judged, jacobian, block
 
 
@@ -282,9 +282,9 @@ def _check_near_kinks(
     leaf, at_kink = judged.leaf, (judged, jacobian, block)
     if not np.any(kinks.passes_at_kink(judged)):
         return at_kink
-    dense = kinks.judge_through_kink(trial, [leaf], jacobian)
-    if np.any(dense.code == Code.FAIL):
-        return dense, jacobian, block
+    wrong, dense = ties.find_channels_outside(trial, [leaf], jacobian, cotangents)
+    if np.any(wrong):
+        return dense.with_fact(Fact.OUTSIDE_JOINTLY, wrong[:, None] & (dense.code > Code.PASS)), jacobian, block
     nearby = at_kink
     for k in range(kinks.POINTS_NEAR_KINK):
         point = kinks.draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)
