@@ -104,7 +104,8 @@ def _reduce_to_line_noise(right: F64, left: F64, noise: F64, setting: Setting) -
     The noise was measured along another direction, which may have met a jump or kink of another input. Two readings of the
     line's own noise are better, as long as the line moves at the finest steps at all. The first is the second differences of
     the finest steps, where those of the function have vanished. The other is the differences from one step to the next, since
-    symmetric steps may hide the rounding.
+    symmetric steps may hide the rounding. Without this, smooth inputs next to inputs at jumps (`floor` of whole numbers) are
+    INCONCLUSIVE.
     """
     fine = slice(-TAIL_STEPS, None)
     moves = np.all((right[fine] != 0) & (left[fine] != 0), axis=0)

@@ -296,6 +296,8 @@ def _check_near_kinks(
         claim = claim_along_probes(moved_jacobian, moved_block)
         moved_judged = judge_and_refine(moved_block.estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
         wrong = moved_judged.code == Code.FAIL
+        if np.any(wrong) and np.any(dense.code == Code.FAIL):
+            return dense, jacobian, block
         if np.any(wrong):
             return moved_judged.with_fact(Fact.WRONG_NEARBY, wrong), moved_jacobian, moved_block
         if np.any(moved_judged.code):

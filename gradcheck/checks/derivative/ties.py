@@ -94,7 +94,8 @@ def find_channels_outside(
 
     Dense directions see a gradient that counts a tie twice, which lines of single entries do not. They also contradict right
     claims where convex kinks meet concave ones, and decide nothing if jitter breaks the tie, as its jump then counts as the
-    claim's own rounding. So the claims around decide where they do not confirm a claim, unless these are wrong too.
+    claim's own rounding. So the claims around are looked at where they do not confirm a claim. It is wrong if one of the two
+    contradicts it and the other does not confirm it; if the claims around are wrong too, the dense directions decide.
 
     Args:
         places: entries at which the claim is judged near the kink, as positions in the first leaf; None for one of those that
@@ -111,8 +112,8 @@ def find_channels_outside(
     if places is None:
         places = _find_most_tied_entry(trial.program.point[leaves[0].span])
     tie_codes = _judge_tie(trial, leaves, jacobian, cotangents, places, at_kink=True)
-    wrong = code == Code.FAIL if tie_codes is None else (code > Code.PASS) & (tie_codes == Code.FAIL)
-    return np.asarray(wrong), dense
+    tie_codes = code if tie_codes is None else tie_codes
+    return (np.maximum(code, tie_codes) == Code.FAIL) & (np.minimum(code, tie_codes) > Code.PASS), dense
 
 
 def excuse_ties(
@@ -142,6 +143,8 @@ def excuse_ties(
         codes = _judge_tie(trial, [judged.leaf, *tied_leaves], jacobian, cotangents, places, at_kink=at_kink)
     if codes is None:
         return judged
+    if at_kink:  # A claim in doubt is wrong.
+        codes = np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes)
     if not along_entries:  # Each probe is read in a channel of its own, and the worst counts.
         codes = np.max(codes, keepdims=True)
     for code, fact in TIE_FACTS.items():
@@ -178,7 +181,7 @@ def _judge_tie(
     Args:
         leaves: the leaves whose entries may be tied.
         places: the entries at which the claim is judged near the tie, as positions in the first leaf.
-        at_kink: whether the point is known to be a kink. Then the tie needs no proof, and a claim in doubt is wrong.
+        at_kink: whether the point is known to be a kink. Then the tie needs no proof.
     """
     if not at_kink and not _is_not_additive(trial, leaves, int(places[0])):
         return None
@@ -191,7 +194,7 @@ def _judge_tie(
     except Exception:  # off the primal a derivative need not exist
         return None
     codes[find_adjacent_claims(trial, leaves, jacobian, cotangents, codes > Code.PASS)] = Code.PASS
-    return np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes).astype(np.int8) if at_kink else codes
+    return codes
 
 
 def _move_leaves(trial: MeasuredTrial, leaves: Sequence[Leaf], k: int) -> F64:
