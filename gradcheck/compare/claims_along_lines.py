@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends.flat import Leaf
 from gradcheck.backends.program import Program
 from gradcheck.compare.claimed_jacobians import Jacobian
+from gradcheck.compare.estimates import LineEstimates, estimate_lines
+from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines
 from gradcheck.evidence import directions
-from gradcheck.evidence.line import F64
+from gradcheck.evidence.line import F64, Setting
 
 # A sum of terms with random signs hardly ever exceeds this many times the root of their sum of squares.
 MAX_RANDOM_SUM = 6.0
@@ -20,13 +23,22 @@ def compute_displacements(program: Program, leaf: Leaf) -> F64:
     return directions.entry_displacements(program.point[leaf.span], program.eps)
 
 
-def claim_along_entries(program: Program, leaf: Leaf, claimed: Jacobian) -> ClaimAlongLines:
-    """Compute a claim along the lines that move one entry of a leaf each."""
-    part, displacements = (slice(None), leaf.span), compute_displacements(program, leaf)
-    value, size = claimed.values[part] * displacements, np.abs(displacements)
-    return ClaimAlongLines(
-        value, claimed.error[part] * size, claimed.rounding[part] * size, np.abs(value), is_combination=False
+def estimate_entries(evaluator: Evaluator, setting: Setting, leaf: Leaf, places: NDArray[np.intp]) -> LineEstimates:
+    """Estimate the derivatives along the lines of some entries of a leaf, given by their positions in it."""
+    units = compute_displacements(evaluator.program, leaf)[places]
+    phis = [evaluator.line_of_entry(leaf.start + int(i), float(unit)) for i, unit in zip(places, units, strict=True)]
+    return estimate_lines(leaf, phis, [setting] * len(phis), evaluator.program.eps, units)
+
+
+def claim_along_entries(
+    estimates: LineEstimates, claimed: Jacobian, places: slice | NDArray[np.intp] = slice(None)
+) -> ClaimAlongLines:
+    """Compute a claim along lines that move one entry of a leaf each: all entries, or those at some positions in it."""
+    value, error, rounding = (
+        array[:, estimates.leaf.span][:, places] for array in (claimed.values, claimed.error, claimed.rounding)
     )
+    value, size = value * estimates.units, np.abs(estimates.units)
+    return ClaimAlongLines(value, error * size, rounding * size, np.abs(value), is_combination=False)
 
 
 def embed_tangent(program: Program, leaf: Leaf, u: F64) -> F64:

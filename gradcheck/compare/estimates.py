@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.backends.flat import Leaf
-from gradcheck.evidence import central, ladder
+from gradcheck.evidence import ladder, richardson
 from gradcheck.evidence.line import F64, Phi, Setting, Slope
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class LineEstimates:
         phis: the lines.
         settings: for each line the noise, and the channels that it is read in.
         eps: relative spacing of floats in the precision of the function.
+        units: how far each line moves its entry per unit of t, (L,); ones if the lines move many entries.
         value: the estimated derivatives along the lines; NaN until they are estimated.
         bound: bound of the error of each estimate.
         nearby_slope: the steepest chord seen along each line, the scale compared with which a zero is a zero.
@@ -43,6 +44,7 @@ class LineEstimates:
     phis: Sequence[Phi]
     settings: Sequence[Setting]
     eps: float
+    units: F64
     value: F64
     bound: F64
     nearby_slope: F64
@@ -56,15 +58,19 @@ class LineEstimates:
     contested: NDArray[np.bool_]
 
 
-def estimate_lines(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> LineEstimates:
+def estimate_lines(
+    leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float, units: F64 | None = None
+) -> LineEstimates:
     """Estimate the derivative along every line cheaply."""
-    estimates = empty_estimates(leaf, phis, settings, eps)
+    estimates = empty_estimates(leaf, phis, settings, eps, units)
     for line in range(len(phis)):
         estimate_line(estimates, line, line, len(phis))
     return estimates
 
 
-def empty_estimates(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float) -> LineEstimates:
+def empty_estimates(
+    leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting], eps: float, units: F64 | None = None
+) -> LineEstimates:
     """Make the estimates of lines along which nothing is estimated yet."""
     channels = settings[0].contract(settings[0].base).size if settings else 0
     shape = (channels, len(phis))
@@ -79,6 +85,7 @@ def empty_estimates(leaf: Leaf, phis: Sequence[Phi], settings: Sequence[Setting]
         phis,
         settings,
         eps,
+        np.ones(len(phis)) if units is None else units,
         **empty,
         channel_sizes=channel_sizes,
         reason=reason,
@@ -100,7 +107,9 @@ def estimate_line(estimates: LineEstimates, line: int, done: int, total: int) ->
     progress.report_progress(estimates.leaf.path, done, total)
     setting = estimates.settings[line]
     _store(
-        estimates, line, central.estimate_slopes(estimates.phis[line], setting, central.choose_steps(setting, estimates.eps))
+        estimates,
+        line,
+        richardson.estimate_slopes(estimates.phis[line], setting, richardson.choose_steps(setting, estimates.eps)),
     )
 
 

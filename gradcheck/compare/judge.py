@@ -50,12 +50,10 @@ class EntryLine:
 
     Attributes:
         place: the entry, as a position in its leaf.
-        displacement: how far the line moves it per unit of t.
         phi: the line.
     """
 
     place: int
-    displacement: float
     phi: Phi
 
 
@@ -66,6 +64,7 @@ class JudgedLeaf:
     Attributes:
         leaf: the leaf that the lines move.
         sides: claim, estimate and the errors of both, (C, L).
+        units: how far each line moves its entry per unit of t, (L,): sides over units are partial derivatives.
         facts: what is known, for each channel and line, (C, L): by `verdict/rules.py` it decides.
         evidence_remark: what the evidence remarked on the derivative: a Reason, or None.
         doubtful: passed along many entries at once although the two differ by more than their errors, so that a few entries
@@ -78,6 +77,7 @@ class JudgedLeaf:
 
     leaf: Leaf
     sides: ClaimAndEstimate
+    units: F64
     facts: Facts
     evidence_remark: NDArray[np.object_]
     doubtful: NDArray[np.bool_]
@@ -248,7 +248,7 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
     if not claim.is_combination and estimates.settings and estimates.settings[0].channels is not None:
         facts = _accuse_single_differences(facts, sides)
     no_doubt = np.zeros(kink.shape, dtype=bool)
-    judged = JudgedLeaf(estimates.leaf, sides, facts, estimates.reason.copy(), no_doubt, estimates.story)
+    judged = JudgedLeaf(estimates.leaf, sides, estimates.units, facts, estimates.reason.copy(), no_doubt, estimates.story)
     if not claim.is_combination:
         return judged
     doubtful = (judged.code == Code.PASS) & ~kink & (sides.difference > sides.uncertainty)

@@ -92,7 +92,7 @@ def judge_pair(leaf: Leaf, sides: ClaimAndEstimate, rtol: float, *, demanded: bo
     """Judge numbers by others that are known without differences; equal ones pass, whatever the errors."""
     facts = find_interval_facts(sides, rtol, demanded=demanded) | {Fact.EQUAL: sides.difference == 0}
     shape = sides.claim.shape
-    return JudgedLeaf(leaf, sides, facts, np.full(shape, None, dtype=object), np.zeros(shape, dtype=bool))
+    return JudgedLeaf(leaf, sides, np.ones(shape[1]), facts, np.full(shape, None, dtype=object), np.zeros(shape, dtype=bool))
 
 
 def mark_last_bits(judged: JudgedLeaf, floor: F64, movement: F64 | float = 0.0) -> JudgedLeaf:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.compare import claims_along_lines, conditioning, dtype_range, method_pairs, output_scaling, ulp_error
-from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
-from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
+from gradcheck.compare.judge import JudgedLeaf, judge_and_refine
 from gradcheck.compare.noise_floor import measure_setting
 from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import Code
@@ -80,15 +79,11 @@ def _is_wrong_in_native_dtype(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobi
     trial.recorder.count()
     evaluator = Evaluator(program, trial.recorder)
     setting = measure_setting(evaluator, 1, trial.label, np.zeros(program.value.shape))
-    channels = np.eye(program.value.size)[channel] if trial.setting.channels is None else trial.setting.channels[channel]
-    setting = replace(setting, channels=channels[None])
-    displacement = float(claims_along_lines.compute_displacements(program, leaf)[i])
-    phi = evaluator.line_of_entry(leaf.start + i, displacement)
-    estimates = estimate_lines(leaf, [phi], [setting], program.eps)
-    entry = (slice(channel, channel + 1), slice(leaf.start + i, leaf.start + i + 1))
-    claim, size = jacobian.values[entry] * displacement, abs(displacement)
-    claim_along_line = ClaimAlongLines(
-        claim, jacobian.error[entry] * size, jacobian.rounding[entry] * size, np.abs(claim), is_combination=False
-    )
-    confirmed = judge_and_refine(estimates, claim_along_line, rtol, demanded=trial.rtol_is_given)
+    row = slice(channel, channel + 1)
+    channels = np.eye(program.value.size)[row] if trial.setting.channels is None else trial.setting.channels[row]
+    places = np.array([i])
+    estimates = claims_along_lines.estimate_entries(evaluator, replace(setting, channels=channels), leaf, places)
+    one_row = replace(jacobian, values=jacobian.values[row], error=jacobian.error[row], rounding=jacobian.rounding[row])
+    claim = claims_along_lines.claim_along_entries(estimates, one_row, places)
+    confirmed = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
     return bool(confirmed.code[0, 0] == Code.FAIL)

@@ -42,8 +42,9 @@ def draw_gaussian_tangent(program: Program, rng: np.random.Generator) -> F64:
 def _measure_cancellation_noise(program: Program, line: Phi) -> F64:
     """Measure the noise of outputs that are far smaller than their leaf because larger terms cancel, (M,); 0 for all others.
 
-    At fine steps it need not show: 1 + tanh(x), where tanh(x) is near -1, moves only at every millionth step. If several such
-    outputs show noise at coarse steps, the median of theirs holds for those in which the function's own curve hides it.
+    At fine steps it need not show: 1 + tanh(x), where tanh(x) is near -1, moves only at every millionth step, and its right
+    derivative would FAIL. If several such outputs show noise at coarse steps, the median of theirs holds for those in which the
+    function's own curve hides it.
     """
     cancellation_noise, size, terms = np.zeros(program.value.shape), np.abs(program.value), bound_terms(program)
     small = size < directions.SMALL_ENTRY_RATIO * terms

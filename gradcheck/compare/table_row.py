@@ -80,7 +80,6 @@ def make_comparison(
     methods: tuple[str, str],
     rtol: float,
     *,
-    displacements: F64,
     channels: F64 | None,
     resolution: float,
     trial_number: int,
@@ -94,7 +93,6 @@ def make_comparison(
         program: the target, whose outputs are named.
         methods: the method of the claim, and the method that it was compared with.
         rtol: relative error from which on a claim is wrong.
-        displacements: displacement per line, (L,), by which directional derivatives become partial ones; ones for probes.
         channels: combinations of outputs, (C, M); None: every output is a channel.
         resolution: the smallest relative error that would have been seen; stated if the leaf passed.
         trial_number: number of the trial.
@@ -105,16 +103,15 @@ def make_comparison(
     place = find_worst_place(judged)
     channel, line = place
     verdict, remark = VERDICTS[int(judged.code[place])], judged.remark[place]
-    displacement = float(displacements[line])
-    size, sign = abs(displacement) or 1.0, np.sign(displacement) or 1.0
-    claimed, estimate = float(sides.claim[place]) / size * sign, float(sides.value[place]) / size * sign
-    difference, bound = float(sides.difference[place]) / size, float(sides.uncertainty[place]) / size
+    unit = float(judged.units[line])
+    claimed, estimate = float(sides.claim[place]) / unit, float(sides.value[place]) / unit
+    difference, bound = float(sides.difference[place]) / abs(unit), float(sides.uncertainty[place]) / abs(unit)
     story = None if judged.story is None else judged.story[place]
     if remark is Reason.KINK_SUBGRADIENT and verdict is Verdict.PASS:
         difference = 0.0
     where = judged.where
     if where is None and mode == "full" and verdict is Verdict.FAIL:
-        where = _locate_wrong_entries(judged, program, displacements, channels)
+        where = _locate_wrong_entries(judged, program, channels)
     return Comparison(
         wrt=leaf.path,
         output=name_output(program, channel, channels),
@@ -137,44 +134,43 @@ def make_comparison(
         trial=trial_number,
         mode=mode,
         certainty=certainty,
-        story=story and story.per(displacement or 1.0),
+        story=story and story.per(unit),
         where=where,
     )
 
 
-def _locate_wrong_entries(judged: JudgedLeaf, program: Program, displacements: F64, channels: F64 | None) -> Whereabouts:
+def _locate_wrong_entries(judged: JudgedLeaf, program: Program, channels: F64 | None) -> Whereabouts:
     """Locate the wrong entries of a leaf whose every entry was looked at: largest errors first, each in its worst channel."""
     leaf, sides, wrong = judged.leaf, judged.sides, judged.code == Code.FAIL
     with np.errstate(all="ignore"):
-        errors = np.where(wrong, np.nan_to_num(sides.difference / np.abs(displacements), nan=np.inf), -1.0)
+        errors = np.where(wrong, np.nan_to_num(sides.difference / np.abs(judged.units), nan=np.inf), -1.0)
     places = np.flatnonzero(np.any(wrong, axis=0))
     places = places[np.argsort(-np.max(errors[:, places], axis=0), kind="stable")]
     _, first = np.unique(places // leaf.width, return_index=True)  # of a complex entry only the part with the larger error
     places = places[np.sort(first)]
     entries = []
     for i in places[:MAX_LISTED_ENTRIES]:
-        place, displacement = (int(np.argmax(errors[:, i])), i), float(displacements[i]) or 1.0
-        claimed, estimate = float(sides.claim[place] / displacement), float(sides.value[place] / displacement)
-        bound = float(sides.uncertainty[place] / abs(displacement))
+        place, unit = (int(np.argmax(errors[:, i])), i), float(judged.units[i])
+        claimed, estimate = float(sides.claim[place] / unit), float(sides.value[place] / unit)
+        bound = float(sides.uncertainty[place] / abs(unit))
         index, output = leaf.index(leaf.start + int(i)), name_output(program, place[0], channels)
         entries.append(WrongEntry(index, claimed, estimate, bound, output))
     is_wrong = np.any(wrong, axis=0).reshape(*leaf.shape, leaf.width).any(axis=-1)
     return Whereabouts(tuple(entries), len(places), 1.0, slice=name_slice(is_wrong, leaf.path) or "")
 
 
-def add_estimate_story(row: Comparison, judged: JudgedLeaf, estimates: LineEstimates, displacements: F64) -> Comparison:
+def add_estimate_story(row: Comparison, judged: JudgedLeaf, estimates: LineEstimates) -> Comparison:
     """Add to a row how the estimate at its worst place is found step by step, unless it says so already.
 
     Args:
         judged: the leaf that the row was made of.
         estimates: the lines; a line without a story is estimated again with the step ladder.
-        displacements: displacement per line, (L,), in the row's units.
     """
     if row.story is not None:
         return row
     channel, line = find_worst_place(judged)
     story = estimate_with_ladder(estimates.phis[line], estimates.settings[line]).story[channel]
-    return replace(row, story=story.per(float(displacements[line]) or 1.0))
+    return replace(row, story=story.per(float(judged.units[line])))
 
 
 def _choose_row_reason(

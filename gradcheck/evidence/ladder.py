@@ -22,6 +22,7 @@ from gradcheck.evidence.plateau import (
     find_plateau,
     have_two_slopes,
 )
+from gradcheck.evidence.richardson import extrapolate
 from gradcheck.results import Estimate, Reason
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def _reduce_to_line_noise(right: F64, left: F64, noise: F64, setting: Setting) -
     The noise was measured along another direction, which may have met a jump or kink of another input. Two readings of the
     line's own noise are better, as long as the line moves at the finest steps at all. The first is the second differences of
     the finest steps, where those of the function have vanished. The other is the differences from one step to the next, since
-    symmetric steps may hide the rounding.
+    symmetric steps may hide the rounding. Without this, smooth inputs next to inputs at jumps (`floor` of whole numbers) are
+    INCONCLUSIVE.
     """
     fine = slice(-TAIL_STEPS, None)
     moves = np.all((right[fine] != 0) & (left[fine] != 0), axis=0)
@@ -314,7 +316,7 @@ def bound_one_sided_slopes(phi: Phi, setting: Setting) -> tuple[F64, F64]:
         for side in (1.0, -1.0):
             near, far = ((phi(side * t) - setting.base) / (side * t) for t in (h, STEP_RATIO * h))
             moved = (near != 0) | (far != 0)
-            slopes.append((STEP_RATIO * near - far) / (STEP_RATIO - 1))
+            slopes.append(extrapolate(near, far, 1))
             errors.append(np.abs(slopes[-1] - near) + np.where(moved, 2 * noise / h, 0.0))
     low = np.minimum(slopes[0] - errors[0], slopes[1] - errors[1])
     return low, np.maximum(slopes[0] + errors[0], slopes[1] + errors[1])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.evidence.line import STEP_RATIO
+from gradcheck.evidence.richardson import extrapolate
 from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE, MIN_VANISHED_TO_NOISE
 
 if TYPE_CHECKING:
@@ -55,18 +56,18 @@ def find_plateau(h: F64, slopes: F64, radius: F64) -> Plateau | None:
     """
     if h.size < PLATEAU_STEPS + 1:
         return None
-    value = (STEP_RATIO**2 * slopes[1:] - slopes[:-1]) / (STEP_RATIO**2 - 1)
+    value = extrapolate(slopes[1:], slopes[:-1], 2)
     radius = radius[1:]
     for j in range(value.size - PLATEAU_STEPS + 1):
         differences = np.abs(value[j] - value[j + 1 :])
-        window = value[j : j + PLATEAU_STEPS]
-        meets_finer = np.all(differences <= radius[j] + radius[j + 1 :])
-        if meets_finer and not _shrinks_too_slowly(window, radius[j + PLATEAU_STEPS - 1]):
+        if np.all(differences <= radius[j] + radius[j + 1 :]):
             before = value[max(j + 1 - PLATEAU_STEPS, 0) : j + 1]
             trend = _bound_trend(before, float(differences[0] + radius[j] + radius[j + 1]))
             if not np.isfinite(trend):
                 continue
-            truncation = max(float(np.max(differences[: PLATEAU_STEPS - 1])), _sum_remaining_changes(window), trend)
+            truncation = max(
+                float(np.max(differences[: PLATEAU_STEPS - 1])), _sum_remaining_changes(value[j : j + PLATEAU_STEPS]), trend
+            )
             return Plateau(float(value[j]), float(radius[j]) + truncation, (float(h[j + 1]), float(h[j + PLATEAU_STEPS])))
     return _find_converging(h, value, radius)
 
@@ -79,14 +80,17 @@ def find_one_sided_plateau(h: F64, difference: F64, noise: F64) -> Plateau | Non
         difference: f(x + h u) - f(x), or f(x) - f(x - h u).
         noise: noise of these differences.
     """
-    # (4 s(h) - s(4h)) / 3 cancels the term in h, and differences of that obey the same rule as central ones.
+    # Without the term in h, one-sided slopes obey the same rule as central ones.
     slopes, radius = difference / h, noise / h
-    extrapolated = (STEP_RATIO * slopes[1:] - slopes[:-1]) / (STEP_RATIO - 1)
+    extrapolated = extrapolate(slopes[1:], slopes[:-1], 1)
     return find_plateau(h[1:], extrapolated, 2 * radius[1:])
 
 
 def have_two_slopes(h: F64, right: F64, left: F64, noise: F64) -> bool:
-    """Whether the slopes on both sides differ by more than their bounds: a kink too small to stand out of the curvature."""
+    """Whether the slopes on both sides differ by more than their bounds: a kink too small to stand out of the curvature.
+
+    It finds kinks of 1e-10 to 3e-7 of the curvature, where the smallest that stand out are 1e-6 of it.
+    """
     below, above = find_one_sided_plateau(h, left, noise), find_one_sided_plateau(h, right, noise)
     return below is not None and above is not None and abs(below.value - above.value) > below.bound + above.bound
 
@@ -106,12 +110,6 @@ def diverges(h: F64, side: F64, noise: F64) -> bool:
     ratio = falling[1:] / falling[:-1]
     unsettled = ratio.size == TAIL_STEPS - 1 and np.all((ratio > MAX_CONVERGING_RATIO) & (ratio < MAX_UNSETTLED_RATIO))
     return bool(unsettled and np.ptp(ratio) < MAX_UNSETTLED_SPREAD)
-
-
-def _shrinks_too_slowly(window: F64, radius: float) -> bool:
-    """Whether values still change, one way, and hardly less from step to step: what is still to come has no bound."""
-    first, second = np.diff(window)
-    return bool(first * second > 0 and abs(second) > max(MAX_TREND_RATIO * abs(first), radius))
 
 
 def _sum_remaining_changes(window: F64) -> float:

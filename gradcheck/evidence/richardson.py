@@ -1,26 +1,41 @@
-"""Richardson extrapolation from four or six evaluations a line, from which the noise is read too.
+"""Richardson extrapolation: central differences at steps h, 4h, ..., combined so that their leading error terms cancel.
 
-It is the cheapest estimate: it can confirm a claim, and do no more. `reports/detection.md` measures which faults the checks of
-all leaves at once and of groups of entries catch with it.
+There are two kinds of estimate. `estimate_slopes` takes the noise as measured, and sees at once what is not smooth. The others
+take four or six evaluations a line and read the noise from these: they can confirm a claim, and do no more.
+`reports/accuracy.md` measures how wide the bounds of the first kind are and how often they hold, and `reports/detection.md`
+which faults the checks of all leaves at once and of groups of entries catch with the second.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from gradcheck.evidence.central import EXTRAPOLATED_NOISE, choose_step
-from gradcheck.evidence.line import STEP_RATIO
+from gradcheck.evidence.line import MAX_UNSEEN_QUANTUM, STEP_RATIO, Slope, smooth_slope
+from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE
 
 if TYPE_CHECKING:
-    from gradcheck.evidence.line import F64, Setting
+    from numpy.typing import NDArray
 
-# An estimate takes two or three steps, each STEP_RATIO times the one before.
+    from gradcheck.evidence.line import F64, Phi, Setting
+
+# We look for a slope that fine steps do not show at this step, in each entry's scales, or at a coarser one.
+CHORD_STEP = 2.0**-8
+# Two steps whose ratio is smaller than this suit each other's outputs well enough, so that one of them is tried.
+MIN_SEPARATE_RATIO = 8.0
+# Noise above this, relative to the function's values, does not make the step any larger.
+MAX_RELATIVE_NOISE = 1e-4
+# This is the standard deviation of the extrapolated difference D4, in units of noise / step:
+# sqrt((16/15)^2 + (1/60)^2) / sqrt(2).
+EXTRAPOLATED_NOISE = 0.76
+# A second difference like h^2 grows by 16 from one step to four times that. A rough one grows by less than this factor.
+MIN_SMOOTH_GROWTH = 7.0
+# An estimate with its own noise takes two or three steps, each STEP_RATIO times the one before.
 TWO_STEPS, THREE_STEPS = 2, 3
 # A pair of lines takes at least this number of evaluations: the first is estimated from three steps, a similar one from two.
 MIN_EVALUATIONS = 2 * (THREE_STEPS + TWO_STEPS)
@@ -46,6 +61,7 @@ REMAINDER_NOISE = {
     ),
 }
 
+AnyEstimate = TypeVar("AnyEstimate", Slope, "RichardsonEstimate")
 # It takes the share of the finest step in the coarsest, and returns the least noise of each channel, (C,). It is called once
 # all is evaluated.
 NoiseFloor = Callable[[float], "F64"]
@@ -71,6 +87,72 @@ class RichardsonEstimate:
     fourth_order_term: F64
 
 
+def choose_steps(setting: Setting, eps: float) -> tuple[float, ...]:
+    """Choose the step that balances truncation and noise for the noisiest output; another for the quietest if far smaller.
+
+    (3 noise / |phi'''|)^(1/3), taking |phi'''| for the size of the largest output.
+    """
+    largest = float(np.max(np.abs(setting.base), initial=0.0))
+    extremes = (np.max(setting.total_noise, initial=0.0), np.min(setting.total_noise, initial=np.inf))
+    for_loudest, for_quietest = (
+        max(choose_step(float(noise) / largest if largest > 0 else eps, eps), setting.finest_step) for noise in extremes
+    )
+    return (for_loudest, for_quietest) if for_loudest >= MIN_SEPARATE_RATIO * for_quietest else (for_loudest,)
+
+
+def choose_step(relative_noise: float, eps: float, power: float = 1 / 3) -> float:
+    """Choose the power of two nearest to (3 noise)^power, for noise relative to the function's values."""
+    return float(2.0 ** round(power * math.log2(3 * min(max(relative_noise, eps), MAX_RELATIVE_NOISE))))
+
+
+def estimate_slopes(phi: Phi, setting: Setting, steps: tuple[float, ...]) -> Slope:
+    """Estimate the channels' slopes from five evaluations a step; each channel takes the step that gives the tighter bound."""
+    tightest = _estimate_at_step(phi, setting, steps[0])
+    for step in steps[1:]:
+        slope = _estimate_at_step(phi, setting, step)
+        tighter = np.nan_to_num(slope.bound, nan=np.inf) < np.nan_to_num(tightest.bound, nan=np.inf)
+        tightest = _choose_by_channel(tighter, slope, tightest)
+    return tightest
+
+
+def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
+    """Take central differences D at `step` and D' at four times that.
+
+    The value is their extrapolation D4 = (16 D - D') / 15, which is free of the h^2 term. The bound is |D4 - D|, which is all
+    of the h^2 term, plus the noise. A chord to a coarser step distinguishes a zero derivative from one that fell below the
+    resolution of the function's values. If second differences do not fall like h^2, the slope is rough: there may be a kink.
+    It is also rough if the function moves at larger steps only, as then its values may come in steps.
+    """
+    chord_step = max(CHORD_STEP, STEP_RATIO * step)
+    with np.errstate(all="ignore"):
+        near = [phi(step), phi(-step)]
+        sides = [value - setting.base for value in (*near, phi(STEP_RATIO * step), phi(-STEP_RATIO * step))]
+        chord = phi(chord_step) - setting.base
+        moved = np.any([side != 0 for side in (*sides, chord)], axis=0)
+        noise = setting.difference_noise(moved, step / chord_step)
+        last_bits = setting.contract_noise(setting.half_ulp(np.fmax(*map(np.abs, near))))
+        noise = setting.slack * np.fmax(noise, last_bits)
+        right, left, far_right, far_left = (setting.contract(side) for side in sides)
+        stands_still = (right == 0) & (left == 0)
+        # It may have moved by less than its values show: by as much as they do at larger steps, if that may be their grid.
+        quantum = np.fmax.reduce(np.abs([far_right, far_left, setting.contract(chord)]))
+        quantum = np.where(stands_still & (quantum <= MAX_UNSEEN_QUANTUM * setting.channel_sizes), quantum, 0.0)
+        hidden = np.where(stands_still, setting.slack * setting.contract_noise(setting.hidden_rounding), 0.0)
+        noise = np.fmax.reduce([noise, hidden, quantum])
+        slope = (right - left) / (2 * step)
+        value = extrapolate(slope, (far_right - far_left) / (2 * STEP_RATIO * step), 2)
+        bound = np.abs(value - slope) + noise_bound(noise, step)
+        nearby_slope = np.maximum(np.abs(setting.contract(chord)) / chord_step, np.abs(slope))
+        rough = _is_rough(right + left, far_right + far_left, noise) | (quantum > 0)
+    return smooth_slope(value, bound, nearby_slope, rough)
+
+
+def _is_rough(near: F64, far: F64, noise: F64) -> NDArray[np.bool_]:
+    """Mark the channels whose second differences at a step and at four times that do not behave like h^2."""
+    visible = (np.abs(near) > MIN_SIGNAL_TO_NOISE * noise) & (np.abs(far) > MIN_SIGNAL_TO_NOISE * noise)
+    return np.asarray(visible & (np.abs(far) < MIN_SMOOTH_GROWTH * np.abs(near)))
+
+
 def estimate_from_three_steps(
     phi: Callable[[float], F64], relative_noise: float, eps: float, noise_floor: NoiseFloor, slack: float
 ) -> RichardsonEstimate:
@@ -84,8 +166,8 @@ def estimate_from_three_steps(
     """
     h = smallest_step(THREE_STEPS, relative_noise, eps)
     slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h, STEP_RATIO**2 * h), eps)
-    fine, coarse = (_extrapolate(a, b, 2) for a, b in pairwise(slopes))
-    value = _extrapolate(fine, coarse, 4)
+    fine, coarse = (extrapolate(a, b, 2) for a, b in pairwise(slopes))
+    value = extrapolate(fine, coarse, 4)
     with np.errstate(all="ignore"):
         remainders = [a - b / STEP_RATIO**2 for a, b in pairwise(second)]
         min_noise = np.maximum(noise_floor(STEP_RATIO**-2), rounding)
@@ -104,11 +186,8 @@ def estimate_from_three_steps(
     from_two = estimate_from_two_steps(phi, relative_noise, eps, noise_floor, slack)
     with np.errstate(all="ignore"):
         two_are_better = ~(from_three.bound <= from_two.bound)
-    better = {
-        f.name: np.where(two_are_better, getattr(from_two, f.name), getattr(from_three, f.name))
-        for f in fields(RichardsonEstimate)
-    }
-    return RichardsonEstimate(**{**better, "noise": np.fmin(from_two.noise, from_three.noise)})
+    better = _choose_by_channel(two_are_better, from_two, from_three)
+    return replace(better, noise=np.fmin(from_two.noise, from_three.noise))
 
 
 def estimate_from_similar_line(
@@ -128,13 +207,11 @@ def estimate_from_similar_line(
     if not np.all(np.isfinite(first.fourth_order_term)):
         return estimate_from_two_steps(phi, relative_noise, eps, noise_floor, slack)
     h = smallest_step(THREE_STEPS, relative_noise, eps) / STEP_RATIO
-    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h), eps)
+    value, _, min_noise, read_noise = _take_two_steps(phi, h, eps, noise_floor)
     with np.errstate(all="ignore"):
-        remainder_noise = np.abs(second[0] - second[1] / STEP_RATIO**2) / REMAINDER_NOISE[TWO_STEPS]
-        measured = np.fmin(first.noise, remainder_noise)
-        noise = np.maximum(np.maximum(noise_floor(1 / STEP_RATIO), rounding), measured)
+        noise = np.maximum(min_noise, np.fmin(first.noise, read_noise))
         bound = MAX_SIMILAR_RATIO / STEP_RATIO**4 * first.fourth_order_term + noise_bound(noise, h, slack)
-    return RichardsonEstimate(_extrapolate(slopes[0], slopes[1], 2), bound, noise, first.fourth_order_term)
+    return RichardsonEstimate(value, bound, noise, first.fourth_order_term)
 
 
 def estimate_from_two_steps(
@@ -153,14 +230,20 @@ def estimate_from_two_steps(
         slack: how many standard deviations of noise a bound allows for.
     """
     h = smallest_step(TWO_STEPS, relative_noise, eps)
-    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h), eps)
-    value = _extrapolate(slopes[0], slopes[1], 2)
+    value, second_order_term, min_noise, read_noise = _take_two_steps(phi, h, eps, noise_floor)
+    noise = np.maximum(min_noise, read_noise)
     with np.errstate(all="ignore"):
-        remainder = second[0] - second[1] / STEP_RATIO**2
-        min_noise = np.maximum(noise_floor(1 / STEP_RATIO), rounding)
-        noise = np.maximum(min_noise, np.abs(remainder) / REMAINDER_NOISE[TWO_STEPS])
-        bound = np.abs(value - slopes[0]) + noise_bound(noise, h, slack)
+        bound = second_order_term + noise_bound(noise, h, slack)
     return RichardsonEstimate(value, bound, noise, np.full_like(value, np.nan))
+
+
+def _take_two_steps(phi: Callable[[float], F64], h: float, eps: float, noise_floor: NoiseFloor) -> tuple[F64, F64, F64, F64]:
+    """Return D4 from steps h and 4h, its h^2 term |D4 - D|, the least noise there can be, and the noise that shows."""
+    slopes, second, rounding = _take_differences(phi, (h, STEP_RATIO * h), eps)
+    value = extrapolate(slopes[0], slopes[1], 2)
+    with np.errstate(all="ignore"):
+        read_noise = np.abs(second[0] - second[1] / STEP_RATIO**2) / REMAINDER_NOISE[TWO_STEPS]
+        return value, np.abs(value - slopes[0]), np.maximum(noise_floor(1 / STEP_RATIO), rounding), read_noise
 
 
 def estimate_channels(
@@ -196,8 +279,8 @@ def smallest_step(steps: int, relative_noise: float, eps: float) -> float:
     return choose_step(relative_noise, eps, STEP_POWERS[steps]) * STEP_RATIO ** (TWO_STEPS - steps)
 
 
-def noise_bound(noise: F64, step: float, slack: float) -> F64:
-    """Bound the error that noise causes in an extrapolated slope."""
+def noise_bound(noise: F64, step: float, slack: float = 1.0) -> F64:
+    """Bound the error that noise causes in an extrapolated slope D4 from steps h = `step` and 4h."""
     return EXTRAPOLATED_NOISE * slack * noise / step
 
 
@@ -212,7 +295,13 @@ def _take_differences(phi: Callable[[float], F64], steps: tuple[float, ...], eps
         return slopes, [right + left for right, left in sides], rounding
 
 
-def _extrapolate(fine: F64, coarse: F64, power: int) -> F64:
+def extrapolate(fine: F64, coarse: F64, power: int) -> F64:
     """Combine slopes at h and 4h to one that is free of the term in h^power."""
     with np.errstate(all="ignore"):
         return np.asarray((STEP_RATIO**power * fine - coarse) / (STEP_RATIO**power - 1))
+
+
+def _choose_by_channel(use_first: NDArray[np.bool_], first: AnyEstimate, second: AnyEstimate) -> AnyEstimate:
+    """Choose the first or the second estimate for each channel."""
+    columns = {f.name: np.where(use_first, getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
+    return type(first)(**columns)

@@ -34,6 +34,7 @@ def check(function, *values, dtype="float64", **more):
         (Scaled, ([[1.0, 1.0, NORMAL["float32"], 1.0], [1.0, 1.0, 1.0, 1e5]], [1e7] * 4), "float32"),
         (torch.matmul, ([[5e16] * 2] * 2, [[1e16, 1e-62], [-3e105, 1e154]]), "float64"),
         (torch.nn.functional.smooth_l1_loss, ([0.0] * 6, [1.0] * 4 + [1e8, 2.0**-23]), "float32"),  # nearly even
+        (torch.nn.functional.smooth_l1_loss, ([0.0] * 6, [1.0] * 4 + [1e4, 1e-12]), "float64"),
         (lambda a, b: (a + b) - a, ([1e17], [1.0]), "float64"),
         (torch.nn.functional.triplet_margin_loss, ([[1e15]], [[1.0]], [[1.0]]), "float64"),
     ],

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcheck.evidence import (
-    central,
-    directions,
-    ladder,
-    noise,
-)
+from gradcheck.evidence import directions, ladder, noise, richardson
 from gradcheck.evidence.line import Setting, choose_slack
 from gradcheck.results import Reason
 
@@ -69,7 +64,7 @@ def test_the_true_error_of_a_smooth_derivative_lies_inside_the_bound(name, dtype
     phi, setting, u, eps = lines(function, x, dtype)
     true = derivative(np.atleast_1d(x)) * u
     for slope in (
-        central.estimate_slopes(phi, setting, central.choose_steps(setting, eps)),
+        richardson.estimate_slopes(phi, setting, richardson.choose_steps(setting, eps)),
         ladder.estimate_slopes_by_ladder(phi, setting),
     ):
         assert np.abs(slope.value - true) <= slope.bound + 4 * 2.0**-52 * np.abs(true)

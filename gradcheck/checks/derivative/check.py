@@ -98,7 +98,7 @@ def _describe_equal_sizes(program: Program) -> list[str]:
         return []
     square = [leaf for leaf in program.leaves if len({n for n in leaf.shape if n > 1}) < sum(n > 1 for n in leaf.shape)]
     return [
-        f"sizes coincide: {leaf.path} has the shape {'×'.join(map(str, leaf.shape))}: swapped axes may not show; try other sizes"
+        f"sizes coincide: {leaf.path} has the shape {'×'.join(map(str, leaf.shape))}: swapped axes may not show; try others"
         for leaf in square
     ]
 

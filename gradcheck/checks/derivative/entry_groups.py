@@ -85,20 +85,20 @@ def estimate_entries(
         known: entries that are known already, in the channels of the setting; None if there are none.
     """
     program = evaluator.program
-    displacements = claims_along_lines.compute_displacements(program, leaf)
-    phis = evaluator.lines_of_entries(leaf.start, displacements)
-    estimates = empty_estimates(leaf, phis, [setting] * displacements.size, program.eps)
-    remaining = np.ones(displacements.size, dtype=bool)
+    units = claims_along_lines.compute_displacements(program, leaf)
+    phis = evaluator.lines_of_entries(leaf.start, units)
+    estimates = empty_estimates(leaf, phis, [setting] * units.size, program.eps, units)
+    remaining = np.ones(units.size, dtype=bool)
     if known is not None:
         remaining = ~known.is_known[leaf.span]
         tangents = known.tangents[:, leaf.span]
-        _fill_in(estimates, displacements, jacobian, np.flatnonzero(~remaining), tangents, known.difference, known.uncertainty)
+        _fill_in(estimates, jacobian, np.flatnonzero(~remaining), tangents, known.difference, known.uncertainty)
     remaining &= ~_confirm_unused_entries(evaluator, setting, estimates, jacobian, label, remaining)
     groups = _split_into_groups(np.flatnonzero(remaining)) if program.point.size > GROUP_SIZE else ()
     claimed = [group for group in groups if np.any(jacobian.values[:, leaf.span][:, group])]
     later_batches = (claimed[low : low + BATCH_SIZE] for low in range(FIRST_BATCH_SIZE, len(claimed), BATCH_SIZE))
     for batch in filter(None, (claimed[:FIRST_BATCH_SIZE], *later_batches)):
-        progress.report_progress(leaf.path, int(batch[0][0]), displacements.size)
+        progress.report_progress(leaf.path, int(batch[0][0]), units.size)
         confirmed = _confirm_groups(evaluator, setting, estimates, jacobian, batch, label)
         for group, is_confirmed in zip(batch, confirmed, strict=True):
             remaining[group] = not is_confirmed
@@ -183,8 +183,7 @@ def _confirm_groups(
     agrees, differences, bounds = [True] * len(batch), [], []
     # A group that is known no better than this, as near a kink, is estimated entry by entry, unless all of it is small.
     rtol = default_rtol(jacobian.eps)
-    displacements = claims_along_lines.compute_displacements(program, leaf)
-    largest_of_leaf = np.max(np.abs(values * displacements), axis=1)
+    largest_of_leaf = np.max(np.abs(values * estimates.units), axis=1)
     for k, estimate in enumerate((richardson.estimate_from_three_steps, richardson.estimate_from_two_steps)):
         lines = evaluator.lines(np.stack([group_tangents[k] for group_tangents in tangents]))
         slopes = richardson.estimate_channels(lines, setting, estimate)
@@ -201,13 +200,12 @@ def _confirm_groups(
     for j, group in enumerate(batch):
         if agrees[j]:
             of_group = [np.stack([of_line[j] for of_line in of_lines]) for of_lines in (differences, bounds)]
-            _fill_in(estimates, displacements, jacobian, group, tangents[j][:, leaf.span], *of_group)
+            _fill_in(estimates, jacobian, group, tangents[j][:, leaf.span], *of_group)
     return agrees
 
 
 def _fill_in(
     estimates: LineEstimates,
-    displacements: F64,
     jacobian: Jacobian,
     entries: NDArray[np.intp],
     tangents: F64,
@@ -219,18 +217,17 @@ def _fill_in(
     The disagreement along a line is taken for the error of each entry in turn, and the line that says more of an entry counts.
 
     Args:
-        displacements: how far the line of each number of the leaf moves it, (n,).
         entries: positions in the leaf.
         tangents: of the numbers of the leaf, (2, n).
         difference: estimate minus claim along each line, (2, C).
         bound: how far the two may be apart although both are right, (2, C).
     """
-    leaf, displacements = estimates.leaf, displacements[entries]
-    shares = displacements / tangents[:, entries]
+    leaf, units = estimates.leaf, estimates.units[entries]
+    shares = units / tangents[:, entries]
     corrections = difference[:, :, None] * shares[:, None]
     widths = bound[:, :, None] * np.abs(shares)[:, None]
     sharper = np.argmin(np.abs(corrections) + widths, axis=0)[None]
-    value = jacobian.values[:, leaf.span][:, entries] * displacements
+    value = jacobian.values[:, leaf.span][:, entries] * units
     estimates.value[:, entries] = value + np.take_along_axis(corrections, sharper, axis=0)[0]
     estimates.bound[:, entries] = np.take_along_axis(widths, sharper, axis=0)[0]
     estimates.nearby_slope[:, entries] = np.abs(estimates.value[:, entries])

@@ -109,7 +109,7 @@ def make_acceptance_test(
     return accepts
 
 
-def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, displacements: F64, gradient: F64) -> Callable[[F64], F64]:
+def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, gradient: F64) -> Callable[[F64], F64]:
     """Return a function that gives the errors of a faulty gradient, (C, n), relative to what each entry was judged by.
 
     The error is 0 where the claim lies at a kink, since nothing is proved there.
@@ -117,17 +117,16 @@ def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, displacements
     Args:
         estimates: the lines, one per entry.
         judged: the leaf as it passed.
-        displacements: displacement of each number of the leaf, (n,).
         gradient: the claim that passed, (C, n).
     """
-    sides = judged.sides
+    sides, units = judged.sides, judged.units
     is_kink = judged.remark == Reason.KINK_SUBGRADIENT
     is_zero = sides.magnitude <= sides.uncertainty
     negligible = ZERO_FAULT_SIZE * np.max(np.maximum(sides.nearby_slope, estimates.channel_sizes), initial=0.0)
 
     def fault_error(faulty: F64) -> F64:
-        change = np.abs((faulty - gradient) * displacements)
-        entry_size = np.abs(np.where(gradient == 0, faulty, gradient) * displacements)
+        change = np.abs((faulty - gradient) * units)
+        entry_size = np.abs(np.where(gradient == 0, faulty, gradient) * units)
         scale = np.where(judged.unresolved | is_zero, sides.leaf_scale, entry_size)
         with np.errstate(all="ignore"):
             errors = np.where(is_zero & (change <= negligible), 0.0, change / scale)

@@ -23,7 +23,6 @@ from gradcheck.checks.derivative import (
 from gradcheck.checks.derivative.comparisons import Comparisons, measure_trial_noise
 from gradcheck.compare import (
     claimed_jacobians,
-    claims_along_lines,
     conditioning,
     dtype_range,
     internal_precision,
@@ -32,6 +31,7 @@ from gradcheck.compare import (
     output_scaling,
 )
 from gradcheck.compare.claimed_jacobians import Jacobian
+from gradcheck.compare.claims_along_lines import claim_along_entries
 from gradcheck.compare.judge import ENOUGH_CONFIRMED, ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines, make_sides
 from gradcheck.compare.table_row import add_estimate_story, compute_resolution, find_output_leaf, make_comparison
 from gradcheck.evidence import directions
@@ -140,22 +140,18 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
     rtol, program = trial.rtol(jacobian), trial.program
     precise = jacobian.twin or jacobian
     at_first = [
-        judge_lines(
-            leaf_estimates,
-            claims_along_lines.claim_along_entries(program, leaf_estimates.leaf, precise),
-            rtol,
-            demanded=trial.rtol_is_given,
-        )
+        judge_lines(leaf_estimates, claim_along_entries(leaf_estimates, precise), rtol, demanded=trial.rtol_is_given)
         for leaf_estimates in estimates
     ]
     if any(np.any(judged.code > Code.PASS) for judged in at_first):
         precise = conditioning.with_conditioning(precise, program, cotangents)
     refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
-    checked = []
-    for leaf_estimates, judged in zip(estimates, refined, strict=True):
-        judged = _mark_singular_points(trial, leaf_estimates, judged)
-        checked.append(_check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents))
-    checked = ties.check_ties_between_leaves(trial, checked, precise, cotangents)
+    refined = [_mark_singular_points(trial, *pair) for pair in zip(estimates, refined, strict=True)]
+    refined = ties.check_through_kinks(trial, refined, precise, cotangents)
+    checked = [
+        _check_non_smooth_points(trial, leaf_estimates, judged, precise, cotangents)
+        for leaf_estimates, judged in zip(estimates, refined, strict=True)
+    ]
     if jacobian.twin is None:
         return checked
     return [
@@ -166,7 +162,7 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
 
 def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobian, rtol: float) -> JudgedLeaf:
     """Judge a leaf; judge it again if larger steps show something of entries that seemed to move nothing."""
-    claim = claims_along_lines.claim_along_entries(trial.program, estimates.leaf, jacobian)
+    claim = claim_along_entries(estimates, jacobian)
     judged = judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
     if swamped_entries.reestimate_swamped_entries(trial, estimates, judged):
         return judge_and_refine(estimates, claim, rtol, demanded=trial.rtol_is_given)
@@ -175,17 +171,15 @@ def _judge_leaf(trial: MeasuredTrial, estimates: LineEstimates, jacobian: Jacobi
 
 def _mark_singular_points(trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf) -> JudgedLeaf:
     """Mark claims that are not finite where the derivative is no finite number either."""
-    leaf, displacements = estimates.leaf, claims_along_lines.compute_displacements(trial.program, estimates.leaf)
-    x = trial.program.point[leaf.span]
-    out_of_range = dtype_range.mark_out_of_range_slopes(x, estimates.value, displacements, leaf.dtype)
+    x = trial.program.point[estimates.leaf.span]
+    out_of_range = dtype_range.mark_out_of_range_slopes(x, estimates.value, estimates.units, estimates.leaf.dtype)
     return dtype_range.mark_non_finite(judged, out_of_range, Fact.OUT_OF_RANGE)
 
 
 def _check_non_smooth_points(
     trial: MeasuredTrial, estimates: LineEstimates, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64
 ) -> JudgedLeaf:
-    """Check entries at which the function is not differentiable: along dense directions, near the point, and farther away."""
-    judged = kinks.check_through_kinks(trial, judged, jacobian, cotangents)
+    """Check entries at which the function is not differentiable: near the point, and farther away."""
     judged = kinks.check_near_kinks(trial, judged, jacobian, cotangents)
     judged = ties.excuse_ties(trial, judged, jacobian, cotangents)
     outputs = output_scaling.find_outputs_of_channels(trial.program, trial.setting.channels)
@@ -202,15 +196,15 @@ def _add_native_dtype(
     native = native_dtype.compare_with_twin(trial, judged_twin.leaf, jacobian, cotangents)
     if trial.program.half and not np.any(native.code):
         return judged_twin
-    displacements = claims_along_lines.compute_displacements(trial.program, judged_twin.leaf)
-    sides = judged_twin.sides
-    claim = native.sides.claim * displacements
-    claim_error = sides.claim_error + native.sides.uncertainty * np.abs(displacements)
+    sides, units = judged_twin.sides, judged_twin.units
+    claim = native.sides.claim * units
+    claim_error = sides.claim_error + native.sides.uncertainty * np.abs(units)
     scale = np.fmax(np.abs(claim), np.abs(sides.value))
     margin = claim_error + trial.rtol_of(jacobian.eps) * scale
     inside = (claim >= estimates.low - margin) & (claim <= estimates.high + margin)
     at_kink = judged_twin.remark == Reason.KINK_SUBGRADIENT
     native = native.with_fact(Fact.INSIDE_KINK, inside & at_kink)
+    # `grid_sample` in float32, at the border of its cells, takes the derivative in another cell than its twin.
     twin_of_other_side = replace(jacobian.twin or jacobian, values=jacobian.values, eps=jacobian.eps)
     doubtful = np.any(at_kink, axis=1) & np.any(native.code != Code.PASS, axis=1)
     on_other_side = kinks.find_adjacent_claims(trial, [judged_twin.leaf], twin_of_other_side, cotangents, doubtful)
@@ -229,28 +223,26 @@ def _compare_with_estimates(
     """
     leaf, precise = judged.leaf, jacobian.twin or jacobian
     comparison = worst_output.name_worst_output(trial, _make_comparison(trial, judged, jacobian, "numeric"), leaf, jacobian)
-    displacements = claims_along_lines.compute_displacements(trial.program, leaf)
-    size, gradient = np.abs(displacements), precise.values[:, leaf.span]
-    error, rounding = precise.error[:, leaf.span] * size, precise.rounding[:, leaf.span] * size
+    units, gradient = estimates.units, precise.values[:, leaf.span]
+    claim = claim_along_entries(estimates, precise)
 
     def project(candidate: F64) -> ClaimAlongLines:
-        value = candidate * displacements
-        return ClaimAlongLines(value, error, rounding, np.abs(value), is_combination=False)
+        return replace(claim, value=candidate * units, scale=np.abs(candidate * units))
 
-    true, wrong = estimates.value / displacements, judged.code == Code.FAIL
+    true, wrong = estimates.value / units, judged.code == Code.FAIL
     comparison = diagnosis_facts.diagnose_failure(trial, comparison, estimates, precise, project, true=true, wrong=wrong)
     comparison = fault_injection.add_self_test(
         comparison,
         gradient,
         fault_injection.make_acceptance_test(estimates, project, comparison.rtol),
-        fault_injection.make_entry_error(estimates, judged, displacements, gradient),
+        fault_injection.make_entry_error(estimates, judged, gradient),
         make_generator(0, "faults", trial.label, leaf.path),
         shape=(*leaf.shape, leaf.width),
-        replacement=float(np.max(estimates.channel_sizes / size, initial=0.0)) or 1.0,
+        replacement=float(np.max(estimates.channel_sizes / np.abs(units), initial=0.0)) or 1.0,
     )
-    comparison = replace(comparison, picture=heatmap.make_heatmap(judged, displacements))
+    comparison = replace(comparison, picture=heatmap.make_heatmap(judged))
     needs_story = trial.options.stories or comparison.verdict is Verdict.FAIL
-    return add_estimate_story(comparison, judged, estimates, displacements) if needs_story else comparison
+    return add_estimate_story(comparison, judged, estimates) if needs_story else comparison
 
 
 def _compare_pair(
@@ -266,7 +258,7 @@ def _compare_pair(
 
     def add_facts(judged: JudgedLeaf) -> JudgedLeaf:
         leaf_estimates = estimates_by_leaf[judged.leaf.path]
-        size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))
+        size = np.abs(leaf_estimates.units)
         coarse = leaf_estimates.bound / size > rtol * judged.sides.scale
         judged = judged.with_fact(Fact.FLAT, is_flat(judged.sides, leaf_estimates.channel_sizes / size, eps))
         judged = judged.with_fact(Fact.COARSE, coarse & np.isfinite(judged.sides.claim))
@@ -274,28 +266,16 @@ def _compare_pair(
         return judged.with_fact(Fact.METHODS_AT_KINK, ~np.isnan(leaf_estimates.low))
 
     judged_leaves = method_pairs.judge_methods(trial, trial.leaves, claimed, trusted, cotangents, add_facts=add_facts)
-    return [_make_comparison(trial, judged, claimed, trusted.method, is_partial=True) for judged in judged_leaves]
+    return [_make_comparison(trial, judged, claimed, trusted.method) for judged in judged_leaves]
 
 
-def _make_comparison(
-    trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, against: str, *, is_partial: bool = False
-) -> Comparison:
-    """Make the line of the table for a claim on one leaf.
-
-    Args:
-        against: the method that the claim was compared with.
-        is_partial: whether the judgement is about partial derivatives, and not about derivatives along lines.
-    """
-    if is_partial:
-        displacements = np.ones(judged.code.shape[1])
-    else:
-        displacements = claims_along_lines.compute_displacements(trial.program, judged.leaf)
+def _make_comparison(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, against: str) -> Comparison:
+    """Make the line of the table for a claim on one leaf, compared with the method `against`."""
     return make_comparison(
         judged,
         trial.program,
         (jacobian.method, against),
         trial.rtol(jacobian),
-        displacements=displacements,
         channels=trial.setting.channels,
         resolution=compute_resolution(judged),
         trial_number=trial.number,
@@ -316,12 +296,11 @@ def _list_partials(trial: MeasuredTrial, methods: list[Jacobian], estimates: lis
     partials = []
     for leaf_estimates in estimates:
         leaf = leaf_estimates.leaf
-        displacements = claims_along_lines.compute_displacements(program, leaf)
         for channel in range(program.value.size):
             output = find_output_leaf(program, channel)
-            for i, displacement in enumerate(displacements):
+            for i, unit in enumerate(leaf_estimates.units):
                 values = {jacobian.method: float(jacobian.values[channel, leaf.start + i]) for jacobian in methods}
-                estimate = values["numeric"] = float(leaf_estimates.value[channel, i] / displacement)
+                estimate = values["numeric"] = float(leaf_estimates.value[channel, i] / unit)
                 scale = max(map(abs, values.values()))
                 difference = max(abs(value - estimate) for value in values.values())
                 partials.append(
@@ -331,7 +310,7 @@ def _list_partials(trial: MeasuredTrial, methods: list[Jacobian], estimates: lis
                         output=output.path + _name_complex_part(output, channel - output.start),
                         output_entry=output.index(channel),
                         values=values,
-                        bound=float(leaf_estimates.bound[channel, i] / abs(displacement)),
+                        bound=float(leaf_estimates.bound[channel, i] / abs(unit)),
                         rel_err=difference / scale if scale else 0.0,
                     )
                 )
@@ -358,7 +337,7 @@ def _confirm_complex_step(trial: MeasuredTrial, estimates: list[LineEstimates]) 
     error = CLAIM_ROUNDING_ULPS * (FLOAT64.eps * np.abs(values) + smallest)
     jacobian = Jacobian("complex-step", values, error, error, FLOAT64.eps)
     for leaf_estimates in estimates:
-        claim = claims_along_lines.claim_along_entries(trial.program, leaf_estimates.leaf, jacobian)
+        claim = claim_along_entries(leaf_estimates, jacobian)
         judged = judge_and_refine(leaf_estimates, claim, default_rtol(jacobian.eps), demanded=False)
         if np.any(judged.code != Code.PASS) or np.any(judged.remark == Reason.KINK_SUBGRADIENT):
             trial.recorder.note(

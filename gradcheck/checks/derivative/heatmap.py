@@ -25,13 +25,8 @@ MAX_CELLS_IF_WRONG, MAX_CELLS = 32, 12
 MAX_DERIVATIVES_IF_WRONG, MAX_DERIVATIVES = 96, 32
 
 
-def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
-    """Make the picture of a leaf whose every entry was checked.
-
-    Args:
-        judged: the leaf.
-        displacements: displacement of each number of the leaf, (n,).
-    """
+def make_heatmap(judged: JudgedLeaf) -> Picture:
+    """Make the picture of a leaf whose every entry was checked."""
     is_wrong = np.any(judged.code == Code.FAIL, axis=0)
     any_wrong = np.any(is_wrong)
     per_entry = (judged.leaf.entries, judged.leaf.width)
@@ -45,7 +40,7 @@ def make_heatmap(judged: JudgedLeaf, displacements: F64) -> Picture:
     np.logical_or.at(wrong_cells, tuple(places.T), entry_is_wrong)
     count = MAX_DERIVATIVES_IF_WRONG if any_wrong else MAX_DERIVATIVES
     entries = _select_entries(is_wrong, count)
-    claimed, estimate = _find_worst_derivatives(judged, displacements, entries)
+    claimed, estimate = _find_worst_derivatives(judged, entries)
     return Picture(
         grid,
         _round_digits(cells, 2),
@@ -73,12 +68,12 @@ def _select_entries(is_wrong: NDArray[np.bool_], count: int) -> NDArray[np.intp]
     return np.unique(np.concatenate([wrong, evenly_spaced]))
 
 
-def _find_worst_derivatives(judged: JudgedLeaf, displacements: F64, entries: NDArray[np.intp]) -> tuple[F64, F64]:
+def _find_worst_derivatives(judged: JudgedLeaf, entries: NDArray[np.intp]) -> tuple[F64, F64]:
     """Return claimed and numerical derivatives of some entries, each at its worst channel."""
+    units = judged.units[entries]
     with np.errstate(all="ignore"):
-        errors = judged.sides.difference[:, entries] / np.abs(displacements[entries])
+        errors = judged.sides.difference[:, entries] / np.abs(units)
     channels = np.argmax(np.nan_to_num(errors, nan=np.inf), axis=0)
-    units = np.where(displacements[entries] == 0, 1.0, displacements[entries])
     return judged.sides.claim[channels, entries] / units, judged.sides.value[channels, entries] / units
 
 

@@ -56,17 +56,6 @@ def passes_at_kink(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS))
 
 
-def check_through_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
-    """Check a leaf with entries that passed at kinks along dense directions.
-
-    These see a gradient that counts a tie twice, which lines of single entries do not.
-    """
-    if not np.any(passes_at_kink(judged)):
-        return judged
-    wrong = judge_channels_through_kink(trial, [judged], jacobian) == Code.FAIL
-    return mark_outside_kink(judged, wrong & ~find_adjacent_claims(trial, [judged.leaf], jacobian, cotangents, wrong))
-
-
 def find_adjacent_claims(
     trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, wanted: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -83,11 +72,12 @@ def find_adjacent_claims(
     is_adjacent, point = np.zeros(wanted.shape, dtype=bool), trial.program.point
     if jacobian.claim is None or not np.any(wanted):
         return is_adjacent
-    step, moves = np.zeros(point.size), np.zeros(point.size, dtype=bool)
+    scales = np.zeros(point.size)
     for leaf in leaves:
-        rng, x = make_generator(0, "adjacent", trial.label, leaf.path), point[leaf.span]
-        step[leaf.span] = DISTANCE_FROM_KINK * directions.compute_entry_scales(x) * rng.uniform(0.5, 1.0, x.size)  # breaks ties
-        moves[leaf.span] = True
+        scales[leaf.span] = directions.compute_entry_scales(point[leaf.span])
+    moves = scales > 0
+    # This breaks ties in the order of the entries, as code does that picks the first or the last of equal ones.
+    step = DISTANCE_FROM_KINK * scales * np.linspace(0.5, 1.0, point.size)
     for channel in np.flatnonzero(wanted):
         limit = partial(_extrapolate_claims, jacobian, cotangents[channel : channel + 1], trial.program, step)
         claim = jacobian.values[channel]
@@ -154,24 +144,6 @@ def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: J
     return judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=False)
 
 
-def judge_channels_through_kink(
-    trial: MeasuredTrial, judged_leaves: Sequence[JudgedLeaf], jacobian: Jacobian
-) -> NDArray[np.int8]:
-    """Judge each channel of a claim along dense directions of some leaves, (C,).
-
-    A channel is INCONCLUSIVE if jitter breaks the tie, since the jump then counts as the claim's own rounding.
-    """
-    dense = judge_through_kink(trial, [judged.leaf for judged in judged_leaves], jacobian)
-    # If an entry is wrong already, dense directions may show nothing but that entry.
-    without_wrong = ~np.any([np.any(judged.code == Code.FAIL, axis=1) for judged in judged_leaves], axis=0)
-    return np.where(without_wrong, np.max(dense.code, axis=1, initial=Code.PASS), Code.PASS).astype(np.int8)
-
-
-def mark_outside_kink(judged: JudgedLeaf, wrong_channels: NDArray[np.bool_]) -> JudgedLeaf:
-    """Mark the entries of a leaf at kinks that are wrong along several entries at once, in some channels, (C,)."""
-    return judged.with_fact(Fact.OUTSIDE_JOINTLY, wrong_channels[:, None] & (judged.remark == Reason.KINK_SUBGRADIENT))
-
-
 def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
     """Check entries that passed at a kink at points near it; they become INCONCLUSIVE if the claim is wrong on either side.
 
@@ -184,7 +156,7 @@ def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobia
     points = [draw_nearby_point(trial, judged.leaf, places, k) for k in range(POINTS_NEAR_KINK)]
     nearby = [judge_entries_at(trial, judged.leaf, jacobian, cotangents, places, point) for point in points]
     wrong = next((entries for entries in nearby if entries is not None and np.any(entries.code == Code.FAIL)), None)
-    return judged if wrong is None else _mark_wrong_near_kink(trial, judged, places, wrong)
+    return judged if wrong is None else _mark_wrong_near_kink(judged, places, wrong)
 
 
 def draw_nearby_point(trial: MeasuredTrial, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:
@@ -222,45 +194,32 @@ def move_trial(trial: MeasuredTrial, jacobian: Jacobian, cotangents: F64, point:
 def judge_entries_at(
     trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64, places: NDArray[np.intp], point: F64
 ) -> JudgedLeaf | None:
-    """Judge some entries of a claim at another point; None if the function or the claim does not exist there.
-
-    The sides of the result are partial derivatives.
-    """
+    """Judge some entries of a claim at another point; None if the function or the claim does not exist there."""
     moved = move_trial(trial, jacobian, cotangents, point)
     if moved is None:
         return None
     moved_trial, moved_jacobian = moved
-    displacements, columns = claims_along_lines.compute_displacements(moved_trial.program, leaf)[places], leaf.start + places
-    phis = [
-        moved_trial.evaluator.line_of_entry(int(i), float(displacement))
-        for i, displacement in zip(columns, displacements, strict=True)
-    ]
-    estimates = estimate_lines(leaf, phis, [moved_trial.setting] * len(phis), moved_trial.program.eps)
-    value, size = moved_jacobian.values[:, columns] * displacements, np.abs(displacements)
-    error, rounding = moved_jacobian.error[:, columns] * size, moved_jacobian.rounding[:, columns] * size
-    claim = ClaimAlongLines(value, error, rounding, np.abs(value), is_combination=False)
-    judged = judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
-    partials = {name: getattr(judged.sides, name) / size for name in FIELDS_ALONG_LINES}
-    return replace(judged, sides=replace(judged.sides, **partials))
+    estimates = claims_along_lines.estimate_entries(moved_trial.evaluator, moved_trial.setting, leaf, places)
+    claim = claims_along_lines.claim_along_entries(estimates, moved_jacobian, places)
+    return judge_and_refine(estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
 
 
-def _mark_wrong_near_kink(trial: MeasuredTrial, judged: JudgedLeaf, places: NDArray[np.intp], nearby: JudgedLeaf) -> JudgedLeaf:
+def _mark_wrong_near_kink(judged: JudgedLeaf, places: NDArray[np.intp], nearby: JudgedLeaf) -> JudgedLeaf:
     """Mark entries that are wrong near the kink, and show what was found there.
 
     Args:
         judged: the leaf at the kink.
         places: the entries that were judged near it, as positions in the leaf.
-        nearby: these entries near it, with partial derivatives as sides.
+        nearby: these entries near it.
     """
     wrong = nearby.code == Code.FAIL
     channels, entries = np.nonzero(wrong)
     is_wrong = np.zeros(judged.code.shape, dtype=bool)
     is_wrong[channels, places[entries]] = True
-    size = np.abs(claims_along_lines.compute_displacements(trial.program, judged.leaf))[places]
     fields = {}
     for name in FIELDS_ALONG_LINES:
         field = np.array(np.broadcast_to(getattr(judged.sides, name), judged.code.shape))
-        field[channels, places[entries]] = (getattr(nearby.sides, name) * size)[wrong]
+        field[channels, places[entries]] = (getattr(nearby.sides, name) / nearby.units * judged.units[places])[wrong]
         fields[name] = field
     shown = replace(judged, sides=replace(judged.sides, **fields), story=None)
     return shown.with_fact(Fact.WRONG_NEARBY, is_wrong)

@@ -176,7 +176,7 @@ def _compare_with_estimates(
     needs_story = trial.options.stories and comparison.mode == "probe"
     if not needs_story:
         return comparison
-    return add_estimate_story(comparison, judged, sharpest_block.estimates, np.ones(PROBES))
+    return add_estimate_story(comparison, judged, sharpest_block.estimates)
 
 
 def _correct_wrong_entries(
@@ -264,7 +264,7 @@ def _judge_claim(
         if not _disagrees(judged):
             return _check_near_kinks(trial, jacobian, judged, block, cotangents)
         entry = search.find(jacobian, block, judged)
-    judged = ties.excuse_tie_along_probes(trial, judged if entry is None else entry, jacobian, cotangents)
+    judged = ties.excuse_ties(trial, judged if entry is None else entry, jacobian, cotangents, along_entries=False)
     return judged, jacobian, block
 
 
@@ -286,9 +286,9 @@ def _check_near_kinks(
     leaf, at_kink = judged.leaf, (judged, jacobian, block)
     if not np.any(kinks.passes_at_kink(judged)):
         return at_kink
-    dense = kinks.judge_through_kink(trial, [leaf], jacobian)
-    if np.any(dense.code == Code.FAIL):
-        return dense, jacobian, block
+    wrong, dense = ties.find_channels_outside(trial, [leaf], jacobian, cotangents)
+    if np.any(wrong):
+        return dense.with_fact(Fact.OUTSIDE_JOINTLY, wrong[:, None] & (dense.code > Code.PASS)), jacobian, block
     nearby = at_kink
     for k in range(kinks.POINTS_NEAR_KINK):
         point = kinks.draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)
@@ -300,6 +300,8 @@ def _check_near_kinks(
         claim = claim_along_probes(moved_jacobian, moved_block)
         moved_judged = judge_and_refine(moved_block.estimates, claim, trial.rtol(jacobian), demanded=trial.rtol_is_given)
         wrong = moved_judged.code == Code.FAIL
+        if np.any(wrong) and np.any(dense.code == Code.FAIL):
+            return dense, jacobian, block
         if np.any(wrong):
             return moved_judged.with_fact(Fact.WRONG_NEARBY, wrong), moved_jacobian, moved_block
         if np.any(moved_judged.code):

@@ -128,7 +128,6 @@ def make_probe_comparison(
         trial.program,
         (jacobian.method, against),
         trial.rtol(jacobian),
-        displacements=np.full(judged.code.shape[1], line.displacement if line else 1.0),
         channels=trial.setting.channels,
         resolution=resolution,
         trial_number=trial.number,

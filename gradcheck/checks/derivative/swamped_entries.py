@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.compare import claims_along_lines
 from gradcheck.compare.estimates import estimate_with_ladder
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import LARGEST_STEP
@@ -42,9 +41,8 @@ def reestimate_swamped_entries(trial: MeasuredTrial, estimates: LineEstimates, j
         Whether an estimate changed, so that the leaf must be judged anew.
     """
     x = trial.program.point[estimates.leaf.span]
-    displacements = claims_along_lines.compute_displacements(trial.program, estimates.leaf)
-    leaf_scale = directions.compute_leaf_scale(x)
-    still = (estimates.value == 0) & (np.abs(displacements) < directions.SMALL_ENTRY_RATIO * leaf_scale)
+    leaf_scale, units = directions.compute_leaf_scale(x), estimates.units
+    still = (estimates.value == 0) & (np.abs(units) < directions.SMALL_ENTRY_RATIO * leaf_scale)
     wrong = judged.code == Code.FAIL
     flat = still & (wrong | np.all(still, axis=0))
     lines = np.flatnonzero(np.any(flat, axis=0))
@@ -55,7 +53,7 @@ def reestimate_swamped_entries(trial: MeasuredTrial, estimates: LineEstimates, j
         phi = trial.evaluator.line_of_entry(estimates.leaf.start + int(line), float(large))
         setting, channels = estimates.settings[line], flat[:, line]
         slope = estimate_with_ladder(phi, setting)
-        ratio = displacements[line] / large
+        ratio = units[line] / large
         for name in ("value", "low", "high"):
             getattr(estimates, name)[channels, line] = getattr(slope, name)[channels] * ratio
         bound = np.fmax(slope.bound, _measure_one_sided_gap(phi, setting, slope))
@@ -63,14 +61,12 @@ def reestimate_swamped_entries(trial: MeasuredTrial, estimates: LineEstimates, j
             getattr(estimates, name)[channels, line] = size[channels] * abs(ratio)
         for channel in np.flatnonzero(channels):
             estimates.reason[channel, line] = slope.reason[channel]
-            estimates.story[channel, line] = slope.story[channel].per(large / displacements[line])
+            estimates.story[channel, line] = slope.story[channel].per(large / units[line])
         estimates.refined[line] = True
-    return bool(lines.size) or _reset_absorbed_slopes(trial, estimates, wrong & (estimates.value == 0), displacements)
+    return bool(lines.size) or _reset_absorbed_slopes(trial, estimates, wrong & (estimates.value == 0))
 
 
-def _reset_absorbed_slopes(
-    trial: MeasuredTrial, estimates: LineEstimates, suspicious: NDArray[np.bool_], displacements: F64
-) -> bool:
+def _reset_absorbed_slopes(trial: MeasuredTrial, estimates: LineEstimates, suspicious: NDArray[np.bool_]) -> bool:
     """Make slopes of zero unknown if other leaves absorb all steps of the entry, and a step of their size changes the output.
 
     Args:
@@ -82,7 +78,7 @@ def _reset_absorbed_slopes(
     """
     program, absorbed = trial.program, np.zeros(suspicious.shape, dtype=bool)
     largest = max(directions.compute_leaf_scale(program.point[leaf.span]) for leaf in program.leaves)
-    swamped = np.abs(displacements) < MAX_SWAMPED_ULPS * program.eps * largest
+    swamped = np.abs(estimates.units) < MAX_SWAMPED_ULPS * program.eps * largest
     for line in np.flatnonzero(np.any(suspicious, axis=0) & swamped)[:MAX_REESTIMATED_LINES]:
         setting = estimates.settings[line]
         phi = trial.evaluator.line_of_entry(estimates.leaf.start + int(line), largest)
@@ -95,7 +91,8 @@ def _reset_absorbed_slopes(
 def _measure_one_sided_gap(phi: Phi, setting: Setting, slope: Slope) -> F64:
     """Measure how far the slopes on both sides are apart at the finest step that an estimate is based on, (C,).
 
-    At finer steps the entry is absorbed.
+    At finer steps the entry is absorbed. Without this, 8 of 84 right gradients of nearly even functions failed, as the central
+    difference of an even function is zero whatever the step.
     """
     gap = np.zeros(slope.value.shape)
     for channel, story in enumerate(slope.story):

@@ -7,8 +7,8 @@ function is smooth, and only one claim is right. At the tie itself, a claim is r
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,8 @@ from gradcheck.checks.derivative.kinks import (
     compute_leaf_factors,
     draw_nearby_point,
     find_adjacent_claims,
-    judge_channels_through_kink,
     judge_entries_at,
-    mark_outside_kink,
+    judge_through_kink,
     passes_at_kink,
 )
 from gradcheck.compare import claimed_jacobians, claims_along_lines
@@ -62,13 +61,82 @@ TIE_FACTS = {Code.PASS: Fact.TIE_INSIDE, Code.INCONCLUSIVE: Fact.TIE_UNCLEAR, Co
 MAX_PAIRED_LEAVES = 4
 
 
-def excuse_ties(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
-    """Judge entries anew that are wrong although the function may not be differentiable here, because entries are tied."""
-    wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim)
+def check_through_kinks(
+    trial: MeasuredTrial, judged_leaves: list[JudgedLeaf], jacobian: Jacobian, cotangents: F64
+) -> list[JudgedLeaf]:
+    """Check leaves with entries that passed at kinks along dense directions: of each leaf, and of several that may be tied."""
+    checked = list(judged_leaves)
+    at_kinks = [i for i, judged in enumerate(checked) if np.any(passes_at_kink(judged))]
+    count = len(at_kinks)
+    sizes = {1, 2, count} if count <= MAX_PAIRED_LEAVES else {1, count}
+    for group in itertools.chain.from_iterable(itertools.combinations(at_kinks, size) for size in sorted(sizes)):
+        members = [checked[i] for i in group]
+        if group and all(np.any(passes_at_kink(judged)) for judged in members):
+            places = np.flatnonzero(np.any(members[0].remark == Reason.KINK_SUBGRADIENT, axis=0))[:MAX_TIED_ENTRIES]
+            # If an entry is wrong already, dense directions may show nothing but that entry.
+            known = np.any([np.any(judged.code == Code.FAIL, axis=1) for judged in members], axis=0)
+            leaves = [judged.leaf for judged in members]
+            wrong, _ = find_channels_outside(trial, leaves, jacobian, cotangents, places, known)
+            for i, judged in zip(group, members, strict=True):
+                outside = wrong[:, None] & (judged.remark == Reason.KINK_SUBGRADIENT)
+                checked[i] = judged.with_fact(Fact.OUTSIDE_JOINTLY, outside)
+    return checked
+
+
+def find_channels_outside(
+    trial: MeasuredTrial,
+    leaves: Sequence[Leaf],
+    jacobian: Jacobian,
+    cotangents: F64,
+    places: NDArray[np.intp] | None = None,
+    known: NDArray[np.bool_] | bool = False,
+) -> tuple[NDArray[np.bool_], JudgedLeaf]:
+    """Mark the channels whose claim does not lie between the one-sided slopes along dense directions of some leaves, (C,).
+
+    Dense directions see a gradient that counts a tie twice, which lines of single entries do not. They also contradict right
+    claims where convex kinks meet concave ones, and decide nothing if jitter breaks the tie, as its jump then counts as the
+    claim's own rounding. So the claims around are looked at where they do not confirm a claim. It is wrong if one of the two
+    contradicts it and the other does not confirm it; if the claims around are wrong too, the dense directions decide.
+
+    Args:
+        places: entries at which the claim is judged near the kink, as positions in the first leaf; None for one of those that
+            equal most others.
+        known: channels that are known to be wrong and need no answer, (C,).
+
+    Returns:
+        The channels, and the judgement along the dense directions.
+    """
+    dense = judge_through_kink(trial, leaves, jacobian)
+    code = np.where(known, Code.PASS, np.max(dense.code, axis=1))
+    if not np.any(code) or jacobian.claim is None:
+        return np.asarray(code == Code.FAIL), dense
+    if places is None:
+        places = _find_most_tied_entry(trial.program.point[leaves[0].span])
+    tie_codes = _judge_tie(trial, leaves, jacobian, cotangents, places, at_kink=True)
+    tie_codes = code if tie_codes is None else tie_codes
+    return (np.maximum(code, tie_codes) == Code.FAIL) & (np.minimum(code, tie_codes) > Code.PASS), dense
+
+
+def excuse_ties(
+    trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64, *, along_entries: bool = True
+) -> JudgedLeaf:
+    """Judge anew what is wrong although the function may not be differentiable here, because entries are tied.
+
+    Args:
+        judged: a leaf along the lines of its entries or along probes, or a single entry.
+        along_entries: whether each line moves one entry.
+    """
+    wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim) & (judged.remark != Reason.STRAIGHT_THROUGH)
+    wrong &= ~judged.facts.get(Fact.OUTSIDE_JOINTLY, np.zeros_like(wrong))  # the claims around were looked at
     if not np.any(wrong) or jacobian.claim is None:
         return judged
-    urgency = np.where(wrong, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
-    places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:MAX_TIED_ENTRIES]
+    if judged.entry_line is not None:
+        places = np.array([judged.entry_line.place])
+    elif along_entries:
+        urgency = np.where(wrong, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
+        places = np.argsort(-np.max(urgency, axis=0), kind="stable")[:MAX_TIED_ENTRIES]
+    else:
+        places = _find_most_tied_entry(trial.program.point[judged.leaf.span])
     at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
     codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, places, at_kink=at_kink)
     tied_leaves = _find_tied_leaves(trial, judged.leaf, int(places[0])) if codes is None else []
@@ -76,33 +144,19 @@ def excuse_ties(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, co
         codes = _judge_tie(trial, [judged.leaf, *tied_leaves], jacobian, cotangents, places, at_kink=at_kink)
     if codes is None:
         return judged
+    if at_kink:  # A claim in doubt is wrong.
+        codes = np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes)
+    if not along_entries:  # Each probe is read in a channel of its own, and the worst counts.
+        codes = np.max(codes, keepdims=True)
     for code, fact in TIE_FACTS.items():
         judged = judged.with_fact(fact, wrong & (codes[:, None] == code))
-    return judged
+    return judged if np.any(judged.code == Code.FAIL) else replace(judged, where=None)
 
 
-def excuse_tie_along_probes(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobian, cotangents: F64) -> JudgedLeaf:
-    """Excuse what is wrong along probes if the function is not differentiable here and the claim is one of its subgradients.
-
-    Args:
-        judged: the leaf along its probes, or the single entry that the search for a wrong one ended at.
-    """
-    wrong = (judged.code == Code.FAIL) & np.isfinite(judged.sides.claim) & (judged.remark != Reason.STRAIGHT_THROUGH)
-    if not np.any(wrong):
-        return judged
-    x = trial.program.point[judged.leaf.span]
-    place = judged.entry_line.place if judged.entry_line is not None else _find_most_tied_entry(x)
-    at_kink = bool(np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
-    codes = _judge_tie(trial, [judged.leaf], jacobian, cotangents, np.array([place]), at_kink=at_kink)
-    if codes is None or np.max(codes) == Code.FAIL:
-        return judged
-    return replace(judged.with_fact(TIE_FACTS[Code(int(np.max(codes)))], wrong), where=None)
-
-
-def _find_most_tied_entry(x: F64) -> int:
-    """Find an entry of a leaf that equals the most others."""
+def _find_most_tied_entry(x: F64) -> NDArray[np.intp]:
+    """Find an entry of a leaf that equals the most others, (1,)."""
     _, first, counts = np.unique(x, return_index=True, return_counts=True)
-    return int(first[np.argmax(counts)])
+    return np.asarray(first[[np.argmax(counts)]])
 
 
 def _find_tied_leaves(trial: MeasuredTrial, leaf: Leaf, place: int) -> list[Leaf]:
@@ -128,7 +182,7 @@ def _judge_tie(
     Args:
         leaves: the leaves whose entries may be tied.
         places: the entries at which the claim is judged near the tie, as positions in the first leaf.
-        at_kink: whether the point is known to be a kink. Then the tie needs no proof, and a claim in doubt is wrong.
+        at_kink: whether the point is known to be a kink. Then the tie needs no proof.
     """
     if not at_kink and not _is_not_additive(trial, leaves, int(places[0])):
         return None
@@ -136,9 +190,12 @@ def _judge_tie(
     nearby = [judge_entries_at(trial, leaves[0], jacobian, cotangents, places, point) for point in points[:POINTS_NEAR_KINK]]
     if any(entries is None or np.any(entries.code == Code.FAIL) for entries in nearby):
         return None
-    codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
+    try:
+        codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
+    except Exception:  # off the primal a derivative need not exist
+        return None
     codes[find_adjacent_claims(trial, leaves, jacobian, cotangents, codes > Code.PASS)] = Code.PASS
-    return np.where(codes == Code.INCONCLUSIVE, Code.FAIL, codes).astype(np.int8) if at_kink else codes
+    return codes
 
 
 def _move_leaves(trial: MeasuredTrial, leaves: Sequence[Leaf], k: int) -> F64:
@@ -240,26 +297,3 @@ def _compare_with_claims_around(
     beyond_margin = np.where(outside <= margin + (high - low), Code.INCONCLUSIVE, Code.FAIL)
     code = np.where(outside <= margin, Code.PASS, beyond_margin)
     return np.asarray(np.max(code, axis=1), dtype=np.int8)
-
-
-def check_ties_between_leaves(
-    trial: MeasuredTrial, judged_leaves: list[JudgedLeaf], jacobian: Jacobian, cotangents: F64
-) -> list[JudgedLeaf]:
-    """Check leaves with entries that passed at kinks along dense directions of several leaves, whose entries may be tied."""
-    at_kinks = [judged for judged in judged_leaves if np.any(passes_at_kink(judged))]
-    if len(at_kinks) < 2 or jacobian.claim is None:
-        return judged_leaves
-    pairs = list(combinations(at_kinks, 2)) if 2 < len(at_kinks) <= MAX_PAIRED_LEAVES else []
-    for group in (*pairs, at_kinks):
-        code = judge_channels_through_kink(trial, group, jacobian)
-        if not np.any(code):
-            continue
-        places = np.flatnonzero(np.any(group[0].remark == Reason.KINK_SUBGRADIENT, axis=0))[:MAX_TIED_ENTRIES]
-        tie_codes = _judge_tie(trial, [judged.leaf for judged in group], jacobian, cotangents, places, at_kink=True)
-        wrong = code == Code.FAIL if tie_codes is None else (code > Code.PASS) & (tie_codes == Code.FAIL)
-        if np.any(wrong):
-            return [
-                mark_outside_kink(judged, wrong) if any(judged is member for member in group) else judged
-                for judged in judged_leaves
-            ]
-    return judged_leaves

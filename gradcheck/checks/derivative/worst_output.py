@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.compare import claimed_jacobians, claims_along_lines
 from gradcheck.compare.table_row import name_output
-from gradcheck.evidence import central, ladder
+from gradcheck.evidence import ladder, richardson
 from gradcheck.results import Comparison, Verdict
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def name_worst_output(
     program = trial.program
     position = leaf.start + int(np.ravel_multi_index(row.worst_entry, leaf.shape)) * leaf.width
     displacement = float(claims_along_lines.compute_displacements(program, leaf)[position - leaf.start])
-    phi, steps = trial.evaluator.line_of_entry(position, displacement), central.choose_steps(trial.setting, program.eps)
+    phi, steps = trial.evaluator.line_of_entry(position, displacement), richardson.choose_steps(trial.setting, program.eps)
     if entry_line is not None and entry_line.place == position - leaf.start:
         phi = entry_line.phi
-    rough_slopes = central.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
+    rough_slopes = richardson.estimate_slopes(phi, replace(trial.setting, channels=None), steps).value
     outputs = np.argsort(-np.abs(np.nan_to_num(rough_slopes)), kind="stable")[:MAX_CANDIDATE_OUTPUTS]
     cotangents = _unit_vectors(program.value.size, outputs)
     slopes = ladder.estimate_slopes_by_ladder(phi, replace(trial.setting, channels=cotangents))

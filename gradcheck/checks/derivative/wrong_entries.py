@@ -19,9 +19,9 @@ from gradcheck.checks.derivative.probe_block import ProbeBlock, claim_along_prob
 from gradcheck.compare import claims_along_lines, output_scaling
 from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import remember_line
-from gradcheck.compare.judge import ClaimAlongLines, EntryLine, JudgedLeaf, judge_and_refine, judge_lines
+from gradcheck.compare.judge import EntryLine, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import name_output
-from gradcheck.evidence import central, directions
+from gradcheck.evidence import directions, richardson
 from gradcheck.results import Whereabouts, WrongEntry
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.entry_bisection import find_wrong_entry, rising_weights
@@ -196,13 +196,13 @@ def _make_part_slopes(trial: MeasuredTrial, leaf: Leaf) -> PartSlopes:
             tangent[start:stop] *= rising_weights(stop - start)
         phi = trial.evaluator.line(claims_along_lines.embed_tangent(trial.program, leaf, tangent))
         if attempt:  # A single difference has misled the attempt before, so this one takes the careful estimate.
-            return central.estimate_slopes(phi, setting, (step,)).value
+            return richardson.estimate_slopes(phi, setting, (step,)).value
         with np.errstate(all="ignore"):
             return np.asarray(setting.contract(phi(step) - phi(-step)) / (2 * step))
 
     def slopes_along_part(start: int, stop: int, attempt: int, weighted: bool) -> F64:
         # The step grows once noise is found inside the function.
-        return slopes_at_step(start, stop, attempt, weighted, central.choose_steps(setting, trial.program.eps)[-1])
+        return slopes_at_step(start, stop, attempt, weighted, richardson.choose_steps(setting, trial.program.eps)[-1])
 
     return slopes_along_part
 
@@ -217,11 +217,11 @@ def _confirm_entry(
 ) -> _ConfirmedEntry | None:
     """Judge an entry by a separate estimate; None if it is not wrong."""
     program, column = trial.program, leaf.start + place
-    displacement = float(claims_along_lines.compute_displacements(program, leaf)[place])
-    phi = remember_line(trial.evaluator.line_of_entry(column, displacement), trial.setting.base)
-    estimates = estimate_lines(leaf, [phi], [trial.setting], program.eps)
-    value, error = (array[:, column, None] * displacement for array in (jacobian.values, jacobian.error))
-    claim = ClaimAlongLines(value, np.abs(error), np.abs(error), np.abs(value), is_combination=False)
+    unit = claims_along_lines.compute_displacements(program, leaf)[[place]]
+    phi = remember_line(trial.evaluator.line_of_entry(column, float(unit[0])), trial.setting.base)
+    estimates = estimate_lines(leaf, [phi], [trial.setting], program.eps, unit)
+    claimed = replace(jacobian, rounding=jacobian.error)
+    claim = claims_along_lines.claim_along_entries(estimates, claimed, np.array([place]))
     judged = judge_lines(estimates, claim, rtol, demanded=trial.rtol_is_given)
     # The first entry is always estimated with care. A later one is not if it is as clearly wrong as the first.
     if is_first or judged.code[channel, 0] != Code.FAIL or np.any(estimates.rough):
@@ -230,7 +230,7 @@ def _confirm_entry(
         return None
     outputs = output_scaling.find_outputs_of_channels(program, trial.setting.channels)
     judged = straight_through.mark_straight_through(estimates, judged, outputs, declared=trial.options.straight_through)
-    sides = judged.sides
+    sides, displacement = judged.sides, float(unit[0])
     entry = WrongEntry(
         leaf.index(column),
         float(sides.claim[channel, 0] / displacement),
@@ -238,7 +238,7 @@ def _confirm_entry(
         float(sides.uncertainty[channel, 0] / abs(displacement)),
         name_output(program, channel, trial.setting.channels),
     )
-    shown = replace(judged.select_channel(channel), entry_line=EntryLine(place, displacement, phi))
+    shown = replace(judged.select_channel(channel), entry_line=EntryLine(place, phi))
     derivative, bound = estimates.value[:, 0] / displacement, estimates.bound[:, 0] / abs(displacement)
     return _ConfirmedEntry(place, shown, entry, derivative, bound)
 
@@ -256,7 +256,7 @@ def _sample_other_entries(
 ) -> tuple[int, int]:
     """Examine some other entries cheaply; return how many, and how many of them are wrong."""
     size, setting = leaf.entries * leaf.width, select_channel(trial.setting, channel)
-    step = central.choose_steps(setting, trial.program.eps)[-1]
+    step = richardson.choose_steps(setting, trial.program.eps)[-1]
     places = make_generator(0, "sample", trial.label, leaf.path).permutation(size)[
         : SAMPLE_SIZE + leaf.width * len(known_places)
     ]
@@ -267,7 +267,7 @@ def _sample_other_entries(
     for place, displacement in zip(places, displacements, strict=True):
         phi = trial.evaluator.line_of_entry(leaf.start + int(place), float(displacement))
         claim = float(jacobian.values[channel, leaf.start + place] * displacement)
-        estimate = central.estimate_slopes(phi, setting, (step,))
+        estimate = richardson.estimate_slopes(phi, setting, (step,))
         slope, bound = float(estimate.value[0]), float(estimate.bound[0])
         wrong += abs(claim - slope) - bound > max(rtol, MIN_SAMPLE_RTOL) * max(abs(claim), abs(slope))
     return len(places), wrong

@@ -176,3 +176,26 @@ def test_a_spatial_transformer_at_its_start(dtype, align):
     grid = torch.nn.functional.affine_grid(torch.eye(2, 3, dtype=dtype)[None], (1, 1, 4, 4), align_corners=align)
     result = gradcheck.check(lambda x, g: torch.nn.functional.grid_sample(x, g, align_corners=align), image, grid)
     assert result.verdict is Verdict.PASS, str(result)
+
+
+@pytest.mark.parametrize("name", ["sort", "median", "clamp", "bounded"])
+def test_ties_of_several_inputs_are_excused_along_probes_too(name):
+    count = 2 if name == "sort" else 3
+    inputs = [torch.tensor([1.0, other], dtype=torch.float64) for other in (5.0, 2.0, 2.0)[:count]]
+    result = gradcheck.check(BETWEEN_INPUTS[name], *inputs, mode="probe", name=name)
+    assert result.verdict is not Verdict.FAIL, str(result)
+
+
+QUANTISED = torch.randint(0, 7, (30,), generator=torch.Generator().manual_seed(1)).to(torch.float64) / 2
+
+
+def test_a_median_that_gives_each_of_many_equal_entries_the_whole_gradient_is_wrong():
+    median = with_backward(torch.median, lambda g, x: g * (x == x.median()).to(x.dtype))
+    result = gradcheck.check(median, QUANTISED, mode="full")
+    assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.OUTSIDE_KINK), str(result)
+
+
+def test_inputs_at_jumps_do_not_blur_the_slopes_of_another_input():
+    a, b = (torch.tensor(v, dtype=torch.float64) for v in ([0.3, 0.7], [1.0, 1.0, 2.0, 0.0, 0.5, 1.5]))
+    rows = gradcheck.check(lambda a, b: torch.sin(a) + torch.floor(b).sum(), a, b, mode="full", name="function").comparisons
+    assert all(row.verdict is Verdict.PASS for row in rows if row.wrt == "a"), rows
