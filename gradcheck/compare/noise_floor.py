@@ -25,9 +25,9 @@ FEW_INPUTS = 32
 COARSE_SPACING = 2.0**-16
 # An output with more noise than this many units in its last place is the difference of larger terms.
 MIN_CANCELLATION_ULPS = 8.0
-# Such terms are at most this many times as large as the inputs and the output's leaf, unless the output is nothing but rounding
-# all along a line: then its values are multiples of one quantum there. A fraction of up to 1/MAX_QUANTA of the smallest value is
-# tried as the quantum; values of another kind miss the grid by more than this share of a quantum.
+# Such terms are at most this many times as large as the inputs and the output's leaf, unless the output is only rounding all
+# along a line: then its values are multiples of one quantum there. The smallest of them is at most so many quanta, and they are
+# off their multiples by at most this share of a quantum.
 MAX_AMPLIFICATION = 2.0**9
 MAX_QUANTA, GRID_TOLERANCE = 64, 2.0**-20
 # The places on the line are uneven, in units of the coarsest step.

@@ -165,7 +165,5 @@ def test_a_claim_of_ones_is_wrong_for_a_scaled_sum_that_is_only_rounding(scale):
 
 
 def test_a_small_slope_below_an_oscillation_is_not_called_rounding():
-    wiggle = with_backward(
-        lambda x: 1e-6 * x.sum() + 1e-6 * torch.sin(1e9 * x).sum(), lambda g, x: g * torch.zeros_like(x)
-    )
+    wiggle = with_backward(lambda x: 1e-6 * x.sum() + 1e-6 * torch.sin(1e9 * x).sum(), lambda g, x: g * torch.zeros_like(x))
     assert gradcheck.check(wiggle, draw(4)).verdict is not Verdict.PASS
