@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # A claim is judged near a tie at up to this many entries of a leaf: those that seem most wrong.
 MAX_TIED_ENTRIES = 2
-# Where differences decide nothing near a tie, as two entries are nearly tied there too, other points are tried, up to this many.
+# Where differences decide nothing near a tie, as entries are nearly tied there too, other points are tried, up to this many.
 MAX_POINTS_NEAR_TIE = 8
 # The gradients at this many points around a tie show the range of its subgradients.
 POINTS_AROUND_TIE = 32
