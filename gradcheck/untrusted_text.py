@@ -5,10 +5,13 @@ It holds no control characters and no commands to a CI service, and is not too l
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import re
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+import threading
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def in_github_workflow() -> bool:
 class CommandFreeStream:
     """A text stream that makes commands to a CI service harmless in what is written to it and to its buffer.
 
-    What `os.write`, C code or a child process writes to the file descriptor is not filtered.
+    What `os.write`, C code or a child process writes to the file descriptor passes it by: see `filter_descriptor`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -118,6 +121,33 @@ class CommandFreeBuffer:
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the buffer."""
         return getattr(self._buffer, name)
+
+
+def filter_descriptor(descriptor: int) -> None:
+    """Make commands to a CI service harmless in what anybody writes to a file descriptor; it arrives line by line.
+
+    When Python exits, what C code has buffered is written, and the descriptor leads to where it led before.
+    """
+    led_to = os.dup(descriptor)
+    reading, writing = os.pipe()
+    os.dup2(writing, descriptor)
+    os.close(writing)
+
+    def forward() -> None:
+        with open(reading, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:  # noqa: PTH123
+            for line in lines:
+                os.write(led_to, escape_ci_commands(line).encode(errors="surrogateescape"))
+
+    thread = threading.Thread(target=forward, daemon=True)
+
+    def finish() -> None:
+        with suppress(AttributeError, OSError, TypeError):  # this platform has no such C library
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(led_to, descriptor)
+        thread.join(1)  # a child process may hold the pipe open
+
+    thread.start()
+    atexit.register(finish)
 
 
 @contextmanager

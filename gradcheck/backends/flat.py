@@ -31,12 +31,15 @@ class Leaf:
         shape: of the array.
         dtype: name of its dtype.
         start: index of its first number in the flat vector.
+        drawn_by_rejection: whether it is an input that parametrises a draw by rejection, as that of a Gamma distribution. Its
+            derivative is implicit: differences at a fixed random state show another one.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: str
     start: int
+    drawn_by_rejection: bool = False
 
     @cached_property
     def width(self) -> int:

@@ -122,7 +122,7 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
             return np.ravel(np.block(_read_blocks(returned, adapter)))
         leaves = adapter.outputs if kind == "jvp" else adapter.leaves
         parts = list(flatten(returned, none_is_leaf=True).leaves) if kind == "jvp" else _match_to_leaves(returned, leaves)
-        return _flatten_gradients(kind, parts, leaves, adapter)
+        return _flatten_gradients(kind, returned, parts, leaves, adapter)
 
     def find_changed(arguments: Arguments, point: F64, direction: F64) -> list[str]:
         args, kwargs = adapter.arguments(point)
@@ -177,7 +177,7 @@ def _read_blocks(returned: Any, adapter: Adapter) -> list[list[F64]]:
     blocks = []
     for out, row in zip(adapter.outputs, rows, strict=True):
         parts = _match_to_leaves(row, adapter.leaves)
-        _check_count("jacobian", parts, adapter.leaves)
+        _check_count("jacobian", row, parts, adapter.leaves)
         blocks.append([_read_block(out, leaf, part, adapter) for leaf, part in zip(adapter.leaves, parts, strict=True)])
     return blocks
 
@@ -246,21 +246,42 @@ def _key_as_attribute(path: str) -> str:
     return re.sub(r"\['([^\W\d]\w*)'\]", r".\1", path)
 
 
-def _check_count(kind: str, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
+def _describe_unmatched_keys(returned: Any, leaves: tuple[Leaf, ...]) -> str:
+    """Name the keys that were returned for no input, and the inputs without a key; '' if what was returned has no keys.
+
+    With one argument, the keys are those of the argument; with several, each has its name or its place in front.
+    """
+    roots = list(dict.fromkeys(root_of(leaf.path) for leaf in leaves))
+    by_name = isinstance(returned, Mapping)
+    fronts = {root: (f"[{root!r}]" if by_name else f"[{i}]") if len(roots) > 1 else "" for i, root in enumerate(roots)}
+    expected = {fronts[root_of(leaf.path)] + leaf.path.removeprefix(root_of(leaf.path)): leaf.path for leaf in leaves}
+    paths = flatten(returned, none_is_leaf=True).paths
+    if not any("['" in path for path in paths):
+        return ""
+    superfluous = [path for path in paths if path not in expected]
+    missing = [path for key, path in expected.items() if key not in paths]
+    return "".join(
+        f"; {what}: {', '.join(names)}"
+        for what, names in (("no input has the keys", superfluous), ("missing", missing))
+        if names
+    )
+
+
+def _check_count(kind: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
     if len(parts) != len(leaves):
         names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves)
-        got = ", ".join(str(np.shape(part)) for part in parts)
+        got = ", ".join(str(tuple(np.shape(part))) for part in parts)
         counts = f"returned {len(parts)} array{'s' * (len(parts) != 1)} of shape {got}: expected {len(leaves)}, for {names}"
         with_value = kind == "gradient" and len(parts) == len(leaves) + 1 and np.shape(parts[0]) == () != leaves[0].shape
         advice = "; return the gradient alone, without the value" if with_value else ""
         (root, *others) = dict.fromkeys(root_of(leaf.path) for leaf in leaves)
         if len(parts) == 1 and not others and all(leaf.path.startswith(f"{root}[") and not leaf.shape for leaf in leaves):
             advice = f"; {root} is a list of numbers: pass np.array({root}) for one array"
-        raise ClaimError(f"{kind}= {counts}{advice}")
+        raise ClaimError(f"{kind}= {counts}{_describe_unmatched_keys(returned, leaves)}{advice}")
 
 
-def _flatten_gradients(kind: str, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:
-    _check_count(kind, parts, leaves)
+def _flatten_gradients(kind: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:
+    _check_count(kind, returned, parts, leaves)
     pieces = []
     for part, leaf in zip(parts, leaves, strict=True):
         numbers = _read_numbers(kind, part, leaf, adapter)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from gradcheck.errors import ExitCode, GradcheckError, TargetError, UsageError
 from gradcheck.options import FOREIGN_OPTIONS
-from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters
+from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters, filter_descriptor, in_github_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,10 @@ def exit_on_error() -> Iterator[None]:
 
 
 def keep_stdout_for_data() -> None:
-    """Let `sys.stdout` alone lead to stdout; descriptor 1, which C code and child processes write to, leads to stderr."""
+    """Let `sys.stdout` alone lead to stdout; descriptor 1, which C code and child processes write to, leads to stderr.
+
+    In a GitHub workflow, commands in what is written to the descriptor are made harmless on the way.
+    """
     stdout = sys.__stdout__
     if stdout is None or sys.stdout is not stdout:  # there is none, or the caller reads it
         return
@@ -86,6 +89,8 @@ def keep_stdout_for_data() -> None:
         stdout.flush()
         data = open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors)  # noqa: PTH123, SIM115
         os.dup2(2, 1)
+        if in_github_workflow():
+            filter_descriptor(1)
         sys.stdout = sys.__stdout__ = data  # type: ignore[misc]
 
 

@@ -10,7 +10,7 @@ from gradcheck.backends.flat import repeat_per_number
 from gradcheck.backends.twin import MAX_CANCELLED_ULPS
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.evidence import directions, internal_rounding, noise
-from gradcheck.evidence.line import F64, Phi, Setting, choose_slack
+from gradcheck.evidence.line import F64, LARGEST_STEP, Phi, Setting, choose_slack
 from gradcheck.number_format import FLOAT64
 from gradcheck.seeds import make_generator
 
@@ -25,10 +25,13 @@ FEW_INPUTS = 32
 COARSE_SPACING = 2.0**-16
 # An output with more noise than this many units in its last place is the difference of larger terms.
 MIN_CANCELLATION_ULPS = 8.0
-# Such terms are at most this many times as large as the inputs and the output's leaf, or the second number if the output has so
-# few significant bits that it must be a small multiple of a last place: noise of another kind fills all of them.
-MAX_AMPLIFICATION, MAX_AMPLIFICATION_OF_FEW_BITS = 2.0**9, 2.0**20
-FEW_BITS = 24
+# Such terms are at most this many times as large as the inputs and the output's leaf, unless the output is only rounding all
+# along a line: then its values are multiples of one quantum there. The smallest of them is at most so many quanta, and they are
+# off their multiples by at most this share of a quantum.
+MAX_AMPLIFICATION = 2.0**9
+MAX_QUANTA, GRID_TOLERANCE = 64, 2.0**-20
+# The places on the line are uneven, in units of the coarsest step.
+GRID_PLACES = np.array([0.11, 0.29, 0.53, 0.97])
 # In lower precision noise varies more from one direction to another, so it is measured along this many directions.
 NOISE_DIRECTIONS = 3
 
@@ -91,19 +94,38 @@ def find_term_sizes(program: Program, eps: float) -> F64:
     return np.where(size <= MAX_CANCELLED_ULPS * eps * terms, terms, size)
 
 
-def _find_cancelled_terms(program: Program, noise_level: F64) -> F64:
+def _find_cancelled_terms(program: Program, noise_level: F64, line: Phi) -> F64:
     """Find the size of the terms that each output is made of, (M,): its own, unless it is nothing but rounding.
 
     Then its noise shows the terms, if they are not so large that the noise must be something else. A zero that stands still
     shows nothing, and may be made of terms as large as the inputs.
+
+    Args:
+        line: the line along some direction that moves every entry.
     """
-    size = np.abs(program.value)
+    size, usual_terms = np.abs(program.value), bound_terms(program)
     shown = noise_level / program.eps
-    scaled = np.ldexp(np.frexp(program.value)[0], FEW_BITS)
-    amplification = np.where(scaled == np.rint(scaled), MAX_AMPLIFICATION_OF_FEW_BITS, MAX_AMPLIFICATION)
-    is_rounding = (size <= MAX_CANCELLED_ULPS * noise_level) & (shown <= amplification * bound_terms(program))
+    is_rounding = size <= MAX_CANCELLED_ULPS * noise_level
+    amplified = is_rounding & (shown > MAX_AMPLIFICATION * usual_terms)
+    if np.any(amplified):
+        is_rounding &= ~amplified | _is_rounding_everywhere(program, noise_level, line)
     stands_still = (size == 0) & (noise_level == 0)
-    return np.fmax(size, np.where(stands_still, bound_terms(program), np.where(is_rounding, shown, 0.0)))
+    return np.fmax(size, np.where(stands_still, usual_terms, np.where(is_rounding, shown, 0.0)))
+
+
+def _is_rounding_everywhere(program: Program, noise_level: F64, line: Phi) -> NDArray[np.bool_]:
+    """Mark the outputs that stay within their noise along a whole line, at multiples of one quantum, (M,).
+
+    Terms that cancel leave such values. An oscillation fills all bits, and a function that is rounded to few digits moves.
+    """
+    with np.errstate(all="ignore"):
+        values = np.stack([program.value, *(line(t) for t in LARGEST_STEP * np.concatenate([GRID_PLACES, -GRID_PLACES]))])
+        size = np.abs(values)
+        smallest = np.min(size, axis=0, where=size > 0, initial=np.inf)
+        multiples = np.arange(1, MAX_QUANTA + 1)[:, None, None] * (values / smallest)
+        on_grid = np.any(np.all(np.abs(multiples - np.rint(multiples)) <= GRID_TOLERANCE, axis=1), axis=0)
+    within_noise = np.all(size <= MAX_CANCELLED_ULPS * noise_level, axis=0)
+    return np.asarray(within_noise & on_grid & np.isfinite(smallest))
 
 
 def measure_setting(evaluator: Evaluator, comparisons: int, label: object, spread: F64) -> Setting:
@@ -129,5 +151,5 @@ def measure_setting(evaluator: Evaluator, comparisons: int, label: object, sprea
         if is_float64:
             noise_level = np.maximum(noise_level, _measure_cancellation_noise(program, line))
     slack = choose_slack(comparisons)
-    term_sizes = _find_cancelled_terms(program, noise_level)
+    term_sizes = _find_cancelled_terms(program, noise_level, line)
     return Setting(program.value, noise_level, program.eps, None, finest_step, slack, program.value_rounding, term_sizes)

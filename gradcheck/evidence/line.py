@@ -31,8 +31,8 @@ class InternalNoise:
         level: of each output, (M,); None until such noise is found.
     """
 
-    def __init__(self) -> None:
-        self.level: F64 | None = None
+    def __init__(self, level: F64 | None = None) -> None:
+        self.level = level
 
     def added_to(self, noise: F64) -> F64:
         """Return the larger of this noise and another one, (M,)."""

@@ -149,6 +149,11 @@ class Reason(Enum):
         "the claim in its native dtype differs from that in float64, and so does the function: each may be right for its dtype",
         "Look for constants that depend on the dtype, or inputs closer to a kink than the dtype resolves; check in float64.",
     )
+    DRAWN_BY_REJECTION = (
+        "drawn-by-rejection",
+        "a Gamma, Beta or Dirichlet sample depends on this input: its derivative is implicit, and differences do not show it",
+        "Check the rest with the sample as an input. To check the draw, compare the gradient of a mean over many samples.",
+    )
     METHODS_DISAGREE = (
         "methods-disagree",
         "the sources of evidence contradict each other",

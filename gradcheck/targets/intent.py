@@ -24,6 +24,7 @@ TOLERABLE = tuple(  # codes of the reasons for an INCONCLUSIVE result that a use
         Reason.DTYPE_DEPENDENT,
         Reason.OUT_OF_RANGE,
         Reason.METHODS_DISAGREE,
+        Reason.DRAWN_BY_REJECTION,
         Reason.BLIND,
         Reason.BESIDE_KINK,
         Reason.NOTHING_CLAIMED,

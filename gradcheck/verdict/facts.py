@@ -35,6 +35,7 @@ class Fact(Enum):
     QUANTISED_ZERO = "the function's values change in coarse steps, and the claim is zero"
     STANDS_STILL = "the function is exactly constant over a distance too large for rounding to explain"
     NO_PART = "the outputs stand still far along this input, and the claim is lost in their last bits"
+    DRAWN_BY_REJECTION = "the input parametrises a draw by rejection, whose derivative differences do not show"
     INSIDE_KINK = "the function has a kink here, and the claim lies between its one-sided slopes"
     OUTSIDE_KINK = "the function has a kink here, and the claim lies outside its one-sided slopes"
     METHODS_AT_KINK = "two methods are compared where the function has a kink, so that each may choose another slope"

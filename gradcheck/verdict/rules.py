@@ -75,6 +75,7 @@ RULES = (
     Rule((Fact.IDENTICAL,), Code.PASS),
     Rule((Fact.QUANTISED_ZERO, Fact.STANDS_STILL), Code.PASS),
     # The interval test.
+    Rule((Fact.APART, Fact.DRAWN_BY_REJECTION), Code.INCONCLUSIVE, Reason.DRAWN_BY_REJECTION),
     Rule((Fact.APART, Fact.QUANTISED_ZERO), Code.INCONCLUSIVE),
     Rule((Fact.APART, Fact.UNDERFLOWS), Code.INCONCLUSIVE),
     Rule((Fact.APART, Fact.UNCONFIRMED), Code.INCONCLUSIVE),

@@ -65,6 +65,26 @@ def test_json_on_stdout_is_whole_whatever_the_users_code_writes_there(write):
         assert said in done.stderr
 
 
+@pytest.mark.parametrize("in_workflow", [True, False])
+def test_a_github_workflow_gets_no_command_from_a_file_descriptor(write, monkeypatch, in_workflow):
+    monkeypatch.setenv("GITHUB_ACTIONS", str(in_workflow).lower())
+    write(
+        {
+            "noisy.py": NOISY.replace("C\\n", "C\\n ::error::C\\n")
+            .replace("to the", "::error::to the")
+            .replace("of a", "::error::of a")
+        }
+    )
+    words = [sys.executable, "-m", "gradcheck", "run", "noisy.py", "--json", "-"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert json.loads(done.stdout)["counts"]["pass"] == 1
+    lines = [line for line in done.stderr.splitlines() if ":error::" in line]
+    assert len(lines) >= 4
+    assert {line.lstrip().startswith("::") for line in lines} == {not in_workflow}
+    for said in ("buffered in C", "error::C", "error::to the descriptor", "error::of a child", "at exit"):
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_leaves_the_reports_of_what_is_finished(write, name):
     write({"signals.py": SIGNALS.replace("{name}", name)})

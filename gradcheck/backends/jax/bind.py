@@ -37,6 +37,7 @@ from gradcheck.backends.jax.functional import (
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
 from gradcheck.backends.jax.random_draws import draw_without_x64
+from gradcheck.backends.jax.rejection_draws import mark_rejection_draws
 from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
@@ -91,7 +92,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         shapes=shapes_of(called.call, binding.outputs),
         name=case.name,
         fn=global_state.replaying(called.fn, draws),
-        leaves=leaves,
+        leaves=mark_rejection_draws(native, point),
         outputs=binding.outputs,
         point=point,
         value=prefer_twin_value(value, value_of_twin),

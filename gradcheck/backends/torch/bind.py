@@ -27,9 +27,9 @@ from gradcheck.backends.torch import (
     vjp_program,
     vmap,
 )
+from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
-from gradcheck.backends.torch.embeddings import describe_changed_gradients
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
     is_differentiable,
@@ -196,12 +196,14 @@ def _call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> _First
     )
     point, binding = flat_of_all(tensors, leaves), Binding(call, places, leaves, (), ())
     before, buffers = global_state.snapshot(target, call.leaves), dict[str, Any]()
+    attached = leaves_at(binding, point, requires_grad=True)
 
     def start() -> Any:
-        return functional_call(leaves_at(binding, point, requires_grad=True), binding, twin=False, buffers=buffers)
+        return functional_call(attached, binding, twin=False, buffers=buffers)
 
     with torch.enable_grad():
         returned = call_user_code("the target", start, (), {}, functional_call.user_call)
+    binding = replace(binding, leaves=mark_rejection_draws(leaves, [attached[i] for i in places], flatten(returned).leaves))
     return _FirstCall(functional_call, binding, point, returned, global_state.changes_since(before), buffers)
 
 

@@ -31,8 +31,12 @@ def find_user_nodes(outputs: Sequence[Any]) -> list[Any]:
 
 def walk_graph(outputs: Sequence[Any]) -> Iterator[Any]:
     """Yield the nodes of the graph behind some outputs, at most MAX_NODES."""
-    visited = set[Any]()
-    waiting = [out.grad_fn for out in outputs if isinstance(out, torch.Tensor) and out.grad_fn is not None]
+    return walk_nodes([out.grad_fn for out in outputs if isinstance(out, torch.Tensor) and out.grad_fn is not None])
+
+
+def walk_nodes(nodes: Sequence[Any]) -> Iterator[Any]:
+    """Yield some nodes of a graph and those behind them, at most MAX_NODES."""
+    visited, waiting = set[Any](), list(nodes)
     while waiting and len(visited) < MAX_NODES:
         node = waiting.pop()
         if node not in visited:

@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck.checks.contracts.any_target import custom_rule_primal, direct_calls, empty_inputs, jvp_linearity, vjp_linearity
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
-from gradcheck.checks.derivative.preconditions import check_preconditions
+from gradcheck.checks.derivative.preconditions import check_preconditions, describe_non_finite
 from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
 from gradcheck.checks.derivative.small_differences import describe_small_differences
 from gradcheck.checks.optional.registry import run_optional_checks
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Input numbers from which on the comparison along random directions must do for the linearity of the vjp: the cotangent of
 # those directions is random, too.
 MAX_LINEARITY_INPUT = 2**16
+NOT_MOVED = "{}: no step moves such an entry, so only a derivative of zero passes there; give finite inputs"
 
 
 def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialResult:
@@ -65,6 +66,8 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
             message=message,
             evaluations=trial.recorder.evaluations,
         )
+    unmoved = describe_non_finite(program.point, program.leaves)
+    trial.recorder.note(*filter(None, [unmoved and NOT_MOVED.format(unmoved)]))
     mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
     direct_calls.call_at_other_inputs(trial)

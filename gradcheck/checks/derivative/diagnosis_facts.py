@@ -125,8 +125,9 @@ def _name_sizes(trial: MeasuredTrial) -> dict[int, str]:
     """Say for each size among the arrays of the call what it is the size of."""
     names: dict[int, str] = {}
     for path, shape in trial.program.shapes:
-        for axis, size in enumerate(shape):
-            names.setdefault(size, f"the size of {path} along axis {axis}" if len(shape) > 1 else f"the size of {path}")
+        for size in dict.fromkeys(shape):
+            axes = " or ".join(str(axis) for axis, n in enumerate(shape) if n == size)
+            names.setdefault(size, f"the size of {path} along axis {axes}" if len(shape) > 1 else f"the size of {path}")
     for path, shape in trial.program.shapes:
         names.setdefault(int(np.prod(shape)), f"the number of entries of {path}")
     return names

@@ -19,6 +19,7 @@ from gradcheck.compare.estimates import estimate_lines
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import InternalNoise
 from gradcheck.results import Reason
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
@@ -186,7 +187,9 @@ def move_trial(trial: MeasuredTrial, jacobian: Jacobian, cotangents: F64, point:
     if value.shape != trial.program.value.shape or not np.all(np.isfinite(value)):
         return None
     trial.recorder.count()
-    evaluator, setting = Evaluator(program, trial.recorder), replace(trial.setting, base=value)
+    # What looks like noise at the other point, as where two entries are nearly tied, says nothing about the primal.
+    noise = InternalNoise(trial.setting.internal_noise.level)
+    evaluator, setting = Evaluator(program, trial.recorder), replace(trial.setting, base=value, internal_noise=noise)
     moved_trial = replace(trial, evaluator=evaluator, setting=setting)
     return moved_trial, conditioning.with_conditioning(moved_jacobian, program, cotangents)
 

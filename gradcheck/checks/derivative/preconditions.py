@@ -13,6 +13,8 @@ from gradcheck.results import Contract, Reason, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
     from gradcheck.compare.evaluator import Evaluator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # A function counts as random if repeated evaluations differ by at least this much, relative to the output, and as noisy if they
 # differ by less.
 MIN_RANDOM_SPREAD = 1e-3
+FINITE_INPUTS = "the inputs are finite: look for a logarithm, root, division or exponential that leaves its domain or overflows"
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Precon
     if program.point.size == 0 or value.size == 0:
         empty = [leaf.path for leaf in (*program.leaves, *program.outputs) if leaf.entries == 0]
         return Preconditions((), no_spread, Reason.EMPTY, f"{', '.join(empty)} has no entry")
-    non_finite = [leaf for leaf in program.outputs if not np.all(np.isfinite(value[leaf.span]))]
-    if non_finite:
-        message = "; ".join(_describe_non_finite(value, leaf) for leaf in non_finite)
+    if not np.all(np.isfinite(value)):
+        inputs = describe_non_finite(program.point, program.leaves)
+        cause = f"so are inputs: {inputs}; give finite ones" if inputs else FINITE_INPUTS
+        message = f"{describe_non_finite(value, program.outputs)}; {cause}"
         return Preconditions((), no_spread, Reason.NON_FINITE, message)
     second_value = evaluator(program.point)
     if evaluator.last_error is not None:
@@ -75,13 +79,14 @@ def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Precon
     return Preconditions(contracts, spread, None)
 
 
-def _describe_non_finite(value: F64, leaf: Leaf) -> str:
-    """Describe the first entry of an output that is not finite, and how many there are."""
-    part = value[leaf.span]
-    positions = np.flatnonzero(~np.isfinite(part))
-    first = int(positions[0])
-    index = list(leaf.index(leaf.start + first))
-    return f"{leaf.path}{index if index else ''} is {part[first]} ({positions.size} of {part.size} not finite)"
+def describe_non_finite(numbers: F64, leaves: Sequence[Leaf]) -> str:
+    """Describe for each leaf the first entry that is not finite, and how many there are; '' if all are finite."""
+    positions = {leaf: leaf.start + np.flatnonzero(~np.isfinite(numbers[leaf.span])) for leaf in leaves}
+    return "; ".join(
+        f"{leaf.entry(found[0])} is {numbers[found[0]]} ({found.size} of {leaf.entries * leaf.width} not finite)"
+        for leaf, found in positions.items()
+        if found.size
+    )
 
 
 def _judge_determinism(spread: F64, value: F64, *, same: bool) -> Contract:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 # A claim is judged near a tie at up to this many entries of a leaf: those that seem most wrong.
 MAX_TIED_ENTRIES = 2
+# Where differences decide nothing near a tie, as entries are nearly tied there too, other points are tried, up to this many.
+MAX_POINTS_NEAR_TIE = 8
 # The gradients at this many points around a tie show the range of its subgradients.
 POINTS_AROUND_TIE = 32
 # A tie is looked for, and gradients around it are compared, along this many random directions.
@@ -187,15 +189,34 @@ def _judge_tie(
     if not at_kink and not _is_not_additive(trial, leaves, int(places[0])):
         return None
     points = [_move_leaves(trial, leaves, k) for k in range(POINTS_AROUND_TIE)]
-    nearby = [judge_entries_at(trial, leaves[0], jacobian, cotangents, places, point) for point in points[:POINTS_NEAR_KINK]]
-    if any(entries is None or np.any(entries.code == Code.FAIL) for entries in nearby):
-        return None
+    decided = 0
+    for point in points[:MAX_POINTS_NEAR_TIE]:
+        nearby = _judge_near_tie(trial, leaves[0], jacobian, cotangents, places, point)
+        if nearby is None or np.any(nearby.code == Code.FAIL):
+            return None
+        decided += not np.any(nearby.code)
+        if decided == POINTS_NEAR_KINK:
+            break
     try:
         codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
     except Exception:  # off the primal a derivative need not exist
         return None
     codes[find_adjacent_claims(trial, leaves, jacobian, cotangents, codes > Code.PASS)] = Code.PASS
     return codes
+
+
+def _judge_near_tie(
+    trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64, places: NDArray[np.intp], point: F64
+) -> JudgedLeaf | None:
+    """Judge some entries at a point near a tie, and those whose claim differs most from that at the tie, the largest first.
+
+    Such an entry may be the one that wins there. The claim of all others is zero on either side, which hides a wrong factor.
+    """
+    assert jacobian.claim is not None
+    rows = claimed_jacobians.evaluate_rows(jacobian.claim, point, cotangents)
+    size, change = (np.max(np.abs(x[:, leaf.span]), axis=0) for x in (rows, rows - jacobian.values))
+    winners = np.lexsort((-size, -change))[:MAX_TIED_ENTRIES]
+    return judge_entries_at(trial, leaf, jacobian, cotangents, np.union1d(places, winners), point)
 
 
 def _move_leaves(trial: MeasuredTrial, leaves: Sequence[Leaf], k: int) -> F64:

@@ -120,6 +120,7 @@ def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
         (lambda x: None, "returned None for x"),
         (lambda x: (x, x), r"returned 2 arrays of shape \(3,\), \(3,\): expected 1, for x \(3,\)$"),
         (lambda x: (np.sum(x**2), x), "expected 1, .*; return the gradient alone, without the value"),
+        (lambda x: {"x": x, "cache": x}, r"the keys x, cache was returned: expected the differentiable inputs, x$"),
         (lambda x: 1j * x, "dtype complex128 for x: expected float64"),
         (lambda x: "text", "expected float64"),
     ],
@@ -127,6 +128,21 @@ def test_a_jacobian_of_several_outputs_and_inputs_goes_block_by_block():
 def test_a_gradient_of_the_wrong_form_is_an_error_that_says_what_is_expected(gradient, message):
     result = gradcheck.check(quadratic, normal(3), gradient=gradient)
     assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.BAD_CLAIM)
+    with pytest.raises(ClaimError, match=message):
+        raise ClaimError(result.message)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "message"),
+    [
+        (lambda p: {**p, "cache": p["b"]}, r"\(2,\); no input has the keys: \['cache'\]$"),
+        (lambda p: {"w": p["w"]}, r"\(2,\); missing: p\['b'\]$"),
+        (lambda p: (p["b"], p["w"], p["w"]), r"returned 3 arrays of shape .* \(2,\)$"),
+    ],
+)
+def test_an_array_too_many_or_too_few_is_named(gradient, message):
+    result = gradcheck.check(lambda p: np.sum(p["w"]) + np.sum(p["b"]), {"b": np.ones(3), "w": np.ones(2)}, gradient=gradient)
+    assert result.reason is Reason.BAD_CLAIM
     with pytest.raises(ClaimError, match=message):
         raise ClaimError(result.message)
 

@@ -195,3 +195,11 @@ def test_a_derivative_spread_over_both_triangles_is_named():
         "symmetrised: the claim is the mean of the derivative and its transpose"
     )
     assert gradcheck.check(lambda a: torch.linalg.cholesky((a + a.mT) / 2), a).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((6, 6), "0 or 1"), ((7, 6), "1")])
+def test_a_size_that_two_axes_share_is_named_by_both(shape, axes):
+    result = gradcheck.check(
+        lambda x: np.mean(np.sum(x**2, axis=0)), normal(*shape), gradient=lambda x: 2 * x, framework="numpy"
+    )
+    assert f"where 6 is the size of x along axis {axes}" in result.comparisons[0].diagnosis

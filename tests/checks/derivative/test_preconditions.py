@@ -26,6 +26,28 @@ def test_a_function_without_a_value_to_differentiate_is_inconclusive_with_its_re
     assert message.replace("\\", "") in result.message
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.array([[1.0, 2.0], [np.nan, 4.0]]), "output is nan (1 of 1 not finite); so are inputs: x[1, 0] is nan (1 of 4 not"),
+        (np.array([1e200, 1.0]), "output is inf (1 of 1 not finite); the inputs are finite: look for"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_value_that_is_not_finite_says_whether_the_inputs_are(x, message):
+    assert message in gradcheck.check(lambda x: np.sum(x**2), x).message
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(0.0, Verdict.PASS), (7.0, Verdict.FAIL)])
+def test_inputs_that_no_step_moves_are_named(slope, verdict):
+    def gradient(x):
+        return np.where(np.isnan(x), slope, 2 * x)
+
+    result = gradcheck.check(lambda x: np.nansum(x**2), np.array([1.0, np.nan, 2.0]), gradient=gradient)
+    assert result.verdict is verdict
+    assert any(note.startswith("x[1] is nan (1 of 3 not finite): no step moves") for note in result.notes)
+
+
 @pytest.mark.parametrize("array", [np.asarray, torch.as_tensor, jnp.asarray])
 @pytest.mark.parametrize(
     ("function", "shape", "message"),

@@ -146,3 +146,24 @@ def test_an_ill_conditioned_function_in_float32_is_not_called_wrong():
     result = gradcheck.check(likelihood, torch.tensor([0.5]), x, y)
     assert result.verdict is not Verdict.FAIL, str(result)
     assert {c.wrt for c in result.comparisons if c.against == "numeric" and c.verdict is Verdict.PASS} == {"x", "y"}
+
+
+SCALES = pytest.mark.parametrize("scale", [1e6, 1e9, 123456.789])
+
+
+@SCALES
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sum_that_is_only_rounding_may_be_scaled(scale, seed):
+    result = gradcheck.check(lambda x: (x - x.mean()).sum() * scale, draw(4, 6, seed=seed))
+    assert result.verdict is Verdict.PASS, str(result)
+
+
+@SCALES
+def test_a_claim_of_ones_is_wrong_for_a_scaled_sum_that_is_only_rounding(scale):
+    ones = with_backward(lambda x: (x - x.mean()).sum() * scale, lambda g, x: g * torch.ones_like(x))
+    assert gradcheck.check(ones, draw(4, 6)).verdict is Verdict.FAIL
+
+
+def test_a_small_slope_below_an_oscillation_is_not_called_rounding():
+    wiggle = with_backward(lambda x: 1e-6 * x.sum() + 1e-6 * torch.sin(1e9 * x).sum(), lambda g, x: g * torch.zeros_like(x))
+    assert gradcheck.check(wiggle, draw(4)).verdict is not Verdict.PASS

@@ -87,6 +87,8 @@ DEFAULT_PASSES = 2
 DEFAULT_BUDGET = 10.0
 # These run the target with other numerics, in which an adaptive solver may take any number of steps.
 UNPREDICTABLE = ("autocast",)
+# These compare gradients with differences, which say nothing about inputs of a draw by rejection.
+BY_DIFFERENCES = ("autocast", "double-backward", "one-element", "state", "train-eval")
 # They are stopped after this many times their predicted cost; if the user set a budget, when it is used up.
 MAX_OVER_PREDICTED = 20.0
 # They may take at least this many seconds.
@@ -157,6 +159,8 @@ def load_contract(name: str) -> ModuleType:
 
 def _applies(name: str, layer: Layer) -> bool:
     """Whether a contract concerns a layer: `train-eval` needs a module, `upstream` a model around the layer."""
+    if name in BY_DIFFERENCES and any(leaf.drawn_by_rejection for leaf in layer.leaves):
+        return False
     if name == "train-eval":
         return layer.module is not None
     return bool(layer.user_functions) and (name != "upstream" or upstream.applies(layer))
