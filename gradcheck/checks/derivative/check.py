@@ -100,10 +100,8 @@ def _describe_equal_sizes(program: Program) -> list[str]:
     if not program.has_written_derivative:
         return []
     square = [leaf for leaf in program.leaves if len({n for n in leaf.shape if n > 1}) < sum(n > 1 for n in leaf.shape)]
-    return [
-        f"sizes coincide: {leaf.path} has the shape {'×'.join(map(str, leaf.shape))}: swapped axes may not show; try others"
-        for leaf in square
-    ]
+    shapes = ", ".join(f"{leaf.path} has {'×'.join(map(str, leaf.shape))}" for leaf in square)
+    return [f"sizes coincide: {shapes}; swapped axes may not show, so try other sizes"] if square else []
 
 
 def _name_detachment(row: Comparison) -> Comparison:

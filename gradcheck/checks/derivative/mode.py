@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     if n * (n + m) * EVALUATIONS_PER_ENTRY > MAX_WORK:
         why = f"{n} input and {m} output numbers are too many to be checked one by one (--mode full does so)"
     elif memory > (options.memory or MAX_MEMORY):
-        why = f"one by one, {n} input and {m} output numbers would take {memory / 2**20:.0f} MiB (--memory allows more)"
+        why = f"one by one, {n} input and {m} output numbers would take {math.ceil(memory / 2**20)} MiB (--memory allows more)"
     elif predicted > (options.budget or MAX_SECONDS):
         why = f"one by one, {n} input numbers would take about {predicted:.0f} s {BY_TIME}"
     else:

@@ -190,7 +190,7 @@ def test_a_function_whose_backward_caches_by_shape_fails():
 def test_equal_sizes_of_an_input_are_noted(shape, is_noted):
     x = np.ones(shape)
     written = gradcheck.check(cube_sum, x, gradient=lambda x: 3 * x**2)
-    assert any(note.startswith("sizes coincide: x has the shape 3×3") for note in written.notes) is is_noted
+    assert any(note.startswith("sizes coincide: x has 3×3") for note in written.notes) is is_noted
     assert not any(note.startswith("sizes coincide") for note in gradcheck.check(cube_sum, torch.tensor(x)).notes)
 
 
