@@ -73,10 +73,10 @@ def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Precon
         return Preconditions((), no_spread, Reason.NONDETERMINISTIC, message)
     same = bool(np.array_equal(second_value, value))
     spread = no_spread if same else noise.measure_spread(lambda _: evaluator(program.point), value)
-    contracts = (_judge_determinism(spread, value, same=same), _judge_mutation(program.mutated_inputs(), program))
-    if not random and np.any(spread > MIN_RANDOM_SPREAD * np.maximum(np.abs(value), np.max(np.abs(value)))):
-        return Preconditions(contracts, spread, Reason.NONDETERMINISTIC, contracts[0].message)
-    return Preconditions(contracts, spread, None)
+    is_random = bool(np.any(spread > MIN_RANDOM_SPREAD * np.maximum(np.abs(value), np.max(np.abs(value)))))
+    stop = Reason.NONDETERMINISTIC if is_random and not random else None
+    determinism = _judge_determinism(spread, value, same=same, counts_as_noise=stop is None)
+    return Preconditions((determinism, _judge_mutation(program.mutated_inputs(), program)), spread, stop)
 
 
 def describe_non_finite(numbers: F64, leaves: Sequence[Leaf]) -> str:
@@ -89,13 +89,12 @@ def describe_non_finite(numbers: F64, leaves: Sequence[Leaf]) -> str:
     )
 
 
-def _judge_determinism(spread: F64, value: F64, *, same: bool) -> Contract:
+def _judge_determinism(spread: F64, value: F64, *, same: bool, counts_as_noise: bool) -> Contract:
     if same:
         return Contract("deterministic", Verdict.PASS, "the same value on every call")
     size = float(np.max(spread) / max(np.max(np.abs(value)), np.max(spread)))
-    return Contract(
-        "deterministic", Verdict.INCONCLUSIVE, f"repeated calls differ by {size:.1e} of the output, counted as noise"
-    )
+    message = f"repeated calls differ by {size:.1e} of the output{', counted as noise' if counts_as_noise else ''}"
+    return Contract("deterministic", Verdict.INCONCLUSIVE, message)
 
 
 def _judge_mutation(mutated: list[str], program: Program) -> Contract:
