@@ -39,7 +39,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
-WIDTH = 80  # columns of the terminal
+WIDTH = 78  # columns of the terminal: `gradcheck explain` pads a block by one column on each side
 _FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|toml|ya?ml))\n")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
 _VARYING = [
