@@ -24,8 +24,8 @@ unit: $(STAMP)
 	$(BIN)/pytest -n 2
 
 guide: $(STAMP) # what the pages take from the code: heads, tables, and the output of their examples
+	$(BIN)/python reports/guide/api_page.py
 	$(BIN)/python reports/guide/code_pages.py
-<<<<<<< HEAD
 	$(BIN)/python reports/guide/page_examples.py --update README.md $$(find gradcheck/guide -name '*.md')
 
 examples: $(STAMP) # every example of README and guide, those that take minutes too
@@ -34,10 +34,6 @@ examples: $(STAMP) # every example of README and guide, those that take minutes 
 docs: $(STAMP) # the guide as a site, in dist/site
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/zensical build --clean --strict --config-file .zensical.toml
-=======
-	$(BIN)/python reports/guide/api_page.py
-	$(BIN)/python reports/guide/page_examples.py --update $(shell find README.md gradcheck/guide -name '*.md')
->>>>>>> h-docs1
 
 coverage: $(STAMP) # the same tests; measuring takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
