@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.evidence import directions
+from gradcheck.number_format import FLOAT16, FLOAT32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +34,12 @@ Explanation = Callable[[], "F64 | float"]
 
 
 def bound_round_off(eps: float, largest: F64 | float) -> F64 | float:
-    """Bound the rounding of an identity whose terms, and outputs that may cancel in them, are at most this large."""
-    return ROUNDING_UNITS * (eps * largest + directions.smallest_subnormal(eps))
+    """Bound the rounding of an identity whose terms, and outputs that may cancel in them, are at most this large.
+
+    What is lost below the smallest number of the dtype is rounding too; any half precision may be float16.
+    """
+    smallest = FLOAT16.smallest_subnormal if eps > FLOAT32.eps else directions.smallest_subnormal(eps)
+    return ROUNDING_UNITS * (eps * largest + smallest)
 
 
 def bound_reordering(eps: float, largest: float) -> float:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Unavailable
-from gradcheck.compare.identity import ROUNDING_UNITS, find_unexplained
+from gradcheck.compare.identity import bound_round_off, find_unexplained
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
-from gradcheck.number_format import FLOAT16, FLOAT32
+from gradcheck.number_format import FLOAT32
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
@@ -45,12 +45,11 @@ def _check_claim(trial: MeasuredTrial, claim: Claim) -> Contract | None:
         plain, *scaled = claim.jvp(program.point, np.stack([tangent, *(factor * tangent for factor in FACTORS)]))
     except (Unavailable, TargetError):
         return None
-    smallest = FLOAT16.smallest_subnormal if claim.eps > FLOAT32.eps else directions.smallest_subnormal(claim.eps)
     for (factor, sign), row in zip(FACTORS.items(), scaled, strict=True):
         for leaf in program.outputs:
             expected = factor * plain[leaf.span]
             largest = np.max(np.abs(expected), initial=0.0)
-            allowed = ROUNDING_UNITS * (claim.eps * largest + smallest)
+            allowed = bound_round_off(claim.eps, largest)
             difference = np.nan_to_num(np.abs(row[leaf.span] - expected), posinf=0.0)  # one may overflow
             if factor < 0 or claim.eps <= FLOAT32.eps:  # in half precision 2t may overflow inside, and give NaN
                 difference[np.isnan(row[leaf.span]) & np.isfinite(expected)] = np.inf

@@ -12,6 +12,7 @@ from gradcheck.backends.flat import EPS
 from gradcheck.backends.program import Unavailable
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision, output_scaling
 from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
+from gradcheck.compare.noise_floor import measure_setting
 from gradcheck.compare.output_scaling import measure_output_scales
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
@@ -19,6 +20,9 @@ from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim
     from gradcheck.compare.output_scaling import OutputScales
     from gradcheck.compare.trial import MeasuredTrial
@@ -64,6 +68,15 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F
     setting = replace(trial.setting, channels=np.abs(weights[:, None] * cotangents).sum(axis=0)[None])
     # Terms as large as the outputs may cancel in a derivative.
     (slopes,) = output_scaling.compute_output_slopes(program, setting, eps)
+
+    @cache
+    def measure_cancelled_slopes() -> F64:
+        """So may larger ones that cancel in an output which is nothing but rounding, (N,)."""
+        sizes = measure_setting(trial.evaluator, 1, trial.label, np.zeros(program.value.size)).term_sizes
+        assert sizes is not None
+        cancelled = replace(setting, term_sizes=np.where(sizes > np.abs(program.value), sizes, 0.0))
+        return np.asarray(output_scaling.compute_output_slopes(program, cancelled, eps)[0])
+
     jacobian = claimed_jacobians.jacobian_of_claim(claim, rows, program)
     tolerance = partial(internal_precision.measure_internal_tolerance, trial, coarse=coarse)
     # The vjp may consist of rounding only, for example if it is zero by cancellation.
@@ -79,6 +92,7 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F
             errors[:, leaf.span],
             trial.rtol_of(eps) * largest + np.array([[sum_rounding], [sign_rounding]]),
             *(explain_by_shift(shift, leaf.span, largest=True) for shift in shifts),
+            partial(_bound_cancelled_terms, measure_cancelled_slopes, leaf, eps),
             explain_by_precision(tolerance, largest),
         )
         if worst is not None:
@@ -86,6 +100,10 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F
             values = combined[entry], terms[:, entry].sum(), -opposite[entry]
             return Contract(NAME, Verdict.FAIL, _describe_breach(claim, leaf.entry(entry), values))
     return Contract(NAME, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
+
+
+def _bound_cancelled_terms(measure_slopes: Callable[[], F64], leaf: Leaf, eps: float) -> F64 | float:
+    return bound_round_off(eps, np.max(measure_slopes()[leaf.span], initial=0.0))
 
 
 def _normalising_power(cotangent: F64, eps: float) -> float:
