@@ -71,7 +71,7 @@ class Reason(Enum):
     DETACHED = (
         "detached",
         "no output carries a gradient, although the function depends on its inputs",
-        "Look for .detach(), .item(), no_grad(), stop_gradient or float(); if it is meant, declare tolerates='detached'.",
+        "Look for .detach(), .item(), no_grad(), stop_gradient or float(); if it is meant, tolerates={'detached': 'why'}.",
     )
     CLAIM_NOT_FINITE = (
         "claim-not-finite",

@@ -77,7 +77,8 @@ def _describe_contract(name: str) -> str:
     choice = (
         f"It takes seconds, so it is tried only if you ask for it: `--contract {name}`."
         if name in ON_REQUEST
-        else f"To leave it out, use `--no-contract {name}`. If your code breaks it on purpose, declare `tolerates={name!r}`."
+        else f"To leave it out, use `--no-contract {name}`. If your code breaks it on purpose, declare"
+        f" `tolerates={{{name!r}: 'the reason'}}`."
     )
     return f"# Contract: {name}\n\n{_sentence(CONTRACTS[name])}\n\n{choice}\n\n"
 
