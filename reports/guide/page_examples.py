@@ -214,9 +214,10 @@ def is_alike(wanted: str, output: str) -> bool:
 
 
 def _normalise(text: str) -> str:
+    text = " ".join(text.split())
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
-    return " ".join(text.split())
+    return text
 
 
 def _is_near(a: float, b: float) -> bool:
