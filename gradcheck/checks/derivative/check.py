@@ -108,9 +108,9 @@ def _describe_equal_sizes(program: Program) -> list[str]:
 
 
 def _name_detachment(row: Comparison) -> Comparison:
-    """Give a wrong claim of zero its reason, which says more than its diagnosis. A hand-written claim keeps its own."""
+    """Give a wrong claim of zero its reason: no output carries a gradient. A hand-written claim keeps its own."""
     is_autodiff = row.verdict is Verdict.FAIL and row.method != "analytic"
-    return replace(row, reason=Reason.DETACHED, diagnosis=None) if is_autodiff else row
+    return replace(row, reason=Reason.DETACHED) if is_autodiff else row
 
 
 def _contracts_behind(stop: Reason, trial: Trial) -> list[Contract]:
