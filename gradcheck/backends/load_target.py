@@ -6,8 +6,6 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradcheck.errors import InputError, UsageError
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.discover import EXTRAS
@@ -112,5 +110,5 @@ def _construct(backend: Backend, case: Case, dtype: str, seed: int, trial: int, 
 def _dtype_of_specs(case: Case) -> str | None:
     """Return the first floating dtype among the input specs of a module class."""
     specs = [x for value in case.values for x in flatten(value).leaves if isinstance(x, Spec)]
-    floats = [spec.dtype for spec in specs if spec.dtype and np.dtype(spec.dtype).kind == "f"]
+    floats = [spec.dtype for spec in specs if spec.dtype and spec.dtype.startswith(("float", "bfloat"))]
     return floats[0] if floats and classify_target(case.fn) is TargetKind.MODULE_CLASS else None

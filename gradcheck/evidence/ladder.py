@@ -205,7 +205,8 @@ def _estimate_channel(rungs: Rungs, channel: int, stands_still: StandsStill) -> 
     shape = smoothness.classify_shape(h, right, left, noise)
     if shape is smoothness.Shape.KINK:
         return _estimate_at_kink(h, right, left, noise, plateau, nearby_slope)
-    if diverges(h, right, noise) or diverges(h, left, noise):
+    jumps = smoothness.stays_constant(right, noise) or smoothness.stays_constant(left, noise)
+    if not jumps and (diverges(h, right, noise) or diverges(h, left, noise)):
         plateau, shape = None, smoothness.Shape.SINGULAR
     if plateau is None or shape is smoothness.Shape.JUMP:
         reason = {smoothness.Shape.JUMP: Reason.JUMP, smoothness.Shape.SINGULAR: Reason.SINGULAR}.get(shape, Reason.DULL)

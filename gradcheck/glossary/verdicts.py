@@ -204,7 +204,7 @@ class Reason(Enum):
     CONTRACT_BROKEN = (
         "contract-broken",
         "the target breaks a contract that every differentiable function must honour",
-        "The messages of the contracts say which.",
+        "The line of the contract says what is broken and what to change.",
     )
     BAD_INPUT = ("bad-input", "the inputs or options do not fit the target", "")
     TARGET_RAISED = ("target-raised", "the target itself raised", "")
@@ -237,9 +237,9 @@ class Reason(Enum):
     BAD_REFERENCE = (
         "bad-reference",
         "the reference cannot be compared with the target",
-        "It must take the same inputs and return arrays of the same shapes, in the same tree structure.",
+        "The reference must take the same inputs and return arrays of the same shapes, in the same tree structure.",
     )
-    INTERNAL = ("internal", "gradcheck itself failed", "Please report this with the traceback.")
+    INTERNAL = ("internal", "there is an error in gradcheck itself", "Please report this with the traceback.")
 
     def __new__(cls, code: str, message: str, advice: str) -> Reason:
         """Make the code the member's value."""

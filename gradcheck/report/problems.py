@@ -88,7 +88,8 @@ def _severity(verdict: Verdict) -> int:
 def _comparison_problems(comparisons: Sequence[Comparison], framework: str) -> Iterator[Problem]:
     """Yield one problem for each cause, named by its diagnosis or by the reason."""
     for finding in explain(comparisons, framework):
-        rule = f"diagnosis/{finding.diagnosis.code}" if finding.diagnosis else f"reason/{finding.reason.code}"
+        diagnosis = None if finding.reason is Reason.DETACHED else finding.diagnosis  # `zero`, which says less
+        rule = f"diagnosis/{diagnosis.code}" if diagnosis else f"reason/{finding.reason.code}"
         yield Problem(rule, finding.verdict, _summarise(finding), "\n".join(_format_lines(finding)))
 
 

@@ -1,7 +1,8 @@
 """The pages of the guide that come from the code: `python reports/guide/code_pages.py` writes them.
 
 The rules of the verdicts and the lists of options, keys and fields are written whole. A page of a reason, a diagnosis or a
-contract begins with what the code says of it; its example, from the heading `## Example` on, is written by hand and kept.
+contract begins with what the code says of it; its example, from the heading `## Example` on, is written by hand and kept. So
+is a first line that marks the examples as slow.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gradcheck.verdict.rules import describe_rules
 EXAMPLE = "## Example\n"
 SITE = Path(__file__).resolve().parents[2] / ".zensical.toml"
 NAVIGATION = "# `make guide` writes the navigation below.\n"
+SLOW = "<!-- The examples of this page take minutes: `make examples` runs them. -->\n"
 
 
 def describe_codes() -> dict[str, str]:
@@ -91,8 +93,9 @@ def write_pages() -> None:
     """Write the pages."""
     for name, head in describe_codes().items():
         path = GUIDE / name
-        kept = path.read_text(encoding="utf-8").partition(EXAMPLE)[2] if path.exists() else "\n"
-        path.write_text(f"{head}{EXAMPLE}{kept}", encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.exists() else f"{EXAMPLE}\n"
+        mark = SLOW if text.startswith(SLOW) else ""
+        path.write_text(f"{mark}{head}{EXAMPLE}{text.partition(EXAMPLE)[2]}", encoding="utf-8")
     for name, text in describe_whole_pages().items():
         (GUIDE / name).write_text(text, encoding="utf-8")
 

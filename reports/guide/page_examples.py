@@ -50,6 +50,7 @@ _VARYING = [
     (re.compile(r"0x[0-9a-f]{6,}"), "ADDRESS"),
     (re.compile(r"(--seed \d+) --mode (?:full|probe)$", re.M), r"\1"),  # a replay pins the mode if the time may change it
     (re.compile(r"─+|━+|═+|-{4,}|={4,}"), "-"),
+    (re.compile(r"(?<=--seed 0) --mode (?:full|probe)"), ""),  # in the command that replays a check that took long
 ]
 
 
@@ -205,6 +206,12 @@ def _forget_modules(folder: Path) -> None:
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
+    if tracer := sys.modules.get("torch._dynamo.symbolic_convert"):  # it keeps each module that it has traced, by its name
+        tracer._import_module.cache_clear()
+        names = vars(sys.modules["torch._dynamo.external_utils"])
+        for name in [name for name in names if name.startswith("__import_")]:
+            if sys.modules.get(names[name].__name__) is not names[name]:
+                del names[name]
 
 
 def _fill_ellipsis(wanted: str, output: str) -> str:
@@ -224,9 +231,10 @@ def is_alike(wanted: str, output: str) -> bool:
 
 
 def _normalise(text: str) -> str:
+    text = " ".join(text.split())
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
-    return " ".join(text.split())
+    return text
 
 
 def _is_near(a: float, b: float) -> bool:

@@ -18,7 +18,7 @@ TOLD = {
         ["contract train-eval: FAIL in eval mode the forward raises IndexError", "return y if self.training else y[:, 7]"],
     ),
     "ReturnsNone": (Verdict.ERROR, Reason.TARGET_RAISED, ["the function returned None", "is a return missing?"]),
-    "Detaches": (Verdict.FAIL, Reason.DETACHED, ["output carries no gradient", "look for .detach()"]),
+    "Detaches": (Verdict.FAIL, Reason.DETACHED, ["output carries no gradient", "Look for .detach()", "explain detached"]),
     "ReturnsAFloat": (Verdict.FAIL, Reason.DETACHED, ["output, a Python float, carries no gradient"]),
     "WithoutGrad": (Verdict.FAIL, Reason.DETACHED, ["output carries no gradient", "no_grad()"]),
     "HalfWithoutGrad": (

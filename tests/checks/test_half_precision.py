@@ -157,6 +157,10 @@ def test_a_few_entries_that_are_grossly_off_in_the_low_dtype_alone_fail():
         assert gradcheck.check(Special, normal(size), dtype="bfloat16", contracts=False).verdict is Verdict.FAIL
 
 
+def test_an_input_may_be_declared_in_bfloat16():
+    assert gradcheck.check(lambda x: 2 * x, normal(4, dtype="bfloat16"), framework="torch").verdict is Verdict.PASS
+
+
 def test_a_module_is_made_and_drawn_in_bfloat16():
     result = gradcheck.check(torch.nn.LayerNorm, normal(4, 32), init={"normalized_shape": 32}, dtype="bfloat16")
     assert result.verdict is Verdict.PASS
