@@ -14,6 +14,8 @@ from gradcheck.cli.app import app, exit_on_error, write_and_flush
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
+
 
 @app.command()
 def explain(
@@ -28,13 +30,18 @@ def explain(
 ) -> None:
     """Print pages of the guide: how to do something, or what a reason, a diagnosis or a contract means."""
     with exit_on_error():
-        from gradcheck.cli.guide_pages import list_pages, name_linked_pages, read_pages
+        from gradcheck.cli.guide_pages import ALIASES, list_pages, name_linked_pages, read_pages
 
         pages = read_pages()
         if not names:
-            write_and_flush(sys.stdout, list_pages(pages, shutil.get_terminal_size().columns))
+            text = list_pages(pages, shutil.get_terminal_size().columns)
+            if sys.stdout.isatty():
+                _page(text)
+            else:
+                write_and_flush(sys.stdout, text)
             return
         known = {page.name for page in pages}
+        names = [ALIASES.get(name.lower(), name) for name in names]
         texts = [page.text for name in names for page in pages if page.name == name]
         texts += [_describe_fact(name, sorted(known)) for name in names if name not in known]
         _print_markdown(name_linked_pages("\n".join(texts)))
@@ -64,10 +71,16 @@ def _print_markdown(text: str) -> None:
     if not sys.stdout.isatty():
         write_and_flush(sys.stdout, text)
         return
-    from rich.console import Console
     from rich.markdown import Markdown
 
+    _page(Markdown(text))
+
+
+def _page(text: RenderableType) -> None:
+    """Print on a terminal, page by page."""
+    from rich.console import Console
+
     os.environ.setdefault("LESS", "FRX")  # as git does: show colours, and quit at once if all fits on the screen
-    console = Console()
+    console = Console(highlight=False)
     with console.pager(styles=not console.no_color):
-        console.print(Markdown(text), width=min(console.width, 100))
+        console.print(text, width=min(console.width, 100), markup=False)

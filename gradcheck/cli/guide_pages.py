@@ -18,6 +18,9 @@ SECTIONS = {
     "reference/diagnoses": "Diagnoses",
     "reference/contracts": "Contracts",
 }
+FIRST = ("quick-start", "tutorial-numpy", "tutorial-custom-function", "tutorial-ci")  # pages to read in this order
+# Words of a report that no page is named after, each with its page.
+ALIASES = {**dict.fromkeys(("pass", "fail", "inconclusive", "error", "verdict"), "results"), "resolution": "what-a-pass-means"}
 CODES = ("reference/reasons", "reference/diagnoses", "reference/contracts")  # these folders have one page per code of a report
 _LINK = re.compile(r"\[([^\]]+)\]\((?:[\w./-]*/)?([\w-]+)\.md(?:#[\w-]*)?\)")
 
@@ -44,12 +47,16 @@ class Page:
         return lines[1].rstrip(".") if self.section in CODES else lines[0].removeprefix("# ")
 
 
+def _reading_order(path: Path) -> tuple[int, str]:
+    return (FIRST.index(path.stem) if path.stem in FIRST else len(FIRST)), path.stem
+
+
 def read_pages() -> list[Page]:
-    """Read every page, in the order of `SECTIONS`, and by name within a section."""
+    """Read every page, in the order of `SECTIONS`; within a section, those of `FIRST` and then the others by name."""
     return [
         Page(path.stem, section, path.read_text(encoding="utf-8"))
         for section in SECTIONS
-        for path in sorted((GUIDE / section).glob("*.md"))
+        for path in sorted((GUIDE / section).glob("*.md"), key=_reading_order)
     ]
 
 

@@ -190,7 +190,7 @@ def _estimate_channel(rungs: Rungs, channel: int, stands_still: StandsStill) -> 
     start = _start_of_usable_steps(finite)
     if h.size - start < PLATEAU_STEPS + 1:
         if start:
-            return _estimate_at_border(h, right, left, noise, nearby_slope)
+            return _estimate_at_border(h, right, left, noise)
         return _ChannelEstimate(_finest_slope(h, right, left), np.inf, nearby_slope, reason=Reason.DULL)
     quantum, end = _find_quantum(rungs, channel, stands_still) if start == 0 else (0.0, h.size)
     h, right, left, noise = (a[start:end] for a in (h, right, left, np.maximum(noise, quantum)))
@@ -290,9 +290,13 @@ def _estimate_at_kink(
     )
 
 
-def _estimate_at_border(h: F64, right: F64, left: F64, noise: F64, nearby_slope: float) -> _ChannelEstimate:
+def _estimate_at_border(h: F64, right: F64, left: F64, noise: F64) -> _ChannelEstimate:
     """Estimate the slope at the border of the domain, on the side that exists."""
+    nearby_slope = 0.0
     for side in (right, left):
+        # A jump at the border looks like noise: what is within it is no slope.
+        beyond_noise = (np.abs(side) - noise) / h
+        nearby_slope = float(np.max(beyond_noise[np.isfinite(beyond_noise)], initial=nearby_slope))
         start = _start_of_usable_steps(np.isfinite(side))
         if h.size - start >= PLATEAU_STEPS + 2:
             jumps = smoothness.stays_constant(side, noise)

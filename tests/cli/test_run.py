@@ -165,6 +165,7 @@ def test_explain_says_what_a_reason_means(cli):
     assert "--no-contract state" in cli("explain", "state").stdout
     assert all(f"# {kind}: detached" in cli("explain", "detached").stdout for kind in ("Reason", "Diagnosis", "Contract"))
     assert "(`gradcheck explain json`)" in cli("explain", "reports").stdout
+    assert cli("explain", "INCONCLUSIVE").stdout == cli("explain", "results").stdout
     assert "d - U is more than rtol" in cli("explain", "factor", "APART").stdout
     misspelt = cli("explain", "kink-subgradint")
     assert misspelt.exit_code == 2

@@ -87,3 +87,12 @@ def test_scaled_sums_that_are_only_rounding_have_the_gradient_zero(factor):
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert gradcheck.check(lambda x: (x - x.mean(0)).sum() * factor, x).verdict is Verdict.PASS
     assert gradcheck.check(lambda x: (x - x.mean()).sum() * factor, x).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("claim", [1.0, 7.0])
+def test_a_jump_at_the_border_of_a_domain_lets_no_claim_pass(claim):
+    def jump(x):
+        return np.where(x > 0, 1 + x, np.where(x < 0, np.nan, 0)).sum()
+
+    result = gradcheck.check(jump, np.zeros(1), gradient=lambda x: claim + 0 * x, methods=("analytic", "numeric"))
+    assert result.verdict is Verdict.INCONCLUSIVE, str(result)
