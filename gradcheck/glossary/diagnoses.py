@@ -36,7 +36,7 @@ class Diagnosis(Enum):
     FACTOR = (
         "factor",
         "the claim is a constant times the derivative",
-        "look for a mean in the forward and a sum in the backward, or for the 2 of a square",
+        "look for a mean in the forward and a sum in the backward, or for a forgotten factor 2 of a square",
         "loss = mean(r**2), gradient = 2 * X.T @ r",
     )
     TRANSPOSED = (
@@ -96,7 +96,7 @@ class Diagnosis(Enum):
     OUTPUTS = (
         "outputs",
         "the claim is zero for some of the outputs",
-        "every output contributes: sum over the batch, and use every cotangent",
+        "every output contributes: sum over the batch, and use every entry of the cotangent",
         "return g[0] * x instead of (g * x).sum(0)",
     )
     UNKNOWN = (

@@ -22,7 +22,7 @@ from gradcheck.run.runner import run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "gradcheck run mine.py"
-WIDTH = 80
+WIDTH = 80  # columns of the report; the picture has a margin of two more
 THEMES = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 
 
@@ -40,10 +40,11 @@ def run_first_check() -> str:
 
 def draw(text: str, theme: TerminalTheme) -> str:
     """Draw a terminal that shows the command and its output, as SVG."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    console = Console(record=True, width=WIDTH + 2, file=io.StringIO(), force_terminal=True, highlight=False)
     console.print(Text.assemble(("$ ", "dim"), (COMMAND, "bold")))
     for line in text.rstrip("\n").split("\n"):
         console.print(Text.from_ansi(line), soft_wrap=True)
+    console.print()
     return console.export_svg(title="", theme=theme, unique_id=f"gradcheck-{len(text)}", clear=False)
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from gradcheck.cli.guide_pages import GUIDE
+from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.options import Options
 from gradcheck.run.plan import Request, plan
 from gradcheck.run.runner import run
@@ -29,3 +30,9 @@ def test_the_table_of_the_textbook_names_every_model_in_its_module():
     assert listed == {tuple(case.target.rpartition(".")[2].split(":")) for case in cases}
     numpy_cases = [case for case in cases if case.target != "gradcheck.reference.modules:LinearMSE"]
     assert f"{len(numpy_cases)} cases written in NumPy" in section
+
+
+def test_the_table_of_contracts_says_what_the_code_says():
+    text = (GUIDE / "how-to" / "contracts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`([\w-]+)`\]\(\S+\) \| (.*) \|$", text, flags=re.M)
+    assert dict(rows) == CONTRACTS
