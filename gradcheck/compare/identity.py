@@ -96,8 +96,8 @@ def find_unexplained(difference: F64, allowed: F64 | float, *explanations: Expla
     is_larger = _is_larger(difference, allowed)
     if not np.any(is_larger):
         return None
-    return int(np.argmax(np.where(is_larger, np.nan_to_num(difference, nan=np.inf) - allowed, -np.inf)))
+    return int(np.argmax(np.where(is_larger, np.nan_to_num(difference, nan=np.inf) - np.nan_to_num(allowed, nan=0.0), -np.inf)))
 
 
 def _is_larger(difference: F64, allowed: F64 | float) -> NDArray[np.bool_]:
-    return np.asarray(np.nan_to_num(difference, nan=np.inf) > allowed)
+    return np.asarray(np.nan_to_num(difference, nan=np.inf) > np.nan_to_num(allowed, nan=0.0, posinf=np.inf))

@@ -243,7 +243,7 @@ def judge_lines(estimates: LineEstimates, claim: ClaimAlongLines, rtol: float, *
         Fact.STANDS_STILL: stands_still,
         Fact.INSIDE_KINK: kink & inside,
         Fact.OUTSIDE_KINK: kink & ~inside,
-        Fact.DRAWN_BY_REJECTION: np.full(kink.shape, estimates.leaf.drawn_by_rejection),
+        Fact.DRAWN_BY_REJECTION: np.isfinite(sides.claim) & estimates.leaf.drawn_by_rejection,
         Fact.UNDERFLOWS: (sides.difference <= _largest_underflow(estimates)) & np.isfinite(sides.claim),
     }
     if not claim.is_combination and estimates.settings and estimates.settings[0].channels is not None:

@@ -108,23 +108,24 @@ def _find_cancelled_terms(program: Program, noise_level: F64, line: Phi) -> F64:
     is_rounding = size <= MAX_CANCELLED_ULPS * noise_level
     amplified = is_rounding & (shown > MAX_AMPLIFICATION * usual_terms)
     if np.any(amplified):
-        is_rounding &= ~amplified | _is_rounding_everywhere(program, noise_level, line)
+        is_rounding[amplified] = _is_rounding_everywhere(program, noise_level, line, amplified)
     stands_still = (size == 0) & (noise_level == 0)
     return np.fmax(size, np.where(stands_still, usual_terms, np.where(is_rounding, shown, 0.0)))
 
 
-def _is_rounding_everywhere(program: Program, noise_level: F64, line: Phi) -> NDArray[np.bool_]:
-    """Mark the outputs that stay within their noise along a whole line, at multiples of one quantum, (M,).
+def _is_rounding_everywhere(program: Program, noise_level: F64, line: Phi, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark those of the chosen outputs that stay within their noise along a whole line, at multiples of one quantum.
 
     Terms that cancel leave such values. An oscillation fills all bits, and a function that is rounded to few digits moves.
     """
     with np.errstate(all="ignore"):
-        values = np.stack([program.value, *(line(t) for t in LARGEST_STEP * np.concatenate([GRID_PLACES, -GRID_PLACES]))])
+        places = LARGEST_STEP * np.concatenate([GRID_PLACES, -GRID_PLACES])
+        values = np.stack([program.value[chosen], *(line(t)[chosen] for t in places)])
         size = np.abs(values)
         smallest = np.min(size, axis=0, where=size > 0, initial=np.inf)
         multiples = np.arange(1, MAX_QUANTA + 1)[:, None, None] * (values / smallest)
         on_grid = np.any(np.all(np.abs(multiples - np.rint(multiples)) <= GRID_TOLERANCE, axis=1), axis=0)
-    within_noise = np.all(size <= MAX_CANCELLED_ULPS * noise_level, axis=0)
+    within_noise = np.all(size <= MAX_CANCELLED_ULPS * noise_level[chosen], axis=0)
     return np.asarray(within_noise & on_grid & np.isfinite(smallest))
 
 

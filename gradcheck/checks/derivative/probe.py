@@ -35,7 +35,7 @@ from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import add_estimate_story, compute_resolution, name_output
 from gradcheck.evidence import directions
-from gradcheck.results import Comparison, Verdict, Whereabouts
+from gradcheck.results import Comparison, Reason, Verdict, Whereabouts
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import MAX_RESOLUTION, Code
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 # A leaf is split into at most this many blocks, if probes of the whole leaf have too low a resolution.
 MAX_BLOCKS = 64
+AT_KINK = (Reason.KINK_SUBGRADIENT, Reason.TIE)  # of a PASS at a point where methods may choose different slopes
 
 
 def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
@@ -88,7 +89,8 @@ def confirm_every_entry(trial: Trial) -> tuple[Comparisons | None, KnownEntries 
         return None, None
     if any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
         return None, whole.known
-    return replace(_collect_rows(trial, whole, whole.rows), mode="full"), None
+    confirmed = _collect_rows(trial, whole, whole.rows)
+    return replace(confirmed, mode="full", rows=[replace(row, mode="full") for row in confirmed.rows]), None
 
 
 def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:
@@ -115,11 +117,13 @@ def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:
         block = estimate_probe_block(trial, leaf, slice(0, program.point[leaf.span].size))
         compared: list[tuple[Comparison, Jacobian]] = []
         for i, jacobian in enumerate(reverse):
-            table.append(_compare_with_estimates(trial, leaf, jacobian, block, cotangents))
-            compared.append((table[-1], jacobian))
-            for earlier_jacobian in reverse[:i]:
-                first, second = (claimed_jacobians.twin_if_half_precision(j, program) for j in (earlier_jacobian, jacobian))
-                table.append(_compare_pair(trial, leaf, first, second, cotangents))
+            table_row = _compare_with_estimates(trial, leaf, jacobian, block, cotangents)
+            table.append(table_row)
+            compared.append((table_row, jacobian))
+            for j, earlier_jacobian in enumerate(reverse[:i]):
+                first, second = (claimed_jacobians.twin_if_half_precision(x, program) for x in (earlier_jacobian, jacobian))
+                at_kink = all(row.verdict is Verdict.PASS and row.reason in AT_KINK for row in (compared[j][0], table_row))
+                table.append(_compare_pair(trial, leaf, first, second, cotangents, at_kink=at_kink))
         for claim in forward_claims:
             table += probe_forward.compare_forward_mode(trial, claim, block, compared)
     return _drop_cut_off_derivatives(table, reverse, trial.recorder)
@@ -289,6 +293,8 @@ def _check_near_kinks(
     wrong, dense = ties.find_channels_outside(trial, [leaf], jacobian, cotangents)
     if np.any(wrong):
         return dense.with_fact(Fact.OUTSIDE_JOINTLY, wrong[:, None] & (dense.code > Code.PASS)), jacobian, block
+    if ties.is_outside_with_tied_leaves(trial, leaf, jacobian, cotangents):
+        return judged.with_fact(Fact.OUTSIDE_JOINTLY, kinks.passes_at_kink(judged)), jacobian, block
     nearby = at_kink
     for k in range(kinks.POINTS_NEAR_KINK):
         point = kinks.draw_nearby_point(trial, leaf, np.arange(leaf.entries * leaf.width), k)
@@ -358,7 +364,13 @@ def _judge_in_blocks(
     return coarsest
 
 
-def _compare_pair(trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, cotangents: F64) -> Comparison:
-    """Compare the derivatives of two methods on one leaf, entry by entry."""
-    (judged,) = method_pairs.judge_methods(trial, [leaf], claimed, trusted, cotangents)
+def _compare_pair(
+    trial: MeasuredTrial, leaf: Leaf, claimed: Jacobian, trusted: Jacobian, cotangents: F64, *, at_kink: bool
+) -> Comparison:
+    """Compare the derivatives of two methods on one leaf, entry by entry; at a kink each may choose another slope."""
+
+    def add_facts(judged: JudgedLeaf) -> JudgedLeaf:
+        return judged.with_fact(Fact.METHODS_AT_KINK, np.full(judged.code.shape, at_kink))
+
+    (judged,) = method_pairs.judge_methods(trial, [leaf], claimed, trusted, cotangents, add_facts=add_facts)
     return make_probe_comparison(trial, judged, claimed, trusted.method, compute_resolution(judged), entries=True)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 # A claim is judged near a tie at up to this many entries of a leaf: those that seem most wrong.
 MAX_TIED_ENTRIES = 2
+# All entries of a leaf of at most this many are judged near a tie: another operation may hide the one that wins.
+FEW_ENTRIES = 8
 # Where differences decide nothing near a tie, as entries are nearly tied there too, other points are tried, up to this many.
 MAX_POINTS_NEAR_TIE = 8
 # The gradients at this many points around a tie show the range of its subgradients.
@@ -155,6 +157,16 @@ def excuse_ties(
     return judged if np.any(judged.code == Code.FAIL) else replace(judged, where=None)
 
 
+def is_outside_with_tied_leaves(trial: MeasuredTrial, leaf: Leaf, jacobian: Jacobian, cotangents: F64) -> bool:
+    """Whether a claim at a kink lies outside the slopes along dense directions of this leaf and of one whose entries equal its.
+
+    Each leaf alone may be right, and a tie between the two counted twice, as in a hand-written `maximum`.
+    """
+    places = _find_most_tied_entry(trial.program.point[leaf.span])
+    pairs = ([leaf, tied] for tied in _find_tied_leaves(trial, leaf, int(places[0]))[:MAX_PAIRED_LEAVES])
+    return any(np.any(find_channels_outside(trial, pair, jacobian, cotangents, places)[0]) for pair in pairs)
+
+
 def _find_most_tied_entry(x: F64) -> NDArray[np.intp]:
     """Find an entry of a leaf that equals the most others, (1,)."""
     _, first, counts = np.unique(x, return_index=True, return_counts=True)
@@ -190,16 +202,18 @@ def _judge_tie(
         return None
     points = [_move_leaves(trial, leaves, k) for k in range(POINTS_AROUND_TIE)]
     decided = 0
-    for point in points[:MAX_POINTS_NEAR_TIE]:
-        nearby = _judge_near_tie(trial, leaves[0], jacobian, cotangents, places, point)
-        if nearby is None or np.any(nearby.code == Code.FAIL):
-            return None
-        decided += not np.any(nearby.code)
-        if decided == POINTS_NEAR_KINK:
-            break
     try:
+        for point in points[:MAX_POINTS_NEAR_TIE]:
+            nearby = _judge_near_tie(trial, leaves[0], jacobian, cotangents, places, point)
+            if nearby is None or np.any(nearby.code == Code.FAIL):
+                return None
+            decided += not np.any(nearby.code)
+            if decided == POINTS_NEAR_KINK:
+                break
         codes = _compare_with_claims_around(trial, leaves, jacobian, cotangents, points)
     except Exception:  # off the primal a derivative need not exist
+        return None
+    if not decided:  # nothing confirms the claims around
         return None
     codes[find_adjacent_claims(trial, leaves, jacobian, cotangents, codes > Code.PASS)] = Code.PASS
     return codes
@@ -215,7 +229,8 @@ def _judge_near_tie(
     assert jacobian.claim is not None
     rows = claimed_jacobians.evaluate_rows(jacobian.claim, point, cotangents)
     size, change = (np.max(np.abs(x[:, leaf.span]), axis=0) for x in (rows, rows - jacobian.values))
-    winners = np.lexsort((-size, -change))[:MAX_TIED_ENTRIES]
+    largest_first = np.lexsort((-size, -change))
+    winners = largest_first[: MAX_TIED_ENTRIES if leaf.entries > FEW_ENTRIES else None]
     return judge_entries_at(trial, leaf, jacobian, cotangents, np.union1d(places, winners), point)
 
 

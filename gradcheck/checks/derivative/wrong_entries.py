@@ -69,7 +69,7 @@ class _ConfirmedEntry:
 
 
 class WrongEntrySearch:
-    """The search for the wrong entries of one leaf; what it evaluated once, a second search need not evaluate again.
+    """The search for the wrong entries of one leaf; a second search need not evaluate the slopes along parts again.
 
     Attributes:
         trial: what is checked.
@@ -97,7 +97,7 @@ class WrongEntrySearch:
         suspicious = (judged.code == Code.FAIL) | judged.doubtful
         urgency = np.where(suspicious, judged.sides.difference / np.maximum(judged.sides.uncertainty, TINY), 0.0)
         channel = int(np.argmax(urgency[0]))
-        if _is_over_budget(trial, leaf):
+        if _is_over_budget(trial, leaf, silent=few_only):
             return None
         corrected, sample = jacobian, (0, 0)
         confirmed: dict[int, _ConfirmedEntry] = {}
@@ -148,12 +148,14 @@ class WrongEntrySearch:
         return find_wrong_entry(u.size, disagreement, weighted_disagreement, few_only=few_only)
 
 
-def _is_over_budget(trial: MeasuredTrial, leaf: Leaf) -> bool:
-    """Whether the search for one entry would take more time than the user allows; if so, a note says it."""
+def _is_over_budget(trial: MeasuredTrial, leaf: Leaf, *, silent: bool) -> bool:
+    """Whether the search for one entry would take more time than the user allows; if so, and not `silent`, a note says it."""
     evaluator, budget = trial.evaluator, trial.options.budget
     predicted = (2 * math.log2(leaf.entries * leaf.width) + CONFIRMATION_EVALUATIONS) * evaluator.seconds
     if budget is None or evaluator.elapsed + predicted <= budget:
         return False
+    if silent:
+        return True
     trial.recorder.note(
         f"{leaf.path}: finding the wrong entry would take about {predicted:.2g} s, more than is left of --budget {budget:g} s"
     )
