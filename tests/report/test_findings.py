@@ -104,4 +104,4 @@ def test_the_summary_begins_with_the_outcome_the_derivative_and_both_values(scal
 
 def test_the_heading_names_framework_dtype_and_device():
     result = gradcheck.check(torch.sin, torch.ones(3))
-    assert str(result).startswith("sin  torch, float32, cpu, probe mode  PASS")
+    assert str(result).startswith("sin  torch, float32, cpu, full mode  PASS")

@@ -230,7 +230,7 @@ def test_a_helper_from_another_module_shows_the_framework_by_its_code_or_its_imp
     "source", ["def f(x): return x * x", BOTH + "def f(x): return x * x", BOTH + "def f(x): return np.sum(torch.exp(x))"]
 )
 def test_where_nothing_tells_or_both_are_meant_the_user_is_asked(source):
-    with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays, torch tensors or JAX arrays: say --fr"):
+    with pytest.raises(InputError, match="cannot tell whether 'f' takes NumPy arrays, torch tensors or JAX arrays: say which"):
         infer_framework(function(source), [])
 
 

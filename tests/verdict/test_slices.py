@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gradcheck.verdict.entry_bisection import find_wrong_entry
 from gradcheck.verdict.slices import name_slice
 
 PHRASES = {
@@ -109,9 +108,3 @@ def test_slices_are_written_as_a_reader_would(shape, index, text):
 )
 def test_what_is_no_simple_part_has_no_name(shape, index):
     assert name_slice(filled(shape, index), "w") is None
-
-
-@given(st.integers(1, 100), st.data())
-def test_the_way_down_ends_at_the_entry_that_disagrees(size, data):
-    wrong = data.draw(st.integers(0, size - 1))
-    assert find_wrong_entry(size, lambda part: float(part.start <= wrong < part.stop)) == wrong

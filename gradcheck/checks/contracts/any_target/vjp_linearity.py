@@ -102,8 +102,9 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F
     return Contract(NAME, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
 
 
-def _bound_cancelled_terms(measure_slopes: Callable[[], F64], leaf: Leaf, eps: float) -> F64 | float:
-    return bound_round_off(eps, np.max(measure_slopes()[leaf.span], initial=0.0))
+def _bound_cancelled_terms(measure_slopes: Callable[[], F64], leaf: Leaf, eps: float) -> F64:
+    """Bound what terms that cancel leave in a sum of vjps, (2, 1); the vjp of the opposite rounds as that of the cotangent."""
+    return np.array([[bound_round_off(eps, np.max(measure_slopes()[leaf.span], initial=0.0))], [0.0]])
 
 
 def _normalising_power(cotangent: F64, eps: float) -> float:
