@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 # Functions of these packages draw from global generators, or from those that they are given.
-LIBRARIES = {*sys.stdlib_module_names, "gradcheck", "jax", "jaxlib", "numpy", "scipy", "torch"} - {"__main__"}
+LIBRARIES = {*sys.stdlib_module_names, "autograd", "gradcheck", "jax", "jaxlib", "numpy", "scipy", "torch"} - {"__main__"}
 # The search visits at most this many objects, so that it takes milliseconds for a large model.
 MAX_VISITED = 4096
 

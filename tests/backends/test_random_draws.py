@@ -1,6 +1,7 @@
 """Random numbers that a function draws: its hand-written derivative draws the same ones, from whatever generator."""
 
 import random
+import types
 from collections.abc import Mapping
 from functools import partial
 
@@ -108,18 +109,21 @@ def test_generators_are_afterwards_as_they_were():
     assert torch.equal(TORCH_GENERATOR.get_state(), before[2])
 
 
-def test_generators_of_helpers_and_submodules_are_found():
-    def helper():
-        return GENERATOR.random()
+def helper_with_generator():
+    return GENERATOR.random()
 
+
+def test_generators_of_helpers_and_submodules_are_found():
     module = torch.nn.Sequential(torch.nn.Linear(1, 1))
     module[0].rng = TORCH_GENERATOR
-    assert find_generators(lambda: helper()) == [GENERATOR]
+    assert find_generators(lambda: helper_with_generator()) == [GENERATOR]
     assert find_generators(module) == [TORCH_GENERATOR]
 
 
 def test_libraries_are_not_searched():
-    assert find_generators(np.linalg.norm, torch.nn.functional.dropout, draw_with_python) == []
+    primitive = types.FunctionType(helper_with_generator.__code__, {"GENERATOR": GENERATOR, "__name__": "autograd.tracer"})
+    assert find_generators(helper_with_generator) == [GENERATOR]
+    assert find_generators(np.linalg.norm, torch.nn.functional.dropout, draw_with_python, primitive) == []
 
 
 class Unruly:

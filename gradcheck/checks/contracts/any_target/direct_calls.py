@@ -148,12 +148,13 @@ def _find_changed_inputs(caller: _Caller) -> Finding | None:
 
 
 def _find_randomness(caller: _Caller) -> Finding | None:
-    states = global_state.snapshot(caller.call.function)
     first = caller.numbers_at(caller.point)
-    drew = bool(global_state.changes_since(states))
     difference = caller.describe_difference(first, caller.numbers_at(caller.point))
     if not difference:
         return None
+    states = global_state.snapshot(caller.call.function)  # the search for generators costs more than a call
+    caller.numbers_at(caller.point)
+    drew = bool(global_state.changes_since(states))
     why = "it draws random numbers of its own" if drew else "it adds to what it keeps, or reads memory that was never written"
     return Verdict.FAIL, f"returns other numbers when it is called again, {difference}: {why}"
 
@@ -171,23 +172,23 @@ def _find_accumulation(caller: _Caller) -> Finding | None:
 
 def _find_kept_state(caller: _Caller) -> Finding | None:
     """Look at what the first call returned after another call at other inputs, and call again."""
-    returned = caller.returned_at(caller.point)
+    returned, numbers_there = caller.returned_at(caller.point), None
     before = caller.call.read(returned)
     with suppress(TargetError):  # it need not be defined at the other inputs
-        caller.returned_at(caller.other_point)
+        numbers_there = caller.numbers_at(caller.other_point)
     if difference := caller.describe_difference(before, caller.call.read(returned)):
         return Verdict.FAIL, f"returns an array that the next call overwrites, {difference}: return a new array or a copy"
-    if difference := caller.describe_difference(before, caller.numbers_at(caller.point)):
+    numbers_here = caller.numbers_at(caller.point)
+    if difference := caller.describe_difference(before, numbers_here):
         return Verdict.FAIL, f"returns other numbers after a call with other inputs, {difference}: {KEEPS_STATE}"
-    return _find_stale_numbers(caller)
+    if numbers_there is None or not np.any(numbers_here) or not np.array_equal(numbers_here, numbers_there):
+        return None
+    return _judge_stale_numbers(caller)
 
 
-def _find_stale_numbers(caller: _Caller) -> Finding | None:
-    """Look for numbers that are the same at other inputs, to the last bit, and wrong at one of the two."""
+def _judge_stale_numbers(caller: _Caller) -> Finding | None:
+    """Judge numbers that are the same at other inputs, to the last bit: they are stale if they are wrong at one of the two."""
     try:
-        here, there = caller.numbers_at(caller.point), caller.numbers_at(caller.other_point)
-        if not np.any(here) or not np.array_equal(here, there):
-            return None
         is_wrong_here, is_wrong_there = (_is_wrong_at(caller, point) for point in (caller.point, caller.other_point))
     except TargetError:
         return None

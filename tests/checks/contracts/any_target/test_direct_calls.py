@@ -85,6 +85,15 @@ def test_a_gradient_that_depends_on_more_than_its_arguments_fails(framework, mak
     assert words in message_of(result, contract)
 
 
+def test_generators_are_searched_for_only_where_two_calls_differ(monkeypatch):
+    searches = []
+    monkeypatch.setattr(direct_calls.global_state, "snapshot", lambda *holders: searches.append(holders) or {})
+    gradcheck.check(cube_sum, X, **cached_by_value())
+    searches_of_a_right_gradient = len(searches)
+    gradcheck.check(cube_sum, X, **accumulating())
+    assert len(searches) == 2 * searches_of_a_right_gradient + 1
+
+
 @pytest.mark.parametrize("make", [accumulating, random, buffered, cached_by_shape])
 def test_a_jax_gradient_with_state_fails(make):
     assert broken(gradcheck.check(cube_sum, MAKERS["jax"](), **make())) & {"state", "deterministic-backward"}
