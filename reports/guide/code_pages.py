@@ -7,6 +7,7 @@ is a first line that marks the examples as slow.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from reference_pages import describe_lists
@@ -18,6 +19,7 @@ from gradcheck.results import Reason
 from gradcheck.verdict.rules import describe_rules
 
 EXAMPLE = "## Example\n"
+MODULES = Path(__file__).resolve().parents[1] / "modules.md"
 SITE = Path(__file__).resolve().parents[2] / ".zensical.toml"
 NAVIGATION = "# `make guide` writes the navigation below.\n"
 SLOW = "<!-- The examples of this page take minutes: `make examples` runs them. -->\n"
@@ -34,7 +36,35 @@ def describe_codes() -> dict[str, str]:
 
 def describe_whole_pages() -> dict[str, str]:
     """Return the text of each page that is written whole, by its path in the guide."""
-    return {"reference/verdicts.md": describe_rules(), **describe_lists(), "index.md": describe_contents()}
+    return {
+        "reference/verdicts.md": describe_rules(),
+        **describe_lists(),
+        "why/reproducers.md": describe_reproducers(),
+        "index.md": describe_contents(),
+    }
+
+
+def describe_reproducers() -> str:
+    """Return the reproducers of the study of modules, each with the command that finds it.
+
+    The packages are not dependencies, so the page does not run the blocks: the study runs them and shows what they print.
+    """
+    findings = MODULES.read_text(encoding="utf-8").partition("## Findings\n")[2].partition("\n## ")[0]
+    parts = re.split(r"^### \d+\. ", findings, flags=re.M)[1:]
+    sections = [_describe_reproducer(part.replace("```python\n", "```py\n").strip()) for part in parts]
+    return (
+        "# Reproducers of the faults that gradcheck found\n\n"
+        "Each section can be sent upstream as it stands. `python reports/modules/study.py` runs the code and writes the output;"
+        " `reports/modules.md` has the versions of the packages. [The overview](findings.md) has one line for each.\n\n"
+        + "\n\n".join(sections)
+        + "\n"
+    )
+
+
+def _describe_reproducer(text: str) -> str:
+    title, _, rest = text.partition("\n")
+    package = title.partition(":")[0]
+    return f"## {title}\n\nFound by `python reports/modules/study.py --only {package}`.\n{rest}"
 
 
 def describe_contents() -> str:

@@ -50,7 +50,7 @@ def twice(f, x, u, h=1e-5):  # second derivative of f(x)^2 + |x|^2 along u: by a
 FINDINGS = (
     Finding(
         "torch",
-        "linear_cross_entropy in chunks: second derivatives are wrong, without a word",
+        "linear_cross_entropy in chunks: second derivatives are wrong, without an error",
         "`torch.nn.functional.linear_cross_entropy`, `nn.LinearCrossEntropyLoss`: the gradient is computed along with the "
         "loss, and counts as a constant",
         TWICE
@@ -248,7 +248,7 @@ except Exception as error:
     ),
     Finding(
         "torchsde",
-        "sdeint_adjoint, reversible_heun: off where a time that is asked for lies between two steps, without a word",
+        "sdeint_adjoint, reversible_heun: off where a time that is asked for lies between two steps, without an error",
         "`torchsde/_core/adjoint.py`: states between two steps are interpolated, which the backward takes for steps; "
         "documented as exact",
         """
@@ -272,7 +272,7 @@ for times, dt in (([0.0, 0.25, 0.5], 0.25), ([0.0, 0.15, 0.3], 0.1)):
     ),
     Finding(
         "torchdiffeq",
-        "odeint_adjoint: second derivatives are wrong, without a word",
+        "odeint_adjoint: second derivatives are wrong, without an error",
         "`torchdiffeq/_impl/adjoint.py`: the backward runs under no_grad, and is not marked once_differentiable",
         TWICE
         + """
@@ -292,7 +292,7 @@ for solve in (odeint, odeint_adjoint):
     ),
     Finding(
         "gpytorch",
-        "RBFCovariance and MaternCovariance: second derivatives by the lengthscale are wrong, without a word",
+        "RBFCovariance and MaternCovariance: second derivatives by the lengthscale are wrong, without an error",
         "`gpytorch/functions/rbf_covariance.py`, `matern_covariance.py`: the saved derivative counts as a constant",
         TWICE
         + """
@@ -308,7 +308,7 @@ print("differentiated again %.6g, differences %.6g" % twice(f, torch.ones(1, 1).
     ),
     Finding(
         "roma",
-        "procrustes: a wrong second derivative, without a word",
+        "procrustes: a wrong second derivative, without an error",
         "`roma/mappings.py`, _ProcrustesManualDerivatives: U and V are outputs marked as not differentiable, "
         "and so constants in the backward",
         TWICE
@@ -323,7 +323,7 @@ for f in (roma.procrustes, roma.procrustes_naive):
     ),
     Finding(
         "entmax",
-        "entmax15_loss and entmax_bisect_loss: second derivatives are wrong, without a word",
+        "entmax15_loss and entmax_bisect_loss: second derivatives are wrong, without an error",
         "`entmax/losses.py`, _GenericLossFunction: the saved p_star counts as a constant",
         TWICE
         + """
