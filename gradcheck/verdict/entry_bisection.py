@@ -25,7 +25,7 @@ MAX_MIXED_HALVINGS = 6
 
 
 def rising_weights(size: int) -> NDArray[np.float64]:
-    """Return the weights by which the entries of a part are told apart, (n,): from 1/2 to 3/2."""
+    """Return the weights that distinguish the entries of a part, (n,): from 1/2 to 3/2."""
     return np.linspace(0.5, 1.5, size)
 
 

@@ -1,7 +1,7 @@
 """From facts to a verdict and its reason: one table, of which the first rule that applies decides. Nothing changes it later.
 
-Only `checks/against_reference` may take a FAIL back, where the user's second implementation shows that it cannot be told from a
-difference between the two.
+Only `checks/against_reference` may take a FAIL back, where the user's second implementation shows that it cannot be
+distinguished from a difference between the two.
 
 A claim in lower precision has two judgements, that of its float64 twin and that of its own numbers; the worse one counts
 (`choose_worse`). So does the worst entry of a row, the worst row of a trial and the worst trial of a check.
@@ -97,7 +97,7 @@ PAGE = """# How a verdict is reached
 A *claim* is the derivative that your code computes. The *evidence* is what gradcheck measures by evaluating nothing but the
 function. An *entry* is one number of the derivative. For each entry gradcheck collects the facts that are described below. Then
 the first rule whose facts all hold decides. Nothing changes the verdict afterwards, except where you give a second
-implementation (`reference=`), which may show that a FAIL cannot be told from a difference between the two.
+implementation (`reference=`), which may show that a FAIL is only a difference between the two.
 
 Most entries are decided by the last rules, {test}: there the difference d of claim and evidence is compared with U, the sum of
 their error bounds. The rules before them are for kinks, for regions where the function is constant, and for the limits of
@@ -181,7 +181,7 @@ def choose_worse(first: Decision, second: Decision) -> Decision:
 
 
 def describe_rules() -> str:
-    """Describe the table in Markdown: the page `guide/verdicts.md`, which `gradcheck explain verdicts` prints too."""
+    """Describe the table in Markdown: the page `guide/reference/verdicts.md`, which `gradcheck explain verdicts` prints too."""
     reasons = {Code.PASS: "agrees, both-zero", Code.FAIL: "disagrees, claim-not-finite"}
     by_numbers = "the reason that the evidence gives, or dull if it gives none"
     rows = [

@@ -29,8 +29,8 @@ def layer(corrupt=lambda g: g, name="sin"):
     return Layer
 
 
-def with_backward(forward, backward):
-    """Make the function of a Function with one input x, whose backward is (g, x) -> gradient."""
+def make_function(forward, backward):
+    """Make a Function with one input x, whose backward is (g, x) -> gradient."""
 
     class Layer(torch.autograd.Function):
         @staticmethod
@@ -42,7 +42,12 @@ def with_backward(forward, backward):
         def backward(ctx, g):
             return backward(g, *ctx.saved_tensors)
 
-    return Layer.apply
+    return Layer
+
+
+def with_backward(forward, backward):
+    """Make the function of such a Function."""
+    return make_function(forward, backward).apply
 
 
 def with_forward_mode(corrupt):

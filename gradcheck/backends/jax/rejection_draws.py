@@ -56,12 +56,12 @@ def _find_inner_inputs(equation: Any, inner: Any, inputs: int) -> set[int]:
     carried = range(equation.params.get("num_carry", 0)) if equation.primitive.name == "scan" else range(0)
     first_carried, outputs = equation.params.get("num_consts", 0), frozenset[int]()
     while True:
-        found = _find_parameters(inner, outputs)
-        grown = outputs | {k for k in carried if inner.invars[first_carried + k] in found}
+        parameters = _find_parameters(inner, outputs)
+        grown = outputs | {k for k in carried if inner.invars[first_carried + k] in parameters}
         if grown == outputs:
             break
         outputs = grown
     offset = inputs - len(inner.invars)
     if offset < 0:
-        return set(range(inputs)) if found else set()
-    return {offset + i for i, var in enumerate(inner.invars) if var in found}
+        return set(range(inputs)) if parameters else set()
+    return {offset + i for i, var in enumerate(inner.invars) if var in parameters}

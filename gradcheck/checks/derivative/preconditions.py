@@ -81,11 +81,11 @@ def check_preconditions(evaluator: Evaluator, *, random: bool = False) -> Precon
 
 def describe_non_finite(numbers: F64, leaves: Sequence[Leaf]) -> str:
     """Describe for each leaf the first entry that is not finite, and how many there are; '' if all are finite."""
-    positions = {leaf: leaf.start + np.flatnonzero(~np.isfinite(numbers[leaf.span])) for leaf in leaves}
+    positions_of = {leaf: leaf.start + np.flatnonzero(~np.isfinite(numbers[leaf.span])) for leaf in leaves}
     return "; ".join(
-        f"{leaf.entry(found[0])} is {numbers[found[0]]} ({found.size} of {leaf.entries * leaf.width} not finite)"
-        for leaf, found in positions.items()
-        if found.size
+        f"{leaf.entry(positions[0])} is {numbers[positions[0]]} ({positions.size} of {leaf.entries * leaf.width} not finite)"
+        for leaf, positions in positions_of.items()
+        if positions.size
     )
 
 

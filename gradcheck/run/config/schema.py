@@ -73,7 +73,7 @@ TABLES = ValueType(
     lambda value: isinstance(value, list) and all(isinstance(table, dict) for table in value),
 )
 
-# Options of a check, for the whole run or for one target. README.md lists the keys below; a test compares.
+# Options of a check, for the whole run or for one target. `reports/guide/reference_pages.py` lists them for the guide.
 CASE_KEYS = {
     "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "methods": TEXTS, "dtype": TEXT, "device": TEXT, "order": INTEGER,
     "budget": SECONDS, "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG,

@@ -15,7 +15,8 @@ To add a contract:
 4. Append the name to `REST`, and add it to `PASSES` if it costs more than `DEFAULT_PASSES`.
 5. Add the name and the sentence that users read (`gradcheck explain NAME`, `-v`) to `gradcheck/glossary/contracts.py`. A
    contract that takes seconds also belongs to the contracts there that are tried only on request.
-6. Add a row to the table in README.md, and layers that break the contract to `VIOLATIONS` in `tests/support/unruly.py`.
+6. Run `make guide`, give the new page an example, and add a row to `guide/how-to/contracts.md`. Add layers that break the
+   contract to `VIOLATIONS` in `tests/support/unruly.py`.
 
 The order matters. The contracts in `FIRST` are tried first: all others assume that they hold, so that after a breach of one
 of them the contracts in `REST` are not tried. Within each group, the order is that of the report.
