@@ -68,9 +68,9 @@ def _referenced_values(value: Any) -> Iterator[Any]:
     elif kind := next((kind for kind in (list, tuple, set, frozenset) if issubclass(cls, kind)), None):
         yield from kind.__iter__(value)
     elif issubclass(cls, types.ModuleType):
-        yield from () if _is_of_library(value) else filter(_is_generator, vars(value).values())
+        yield from () if is_of_library(value) else filter(_is_generator, vars(value).values())
     elif issubclass(cls, type):
-        yield from () if _is_of_library(value) else vars(value).values()
+        yield from () if is_of_library(value) else vars(value).values()
     elif cls is types.FunctionType:
         yield from _values_of_function(value)
     elif not hasattr(cls, "shape"):
@@ -93,7 +93,7 @@ def _parts_of_callable(value: Any) -> tuple[Any, ...]:
 
 def _values_of_function(function: types.FunctionType) -> Iterator[Any]:
     """Yield the closed-over values, the globals and the defaults of a function that is not a library's."""
-    if _is_of_library(function):
+    if is_of_library(function):
         return
     try:
         variables = inspect.getclosurevars(function)
@@ -104,6 +104,7 @@ def _values_of_function(function: types.FunctionType) -> Iterator[Any]:
     yield from vars(function).values()  # attributes, and what a decorator wraps
 
 
-def _is_of_library(value: Any) -> bool:
+def is_of_library(value: Any) -> bool:
+    """Whether a function, a class or a module belongs to a library whose functions draw from no generator of their own."""
     home = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
     return home.partition(".")[0] in LIBRARIES

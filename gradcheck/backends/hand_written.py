@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.backends.flat_call import FlatCall, array_path, flatten_arguments, root_of
+from gradcheck.backends.forms.gradient_names import match_mapping
 from gradcheck.backends.global_state import replaying
 from gradcheck.backends.program import DIRECTION, Arguments, Claim, DirectCall
 from gradcheck.backends.user_code import find_changed_arrays
@@ -100,6 +101,7 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
         ClaimError: if the form does not fit.
     """
     _refuse_unfit_form(kind, adapter)
+    label = getattr(function, "label", f"{kind}=")
     takes_params = adapter.params is not None and "params" in _parameter_names(function)
 
     def make_arguments(point: F64, direction: F64) -> Arguments:
@@ -115,14 +117,14 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            raise DerivativeError(f"{kind}= raised {summarise_error(error)}", format_user_frames(error)) from None
+            raise DerivativeError(f"{label} raised {summarise_error(error)}", format_user_frames(error)) from None
 
     def read(returned: Any) -> F64:
         if kind == "jacobian":
             return np.ravel(np.block(_read_blocks(returned, adapter)))
         leaves = adapter.outputs if kind == "jvp" else adapter.leaves
         parts = list(flatten(returned, none_is_leaf=True).leaves) if kind == "jvp" else _match_to_leaves(returned, leaves)
-        return _flatten_gradients(kind, returned, parts, leaves, adapter)
+        return _flatten_gradients(label, returned, parts, leaves, adapter)
 
     def find_changed(arguments: Arguments, point: F64, direction: F64) -> list[str]:
         args, kwargs = adapter.arguments(point)
@@ -173,17 +175,17 @@ def _build_tangents(adapter: Adapter, u: F64) -> list[Any]:
 
 
 def _read_blocks(returned: Any, adapter: Adapter) -> list[list[F64]]:
-    rows = [returned] if len(adapter.outputs) == 1 else _as_sequence(returned, len(adapter.outputs), "jacobian", "output")
+    rows = [returned] if len(adapter.outputs) == 1 else _as_sequence(returned, len(adapter.outputs), "jacobian=", "output")
     blocks = []
     for out, row in zip(adapter.outputs, rows, strict=True):
         parts = _match_to_leaves(row, adapter.leaves)
-        _check_count("jacobian", row, parts, adapter.leaves)
+        _check_count("jacobian=", row, parts, adapter.leaves)
         blocks.append([_read_block(out, leaf, part, adapter) for leaf, part in zip(adapter.leaves, parts, strict=True)])
     return blocks
 
 
 def _read_block(out: Leaf, leaf: Leaf, part: Any, adapter: Adapter) -> F64:
-    numbers = _read_numbers("jacobian", part, leaf, adapter)
+    numbers = _read_numbers("jacobian=", part, leaf, adapter)
     if numbers.shape not in ((*out.shape, *leaf.shape), (out.entries, leaf.entries)):
         raise ClaimError(
             f"jacobian= returned shape {numbers.shape} for d {out.path} / d {leaf.path}: "
@@ -192,11 +194,11 @@ def _read_block(out: Leaf, leaf: Leaf, part: Any, adapter: Adapter) -> F64:
     return to_flat(numbers).reshape(out.entries, leaf.entries)
 
 
-def _as_sequence(returned: Any, count: int, kind: str, what: str) -> list[Any]:
+def _as_sequence(returned: Any, count: int, label: str, what: str) -> list[Any]:
     items = list(returned.values()) if isinstance(returned, Mapping) else returned
     if not isinstance(items, list | tuple) or len(items) != count:
         got = f"{len(items)} items" if isinstance(items, list | tuple) else type(returned).__name__
-        raise ClaimError(f"{kind}= returned {got}: expected a sequence of {count}, one per {what}")
+        raise ClaimError(f"{label} returned {got}: expected a sequence of {count}, one per {what}")
     return list(items)
 
 
@@ -236,6 +238,9 @@ def _split_by_argument(returned: Any, roots: list[str], *, alone: bool) -> dict[
     if len(roots) == 1 and not (isinstance(returned, Mapping) and alone):
         return {roots[0]: returned}
     if isinstance(returned, Mapping):
+        matched = match_mapping(returned, [(root, None) for root in roots])  # `dw` means `w`
+        if matched is not None:
+            return dict(zip(roots, matched, strict=True))
         got, expected = ", ".join(map(str, returned)), ", ".join(roots)
         raise ClaimError(f"a mapping with the keys {got} was returned: expected the differentiable inputs, {expected}")
     return dict(zip(roots, returned, strict=True)) if isinstance(returned, tuple) and len(returned) == len(roots) else {}
@@ -267,44 +272,44 @@ def _describe_unmatched_keys(returned: Any, leaves: tuple[Leaf, ...]) -> str:
     )
 
 
-def _check_count(kind: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
+def _check_count(label: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...]) -> None:
     if len(parts) != len(leaves):
         names = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in leaves)
         got = ", ".join(str(tuple(np.shape(part))) for part in parts)
         counts = f"returned {len(parts)} array{'s' * (len(parts) != 1)} of shape {got}: expected {len(leaves)}, for {names}"
-        with_value = kind == "gradient" and len(parts) == len(leaves) + 1 and np.shape(parts[0]) == () != leaves[0].shape
+        with_value = label == "gradient=" and len(parts) == len(leaves) + 1 and np.shape(parts[0]) == () != leaves[0].shape
         advice = "; return the gradient alone, without the value" if with_value else ""
         (root, *others) = dict.fromkeys(root_of(leaf.path) for leaf in leaves)
         if len(parts) == 1 and not others and all(leaf.path.startswith(f"{root}[") and not leaf.shape for leaf in leaves):
             advice = f"; {root} is a list of numbers: pass np.array({root}) for one array"
-        raise ClaimError(f"{kind}= {counts}{_describe_unmatched_keys(returned, leaves)}{advice}")
+        raise ClaimError(f"{label} {counts}{_describe_unmatched_keys(returned, leaves)}{advice}")
 
 
-def _flatten_gradients(kind: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:
-    _check_count(kind, returned, parts, leaves)
+def _flatten_gradients(label: str, returned: Any, parts: list[Any], leaves: tuple[Leaf, ...], adapter: Adapter) -> F64:
+    _check_count(label, returned, parts, leaves)
     pieces = []
     for part, leaf in zip(parts, leaves, strict=True):
-        numbers = _read_numbers(kind, part, leaf, adapter)
+        numbers = _read_numbers(label, part, leaf, adapter)
         if numbers.shape != leaf.shape:
             raise ClaimError(
-                f"{kind}= returned shape {numbers.shape} for {leaf.path}: expected {leaf.shape}, the shape of {leaf.path}"
+                f"{label} returned shape {numbers.shape} for {leaf.path}: expected {leaf.shape}, the shape of {leaf.path}"
             )
         pieces.append(to_flat(numbers.astype(np.complex128) if leaf.width == 2 else numbers))
     return np.concatenate(pieces)
 
 
-def _read_numbers(kind: str, part: Any, leaf: Leaf, adapter: Adapter) -> NDArray[Any]:
+def _read_numbers(label: str, part: Any, leaf: Leaf, adapter: Adapter) -> NDArray[Any]:
     if part is None:
         raise ClaimError(
-            f"{kind}= returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence"
+            f"{label} returned None for {leaf.path}: expected an array of shape {leaf.shape}; zeros if it has no influence"
         )
     try:
         numbers = np.asarray(adapter.to_numpy(part, leaf))
     except Exception as error:
         raise ClaimError(
-            f"{kind}= returned {type(part).__name__} for {leaf.path}: expected an array ({summarise_error(error)})"
+            f"{label} returned {type(part).__name__} for {leaf.path}: expected an array ({summarise_error(error)})"
         ) from None
     allowed = "ifc" if leaf.width == 2 else "if"
     if numbers.dtype.kind not in allowed:
-        raise ClaimError(f"{kind}= returned dtype {numbers.dtype} for {leaf.path}: expected {leaf.dtype}")
+        raise ClaimError(f"{label} returned dtype {numbers.dtype} for {leaf.path}: expected {leaf.dtype}")
     return numbers

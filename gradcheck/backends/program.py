@@ -59,6 +59,11 @@ class DirectCall:
     find_changed: Callable[[Arguments, F64, F64], list[str]]
     leading: int
 
+    @property
+    def label(self) -> str:
+        """How messages call the derivative, such as 'vjp=' or 'backward=affine_backward'."""
+        return getattr(self.function, "label", f"{self.kind}=")
+
     def evaluate(self, point: F64, direction: F64) -> F64:
         """Call the function once with new arguments."""
         return self.read(self.call(self.make_arguments(point, direction)))

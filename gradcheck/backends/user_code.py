@@ -10,7 +10,7 @@ from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.backends.flat_call import FlatCall, describe_arrays
 from gradcheck.errors import NoMemoryError, TargetError
 from gradcheck.interrupts import is_interrupt
-from gradcheck.targets.plain_class import advise_on_class
+from gradcheck.targets.plain_class import advise_on_class, is_plain_layer
 from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
 from gradcheck.trees import TREE_KINDS, flatten
 
@@ -29,6 +29,8 @@ def call_factory(case: Case) -> Callable[..., Any]:
         TargetError: if the factory raises or returns something that cannot be called.
     """
     target = call_user_code("the factory", case.fn, (), dict(case.init or {}))
+    if is_plain_layer(target):
+        return target.forward  # type: ignore[no-any-return]
     if not callable(target):
         advice = advise_on_class(type(target)) or f": {case.target or case.fn.__name__} must return a function to check"
         raise TargetError(f"{type(target).__name__}{advice}")

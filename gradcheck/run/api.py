@@ -12,7 +12,15 @@ from gradcheck.errors import GradientError, UsageError
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, Reason, Verdict
 from gradcheck.run.case import check_case
-from gradcheck.targets.case import Case, collect_claims, get_declared_cases, locate_source, validate_reference
+from gradcheck.targets.case import (
+    CLAIM_KINDS,
+    Case,
+    collect_claims,
+    get_declared_cases,
+    locate_source,
+    split_names,
+    validate_reference,
+)
 from gradcheck.targets.check_arguments import (
     DEFAULTS,
     CaseArguments,
@@ -22,7 +30,7 @@ from gradcheck.targets.check_arguments import (
 )
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.intent import parse_intents
-from gradcheck.targets.plain_class import advise_on_class
+from gradcheck.targets.plain_class import advise_on_class, is_plain_layer
 from gradcheck.tracebacks import strip_addresses
 
 
@@ -63,6 +71,11 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
             raise TypeError(f"build_case() got an unexpected keyword argument {keyword!r}")
     arguments: CaseArguments = {**DEFAULTS, **description}
     wrt, kwargs, init = arguments["wrt"], arguments["kwargs"], arguments["init"]
+    claims = collect_claims(**{kind: arguments[kind] for kind in CLAIM_KINDS})  # type: ignore[literal-required]
+    name = arguments["name"]
+    if is_plain_layer(fn) and not claims:
+        name, claims = name or type(fn).__qualname__, {"backward": fn.backward}  # type: ignore[attr-defined]
+        fn = fn.forward  # type: ignore[attr-defined]
     if not callable(fn):
         advice = advise_on_class(type(fn))
         if advice:
@@ -74,15 +87,15 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
         raise UsageError(f"kwargs={kwargs!r}: expected inputs by name, as in kwargs=dict(x=gradcheck.normal(3))")
     fn = unwrap_apply(fn)
     file, line = locate_source(fn)
-    name = arguments["name"] or get_target_name(fn)
+    name = name or get_target_name(fn)
     case = Case(
         name=name,
         fn=fn,
         args=inputs,
         kwargs=dict(kwargs or {}),
-        claims=collect_claims(
-            gradient=arguments["gradient"], jacobian=arguments["jacobian"], vjp=arguments["vjp"], jvp=arguments["jvp"]
-        ),
+        claims=claims,
+        backward_takes=split_names(arguments["backward_takes"]),
+        params=arguments["params"],
         reference=validate_reference(arguments["reference"]),
         init=init,
         wrt=(wrt,) if isinstance(wrt, str) else wrt and tuple(wrt),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends import bind_reference, release_memory
+from gradcheck.backends.forms.adapt import adapt
 from gradcheck.backends.global_state import (
     States,
     preserving,
@@ -190,7 +191,9 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                     if any(layer.verdict in by_layer.FAILING for layer in layers):
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
-                results.append(check_trial(backend, case, target, drawn, options, label, number))
+                adapted = adapt(case, target, drawn)
+                trial_result = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
+                results.append(replace(trial_result, notes=(*adapted.notes, *trial_result.notes)))
             if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop not in (None, Reason.EMPTY):
                 break
     merged = merge_trials(blank, results, name)

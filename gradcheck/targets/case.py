@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from gradcheck.results import Intent
 from gradcheck.targets.intent import NamesWithReasons, parse_intents
 
 CASES_ATTRIBUTE = "__gradcheck_cases__"  # holds the cases declared on a function or class
+CLAIM_KINDS = ("gradient", "jacobian", "vjp", "jvp", "backward")  # the keywords that take a hand-written derivative
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -26,7 +27,10 @@ class Case:
         fn: function, autograd.Function subclass, nn.Module or nn.Module class.
         args, kwargs: inputs by position and by name: pytrees of arrays, specs and plain values.
         declared_args, declared_kwargs: the declared inputs, if a user gave others; they fill parameters without a new input.
-        claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp'.
+        claims: hand-written derivatives by kind: 'gradient', 'jacobian', 'vjp', 'jvp', 'backward'; 'returned' if the function
+            returns its gradients with its value.
+        backward_takes: what the parameters of `backward` take, in their order; (): inferred from their names.
+        params: where the target reads its parameters: a container, an object, or paths of attributes; None: it has none.
         reference: a trusted second implementation, which takes the same inputs as arrays of its own framework.
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
@@ -48,6 +52,8 @@ class Case:
     declared_args: tuple[Any, ...] = ()
     declared_kwargs: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    backward_takes: tuple[str, ...] = ()
+    params: Any = None
     reference: Any = None
     init: Mapping[str, Any] | None = None
     wrt: tuple[str, ...] | None = None
@@ -89,10 +95,13 @@ class Case:
 def case(
     *args: Any,
     inputs: Mapping[str, Any] | None = None,
-    gradient: Callable[..., Any] | None = None,
+    gradient: Callable[..., Any] | str | bool | None = None,
     jacobian: Callable[..., Any] | None = None,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
+    backward: Callable[..., Any] | None = None,
+    backward_takes: str | tuple[str, ...] = (),
+    params: Any = None,
     reference: Any = None,
     init: Mapping[str, Any] | None = None,
     wrt: str | tuple[str, ...] | None = None,
@@ -113,7 +122,8 @@ def case(
     Args:
         *args: inputs by position: specs, arrays or plain values.
         inputs: inputs by name, for names that collide with the arguments here.
-        gradient, jacobian, vjp, jvp: hand-written derivatives, as for `gradcheck.check`.
+        gradient, jacobian, vjp, jvp, backward: hand-written derivatives, as for `gradcheck.check`.
+        backward_takes, params: as for `gradcheck.check`.
         reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
@@ -144,7 +154,9 @@ def case(
             fn=target,
             args=args,
             kwargs={**(inputs or {}), **specs},
-            claims=collect_claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp),
+            claims=collect_claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp, backward=backward),
+            backward_takes=split_names(backward_takes),
+            params=params,
             reference=validate_reference(reference),
             init=init,
             wrt=(wrt,) if isinstance(wrt, str) else wrt,
@@ -160,20 +172,34 @@ def case(
     return declare
 
 
-def collect_claims(**derivatives: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
+def split_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a text holds them with commas in between."""
+    return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else tuple(names)
+
+
+def gradient_is_returned(*args: Any, **kwargs: Any) -> Any:
+    """Stand for a gradient that the function itself returns."""
+    raise NotImplementedError
+
+
+def collect_claims(**derivatives: Any) -> dict[str, Callable[..., Any]]:
     """Collect the hand-written derivatives, by kind, that are not None.
 
     Raises:
         UsageError: if there is more than one, or one is not callable.
     """
-    claims = {kind: function for kind, function in derivatives.items() if function is not None}
+    claims = {kind: function for kind, function in derivatives.items() if function is not None and function is not False}
+    if claims.get("gradient") in (True, "returned"):
+        del claims["gradient"]
+        claims["returned"] = gradient_is_returned
     if len(claims) > 1:
-        names = " and ".join(f"{kind}=" for kind in claims)
+        names = " and ".join("gradient='returned'" if kind == "returned" else f"{kind}=" for kind in claims)
         raise UsageError(f"{names} given: one hand-written derivative is checked at a time")
     for kind, function in claims.items():
         if not callable(function):
+            also = ", or 'returned' if the function returns its gradient with its value" if kind == "gradient" else ""
             raise UsageError(
-                f"{kind}={function!r}: expected a function that returns the derivative, got {type(function).__name__}"
+                f"{kind}={function!r}: expected a function that returns the derivative{also}, got {type(function).__name__}"
             )
     return claims
 

@@ -21,12 +21,19 @@ class CaseArguments(TypedDict, total=False):
             returns one array if one input is differentiable, else a tuple or a mapping by argument name. Each array has the
             shape of its input. For a real function L and a complex entry a + ib it is dL/da + i dL/db, as in PyTorch. For a
             JAX target it is dL/da - i dL/db, as in JAX. For a module it may also take `params`, the parameters by name, and
-            return `{'params': {name: array}}` with the rest.
+            return `{'params': {name: array}}` with the rest. 'returned', or True: `fn` returns its value and its gradients
+            itself, as one array, a tuple, a mapping (`dW`, `grad_W` and `W_grad` mean `W`) or a flat vector of all.
         jacobian: takes the inputs of `fn`; returns, for each input, an array of the output's shape followed by the input's.
         vjp: takes a cotangent of the output's structure, then the inputs of `fn`; returns what `gradient` would.
         jvp: takes a tangent, then the inputs of `fn`; returns the output's structure. The tangent has the structure of the
             input, with None for each leaf that is not differentiated. If several inputs are differentiable, it is a tuple.
             The tangents of a module's parameters come last, as a mapping by name.
+        backward: the backward of a layer whose forward is `fn`. The forward returns the output, with a cache or without one;
+            the backward takes a cotangent and the cache, and returns a gradient for each input, as a tuple or a mapping.
+        backward_takes: what the parameters of `backward` take, in their order, as 'cache, dout': 'dout', 'cache', 'out' or
+            names of inputs. Default: inferred from their names.
+        params: where `fn` reads its parameters: the container of arrays, such as `net.params`, an object with arrays in its
+            attributes, or paths of such attributes. They are moved on a copy of the object, and restored.
         reference: a trusted second implementation, whose value and derivative are compared with the target's. It takes
             arrays of the framework that its code uses, or is a SymPy expression in the names of the inputs. For a module:
             a module with parameters of the same names, which receives the target's parameters, or a function that takes
@@ -49,10 +56,13 @@ class CaseArguments(TypedDict, total=False):
         name: name of the case, from which its seeds derive. Default: the qualified name of `fn`.
     """
 
-    gradient: Callable[..., Any] | None
+    gradient: Callable[..., Any] | str | bool | None
     jacobian: Callable[..., Any] | None
     vjp: Callable[..., Any] | None
     jvp: Callable[..., Any] | None
+    backward: Callable[..., Any] | None
+    backward_takes: str | tuple[str, ...]
+    params: Any
     reference: Any
     wrt: str | tuple[str, ...] | None
     kwargs: Mapping[str, Any] | None
@@ -71,6 +81,9 @@ DEFAULTS: CaseArguments = {
     "jacobian": None,
     "vjp": None,
     "jvp": None,
+    "backward": None,
+    "backward_takes": (),
+    "params": None,
     "reference": None,
     "wrt": None,
     "kwargs": None,

@@ -18,8 +18,8 @@ BACKWARD_METHODS = ("backward", "vjp")  # names under which a Function may defin
 
 def locate_derivative(case: Case) -> Location:
     """Locate a hand-written derivative, a JAX rule or a Function's backward; without any of these, the target."""
-    for claim in case.claims.values():
-        return _locate_def(claim)
+    for kind, claim in case.claims.items():
+        return _locate_def(case.fn if kind == "returned" else claim)
     rule = getattr(case.fn, JAX_RULES.get(type(case.fn).__name__, ""), None) if is_from_framework(case.fn, "jax") else None
     if rule is not None and not str(getattr(rule, "__module__", "")).startswith("jax."):
         return _locate_def(rule)

@@ -115,18 +115,18 @@ def _make_callers(trial: Trial) -> list[_Caller]:
 
 
 def _check_call(caller: _Caller) -> list[Contract]:
-    kind, options, contracts = caller.call.kind, caller.trial.options, list[Contract]()
+    label, options, contracts = caller.call.label, caller.trial.options, list[Contract]()
     finders = {name: find_breach for name, find_breach in FINDERS.items() if options.tries(name)}
     start = time.perf_counter()
     try:
         caller.numbers_at(caller.point)
         predicted = CALLS * (time.perf_counter() - start)
         if predicted > (options.budget or DEFAULT_BUDGET):
-            why = f"{kind}= not tried: it would take about {predicted:.0f} s; --budget allows more"
+            why = f"{label} not tried: it would take about {predicted:.0f} s; --budget allows more"
             return [Contract(name, Verdict.PASS, why, is_untried=True) for name in finders]
         for name, find_breach in finders.items():
             verdict, finding = find_breach(caller) or (Verdict.PASS, HOLDS[name])
-            contracts.append(Contract(name, verdict, f"{kind}= {finding}"))
+            contracts.append(Contract(name, verdict, f"{label} {finding}"))
             if verdict is Verdict.FAIL:
                 break
     except TargetError:
@@ -141,10 +141,22 @@ def _find_changed_inputs(caller: _Caller) -> Finding | None:
     changed = caller.call.find_changed(arguments, caller.point, caller.direction)
     inputs = [path for path in changed if path != DIRECTION]
     if inputs:
+        inputs = [path for path in inputs if path not in _find_changed_by_function(caller)]
+    if inputs:
         return Verdict.FAIL, f"changes its input {', '.join(inputs)} in place: compute into a new array"
-    if changed:
+    if DIRECTION in changed:
         return Verdict.INCONCLUSIVE, "changes its first argument in place: a caller that uses it again needs a copy"
     return None
+
+
+def _find_changed_by_function(caller: _Caller) -> list[str]:
+    """Find the inputs that the function itself changes, as a layer updates its running statistics."""
+    arguments, function = caller.new_arguments(), caller.trial.program.fn
+    args, kwargs = arguments
+    with suppress(Exception):
+        if function is not None:
+            function(*args[caller.call.leading :], **kwargs)
+    return caller.call.find_changed(arguments, caller.point, caller.direction)
 
 
 def _find_randomness(caller: _Caller) -> Finding | None:
