@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import InputError, UsageError
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.discover import EXTRAS
+from gradcheck.targets.draw import draw_inputs
 from gradcheck.targets.framework import TargetKind, classify_target
-from gradcheck.targets.plain_class import advise_on_class
+from gradcheck.targets.plain_class import advise_on_class, advise_on_methods
 from gradcheck.targets.signature import Inputs, read_defaults, resolve_inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gradcheck.backends.backend import Backend
     from gradcheck.targets.case import Case
 
@@ -27,7 +31,7 @@ def choose_framework(case: Case) -> str:
         InputError: if it is not supported, or nothing shows which it is.
     """
     if isinstance(case.fn, type) and not needs_construction(case) and classify_target(case.fn) is TargetKind.FUNCTION:
-        advice = advise_on_class(case.fn)
+        advice = advise_on_class(case.fn) or ("" if "__call__" in dir(case.fn) else advise_on_methods(case.fn, case.target))
         if advice:
             raise InputError(f"{case.fn.__name__}{advice}")
     leaves = [x for value in (*case.values, *read_defaults(case.fn)) for x in flatten(value).leaves if not isinstance(x, Spec)]
@@ -66,7 +70,14 @@ def needs_construction(case: Case) -> bool:
 
 
 def prepare_target(
-    backend: Backend, case: Case, dtype: str, *, seed: int, trial: int = 0, command: str | None = None
+    backend: Backend,
+    case: Case,
+    dtype: str,
+    *,
+    seed: int,
+    trial: int = 0,
+    dims: Mapping[str, tuple[int, int]] | None = None,
+    command: str | None = None,
 ) -> tuple[Any, Inputs]:
     """Return the target, built if necessary, and its inputs, among which there may be specs.
 
@@ -76,13 +87,23 @@ def prepare_target(
         dtype: of parameters.
         seed: with `trial`, seeds what a constructor draws.
         trial: number of the trial.
+        dims: ranges of named sizes in specs among the constructor's arguments.
         command: the target and its options on the command line, for messages.
 
     Raises:
         InputError: if inputs are missing or superfluous.
         TargetError: if the constructor raises.
     """
-    target = _construct(backend, case, dtype, seed, trial, command) if needs_construction(case) else case.fn
+    if needs_construction(case):
+        _require_init(case, command)
+        sizes = dims or {}
+        drawn = draw_inputs(
+            Inputs((), case.init or {}), case=case.seed_label, trial=trial, seed=seed, dims=sizes, dtype=dtype,
+            convert=backend.from_numpy,
+        )  # fmt: skip
+        target = backend.construct(replace(case, init=drawn.kwargs), dtype, seed=seed, trial=trial)
+    else:
+        target = case.fn
     return target, resolve_inputs(target, case.args, case.kwargs, case.declared_args, case.declared_kwargs, command=command)
 
 
@@ -96,7 +117,12 @@ def find_missing_init(case: Case) -> list[str]:
     return [name for name in required if name not in (case.init or {})]
 
 
-def _construct(backend: Backend, case: Case, dtype: str, seed: int, trial: int, command: str | None) -> Any:
+def _require_init(case: Case, command: str | None) -> None:
+    """Refuse a class or a factory that was not given all arguments that it needs.
+
+    Raises:
+        InputError: with the names of the arguments.
+    """
     missing = find_missing_init(case)
     if missing:
         head = f"{case.target or case.fn.__name__} needs {', '.join(missing)} to be constructed"
@@ -104,7 +130,6 @@ def _construct(backend: Backend, case: Case, dtype: str, seed: int, trial: int, 
             raise InputError(f"{head}: pass init=dict({', '.join(f'{name}=...' for name in missing)})")
         flags = " ".join(f"--init {name}=..." for name in missing)
         raise InputError(f"{head}. Fill in the values and paste:\n    gradcheck run {command} {flags}")
-    return backend.construct(case, dtype, seed=seed, trial=trial)
 
 
 def _dtype_of_specs(case: Case) -> str | None:

@@ -10,7 +10,7 @@ from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.backends.flat_call import FlatCall, describe_arrays
 from gradcheck.errors import NoMemoryError, TargetError
 from gradcheck.interrupts import is_interrupt
-from gradcheck.targets.plain_class import advise_on_class, is_plain_layer
+from gradcheck.targets.plain_class import advise_on_class, advise_on_methods, is_plain_layer
 from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
 from gradcheck.trees import TREE_KINDS, flatten
 
@@ -32,7 +32,10 @@ def call_factory(case: Case) -> Callable[..., Any]:
     if is_plain_layer(target):
         return target.forward  # type: ignore[no-any-return]
     if not callable(target):
-        advice = advise_on_class(type(target)) or f": {case.target or case.fn.__name__} must return a function to check"
+        advice = advise_on_class(type(target)) or (
+            advise_on_methods(type(target), case.target) if case.fn is type(target) else ""
+        )
+        advice = advice or f": {case.target or case.fn.__name__} must return a function to check"
         raise TargetError(f"{type(target).__name__}{advice}")
     return target  # type: ignore[no-any-return]
 

@@ -38,10 +38,21 @@ class TargetOptions:
     init: Annotated[
         OptionalTexts, typer.Option(help="A constructor argument of a class or factory, as name=value. Repeatable.")
     ] = None
-    gradient: Annotated[OptionalText, typer.Option(help="A hand-written gradient of a scalar output, as module:name.")] = None
+    gradient: Annotated[
+        OptionalText,
+        typer.Option(help="A hand-written gradient of a scalar output, as module:name; 'returned': the target returns it."),
+    ] = None
     jacobian: Annotated[OptionalText, typer.Option(help="A hand-written Jacobian, as module:name.")] = None
     vjp: Annotated[OptionalText, typer.Option(help="A hand-written vjp(cotangent, *inputs), as module:name.")] = None
     jvp: Annotated[OptionalText, typer.Option(help="A hand-written jvp(tangents, *inputs), as module:name.")] = None
+    backward: Annotated[OptionalText, typer.Option(help="The backward(dout, cache) of a forward, as module:name.")] = None
+    backward_takes: Annotated[
+        OptionalText, typer.Option(help="What the backward takes, if its names do not show it: cache,dout.")
+    ] = None
+    params: Annotated[
+        OptionalTexts,
+        typer.Option(help="Where the target reads parameters: an attribute of its object, or module:name. Repeatable."),
+    ] = None
     reference: Annotated[OptionalText, typer.Option(help="A second implementation to trust, as module:name.")] = None
     wrt: Annotated[OptionalTexts, typer.Option(help="Argument or leaf path to differentiate with respect to. Repeatable.")] = (
         None
@@ -152,7 +163,11 @@ class PassOptions:
     """What passes."""
 
     strict: Annotated[
-        bool | None, typer.Option("--strict/--no-strict", help="Exit with 4 if a verdict is INCONCLUSIVE. Default: no.")
+        bool | None,
+        typer.Option(
+            "--strict/--no-strict",
+            help="Exit with 4 if a verdict is INCONCLUSIVE, or a derivative of yours was not checked. Default: no.",
+        ),
     ] = None
     baseline: Annotated[
         OptionalText,
@@ -236,13 +251,15 @@ def build_request(
 ) -> Request:
     """Build the request from the command line and the entries of the configuration."""
     from gradcheck.run.plan import Request
+    from gradcheck.targets.case import CLAIM_KINDS
 
-    kinds = ("gradient", "jacobian", "vjp", "jvp")
     return Request(
         targets=tuple(targets),
         inputs=tuple(target_options.inputs or ()),
         init=tuple(target_options.init or ()),
-        claims=tuple((kind, getattr(target_options, kind)) for kind in kinds if getattr(target_options, kind)),
+        claims=tuple((kind, getattr(target_options, kind)) for kind in CLAIM_KINDS if getattr(target_options, kind)),
+        backward_takes=target_options.backward_takes or "",
+        params=tuple(target_options.params or ()),
         reference=target_options.reference,
         wrt=tuple(target_options.wrt or ()),
         framework=target_options.framework,

@@ -190,7 +190,7 @@ def exit_code_of(run: RunResult, *, strict: bool) -> ExitCode:
     """Return the exit code of a run; a FAIL takes precedence over an ERROR.
 
     Args:
-        strict: whether an INCONCLUSIVE verdict fails the run.
+        strict: whether an INCONCLUSIVE verdict, or a derivative that was not checked, fails the run.
     """
     from gradcheck.results import Reason, Verdict
 
@@ -201,7 +201,7 @@ def exit_code_of(run: RunResult, *, strict: bool) -> ExitCode:
         return ExitCode.FAIL
     if errors:
         return ExitCode.USAGE if all(result.reason is Reason.BAD_INPUT for result in errors) else ExitCode.ERROR
-    if strict and run.verdict is Verdict.INCONCLUSIVE:
+    if strict and (run.verdict is Verdict.INCONCLUSIVE or run.unchecked):
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK
 

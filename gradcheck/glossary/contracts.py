@@ -1,6 +1,6 @@
 """The contracts by name, each with what it requires.
 
-The first seven apply to every target. The others apply to a user's own `autograd.Function`. Three of them,
+The first eight apply to every target. The others apply to a user's own `autograd.Function`. Three of them,
 `deterministic-backward`, `retain-graph` and `state`, apply to hand-written derivatives too, and the last one to modules.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 CONTRACTS = {
     "deterministic": "the function returns the same value on every call",
     "inputs-intact": "the function and a hand-written derivative leave their inputs unchanged",
+    "own-derivative": "a derivative that you wrote is compared, if there is one",
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
     "linear-jvp": "the jvp of 2t is 2 jvp(t), and that of -t is -jvp(t)",
     "detached": "no gradient reaches inputs that are declared detached",

@@ -262,6 +262,12 @@ class CheckResult:
         return self.ok
 
     @property
+    def unchecked(self) -> str:
+        """Which derivative of the user was not compared, in a sentence; '' if none is known, or it is tolerated."""
+        contracts = [c for c in self.contracts if c.name == "own-derivative" and c.verdict is not Verdict.PASS]
+        return next((contract.message for contract in contracts if not contract.tolerated), "")
+
+    @property
     def resolution(self) -> float:
         """The coarsest resolution of any passed comparison; NaN if nothing passed."""
         passed = [comparison.resolution for comparison in self.comparisons if comparison.verdict is Verdict.PASS]

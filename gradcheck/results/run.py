@@ -69,6 +69,11 @@ class RunResult:
         return worst_verdict((*unfinished, *(result.outcome for result in self.results)))
 
     @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The names of the cases that pass although a derivative of the user was not compared."""
+        return tuple(result.case for result in self.results if result.ok and result.unchecked)
+
+    @property
     def strict(self) -> bool:
         """Whether INCONCLUSIVE results count as failures."""
         return bool(self.config.get("strict"))

@@ -30,7 +30,7 @@ from gradcheck.backends.load_target import (
 from gradcheck.backends.time_budget import limit_preparation
 from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
-from gradcheck.checks.contracts.any_target import detached
+from gradcheck.checks.contracts.any_target import detached, own_derivative
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
 from gradcheck.checks.higher_order.check import check_higher_orders
@@ -172,7 +172,9 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
             stack.enter_context(backend.restoring(function))
         for number in range(options.trials):
             seed_generators(make_generator(options.seed, case.seed_label, number, "global"))
-            target, inputs = prepare_target(backend, case, dtype, seed=options.seed, trial=number, command=command)
+            target, inputs = prepare_target(
+                backend, case, dtype, seed=options.seed, trial=number, dims=options.dims, command=command
+            )
             drawn = draw_inputs(
                 inputs,
                 case=case.seed_label,
@@ -241,6 +243,8 @@ def check_trial(
         if case.detached and options.tries(detached.NAME):
             cut_off = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, inputs)
             result = replace(result, contracts=(*result.contracts, *detached.check_detached(cut_off, label)))
+        if options.tries(own_derivative.NAME):
+            result = replace(result, contracts=(*result.contracts, *own_derivative.check_own_derivative(case, target, program)))
         reference = _bind_reference(backend, case, program, target, inputs, states)
         if reference is not None:
             result = compare_with_reference(result, trial, reference)

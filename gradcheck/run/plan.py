@@ -14,8 +14,9 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
 from gradcheck.targets import discover
-from gradcheck.targets.case import Case, collect_claims, locate_source
+from gradcheck.targets.case import Case, collect_claims, locate_source, split_names
 from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
+from gradcheck.targets.plain_class import is_plain_layer_class
 from gradcheck.targets.specs import parse
 
 
@@ -27,7 +28,9 @@ class Request:
         targets: the targets; if there are none, those of the configuration.
         inputs: input specs, each `spec` or `name=spec`.
         init: constructor arguments, each `name=value`.
-        claims: kind and `module:name` of each hand-written derivative.
+        claims: kind and `module:name` of each hand-written derivative; 'returned' for a gradient that the target returns.
+        backward_takes: what a backward takes, in the order of its parameters; '': inferred from their names.
+        params: where the target reads its parameters: attributes of its object, or `module:name`.
         reference: a second implementation, as `module:name`.
         wrt: argument names or leaf paths to differentiate with respect to.
         framework: 'numpy', 'torch' or 'jax'; None: inferred from the code.
@@ -43,6 +46,8 @@ class Request:
     inputs: Sequence[str] = ()
     init: Sequence[str] = ()
     claims: Sequence[tuple[str, str]] = ()
+    backward_takes: str = ""
+    params: Sequence[str] = ()
     reference: str | None = None
     wrt: Sequence[str] = ()
     framework: str | None = None
@@ -158,12 +163,21 @@ def _find_cases(text: str, root: str = "") -> list[Case]:
     """Return the cases that a target declares; for a name that declares none, a case without inputs or claims."""
     imported = discover.import_target(text, root)
     declared = discover.collect_declared_cases(imported)
-    if declared or imported.name is None:
+    if declared:
         return declared
+    if imported.name is None:
+        return [_make_case(f"{text}:{name}", imported.module, value) for name, value in discover.list_forwards(imported.module)]
     target = imported.value if callable(imported.value) else discover.import_callable(text, root)
+    return [_make_case(text, imported.module, discover.bind_method(imported) or target)]
+
+
+def _make_case(text: str, module: Any, target: Any) -> Case:
+    """Make the case of a target that declares none; a backward beside a forward is its claim."""
     target = unwrap_apply(target)
     file, line = locate_source(target)
-    return [Case(name=text, fn=target, target=text, file=file, line=line)]
+    backward = discover.find_backward(module, target)
+    case = Case(name=text, fn=target, target=text, file=file, line=line, claims={"backward": backward} if backward else {})
+    return replace(case, init={}) if is_plain_layer_class(target) or isinstance(target, discover.MethodOfNewObject) else case
 
 
 def _override_cases(cases: list[Case], text: str, overrides: dict[str, Any]) -> list[Case]:
@@ -212,12 +226,32 @@ def _parse_overrides(request: Request, prefix: str = "", root: str = "") -> dict
         "args": args,
         "kwargs": kwargs,
         "init": _parse_init(request.init, f"{prefix}init"),
-        "claims": collect_claims(**{kind: discover.import_callable(text, root) for kind, text in request.claims}),
+        "claims": collect_claims(**{kind: _find_claim(kind, text, root) for kind, text in request.claims}),
+        "backward_takes": split_names(request.backward_takes) if request.backward_takes else (),
+        "params": _find_params(request.params, root),
         "reference": request.reference and _find_reference(request.reference, root),
         "wrt": tuple(request.wrt),
         "framework": request.framework,
     }
-    return {name: value for name, value in overrides.items() if value}
+    return {name: value for name, value in overrides.items() if value is not None and (name == "params" or value)}
+
+
+def _find_claim(kind: str, text: str, root: str) -> Any:
+    """Import a hand-written derivative; the word 'returned' stands for a gradient that the target returns."""
+    return text if kind == "gradient" and text == "returned" else discover.import_callable(text, root)
+
+
+def _find_params(texts: Sequence[str], root: str) -> Any:
+    """Return the container that `module:name` names, or the paths of attributes; None if there is none.
+
+    Raises:
+        UsageError: if both are mixed, or there are several containers.
+    """
+    if not any(":" in text for text in texts):
+        return tuple(texts) or None
+    if len(texts) > 1:
+        raise UsageError(f"params {', '.join(texts)}: expected attributes of the target's object, or one module:name")
+    return discover.import_target(texts[0], root).value
 
 
 def _find_reference(text: str, root: str) -> Any:
@@ -275,7 +309,7 @@ def _parse_init(texts: Sequence[str], option: str) -> dict[str, Any]:
         if name is None:
             raise UsageError(f"{option} {text}: expected name=value, as in {option} in_features=5")
         try:
-            values[name] = parse.parse_literal(value)
+            values[name] = parse.parse_spec(value) if parse.is_constructor_call(value) else parse.parse_literal(value)
         except UsageError as error:
             raise type(error)(
                 f"{option} {text}: {error}; a string needs quotes inside, as in {option} mode=\"'mean'\""

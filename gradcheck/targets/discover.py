@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
 from gradcheck.interrupts import is_interrupt
 from gradcheck.targets.case import Case, get_declared_cases, locate_source
+from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
@@ -95,6 +97,44 @@ def list_callables(module: ModuleType) -> list[str]:
         for name, value in vars(module).items()
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
     ]
+
+
+def find_backward(module: ModuleType, function: Any) -> Any:
+    """Return the backward that stands beside a forward in its module, such as `relu_backward`; None if there is none."""
+    name = getattr(function, "__name__", "")
+    if not inspect.isfunction(function) or "forward" not in name:
+        return None
+    backward = getattr(module, name.replace("forward", "backward"), None)
+    return backward if inspect.isfunction(backward) else None
+
+
+def list_forwards(module: ModuleType) -> list[tuple[str, Any]]:
+    """Return the functions of a module that have a backward beside them, with their names."""
+    functions = [(name, getattr(module, name)) for name in list_callables(module)]
+    return [(name, function) for name, function in functions if find_backward(module, function) is not None]
+
+
+class MethodOfNewObject:
+    """A factory of a bound method: it constructs an object of a class and returns the method of this object."""
+
+    def __init__(self, cls: type, name: str) -> None:
+        self.cls, self.name = cls, name
+        self.__name__ = f"{cls.__name__}.{name}"
+        self.__wrapped__ = inspect.getattr_static(cls, name)
+        self.__signature__ = inspect.signature(cls)
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Construct the object and return its method."""
+        return getattr(self.cls(**arguments), self.name)
+
+
+def bind_method(target: ImportedTarget) -> MethodOfNewObject | None:
+    """Return the factory of the method that a target `module:Class.method` names; None if it names something else."""
+    owner_name, _, name = (target.name or "").rpartition(".")
+    owner = _read_attribute(target.module, owner_name, target.text) if owner_name else None
+    is_method = isinstance(owner, type) and inspect.isfunction(inspect.getattr_static(owner, name, None))
+    is_plain = is_method and classify_target(owner) is TargetKind.FUNCTION
+    return MethodOfNewObject(owner, name) if is_plain and isinstance(owner, type) else None
 
 
 def _name_cases(text: str, target: Any) -> list[Case]:

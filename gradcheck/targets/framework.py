@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FRAMEWORKS = ("numpy", "torch", "jax")
 _FRAMEWORK_OF_PACKAGE = {
@@ -100,8 +100,8 @@ def infer_framework(target: Any, leaves: Iterable[Any]) -> str:
         expected = "tensors" if is_torch else "JAX arrays"
         raise InputError(f"the target is {description}, but the inputs are {array_framework} arrays: give {expected}")
     function = unwrap_target(target)
-    if isinstance(function, type):  # a factory: its instances are called
-        function = unwrap_target(getattr(function, "__call__", function))  # noqa: B004 - we need the function itself, for its code
+    if isinstance(function, type):  # a factory: its instances are called, or their forward is
+        function = unwrap_target(_find_method(function, ("__call__", "forward", "__init__")) or function)
     if frameworks == ("numpy", None) and _only(_frameworks_in_code(function)) == "jax":
         return "jax"
     evident = class_framework or array_framework
@@ -118,6 +118,11 @@ def infer_framework(target: Any, leaves: Iterable[Any]) -> str:
         f"cannot tell whether {getattr(target, '__name__', target)!r} takes NumPy arrays, torch tensors or JAX arrays: "
         f"say which by framework={', '.join(map(repr, FRAMEWORKS[:-1]))} or {FRAMEWORKS[-1]!r}, or by --framework"
     )
+
+
+def _find_method(cls: type, names: Sequence[str]) -> Any:
+    """Return the first of some methods that a class or a base of it defines; None if there is none."""
+    return next((vars(base)[name] for name in names for base in cls.__mro__[:-1] if name in vars(base)), None)
 
 
 def _infer_from_class(target: Any) -> str | None:

@@ -11,9 +11,24 @@ METHODS = ("forward", "__call__")  # names under which a class defines its funct
 
 def is_plain_layer(value: Any) -> bool:
     """Whether a value is an object with methods `forward` and `backward`, but no module or Function of a framework."""
-    if isinstance(value, type) or classify_target(value) is not TargetKind.FUNCTION:
-        return False
-    return all(callable(getattr(value, name, None)) for name in ("forward", "backward"))
+    return not isinstance(value, type) and _has_both_methods(value)
+
+
+def is_plain_layer_class(value: Any) -> bool:
+    """Whether a value is a class with methods `forward` and `backward`, but no module or Function of a framework."""
+    return isinstance(value, type) and _has_both_methods(value)
+
+
+def _has_both_methods(value: Any) -> bool:
+    is_plain = classify_target(value) is TargetKind.FUNCTION
+    return is_plain and all(callable(getattr(value, name, None)) for name in ("forward", "backward"))
+
+
+def advise_on_methods(cls: type, target: str) -> str:
+    """Return how to name a method of a class that cannot be called itself, to follow its name."""
+    names = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("_")]
+    call = f"{target}.{names[0]}" if ":" in target else f"gradcheck.check({cls.__name__}(...).{names[0]}, ...)" if names else ""
+    return f" has no __call__ and no forward: name a method of it, as in {call} (methods: {', '.join(names)})" if names else ""
 
 
 def advise_on_class(cls: type) -> str:

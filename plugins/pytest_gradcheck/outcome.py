@@ -25,17 +25,17 @@ def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning
 
     Args:
         result: the result of a check.
-        strict: whether INCONCLUSIVE is a failure.
+        strict: whether INCONCLUSIVE is a failure, and a derivative of the user that was not checked.
         warn: the function that issues the warning.
 
     Raises:
-        GradientError: if the result is not ok.
+        GradientError: if the result is not ok, or, under `strict`, a derivative was not checked.
     """
     __tracebackhide__ = True
     from gradcheck.errors import GradientError
     from gradcheck.results import Verdict
 
-    if result.ok:
+    if result.ok and not (strict and result.unchecked):
         return
     if result.outcome is Verdict.INCONCLUSIVE and not strict:
         warn(InconclusiveWarning(f"{format_message(result)}\n--gradcheck-strict (gradcheck_strict) makes this a failure"))

@@ -106,7 +106,8 @@ def test_a_wrong_option_is_refused_where_it_is_declared():
 
 @pytest.mark.parametrize("kind", ["gradient", "jacobian", "vjp", "jvp"])
 def test_a_derivative_that_cannot_be_called_is_refused(kind):
-    with pytest.raises(UsageError, match=rf"{kind}=\[1.0\]: expected a function that returns the derivative, (or .*, )?got list"):
+    message = rf"{kind}=\[1.0\]: expected a function that returns the derivative, (or .*, )?got list"
+    with pytest.raises(UsageError, match=message):
         case(**{kind: [1.0]})(fresh())
 
 

@@ -122,7 +122,21 @@ def _join(returned: Any, left: Mapping[str, Any]) -> Any:
 
 def needs_adapting(case: Case, target: Any) -> bool:
     """Whether the derivative or the parameters of a case have a form that backends do not know."""
-    return case.params is not None or not {RETURNED, BACKWARD}.isdisjoint(case.claims) or _has_own_backward(case, target)
+    has_method = any(_bind_method(claim, target) is not claim for claim in case.claims.values())
+    return (
+        case.params is not None
+        or has_method
+        or not {RETURNED, BACKWARD}.isdisjoint(case.claims)
+        or _has_own_backward(case, target)
+    )
+
+
+def _bind_method(function: Any, target: Any) -> Any:
+    """Bind a method that was given through its class to the object of the target; anything else stays."""
+    owner = get_owner(target)
+    name = getattr(function, "__name__", "")
+    is_method = owner is not None and inspect.isfunction(function) and getattr(type(owner), name, None) is function
+    return getattr(owner, name) if is_method else function
 
 
 def _has_own_backward(case: Case, target: Any) -> bool:
@@ -148,6 +162,7 @@ def adapt(case: Case, target: Callable[..., Any], inputs: Inputs) -> Adapted:
     if not needs_adapting(case, target):
         return Adapted(case, target, inputs)
     claims = {BACKWARD: get_owner(target).backward} if _has_own_backward(case, target) else dict(case.claims)
+    claims = {kind: _bind_method(function, target) for kind, function in claims.items()}
     names = list(claims)
     (copied, *functions), copies = copy_code(case.name, [target, *(target if k == RETURNED else claims[k] for k in names)])
     code = [copied, *functions]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
 QUIET, NORMAL, VERBOSE, STEPS = -1, 0, 1, 2  # levels of verbosity: the `-q`, the default, `-v` and `-vv` of the command line
+MAX_LISTED = 3  # cases that the summary names in one line
 
 
 def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: int = NORMAL) -> str:
@@ -267,6 +268,9 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
     evaluations = sum(result.evaluations for result in run.results)
     text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
     yield text
+    if run.unchecked and len(run.results) > 1:
+        listed = ", ".join(run.unchecked[:MAX_LISTED]) + (", ..." if len(run.unchecked) > MAX_LISTED else "")
+        yield Text(f"no derivative of yours was checked in {listed}: see above, or gradcheck explain own-derivative", "yellow")
     if run.shard:
         yield Text(f"shard {run.shard.index}/{run.shard.total}, of {len(run.shard.cases)} cases in all")
     if run.interrupted:

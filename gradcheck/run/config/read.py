@@ -14,7 +14,6 @@ from gradcheck.errors import UsageError
 from gradcheck.options import Options, override_options
 from gradcheck.run.config.schema import (
     CASE_KEYS,
-    CLAIM_KEYS,
     INTENT_KEYS,
     OPTION_KEYS,
     RUN_KEYS,
@@ -24,6 +23,7 @@ from gradcheck.run.config.schema import (
 )
 from gradcheck.run.config.toml_lines import line_of
 from gradcheck.run.plan import Entry, Request
+from gradcheck.targets.case import CLAIM_KINDS
 from gradcheck.targets.intent import parse_intents
 
 FILE_NAMES = ("gradcheck.toml", "pyproject.toml")  # in this order of precedence within a folder
@@ -199,7 +199,9 @@ def _build_request(values: Mapping[str, Any]) -> Request:
         targets=(values["target"],),
         inputs=tuple((f"{name}=" if name else "") + _spec_text(value) for name, value in named_inputs),
         init=tuple(f"{name}={value!r}" for name, value in values.get("init", {}).items()),
-        claims=tuple((kind, values[kind]) for kind in CLAIM_KEYS if kind in values),
+        claims=tuple((kind, values[kind]) for kind in CLAIM_KINDS if kind in values),
+        backward_takes=values.get("backward_takes", ""),
+        params=values.get("params", ()),
         reference=values.get("reference"),
         wrt=values.get("wrt", ()),
         framework=values.get("framework"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
+from gradcheck.targets.case import CLAIM_KINDS
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ CASE_KEYS = {
 OPTION_KEYS = {"seed": INTEGER, **CASE_KEYS}
 RUN_KEYS = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, "strict": FLAG, "baseline": TEXT}
 INTENT_KEYS = {"expect": TEXT, "because": TEXT, "detached": NAMED, "tolerates": NAMED, "nondeterministic": TEXT}
-CLAIM_KEYS = ("gradient", "jacobian", "vjp", "jvp")
 TARGET_KEYS = {
-    "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIM_KEYS, TEXT),
+    "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIM_KINDS, TEXT),
+    "backward_takes": TEXT, "params": LEAVES,
     "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, **INTENT_KEYS, **CASE_KEYS,
 }  # fmt: skip

@@ -43,6 +43,11 @@ def parse_literal(text: str) -> Any:
         raise SpecError("expected a plain value: a number, a string, True, False, None, or a list, tuple or dict") from None
 
 
+def is_constructor_call(text: str) -> bool:
+    """Whether a text calls the constructor of a spec, as `normal(4, 3)` does."""
+    return text.strip().partition("(")[0] in CONSTRUCTORS and "(" in text
+
+
 def _parse_node(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant():
