@@ -139,14 +139,26 @@ def explain_empty_plan(request: Request, command: str) -> str:
     """Explain why a plan has no case, and list targets that the user could give to a command instead."""
     if request.keyword:
         return f"no case matches -k {request.keyword!r}; `gradcheck list` shows the names of all cases"
-    hints = []
+    hints, without_functions = [], []
     for target in request.distinct_targets:
         root = next((entry.root for entry in request.entries if entry.target == target), "")
         imported = discover.import_target(target, root)
         names = discover.list_callables(imported.module) if imported.name is None else []
+        without_functions += [target] if imported.name is None and not names else []
         hints += [f"    {command} {shlex.join([f'{target}:{name}', *request.typed_options])}" for name in names[:5]]
+    if without_functions and not hints:
+        return _advise_on_script(without_functions[0], command)
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
     return f"{', '.join(request.distinct_targets)} declares no case; declare one with @gradcheck.case{offer}"
+
+
+def _advise_on_script(target: str, command: str) -> str:
+    """Say what to cut out of a script that computes everything at its top level."""
+    return (
+        f"{target} defines no function: put the lines that compute the value and its gradient into one, as in\n"
+        "    def loss(w, X, y):\n        ...\n        return value, dw\nand run\n"
+        f"    {command} {shlex.quote(target + ':loss')} --gradient returned --input w='normal(3)' ..."
+    )
 
 
 def _find_functions(request: Request, root: str = "") -> dict[str, Any]:

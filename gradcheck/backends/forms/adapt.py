@@ -12,8 +12,14 @@ import numpy as np
 from gradcheck.backends.flat_call import flatten_call, select_inputs
 from gradcheck.backends.forms import value_and_gradient
 from gradcheck.backends.forms.backward_call import BackwardCall, read_backward, split_returned
-from gradcheck.backends.forms.gradient_names import GradientPlan, plan_gradients
-from gradcheck.backends.forms.parameters import Parameter, copy_code, find_trained_parameters, name_parameters
+from gradcheck.backends.forms.gradient_names import GradientPlan, plan_gradients, refuse_fixed_inputs
+from gradcheck.backends.forms.parameters import (
+    Parameter,
+    copy_code,
+    find_trained_parameters,
+    list_fixed_values,
+    name_parameters,
+)
 from gradcheck.backends.forms.places import Place, get_owner, holding, is_floating_array
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import DerivativeError
@@ -100,7 +106,11 @@ class ForwardThenBackward:
         for name in ZERO_GRADIENT_NAMES:
             if callable(getattr(owner, name, None)):
                 getattr(owner, name)()
-        outputs, cache = split_returned(self.forward(*args, **kwargs), self.call, self.label)
+        return self.call_backward(self.forward(*args, **kwargs), cotangents, *args, **kwargs)
+
+    def call_backward(self, forward_returned: Any, cotangents: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the backward after its forward; `args` and `kwargs` are those of the forward."""
+        outputs, cache = split_returned(forward_returned, self.call, self.label)
         inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         cotangents = cotangents if isinstance(cotangents, tuple) else (cotangents,)
         backward_args, backward_kwargs = self.call.arrange(cotangents, cache, outputs, inputs)
@@ -242,15 +252,16 @@ def _adapt_backward(
     """Adapt a forward with its backward: one call of the forward comes before each call of the backward."""
     label = f"backward={getattr(backward, '__qualname__', type(backward).__name__)}"
     call = read_backward(backward, (*inputs.labels, *inputs.kwargs), case.backward_takes, label)
-    both = ForwardThenBackward(forward, backward, call, inputs.labels, {}, label)
     args, kwargs = _copy_arguments(inputs)
     returned = call_user_code("the forward", forward, args, kwargs, flatten_call(inputs))
     outputs, _ = split_returned(returned, call, label)
     is_gradient = not call.cotangents or (case.backward_takes == () and _takes_default_cotangent(backward, outputs))
-    args, kwargs = _copy_arguments(inputs)
     if is_gradient:
-        both = replace(both, call=replace(call, roles=()))
-    first = _call(label, both, (tuple(map(_ones_like, outputs)), *args), kwargs)
+        call = replace(call, roles=())
+    both = ForwardThenBackward(forward, backward, call, inputs.labels, {}, label)
+    first = _call(label, both.call_backward, (returned, tuple(map(_ones_like, outputs)), *args), kwargs)
+    args, kwargs = _copy_arguments(inputs)
+    call_user_code("the forward, called again as every check does,", forward, args, kwargs)
     trained = find_trained_parameters(get_owner(backward), [forward, backward]) if get_owner(backward) is not None else []
     parameters, gradients = _pair_gradients(parameters, trained)
     both = replace(both, gradients=gradients)
@@ -307,6 +318,8 @@ def _plan(case: Case, returned: Any, inputs: Inputs, label: str, *, complete: bo
         places = select_inputs(call.paths, call.leaves, case.wrt, is_floating_array)
         return plan_gradients(returned, [pairs[i] for i in places], label, complete=True)
     floating = [(path, leaf) for path, leaf in pairs if is_floating_array(leaf) or isinstance(leaf, float)]
+    fixed = {**dict(pairs), **list_fixed_values(case.params)}
+    refuse_fixed_inputs(returned, {path: x for path, x in fixed.items() if path not in dict(floating)}, label)
     return plan_gradients(returned, floating, label, complete=complete)
 
 
@@ -320,7 +333,8 @@ def _call(label: str, function: Callable[..., Any], args: tuple[Any, ...], kwarg
     except BaseException as error:
         if is_interrupt(error) or isinstance(error, DerivativeError):
             raise
-        raise DerivativeError(f"{label} raised {summarise_error(error)}", format_user_frames(error)) from None
+        once = "; the forward is called once before each backward" if "backward" in label else ""
+        raise DerivativeError(f"{label} raised {summarise_error(error)}{once}", format_user_frames(error)) from None
 
 
 def _copy_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

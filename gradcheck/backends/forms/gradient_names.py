@@ -86,7 +86,13 @@ def plan_gradients(returned: Any, inputs: Sequence[tuple[str, Any]], label: str,
     if named and not by_name and not rest:
         raise ClaimError(_describe_unknown_keys(named, inputs, label))
     remaining = [(path, value) for path, value in inputs if path not in by_name]
+    _refuse_misspelt_keys(unmatched, remaining, label)
     if not rest:
+        missing = [(path, value) for path, value in remaining if complete and _is_alone(path, value)]
+        if missing and named:
+            raise ClaimError(
+                f"{_describe_unknown_keys(named, inputs, label)}; missing: {', '.join(path for path, _ in missing)}"
+            )
         return _plan_by_name(by_name, unmatched, inputs)
     if not named and len(rest) == 1 and _is_flat_vector(rest[0][1], remaining):
         shapes = tuple(np.shape(value) for _, value in remaining)
@@ -95,6 +101,28 @@ def plan_gradients(returned: Any, inputs: Sequence[tuple[str, Any]], label: str,
     by_order = _match_order(rest, remaining, label, complete=complete)
     matched = {**by_name, **by_order}
     return _make_plan(matched, inputs, _describe_match(matched, inputs, unmatched))
+
+
+def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> None:
+    """Refuse a gradient whose name is that of an input that is no floating-point array, so that it cannot be moved.
+
+    Args:
+        returned: by the derivative.
+        fixed: path and value of each input that is not differentiable.
+        label: the derivative, as messages call it.
+
+    Raises:
+        ClaimError: with what the input is.
+    """
+    for source, value in _list_gradients(returned):
+        name = _last_name(source)
+        for path, x in fixed.items() if name and value is not None else ():
+            if _last_name(path) in strip_marks(name) and (np.shape(x) == np.shape(value) or isinstance(x, list)):
+                kind = f"an array of {x.dtype}" if hasattr(type(x), "dtype") else f"a {type(x).__name__}"
+                raise ClaimError(
+                    f"{label} returned a gradient for {path}, which is {kind}: only floating-point arrays can be moved; make it"
+                    " one, as in np.asarray(..., dtype=float)"
+                )
 
 
 def match_mapping(returned: Mapping[Any, Any], inputs: Sequence[tuple[str, Any]]) -> list[Any] | None:
@@ -178,10 +206,12 @@ def _match_order(
     Raises:
         ClaimError: if no or several choices of inputs fit, or an input has no gradient although it needs one.
     """
-    required = [(path, value) for path, value in inputs if not _holder(path)] if complete else list(inputs)
+    required = [(path, value) for path, value in inputs if _is_alone(path, value)] if complete else list(inputs)
     first = (required if len(required) == len(gradients) else inputs)[: len(gradients)]
     if len(first) == len(gradients) and (_fits(gradients, first) or len(required) == len(gradients)):
         chosen = first  # If the number alone is right, the shapes are compared later.
+        if not _fits(gradients, first) and sorted(map(_shape_of, gradients)) == sorted(map(_shape_of, first)):
+            raise ClaimError(f"{_describe_count(gradients, required, label)}; the shapes are those of another order")
     else:
         choices = _choose_inputs(gradients, inputs)
         if len(choices) != 1:
@@ -192,6 +222,31 @@ def _match_order(
         raise ClaimError(_describe_count(gradients, required, label, missing=missing))
     pairs = zip(gradients, chosen, strict=True)
     return {path: source for (source, value), (path, _) in pairs if value is not None}
+
+
+def _is_alone(path: str, value: Any) -> bool:
+    """Whether an input is an argument of its own and an array, so that a layer owes it a gradient."""
+    return not _holder(path) and hasattr(type(value), "shape")
+
+
+def _shape_of(pair: tuple[str, Any]) -> tuple[int, ...]:
+    return tuple(np.shape(pair[1])) if pair[1] is not None else ()
+
+
+def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: Sequence[tuple[str, Any]], label: str) -> None:
+    """Refuse a key that names no input, but nearly one that has no gradient.
+
+    Raises:
+        ClaimError: with both names.
+    """
+    names = {_last_name(path): path for path, _ in remaining if _last_name(path)}
+    for source in unmatched:
+        key = _last_name(source)
+        near = next((m for name in strip_marks(key)[1:] for m in difflib.get_close_matches(name, names, 1)), None)
+        if near is not None:
+            raise ClaimError(
+                f"{label} returned the key {key!r}, which names no input: did you mean {names[near]}, which has none?"
+            )
 
 
 def _fits(gradients: Sequence[tuple[str, Any]], inputs: Sequence[tuple[str, Any]]) -> bool:
@@ -264,6 +319,8 @@ def _describe_count(
     head = f"{label} returned {count}: expected one for each of {_list_inputs(inputs)}, in this order"
     if missing:
         return f"{head}; missing: {', '.join(path for path, _ in missing)}"
+    if len(gradients) == len(inputs):
+        return head
     advice = "; several inputs fit" if ambiguous else ""
     return f"{head}{advice}; name the inputs that have a gradient in wrt=, or return a mapping by their names"
 
@@ -275,6 +332,6 @@ def _describe_unknown_keys(named: Mapping[str, Any], inputs: Sequence[tuple[str,
     hint = (
         f"; did you mean {near[0][1]!r} by {near[0][0]!r}?"
         if near
-        else "; rename the keys, or return a tuple in the order of the inputs"
+        else "; rename the keys, return a tuple in the order of the inputs, or name the container of parameters in params="
     )
     return f"{label} returned the keys {', '.join(keys)}, which name no input (inputs: {_list_inputs(inputs)}){hint}"

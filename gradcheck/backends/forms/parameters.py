@@ -82,6 +82,18 @@ def name_parameters(params: Any, functions: Sequence[Any], copies: Mapping[int, 
     return _group(places, functions)
 
 
+def list_fixed_values(params: Any) -> dict[str, Any]:
+    """Return what a container of parameters holds besides floating-point arrays and floats: path and value of each."""
+    if not isinstance(params, Mapping):
+        return {}
+    values = {place.path: place.read() for place in _places_in_mapping(params)}
+    return {path: value for path, value in values.items() if not (is_floating_array(value) or isinstance(value, float))}
+
+
+def _places_in_mapping(params: Mapping[Any, Any]) -> list[Place]:
+    return [place for place in find_places(params, "params") if place.holder is params]
+
+
 def _can_move(place: Place, is_container: bool) -> bool:
     value = place.read()
     return is_floating_array(value) or (is_container and isinstance(value, float) and isinstance(place.holder, Mapping))

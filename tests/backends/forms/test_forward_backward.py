@@ -1,0 +1,286 @@
+"""Forward/backward layers as they are written: right ones pass, and a planted fault is named by its input and its cause."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.errors import UsageError
+from gradcheck.results import Reason, Verdict
+from tests.support.own_code import layers, networks
+
+RNG = np.random.default_rng(5)
+POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+
+def draw(*shape):
+    return RNG.normal(size=shape)
+
+
+LAYERS = {
+    "affine": (draw(4, 3, 2), draw(6, 5), draw(5)),
+    "relu": (draw(4, 3),),
+    "conv": (draw(2, 3, 5, 4), draw(2, 3, 3, 2), draw(2), {"stride": 1, "pad": 1}),
+    "max_pool": (draw(2, 3, 4, 6), POOL),
+    "batchnorm": (draw(5, 4), draw(4), draw(4), {"mode": "train"}),
+    "layernorm": (draw(5, 4), draw(4), draw(4), {}),
+    "dropout": (draw(5, 4), {"p": 0.6, "mode": "train"}),
+    "rnn_step": (draw(3, 4), draw(3, 5), 0.3 * draw(4, 5), 0.3 * draw(5, 5), draw(5)),
+    "lstm_step": (draw(3, 4), draw(3, 5), draw(3, 5), draw(4, 20), draw(5, 20), draw(20)),
+    "lstm": (draw(2, 3, 4), draw(2, 5), draw(4, 20), draw(5, 20), draw(20)),
+}
+GRADIENTS = [(name, i) for name, inputs in LAYERS.items() for i, x in enumerate(inputs) if isinstance(x, np.ndarray)]
+
+
+def functions_of(name):
+    return getattr(layers, f"{name}_forward"), getattr(layers, f"{name}_backward")
+
+
+def failing_leaves(result):
+    return {row.wrt for row in result.comparisons if row.verdict is Verdict.FAIL}
+
+
+def diagnoses(result):
+    return {row.diagnosis.partition(":")[0] for row in result.comparisons if row.diagnosis}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_right_layer_passes_without_a_wrapper(name):
+    forward, backward = functions_of(name)
+    before = copy.deepcopy(LAYERS[name])
+    result = gradcheck.check(forward, *LAYERS[name], backward=backward, methods=("analytic", "numeric"))
+    assert result.verdict is Verdict.PASS, str(result)
+    assert not result.unchecked
+    assert {row.method for row in result.comparisons} == {"analytic"}
+    assert len({row.wrt for row in result.comparisons}) == sum(isinstance(x, np.ndarray) for x in LAYERS[name])
+    for now, then in zip(LAYERS[name], before, strict=True):
+        assert np.array_equal(now, then) if isinstance(now, np.ndarray) else now.keys() == then.keys()
+
+
+@pytest.mark.parametrize(("name", "place"), GRADIENTS)
+def test_a_fault_in_one_gradient_is_named(name, place):
+    forward, backward = functions_of(name)
+
+    def faulty_backward(*arguments):
+        returned = backward(*arguments)
+        gradients = list(returned) if isinstance(returned, tuple) else [returned]
+        gradients[place] = 3 * gradients[place]
+        return tuple(gradients) if isinstance(returned, tuple) else gradients[0]
+
+    if name == "lstm_step":
+
+        def with_two_cotangents(dnext_h, dnext_c, cache):
+            return faulty_backward(dnext_h, dnext_c, cache)
+
+        faulty = with_two_cotangents
+    else:
+
+        def faulty(dout, cache):
+            return faulty_backward(dout, cache)
+
+    result = gradcheck.check(forward, *LAYERS[name], backward=faulty, methods=("analytic", "numeric"))
+    assert result.verdict is Verdict.FAIL
+    assert failing_leaves(result) == {list(forward.__code__.co_varnames)[place]}
+    assert "factor" in diagnoses(result)
+
+
+def test_running_statistics_of_a_layer_are_left_as_they_were():
+    running_mean, running_var = np.zeros(4), np.ones(4)
+    bn_param = {"mode": "train", "running_mean": running_mean, "running_var": running_var}
+    inputs = (draw(5, 4), draw(4), draw(4), bn_param)
+    result = gradcheck.check(layers.batchnorm_forward, *inputs, backward=layers.batchnorm_backward)
+    assert result.ok, str(result)
+    assert bn_param["running_mean"] is running_mean
+    assert np.array_equal(running_mean, np.zeros(4))
+    assert {row.wrt for row in result.comparisons} == {"x", "gamma", "beta"}
+
+
+def scale_forward(x, w):
+    return x * w, (x, w)
+
+
+def scale_backward(dout, cache):
+    x, w = cache
+    return dout * w, np.sum(dout * x, axis=0)
+
+
+INPUTS = (draw(4, 3), draw(3))
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        lambda cache, dout: scale_backward(dout, cache),
+        lambda dout, x, w: scale_backward(dout, (x, w)),
+        lambda g, saved: dict(zip(("dx", "dw"), scale_backward(g, saved), strict=True)),
+        lambda dy, cache: dict(zip(("x_grad", "grad_w"), scale_backward(dy, cache), strict=True)),
+        lambda res, g: list(scale_backward(g, res)),
+    ],
+    ids=["cache first", "inputs by name", "marked keys", "other marks", "as in JAX"],
+)
+def test_the_order_and_the_keys_are_read_from_the_names(backward):
+    assert gradcheck.check(scale_forward, *INPUTS, backward=backward, methods=("analytic", "numeric")).ok
+
+
+def test_the_order_can_be_said():
+    def backward(a, b):
+        return scale_backward(b, a)
+
+    result = gradcheck.check(scale_forward, *INPUTS, backward=backward, backward_takes="cache, dout")
+    assert result.ok, str(result)
+
+
+def test_an_unknown_role_is_refused():
+    result = gradcheck.check(scale_forward, *INPUTS, backward=scale_backward, backward_takes="cache, frog")
+    assert result.reason is Reason.BAD_CLAIM
+    assert "'frog' is nothing that" in result.message
+
+
+WRONG_FORMS = {
+    "too few": (lambda dout, cache: scale_backward(dout, cache)[:1], "missing: w"),
+    "too many": (lambda dout, cache: (*scale_backward(dout, cache), 1.0), "expected one for each of x (4, 3), w (3,)"),
+    "another order": (lambda dout, cache: scale_backward(dout, cache)[::-1], "the shapes are those of another order"),
+    "unknown keys": (lambda dout, cache: dict(zip("pq", scale_backward(dout, cache), strict=True)), "name no input"),
+    "nothing": (lambda dout, cache: None, "returned None: expected a gradient for x (4, 3), w (3,)"),
+    "wrong shape": (lambda dout, cache: (dout, dout), "returned shape (4, 3) for w: expected (3,)"),
+    "misspelt": (lambda dout, cache: dict(zip(("dx", "dww"), scale_backward(dout, cache), strict=True)), "did you mean w"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FORMS)
+def test_gradients_in_a_wrong_form_are_refused_with_a_message(name):
+    backward, message = WRONG_FORMS[name]
+    result = gradcheck.check(scale_forward, *INPUTS, backward=backward)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, Reason.BAD_CLAIM)
+    assert message in result.message
+
+
+def test_a_forward_without_the_expected_cache_is_named():
+    result = gradcheck.check(lambda x, w: x * w, *INPUTS, backward=scale_backward)
+    assert "takes a cache, and the forward returned one ndarray of shape (4, 3) without one" in result.message
+
+
+def test_an_input_without_a_gradient_is_left_out_with_a_note():
+    result = gradcheck.check(scale_forward, *INPUTS, backward=lambda dout, cache: (None, scale_backward(dout, cache)[1]))
+    assert result.ok
+    assert result.notes == ("no gradient is returned for x, so none is checked",)
+
+
+class Once(networks.Relu):
+    called = False
+
+    def forward(self, x):
+        if self.called:
+            raise RuntimeError("already called")
+        self.called = True
+        return super().forward(x)
+
+
+class NeedsTwoForwards:
+    def __init__(self):
+        self.inputs = []
+
+    def forward(self, x):
+        self.inputs.append(x)
+        return x**2
+
+    def backward(self, dout):
+        return 2 * dout * self.inputs[-2]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Once(), "the forward, called again as every check does, raised RuntimeError: already called"),
+        (NeedsTwoForwards(), "raised IndexError: list index out of range; the forward is called once before each backward"),
+    ],
+)
+def test_a_layer_that_cannot_be_checked_says_why(layer, message):
+    result = gradcheck.check(layer, draw(4, 3))
+    assert result.verdict is Verdict.ERROR
+    assert message in result.message
+
+
+class Buffered:
+    buffer = np.zeros((4, 6))
+
+    def forward(self, x):
+        self.x = x
+        return x**2
+
+    def backward(self, dout):
+        self.buffer[:] = 2 * dout * self.x
+        return self.buffer
+
+
+class Accumulating(networks.Affine):
+    def backward(self, dout):
+        before = self.dW
+        dx = super().backward(dout)
+        self.dW = self.dW if before is None else self.dW + before
+        return dx
+
+
+@pytest.mark.parametrize(
+    ("layer", "contract"),
+    [(Buffered(), "state"), (Accumulating(draw(6, 5), draw(5)), "deterministic-backward")],
+)
+def test_a_backward_that_keeps_what_it_returned_breaks_a_contract(layer, contract):
+    result = gradcheck.check(layer, draw(4, 6), methods=("analytic", "numeric"))
+    assert contract in {c.name for c in result.contracts if c.verdict is Verdict.FAIL}
+
+
+class AccumulatingUntilCleared(Accumulating):
+    def zero_grad(self):
+        self.dW = None
+
+
+def test_accumulated_gradients_are_cleared_where_the_layer_can_do_so():
+    assert gradcheck.check(AccumulatingUntilCleared(draw(6, 5), draw(5)), draw(4, 6)).ok
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        networks.Affine(draw(6, 5), draw(5)),
+        networks.Relu(),
+        networks.Sequential(networks.Affine(draw(6, 5), draw(5)), networks.Relu(), networks.Affine(draw(5, 3), draw(3))),
+    ],
+)
+def test_a_layer_object_is_checked_with_its_parameters_and_left_alone(layer):
+    state = copy.deepcopy(vars(layer))
+    result = gradcheck.check(layer, draw(4, 6), methods=("analytic", "numeric"))
+    assert result.ok, str(result)
+    assert str(vars(layer)) == str(state) or isinstance(layer, networks.Sequential)
+    expected = {"Affine": {"x", "W", "b"}, "Relu": {"x"}}.get(
+        type(layer).__name__, {"x", "layers[0].W", "layers[0].b", "layers[2].W", "layers[2].b"}
+    )
+    assert {row.wrt for row in result.comparisons} == expected
+
+
+class WrongAffine(networks.Affine):
+    def backward(self, dout):
+        dx = super().backward(dout)
+        self.dW = self.dW / len(self.x)
+        return dx
+
+
+def test_a_fault_in_a_parameter_of_a_nested_layer_is_named():
+    layer = networks.Sequential(networks.Affine(draw(6, 5), draw(5)), networks.Relu(), WrongAffine(draw(5, 3), draw(3)))
+    result = gradcheck.check(layer, draw(4, 6), methods=("analytic", "numeric"))
+    assert failing_leaves(result) == {"layers[2].W"}
+
+
+def test_a_loss_layer_is_differentiated_as_a_scalar():
+    result = gradcheck.check(networks.SoftmaxWithLoss(), draw(4, 3), np.array([0, 2, 1, 1]))
+    assert result.ok, str(result)
+
+
+def test_a_layer_that_cannot_be_copied_is_refused():
+    class Locked(networks.Relu):
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot be copied")
+
+    with pytest.raises(UsageError, match="Locked cannot be copied"):
+        gradcheck.check(Locked(), draw(4, 3))
