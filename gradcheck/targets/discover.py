@@ -99,7 +99,7 @@ def list_callables(module: ModuleType) -> list[str]:
     ]
 
 
-def find_backward(module: ModuleType, function: Any) -> Any:
+def find_backward(module: ModuleType | None, function: Any) -> Any:
     """Return the backward that stands beside a forward in its module, such as `relu_backward`; None if there is none."""
     name = getattr(function, "__name__", "")
     if not inspect.isfunction(function) or "forward" not in name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ class DraftTarget:
 
 
 def draft_targets(package: str) -> tuple[list[DraftTarget], list[str]]:
-    """Find the targets of a module or package: modules with declared cases, custom Functions, and nn.Module classes.
+    """Find the targets of a module or package: modules with declared cases, custom Functions, nn.Module classes, and forwards.
+
+    A forward is a function with a backward beside it.
 
     Returns:
         The targets, and a message for each submodule that cannot be imported.
@@ -66,6 +69,8 @@ def draft_targets(package: str) -> tuple[list[DraftTarget], list[str]]:
             targets.setdefault(module, DraftTarget(module, "the cases that it declares"))
         elif kind is TargetKind.AUTOGRAD_FUNCTION or (kind is TargetKind.MODULE_CLASS and "forward" in _defined_names(value)):
             targets[text] = DraftTarget(text, f"{kind.value}", _draft_init(text, value), _draft_inputs(value))
+        elif backward := discover.find_backward(sys.modules.get(value.__module__), value):
+            targets[text] = DraftTarget(text, f"with {backward.__name__}, found by its name", None, _draft_inputs(value))
     return list(targets.values()), [str(error) for error in import_errors]
 
 
@@ -83,7 +88,7 @@ def _draft_init(text: str, target: Any) -> dict[str, str] | None:
 
 def _draft_inputs(target: Any) -> dict[str, str]:
     """Return a spec for each parameter that needs one, inferred from its annotation if possible."""
-    hints = read_annotations(unwrap_target(target.forward))
+    hints = read_annotations(unwrap_target(getattr(target, "forward", target)))
     specs = {}
     for parameter in read_parameters(target) or ():
         spec = parse_annotation(hints.get(parameter.name, parameter.annotation), parameter.name)
