@@ -153,10 +153,14 @@ def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, f
 
 def _check_arguments(code: ImportCollector, case: Case, example: Example, options: Options) -> list[str]:
     """Return the arguments of `assert_gradients` that follow the inputs."""
-    functions = [f"{kind}={code.name(function, kind)}" for kind, function in case.claims.items()]
+    functions = [
+        "gradient='returned'" if kind == "returned" else f"{kind}={code.name(function, kind)}"
+        for kind, function in case.claims.items()
+    ]
     functions += [f"reference={code.name(case.reference, 'reference')}"] if case.reference is not None else []
     arguments = {
         "init": case.init if case.init is None else dict(case.init),
+        "backward_takes": case.backward_takes or None,
         "wrt": example.wrt or case.wrt,
         "framework": case.framework or infer_from_arrays(leaf for value in case.values for leaf in flatten(value).leaves),
         "dtype": example.dtype if needs_construction(case) else None,

@@ -82,11 +82,12 @@ def _find_returned_gradient(program: Program) -> str:
     """Name an output that looks like the gradient of another: by its name, or in NumPy by its shape."""
     if len(program.outputs) < 2:
         return ""
-    first, *others = program.outputs
-    for output in others:
+    first = program.outputs[0]
+    for output in program.outputs:
         named = next((leaf for leaf in program.leaves if _is_named_after(output, leaf)), None)
         shaped = next((leaf for leaf in program.leaves if leaf.shape == output.shape and leaf.shape), None)
-        leaf = named or (shaped if first.entries == 1 and program.framework == "numpy" else None)
+        may_be_gradient = output is not first and first.entries == 1 and program.framework == "numpy"
+        leaf = named or (shaped if may_be_gradient else None)
         if leaf is not None:
             return (
                 f"{output.path} looks like the gradient with respect to {leaf.path}, and was differentiated as an output;"
