@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=HELP,
-    epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 INCONCLUSIVE under --strict; 5 nothing collected.",
+    epilog="Exit codes: 0 all pass; 1 a FAIL; 2 usage; 3 a target raised; 4 --strict and not decided; 5 nothing collected.",
 )
 
 

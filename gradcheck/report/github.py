@@ -25,7 +25,7 @@ PROPERTY_ESCAPES = {**DATA_ESCAPES, ":": "%3A", ",": "%2C"}  # a semicolon needs
 
 def render(run: RunResult) -> str:
     """Return the commands, one per line; '' if every case is ok."""
-    not_ok = _group_by_contract(run, sorted((result for result in run.results if not result.ok), key=_severity_key))
+    not_ok = _group_by_contract(run, sorted((r for r in run.results if list_problems(r)), key=_severity_key))
     annotated = not_ok if len(not_ok) <= MAX_ANNOTATIONS else not_ok[: MAX_ANNOTATIONS - 1]
     lines = [_format_annotation(run, group) for group in annotated]
     others = [result for group in not_ok[len(annotated) :] for result in group]
@@ -55,7 +55,7 @@ def _severity_key(result: CheckResult) -> tuple[int, float]:
 
 
 def _annotation_level(run: RunResult, result: CheckResult) -> str:
-    return "warning" if result.outcome is Verdict.INCONCLUSIVE and not run.strict else "error"
+    return "warning" if result.outcome in (Verdict.INCONCLUSIVE, Verdict.PASS) and not run.strict else "error"
 
 
 def _format_annotation(run: RunResult, group: Sequence[CheckResult]) -> str:

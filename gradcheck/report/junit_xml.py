@@ -35,7 +35,8 @@ def render(run: RunResult) -> str:
 
 def _outcome_tag(run: RunResult, result: CheckResult) -> str:
     """Return the tag of the element inside a case; '' if it passed."""
-    return "failure" if run.strict and result.outcome is Verdict.INCONCLUSIVE else TAGS.get(result.outcome, "")
+    is_undecided = result.outcome is Verdict.INCONCLUSIVE or (result.ok and bool(result.unchecked))
+    return "failure" if run.strict and is_undecided else TAGS.get(result.outcome, "")
 
 
 def _format_case(run: RunResult, result: CheckResult, tag: str) -> Iterator[str]:

@@ -47,9 +47,10 @@ def summarise(result: CheckResult) -> str:
 
 
 def list_problems(result: CheckResult) -> list[Problem]:
-    """List the problems of a case, worst first; none if the case is ok."""
+    """List the problems of a case, worst first; of one that is ok only that a derivative of the user was not checked."""
     if result.ok:
-        return []
+        unchecked = result.unchecked
+        return [Problem("contract/own-derivative", Verdict.INCONCLUSIVE, unchecked, unchecked)] if unchecked else []
     if Verdict.PASS in (result.verdict, result.as_declared):
         text = f"{result.verdict.value}{phrases.describe_expectation(result)}"
         return [Problem(f"reason/{phrases.outcome_reason(result).code}", result.outcome, text, text)]

@@ -122,7 +122,7 @@ def refuse_unknown_sizes(case: Case, options: Options, *, alone: bool) -> None:
         InputError: with the names that exist.
     """
     dims = options.dims if alone else case.option_overrides.get("dims", {})
-    names = collect_size_names([*case.values, *read_annotated_specs(case.fn)])
+    names = collect_size_names([*case.values, *(case.init or {}).values(), *read_annotated_specs(case.fn)])
     unknown = sorted(set(dims) - names)
     if unknown:
         known = ", ".join(sorted(names)) or "none"

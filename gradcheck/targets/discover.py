@@ -188,9 +188,9 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.insert(0, str(root))
     name = ".".join(parts)
     loaded = sys.modules.get(name)
-    for known in (loaded, sys.modules.get(f"_target_{name}")):
-        if known is not None and getattr(known, "__file__", None) == str(path):
-            return known
+    known = next((m for m in (loaded, sys.modules.get(f"_target_{name}")) if getattr(m, "__file__", None) == str(path)), None)
+    if known is not None:
+        return known
     if len(parts) > 1:
         module = _load_module(name)
         if Path(module.__file__ or "").resolve() != path:

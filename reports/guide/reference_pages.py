@@ -22,7 +22,7 @@ EXIT_CODES = {
     ExitCode.FAIL: "a derivative is wrong, or a baseline lists a failure that no longer occurs",
     ExitCode.USAGE: "the command, the configuration, the baseline or an input is not understood, or a report cannot be written",
     ExitCode.ERROR: "the target raised, or gradcheck broke",
-    ExitCode.INCONCLUSIVE: "a result is INCONCLUSIVE, with `--strict`",
+    ExitCode.INCONCLUSIVE: "a result is INCONCLUSIVE, or a derivative of yours was not checked, with `--strict`",
     ExitCode.NOTHING_COLLECTED: "nothing to check was found",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM; the reports hold the cases that were finished",
 }

@@ -22,7 +22,7 @@ from gradcheck.backends.forms.parameters import (
 )
 from gradcheck.backends.forms.places import Place, get_owner, holding, is_floating_array
 from gradcheck.backends.user_code import call_user_code
-from gradcheck.errors import DerivativeError
+from gradcheck.errors import DerivativeError, InputError
 from gradcheck.targets.plain_class import is_plain_layer
 from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
@@ -177,6 +177,8 @@ def adapt(case: Case, target: Callable[..., Any], inputs: Inputs) -> Adapted:
     (copied, *functions), copies = copy_code(case.name, [target, *(target if k == RETURNED else claims[k] for k in names)])
     code = [copied, *functions]
     parameters = name_parameters(case.params, code, copies) if case.params is not None else []
+    if parameters and case.reference is not None:
+        raise InputError("params= and reference=: a reference does not get these arrays; leave one of both out")
     if BACKWARD in names:
         return _adapt_backward(case, copied, functions[0], parameters, inputs)
     arguments = _add_parameters(inputs, parameters)
