@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.backends.flat import F64, Leaf, to_flat
 from gradcheck.backends.flat_call import FlatCall, array_path, flatten_arguments, root_of
+from gradcheck.backends.forms.backward_call import CACHE_NAMES
 from gradcheck.backends.forms.gradient_names import match_mapping
 from gradcheck.backends.global_state import replaying
 from gradcheck.backends.program import DIRECTION, Arguments, Claim, DirectCall
@@ -117,7 +118,8 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            raise DerivativeError(f"{label} raised {summarise_error(error)}", format_user_frames(error)) from None
+            advice = _advise_on_cache(kind, function) if isinstance(error, TypeError) else ""
+            raise DerivativeError(f"{label} raised {summarise_error(error)}{advice}", format_user_frames(error)) from None
 
     def read(returned: Any) -> F64:
         if kind == "jacobian":
@@ -138,13 +140,21 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
     return DirectCall(kind, function, make_arguments, call, read, find_changed, int(kind in ("vjp", "jvp")))
 
 
+def _advise_on_cache(kind: str, function: Callable[..., Any]) -> str:
+    """Say which option takes a backward with a cache, if a vjp has a parameter for one."""
+    takes_cache = kind == "vjp" and any(CACHE_NAMES.search(name) for name in _parameter_names(function))
+    return "; a backward that takes the cache of its forward is given as backward=" if takes_cache else ""
+
+
 def _refuse_unfit_form(kind: str, adapter: Adapter) -> None:
     """Raise a ClaimError if a gradient or a Jacobian does not fit the outputs."""
     size = sum(leaf.entries * leaf.width for leaf in adapter.outputs)
     if kind == "gradient" and size != 1:
         shapes = ", ".join(f"{leaf.path} of shape {leaf.shape}" for leaf in adapter.outputs)
         alone = len(adapter.outputs) > 1 and adapter.outputs[0].entries * adapter.outputs[0].width == 1
-        advice = f"check {adapter.outputs[0].path} alone, as in lambda *x: f(*x)[0], or " if alone else ""
+        path = adapter.outputs[0].path
+        advice = f"check {path} alone, as in lambda *x: f(*x)[0], or say gradient='returned' if the rest is its gradient, or "
+        advice = advice if alone else ""
         raise ClaimError(f"gradient= is for one real number as output, got {shapes}: {advice}use jacobian= or vjp=")
     if kind == "jacobian" and any(leaf.width == 2 for leaf in (*adapter.leaves, *adapter.outputs)):
         raise ClaimError("jacobian= is for real inputs and outputs; use vjp= for complex ones")
