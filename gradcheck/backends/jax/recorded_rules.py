@@ -124,9 +124,10 @@ def _record_rules(called: JaxFunctionalCall, places: tuple[int, ...]) -> list[_R
             differentiate()
             jax.effects_barrier()
             return list(recorder.rules.values())
+    call_user_code("the target", outputs, arrays, {}, called.call)
     recorder = _Recorder(reach_all=True)
-    with watching_rules(recorder.before_call), jax.disable_jit():
-        call_user_code("the target", outputs, arrays, {}, called.call)
+    with watching_rules(recorder.before_call), jax.disable_jit():  # A compiled function would not be traced again here.
+        outputs(*arrays)
         jax.effects_barrier()
     return list(recorder.rules.values())
 
