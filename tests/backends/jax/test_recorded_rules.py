@@ -185,9 +185,9 @@ def test_arguments_that_a_rule_does_not_differentiate_and_other_values_are_handl
 def test_a_random_key_is_passed_on():
     @jax.custom_vjp
     def drop(key, x):
-        return x * (jax.random.bits(key, x.shape, "uint32") % 2)
+        return x * jax.random.bernoulli(key, 0.5, x.shape)
 
-    drop.defvjp(lambda key, x: (drop(key, x), key), lambda key, g: (None, g * (jax.random.bits(key, (3,), "uint32") % 2)))
+    drop.defvjp(lambda key, x: (drop(key, x), key), lambda key, g: (None, g * jax.random.bernoulli(key, 0.5, g.shape)))
     assert verdicts(checked(lambda x: drop(jax.random.key(1), x))) == {"drop": Verdict.PASS}
 
 
