@@ -105,6 +105,12 @@ def test_a_right_rule_passes_inside_of_transformations(way):
     assert (result.verdict, verdicts(result)) == (Verdict.PASS, {"swish": Verdict.PASS})
 
 
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_the_backward_of_a_rule_that_is_transformed_is_located(transform):
+    result = gradcheck.check(transform(wrong), X, contracts=False)
+    assert (result.verdict, result.claim_line) == (Verdict.FAIL, LINE_OF_BACKWARD)
+
+
 def test_a_function_that_was_compiled_before_is_looked_into():
     function = jax.jit(lambda x: wrong(x))
     function(X)
