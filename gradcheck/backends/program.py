@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.flat import F64, HALF_EPS, Leaf
+from gradcheck.targets.location import find_rule
 
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
@@ -203,7 +204,7 @@ class Program:
     def has_written_derivative(self) -> bool:
         """Whether the user wrote a derivative: by hand, in an autograd Function, or as a rule of JAX's."""
         layer = self.capabilities.layer
-        is_rule = type(self.fn).__name__ in ("custom_jvp", "custom_vjp")
+        is_rule = find_rule(self.fn) is not None
         return is_rule or bool(layer and layer.user_functions) or any(claim.direct_calls for claim in self.claims)
 
     def with_capabilities(self, **capabilities: Any) -> Program:

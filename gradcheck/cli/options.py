@@ -127,7 +127,8 @@ class RunCheckOptions(CheckOptions):
         None
     )
     by_layer: Annotated[
-        bool | None, typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a module on its own.")
+        bool | None,
+        typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a module, or rule of a JAX function."),
     ] = None
     checks: Annotated[
         OptionalText, typer.Option(help="Further checks, comma-separated: differential, descent, laws, sensitivity.")

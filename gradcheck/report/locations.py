@@ -44,6 +44,11 @@ def to_uri(path: str) -> str:
     return pure_path.as_uri() if pure_path.is_absolute() else quote(pure_path.as_posix())
 
 
+def to_file_name(path: str) -> str:
+    """Return the name of a file without its folder."""
+    return _pure_path(path).name
+
+
 def _make_location(root: str, file: str, line: int | None) -> Location:
     path = _pure_path(file)
     if root and path.is_relative_to(_pure_path(root)):

@@ -81,11 +81,12 @@ class CheckTable:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """The result of a submodule, or of a `Function` applied by one, checked alone on the inputs that it has in the model.
+    """The result of a submodule, a `Function` applied by one or a JAX rule, checked alone on the inputs that it has there.
 
     Attributes:
-        path: path in the model, such as 'blocks.3.norm'; '' for the model itself.
-        kind: name of its class; 'autograd.Function' for a user's own Function that a module applies.
+        path: path in the model, such as 'blocks.3.norm'; '' for the model itself; for a custom rule of JAX its name.
+        kind: name of its class; 'autograd.Function' for a user's own Function that a module applies; 'custom_vjp' or
+            'custom_jvp' for a rule of JAX.
         calls: how often the model called it.
         verdict: None if it has no derivative of its own to check: it only holds other modules, or was not called.
         resolution: for a PASS, the smallest relative error of a single entry that would have been caught.
@@ -151,7 +152,7 @@ class CheckResult:
         contracts: the contracts that were tried.
         checks: the further checks that were requested.
         partials: partial derivatives by each method in the first trial, for the verbose listing.
-        layers: with `by_layer`, every submodule in the order of the tree.
+        layers: with `by_layer`, every submodule in the order of the tree, or every custom rule of a JAX function.
         culprit: with `by_layer`, a sentence that names the wrong layer.
         search: with `fuzz`, the statistics of the search.
         example: with `fuzz`, the smallest input that fails, as a test to paste.

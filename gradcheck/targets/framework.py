@@ -189,7 +189,7 @@ def _frameworks_in_code(function: Any, visited: set[int] | None = None) -> Itera
             yield _framework_of_module(str(instruction.argval))
     names = set(_global_names(function.__code__))
     values = [function.__globals__[n] for n in names if n in function.__globals__]
-    values += [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    values += read_closure(function)
     for value in values:
         if isinstance(value, types.ModuleType):
             yield _framework_of_module(value.__name__)
@@ -199,6 +199,11 @@ def _frameworks_in_code(function: Any, visited: set[int] | None = None) -> Itera
             yield _framework_of_module(getattr(value, "__module__", None) if callable(value) else type(value).__module__)
             if getattr(value, "__globals__", None) is function.__globals__:
                 yield from _frameworks_in_code(value, visited)
+
+
+def read_closure(function: Any) -> list[Any]:
+    """Return the values that a function closes over."""
+    return [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
 
 
 def _is_filled(cell: types.CellType) -> bool:

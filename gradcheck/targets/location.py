@@ -6,13 +6,14 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.targets.case import locate_source
-from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework
+from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework, read_closure, unwrap_target
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 Location = tuple[str | None, int | None]  # file and line
 JAX_RULES = {"custom_vjp": "bwd", "custom_jvp": "jvp"}  # attributes with the rule, by JAX class
+RULE_PACKAGES = ("jax", "jaxlib", "equinox")  # rules that are written there are not the user's
 BACKWARD_METHODS = ("backward", "vjp")  # names under which a Function may define its derivative
 
 
@@ -20,10 +21,37 @@ def locate_derivative(case: Case) -> Location:
     """Locate a hand-written derivative, a JAX rule or a Function's backward; without any of these, the target."""
     for kind, claim in case.claims.items():
         return _locate_def(case.fn if kind == "returned" else claim)
-    rule = getattr(case.fn, JAX_RULES.get(type(case.fn).__name__, ""), None) if is_from_framework(case.fn, "jax") else None
-    if rule is not None and not str(getattr(rule, "__module__", "")).startswith("jax."):
-        return _locate_def(rule)
+    rule = find_rule(case.fn)
+    derivative = getattr(rule, JAX_RULES[type(rule).__name__]) if rule is not None else None
+    if derivative is not None and _is_from_user(derivative):
+        return _locate_def(derivative)
     return locate_backward(case.fn) if classify_target(case.fn) is TargetKind.AUTOGRAD_FUNCTION else (case.file, case.line)
+
+
+def find_rule(function: Any) -> Any:
+    """Find the `custom_vjp` or `custom_jvp` object in a function, inside of `jit` and `vmap`; None if there is none."""
+    innermost = inspect.unwrap(function, stop=_is_rule)
+    return innermost if _is_rule(innermost) else None
+
+
+def _is_rule(function: Any) -> bool:
+    return type(function).__name__ in JAX_RULES and is_from_framework(function, "jax")
+
+
+def find_rule_function(rule: Any) -> Any:
+    """Find the user's function that a rule was written for; None if the rule is one of a library's own.
+
+    `jax.custom_gradient` and equinox wrap the user's function in one of their own, whose closure holds it.
+    """
+    if _is_from_user(rule.fun):
+        return rule.fun
+    values = read_closure(unwrap_target(rule.fun))
+    values += [value for holder in values for value in getattr(holder, "__dict__", {}).values()]
+    return next((value for value in values if inspect.isfunction(value) and _is_from_user(value)), None)
+
+
+def _is_from_user(function: Any) -> bool:
+    return str(getattr(unwrap_target(function), "__module__", "")).partition(".")[0] not in RULE_PACKAGES
 
 
 def locate_backward(function: Any) -> Location:

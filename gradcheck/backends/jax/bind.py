@@ -36,7 +36,6 @@ from gradcheck.backends.jax.functional import (
 )
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
-from gradcheck.backends.jax.random_draws import draw_without_x64
 from gradcheck.backends.jax.rejection_draws import mark_rejection_draws
 from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
@@ -82,8 +81,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     native = derivatives.trace_target(run, binding, bits64=bits64)
     returned = flatten(first).leaves
     value = concatenate_flat([returned[i] for i in binding.output_places])
-    twin_run = run if bits64 else draw_without_x64(run)
-    twin, value_of_twin, refusal = _trace_twin(twin_run, binding, point, value, native)
+    twin, value_of_twin, refusal = _trace_twin(run, binding, point, value, native)
     evaluate, value, not_jitted = (
         _choose_evaluation(native, point, value) if twin is None else (derivatives.make_evaluate(twin), value, "")
     )
@@ -182,9 +180,9 @@ def _trace_twin(
     """Trace the target with 64 bits, if it runs so and returns the same value; else return why not."""
     if all(EPS[leaf.dtype] == EPS["float64"] for leaf in binding.leaves):
         return None, None, ""
-    twin = derivatives.trace_target(run, binding, bits64=True, twin=True)
+    twin = derivatives.trace_target(run, binding, bits64=True, draws64=native.draws64, twin=True)
     try:
-        with use_x64(True):
+        with twin.computing():
             outputs = twin.compiled_outputs(twin.leaves_at(point), twin.constants)
     except Exception as error:
         return None, None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"

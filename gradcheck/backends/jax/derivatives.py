@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from gradcheck.backends.jax.jit import (
     describe_error,
     fast_compile_options,
 )
+from gradcheck.backends.jax.random_draws import drawing_without_x64
 from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import format_user_frames, format_user_line, read_message, summarise_error, was_raised_by_user
@@ -58,6 +59,7 @@ class TracedTarget:
         constants: JAX's arrays among the other leaves; they are traced, too.
         bits64: whether JAX computes with 64 bits.
         is_twin: whether this is the twin, whose floating arrays are all float64.
+        draws64: whether it draws its random numbers with 64 bits, as the target does.
     """
 
     outputs: ArrayFunction
@@ -65,6 +67,13 @@ class TracedTarget:
     binding: Binding
     bits64: bool
     is_twin: bool = False
+    draws64: bool = False
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Have JAX compute and draw random numbers with as many bits as this target needs."""
+        with use_x64(self.bits64), nullcontext() if self.draws64 == self.bits64 else drawing_without_x64():
+            yield
 
     @property
     def eps(self) -> float:
@@ -126,13 +135,16 @@ def build_pushforward(outputs: ArrayFunction) -> ArrayFunction:
     return push_forward
 
 
-def trace_target(run: Callable[..., Any], binding: Binding, *, bits64: bool, twin: bool = False) -> TracedTarget:
+def trace_target(
+    run: Callable[..., Any], binding: Binding, *, bits64: bool, draws64: bool | None = None, twin: bool = False
+) -> TracedTarget:
     """Make a function of the differentiable leaves of a target.
 
     Args:
         run: every leaf of the call -> what the target returns.
         binding: of the call.
         bits64: whether JAX computes with 64 bits.
+        draws64: whether random numbers are drawn with 64 bits; None: as `bits64`.
         twin: whether floating arrays become float64.
     """
 
@@ -143,7 +155,7 @@ def trace_target(run: Callable[..., Any], binding: Binding, *, bits64: bool, twi
     others = [binding.call.leaves[i] for i in constant_places(binding)]
     with use_x64(bits64):
         constants = tuple(widen(x) if twin else narrow(x, bits64=bits64) for x in others)
-    return TracedTarget(outputs, constants, binding, bits64, twin)
+    return TracedTarget(outputs, constants, binding, bits64, twin, bits64 if draws64 is None else draws64)
 
 
 def make_evaluate(target: TracedTarget, *, eagerly: bool = False) -> Callable[[F64], F64]:
@@ -155,7 +167,7 @@ def make_evaluate(target: TracedTarget, *, eagerly: bool = False) -> Callable[[F
     """
 
     def evaluate(point: F64) -> F64:
-        with use_x64(target.bits64):
+        with target.computing():
             return concatenate_flat(
                 call_eagerly(target.outputs, target.leaves_at(point), target.constants)
                 if eagerly
@@ -179,7 +191,7 @@ def make_batched_evaluate(target: TracedTarget) -> Callable[[F64], F64]:
     def outputs(points: F64) -> F64:
         stacked = [np.stack(parts) for parts in zip(*map(target.leaves_at, points), strict=True)]
         try:
-            with use_x64(target.bits64):
+            with target.computing():
                 batches = [np.asarray(batch) for batch in run(stacked, target.constants)]
         except Exception as error:
             raise Unavailable(summarise_error(error, 100)) from None
@@ -193,7 +205,7 @@ def make_vjp(target: TracedTarget) -> Callable[[F64, F64], F64]:
 
     def vjp(point: F64, cotangents: F64) -> F64:
         outputs = target.binding.outputs
-        with use_x64(target.bits64), explain_failures("reverse"):
+        with target.computing(), explain_failures("reverse"):
             moving = [[*target.leaves_at(point), *arrays_at(v, outputs, twin=target.is_twin)] for v in cotangents]
             return np.stack(
                 [concatenate_flat(target.compiled_vjp(arrays, target.constants)[len(outputs) :]) for arrays in moving]
@@ -207,7 +219,7 @@ def make_attached_vjp(target: TracedTarget) -> Callable[[F64, F64], tuple[F64, t
 
     def vjp(point: F64, cotangents: F64) -> tuple[F64, tuple[str, ...]]:
         outputs, pull_back = target.binding.outputs, build_pullback(target.outputs, target.binding)
-        with use_x64(target.bits64), ignore_stop_gradient() as lines:
+        with target.computing(), ignore_stop_gradient() as lines:
             moving = [[*target.leaves_at(point), *arrays_at(v, outputs, twin=target.is_twin)] for v in cotangents]
             rows = [pull_back([jnp.asarray(x) for x in arrays], target.constants)[len(outputs) :] for arrays in moving]
             return np.stack([concatenate_flat(row) for row in rows]), tuple(filter(None, lines))
@@ -220,7 +232,7 @@ def make_jvp(target: TracedTarget) -> Callable[[F64, F64], F64]:
 
     def jvp(point: F64, tangents: F64) -> F64:
         count, leaves = len(target.binding.outputs), target.leaves_at(point)
-        with use_x64(target.bits64), explain_failures("forward"):
+        with target.computing(), explain_failures("forward"):
             return np.stack(
                 [
                     concatenate_flat(target.compiled_jvp([*leaves, *target.leaves_at(u)], target.constants)[count:])
@@ -252,7 +264,7 @@ def make_claims(native: TracedTarget, twin: TracedTarget | None) -> tuple[Claim,
 def has_custom_jvp(target: TracedTarget) -> bool:
     """Whether a `custom_jvp` takes part in a target; true if the target cannot be traced."""
     try:
-        with use_x64(target.bits64):
+        with target.computing():
             leaves = target.leaves_at(np.zeros(target.binding.leaves[-1].span.stop))
             waiting = [jax.make_jaxpr(target.jitted)(leaves, target.constants).jaxpr]
     except Exception:
@@ -304,7 +316,7 @@ def find_attached_outputs(target: TracedTarget, point: F64) -> list[bool]:
     def by_jvp(*moving: Any) -> Any:
         return jax.jvp(record_outputs, moving, moving)[1]
 
-    with use_x64(target.bits64):
+    with target.computing():
         for differentiate in (lambda *moving: jax.vjp(record_outputs, *moving)[0], by_jvp):
             with suppress(Exception):  # A mode that the target lacks says nothing about its outputs.
                 jax.eval_shape(differentiate, *target.leaves_at(point))
@@ -325,7 +337,7 @@ def evaluate_primals(target: TracedTarget, point: F64) -> dict[str, F64]:
         ("jax.vjp", target.compiled_vjp, cotangents),
         ("jax.jvp", target.compiled_jvp, target.leaves_at(point)),
     ):
-        with suppress(Exception), use_x64(target.bits64):  # The claims report such an error.
+        with suppress(Exception), target.computing():  # The claims report such an error.
             values[name] = concatenate_flat(
                 function([*target.leaves_at(point), *directions], target.constants)[: len(target.binding.outputs)]
             )

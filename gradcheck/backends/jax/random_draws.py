@@ -28,18 +28,12 @@ SAMPLERS = (
 )
 
 
-def draw_without_x64(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that draws its random numbers without 64 bits, and converts them."""
-
-    def call(leaves: Any) -> Any:
-        with _drawing_without_x64():
-            return run(leaves)
-
-    return call
-
-
 @contextmanager
-def _drawing_without_x64() -> Iterator[None]:
+def drawing_without_x64() -> Iterator[None]:
+    """Make the samplers of `jax.random` draw without 64 bits, and convert what they draw.
+
+    The rules of a `custom_vjp` run long after the function was called, so this must hold for the whole of a derivative.
+    """
     saved = {name: getattr(jax.random, name) for name in SAMPLERS}
     try:
         for name, sampler in saved.items():

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.extend.core import Var, jaxprs_in_params
 
-from gradcheck.backends.jax.arrays import use_x64
-
 if TYPE_CHECKING:
     from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.jax.derivatives import TracedTarget
@@ -21,7 +19,7 @@ def mark_rejection_draws(target: TracedTarget, point: F64) -> tuple[Leaf, ...]:
     """Mark the leaves on which a target depends through a draw by rejection; none if it cannot be traced."""
     leaves = target.binding.leaves
     try:
-        with use_x64(target.bits64):
+        with target.computing():
             jaxpr = jax.make_jaxpr(target.jitted)(target.leaves_at(point), target.constants).jaxpr
     except Exception:
         return leaves

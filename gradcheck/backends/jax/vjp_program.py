@@ -16,7 +16,6 @@ from gradcheck.backends.jax.arrays import (
     arrays_at,
     concatenate_flat,
     conjugate,
-    use_x64,
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
 from gradcheck.backends.program import Capabilities, Program, Unavailable
@@ -84,7 +83,7 @@ def differentiate_by_cotangent(target: TracedTarget, cotangent: F64, point: F64,
     """Apply the transposed derivative of the gradients with respect to v to a tangent u (N,): J(x) u, (M,)."""
     binding = target.binding
     pullback = derivatives.build_pullback(target.outputs, binding)
-    with use_x64(target.bits64):
+    with target.computing():
         moving, cotangents, tangents = (
             [jnp.array(x) for x in arrays_at(flat, leaves, twin=target.is_twin)]
             for flat, leaves in ((point, binding.leaves), (cotangent, binding.outputs), (u, binding.leaves))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradcheck.backends.recorded_layer import MAX_RECORDED_CALLS, RecordedCall, RecordedLayer
 from gradcheck.backends.torch.graph import find_user_functions, watching_methods
 from gradcheck.backends.torch.module_state import restoring_attributes
 from gradcheck.backends.user_code import call_user_code
@@ -20,45 +20,8 @@ from gradcheck.trees import flatten, tree_map
 if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
-MAX_RECORDED_CALLS = 4  # The first calls of one module are recorded, up to this many.
 HOLDERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)  # They only call other modules.
 FUNCTION = TargetKind.AUTOGRAD_FUNCTION.value
-
-
-@dataclass
-class RecordedCall:
-    """One call of a submodule or Function.
-
-    Attributes:
-        args: copies of the positional arguments; a tensor requires a gradient if it did so in the model.
-        kwargs: copies of the keyword arguments.
-        overwritten: whether the call wrote to its arguments.
-        cotangents: what the model sends back to each leaf that was returned, by its place; filled in the backward pass.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    overwritten: bool = False
-    cotangents: dict[int, torch.Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class RecordedLayer:
-    """A submodule, or an autograd.Function of the user that a submodule applies, and its first calls.
-
-    Attributes:
-        path: from the model: 'blocks.3.norm', for a Function 'blocks.3.norm.RMSNorm'; '' for the model itself.
-        target: the module, or the Function's class.
-        kind: name of the module's class; FUNCTION for a Function.
-        calls: the first calls.
-        count: of all calls.
-    """
-
-    path: str
-    target: Any
-    kind: str
-    calls: list[RecordedCall] = field(default_factory=list)
-    count: int = 0
 
 
 def record_layers(model: torch.nn.Module, inputs: Inputs) -> list[RecordedLayer]:

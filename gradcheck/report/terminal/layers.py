@@ -47,4 +47,5 @@ def _format_label(layer: LayerResult, name: str, styles: Mapping[Verdict, str]) 
         text.append("  ").append(layer.verdict.value, styles[layer.verdict])
         if layer.verdict is not Verdict.PASS and layer.reason is not None:
             text.append(f" {layer.reason.code}", "dim")
-    return text.append(f"  {layer.message}" if layer.verdict is None and layer.path else "", "dim")
+    is_remark = layer.verdict in (None, Verdict.PASS) and layer.path
+    return text.append(f"  {layer.message}" if layer.message and is_remark else "", "dim")

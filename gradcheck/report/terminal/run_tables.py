@@ -17,6 +17,7 @@ from rich.text import Text
 from gradcheck.report import fuzz_summary, phrases, steps
 from gradcheck.report.display import to_display
 from gradcheck.report.findings import Finding, explain
+from gradcheck.report.locations import to_file_name
 from gradcheck.report.phrases import format_number
 from gradcheck.report.problems import format_explain_command
 from gradcheck.report.terminal import check_tables, layers
@@ -115,7 +116,8 @@ def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableTy
     if result.layers:
         yield _indent(layers.build_tree(result.layers, STYLES, show_all=verbosity >= VERBOSE))
     for layer in [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]:
-        yield _indent(Text(f"{layer.path}  {layer.kind}", "bold"))
+        place = f"  {to_file_name(layer.file)}:{layer.line}" if layer.file else ""
+        yield _indent(Text(f"{layer.path}  {layer.kind}", "bold").append(place, "dim"))
         if layer.verdict is Verdict.ERROR:
             yield _indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
         yield from _render_findings(explain(layer.comparisons, result.framework))

@@ -236,3 +236,13 @@ def test_the_twin_of_a_random_function_draws_the_same_numbers(draw):
     assert not right.notes
     wrong = gradcheck.check(lambda x: jnp.sum(draw(x) * x * jax.lax.stop_gradient(x)), x, mode="probe")
     assert wrong.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
+def test_the_twin_of_a_rule_that_draws_random_numbers_draws_the_same_in_its_backward(factor, verdict):
+    @jax.custom_vjp
+    def drop(x):
+        return x * jax.random.bernoulli(KEY, 0.5, x.shape)
+
+    drop.defvjp(lambda x: (drop(x), None), lambda _, g: (factor * g * jax.random.bernoulli(KEY, 0.5, g.shape),))
+    assert gradcheck.check(drop, jnp.linspace(-1, 2, 8, dtype="float32")).verdict is verdict
