@@ -11,7 +11,7 @@ import lazy_loader
 from gradcheck import result_text
 
 if TYPE_CHECKING:
-    from gradcheck.results import CheckResult
+    from gradcheck.results import CheckResult, RunResult
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -28,4 +28,10 @@ def _summary(result: "CheckResult") -> str:
     return problems.summarise(result)
 
 
-result_text.set_printers(_table, _summary)
+def _html(result: "CheckResult | RunResult") -> str:
+    from gradcheck.report.html import fragment
+
+    return fragment.render(result)
+
+
+result_text.set_printers(_table, _summary, _html)

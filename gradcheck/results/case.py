@@ -281,6 +281,14 @@ class CheckResult:
         """Return the table of this result, without colour."""
         return result_text.format_result(self)
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Show the table in IPython."""
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return result_text.format_html(self)
+
 
 def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:
     match part:
