@@ -35,6 +35,23 @@ _AUTOGRAD_FILES = (
 )
 _JAX_NOTE = "JAX_TRACEBACK_FILTERING"  # marks a note of JAX about its own frames, which we leave out anyway
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+_CELL_FILE = re.compile(r"(.+\.ipynb) cell (\d+)", re.DOTALL)
+
+
+def name_cell_file(notebook: str, number: int) -> str:
+    """Return the name of the file that a cell of a notebook has for Python, which tracebacks and reports show."""
+    return f"{notebook} cell {number}"
+
+
+def split_cell_file(file: str) -> tuple[str, int | None]:
+    """Split the name of a cell's file into the path of its notebook and its number; None as number of any other file."""
+    match = _CELL_FILE.fullmatch(file)
+    return (match[1], int(match[2])) if match else (file, None)
+
+
+def format_place(file: str, line: int | None) -> str:
+    """Format a line of a file as in 'layers.py:12', or 'fit.ipynb cell 4, line 12'."""
+    return f"{file}, line {line}" if split_cell_file(file)[1] else f"{file}:{line}"
 
 
 def read_message(error: BaseException) -> str:
@@ -72,7 +89,7 @@ def format_user_line(error: BaseException) -> str:
 
 def _format_frame(frame: traceback.FrameSummary) -> str:
     """Format a frame as in 'layers.py:12: return g @ w'."""
-    return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return f"{format_place(Path(frame.filename).name, frame.lineno)}: {frame.line}"
 
 
 def format_calling_line() -> str:

@@ -139,7 +139,9 @@ def explain_empty_plan(request: Request, command: str) -> str:
         root = next((entry.root for entry in request.entries if entry.target == target), "")
         imported = discover.import_target(target, root)
         names = discover.list_callables(imported.module) if imported.name is None else []
-        hints += [f"    {command} {shlex.join([f'{target}:{name}', *request.typed_options])}" for name in names[:5]]
+        hints += [
+            f"    {command} {shlex.join([discover.name_member(target, name), *request.typed_options])}" for name in names[:5]
+        ]
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
     return f"{', '.join(request.distinct_targets)} declares no case; declare one with @gradcheck.case{offer}"
 
@@ -174,7 +176,8 @@ def _override_cases(cases: list[Case], text: str, overrides: dict[str, Any]) -> 
     """
     if overrides and not (cases and all(case.target == text for case in cases)):
         raise UsageError(
-            f"{text!r} is a module: inputs, init, derivatives and similar options need a single target, {text}:name"
+            f"{text!r} is a module: inputs, init, derivatives and similar options need a single target, "
+            + discover.name_member(text, "name")
         )
     return [replace(case, **_merge_declared(case, overrides)) for case in cases]
 
