@@ -4,7 +4,7 @@ The public names are declared in `__init__.pyi` and loaded at first use: `import
 NumPy.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
@@ -32,6 +32,13 @@ def _html(result: "CheckResult | RunResult") -> str:
     from gradcheck.report.html import fragment
 
     return fragment.render(result)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magic `%gradcheck` to IPython, for `%load_ext gradcheck`."""
+    from gradcheck.run import magic
+
+    magic.register(shell)
 
 
 result_text.set_printers(_table, _summary, _html)
