@@ -18,13 +18,12 @@ from gradcheck.targets.specs.spec import CONSTRUCTORS
 from gradcheck.tracebacks import is_user_file, summarise_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from gradcheck.results import CheckResult
 
 NAME = "gradcheck"
-EXPECTED = "expected a call whose function is checked instead, as in %gradcheck f(x, w=w, gradient=f_gradient)"
-WHOLE_EXPRESSION = f"to check a whole expression, make it a function, as in %{NAME} (lambda x: ...)(x)"
+EXPECTED = f"expected a call, as in %{NAME} f(x, w=w, gradient=f_gradient)"
 SETTINGS = {*DEFAULTS, *(field.name for field in fields(Options)), *FOREIGN_OPTIONS}  # check explains what is foreign
 
 
@@ -35,13 +34,13 @@ class Call:
     Attributes:
         function: what is called.
         args, kwargs: its arguments.
-        inner: the calls of the user's functions that made the arguments, as text; their derivatives are not checked.
+        note: which calls of the user's functions made the arguments, as their derivatives are not checked; '' without any.
     """
 
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    inner: tuple[str, ...] = ()
+    note: str = ""
 
 
 def register(shell: Any) -> None:
@@ -76,8 +75,7 @@ def check_line(line: str, namespace: Mapping[str, Any]) -> CheckResult:
     if inputs:
         settings["kwargs"] = {**(settings.get("kwargs") or {}), **inputs}
     result = check(call.function, *call.args, **settings)
-    note = f"the derivative of {', '.join(call.inner)} is not checked, as arguments are evaluated first: {WHOLE_EXPRESSION}"
-    return replace(result, notes=(*result.notes, note)) if call.inner else result
+    return replace(result, notes=(*result.notes, call.note)) if call.note else result
 
 
 def read_call(line: str, namespace: Mapping[str, Any]) -> Call:
@@ -86,7 +84,7 @@ def read_call(line: str, namespace: Mapping[str, Any]) -> Call:
     Raises:
         UsageError: if the line is neither, or a name in it is not defined.
     """
-    node = _parse_call(line.strip().rstrip(";"))
+    node = _parse_call(line)
     arguments = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     recorded = ast.Call(ast.Name("_record_call", ast.Load()), [arguments.func, *arguments.args], arguments.keywords)
     code = compile(ast.fix_missing_locations(ast.Expression(recorded)), f"%{NAME}", "eval")
@@ -101,24 +99,38 @@ def read_call(line: str, namespace: Mapping[str, Any]) -> Call:
         raise
     except Exception as error:
         raise UsageError(f"%{NAME} {line}: evaluating its arguments raised {summarise_error(error)}") from None
-    return replace(call, inner=tuple(_find_inner_calls(arguments, names)))
+    return replace(call, note=_describe_inner_calls(arguments, names))
 
 
 def _record_call(function: Any, /, *args: Any, **kwargs: Any) -> Call:
     return Call(function, args, kwargs)
 
 
-def _find_inner_calls(call: ast.Call, names: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the calls of the user's functions, with arguments of their own, among the inputs of a call."""
-    inputs = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg not in SETTINGS)]
-    for node in (node for value in inputs for node in ast.walk(value)):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name):
-            function = names.get(node.func.id)
-            if inspect.isfunction(function) and is_user_file(function.__code__.co_filename):
-                yield ast.unparse(node)
+def _describe_inner_calls(call: ast.Call, names: Mapping[str, Any]) -> str:
+    """Name the calls of the user's functions, with arguments of their own, among the inputs of a call; '' without any."""
+    whole = ast.Call(call.func, call.args, [keyword for keyword in call.keywords if keyword.arg not in SETTINGS])
+    inputs = [*whole.args, *(keyword.value for keyword in whole.keywords)]
+    inner = [ast.unparse(node) for value in inputs for node in ast.walk(value) if _calls_user(node, names)]
+    if not inner:
+        return ""
+    return f"arguments are evaluated first, so the derivative of {', '.join(inner)} is not checked; {_advise_lambda(whole)}"
+
+
+def _calls_user(node: ast.AST, names: Mapping[str, Any]) -> bool:
+    """Whether a node calls a function of the user with an argument."""
+    function = names.get(node.func.id) if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name) else None
+    return inspect.isfunction(function) and is_user_file(function.__code__.co_filename)
+
+
+def _advise_lambda(node: ast.expr) -> str:
+    """Return the advice to check a whole expression as a function of the first name that a call in it has as argument."""
+    calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+    name = next((argument.id for call in calls for argument in call.args if isinstance(argument, ast.Name)), "x")
+    return f"to check a whole expression, make it a function: %{NAME} (lambda {name}: {ast.unparse(node)})({name})"
 
 
 def _parse_call(line: str) -> ast.expr:
+    line = line.strip().rstrip(";")
     if not line:
         raise UsageError(f"%{NAME} has nothing to check: {EXPECTED}")
     try:
@@ -126,7 +138,7 @@ def _parse_call(line: str) -> ast.expr:
     except SyntaxError as error:
         raise UsageError(f"%{NAME} {line}: Python cannot read it ({error.msg}); {EXPECTED}") from None
     if not isinstance(node, ast.Call | ast.Name | ast.Attribute | ast.Subscript):
-        raise UsageError(f"%{NAME} {line}: {EXPECTED}; {WHOLE_EXPRESSION.replace('...', line)}")
+        raise UsageError(f"%{NAME} {line}: {EXPECTED}; {_advise_lambda(node)}")
     return node
 
 
@@ -135,7 +147,8 @@ def _require_function(call: Call, line: str) -> None:
     owner = getattr(call.function, "__self__", None)
     if infer_from_arrays([owner]) is not None:
         name = call.function.__name__
-        raise UsageError(f"%{NAME} {line}: the last call is {name} of an array; {WHOLE_EXPRESSION.replace('...', line)}")
+        advice = _advise_lambda(_parse_call(line))
+        raise UsageError(f"%{NAME} {line}: the last call is {name} of an array; {advice}")
     if not callable(call.function):
         kind = type(call.function).__name__
         raise UsageError(f"%{NAME} {line}: {EXPECTED}, got a value of type {kind}")
