@@ -180,6 +180,15 @@ def test_the_shell_returns_the_result_and_shows_its_table(shell):
     assert "comparisons=(" not in captured.stdout
 
 
+def test_the_table_is_text_in_jupyter_too(namespace, monkeypatch, capsys):
+    result = check_line("square", namespace)
+    table = str(result)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(result) == table
+    assert "PASS" in table
+    assert capsys.readouterr().out == ""
+
+
 def test_braces_and_dollars_are_not_expanded_and_locals_are_seen(shell):
     line = "square({'a': z}['a'], gradient=lambda x: 2 * x, methods=METHODS)"
     cell = f"def check():\n    z = w + 1\n    return get_ipython().run_line_magic('gradcheck', {line!r})\nresult = check()"

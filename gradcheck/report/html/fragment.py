@@ -8,7 +8,9 @@ from gradcheck.report.display import to_display
 from gradcheck.report.html.page import load_template
 from gradcheck.results import CheckResult, RunResult
 
-LINE = "border:0;border-bottom:1px solid rgba(128,128,128,.45)"
+GREY = "rgba(128,128,128,.45)"
+LINE = f"border:0;border-bottom:1px solid {GREY}"
+MONO = "font-family:ui-monospace,monospace"
 CELL = f"{LINE};text-align:left;vertical-align:top;padding:.2em .9em .2em 0;max-width:none"
 
 
@@ -21,8 +23,8 @@ def _mix(color: str) -> str:
 STYLES = {
     "fragment": "line-height:1.45;max-width:72em;overflow-wrap:anywhere",
     "p": "margin:.25em 0",
-    "h3": "font-size:1em;margin:.9em 0 .2em",
-    "pre": "white-space:pre-wrap;margin:.2em 0;padding:.3em .6em;border:1px solid rgba(128,128,128,.45);font-size:.9em",
+    "h3": "font-size:1em;font-weight:600;margin:.9em 0 .2em",
+    "pre": f"{MONO};font-size:.9em;white-space:pre-wrap;margin:.2em 0;padding:.3em .6em;border:1px solid {GREY}",
     "details": "margin:.4em 0",
     "summary": "cursor:pointer",
     "table": "border-collapse:collapse;margin:.3em 0;font-size:.9em",
@@ -32,11 +34,11 @@ STYLES = {
     "number": "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums",
     "name": "white-space:nowrap",
     "methods": "white-space:nowrap",
-    "mono": "font-family:ui-monospace,monospace",
+    "mono": MONO,
     "lines": "white-space:pre-wrap",
     "wide": "overflow-x:auto",
     "dim": "opacity:.75",
-    "finding": "border-left:3px solid rgba(128,128,128,.45);padding-left:.75em;margin:.5em 0",
+    "finding": f"border-left:3px solid {GREY};padding-left:.75em;margin:.5em 0",
     "verdict": "font-weight:700;white-space:nowrap",
     "PASS": _mix("#12a150"),
     "FAIL": _mix("#e5252a"),
