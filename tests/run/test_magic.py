@@ -70,11 +70,12 @@ def shell(tmp_path_factory):
     """A shell that leaves nothing in the home folder."""
     folder = pytest.MonkeyPatch()
     folder.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     shell.run_cell(SOURCE)
     assert shell.run_cell("%load_ext gradcheck").success
     yield shell
     shell.restore_sys_module_state()
+    InteractiveShell.clear_instance()
     folder.undo()
 
 
@@ -205,11 +206,21 @@ def test_a_wrong_use_shows_no_traceback(shell):
     assert "Traceback" not in shown
 
 
+def test_a_cell_of_the_session_has_the_name_that_ipython_shows(shell):
+    with capture_output():
+        shell.run_cell("import gradcheck\ndef broken(x):\n    return np.sum(x) / missing_name", store_history=True)
+        number = shell.execution_count - 1
+        shell.run_cell("result = %gradcheck broken(w)")
+    assert (
+        f'File "Cell In[{number}]", line 3, in broken\n    return np.sum(x) / missing_name' in shell.user_ns["result"].traceback
+    )
+
+
 def test_what_the_user_has_is_as_before(shell):
-    before = {**shell.user_ns}
+    before = {name for name in shell.user_ns if not name.startswith("_")}  # IPython numbers its outputs, as in _1
     with capture_output():
         shell.run_cell("%gradcheck square(w, gradient=lambda x: 2 * x, methods=METHODS);")
-    assert shell.user_ns.keys() == before.keys()
+    assert {name for name in shell.user_ns if not name.startswith("_")} == before
     assert np.array_equal(shell.user_ns["w"], np.arange(3.0))
 
 
