@@ -4,14 +4,14 @@ The public names are declared in `__init__.pyi` and loaded at first use: `import
 NumPy.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
 from gradcheck import result_text
 
 if TYPE_CHECKING:
-    from gradcheck.results import CheckResult
+    from gradcheck.results import CheckResult, RunResult
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -28,4 +28,17 @@ def _summary(result: "CheckResult") -> str:
     return problems.summarise(result)
 
 
-result_text.set_printers(_table, _summary)
+def _html(result: "CheckResult | RunResult") -> str:
+    from gradcheck.report.html import fragment
+
+    return fragment.render(result)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magic `%gradcheck` to IPython, for `%load_ext gradcheck`."""
+    from gradcheck.run import magic
+
+    magic.register(shell)
+
+
+result_text.set_printers(_table, _summary, _html)

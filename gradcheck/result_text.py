@@ -1,6 +1,6 @@
-"""Text of a result, for `str(result)`.
+"""Text of a result, for `str(result)` and for notebooks.
 
-Results are plain data and do not import the reports. The package sets the function that prints them when it is loaded.
+Results are plain data and do not import the reports. The package sets the functions that print them when it is loaded.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ Printer = Callable[[Any], str]
 _printers: list[Printer] = []
 
 
-def set_printers(printer: Printer, summariser: Printer) -> None:
-    """Set the functions that turn a result into a table and into one line."""
-    _printers[:] = [printer, summariser]
+def set_printers(printer: Printer, summariser: Printer, html_printer: Printer) -> None:
+    """Set the functions that turn a result into a table, into one line and into HTML."""
+    _printers[:] = [printer, summariser, html_printer]
 
 
 def format_result(result: Any) -> str:
@@ -26,3 +26,8 @@ def format_result(result: Any) -> str:
 def summarise_result(result: Any) -> str:
     """Return a result as one line."""
     return _printers[1](result)
+
+
+def format_html(result: Any) -> str:
+    """Return a result, or a run, as an HTML fragment."""
+    return _printers[2](result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import sysconfig
 import textwrap
 import traceback
@@ -35,6 +36,24 @@ _AUTOGRAD_FILES = (
 )
 _JAX_NOTE = "JAX_TRACEBACK_FILTERING"  # marks a note of JAX about its own frames, which we leave out anyway
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+_LIVE_CELL = "Cell In["  # begins the name that IPython gives a cell in its tracebacks
+_CELL_FILE = re.compile(r"(.+\.ipynb) cell (\d+)", re.DOTALL)
+
+
+def name_cell_file(notebook: str, number: int) -> str:
+    """Return the name of the file that a cell of a notebook has for Python, which tracebacks and reports show."""
+    return f"{notebook} cell {number}"
+
+
+def split_cell_file(file: str) -> tuple[str, int | None]:
+    """Split the name of a cell's file into the path of its notebook and its number; None as number of any other file."""
+    match = _CELL_FILE.fullmatch(file)
+    return (match[1], int(match[2])) if match else (file, None)
+
+
+def format_place(file: str, line: int | None) -> str:
+    """Format a line of a file as in 'layers.py:12', or 'fit.ipynb cell 4, line 12'."""
+    return f"{file}, line {line}" if split_cell_file(file)[1] or file.startswith(_LIVE_CELL) else f"{file}:{line}"
 
 
 def read_message(error: BaseException) -> str:
@@ -72,7 +91,7 @@ def format_user_line(error: BaseException) -> str:
 
 def _format_frame(frame: traceback.FrameSummary) -> str:
     """Format a frame as in 'layers.py:12: return g @ w'."""
-    return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return f"{format_place(Path(frame.filename).name, frame.lineno)}: {frame.line}"
 
 
 def format_calling_line() -> str:
@@ -89,7 +108,17 @@ def was_raised_by_user(error: BaseException) -> bool:
 
 def _select_user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
     """Return the frames of the user's code: neither gradcheck's nor those of libraries."""
-    return [frame for frame in frames if is_user_file(frame.filename)]
+    return [_rename_live_cell(frame) for frame in frames if is_user_file(frame.filename)]
+
+
+def _rename_live_cell(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """Give a frame of a cell in a running notebook the name that IPython shows, as in 'Cell In[3]'."""
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    format_name = getattr(getattr(get_shell and get_shell(), "compile", None), "format_code_name", None)
+    label = format_name(frame.filename) if format_name else None
+    if label and frame.line is not None:  # Python reads the line by the true name, and keeps it.
+        frame.filename = " ".join(label)
+    return frame
 
 
 def is_user_file(name: str) -> bool:

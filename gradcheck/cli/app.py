@@ -60,7 +60,8 @@ def root_command(
     """Say whether a derivative is right, where it is wrong, and why."""
 
 
-Targets = Annotated[list[str] | None, typer.Argument(help="module, module:name, path/file.py or path/file.py:name.")]
+TARGETS_HELP = "module, module:name, path/file.py or path/file.py:name. A file may be a notebook (.ipynb)."
+Targets = Annotated[list[str] | None, typer.Argument(help=TARGETS_HELP)]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from gradcheck.untrusted_text import user_output_on_stderr
 @app.command()
 def init(
     package: Annotated[
-        str | None, typer.Argument(help="Package, module or path/file.py. Default: the project's package.")
+        str | None, typer.Argument(help="Package, module, path/file.py or path/file.ipynb. Default: the project's package.")
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the draft to pyproject.toml if it exists, else to gradcheck.toml.")

@@ -18,6 +18,7 @@ from gradcheck.strategies.arrays import literal_spec
 from gradcheck.targets import discover
 from gradcheck.targets.draw import collect_size_names, has_specs
 from gradcheck.targets.framework import infer_from_arrays
+from gradcheck.targets.notebook import is_notebook
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
@@ -51,7 +52,7 @@ class ImportCollector:
             target: how the user named the object, such as `module:name`.
         """
         location = _find_by_target(value, target) or _find_import(value)
-        if location is None:
+        if location is None or is_notebook(sys.modules.get(location[0])):
             self.unknown.append(fallback)
             return fallback
         module, name = location

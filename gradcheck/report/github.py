@@ -62,7 +62,7 @@ def _format_annotation(run: RunResult, group: Sequence[CheckResult]) -> str:
     result, *others = group
     problems = list_problems(result)
     location = locations.locate(run, result, problems[0])
-    file_and_line = {"file": location.path, "line": str(location.line)} if location and location.inside else {}
+    file_and_line = {"file": location.path, "line": str(location.file_line)} if location and location.inside else {}
     properties = {**file_and_line, "title": f"gradcheck {result.outcome.value}: {result.case}"}
     attributes = ",".join(f"{name}={_escape(value, PROPERTY_ESCAPES)}" for name, value in properties.items())
     same = f"\n\nthe same in {', '.join(other.case for other in others)}" if others else ""

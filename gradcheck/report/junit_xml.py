@@ -67,7 +67,7 @@ def _split_name(result: CheckResult) -> tuple[str, str]:
     module, colon, _ = result.target.rpartition(":")
     if not colon or not result.case.startswith(f"{module}:"):
         return "gradcheck", result.case
-    return re.sub(r"[\\/]+", ".", module.removesuffix(".py")).strip("."), result.case[len(module) + 1 :]
+    return re.sub(r"[\\/]+", ".", module.removesuffix(".py").removesuffix(".ipynb")).strip("."), result.case[len(module) + 1 :]
 
 
 def _format_attributes(**attributes: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from gradcheck.tracebacks import format_place, name_cell_file, split_cell_file
+
 if TYPE_CHECKING:
     from gradcheck.report.problems import Problem
     from gradcheck.results import CheckResult, RunResult
@@ -19,15 +21,22 @@ class Location(NamedTuple):
         path: the path with slashes; relative to the root of the run if it lies inside.
         line: the line, from 1.
         inside: whether the file lies inside the root, or the path is relative.
+        cell: the number of the cell, if the file is a notebook. The line is one of the cell.
     """
 
     path: str
     line: int
     inside: bool
+    cell: int | None = None
+
+    @property
+    def file_line(self) -> int:
+        """The line of the file, for tools that show it: the first of a notebook, whose JSON nobody reads."""
+        return self.line if self.cell is None else 1
 
     def __str__(self) -> str:
-        """Return 'path:line'."""
-        return f"{self.path}:{self.line}"
+        """Return 'path:line', or 'path cell number, line' for a notebook."""
+        return format_place(self.path if self.cell is None else name_cell_file(self.path, self.cell), self.line)
 
 
 def locate(run: RunResult, result: CheckResult, problem: Problem | None = None) -> Location | None:
@@ -50,10 +59,11 @@ def to_file_name(path: str) -> str:
 
 
 def _make_location(root: str, file: str, line: int | None) -> Location:
-    path = _pure_path(file)
+    name, cell = split_cell_file(file)
+    path = _pure_path(name)
     if root and path.is_relative_to(_pure_path(root)):
-        return Location(path.relative_to(_pure_path(root)).as_posix(), line or 1, inside=True)
-    return Location(path.as_posix(), line or 1, inside=not path.is_absolute())
+        return Location(path.relative_to(_pure_path(root)).as_posix(), line or 1, inside=True, cell=cell)
+    return Location(path.as_posix(), line or 1, inside=not path.is_absolute(), cell=cell)
 
 
 def _pure_path(path: str) -> PurePath:

@@ -69,7 +69,7 @@ def _format_location(run: RunResult, result: CheckResult, problem: Problem) -> d
     if location:
         base = {"uriBaseId": ROOT} if location.inside and run.root else {}
         artifact = {"uri": locations.to_uri(location.path), **base}
-        sarif_location["physicalLocation"] = {"artifactLocation": artifact, "region": {"startLine": location.line}}
+        sarif_location["physicalLocation"] = {"artifactLocation": artifact, "region": {"startLine": location.file_line}}
     return sarif_location
 
 

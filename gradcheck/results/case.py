@@ -169,8 +169,8 @@ class CheckResult:
         trials: the number of draws of the inputs.
         evaluations: the number of times the function was evaluated.
         seconds: wall-clock time.
-        file: the file of the target.
-        line: the line of the target, from 1.
+        file: the file of the target; for a cell of a notebook, its path and the cell's number, as in 'fit.ipynb cell 3'.
+        line: the line of the target, from 1, in the file or the cell.
         claim_file: the file in which the checked derivative is written (a function written by hand, the backward of an
             autograd.Function or that of the wrong layer), else the target's.
         claim_line: the line of that file, from 1.
@@ -287,6 +287,14 @@ class CheckResult:
     def __str__(self) -> str:
         """Return the table of this result, without colour."""
         return result_text.format_result(self)
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Show the table in IPython."""
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return result_text.format_html(self)
 
 
 def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:

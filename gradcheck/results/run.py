@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from gradcheck import result_text
 from gradcheck.glossary.verdicts import Verdict, worst_verdict
 from gradcheck.results.case import CheckResult
 from gradcheck.results.serialise import SCHEMA_VERSION, json_converter, to_json_data
@@ -95,6 +96,10 @@ class RunResult:
     def to_json(self) -> str:
         """Return the JSON text; non-finite numbers become the strings 'nan', 'inf' and '-inf'."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
+
+    def _repr_html_(self) -> str:
+        """Show the cases in a notebook."""
+        return result_text.format_html(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunResult:

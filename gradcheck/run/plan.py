@@ -145,7 +145,9 @@ def explain_empty_plan(request: Request, command: str) -> str:
         imported = discover.import_target(target, root)
         names = discover.list_callables(imported.module) if imported.name is None else []
         without_functions += [target] if imported.name is None and not names else []
-        hints += [f"    {command} {shlex.join([f'{target}:{name}', *request.typed_options])}" for name in names[:5]]
+        hints += [
+            f"    {command} {shlex.join([discover.name_member(target, name), *request.typed_options])}" for name in names[:5]
+        ]
     if without_functions and not hints:
         return _advise_on_script(without_functions[0], command)
     offer = ", or name a function or class:\n" + "\n".join(hints) if hints else ""
@@ -200,7 +202,8 @@ def _override_cases(cases: list[Case], text: str, overrides: dict[str, Any]) -> 
     """
     if overrides and not (cases and all(case.target == text for case in cases)):
         raise UsageError(
-            f"{text!r} is a module: inputs, init, derivatives and similar options need a single target, {text}:name"
+            f"{text!r} is a module: inputs, init, derivatives and similar options need a single target, "
+            + discover.name_member(text, "name")
         )
     return [replace(case, **_merge_declared(case, overrides)) for case in cases]
 

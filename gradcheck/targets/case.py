@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from gradcheck.errors import UsageError
 from gradcheck.options import Options, override_options
 from gradcheck.results import Intent
 from gradcheck.targets.intent import NamesWithReasons, parse_intents
+from gradcheck.targets.notebook import CLASS_PLACES
 
 CASES_ATTRIBUTE = "__gradcheck_cases__"  # holds the cases declared on a function or class
 CLAIM_KINDS = ("gradient", "jacobian", "vjp", "jvp", "backward")  # the keywords that take a hand-written derivative
@@ -234,4 +236,7 @@ def locate_source(target: Any) -> tuple[str | None, int | None]:
 
 @functools.lru_cache(maxsize=64)  # Python parses a whole file to find a class in it.
 def _locate_definition(definition: Any) -> tuple[str | None, int | None]:
+    places: Mapping[str, tuple[str, int]] = getattr(sys.modules.get(definition.__module__), CLASS_PLACES, {})
+    if inspect.isclass(definition) and definition.__qualname__ in places:
+        return places[definition.__qualname__]
     return inspect.getsourcefile(definition), inspect.findsource(definition)[1] + 1

@@ -1,4 +1,7 @@
-"""Targets by their text: import `module`, `module:name`, `path/file.py` or `path/file.py:name`, and list declared cases."""
+"""Targets by their text: import `module`, `module:name`, `path/file.py` or `path/file.py:name`, and list declared cases.
+
+A notebook, `path/file.ipynb`, takes the place of a file, and one of its cells, `path/file.ipynb:cell[3]`, that of a module.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
 from gradcheck.interrupts import is_interrupt
+from gradcheck.targets import notebook as notebooks
 from gradcheck.targets.case import Case, get_declared_cases, locate_source
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.tracebacks import format_user_frames, summarise_error
@@ -39,7 +43,8 @@ def import_target(text: str, root: str = "") -> ImportedTarget:
     """Import the module and the value that a target's text names.
 
     Args:
-        text: `module`, `module:name`, `path/file.py` or `path/file.py:name`.
+        text: `module`, `module:name`, `path/file.py` or `path/file.py:name`; also a notebook, `path/file.ipynb`, and a cell of
+            it, `path/file.ipynb:cell[3]` or `path/file.ipynb:cell[3].name`.
         root: the folder that paths start from, and a further place to look for modules; '' for the working directory.
 
     Raises:
@@ -49,6 +54,8 @@ def import_target(text: str, root: str = "") -> ImportedTarget:
     module_or_file, name = split_target(text)
     if root and root not in sys.path:
         sys.path.insert(0, root)
+    if module_or_file.endswith(notebooks.SUFFIX):
+        return _import_from_notebook(text, Path(root, module_or_file), name or "")
     module = _load_file(Path(root, module_or_file)) if is_path(module_or_file) else _load_module(module_or_file)
     return ImportedTarget(text, module, name, _read_attribute(module, name, module_or_file) if name else None)
 
@@ -87,7 +94,7 @@ def iterate_targets(target: ImportedTarget, on_error: Callable[[TargetError], No
         for name, value in vars(module).items():
             if getattr(value, "__module__", None) == module.__name__ and callable(value) and id(value) not in visited:
                 visited.add(id(value))  # A second name for the same target does not make a second case.
-                yield f"{text}:{name}", value
+                yield name_member(text, name), value
 
 
 def list_callables(module: ModuleType) -> list[str]:
@@ -137,6 +144,12 @@ def bind_method(target: ImportedTarget) -> MethodOfNewObject | None:
     return MethodOfNewObject(owner, name) if is_plain and isinstance(owner, type) else None
 
 
+def name_member(text: str, name: str) -> str:
+    """Return the target that a name in a module, a file or a cell of a notebook is."""
+    is_cell = notebooks.CELL_NAME.fullmatch(text.rpartition(f"{notebooks.SUFFIX}:")[2])
+    return f"{text}.{name}" if is_cell else f"{text}:{name}"
+
+
 def _name_cases(text: str, target: Any) -> list[Case]:
     """Return the cases declared on a target, named by its text and their own names or numbers."""
     cases = get_declared_cases(target)
@@ -171,15 +184,55 @@ def normalise_target(text: str) -> str:
 
 def is_path(module_or_file: str) -> bool:
     """Whether the first part of a target's text is a path rather than a module's name."""
-    return module_or_file.endswith(".py") or "/" in module_or_file or "\\" in module_or_file
+    return module_or_file.endswith((".py", notebooks.SUFFIX)) or "/" in module_or_file or "\\" in module_or_file
 
 
-def _load_file(path: Path) -> ModuleType:
+def _require_file(path: Path) -> None:
     if path.is_dir():
         raise TargetNotFoundError(f"{path} is a folder: name a file in it, or its package as a module, as in pkg.layers")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
-        raise TargetNotFoundError(f"no file {path}{_suggest(path.name, [p.name for p in folder.glob('*.py')])}")
+        known = [file.name for file in folder.iterdir() if file.suffix in (".py", notebooks.SUFFIX)]
+        raise TargetNotFoundError(f"no file {path}{_suggest(path.name, known)}")
+
+
+def _import_from_notebook(text: str, path: Path, name: str) -> ImportedTarget:
+    """Execute the cells of a notebook through the one that a target names, or that defines what it names."""
+    _require_file(path)
+    notebook = notebooks.read_notebook(path)
+    named_cell = notebooks.CELL_NAME.fullmatch(name)
+    if not named_cell:
+        last = _find_definition(notebook, name).number if name else len(notebook.cells)
+        module = notebooks.load_cells(notebook, last)
+    else:
+        cell, name = _find_cell(notebook, int(named_cell[1])), named_cell[2] or ""
+        module = notebooks.load_cells(notebook, cell.number)
+        if not name:
+            module = notebooks.select_names(module, cell)
+            name, *others = [*list_callables(module), ""]
+            name = "" if others[1:] else name  # A cell with one function or class stands for it.
+    return ImportedTarget(text, module, name or None, _read_attribute(module, name, str(path)) if name else None)
+
+
+def _find_definition(notebook: notebooks.Notebook, name: str) -> notebooks.Cell:
+    cell = notebook.find_definition(name)
+    if cell is None:
+        hint = _suggest(name.partition(".")[0], notebook.names) or f"; a cell is named as in {notebook.path}:cell[1]"
+        raise TargetNotFoundError(f"{notebook.path} has no {name!r}{hint}")
+    return cell
+
+
+def _find_cell(notebook: notebooks.Notebook, number: int) -> notebooks.Cell:
+    count = len(notebook.cells)
+    if not 1 <= number <= count:
+        raise TargetNotFoundError(
+            f"{notebook.path} has no cell {number}: its {count} code cells are numbered from 1, without empty ones"
+        )
+    return notebook.cells[number - 1]
+
+
+def _load_file(path: Path) -> ModuleType:
+    _require_file(path)
     path = path.resolve()
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").exists():
@@ -299,7 +352,7 @@ def _suggest(name: str, known: list[str]) -> str:
 
 def _offer_callables(module: ModuleType, text: str) -> str:
     names = list_callables(module)
-    return f"; it defines {', '.join(f'{text}:{n}' for n in names[:5])}" if names else ""
+    return f"; it defines {', '.join(name_member(text, name) for name in names[:5])}" if names else ""
 
 
 def _with_article(word: str) -> str:

@@ -34,14 +34,13 @@ class GradcheckTarget(pytest.Collector):
         Raises:
             CollectError: if the target cannot be found, raises when it is imported, or declares no case.
         """
-        files: dict[str | None, list[Case]] = {}
+        files: dict[Path | None, list[Case]] = {}
         for case in plan_target(self.name, self.config):
-            files.setdefault(case.file, []).append(case)
-        for file, cases in files.items():
-            if file is None:
+            files.setdefault(_file_path(case), []).append(case)
+        for path, cases in files.items():
+            if path is None:
                 yield from (_make_item(self, case, self.name) for case in cases)
             else:
-                path = Path(file)
                 yield GradcheckFile.from_parent(self, path=path, nodeid=_make_nodeid(path, self.config), targets=(self.name,))
 
 
@@ -56,7 +55,7 @@ class GradcheckFile(pytest.File):
         """Make an item for each case that is declared in the file."""
         for target in self.targets:
             cases = plan_target(target, self.config)
-            yield from (_make_item(self, case, target) for case in cases if case.file and Path(case.file) == self.path)
+            yield from (_make_item(self, case, target) for case in cases if _file_path(case) == self.path)
 
 
 class GradcheckCase(pytest.Item):
@@ -187,6 +186,13 @@ def _make_item(parent: pytest.Collector, case: Case, target: str) -> GradcheckCa
     name = PREFIX + (case.target.rpartition(":")[2] + case.name.removeprefix(case.target) if case.file else case.name)
     name = escape_control_characters(name, single_line=True)
     return GradcheckCase.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}", case=case, target=target)
+
+
+def _file_path(case: Case) -> Path | None:
+    """Return the path of the file or the notebook that declares a case; None if Python does not know it."""
+    from gradcheck.tracebacks import split_cell_file
+
+    return Path(split_cell_file(case.file)[0]) if case.file else None
 
 
 def _make_nodeid(path: Path, config: pytest.Config) -> str:

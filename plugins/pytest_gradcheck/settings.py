@@ -20,7 +20,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "mode": (str, "auto, full (every partial derivative) or probe (random directions)"),
 }
 STRICT_HELP = "INCONCLUSIVE checks fail; default: they warn"
-TARGETS_HELP = "collect the declared cases of a target: module, module:name, path/file.py or path/file.py:name. Repeatable"
+TARGETS_HELP = "collect the declared cases of a target: module, module:name, path/file.py[:name] or a notebook. Repeatable"
 RANDOM_SEED = "gradcheck_seed"  # key in the input of xdist's workers: they must not draw another seed
 
 

@@ -8,6 +8,7 @@ A page's blocks run in order, in an empty folder of the page:
 - a block of `python`, `toml` or `yaml` whose first line is `# name.ext` is written to that file;
 - any other block of `python` is executed, in one namespace for the page;
 - in a block of `pycon`, what follows `>>>` is executed and its output compared;
+- in a block of `ipython`, what follows `In [1]:` is executed by IPython in the same namespace and its output compared;
 - in a block of `console`, each line after `$ ` is a command; the lines after it are its output (stdout and stderr), if the page
   shows any. `echo $?` prints the exit code of the command before;
 - blocks of other languages (`sh`, `text`, `ini`, ...) are not run.
@@ -42,6 +43,7 @@ from typer.testing import CliRunner
 WIDTH = 78  # columns of the terminal: `gradcheck explain` pads a block by one column on each side
 _FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|toml|ya?ml))\n")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 _VARYING = [
     # A slow machine leaves out the last contracts.
     (re.compile(r"contracts not tried after [\d.]+ s \(--budget allows more\):(?:\s+[\w-]+,)*\s+[\w-]+(?:\s|$)"), ""),
@@ -114,6 +116,7 @@ def run_page(path: Path) -> tuple[list[Difference], str]:
 def _ready(page: Page) -> Iterator[None]:
     """Make the page the main module and its folder the current one, put that on the import path, and set the width."""
     settings = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONWARNINGS": "ignore"}
+    settings["IPYTHONDIR"] = str(page.folder / ".ipython")
     before, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "FORCE_COLOR", "CI", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
         os.environ.pop(name, None)
@@ -144,9 +147,29 @@ def _run_block(language: str, content: str, page: Page) -> str:
         exec(compile(content, "<page>", "exec"), page.namespace)
     elif language == "pycon":
         return _run_session(content, page)
+    elif language == "ipython":
+        return _run_ipython(content, page)
     elif language == "console":
         return _run_commands(content, page)
     return content
+
+
+def _run_ipython(content: str, page: Page) -> str:
+    """Execute the cells of a session of IPython."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+    from traitlets.config import Config
+
+    shell, shown = InteractiveShell(user_ns=page.namespace, config=Config(HistoryManager={"enabled": False})), []
+    cells = re.findall(r"^In \[(\d+)\]: (.*(?:\n   \.\.\.: .*)*)\n((?:(?!In \[).*\n?)*)", content, flags=re.MULTILINE)
+    for number, source, wanted in cells:
+        with capture_output() as captured:
+            shell.run_cell(source.replace("\n   ...: ", "\n"), store_history=True)
+        output = _COLOR.sub("", captured.stdout + captured.stderr).strip("\n")
+        printed = "".join(f"{line.rstrip()}\n" for line in output.splitlines())
+        shown.append(f"In [{number}]: {source}\n" + (_fill_ellipsis(wanted, printed) if printed else ""))
+    shell.restore_sys_module_state()  # which it replaced by its own, such as the main module
+    return "\n".join(shown)
 
 
 def _run_session(content: str, page: Page) -> str:

@@ -2,6 +2,7 @@
 
 import re
 
+import nbformat
 import pytest
 
 from gradcheck.backends.numpy import bind
@@ -217,3 +218,23 @@ def test_texts_of_the_user_s_cannot_change_the_screen_or_command_a_ci_service(ru
     assert "\\x1b[2J" in text
     assert "\x1b" not in text
     assert not re.search(r"^\s*::", text, re.M)
+
+
+NOTEBOOK_CELL = """import numpy as np
+from gradcheck import case, normal
+
+
+@case(normal(3), gradient=lambda x: 3 * x, options={"methods": ("analytic", "numeric")})
+@case(normal(3), gradient=lambda x: 2 * x, name="right")
+def square(x):
+    return np.sum(x**2)"""
+
+
+def test_cases_of_a_notebook_are_items_of_its_file(run, project):
+    cells = [nbformat.v4.new_code_cell("%matplotlib inline"), nbformat.v4.new_code_cell(NOTEBOOK_CELL)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), project.path / "fit.ipynb")
+    names = cases("square[right]", "square[1]", file="fit.ipynb")
+    assert items(run("--gradcheck", "fit.ipynb", "--collect-only", "-q")) == ["test_other.py::test_good", *names]
+    done = run("--gradcheck", "fit.ipynb:square", names[1], "-v")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines([f"replay: pytest '{names[1].replace('[', '[[]')}' --gradcheck fit.ipynb:square *"])

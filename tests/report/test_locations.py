@@ -30,6 +30,15 @@ def test_files_are_named_from_the_root(root, file, told, inside):
     assert place(root, file).inside is inside
 
 
+@pytest.mark.parametrize("root", ["/home/me/repo", "C:\\repo"])
+def test_a_cell_is_named_with_its_notebook_and_tools_are_sent_to_the_first_line(root):
+    separator = "\\" if "\\" in root else "/"
+    found = place(root, f"{root}{separator}sub{separator}fit.ipynb cell 4")
+    assert str(found) == "sub/fit.ipynb cell 4, line 3"
+    assert (found.path, found.line, found.file_line, found.inside) == ("sub/fit.ipynb", 3, 1, True)
+    assert place(root, "/lib/c.py").file_line == 3
+
+
 def test_a_place_inside_goes_before_one_outside():
     assert str(place("/repo", "/lib/scipy.py", "/repo/mine.py")) == "mine.py:7"
     assert str(place("/repo", "/lib/scipy.py", "/lib/other.py")) == "/lib/scipy.py:3"

@@ -27,7 +27,7 @@ from gradcheck.report.problems import format_explain_command
 from gradcheck.results import CheckResult, Comparison, LayerResult, RunResult, Verdict
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
     from markupsafe import Markup
 
 SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!"}
@@ -102,33 +102,20 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
     sections = dict(enumerate(results[:MAX_SECTIONS], 1))
     album = _build_album([(result, str(number)) for number, result in sections.items()], picture_budget)
     tally = Counter(result.outcome for result in results)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            run=run,
-            results=results,
-            sections=sections,
-            phrases=phrases,
-            columns=COLUMNS,
-            remarks=REMARKS,
-            methods=METHODS,
-            contract_texts=CONTRACTS,
-            explain=explain,
-            explain_command=format_explain_command,
-            describe_counts=fuzz_summary.describe_counts,
-            locate=lambda result: locations.locate(run, result),
-            signs=SIGNS,
-            tally=[(verdict.value, tally[verdict]) for verdict in SEVERITY if tally[verdict]],
-            origin=_describe_origin(run),
-            evaluations=sum(result.evaluations for result in results),
-            figures_of=lambda name, passed: [figure for figure in album[_album_key(name, passed=passed)] if figure],
-            open=[n for n, r in sections.items() if n <= MAX_OPEN_SECTIONS and (not r.ok or len(results) == 1)],
-            omitted_pictures=sum(figure is None for figures in album.values() for figure in figures),
-            build_tree=build_tree,
-            css=_read_asset("page.css"),
-            js=_read_asset("page.js"),
-        )
+    return load_template("page.html.j2").render(
+        run=run,
+        results=results,
+        sections=sections,
+        remarks=REMARKS,
+        locate=lambda result: locations.locate(run, result),
+        tally=[(verdict.value, tally[verdict]) for verdict in SEVERITY if tally[verdict]],
+        origin=_describe_origin(run),
+        evaluations=sum(result.evaluations for result in results),
+        figures_of=lambda name, passed: [figure for figure in album[_album_key(name, passed=passed)] if figure],
+        open=[n for n, r in sections.items() if n <= MAX_OPEN_SECTIONS and (not r.ok or len(results) == 1)],
+        omitted_pictures=sum(figure is None for figures in album.values() for figure in figures),
+        css=_read_asset("page.css"),
+        js=_read_asset("page.js"),
     )
 
 
@@ -138,6 +125,11 @@ def _describe_origin(run: RunResult) -> list[str]:
     date = run.started.replace("T", " ").replace("+00:00", " UTC")
     text = f"commit {commit[:12]}" + (" with uncommitted changes" if dirty else "")
     return [*([date] if date else []), *([text] if commit else [])]
+
+
+def load_template(name: str) -> Template:
+    """Load a template of the page."""
+    return _environment().get_template(name)
 
 
 @cache
@@ -152,6 +144,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _mark_breaks
+    environment.globals.update(
+        phrases=phrases,
+        columns=COLUMNS,
+        methods=METHODS,
+        contract_texts=CONTRACTS,
+        explain=explain,
+        explain_command=format_explain_command,
+        describe_counts=fuzz_summary.describe_counts,
+        signs=SIGNS,
+        build_tree=build_tree,
+    )
     return environment
 
 

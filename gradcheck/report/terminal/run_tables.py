@@ -64,6 +64,7 @@ def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
         color_system="standard" if color else None,
         highlight=False,
         legacy_windows=False,
+        force_jupyter=False,  # In Jupyter, rich would show the text itself and write nothing to the buffer.
         _environ={},
     )
     for part in parts:

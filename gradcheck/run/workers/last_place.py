@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradcheck.tracebacks import is_user_file
+from gradcheck.tracebacks import format_place, is_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,4 +56,5 @@ def read_place(watch: Watch | None) -> str:
     # The threads come one after the other; only the one that checks the case has a frame of the worker.
     threads = [thread for thread in text.split("\n\n") if "check_named_case" in thread]
     frames = [match.groups() for match in FRAME.finditer("".join(threads))]
-    return next((f"{Path(file).name}:{line} in {name}" for file, line, name in frames if is_user_file(file)), "")
+    places = (f"{format_place(Path(file).name, int(line))} in {name}" for file, line, name in frames if is_user_file(file))
+    return next(places, "")
