@@ -151,6 +151,7 @@ def _blank_result(case: Case, options: Options, verdict: Verdict, reason: Reason
         trials=trials,
         file=case.file,
         line=case.line,
+        sweep=dict(case.sweep),
         **claim_location_fields(locate_derivative(case)),
     )
 

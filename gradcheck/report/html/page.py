@@ -19,6 +19,7 @@ from gradcheck.report import (
     locations,
     phrases,
     steps,
+    sweep_tables,
 )
 from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
@@ -116,6 +117,10 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
             contract_texts=CONTRACTS,
             explain=explain,
             explain_command=format_explain_command,
+            sweep_tables=sweep_tables.list_tables(run),
+            sweep_legend=sweep_tables.LEGEND,
+            describe_sweep_verdict=sweep_tables.describe_verdict,
+            section_of={result.case: number for number, result in sections.items()},
             describe_counts=fuzz_summary.describe_counts,
             locate=lambda result: locations.locate(run, result),
             signs=SIGNS,

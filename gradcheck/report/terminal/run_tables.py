@@ -14,12 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import fuzz_summary, phrases, steps
+from gradcheck.report import fuzz_summary, phrases, steps, sweep_tables
 from gradcheck.report.display import to_display
 from gradcheck.report.findings import Finding, explain
 from gradcheck.report.phrases import format_number
 from gradcheck.report.problems import format_explain_command
-from gradcheck.report.terminal import check_tables, layers
+from gradcheck.report.terminal import check_tables, grids, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
 
@@ -43,6 +43,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     if verbosity > QUIET:
         for result in run.results:
             parts += [*_render_case(result, verbosity), Text()]
+    parts += grids.render_grids(sweep_tables.list_tables(run), STYLES)
     return _to_string([*parts, *_render_summary(run)], width, color)
 
 
@@ -265,7 +266,7 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
         if counts[kind]:
             text.append(f" ({counts[kind]} of them {phrase})")
     evaluations = sum(result.evaluations for result in run.results)
-    text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
+    text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, {phrases.describe_seeds(run)}")
     yield text
     if run.shard:
         yield Text(f"shard {run.shard.index}/{run.shard.total}, of {len(run.shard.cases)} cases in all")
