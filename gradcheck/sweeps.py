@@ -39,8 +39,8 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _read_values(option: str, axis: str, values: Sequence[Any]) -> Values:
-    """Validate the values of an option, or of the size `axis` if the option is `dims`."""
+def _read_values(option: str, axis: str, values: Sequence[Any]) -> Any:
+    """Validate the values of an option, or of the size `axis` if the option is `dims`; a single one makes no grid."""
     if not values:
         raise UsageError(f"{axis}=[]: expected at least one value")
     if option == "dims" and axis in OPTIONS:
@@ -51,7 +51,7 @@ def _read_values(option: str, axis: str, values: Sequence[Any]) -> Values:
     repeated = next((value for value in read if read.count(value) > 1), None)
     if repeated is not None:
         raise UsageError(f"{axis}={list(values)!r}: {repeated} is there twice; leave one out")
-    return Values(read)
+    return Values(read) if len(read) > 1 else read[0]
 
 
 def list_axes(options: Mapping[str, Any]) -> dict[str, Values]:
@@ -67,8 +67,8 @@ def choose_cell(options: Mapping[str, Any], cell: Mapping[str, str | int]) -> di
         return cell.get(name, value[0]) if isinstance(value, Values) else value
 
     chosen = {name: choose(name, value) for name, value in options.items()}
-    if isinstance(chosen.get("dims"), Mapping):
-        chosen["dims"] = {name: choose(name, size) for name, size in chosen["dims"].items()}
+    if chosen.get("dims"):
+        chosen["dims"] = {name: choose(name, size) for name, size in dict(chosen["dims"]).items()}
     return chosen
 
 

@@ -47,9 +47,9 @@ def _list_leaves(result: CheckResult) -> Iterator[Sequence[object]]:
     if not leaves:
         yield [""] * len(LEAF_COLUMNS)
     for (order, wrt), comparisons in leaves.items():
-        names = ("abs_err", "rel_err", "resolution")
-        errors = [sweep_tables.find_largest(getattr(comparison, name) for comparison in comparisons) for name in names]
-        numbers = (*errors, *sweep_tables.measure_accuracy(comparisons))
+        resolution = sweep_tables.find_largest(comparison.resolution for comparison in comparisons)
+        errors = sweep_tables.find_largest_errors(comparisons)
+        numbers = (*errors, resolution, *sweep_tables.measure_accuracy(comparisons))
         verdict = worst_verdict(c.verdict for c in comparisons).value
         shape = "x".join(map(str, comparisons[0].shape)) or "scalar"
         yield [order, wrt, shape, verdict, *("" if math.isnan(x) else x for x in numbers)]

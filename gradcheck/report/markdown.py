@@ -58,7 +58,7 @@ def _format_grid(table: sweep_tables.SweepTable) -> str:
     """Return the table of a grid, with the explanation of its columns."""
     lines = [(*table.columns, "verdict"), ("--:",) * len(table.columns) + ("---",)]
     for cell in table.cells:
-        verdict = f"{SIGNS[cell.outcome]} {cell.verdict.value}{escape_text(sweep_tables.describe_verdict(cell))}"
+        verdict = f"{SIGNS[cell.outcome]} {escape_text(cell.verdict.value + sweep_tables.describe_verdict(cell))}"
         lines.append((*map(escape_text, table.format_row(cell)), verdict))
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{format_code(table.case)}, {table.title}:\n\n{rows}\n\n*{sweep_tables.LEGEND}*\n"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ERROR_COLUMNS = ("abs err", "rel err", "ulp", "plain ulp", "ratio")
 LEGEND = (
-    "abs err, rel err: the largest errors of the derivatives, at the entries that the report names. ulp, plain ulp, ratio: the "
-    "error in units in the last place, that of a plain implementation, and the ratio of the two, in half precision only."
+    "abs err, rel err: the largest errors of the derivatives. ulp, plain ulp, ratio: the error in units in the last place, "
+    "that of a plain implementation, and the ratio of the two, in half precision only."
 )
 
 
@@ -51,7 +51,7 @@ class SweepTable:
         """Return the texts of a row: one for each column."""
         values = (str(cell.sweep.get(axis, "-")) for axis in self.axes)
         derivatives = [comparison for comparison in cell.comparisons if comparison.order > 0]
-        errors = (find_largest(c.abs_err for c in derivatives), find_largest(c.rel_err for c in derivatives))
+        errors = find_largest_errors(derivatives)
         return (*values, *map(phrases.format_number, errors), *map(_format_short, measure_accuracy(cell.comparisons)))
 
 
@@ -67,6 +67,12 @@ def list_tables(run: RunResult) -> list[SweepTable]:
 def list_axes(results: Iterable[CheckResult]) -> tuple[str, ...]:
     """Return the axes of some cells, in order."""
     return tuple(dict.fromkeys(axis for result in results for axis in result.sweep))
+
+
+def find_largest_errors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """Return the largest absolute and the largest relative error; NaN if there is none."""
+    absolute = (x for c in comparisons for x in (c.abs_err, c.max_abs_err) if x is not None)
+    return find_largest(absolute), find_largest(c.rel_err for c in comparisons)
 
 
 def find_largest(numbers: Iterable[float]) -> float:
@@ -91,4 +97,4 @@ def describe_verdict(result: CheckResult) -> str:
 
 
 def _format_short(x: float) -> str:
-    return "-" if math.isnan(x) else f"{x:.2g}"
+    return "-" if math.isnan(x) else f"{x:.0f}" if 99.5 <= x < 1e5 else f"{x:.2g}"

@@ -18,27 +18,36 @@ if TYPE_CHECKING:
     from gradcheck.results import Verdict
 
 
-def render_grids(tables: Sequence[SweepTable], styles: Mapping[Verdict, str]) -> Iterator[RenderableType]:
+FULL_WIDTH = 80  # columns of a terminal that has room for every number
+DISPENSABLE = ("rel err", "plain ulp")  # numbers that a narrower terminal leaves out
+
+
+def render_grids(tables: Sequence[SweepTable], styles: Mapping[Verdict, str], width: int) -> Iterator[RenderableType]:
     """Render the tables, and what their columns mean.
 
     Args:
+        tables: the grids.
         styles: the style of each verdict.
+        width: the number of columns of the terminal.
     """
     for table in tables:
         yield Text(table.case, "bold").append(f"  {table.title}", "dim not bold")
-        yield _build_table(table, styles)
+        yield _build_table(table, styles, () if width >= FULL_WIDTH else DISPENSABLE)
         yield Text()
     if tables:
         yield Text(LEGEND, "dim")
         yield Text()
 
 
-def _build_table(table: SweepTable, styles: Mapping[Verdict, str]) -> Table:
+def _build_table(table: SweepTable, styles: Mapping[Verdict, str], omitted: Sequence[str]) -> Table:
+    shown = [number for number, name in enumerate(table.columns) if name not in omitted]
     built = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in table.columns:
+    for number in shown:
+        name = table.columns[number]
         built.add_column(name, justify="left" if name == "dtype" else "right", no_wrap=True)
     built.add_column("verdict", overflow="fold")
     for cell in table.cells:
         verdict = Text(cell.verdict.value, styles[cell.verdict]).append(describe_verdict(cell), "dim not bold")
-        built.add_row(*map(Text, table.format_row(cell)), verdict)
+        texts = table.format_row(cell)
+        built.add_row(*(Text(texts[number]) for number in shown), verdict)
     return built

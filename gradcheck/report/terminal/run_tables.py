@@ -43,7 +43,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     if verbosity > QUIET:
         for result in run.results:
             parts += [*_render_case(result, verbosity), Text()]
-    parts += grids.render_grids(sweep_tables.list_tables(run), STYLES)
+    parts += grids.render_grids(sweep_tables.list_tables(run), STYLES, width)
     return _to_string([*parts, *_render_summary(run)], width, color)
 
 
