@@ -69,25 +69,16 @@ class RunTargetOptions(TargetOptions):
 class CheckOptions:
     """How to check."""
 
-    seed: Annotated[
-        OptionalText,
-        typer.Option(help="Seed of all random numbers. Default: 0. A list such as 0,1,2 makes a grid of cases."),
-    ] = None
+    seed: Annotated[OptionalText, typer.Option(help="Seed of all random numbers. Default: 0.")] = None
     rtol: Annotated[
         float | None, typer.Option(help="The relative error that matters. Default: 1e-7 in float64, 1e-4 in float32.")
     ] = None
-    dtype: Annotated[
-        OptionalText,
-        typer.Option(help="Dtype of drawn inputs and constructed modules, or a list for a grid: float32,bfloat16."),
-    ] = None
+    dtype: Annotated[OptionalText, typer.Option(help="Dtype of drawn inputs and constructed modules.")] = None
     device: Annotated[
         OptionalText,
         typer.Option(help="Device of a torch target: cpu, cuda, cuda:1, mps. Default: where it is."),
     ] = None
-    dim: Annotated[
-        OptionalTexts,
-        typer.Option(help="Size of a named dimension: batch=3 or batch=1..4; batch=1,8,64 for a grid. Repeatable."),
-    ] = None
+    dim: Annotated[OptionalTexts, typer.Option(help="Size of a named dimension: batch=3 or batch=1..4. Repeatable.")] = None
     contracts: Annotated[
         bool | None,
         typer.Option("--contracts/--no-contracts", help="Check the contracts of a derivative, too. Default: yes."),
@@ -106,6 +97,18 @@ class CheckOptions:
 class RunCheckOptions(CheckOptions):
     """How to check."""
 
+    seed: Annotated[
+        OptionalText,
+        typer.Option(help="Seed of all random numbers. Default: 0. Several make a grid of cases: 0,1,2."),
+    ] = None
+    dtype: Annotated[
+        OptionalText,
+        typer.Option(help="Dtype of drawn inputs and constructed modules. Several make a grid of cases: float32,bfloat16."),
+    ] = None
+    dim: Annotated[
+        OptionalTexts,
+        typer.Option(help="Size of a named dimension: batch=3, batch=1..4, or batch=1,8,64 for a grid of cases. Repeatable."),
+    ] = None
     order: Annotated[
         int | None,
         typer.Option(help="2: also check second derivatives, by differentiating the vjp; 3: third ones too. Default: 1."),

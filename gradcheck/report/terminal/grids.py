@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gradcheck.results import Verdict
 
 
-FULL_WIDTH = 80  # columns of a terminal that has room for every number
-DISPENSABLE = ("rel err", "plain ulp")  # numbers that a narrower terminal leaves out
+GAP = 2  # columns between two numbers
+VERDICT_WIDTH = 12  # columns that a verdict needs; its reason may be folded
+DISPENSABLE = ("rel err", "plain ulp")  # numbers that a narrow terminal leaves out
 
 
 def render_grids(tables: Sequence[SweepTable], styles: Mapping[Verdict, str], width: int) -> Iterator[RenderableType]:
@@ -32,22 +33,24 @@ def render_grids(tables: Sequence[SweepTable], styles: Mapping[Verdict, str], wi
     """
     for table in tables:
         yield Text(table.case, "bold").append(f"  {table.title}", "dim not bold")
-        yield _build_table(table, styles, () if width >= FULL_WIDTH else DISPENSABLE)
+        yield _build_table(table, styles, width)
         yield Text()
     if tables:
         yield Text(LEGEND, "dim")
         yield Text()
 
 
-def _build_table(table: SweepTable, styles: Mapping[Verdict, str], omitted: Sequence[str]) -> Table:
-    shown = [number for number, name in enumerate(table.columns) if name not in omitted]
+def _build_table(table: SweepTable, styles: Mapping[Verdict, str], width: int) -> Table:
+    rows = [table.format_row(cell) for cell in table.cells]
+    widths = [max(map(len, texts)) for texts in zip(table.columns, *rows, strict=True)]
+    is_narrow = sum(widths) + GAP * len(widths) + VERDICT_WIDTH > width
+    shown = [number for number, name in enumerate(table.columns) if not (is_narrow and name in DISPENSABLE)]
     built = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
     for number in shown:
         name = table.columns[number]
         built.add_column(name, justify="left" if name == "dtype" else "right", no_wrap=True)
     built.add_column("verdict", overflow="fold")
-    for cell in table.cells:
+    for cell, texts in zip(table.cells, rows, strict=True):
         verdict = Text(cell.verdict.value, styles[cell.verdict]).append(describe_verdict(cell), "dim not bold")
-        texts = table.format_row(cell)
         built.add_row(*(Text(texts[number]) for number in shown), verdict)
     return built
