@@ -91,9 +91,11 @@ def measure_accuracy(comparisons: Sequence[Comparison]) -> tuple[float, float, f
 
 
 def describe_verdict(result: CheckResult) -> str:
-    """Say what follows the verdict: its reason if it is no PASS, and what was expected."""
+    """Say what follows the verdict: its reason if it is no PASS, what was expected, and another dtype than the cell's."""
     reason = "" if result.verdict is Verdict.PASS else f" {result.reason.code}"
-    return f"{reason}{phrases.describe_expectation(result)}"
+    dtypes = list(dict.fromkeys(comparison.dtype for comparison in result.comparisons if comparison.order > 0))
+    is_other = dtypes and result.sweep.get("dtype", dtypes[0]) not in dtypes
+    return f"{reason}{phrases.describe_expectation(result)}" + (f" (ran in {' and '.join(dtypes)})" if is_other else "")
 
 
 def _format_short(x: float) -> str:

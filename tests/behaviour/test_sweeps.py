@@ -190,6 +190,14 @@ def test_a_module_class_is_built_at_every_dtype():
     assert dtypes == {"Scaled[dtype=float32]": {"float32"}, "Scaled[dtype=bfloat16]": {"bfloat16"}}
 
 
+def test_a_cell_that_ran_in_another_dtype_says_so(write):
+    write({"jaxed.py": "import jax.numpy as jnp\ndef tanh(x):\n    return jnp.tanh(x)\n"})
+    words = ("--input", "normal(2)", "--framework", "jax", "--dtype", "float32,float64", "-q")
+    shown = gradcheck("run", "jaxed.py:tanh", *words).stdout
+    ends = [line.partition("PASS")[2] for line in shown.splitlines() if line.startswith("float")]
+    assert ends == ["", " (ran in float32)"]
+
+
 def test_every_report_has_one_table_with_a_row_per_cell():
     words = ("swept.py:tanh", "--input", "normal(n)", "--dtype", "float32,bfloat16", "--dim", "n=2,4")
     files = ("--csv", "grid.csv", "--html", "grid.html", "--markdown", "grid.md")
