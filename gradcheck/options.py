@@ -181,6 +181,9 @@ def override_options(options: Options, overrides: Mapping[str, object]) -> Optio
             hint = f"; did you mean {near[0]}=?" if near else ""
             raise UsageError(f"unknown option {name}={overrides[name]!r}{hint} (options: {', '.join(known)})")
     values: dict[str, Any] = dict(overrides)
+    for name in ("dtype", "seed"):
+        if isinstance(values.get(name), list | tuple):
+            raise _refuse_several(name, name, values[name])
     if "dims" in values:
         values["dims"] = {name: _size_range(name, size) for name, size in dict(values["dims"]).items()}
     return replace(options, **values)
@@ -193,7 +196,18 @@ def resolve_dtype_name(dtype: object) -> object:
     return DTYPE_ALIASES.get(name, name)
 
 
+def _refuse_several(text: str, option: str, values: Any) -> UsageError:
+    joined = ",".join(map(str, values))
+    command = f"--dim {text}={joined}" if option == "dims" else f"--{option} {joined}"
+    return UsageError(
+        f"{text}={list(values)!r}: a single check takes one value; call check in a loop, or have `gradcheck run ... {command}` "
+        f"or @gradcheck.case(options={{{option!r}: ...}}) make a grid of cases"
+    )
+
+
 def _size_range(name: str, size: object) -> tuple[int, int]:
+    if isinstance(size, list):
+        raise _refuse_several(name, "dims", size)
     low, high = size if isinstance(size, tuple) and len(size) == 2 else (size, size)
     if type(low) is not int or type(high) is not int:
         raise UsageError(f"dims: {name}={size!r}: expected an integer or a pair (low, high) of integers")

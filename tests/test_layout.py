@@ -13,7 +13,7 @@ import gradcheck
 PACKAGE = Path(gradcheck.__file__).parent
 # Each floor may import those before it and none after it.
 FLOORS = [
-    "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "seeds",
+    "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "sweeps", "seeds",
     "tracebacks", "trees", "number_format",
     "targets", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report", "reference",
     "cli",

@@ -23,6 +23,7 @@ from gradcheck.cli.options import (
     record_settings,
 )
 from gradcheck.cli.run import exit_code_of, interrupt_guard, show_progress
+from gradcheck.errors import UsageError
 from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _run_searches(
     ignore_interrupts: Callable[[], None],
 ) -> RunResult:
     """Plan the cases and search each of them."""
+    from gradcheck import sweeps
     from gradcheck.fuzzing.search import search_planned_case
     from gradcheck.options import Options, override_options
     from gradcheck.run.parse_quantities import parse_seconds
@@ -77,13 +79,16 @@ def _run_searches(
     from gradcheck.run.runner import run as run_cases
 
     config, overrides = load_config(search_options.config), parse_check_options(check_options)
+    if several := sweeps.list_axes(overrides):
+        axis, values = next(iter(several.items()))
+        raise UsageError(f"{axis}={list(values)}: a search takes one value; `gradcheck run` checks a grid of them")
     budget = parse_seconds(search_options.budget)
     config_words = ("--config", search_options.config) if search_options.config else ()
     typed_options = [*command_words(target_options), *command_words(check_options), *config_words]
     request = build_request(
         targets, target_options, search_options.keyword, drop_overridden_options(config, overrides), typed_options=typed_options
     )
-    options = override_options(Options(), {**config.options, **overrides})
+    options = override_options(Options(), sweeps.choose_cell({**config.options, **overrides}, {}))
 
     def replay(case: Case, options: Options, example: Example) -> str:
         """Return the command that checks an example."""
@@ -101,7 +106,7 @@ def _run_searches(
         return search_planned_case(case, options, count=search_options.examples, budget=budget, alone=alone, replay=replay)
 
     with user_output_on_stderr():
-        cases = plan(request)
+        cases = plan(request, whole_grid=False)
         if not cases:
             exit_nothing_collected(request)
         with show_progress(len(cases)) as progress:

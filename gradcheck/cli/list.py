@@ -21,7 +21,8 @@ def list_(target: Targets = None, config: Annotated[str | None, CONFIG_OPTION] =
     with exit_on_error():
         from gradcheck.run.plan import plan
 
-        request = build_request(target or (), RunTargetOptions(), entries=load_config(config).entries)
+        settings = load_config(config)
+        request = build_request(target or (), RunTargetOptions(), entries=settings.entries, options=settings.options)
         with user_output_on_stderr():
             cases = plan(request)
         if not cases:

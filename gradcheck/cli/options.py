@@ -80,7 +80,7 @@ class RunTargetOptions(TargetOptions):
 class CheckOptions:
     """How to check."""
 
-    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers. Default: 0.")] = None
+    seed: Annotated[OptionalText, typer.Option(help="Seed of all random numbers. Default: 0.")] = None
     rtol: Annotated[
         float | None, typer.Option(help="The relative error that matters. Default: 1e-7 in float64, 1e-4 in float32.")
     ] = None
@@ -108,6 +108,18 @@ class CheckOptions:
 class RunCheckOptions(CheckOptions):
     """How to check."""
 
+    seed: Annotated[
+        OptionalText,
+        typer.Option(help="Seed of all random numbers. Default: 0. Several make a grid of cases: 0,1,2."),
+    ] = None
+    dtype: Annotated[
+        OptionalText,
+        typer.Option(help="Dtype of drawn inputs and constructed modules. Several make a grid of cases: float32,bfloat16."),
+    ] = None
+    dim: Annotated[
+        OptionalTexts,
+        typer.Option(help="Size of a named dimension: batch=3, batch=1..4, or batch=1,8,64 for a grid of cases. Repeatable."),
+    ] = None
     order: Annotated[
         int | None,
         typer.Option(help="2: also check second derivatives, by differentiating the vjp; 3: third ones too. Default: 1."),
@@ -194,6 +206,7 @@ class OutputOptions:
     json: Annotated[OptionalText, typer.Option("--json", help="Write the run as JSON to this path; '-' for stdout.")] = None
     html: Annotated[OptionalText, typer.Option("--html", help="Write the run as one self-contained HTML page.")] = None
     markdown: Annotated[OptionalText, typer.Option("--markdown", help="Write a Markdown summary, for a CI step.")] = None
+    csv: Annotated[OptionalText, typer.Option("--csv", help="Write a table as CSV: a row for each case and leaf.")] = None
     junit_xml: Annotated[OptionalText, typer.Option("--junit-xml", help="Write the run as JUnit XML.")] = None
     sarif: Annotated[
         OptionalText, typer.Option("--sarif", help="Write cases that do not pass as SARIF 2.1.0, for code scanning.")
@@ -249,8 +262,14 @@ def build_request(
     entries: Sequence[Entry] = (),
     root: str = "",
     typed_options: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Build the request from the command line and the entries of the configuration."""
+    """Build the request from the command line and the entries of the configuration.
+
+    Args:
+        options: the options of the run; those with several values make a grid of every case.
+    """
+    from gradcheck import sweeps
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import CLAIM_KINDS
 
@@ -270,6 +289,7 @@ def build_request(
         entries=tuple(entries),
         root=root,
         typed_options=tuple(typed_options),
+        sweep=sweeps.freeze(sweeps.select_swept(options or {})),
     )
 
 
@@ -279,7 +299,8 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
     Raises:
         UsageError: if a value cannot be parsed.
     """
-    from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
+    from gradcheck import sweeps
+    from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_seeds, parse_sizes
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "budget": parse_seconds,
@@ -289,10 +310,12 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
         "checks": _split_at_commas,
         "methods": _split_at_commas,
         "dim": parse_sizes,
+        "seed": parse_seeds,
+        "dtype": lambda text: list(_split_at_commas(text)) if "," in text else text,
     }
     specified = {name: value for name, value in asdict(check_options).items() if value is not None}
     parsed = {name: parsers[name](value) if name in parsers else value for name, value in specified.items()}
-    return {"dims" if name == "dim" else name: value for name, value in parsed.items()}
+    return sweeps.read_options({"dims" if name == "dim" else name: value for name, value in parsed.items()})
 
 
 def _split_at_commas(text: str) -> tuple[str, ...]:
@@ -319,11 +342,12 @@ def record_settings(request: Request, options: Options) -> dict[str, Any]:
 
     The keys are part of the JSON report. There, the request of an entry is called `asked`.
     """
-    settings = {name: value for name, value in asdict(request).items() if name not in ("root", "typed_options")}
+    settings = {name: value for name, value in asdict(request).items() if name not in ("root", "typed_options", "sweep")}
     for entry in settings["entries"]:
-        del entry["request"]["typed_options"]
+        del entry["request"]["typed_options"], entry["request"]["sweep"]
     entries = [
         {"asked" if name == "request" else name: value for name, value in entry.items() if name not in ("root", "place")}
         for entry in settings["entries"]
     ]
-    return {**asdict(options), **settings, "targets": request.distinct_targets, "entries": entries}
+    swept = {name: dict(value) if name == "dims" else value for name, value in request.sweep}
+    return {**asdict(options), **swept, **settings, "targets": request.distinct_targets, "entries": entries}

@@ -98,6 +98,7 @@ class RunSettings:
         baseline: the path of the baseline, if there is one.
         known_failures: what the baseline lists, by case.
         replay: returns the command that repeats a case.
+        typed: the options of the command line that may have several values.
     """
 
     request: Request
@@ -109,6 +110,7 @@ class RunSettings:
     baseline: Path | None
     known_failures: dict[str, Intent]
     replay: Callable[[Case], str]
+    typed: dict[str, Any]
 
 
 def _resolve_settings(
@@ -122,12 +124,14 @@ def _resolve_settings(
     every_entry: bool,
 ) -> RunSettings:
     """Combine the command line and the configuration; the command line takes precedence."""
+    from gradcheck import sweeps
     from gradcheck.options import Options, override_options
     from gradcheck.run import shard
     from gradcheck.run.plan import build_replay_command
 
     config, overrides = load_config(execution.config), parse_check_options(check_options)
-    options = override_options(Options(stories=stories, every_entry=every_entry), {**config.options, **overrides})
+    run_options = {**config.options, **overrides}
+    options = override_options(Options(stories=stories, every_entry=every_entry), sweeps.choose_common(run_options))
     baseline_path, run_arguments = find_baseline(passing, execution, config), resolve_execution(execution, config)
     # The workers of a cluster start in another folder, so they need the folder that relative paths start from.
     root = "" if run_arguments["executor"] == "loky" else str(Path.cwd())
@@ -138,7 +142,13 @@ def _resolve_settings(
     replay_words = [*command_words(target_options), *check_words, *config_words, *baseline_words]
     return RunSettings(
         request=build_request(
-            targets, target_options, execution.keyword, drop_overridden_options(config, overrides), root, replay_words
+            targets,
+            target_options,
+            execution.keyword,
+            drop_overridden_options(config, overrides),
+            root,
+            replay_words,
+            run_options,
         ),
         options=options,
         execution=run_arguments,
@@ -147,14 +157,16 @@ def _resolve_settings(
         strict=config.execution.get("strict", False) if passing.strict is None else passing.strict,
         baseline=baseline_path,
         known_failures=read_known_failures(baseline_path, passing),
-        replay=build_replay_command(options, replay_words),
+        replay=build_replay_command(options, replay_words, sweeps.list_axes(run_options).get("seed", ())),
+        typed={name: value for name, value in overrides.items() if name in sweeps.OPTIONS},
     )
 
 
 def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> RunResult:
     """Plan the cases and run those of this shard; add a FAIL for each baseline entry without a case."""
+    from gradcheck import sweeps
     from gradcheck.results import Shard
-    from gradcheck.run import baseline, shard
+    from gradcheck.run import baseline, grid, shard
     from gradcheck.run.plan import covers, plan
     from gradcheck.run.runner import run as run_cases
 
@@ -163,6 +175,8 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
         cases = plan(request)
         if not cases:
             exit_nothing_collected(request)
+        grid.refuse_unused_options(cases, settings.typed)
+        base_names = {case.base_name for case in cases}
         part = Shard(index, total, tuple(case.name for case in cases))
         cases_of_part = shard.select_cases(cases, part)
         with show_progress(len(cases_of_part)) as progress:
@@ -172,7 +186,7 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
                 replay=settings.replay,
                 request=request,
                 **settings.execution,
-                alone=len(cases) == 1 and not settings.has_default_sizes,
+                alone=len(base_names) == 1 and not settings.has_default_sizes,
                 known_failures=settings.known_failures,
                 config={**record_settings(request, settings.options), "strict": settings.strict},
                 **progress,
@@ -180,7 +194,9 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
             )
 
     def would_plan(name: str) -> bool:
-        return covers(request, name) and shard.index_of(name, total) == index
+        # With another grid on the command line, a cell of the baseline is not planned, and not gone either.
+        is_regridded = bool(settings.typed) and sweeps.strip_cell(name) in base_names
+        return covers(request, name) and shard.index_of(name, total) == index and not is_regridded
 
     missing = baseline.report_missing_cases(settings.known_failures, part.cases, would_plan)
     return replace(result, results=(*result.results, *missing), shard=part if settings.shard else None)

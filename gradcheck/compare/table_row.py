@@ -136,7 +136,15 @@ def make_comparison(
         certainty=certainty,
         story=story and story.per(unit),
         where=where,
+        max_abs_err=_compute_largest_error(judged) if mode == "full" else None,
     )
+
+
+def _compute_largest_error(judged: JudgedLeaf) -> float:
+    """Compute the largest |claim - estimate| of the entries; between the slopes of a kink it is 0."""
+    inside_kink = (judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS)
+    errors = np.where(inside_kink, 0.0, judged.sides.difference / np.abs(judged.units))
+    return float(np.max(errors, where=np.isfinite(errors), initial=0.0))
 
 
 def _locate_wrong_entries(judged: JudgedLeaf, program: Program, channels: F64 | None) -> Whereabouts:

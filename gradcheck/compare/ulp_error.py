@@ -128,6 +128,7 @@ def judge_accuracy(compared: UlpComparison, method: str, against: str, output: s
         error_ulp=plain_ulp * ratio,
         plain_ulp=plain_ulp,
         ratio=ratio,
+        max_abs_err=float(np.max(compared.error, where=compared.has_error, initial=0.0)),
     )
 
 

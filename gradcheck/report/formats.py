@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "json": "the run as JSON",
     "html": "the run as one self-contained page",
+    "csv": "the run as CSV: a row for each case and leaf",
     "markdown": "the run as Markdown, for the summary of a CI step",
     "junit-xml": "the run as JUnit XML",
     "sarif": "the problems as SARIF 2.1.0, for code scanning",

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from gradcheck.glossary.verdicts import SEVERITY
-from gradcheck.report import locations, phrases
+from gradcheck.report import locations, phrases, sweep_tables
 from gradcheck.report.problems import list_problems
 from gradcheck.report.terminal import run_tables
 from gradcheck.results import CheckResult, RunResult, Verdict
@@ -39,7 +39,9 @@ def render(run: RunResult, limit: int = LIMIT) -> str:
     evidence, evidence_size = take_fitting((_format_evidence(run, result) for result in not_ok), budget - rows_size)
     is_complete = len(rows) == len(evidence) == len(not_ok)  # passing cases are left out before anything else
     rest = budget - rows_size - evidence_size if is_complete else 0
-    passing_rows, _ = take_fitting((_format_row(result) for result in passing), rest)
+    passing_rows, passing_size = take_fitting((_format_row(result) for result in passing), rest)
+    grids = [_format_grid(table) for table in sweep_tables.list_tables(run)]
+    shown_grids, _ = take_fitting(grids, rest - passing_size)
     parts = [head]
     if rows or passing_rows:
         parts.append(TABLE_HEAD + "".join(rows + passing_rows))
@@ -47,7 +49,19 @@ def render(run: RunResult, limit: int = LIMIT) -> str:
     parts.append(_format_omissions(omitted))
     parts += evidence
     parts.append(_format_omissions({"cases' evidence": len(not_ok) - len(evidence)}))
+    parts += shown_grids
+    parts.append(_format_omissions({"grids": len(grids) - len(shown_grids)}))
     return "\n".join(filter(None, parts))
+
+
+def _format_grid(table: sweep_tables.SweepTable) -> str:
+    """Return the table of a grid, with the explanation of its columns."""
+    lines = [(*table.columns, "verdict"), ("--:",) * len(table.columns) + ("---",)]
+    for cell in table.cells:
+        verdict = f"{SIGNS[cell.outcome]} {escape_text(cell.verdict.value + sweep_tables.describe_verdict(cell))}"
+        lines.append((*map(escape_text, table.format_row(cell)), verdict))
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{format_code(table.case)}, {table.title}:\n\n{rows}\n\n*{sweep_tables.LEGEND}*\n"
 
 
 def take_fitting(texts: Iterable[str], budget: int) -> tuple[list[str], int]:
@@ -74,7 +88,7 @@ def _format_omissions(counts: dict[str, int]) -> str:
 def _format_counts(run: RunResult) -> str:
     counts = [f"{n} {name.replace('_', ' ')}" for name, n in run.counts.items() if n] or ["no case was checked"]
     evaluations = sum(result.evaluations for result in run.results)
-    text = f"**{', '.join(counts)}**; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}"
+    text = f"**{', '.join(counts)}**; {evaluations} evaluations, {run.seconds:.1f} s, {phrases.describe_seeds(run)}"
     if run.interrupted:
         text += f"\n\n**interrupted: {len(run.results)} of {run.planned} cases are finished**"
     return text

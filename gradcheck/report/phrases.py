@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gradcheck.results import CheckResult, Comparison, Intent, Reason, Verdict, Whereabouts
+from gradcheck.results import CheckResult, Comparison, Intent, Reason, RunResult, Verdict, Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ PASS_REMARKS = {
     Reason.STRAIGHT_THROUGH: "declared",
 }
 
+MAX_LISTED_SEEDS = 8  # seeds of a grid that the summary lists
 MIN_DIGITS, MAX_DIGITS = 4, 17  # significant digits of numbers that are printed because they differ
 # The reason of a FAIL by declaration: a PASS although something else was expected.
 UNMET_EXPECTATION = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}
@@ -261,6 +262,14 @@ def format_setting(value: object) -> str:
 def format_shape(comparison: Comparison) -> str:
     """Format the shape of the leaf, such as '4×3'."""
     return "×".join(map(str, comparison.shape)) or "scalar"
+
+
+def describe_seeds(run: RunResult) -> str:
+    """Name the seed of a run, or the seeds of a grid; if there are many, their number."""
+    seeds = list(dict.fromkeys(result.seed for result in run.results if "seed" in result.sweep))
+    if not seeds:
+        return f"seed {run.seed}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_LISTED_SEEDS else f"{len(seeds)} seeds"
 
 
 def describe_setup(result: CheckResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradcheck import result_text
@@ -175,6 +175,7 @@ class CheckResult:
             autograd.Function or that of the wrong layer), else the target's.
         claim_line: the line of that file, from 1.
         replay: a command that repeats the check.
+        sweep: for a cell of a grid, the value of each axis: 'dtype', 'seed' or a named size.
     """
 
     case: str
@@ -208,6 +209,7 @@ class CheckResult:
     claim_file: str | None = None
     claim_line: int | None = None
     replay: str = ""
+    sweep: dict[str, int | str] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Verdict:

@@ -174,6 +174,8 @@ class Comparison:
         error_ulp: in half precision, the error of the claim in units in the last place of its dtype; None otherwise.
         plain_ulp: the error of a plain implementation in the same dtype, in the same units.
         ratio: error_ulp divided by plain_ulp.
+        max_abs_err: the largest absolute difference at any entry, while `abs_err` is that at the worst one; None if entries
+            were not compared one by one.
     """
 
     wrt: str
@@ -206,3 +208,4 @@ class Comparison:
     error_ulp: float | None = None
     plain_ulp: float | None = None
     ratio: float | None = None
+    max_abs_err: float | None = None

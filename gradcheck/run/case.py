@@ -148,10 +148,11 @@ def _blank_result(case: Case, options: Options, verdict: Verdict, reason: Reason
         expect=case.expect,
         because=case.because,
         intents=case.intents,
-        seed=options.seed,
+        seed=case.options.get("seed", options.seed),
         trials=trials,
         file=case.file,
         line=case.line,
+        sweep=dict(case.sweep),
         **claim_location_fields(locate_derivative(case)),
     )
 

@@ -7,23 +7,44 @@ from collections.abc import Mapping, Sequence
 from gradcheck.errors import UsageError
 
 
-def parse_sizes(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Parse sizes of named dimensions, such as `batch=3` or `batch=1..4`, into (low, high), both included.
+def parse_sizes(texts: Sequence[str]) -> dict[str, tuple[int, int] | list[int]]:
+    """Parse sizes of named dimensions: `batch=3` or `batch=1..4` into (low, high), both included, `batch=1,8` into [1, 8].
 
     Raises:
-        UsageError: if a text has another form.
+        UsageError: if a text has another form, or a name is there twice.
     """
-    sizes = {}
+    sizes: dict[str, tuple[int, int] | list[int]] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        low, dots, high = value.partition("..")
+        if name in sizes:
+            raise UsageError(f"--dim {text}: {name} is given twice; for several sizes write --dim {name}=1,8,64")
+        if "," in value and ".." in value:
+            raise UsageError(f"--dim {text}: a list or a range, not both: --dim {name}=1,8,16 or --dim {name}=1..16")
         try:
-            sizes[name] = (int(low), int(high if dots else low))
+            sizes[name] = [int(size) for size in value.split(",")] if "," in value else _parse_range(value)
         except ValueError:
-            raise UsageError(f"--dim {text}: expected name=size or name=low..high, as in --dim batch=1..4") from None
+            forms = "name=size, name=low..high or name=size,size"
+            raise UsageError(f"--dim {text}: expected {forms}, as in --dim batch=1..4 or --dim batch=1,8,64") from None
         if not name.isidentifier():
             raise UsageError(f"--dim {text}: expected a name before '=', as in --dim batch=1..4")
     return sizes
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    low, dots, high = text.partition("..")
+    return int(low), int(high if dots else low)
+
+
+def parse_seeds(text: str) -> int | list[int]:
+    """Parse a seed, or several joined by commas.
+
+    Raises:
+        UsageError: if one of them is no integer.
+    """
+    try:
+        return [int(seed) for seed in text.split(",")] if "," in text else int(text)
+    except ValueError:
+        raise UsageError(f"--seed {text}: expected an integer, or several with commas, as in --seed 0,1,2") from None
 
 
 def parse_seconds(text: str) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
+from gradcheck.run import grid
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, collect_claims, locate_source, split_names
 from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
@@ -40,6 +41,7 @@ class Request:
         entries: the targets that the configuration describes.
         root: the folder that relative paths start from; '' for the working directory.
         typed_options: the options of the command line that change what is checked, as words: commands to paste repeat them.
+        sweep: the options of the run that have several values, as pairs of name and value; `dims` as pairs, too.
     """
 
     targets: Sequence[str]
@@ -57,6 +59,7 @@ class Request:
     entries: Sequence[Entry] = ()
     root: str = ""
     typed_options: Sequence[str] = ()
+    sweep: Sequence[tuple[str, Any]] = ()
 
     @property
     def distinct_targets(self) -> list[str]:
@@ -97,10 +100,14 @@ class Entry:
         return self.request.targets[0]
 
 
-def plan(request: Request) -> list[Case]:
+def plan(request: Request, *, whole_grid: bool = True) -> list[Case]:
     """Return the cases that a request selects, in its order.
 
     They are declared in a module, described in the configuration, or a single target with the inputs of the request.
+
+    Args:
+        request: what to check.
+        whole_grid: whether a case with several values of an option becomes a case of each; if not, it has the first values.
 
     Raises:
         UsageError: if a target, spec or option cannot be understood.
@@ -125,8 +132,14 @@ def plan(request: Request) -> list[Case]:
             if case.name not in cases or case.target == target:
                 command = shlex.join([case.target, *request.typed_options])
                 cases[case.name] = replace(_treat_as_factory(case), options={**case.options, **functions}, command=command)
+    options = dict(request.sweep)
+    cells = [
+        cell
+        for case in cases.values()
+        for cell in (grid.expand_case(case, options) if whole_grid else [grid.choose_first_cell(case)])
+    ]
     # The keyword is compared with the name alone, so that the name of a folder selects nothing.
-    return [case for case in cases.values() if _matches_keyword(Path(case.name).name, request.keyword)]
+    return [cell for cell in cells if _matches_keyword(Path(cell.name).name, request.keyword)]
 
 
 def covers(request: Request, name: str) -> bool:
@@ -138,7 +151,9 @@ def covers(request: Request, name: str) -> bool:
 def explain_empty_plan(request: Request, command: str) -> str:
     """Explain why a plan has no case, and list targets that the user could give to a command instead."""
     if request.keyword:
-        return f"no case matches -k {request.keyword!r}; `gradcheck list` shows the names of all cases"
+        names = [case.name for case in plan(replace(request, keyword=None))] if request.sweep else []
+        hint = f"there are {', '.join(names[:4])}" if names else "`gradcheck list` shows the names of all cases"
+        return f"no case matches -k {request.keyword!r}; {hint}{', ...' if len(names) > 4 else ''}"
     hints, without_functions = [], []
     for target in request.distinct_targets:
         root = next((entry.root for entry in request.entries if entry.target == target), "")
@@ -376,17 +391,20 @@ def _evaluate_expression(expression: str) -> bool:
     return value(ast.parse(expression, mode="eval").body)
 
 
-def build_replay_command(options: Options, typed_options: Sequence[str]) -> Callable[[Case], str]:
+def build_replay_command(
+    options: Options, typed_options: Sequence[str], seeds: Sequence[str | int] = ()
+) -> Callable[[Case], str]:
     """Return a function that gives, for a case, the command that repeats it alone.
 
     Args:
         typed_options: the options of the command line that change what is checked, as words.
+        seeds: the seeds of the run, if there are several.
     """
 
     def command(case: Case) -> str:
         words = ["gradcheck", "run", case.target, *typed_options]
         if case.name != case.target:
             words += ["-k", "[" + case.name.rpartition("[")[2]]
-        return shlex.join([*words, "--seed", str(options.seed)])
+        return shlex.join([*words, "--seed", ",".join(map(str, seeds)) or str(options.seed)])
 
     return command

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from gradcheck import sweeps
 from gradcheck.errors import UsageError
-from gradcheck.options import Options, override_options
 from gradcheck.results import Intent
 from gradcheck.targets.intent import NamesWithReasons, parse_intents
 from gradcheck.targets.notebook import CLASS_PLACES
@@ -45,6 +45,7 @@ class Case:
         file, line: where the target is defined; None if Python does not know.
         upstream: for a layer inside a model, the cotangent that the model sends to each leaf of the output, by its index.
         overwrites: for a layer inside a model, whether it writes to its input there, as ReLU(inplace=True) does.
+        sweep: for a cell of a grid, the value of each axis: 'dtype', 'seed' or a named size.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Case:
     line: int | None = None
     upstream: Mapping[int, Any] = field(default_factory=dict)
     overwrites: bool = False
+    sweep: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -90,8 +92,16 @@ class Case:
 
     @property
     def seed_label(self) -> str:
-        """The label that seeds derive from: the name without a folder, so that every machine draws the same inputs."""
-        return self.name.replace("\\", "/").rpartition("/")[2]
+        """The label that seeds derive from: the name without a folder, so that every machine draws the same inputs.
+
+        The cells of a grid share it, so that two dtypes are compared at the same inputs.
+        """
+        return self.base_name.replace("\\", "/").rpartition("/")[2]
+
+    @property
+    def base_name(self) -> str:
+        """The name of the case that this one is a cell of; its own name if it is none."""
+        return sweeps.strip_cell(self.name) if self.sweep else self.name
 
 
 def case(
@@ -137,7 +147,7 @@ def case(
             with reasons.
         nondeterministic: why the function returns another value on every call. The differences then count as noise.
         name: name of this declaration, if a target has several.
-        options: overrides such as {'trials': 5, 'rtol': 1e-6}.
+        options: overrides such as {'trials': 5, 'rtol': 1e-6}. A list of dtypes, seeds or sizes makes a grid of cases.
         **specs: inputs by name.
 
     Raises:
@@ -146,7 +156,7 @@ def case(
     intents = parse_intents(
         expect=expect, because=because, detached=detached, tolerates=tolerates, nondeterministic=nondeterministic
     )
-    override_options(Options(), options or {})
+    options = sweeps.read_options(options or {})
 
     def declare(target: T) -> T:
         if not hasattr(target, "__dict__"):
@@ -166,7 +176,7 @@ def case(
             expect=expect,
             because=because,
             intents=intents,
-            options=options or {},
+            options=options,
         )
         setattr(target, CASES_ATTRIBUTE, (*vars(target).get(CASES_ATTRIBUTE, ()), declared_case))
         return target

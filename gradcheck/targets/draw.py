@@ -28,8 +28,13 @@ def has_specs(inputs: Inputs) -> bool:
 
 def collect_size_names(values: Iterable[Any]) -> set[str]:
     """Collect the names among the sizes of all specs in some values."""
-    specs = [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]
-    return {name for spec in specs for size in spec.shape if isinstance(size, str) for name in collect_names(size)}
+    sizes = [size for spec in collect_specs(values) for size in spec.shape if isinstance(size, str)]
+    return {name for size in sizes for name in collect_names(size)}
+
+
+def collect_specs(values: Iterable[Any]) -> list[Spec]:
+    """Collect all specs in some values."""
+    return [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]
 
 
 def draw_inputs(

@@ -1,6 +1,6 @@
 """Study: is code with hand-written gradients checked as people write it, without a wrapper, and are its faults named?
 
-    python reports/own_code/study.py     # writes reports/own_code.md; about a minute on one core
+    OPENBLAS_NUM_THREADS=1 python reports/own_code/study.py     # writes reports/own_code.md; about a minute on one core
 
 The code is in `tests/support/own_code`: layers with caches, networks with parameters, course exercises. Each runs right, and
 once for each of its gradients with one fault: that gradient is 3 times too large, or lacks its largest entry.
@@ -9,7 +9,6 @@ once for each of its gradients with one fault: that gradient is 3 times too larg
 from __future__ import annotations
 
 import copy
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is loaded: the times are for one core
-
 import numpy as np
 
 import gradcheck
 from gradcheck import CheckResult, Verdict
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "reports" / "common")]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))
 import study_page
 
 from tests.support.own_code import courses, layers, networks

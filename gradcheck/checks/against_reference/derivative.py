@@ -222,6 +222,7 @@ def _compare_reference_with_slopes(row: Comparison, comparisons: Sequence[Compar
         estimate=slope.estimate,
         bound=bound,
         abs_err=difference,
+        max_abs_err=None,
         rel_err=difference / size if size else 0.0,
         resolution=(difference + bound) / size if size else float("nan"),
         worst_entry=slope.entry,

@@ -19,6 +19,7 @@ from gradcheck.report import (
     locations,
     phrases,
     steps,
+    sweep_tables,
 )
 from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
@@ -107,6 +108,10 @@ def _render_page(run: RunResult, picture_budget: int) -> str:
         results=results,
         sections=sections,
         remarks=REMARKS,
+        sweep_tables=sweep_tables.list_tables(run),
+        sweep_legend=sweep_tables.LEGEND,
+        describe_sweep_verdict=sweep_tables.describe_verdict,
+        section_of={result.case: number for number, result in sections.items()},
         locate=lambda result: locations.locate(run, result),
         tally=[(verdict.value, tally[verdict]) for verdict in SEVERITY if tally[verdict]],
         origin=_describe_origin(run),

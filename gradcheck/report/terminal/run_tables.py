@@ -14,13 +14,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradcheck.report import fuzz_summary, phrases, steps
+from gradcheck.report import fuzz_summary, phrases, steps, sweep_tables
 from gradcheck.report.display import to_display
 from gradcheck.report.findings import Finding, explain
 from gradcheck.report.locations import to_file_name
 from gradcheck.report.phrases import format_number
 from gradcheck.report.problems import format_explain_command
-from gradcheck.report.terminal import check_tables, layers
+from gradcheck.report.terminal import check_tables, grids, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
 
@@ -45,6 +45,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     if verbosity > QUIET:
         for result in run.results:
             parts += [*_render_case(result, verbosity), Text()]
+    parts += grids.render_grids(sweep_tables.list_tables(run), STYLES, width)
     return _to_string([*parts, *_render_summary(run)], width, color)
 
 
@@ -269,7 +270,7 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
         if counts[kind]:
             text.append(f" ({counts[kind]} of them {phrase})")
     evaluations = sum(result.evaluations for result in run.results)
-    text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, seed {run.seed}")
+    text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, {phrases.describe_seeds(run)}")
     yield text
     if run.unchecked and len(run.results) > 1:
         listed = ", ".join(run.unchecked[:MAX_LISTED]) + (", ..." if len(run.unchecked) > MAX_LISTED else "")

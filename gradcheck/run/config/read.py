@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gradcheck import sweeps
 from gradcheck.errors import UsageError
-from gradcheck.options import Options, override_options
 from gradcheck.run.config.schema import (
-    CASE_KEYS,
     INTENT_KEYS,
     OPTION_KEYS,
     RUN_KEYS,
@@ -74,8 +73,7 @@ def read_config(path: Path) -> Config:
     if data is None:
         raise UsageError(f"{path} has no table [{'.'.join(file.base)}]")
     values = _read_values(file, data, {**OPTION_KEYS, **RUN_KEYS, "target": TABLES})
-    options = {name: values[name] for name in OPTION_KEYS if name in values}
-    _require_valid_options(file, options)
+    options = _read_options(file, values)
     entries = tuple(_read_entry(file, number, entry) for number, entry in enumerate(values.get("target", [])))
     _require_unique_entries(entries)
     return Config(path, options, {name: values[name] for name in RUN_KEYS if name in values}, entries)
@@ -150,25 +148,26 @@ def _read_values(file: _File, data: dict[str, Any], types: Mapping[str, ValueTyp
     return values
 
 
-def _require_valid_options(file: _File, options: Mapping[str, Any]) -> None:
-    """Refuse options with wrong values.
+def _read_options(file: _File, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among some values; several values of one are `sweeps.Values`.
 
     Raises:
         UsageError: if an option is wrong; the message names its line.
     """
-    for name, value in options.items():
+    options: dict[str, Any] = {}
+    for name in OPTION_KEYS:
         try:
-            override_options(Options(), {name: value})
+            options |= sweeps.read_options({name: values[name]}) if name in values else {}
         except UsageError as error:
             raise UsageError(f"{file.at(name)}: {error}") from None
+    return options
 
 
 def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
     """Read the table of a target; `number` is its index in the array of tables."""
     file = replace(outer, inner=("target", number))
     values = _read_values(file, data, TARGET_KEYS)
-    options = {name: values[name] for name in CASE_KEYS if name in values}
-    _require_valid_options(file, options)
+    options = _read_options(file, values)
     if "target" not in values:
         raise UsageError(f'{file.at()}: a target needs target = "module:name", or a module or file')
     if not re.fullmatch(r"[\w.+-]+", values.get("name", "x")):  # these characters form one word of -k
@@ -183,7 +182,7 @@ def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
         place=file.at("target"),
         root=str(file.path.parent),
         name=values.get("name", ""),
-        options=tuple((name, tuple(value.items()) if isinstance(value, dict) else value) for name, value in options.items()),
+        options=sweeps.freeze(options),
         expect=values.get("expect", "pass"),
         because=values.get("because", ""),
         intents=intents,

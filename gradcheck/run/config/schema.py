@@ -33,8 +33,9 @@ def _is_table_of_text(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
-def _parse_size_table(value: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    return parse_sizes([f"{name}={size}" for name, size in value.items()])
+def _parse_size_table(value: dict[str, Any]) -> dict[str, tuple[int, int] | list[int]]:
+    texts = {name: ",".join(map(str, size)) if isinstance(size, list) else size for name, size in value.items()}
+    return parse_sizes([f"{name}={size}" for name, size in texts.items()])
 
 
 def _parse_amount_with(parse: Callable[[str], float]) -> Callable[[Any], float]:
@@ -56,11 +57,23 @@ TEXTS = ValueType(
 FLAG = ValueType("true or false", lambda value: isinstance(value, bool))
 LEAVES = ValueType('names, at least one, as in ["w", "b"]', lambda value: bool(value) and TEXTS.fits(value), _to_tuple)
 INTEGER = ValueType("an integer", lambda value: type(value) is int)
+DTYPE = ValueType(
+    'a dtype, or several for a grid of cases, as in ["float32", "bfloat16"]',
+    lambda value: isinstance(value, str) or _is_list_of_text(value),
+)
+SEED = ValueType(
+    "an integer, or several for a grid of cases, as in [0, 1, 2]",
+    lambda value: all(type(item) is int for item in (value if isinstance(value, list) else [value])),
+)
 COUNT = ValueType("an integer of at least 1", lambda value: type(value) is int and value > 0)
 NUMBER = ValueType("a number", lambda value: type(value) in (int, float))
 SECONDS = ValueType('a duration, as in "30s" or "5min"', _is_amount, _parse_amount_with(parse_seconds))
 BYTES = ValueType('an amount of memory, as in "500MB"', _is_amount, _parse_amount_with(parse_bytes))
-SIZES = ValueType('sizes by name, as in { batch = 3, n = "1..4" }', lambda value: isinstance(value, dict), _parse_size_table)
+SIZES = ValueType(
+    'sizes by name, as in { batch = 3, n = "1..4", width = [1, 8, 64] }',
+    lambda value: isinstance(value, dict),
+    _parse_size_table,
+)
 TABLE = ValueType('values by name, as in { in_features = 5, mode = "mean" }', lambda value: isinstance(value, dict))
 INPUTS = ValueType(
     'a list of specs, or specs by name, as in { x = "normal(4, 3)" }', lambda value: isinstance(value, list | dict)
@@ -76,11 +89,11 @@ TABLES = ValueType(
 
 # Options of a check, for the whole run or for one target. `reports/guide/reference_pages.py` lists them for the guide.
 CASE_KEYS = {
-    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "methods": TEXTS, "dtype": TEXT, "device": TEXT, "order": INTEGER,
+    "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "methods": TEXTS, "dtype": DTYPE, "device": TEXT, "order": INTEGER,
     "budget": SECONDS, "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG,
     "checks": TEXTS, "dims": SIZES,
 }  # fmt: skip
-OPTION_KEYS = {"seed": INTEGER, **CASE_KEYS}
+OPTION_KEYS = {"seed": SEED, **CASE_KEYS}
 RUN_KEYS = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, "strict": FLAG, "baseline": TEXT}
 INTENT_KEYS = {"expect": TEXT, "because": TEXT, "detached": NAMED, "tolerates": NAMED, "nondeterministic": TEXT}
 TARGET_KEYS = {

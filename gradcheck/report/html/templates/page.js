@@ -4,18 +4,17 @@
   const buttons = [...bar.querySelectorAll("button")];
   const box = bar.querySelector("input");
   const rows = [...document.querySelectorAll("[data-outcome]")];
-  const countedTag = document.querySelector("tr[data-outcome]") ? "TR" : "DETAILS"; // a long table has more cases than sections
   const status = bar.querySelector("[role=status]");
   let wanted = "all";
   const applyFilter = () => {
     const part = box.value.toLowerCase();
-    let count = 0;
+    const shown = new Set(); // a case may have a section, a row among all cases, and a row of its grid
     for (const row of rows) {
       const matches = (wanted === "all" || row.dataset.outcome === wanted) && row.dataset.name.toLowerCase().includes(part);
       row.hidden = !matches;
-      count += matches && row.tagName === countedTag ? 1 : 0;
+      if (matches) shown.add(row.dataset.name);
     }
-    status.textContent = `${count} shown`;
+    status.textContent = `${shown.size} shown`;
   };
   for (const button of buttons) {
     button.addEventListener("click", () => {
