@@ -71,16 +71,14 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
             raise TypeError(f"build_case() got an unexpected keyword argument {keyword!r}")
     arguments: CaseArguments = {**DEFAULTS, **description}
     wrt, kwargs, init = arguments["wrt"], arguments["kwargs"], arguments["init"]
-    claims = collect_claims(**{kind: arguments[kind] for kind in CLAIM_KINDS})  # type: ignore[literal-required]
+    claims = _collect_claims(arguments)
     name = arguments["name"]
     if is_plain_layer(fn) and not claims:
         name, claims = name or type(fn).__qualname__, {"backward": fn.backward}  # type: ignore[attr-defined]
         fn = fn.forward  # type: ignore[attr-defined]
     if not callable(fn):
-        advice = advise_on_class(type(fn))
-        if advice:
-            raise UsageError(f"{type(fn).__name__}{advice}")
-        raise UsageError(f"fn={fn!r}: expected a function, autograd.Function subclass or nn.Module, got {type(fn).__name__}")
+        advice = advise_on_class(type(fn)) or ": expected a function, autograd.Function subclass or nn.Module"
+        raise UsageError(f"{type(fn).__name__}{advice}" if "\n" in advice else f"fn={fn!r}{advice}, got {type(fn).__name__}")
     if wrt is not None and not isinstance(wrt, str) and not (isinstance(wrt, tuple | list) and wrt):
         raise UsageError(f"wrt={wrt!r}: expected an argument name or leaf path, or a tuple of at least one")
     if kwargs is not None and not isinstance(kwargs, Mapping):
@@ -120,6 +118,18 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
         (declared,) = declared_cases
         case = replace(declared, name=name, target=name, file=file, line=line, reference=case.reference or declared.reference)
     return case
+
+
+def _collect_claims(arguments: CaseArguments) -> dict[str, Callable[..., Any]]:
+    """Collect the hand-written derivatives among some keywords.
+
+    Raises:
+        UsageError: if there are several, one is no function, or `backward_takes` is given without `backward`.
+    """
+    claims = collect_claims(**{kind: arguments[kind] for kind in CLAIM_KINDS})  # type: ignore[literal-required]
+    if arguments["backward_takes"] and "backward" not in claims:
+        raise UsageError(f"backward_takes={arguments['backward_takes']!r} says what backward= takes: give that, too")
+    return claims
 
 
 @document_arguments

@@ -196,7 +196,10 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         break
                 adapted = adapt(case, target, drawn)
                 trial_result = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
-                results.append(replace(trial_result, notes=(*adapted.notes, *trial_result.notes)))
+                unlooked = own_derivative.report_unlooked(adapted.unlooked) if options.tries(own_derivative.NAME) else ()
+                contracts = (*trial_result.contracts, *unlooked)
+                remarks = (*adapted.notes, *trial_result.notes)
+                results.append(replace(trial_result, notes=remarks, contracts=contracts))
             if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop not in (None, Reason.EMPTY):
                 break
     merged = merge_trials(blank, results, name)
@@ -245,7 +248,8 @@ def check_trial(
             cut_off = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, inputs)
             result = replace(result, contracts=(*result.contracts, *detached.check_detached(cut_off, label)))
         if options.tries(own_derivative.NAME):
-            result = replace(result, contracts=(*result.contracts, *own_derivative.check_own_derivative(case, target, program)))
+            unchecked = own_derivative.check_own_derivative(case, target, program, has_rows=bool(result.comparisons))
+            result = replace(result, contracts=(*result.contracts, *unchecked))
         reference = _bind_reference(backend, case, program, target, inputs, states)
         if reference is not None:
             result = compare_with_reference(result, trial, reference)

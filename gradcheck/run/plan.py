@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gradcheck.backends.forms.backward_call import fits_forward
 from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
@@ -205,6 +206,8 @@ def _make_case(text: str, module: Any, target: Any) -> Case:
     target = unwrap_apply(target)
     file, line = locate_source(target)
     backward = discover.find_backward(module, target)
+    if backward is not None and not fits_forward(backward, target):
+        backward = None
     case = Case(name=text, fn=target, target=text, file=file, line=line, claims={"backward": backward} if backward else {})
     return replace(case, init={}) if is_plain_layer_class(target) or isinstance(target, discover.MethodOfNewObject) else case
 

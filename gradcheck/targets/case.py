@@ -201,7 +201,8 @@ def collect_claims(**derivatives: Any) -> dict[str, Callable[..., Any]]:
         UsageError: if there is more than one, or one is not callable.
     """
     claims = {kind: function for kind, function in derivatives.items() if function is not None and function is not False}
-    if claims.get("gradient") in (True, "returned"):
+    gradient = claims.get("gradient")
+    if gradient is True or (isinstance(gradient, str) and gradient == "returned"):
         del claims["gradient"]
         claims["returned"] = gradient_is_returned
     if len(claims) > 1:

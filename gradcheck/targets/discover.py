@@ -112,7 +112,7 @@ def find_backward(module: ModuleType | None, function: Any) -> Any:
     if not inspect.isfunction(function) or "forward" not in name:
         return None
     backward = getattr(module, name.replace("forward", "backward"), None)
-    return backward if inspect.isfunction(backward) else None
+    return backward if inspect.isfunction(backward) and backward is not function else None
 
 
 def list_forwards(module: ModuleType) -> list[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,21 @@ class BackwardCall:
     Attributes:
         roles: of its positional parameters: COTANGENT, CACHE, OUTPUT, or the name of an input.
         keywords: the inputs that it takes by keyword.
+        unknown: its parameters whose names say nothing; all but the first are read as caches.
     """
 
     roles: tuple[str, ...]
     keywords: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def cotangents(self) -> int:
         """The number of cotangents that it takes."""
         return self.roles.count(COTANGENT)
+
+    def without_cotangents(self) -> BackwardCall:
+        """Return the call of a backward that is given no cotangent."""
+        return replace(self, roles=tuple(role for role in self.roles if role != COTANGENT))
 
     @property
     def caches(self) -> int:
@@ -72,6 +78,7 @@ def read_backward(backward: Callable[..., Any], inputs: Sequence[str], order: Se
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     roles = [_guess_role(p.name, inputs) for p in required]
+    unknown = tuple(p.name for p, role in zip(required, roles, strict=True) if not role)
     if "" in roles and COTANGENT not in roles:
         roles[roles.index("")] = COTANGENT
     keywords = tuple(
@@ -80,7 +87,13 @@ def read_backward(backward: Callable[..., Any], inputs: Sequence[str], order: Se
         if p not in required and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name in inputs
     )
     optional_cotangent = not required and bool(positional) and _guess_role(positional[0].name, inputs) == COTANGENT
-    return BackwardCall((COTANGENT,) if optional_cotangent else tuple(role or CACHE for role in roles), keywords)
+    return BackwardCall((COTANGENT,) if optional_cotangent else tuple(role or CACHE for role in roles), keywords, unknown)
+
+
+def fits_forward(backward: Callable[..., Any], forward: Callable[..., Any]) -> bool:
+    """Whether the names of all parameters of a backward say what they take, given the names of its forward's parameters."""
+    call = read_backward(backward, list(inspect.signature(forward).parameters), (), "")
+    return call.cotangents > 0 and not call.unknown
 
 
 def _read_role(name: str, inputs: Sequence[str], label: str) -> str:
@@ -112,14 +125,18 @@ def split_returned(returned: Any, call: BackwardCall, label: str) -> tuple[tuple
     """
     items = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
     outputs = items[: max(call.cotangents, 1)]
+    if not all(hasattr(type(x), "shape") or isinstance(x, float) for x in outputs):
+        got = ", ".join(type(x).__name__ for x in items)
+        raise ClaimError(f"the forward returned {got}: expected the output first, and what {label} takes as its cache after it")
     if not call.caches:
         return outputs, ()
     saved = items[len(outputs) :]
     if len(saved) < call.caches:
-        kind = f"one {type(returned).__name__} of shape {np.shape(returned)}" if len(items) == 1 else f"{len(items)} values"
+        kind = f"one {type(returned).__name__} of shape {np.shape(items[0])}" if len(items) == 1 else f"{len(items)} values"
+        guess = f" ({', '.join(call.unknown)} may be one)" if call.unknown else ""
         raise ClaimError(
-            f"{label} takes a cache, and the forward returned {kind} without one: return (out, cache), or let it take"
-            " inputs of the forward by their names"
+            f"{label} takes a cache{guess}, and the forward returned {kind} without one: return (out, cache), let it take"
+            " inputs of the forward by their names, or say in backward_takes= what it takes"
         )
     if call.caches > 1:
         return outputs, saved[len(saved) - call.caches :]

@@ -5,17 +5,27 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from gradcheck.backends.forms.gradient_words import (
+    CLOSE,
+    QUOTES,
+    Inputs,
+    describe_count,
+    describe_match,
+    describe_unknown_keys,
+    describe_unlooked,
+    holder_of,
+    last_name_of,
+    list_inputs,
+    name_source,
+    strip_marks,
+)
 from gradcheck.errors import ClaimError
 from gradcheck.trees import flatten
-
-PREFIXES = re.compile(r"^(?:d|d_|grad_?|g_|delta_?|del_|∂|d[LJE]_?d_?)(?=.)")
-SUFFIXES = re.compile(r"(?<=.)(?:\.grad|_?grads?|_?gradients?|_g|_bar)$")
-LAST_NAME = re.compile(r"(?:\['(.+?)'\]|(?:^|\.)([^\W\d]\w*))$")  # in a path: W in params['W'] and in layers[0].W
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class GradientPlan:
         sources: the path of each input's gradient among what is returned; None: there is none, which counts as zero.
         is_flat: whether one vector holds all gradients, one after the other.
         notes: how the gradients were matched, for the report.
+        unlooked: gradients that were returned and not compared, although they may be those of inputs; '' if there are none.
     """
 
     paths: tuple[str, ...]
@@ -35,6 +46,7 @@ class GradientPlan:
     sources: tuple[str | None, ...]
     is_flat: bool = False
     notes: tuple[str, ...] = ()
+    unlooked: str = ""
 
     def arrange(self, returned: Any, label: str) -> tuple[Any, ...]:
         """Return the gradients in the order of the inputs.
@@ -48,23 +60,34 @@ class GradientPlan:
         missing = [source for source in self.sources if source is not None and source not in found]
         if missing:
             raise ClaimError(
-                f"{label} returned no {_name_source(missing[0])} in a later call: expected the form of the first call"
+                f"{label} returned no {name_source(missing[0])} in a later call: expected the form of the first call"
             )
         pairs = zip(self.sources, self.shapes, strict=True)
         return tuple(np.zeros(shape) if source is None else found[source] for source, shape in pairs)
+
+    def select(self, paths: Sequence[str]) -> GradientPlan:
+        """Return the plan for some of the inputs."""
+        places = [self.paths.index(path) for path in paths]
+        return replace(
+            self,
+            paths=tuple(paths),
+            shapes=tuple(self.shapes[i] for i in places),
+            sources=tuple(self.sources[i] for i in places),
+            notes=(),
+        )
 
     def _split(self, returned: Any, label: str) -> tuple[Any, ...]:
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         vector = returned.reshape(-1)
         if vector.shape != (sum(sizes),):
             raise ClaimError(
-                f"{label} returned {vector.size} numbers in a later call: expected {sum(sizes)}, as in the first call"
+                f"{label} returned {vector.shape[0]} numbers in a later call: expected {sum(sizes)}, as in the first"
             )
         ends = np.cumsum(sizes)
         return tuple(vector[end - n : end].reshape(s) for end, n, s in zip(ends, sizes, self.shapes, strict=True))
 
 
-def plan_gradients(returned: Any, inputs: Sequence[tuple[str, Any]], label: str, *, complete: bool) -> GradientPlan:
+def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool) -> GradientPlan:
     """Match what a derivative returns with the inputs of the function.
 
     Args:
@@ -77,30 +100,37 @@ def plan_gradients(returned: Any, inputs: Sequence[tuple[str, Any]], label: str,
         ClaimError: if the match is not clear; the message names what is missing or superfluous.
     """
     gradients = _list_gradients(returned)
-    nothing = [path for path, value in gradients if value is None]
-    if len(nothing) == len(gradients):
-        raise ClaimError(f"{label} returned {_describe(returned)}: expected a gradient for {_list_inputs(inputs)}")
-    named = {path: value for path, value in gradients if _last_name(path) and value is not None}
-    by_name, unmatched = _match_names(named, inputs)
-    rest = [(path, value) for path, value in gradients if not _last_name(path)]
+    _require_arrays(gradients, returned, inputs, label)
+    by_name, unmatched = _match_names({path: value for path, value in gradients if last_name_of(path)}, inputs)
+    is_none = {path for path, source in by_name.items() if dict(gradients)[source] is None}
+    named = {path: value for path, value in gradients if last_name_of(path)}
+    rest = [(path, value) for path, value in gradients if not last_name_of(path)]
     if named and not by_name and not rest:
-        raise ClaimError(_describe_unknown_keys(named, inputs, label))
+        raise ClaimError(describe_unknown_keys(named, inputs, label))
     remaining = [(path, value) for path, value in inputs if path not in by_name]
     _refuse_misspelt_keys(unmatched, remaining, label)
     if not rest:
         missing = [(path, value) for path, value in remaining if complete and _is_alone(path, value)]
-        if missing and named:
-            raise ClaimError(
-                f"{_describe_unknown_keys(named, inputs, label)}; missing: {', '.join(path for path, _ in missing)}"
-            )
-        return _plan_by_name(by_name, unmatched, inputs)
+        if missing:
+            unknown = f"; {', '.join(map(name_source, unmatched))}: no input has this name" if unmatched else ""
+            raise ClaimError(f"{label} returned no gradient for {list_inputs(missing)}{unknown}")
+        matched: dict[str, str | None] = {path: source for path, source in by_name.items() if path not in is_none}
+        return _plan_by_name(matched, unmatched, gradients, [pair for pair in inputs if pair[0] not in is_none or complete])
     if not named and len(rest) == 1 and _is_flat_vector(rest[0][1], remaining):
         shapes = tuple(np.shape(value) for _, value in remaining)
-        note = f"the gradient is one vector: {_list_inputs(remaining)}, in this order"
+        note = f"the gradient is one vector: {list_inputs(remaining)}, in this order"
         return GradientPlan(tuple(path for path, _ in remaining), shapes, (None,) * len(shapes), is_flat=True, notes=(note,))
-    by_order = _match_order(rest, remaining, label, complete=complete)
-    matched = {**by_name, **by_order}
-    return _make_plan(matched, inputs, _describe_match(matched, inputs, unmatched))
+    rest, notes = (rest, ()) if complete else _leave_out_numbers(rest, remaining)
+    by_order, remarks = _match_order(rest, remaining, label, complete=complete)
+    matched = {**{path: source for path, source in by_name.items() if path not in is_none}, **by_order}
+    return _make_plan(matched, inputs, gradients, unmatched, (*notes, *remarks))
+
+
+def match_mapping(returned: Mapping[Any, Any], inputs: Inputs) -> list[Any] | None:
+    """Return the gradients in a mapping in the order of the inputs, matched by name; None if an input has no gradient."""
+    found = dict(_list_gradients(returned))
+    matched, _ = _match_names(found, inputs)
+    return [found[matched[path]] for path, _ in inputs] if len(matched) == len(inputs) else None
 
 
 def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> None:
@@ -115,9 +145,9 @@ def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> 
         ClaimError: with what the input is.
     """
     for source, value in _list_gradients(returned):
-        name = _last_name(source)
+        name = last_name_of(source)
         for path, x in fixed.items() if name and value is not None else ():
-            if _last_name(path) in strip_marks(name) and (np.shape(x) == np.shape(value) or isinstance(x, list)):
+            if last_name_of(path) in strip_marks(name) and (np.shape(x) == np.shape(value) or isinstance(x, list)):
                 kind = f"an array of {x.dtype}" if hasattr(type(x), "dtype") else f"a {type(x).__name__}"
                 raise ClaimError(
                     f"{label} returned a gradient for {path}, which is {kind}: only floating-point arrays can be moved; make it"
@@ -125,55 +155,61 @@ def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> 
                 )
 
 
-def match_mapping(returned: Mapping[Any, Any], inputs: Sequence[tuple[str, Any]]) -> list[Any] | None:
-    """Return the gradients in a mapping in the order of the inputs, matched by name; None if an input has no gradient."""
-    found = dict(_list_gradients(returned))
-    matched, _ = _match_names(found, inputs)
-    return [found[matched[path]] for path, _ in inputs] if len(matched) == len(inputs) else None
-
-
-def _plan_by_name(by_name: dict[str, str], unmatched: list[str], inputs: Sequence[tuple[str, Any]]) -> GradientPlan:
+def _plan_by_name(by_name: dict[str, str | None], unmatched: list[str], gradients: Inputs, inputs: Inputs) -> GradientPlan:
     """Plan gradients that are matched by name alone. A sister of an input with a gradient has none: it counts as zero."""
-    holders = {_holder(path) for path in by_name if _holder(path)}
-    sisters = [path for path, value in inputs if path not in by_name and _holder(path) in holders and np.ndim(value)]
-    notes = _describe_match(by_name, [pair for pair in inputs if pair[0] not in sisters], unmatched)
-    if sisters:
-        notes += (f"{', '.join(sisters)}: no gradient counts as zero; name the others in wrt= to leave it out",)
-    return _make_plan({**by_name, **dict.fromkeys(sisters)}, inputs, notes)
+    holders = {holder_of(path) for path in by_name if holder_of(path)}
+    sisters = [path for path, value in inputs if path not in by_name and holder_of(path) in holders and _is_array(value)]
+    notes = (f"{', '.join(sisters)}: no gradient counts as zero; name the others in wrt= to leave it out",) if sisters else ()
+    return _make_plan({**by_name, **dict.fromkeys(sisters)}, inputs, gradients, unmatched, notes)
 
 
-def _make_plan(matched: Mapping[str, str | None], inputs: Sequence[tuple[str, Any]], notes: tuple[str, ...]) -> GradientPlan:
+def _make_plan(
+    matched: Mapping[str, str | None], inputs: Inputs, gradients: Inputs, unmatched: Sequence[str], notes: tuple[str, ...]
+) -> GradientPlan:
     chosen = [(path, np.shape(value), matched[path]) for path, value in inputs if path in matched]
     paths, shapes, sources = zip(*chosen, strict=True)
-    return GradientPlan(paths, shapes, sources, notes=notes)
+    without = [(path, value) for path, value in inputs if path not in matched and _is_array(value)]
+    described = (*describe_match(matched, without, unmatched), *notes)
+    return GradientPlan(
+        paths, shapes, sources, notes=described, unlooked=describe_unlooked(matched, without, unmatched, gradients)
+    )
 
 
 def _list_gradients(returned: Any) -> list[tuple[str, Any]]:
-    flat = flatten(returned, none_is_leaf=True)
+    """Return path and value of each gradient; a list of plain numbers is one array."""
+    flat = flatten(_join_numbers(returned), none_is_leaf=True)
     return list(zip(flat.paths, flat.leaves, strict=True))
 
 
-def _last_name(path: str) -> str:
-    """Return the last key or attribute in a path if it is a name; '' for a place in a sequence."""
-    match = LAST_NAME.search(path)
-    return match[1] or match[2] if match else ""
+def _join_numbers(returned: Any) -> Any:
+    """Replace each list of plain numbers in a tree by an array."""
+    if isinstance(returned, list) and returned and all(isinstance(x, float | int) for x in flatten(returned).leaves):
+        return np.asarray(returned, dtype=float)
+    if type(returned) in (tuple, list):
+        return tuple(map(_join_numbers, returned))
+    return {key: _join_numbers(value) for key, value in returned.items()} if type(returned) is dict else returned
 
 
-def _holder(path: str) -> str:
-    """Return the container of a leaf: `params` for `params['W']`; '' for an argument that is an array of its own."""
-    match = LAST_NAME.search(path)
-    return path[: match.start()] if match else path.rpartition("[")[0]
+def _require_arrays(gradients: Inputs, returned: Any, inputs: Inputs, label: str) -> None:
+    """Refuse what holds no gradient, or something else than arrays and numbers.
+
+    Raises:
+        ClaimError: with what was returned.
+    """
+    other = next((x for _, x in gradients if not (x is None or hasattr(type(x), "shape") or isinstance(x, float | int))), None)
+    if other is not None:
+        raise ClaimError(f"{label} returned a {type(other).__name__}: expected arrays, one for each of {list_inputs(inputs)}")
+    if all(value is None for _, value in gradients):
+        got = "None" if returned is None else f"{type(returned).__name__} without an array"
+        raise ClaimError(f"{label} returned {got}: expected a gradient for {list_inputs(inputs)}")
 
 
-def strip_marks(name: str) -> tuple[str, ...]:
-    """Return what a gradient's name may mean: the name itself, and what is left without `d`, `grad_`, `_grad` and the like."""
-    stripped = [name]
-    for pattern in (PREFIXES, SUFFIXES):
-        stripped += [text for text in (pattern.sub("", name, count=1),) if text and text != name]
-    return tuple(dict.fromkeys(stripped))
+def _keys(path: str) -> str:
+    """Return the keys in a path, with dots in between: `params.0` for `params[0]`."""
+    return ".".join(re.findall(r"\w+", path))
 
 
-def _match_names(gradients: Mapping[str, Any], inputs: Sequence[tuple[str, Any]]) -> tuple[dict[str, str], list[str]]:
+def _match_names(gradients: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, str], list[str]]:
     """Return the source of each input whose name a gradient has, and the sources that match no input."""
     matched: dict[str, str] = {}
     unmatched = []
@@ -186,75 +222,103 @@ def _match_names(gradients: Mapping[str, Any], inputs: Sequence[tuple[str, Any]]
     return matched, unmatched
 
 
-def _find_input(source: str, value: Any, inputs: Sequence[tuple[str, Any]]) -> str | None:
-    """Return the path of the input that a gradient's name means; of several, the one with its shape, then the first."""
-    key = source[2:-2] if source.startswith("['") and source.endswith("']") else source
-    for name in (key, *strip_marks(_last_name(source))):
-        for fold in (str, str.lower):
-            matches = [(path, x) for path, x in inputs if fold(name) in (fold(path), fold(_last_name(path)))]
-            same_shape = [path for path, x in matches if np.shape(x) == np.shape(value)]
+def _find_input(source: str, value: Any, inputs: Inputs) -> str | None:
+    """Return the path of the input that a gradient's name means.
+
+    Of several, it is the one in the same place of its container, then the one of the same shape, then the first.
+    """
+    key = source[2:-2] if source.startswith(QUOTES) else source
+    container = _keys(holder_of(source))
+    for fold in (str, str.lower):
+        for name in (key, *strip_marks(last_name_of(source))):
+            matches = [(path, x) for path, x in inputs if fold(name) in (fold(path), fold(last_name_of(path)))]
             if matches:
-                return (same_shape or [path for path, _ in matches])[0]
+                same_place = [pair for pair in matches if container and _is_in(container, pair[0])]
+                candidates = same_place or matches
+                same_shape = [path for path, x in candidates if np.shape(x) == np.shape(value)]
+                return (same_shape or [path for path, _ in candidates])[0]
     return None
 
 
+def _is_in(container: str, path: str) -> bool:
+    """Whether the keys before the last one in a path end with those of a container."""
+    return f".{_keys(holder_of(path))}".endswith(f".{container}")
+
+
+def _leave_out_numbers(gradients: Inputs, inputs: Inputs) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
+    """Leave out plain numbers, such as an accuracy, if there is no input that is a number."""
+    if any(not np.shape(value) for _, value in inputs) or all(not np.shape(g) for _, g in gradients if g is not None):
+        return list(gradients), ()
+    kept = [(path, g) for path, g in gradients if g is None or np.shape(g)]
+    return kept, ("numbers beside the gradients are left out",) if len(kept) < len(gradients) else ()
+
+
 def _match_order(
-    gradients: list[tuple[str, Any]], inputs: Sequence[tuple[str, Any]], label: str, *, complete: bool
-) -> dict[str, str]:
-    """Match gradients with inputs by their order: with the first inputs if the shapes fit, else with the only ones that do.
+    gradients: Inputs, inputs: Inputs, label: str, *, complete: bool
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """Match gradients with inputs by their order: with all, with the first ones that fit, or with the only ones that do.
+
+    Returns:
+        The source of each input, and a remark if another choice would fit as well.
 
     Raises:
         ClaimError: if no or several choices of inputs fit, or an input has no gradient although it needs one.
     """
     required = [(path, value) for path, value in inputs if _is_alone(path, value)] if complete else list(inputs)
-    first = (required if len(required) == len(gradients) else inputs)[: len(gradients)]
-    if len(first) == len(gradients) and (_fits(gradients, first) or len(required) == len(gradients)):
-        chosen = first  # If the number alone is right, the shapes are compared later.
-        if not _fits(gradients, first) and sorted(map(_shape_of, gradients)) == sorted(map(_shape_of, first)):
-            raise ClaimError(f"{_describe_count(gradients, required, label)}; the shapes are those of another order")
+    note: tuple[str, ...] = ()
+    if len(required) == len(gradients):
+        chosen = required  # If the number alone is right, the shapes are compared later.
+        if not _fits(gradients, chosen) and sorted(map(_shape_of, gradients)) == sorted(map(_shape_of, chosen)):
+            raise ClaimError(f"{describe_count(gradients, required, label)}; the shapes are those of another order")
     else:
         choices = _choose_inputs(gradients, inputs)
-        if len(choices) != 1:
-            raise ClaimError(_describe_count(gradients, required, label, ambiguous=len(choices) > 1))
-        (chosen,) = choices
+        if not choices or (len(choices) > 1 and len(gradients) > 1):
+            raise ClaimError(describe_count(gradients, required, label, ambiguous=bool(choices)))
+        chosen = choices[0]
+        if len(choices) > 1:
+            note = (f"the gradient is read as that of {chosen[0][0]}, the first input of its shape; name another in wrt=",)
     missing = [pair for pair in required if pair[0] not in dict(chosen)]
     if complete and missing:
-        raise ClaimError(_describe_count(gradients, required, label, missing=missing))
+        raise ClaimError(describe_count(gradients, required, label, missing=missing))
     pairs = zip(gradients, chosen, strict=True)
-    return {path: source for (source, value), (path, _) in pairs if value is not None}
+    return {path: source for (source, value), (path, _) in pairs if value is not None}, note
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(type(value), "shape")
 
 
 def _is_alone(path: str, value: Any) -> bool:
     """Whether an input is an argument of its own and an array, so that a layer owes it a gradient."""
-    return not _holder(path) and hasattr(type(value), "shape")
+    return not holder_of(path) and _is_array(value)
 
 
 def _shape_of(pair: tuple[str, Any]) -> tuple[int, ...]:
     return tuple(np.shape(pair[1])) if pair[1] is not None else ()
 
 
-def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: Sequence[tuple[str, Any]], label: str) -> None:
+def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: Inputs, label: str) -> None:
     """Refuse a key that names no input, but nearly one that has no gradient.
 
     Raises:
         ClaimError: with both names.
     """
-    names = {_last_name(path): path for path, _ in remaining if _last_name(path)}
+    names = {last_name_of(path): path for path, _ in remaining if last_name_of(path)}
     for source in unmatched:
-        key = _last_name(source)
-        near = next((m for name in strip_marks(key)[1:] for m in difflib.get_close_matches(name, names, 1)), None)
+        key = last_name_of(source)
+        near = next((m for name in strip_marks(key)[1:] for m in difflib.get_close_matches(name, names, 1, CLOSE)), None)
         if near is not None:
             raise ClaimError(
                 f"{label} returned the key {key!r}, which names no input: did you mean {names[near]}, which has none?"
             )
 
 
-def _fits(gradients: Sequence[tuple[str, Any]], inputs: Sequence[tuple[str, Any]]) -> bool:
+def _fits(gradients: Inputs, inputs: Inputs) -> bool:
     pairs = zip(gradients, inputs, strict=True)
     return all(gradient is None or np.shape(gradient) == np.shape(value) for (_, gradient), (_, value) in pairs)
 
 
-def _choose_inputs(gradients: Sequence[tuple[str, Any]], inputs: Sequence[tuple[str, Any]]) -> list[list[tuple[str, Any]]]:
+def _choose_inputs(gradients: Inputs, inputs: Inputs) -> list[list[tuple[str, Any]]]:
     """Return the ways to choose inputs, in their order, that have the shapes of the gradients: at most two of them."""
     if not gradients:
         return [[]]
@@ -267,71 +331,8 @@ def _choose_inputs(gradients: Sequence[tuple[str, Any]], inputs: Sequence[tuple[
     return choices[:2]
 
 
-def _is_flat_vector(gradient: Any, inputs: Sequence[tuple[str, Any]]) -> bool:
+def _is_flat_vector(gradient: Any, inputs: Inputs) -> bool:
     """Whether an array is the gradients of all inputs in one vector: it has their size, and no input has its shape."""
-    size = sum(int(np.prod(np.shape(value))) for _, value in inputs)
-    shape = np.shape(gradient)
-    return len(inputs) > 1 and max(shape, default=0) == size and all(np.shape(value) != shape for _, value in inputs)
-
-
-def _describe_match(matched: Mapping[str, str], inputs: Sequence[tuple[str, Any]], unmatched: Sequence[str]) -> tuple[str, ...]:
-    """Say which gradient belongs to which input unless that is plain, and which inputs and gradients were left out."""
-    renamed = [
-        (_name_source(source), path) for path, source in matched.items() if _last_name(source) not in (path, _last_name(path))
-    ]
-    by_name = [f"{source} → {path}" for source, path in renamed if not source.startswith("gradient")]
-    without = [path for path, value in inputs if path not in matched and np.ndim(value)]
-    notes = [f"gradients: {', '.join(by_name)}"] if by_name else []
-    if unmatched:
-        notes.append(f"not compared, as they name no input: {', '.join(map(_name_source, unmatched))}")
-    if without:
-        notes.append(f"no gradient is returned for {', '.join(without)}, so none is checked")
-    return tuple(notes)
-
-
-def _name_source(source: str) -> str:
-    """Name a gradient for a reader: `dW1` for `['dW1']`, `the 2nd` for `[1]`."""
-    name = _last_name(source)
-    if name or not source:
-        return name or "gradient"
-    numbers = re.findall(r"\d+", source)
-    return f"gradient {int(numbers[0]) + 1}" if len(numbers) == 1 else f"gradient {source}"
-
-
-def _list_inputs(inputs: Sequence[tuple[str, Any]]) -> str:
-    return ", ".join(f"{path} {np.shape(value)}" for path, value in inputs) or "an input, but there is none"
-
-
-def _describe(returned: Any) -> str:
-    return "None" if returned is None else f"{type(returned).__name__} without an array"
-
-
-def _describe_count(
-    gradients: Sequence[tuple[str, Any]],
-    inputs: Sequence[tuple[str, Any]],
-    label: str,
-    missing: Sequence[tuple[str, Any]] = (),
-    *,
-    ambiguous: bool = False,
-) -> str:
-    shapes = ", ".join("None" if value is None else str(tuple(np.shape(value))) for _, value in gradients)
-    count = f"{len(gradients)} gradient{'s' * (len(gradients) != 1)} of shape {shapes}"
-    head = f"{label} returned {count}: expected one for each of {_list_inputs(inputs)}, in this order"
-    if missing:
-        return f"{head}; missing: {', '.join(path for path, _ in missing)}"
-    if len(gradients) == len(inputs):
-        return head
-    advice = "; several inputs fit" if ambiguous else ""
-    return f"{head}{advice}; name the inputs that have a gradient in wrt=, or return a mapping by their names"
-
-
-def _describe_unknown_keys(named: Mapping[str, Any], inputs: Sequence[tuple[str, Any]], label: str) -> str:
-    names = [_last_name(path) for path, _ in inputs]
-    keys = [_name_source(source) for source in named]
-    near = [(key, match) for key in keys for match in difflib.get_close_matches(strip_marks(key)[-1], names, 1)]
-    hint = (
-        f"; did you mean {near[0][1]!r} by {near[0][0]!r}?"
-        if near
-        else "; rename the keys, return a tuple in the order of the inputs, or name the container of parameters in params="
-    )
-    return f"{label} returned the keys {', '.join(keys)}, which name no input (inputs: {_list_inputs(inputs)}){hint}"
+    size, shape = sum(int(np.prod(np.shape(value))) for _, value in inputs), np.shape(gradient)
+    is_vector = int(np.prod(shape)) == max(shape, default=0) == size
+    return len(inputs) > 1 and is_vector and all(np.shape(value) != shape for _, value in inputs)

@@ -1,20 +1,20 @@
-"""Parameters that live in an object: found there or named by the user, moved on a private copy, with their gradients."""
+"""Parameters that live in an object: named by the user or found there, moved on a private copy, with their gradients."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gradcheck.backends.forms.gradient_names import strip_marks
-from gradcheck.backends.forms.places import Place, find_places, get_owner, is_floating_array
+from gradcheck.backends.forms.gradient_words import strip_marks
+from gradcheck.backends.forms.places import Place, find_places, get_owner, is_floating_array, share_memory
 from gradcheck.errors import InputError, UsageError
 from gradcheck.tracebacks import summarise_error
 
-PARAMETER_NAMES = ("params", "parameters", "weights")  # attributes that hold parameters, by themselves or by name
+PARAMETER_NAMES = ("params", "parameters", "weights")  # attributes that hold parameters by name
 GRADIENT_NAMES = ("grads", "gradients", "grad", "dparams")  # attributes that hold their gradients
 VALUE_NAMES = ("data", "value", "val")  # attributes of a parameter object that hold its array; the gradient is in `grad`
 
@@ -58,40 +58,62 @@ def copy_code(case_name: str, functions: Sequence[Any]) -> tuple[tuple[Any, ...]
         ) from None
 
 
-def name_parameters(params: Any, functions: Sequence[Any], copies: Mapping[int, Any]) -> list[Parameter]:
+def name_parameters(
+    params: Any, originals: Sequence[Any], functions: Sequence[Any], copies: Mapping[int, Any]
+) -> list[Parameter]:
     """Find the parameters that the user named.
 
     Args:
         params: a container of arrays, an object with arrays in its attributes, or paths of attributes such as 'layers[0].W'.
-        functions: what reads them, on private copies.
+        originals: the user's functions that read them.
+        functions: the same on private copies.
         copies: the copies by the `id` of the original.
 
     Raises:
         UsageError: if a path leads nowhere, or nothing there is a floating-point array.
-        InputError: if the functions do not read these arrays.
+        InputError: if the functions do not read these arrays, or two of them share memory.
     """
-    if isinstance(params, str) or (isinstance(params, tuple | list) and params and all(isinstance(p, str) for p in params)):
+    are_names = isinstance(params, tuple | list) and params and all(isinstance(p, str) for p in params)
+    if isinstance(params, str) or are_names:
         places = _find_named((params,) if isinstance(params, str) else params, functions)
     else:
-        root = copies.get(id(params), params)
-        is_container = isinstance(root, Mapping | list | tuple)
-        places = [place for place in find_places(root, "params" if is_container else "") if _can_move(place, is_container)]
-        _refuse_unused(root, params, places, functions)
+        places = _find_in_container(params, functions, copies)
     if not places:
-        raise UsageError(f"params={_describe(params)}: expected floating-point arrays, got none there")
-    return _group(places, functions)
+        advice = "; the items of a tuple cannot be moved, so give a list or a dictionary" if isinstance(params, tuple) else ""
+        raise UsageError(f"params={_describe(params)}: expected floating-point arrays, got none there{advice}")
+    parameters = _group(places, functions)
+    _refuse_shared_memory(parameters, originals, functions, copies)
+    return parameters
 
 
 def list_fixed_values(params: Any) -> dict[str, Any]:
-    """Return what a container of parameters holds besides floating-point arrays and floats: path and value of each."""
+    """Return what a mapping of parameters holds besides floating-point arrays and floats: path and value of each."""
     if not isinstance(params, Mapping):
         return {}
-    values = {place.path: place.read() for place in _places_in_mapping(params)}
+    values = {place.path: place.read() for place in find_places(params, "params") if place.holder is params}
     return {path: value for path, value in values.items() if not (is_floating_array(value) or isinstance(value, float))}
 
 
-def _places_in_mapping(params: Mapping[Any, Any]) -> list[Place]:
-    return [place for place in find_places(params, "params") if place.holder is params]
+def _find_in_container(params: Any, functions: Sequence[Any], copies: Mapping[int, Any]) -> list[Place]:
+    """Find the places of the arrays in a container or an object, in the copy that the functions read."""
+    is_container = isinstance(params, Mapping | list | tuple)
+    root = copies.get(id(params), params)
+    places = [place for place in find_places(root, "params" if is_container else "") if _can_move(place, is_container)]
+    reachable = [place for function in functions for place in find_places(function)]
+    holders = {id(value) for place in reachable for value in (place.holder, place.read())} | {id(f) for f in functions}
+    if {id(root), *(id(place.holder) for place in places)} & holders:
+        return places
+    # A new container of the object's own arrays, such as net.parameters(): we move the arrays where the object keeps them.
+    by_array = {id(place.read()): place for place in reversed(reachable)}
+    kept = [(place, by_array.get(id(copies.get(id(place.read()), place.read())))) for place in places]
+    found = [replace(home, path=place.path) for place, home in kept if home is not None and is_floating_array(place.read())]
+    if places and not found:
+        name = getattr(functions[0], "__qualname__", type(functions[0]).__name__)
+        raise InputError(
+            f"params={_describe(params)}: {name} does not read these arrays; give the container that it reads, as in"
+            " params=net.params"
+        )
+    return found
 
 
 def _can_move(place: Place, is_container: bool) -> bool:
@@ -116,15 +138,24 @@ def _find_named(paths: Sequence[str], functions: Sequence[Any]) -> list[Place]:
     return found
 
 
-def _refuse_unused(root: Any, params: Any, places: Sequence[Place], functions: Sequence[Any]) -> None:
-    """Refuse parameters that the functions cannot reach: moving them would change nothing."""
-    reached = {id(value) for f in functions for place in find_places(f) for value in (place.holder, place.read())}
-    if not {id(root), *(id(place.holder) for place in places), *(id(place.read()) for place in places)} & reached:
-        name = getattr(functions[0], "__qualname__", type(functions[0]).__name__)
-        raise InputError(
-            f"params={_describe(params)}: {name} does not read these arrays; give the container that it reads, as in"
-            " params=net.params"
-        )
+def _refuse_shared_memory(
+    parameters: Sequence[Parameter], originals: Sequence[Any], functions: Sequence[Any], copies: Mapping[int, Any]
+) -> None:
+    """Refuse a parameter that is a view of another array, or has one: the copy that we move would not move the other.
+
+    Raises:
+        InputError: with both names.
+    """
+    arrays = {id(place.read()): place for f in originals for place in find_places(f) if is_floating_array(place.read())}
+    by_copy = {id(copies.get(key, place.read())): place for key, place in arrays.items()}
+    for parameter in parameters:
+        own = by_copy.get(id(parameter.value))
+        for place in arrays.values() if own is not None else ():
+            if own is not None and place.read() is not own.read() and share_memory(place.read(), own.read()):
+                raise InputError(
+                    f"params: {parameter.path} shares its memory with {place.path}, so that one cannot be moved without the"
+                    f" other: give the array that owns the memory, or make a copy of {place.path}"
+                )
 
 
 def _describe(params: Any) -> str:
@@ -160,41 +191,83 @@ def _distinct(places: Sequence[Place]) -> tuple[Place, ...]:
     return tuple({(id(place.holder), place.key, place.is_attribute): place for place in places}.values())
 
 
-def find_trained_parameters(owner: Any, functions: Sequence[Any]) -> list[Parameter]:
-    """Find the parameters of an object after a backward: arrays next to which there is a gradient of their shape.
+@dataclass(frozen=True)
+class Trained:
+    """The parameters of an object that a backward trains, and its arrays without a gradient.
+
+    Attributes:
+        parameters: each with the place of its gradient.
+        without: paths of the arrays that have no gradient although the output depends on them.
+    """
+
+    parameters: tuple[Parameter, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+def list_kept_arrays(owner: Any) -> dict[int, Place]:
+    """Return the places of an object that hold floating-point arrays, by the `id` of the array."""
+    places = [place for place in find_places(owner) if is_floating_array(place.read())]
+    return {id(place.read()): place for place in reversed(places)}
+
+
+def find_trained(
+    owner: Any, functions: Sequence[Any], before: Mapping[int, Any], depends_on: Callable[[Place], bool]
+) -> Trained:
+    """Find the parameters of an object after a forward and a backward: arrays that stay, with a gradient by their name.
 
     These are attributes `W` with `dW`, `grad_W` or `W_grad`, parameter objects with `data` and `grad`, and containers
-    `params` with `grads`.
+    `params` with `grads`. An array that the forward or the backward binds anew is an intermediate value.
+
+    Args:
+        owner: the object.
+        functions: its methods.
+        before: the arrays that it held before the forward, by their `id`.
+        depends_on: says whether the outputs depend on the array in a place.
     """
     places = list(find_places(owner))
     by_holder: dict[int, list[Place]] = {}
     for place in places:
         by_holder.setdefault(id(place.holder), []).append(place)
-    pairs = [pair for siblings in by_holder.values() for pair in _pair_siblings(siblings)]
-    return _group([value for value, _ in pairs], functions, {id(value): gradient for value, gradient in pairs})
+    pairs = [pair for siblings in by_holder.values() for pair in _pair_siblings(siblings, before)]
+    parameters = _group([value for value, _ in pairs], functions, {id(value): gradient for value, gradient in pairs})
+    known = {id(p.value) for p in parameters} | {id(p.gradient.read()) for p in parameters if p.gradient is not None}
+    others = {id(p.read()): p for p in reversed(places) if id(p.read()) in before and id(p.read()) not in known}
+    without = [place.path for place in reversed(others.values()) if is_floating_array(place.read()) and depends_on(place)]
+    return Trained(tuple(parameters), tuple(without))
 
 
-def _pair_siblings(siblings: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
-    """Yield the attributes of one object that are a parameter and its gradient."""
+def _pair_siblings(siblings: Sequence[Place], before: Mapping[int, Any]) -> Iterator[tuple[Place, Place]]:
+    """Yield the arrays of one object that stay, each with its gradient."""
     by_name = {place.key: place for place in siblings if place.is_attribute}
+    grads = next((by_name[name] for name in GRADIENT_NAMES if name in by_name), None)
+    by_key = _index_gradients(grads) if grads is not None and not is_floating_array(grads.read()) else {}
     for name, place in by_name.items():
-        value = place.read()
-        if is_floating_array(value):
-            names = ("grad", "gradient") if name in VALUE_NAMES else ()
-            gradients = [p for key, p in by_name.items() if key != name and (name in strip_marks(key) or key in names)]
-            yield from ((place, g) for g in gradients[:1] if np.shape(g.read()) == np.shape(value))
-    holders = [by_name[name] for name in PARAMETER_NAMES if name in by_name]
-    gradients = [by_name[name] for name in GRADIENT_NAMES if name in by_name]
-    if holders and gradients:
-        yield from _pair_containers(holders[0], gradients[0])
+        if is_floating_array(place.read()) and id(place.read()) in before:
+            gradient = _find_sibling(name, by_name) or by_key.get(name)
+            if gradient is not None and gradient.read() is not None:
+                yield place, gradient
+    holder = next((by_name[name] for name in PARAMETER_NAMES if name in by_name), None)
+    for place in find_places(holder.read(), holder.path) if holder is not None else ():
+        if is_floating_array(place.read()) and id(place.read()) in before and holder is not None:
+            gradient = by_key.get(place.path.removeprefix(holder.path)) or by_key.get(str(place.key))
+            if gradient is not None:
+                yield place, gradient
 
 
-def _pair_containers(params: Place, grads: Place) -> Iterator[tuple[Place, Place]]:
-    """Yield the items of two containers that belong together: by the same key, or by a key with a mark of a gradient."""
-    values = [p for p in find_places(params.read(), params.path) if is_floating_array(p.read())]
-    found = {p.path.removeprefix(grads.path): p for p in find_places(grads.read(), grads.path) if is_floating_array(p.read())}
-    by_key = {mark: p for p in found.values() for mark in reversed(strip_marks(str(p.key)))}
-    for place in values:
-        gradient = found.get(place.path.removeprefix(params.path)) or by_key.get(str(place.key))
-        if gradient is not None:
-            yield place, gradient
+def _find_sibling(name: str, by_name: Mapping[str, Place]) -> Place | None:
+    """Find the attribute that is the gradient of another by its name."""
+    names = ("grad", "gradient") if name in VALUE_NAMES else ()
+    plain = name.lstrip("_")
+    for fold in (str, str.lower):
+        for key, place in by_name.items():
+            marks = [fold(mark) for mark in strip_marks(key.lstrip("_"))[1:]]
+            if key != name and (fold(plain) in marks or key in names) and is_floating_array(place.read()):
+                return place
+    return None
+
+
+def _index_gradients(grads: Place) -> dict[str, Place]:
+    """Index the items of a container of gradients by their path in it, and by what their keys may mean."""
+    found = [p for p in find_places(grads.read(), grads.path) if is_floating_array(p.read())]
+    by_key = {mark: p for p in found for mark in reversed(strip_marks(str(p.key)))}
+    return {**by_key, **{p.path.removeprefix(grads.path): p for p in found}}

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.generators import is_of_library
 
@@ -37,6 +39,14 @@ class Place:
         """Return the value that the place holds now."""
         return getattr(self.holder, self.key) if self.is_attribute else self.holder[self.key]
 
+    def remove(self) -> None:
+        """Remove the attribute or the item, if it is there."""
+        with suppress(AttributeError, KeyError, IndexError):
+            if self.is_attribute:
+                delattr(self.holder, self.key)
+            else:
+                del self.holder[self.key]
+
     def write(self, value: Any) -> None:
         """Put a value there."""
         if self.is_attribute:
@@ -63,8 +73,20 @@ def is_floating_array(value: Any) -> bool:
     return hasattr(type(value), "shape") and str(getattr(value, "dtype", "")).removeprefix("torch.") in EPS
 
 
+def share_memory(a: Any, b: Any) -> bool:
+    """Whether two arrays of NumPy are views of the same memory and overlap."""
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
+
+
 def find_places(root: Any, path: str = "") -> Iterator[Place]:
     """Yield every place that can be reached from a value: its items, its attributes, and those of what they hold."""
+    for value, path_of_value in find_values(root, path):
+        with suppress(Exception):
+            yield from (place for place in list(_places_in(value, path_of_value)) if _is_writable(place))
+
+
+def find_values(root: Any, path: str = "") -> Iterator[tuple[Any, str]]:
+    """Yield every value that can be reached from a value, and may hold others, with its path; plain data are left out."""
     waiting: list[tuple[Any, str]] = [(root, path)]
     visited: dict[int, Any] = {}
     while waiting and len(visited) < MAX_VISITED:
@@ -72,12 +94,11 @@ def find_places(root: Any, path: str = "") -> Iterator[Place]:
         if isinstance(value, ATOMS) or hasattr(type(value), "shape") or id(value) in visited:
             continue
         visited[id(value)] = value
+        yield value, path
         with suppress(Exception):  # attributes may be computed by the user's code, and some objects refuse them all
-            places = list(_places_in(value, path))
-            yield from (place for place in places if _is_writable(place))
             # The first place is visited first, so that paths come in the order in which a reader would list them.
-            waiting.extend((place.read(), place.path) for place in reversed(places))
-            waiting.extend((part, path) for part in _parts_of_code(value))
+            waiting.extend([(place.read(), place.path) for place in _places_in(value, path)][::-1])
+            waiting.extend((part, f"{path}.{name}".strip(".")) for name, part in _parts_of_code(value))
 
 
 def _places_in(value: Any, path: str) -> Iterator[Place]:
@@ -86,25 +107,31 @@ def _places_in(value: Any, path: str) -> Iterator[Place]:
     elif isinstance(value, list | tuple):
         yield from (Place(f"{path}[{i}]", value, i, is_attribute=False) for i in range(len(value)))
     elif not isinstance(value, type | types.ModuleType | types.FunctionType | types.MethodType | functools.partial):
-        names = [*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())]
+        names = [*getattr(value, "__dict__", ()), *_list_slots(type(value))]
         prefix = f"{path}." if path else ""
         yield from (Place(f"{prefix}{name}", value, name, is_attribute=True) for name in names if hasattr(value, name))
+
+
+def _list_slots(cls: type) -> list[str]:
+    """Return the names in the `__slots__` of a class and its bases; a text is one name."""
+    declared = [vars(base).get("__slots__", ()) for base in cls.__mro__]
+    return [name for slots in declared for name in ((slots,) if isinstance(slots, str) else slots) if name != "__dict__"]
 
 
 def _is_writable(place: Place) -> bool:
     return place.is_attribute or isinstance(place.holder, MutableMapping | MutableSequence)
 
 
-def _parts_of_code(value: Any) -> Iterator[Any]:
-    """Yield what a function, a method or a partial uses."""
+def _parts_of_code(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function, a method or a partial uses, with the name of each variable."""
     if isinstance(value, types.MethodType):
-        yield value.__self__
+        yield "", value.__self__
     elif isinstance(value, functools.partial):
-        yield from (value.func, *value.args, *value.keywords.values())
+        yield from (("", part) for part in (value.func, *value.args, *value.keywords.values()))
     elif isinstance(value, types.FunctionType) and not is_of_library(value):
         variables = inspect.getclosurevars(value)
-        yield from (*variables.nonlocals.values(), *variables.globals.values())
-        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        yield from (*variables.nonlocals.items(), *variables.globals.items())
+        yield from (("", part) for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
 
 
 def get_owner(target: Any) -> Any:

@@ -6,7 +6,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.backends.forms.gradient_names import strip_marks
+from gradcheck.backends.forms.gradient_words import strip_marks
 from gradcheck.backends.forms.places import get_owner
 from gradcheck.results import Contract, Verdict
 from gradcheck.targets.discover import find_backward
@@ -23,18 +23,24 @@ SUFFIXES = ("grad", "gradient", "der", "derivative", "prime", "jac", "vjp", "bac
 PREFIXES = ("grad_", "gradient_", "d_", "d")
 
 
-def check_own_derivative(case: Case, target: Any, program: Program) -> list[Contract]:
+def report_unlooked(unlooked: str) -> tuple[Contract, ...]:
+    """Report gradients of the user that were returned or left behind, and not compared; () if all were."""
+    return (Contract(NAME, Verdict.INCONCLUSIVE, f"not all of your derivatives were checked: {unlooked}"),) if unlooked else ()
+
+
+def check_own_derivative(case: Case, target: Any, program: Program, *, has_rows: bool) -> list[Contract]:
     """Say which derivative of the user was not compared, and with which option it would be; [] if there is none.
 
     Args:
         case: the declaration.
         target: what is called.
         program: the target bound to its inputs.
+        has_rows: whether anything was compared.
     """
     if case.claims or classify_target(target) is not TargetKind.FUNCTION:
         return []
     why = _find_backward_beside(case, target) or _find_returned_gradient(program)
-    is_traced = all(claim.derived for claim in program.claims) and not program.has_written_derivative
+    is_traced = has_rows and all(claim.derived for claim in program.claims) and not program.has_written_derivative
     if not why and is_traced and case.reference is None:
         why = _find_gradient_beside(case, target) or (
             "only PyTorch's derivative of the traced code was compared with differences; give gradient=, vjp= or backward="
@@ -62,10 +68,15 @@ def _find_gradient_beside(case: Case, target: Any) -> str:
     function, module = unwrap_target(target), _module_of(target)
     name = getattr(function, "__name__", "")
     names = [*(f"{name}_{suffix}" for suffix in SUFFIXES), *(f"{prefix}{name}" for prefix in PREFIXES)]
-    found = next((value for value in (getattr(module, n, None) for n in names) if inspect.isfunction(value)), None)
+    values = (getattr(module, candidate, None) for candidate in names)
+    found = next((value for value in values if inspect.isfunction(value) and _parameters(value) == _parameters(function)), None)
     if found is None:
         return ""
     return f"{found.__name__} stands beside it; give gradient={found.__name__}{_flag(case, 'gradient', found)}"
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
 
 
 def _module_of(target: Any) -> Any:
