@@ -20,7 +20,7 @@ from gradcheck.backends.forms.parameters import (
     list_fixed_values,
     name_parameters,
 )
-from gradcheck.backends.forms.places import Place, get_owner, holding, is_floating_array
+from gradcheck.backends.forms.places import Place, find_places, get_owner, holding, is_floating_array
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import DerivativeError, InputError
 from gradcheck.targets.plain_class import is_plain_layer
@@ -262,9 +262,10 @@ def _adapt_backward(
         call = replace(call, roles=())
     both = ForwardThenBackward(forward, backward, call, inputs.labels, {}, label)
     first = _call(label, both.call_backward, (returned, tuple(map(_ones_like, outputs)), *args), kwargs)
+    kept = [place.read() for place in find_places(get_owner(backward))]
     args, kwargs = _copy_arguments(inputs)
     call_user_code("the forward, called again as every check does,", forward, args, kwargs)
-    trained = find_trained_parameters(get_owner(backward), [forward, backward]) if get_owner(backward) is not None else []
+    trained = find_trained_parameters(get_owner(backward), [forward, backward], kept) if get_owner(backward) is not None else []
     parameters, gradients = _pair_gradients(parameters, trained)
     both = replace(both, gradients=gradients)
     arguments = _add_parameters(inputs, parameters)

@@ -15,7 +15,9 @@ from gradcheck.trees import flatten
 
 PREFIXES = re.compile(r"^(?:d|d_|grad_?|g_|delta_?|del_|∂|d[LJE]_?d_?)(?=.)")
 SUFFIXES = re.compile(r"(?<=.)(?:\.grad|_?grads?|_?gradients?|_g|_bar)$")
-LAST_NAME = re.compile(r"(?:\['(.+?)'\]|(?:^|\.)([^\W\d]\w*))$")  # in a path: W in params['W'] and in layers[0].W
+QUOTES = ("['", '["')  # before a key in a path; a key that has quotes of one kind is written in the other
+# The last name in a path: W1 in params['W1'], W in layers[0].W.
+LAST_NAME = re.compile(r"""(?:\['([^']+)'\]|\["([^"]+)"\]|(?:^|\.)([^\W\d]\w*))$""")
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _list_gradients(returned: Any) -> list[tuple[str, Any]]:
 def _last_name(path: str) -> str:
     """Return the last key or attribute in a path if it is a name; '' for a place in a sequence."""
     match = LAST_NAME.search(path)
-    return match[1] or match[2] if match else ""
+    return next(filter(None, match.groups())) if match else ""
 
 
 def _holder(path: str) -> str:
@@ -188,7 +190,7 @@ def _match_names(gradients: Mapping[str, Any], inputs: Sequence[tuple[str, Any]]
 
 def _find_input(source: str, value: Any, inputs: Sequence[tuple[str, Any]]) -> str | None:
     """Return the path of the input that a gradient's name means; of several, the one with its shape, then the first."""
-    key = source[2:-2] if source.startswith("['") and source.endswith("']") else source
+    key = source[2:-2] if source.startswith(QUOTES) else source
     for name in (key, *strip_marks(_last_name(source))):
         for fold in (str, str.lower):
             matches = [(path, x) for path, x in inputs if fold(name) in (fold(path), fold(_last_name(path)))]

@@ -73,7 +73,7 @@ def name_parameters(params: Any, functions: Sequence[Any], copies: Mapping[int, 
     if isinstance(params, str) or (isinstance(params, tuple | list) and params and all(isinstance(p, str) for p in params)):
         places = _find_named((params,) if isinstance(params, str) else params, functions)
     else:
-        root = copies.get(id(params), params)
+        root = _find_copy(params, copies)
         is_container = isinstance(root, Mapping | list | tuple)
         places = [place for place in find_places(root, "params" if is_container else "") if _can_move(place, is_container)]
         _refuse_unused(root, params, places, functions)
@@ -92,6 +92,15 @@ def list_fixed_values(params: Any) -> dict[str, Any]:
 
 def _places_in_mapping(params: Mapping[Any, Any]) -> list[Place]:
     return [place for place in find_places(params, "params") if place.holder is params]
+
+
+def _find_copy(value: Any, copies: Mapping[int, Any]) -> Any:
+    """Return the copy of a value, or a container of copies if only its items were copied, as in `[net.W, net.b]`."""
+    if id(value) in copies:
+        return copies[id(value)]
+    if type(value) is dict:
+        return {key: _find_copy(item, copies) for key, item in value.items()}
+    return type(value)(_find_copy(item, copies) for item in value) if type(value) in (list, tuple) else value
 
 
 def _can_move(place: Place, is_container: bool) -> bool:
@@ -160,17 +169,23 @@ def _distinct(places: Sequence[Place]) -> tuple[Place, ...]:
     return tuple({(id(place.holder), place.key, place.is_attribute): place for place in places}.values())
 
 
-def find_trained_parameters(owner: Any, functions: Sequence[Any]) -> list[Parameter]:
-    """Find the parameters of an object after a backward: arrays next to which there is a gradient of their shape.
+def find_trained_parameters(owner: Any, functions: Sequence[Any], kept: Sequence[Any]) -> list[Parameter]:
+    """Find the parameters of an object after a backward: arrays next to which there is a gradient.
 
     These are attributes `W` with `dW`, `grad_W` or `W_grad`, parameter objects with `data` and `grad`, and containers
     `params` with `grads`.
+
+    Args:
+        owner: the object.
+        functions: what reads the parameters.
+        kept: the values in the object before the latest forward, which replaces its intermediate values.
     """
+    identities = set(map(id, kept))
     places = list(find_places(owner))
     by_holder: dict[int, list[Place]] = {}
     for place in places:
         by_holder.setdefault(id(place.holder), []).append(place)
-    pairs = [pair for siblings in by_holder.values() for pair in _pair_siblings(siblings)]
+    pairs = [pair for siblings in by_holder.values() for pair in _pair_siblings(siblings) if id(pair[0].read()) in identities]
     return _group([value for value, _ in pairs], functions, {id(value): gradient for value, gradient in pairs})
 
 
@@ -182,7 +197,7 @@ def _pair_siblings(siblings: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
         if is_floating_array(value):
             names = ("grad", "gradient") if name in VALUE_NAMES else ()
             gradients = [p for key, p in by_name.items() if key != name and (name in strip_marks(key) or key in names)]
-            yield from ((place, g) for g in gradients[:1] if np.shape(g.read()) == np.shape(value))
+            yield from ((place, g) for g in gradients[:1] if np.ndim(g.read()) or np.shape(g.read()) == np.shape(value))
     holders = [by_name[name] for name in PARAMETER_NAMES if name in by_name]
     gradients = [by_name[name] for name in GRADIENT_NAMES if name in by_name]
     if holders and gradients:

@@ -65,6 +65,13 @@ def is_floating_array(value: Any) -> bool:
 
 def find_places(root: Any, path: str = "") -> Iterator[Place]:
     """Yield every place that can be reached from a value: its items, its attributes, and those of what they hold."""
+    for value, path_of_value in find_values(root, path):
+        with suppress(Exception):
+            yield from (place for place in list(_places_in(value, path_of_value)) if _is_writable(place))
+
+
+def find_values(root: Any, path: str = "") -> Iterator[tuple[Any, str]]:
+    """Yield every value that can be reached from a value, and may hold others, with its path; plain data are left out."""
     waiting: list[tuple[Any, str]] = [(root, path)]
     visited: dict[int, Any] = {}
     while waiting and len(visited) < MAX_VISITED:
@@ -72,12 +79,11 @@ def find_places(root: Any, path: str = "") -> Iterator[Place]:
         if isinstance(value, ATOMS) or hasattr(type(value), "shape") or id(value) in visited:
             continue
         visited[id(value)] = value
+        yield value, path
         with suppress(Exception):  # attributes may be computed by the user's code, and some objects refuse them all
-            places = list(_places_in(value, path))
-            yield from (place for place in places if _is_writable(place))
             # The first place is visited first, so that paths come in the order in which a reader would list them.
-            waiting.extend((place.read(), place.path) for place in reversed(places))
-            waiting.extend((part, path) for part in _parts_of_code(value))
+            waiting.extend([(place.read(), place.path) for place in _places_in(value, path)][::-1])
+            waiting.extend((part, f"{path}.{name}".strip(".")) for name, part in _parts_of_code(value))
 
 
 def _places_in(value: Any, path: str) -> Iterator[Place]:
@@ -95,16 +101,16 @@ def _is_writable(place: Place) -> bool:
     return place.is_attribute or isinstance(place.holder, MutableMapping | MutableSequence)
 
 
-def _parts_of_code(value: Any) -> Iterator[Any]:
-    """Yield what a function, a method or a partial uses."""
+def _parts_of_code(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function, a method or a partial uses, with the name of each variable."""
     if isinstance(value, types.MethodType):
-        yield value.__self__
+        yield "", value.__self__
     elif isinstance(value, functools.partial):
-        yield from (value.func, *value.args, *value.keywords.values())
+        yield from (("", part) for part in (value.func, *value.args, *value.keywords.values()))
     elif isinstance(value, types.FunctionType) and not is_of_library(value):
         variables = inspect.getclosurevars(value)
-        yield from (*variables.nonlocals.values(), *variables.globals.values())
-        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        yield from (*variables.nonlocals.items(), *variables.globals.items())
+        yield from (("", part) for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
 
 
 def get_owner(target: Any) -> Any:
