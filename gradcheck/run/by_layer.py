@@ -64,7 +64,15 @@ def check_layers(
         was_skipped = contains_failure and bool(layer.calls)
         message = "not checked: a layer inside is wrong" if was_skipped else layer.message or _describe_unchecked_calls(layer)
         layer_results.append(_summarise_calls(layer, results, message))
+    may_be_convention = any(map(_may_be_convention, layer_results))
+    if may_be_convention and check(case, replace(layer_options, contracts=False)).verdict is Verdict.PASS:
+        layer_results = [replace(r, verdict=Verdict.INCONCLUSIVE) if _may_be_convention(r) else r for r in layer_results]
     return tuple(reversed(layer_results))
+
+
+def _may_be_convention(layer: LayerResult) -> bool:
+    """Whether other layers may make up for a backward that is wrong alone, such as one that divides by the batch's size."""
+    return bool(layer.derivative) and layer.verdict is Verdict.FAIL and layer.reason is not Reason.CONTRACT_BROKEN
 
 
 def _record_layers(case: Case, model: Any, inputs: Inputs) -> tuple[str, list[RecordedLayer]]:
@@ -185,6 +193,9 @@ def describe_wrong_layers(layers: tuple[LayerResult, ...], whole: Verdict) -> st
         if forgotten:
             advice = f"{' and '.join(forgotten)} {'is' if len(forgotten) == 1 else 'are'} never called"
         return f"{layers_are} given its inputs: {advice}"
+    excused = [layer for layer in layers if layer.derivative and any(row.verdict is Verdict.FAIL for row in layer.comparisons)]
+    if whole is Verdict.PASS and excused:
+        return f"the model is right, although not every layer is alone: {_name_layers(excused, Verdict.INCONCLUSIVE, 'wrong')}"
     return ""
 
 
@@ -202,7 +213,7 @@ def _name_layers(wrong: list[LayerResult], verdict: Verdict, word: str) -> str:
     for layer in layers:
         if layer.derivative:
             by_cause.setdefault(_describe_cause(layer, word), []).append(layer.derivative)
-    return ", ".join([*named, *(f"{' and '.join(backwards)}: {cause}" for cause, backwards in by_cause.items())])
+    return "; ".join([*named, *(f"{' and '.join(backwards)}: {cause}" for cause, backwards in by_cause.items())])
 
 
 def _describe_cause(layer: LayerResult, word: str) -> str:
@@ -213,7 +224,13 @@ def _describe_cause(layer: LayerResult, word: str) -> str:
             _, _, text = (row.diagnosis or "").partition(": the claim ")
             cause = re.sub(r" on all \d+ entries", "", text.partition(";")[0])
             causes[row.wrt] = causes.get(row.wrt) or cause
-    gradients = [f"d{_last_name(wrt)} {cause or 'is wrong'}" for wrt, cause in causes.items()]
+    by_cause: dict[str, list[str]] = {}
+    for wrt, cause in causes.items():
+        by_cause.setdefault(cause or "is wrong", []).append(f"d{_last_name(wrt)}")
+    gradients = [
+        f"{' and '.join(names)} {cause if len(names) == 1 else re.sub('^is', 'are', cause)}"
+        for cause, names in by_cause.items()
+    ]
     broken = [f"breaks the contract {c.name}" for c in layer.contracts if c.verdict is Verdict.FAIL and not c.tolerated]
     raised = re.sub(r"^backward=\S+ ", "", layer.message.partition("\n")[0])
     return ", ".join(gradients or broken) or raised or word

@@ -312,6 +312,34 @@ def test_a_backward_that_is_wrong_only_at_ties_is_left_to_the_network():
     assert find_verdicts(result)["max_pool_backward"] is Verdict.INCONCLUSIVE
 
 
+class MeanInEachLayer(Affine):
+    def backward(self, dout):
+        dx = super().backward(dout)
+        self.dW, self.db = self.dW / len(dout), self.db / len(dout)
+        return dx
+
+
+class MeanOfLosses(Sequential):
+    """Each layer takes the mean over the batch, and the loss does not pass one on: together they are right."""
+
+    def loss(self, x, y):
+        error = self.forward(x) - y
+        self.backward(error)
+        return 0.5 * np.sum(error**2) / len(x), {"W": self.layers[0].dW, "b": self.layers[0].db}
+
+
+def test_a_convention_that_layers_share_is_no_fault_of_the_network():
+    net = MeanOfLosses(affine(MeanInEachLayer, 4, 3))
+    params = {"W": net.layers[0].W, "b": net.layers[0].b}
+    result = gradcheck.check(net.loss, X, RNG.normal(size=(6, 3)), params=params, gradient="returned", by_layer=True)
+    assert result.verdict is Verdict.PASS
+    assert find_verdicts(result) == {"layers[0]": Verdict.INCONCLUSIVE}
+    assert result.culprit == (
+        "the model is right, although not every layer is alone: layers[0].backward: dW and db are 0.1667 times the"
+        " derivative: 1/6, where 6 is the size of x along axis 0"
+    )
+
+
 # What cannot be checked
 
 

@@ -65,7 +65,7 @@ def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> lis
         )
     roots = [_unwrap_placed(function) for function in (private.target, claim)]
     functions = _list_code(roots)
-    layers = [*_find_objects(roots, functions), *_find_functions(functions)]
+    layers = [*_find_objects(roots), *_find_functions(functions)]
     recorder = CallRecorder()
     with _watching(layers, functions, recorder):
         _run(private, kind, claim, recorder)
@@ -108,18 +108,20 @@ def _list_starts(roots: Sequence[Any]) -> list[Any]:
     return [root if get_owner(root) is None else get_owner(root) for root in roots]
 
 
-def _find_objects(roots: Sequence[Any], functions: Iterable[Any]) -> Iterator[WatchedLayer]:
+def _find_objects(roots: Sequence[Any]) -> Iterator[WatchedLayer]:
     """Find the objects with a forward and a backward that a network reaches; the network itself counts for its other pairs."""
-    starts, visited = _list_starts(roots), set[int]()
-    for root in (*starts, *functions):
-        for value, path in find_values(root):
+    starts, visited, pairs = _list_starts(roots), set[int](), dict[type, list[tuple[str, str]]]()
+    for start in (*starts, *(function for root in roots for function in list_functions(root))):
+        for value, path in find_values(start):
             cls = type(value)
             if id(value) in visited or is_of_library(cls) or classify_target(value) is not TargetKind.FUNCTION:
                 continue
             visited.add(id(value))
-            for forward, backward in _pair_methods(cls):
+            if cls not in pairs:
+                pairs[cls] = _pair_methods(cls)
+            for forward, backward in pairs[cls]:
                 is_whole = forward in WHOLE_LAYER
-                if not (is_whole and any(value is start for start in starts)):
+                if not (is_whole and any(value is network for network in starts)):
                     name = path if is_whole else f"{path}.{backward}".strip(".")
                     yield WatchedLayer(name, cls.__name__ if is_whole else "method", forward, (backward,), value)
 
