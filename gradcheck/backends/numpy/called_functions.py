@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from gradcheck.backends.generators import is_of_library
 
 FORWARD_WORDS = (("forward", "backward"), ("Forward", "Backward"), ("fwd", "bwd"), ("fprop", "bprop"))
 BACKWARD_SUFFIX = "_backward"
+MAX_FUNCTIONS = 1000  # that are searched, nearest first: those of a package that the network uses may be many more
 
 
 def find_called_functions(roots: Iterable[Any]) -> dict[Any, list[Place]]:
@@ -25,20 +27,26 @@ def find_called_functions(roots: Iterable[Any]) -> dict[Any, list[Place]]:
     """
     found: dict[Any, list[Place]] = {}
     visited: set[Any] = set()
-    waiting = [function for root in roots for function in list_functions(root)]
-    while waiting:
-        function = waiting.pop()
+    waiting = deque(function for root in roots for function in list_functions(root))
+    while waiting and len(visited) < MAX_FUNCTIONS:
+        function = waiting.popleft()
         if function in visited or is_of_library(function):
             continue
         visited.add(function)
         for place in _list_places(function):
             value = place.read()
             waiting.extend(list_functions(value))
-            if callable(value) and not isinstance(value, type) and hasattr(value, "__name__") and not is_of_library(value):
+            if _is_function(value):
                 places = found.setdefault(value, [])
                 is_known = any(p.holder is place.holder and p.key == place.key for p in places)
                 places.extend([] if is_known else [place])
     return found
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a value is a function of the user, or an object in its place, such as one that numba compiles."""
+    is_named = callable(value) and hasattr(value, "__name__") and type(value).__hash__ is not None
+    return is_named and not isinstance(value, type) and not is_of_library(value)
 
 
 def list_functions(value: Any) -> list[types.FunctionType]:
