@@ -56,8 +56,8 @@ class Options:
         contracts: whether to check the further contracts of a differentiable function, listed in CONTRACTS.
         contract: contracts to check although they are off by default, such as 'compile', or although `contracts` is False.
         no_contract: contracts to leave out.
-        by_layer: whether to check every submodule of a module, or every custom rule of a JAX function, separately, on the
-            inputs that it receives in the first trial.
+        by_layer: whether to check every layer of a module or NumPy network, or every custom rule of a JAX function, alone, on
+            the inputs that it receives in the first trial.
         straight_through: whether claims pass where the function is constant around the inputs, as rounding is.
         checks: further checks besides the derivative itself: 'differential', 'descent', 'laws' and 'sensitivity'.
         optimizer: the optimiser whose step `descent` takes. `optimizer(parameters, gradients, learning_rate)` returns the

@@ -133,6 +133,7 @@ class Capabilities:
             a custom rule computes them in its own code.
         without_tf32: the context in which claims are computed without TF32; None if TF32 is not used.
         layer: the target as the contracts of a custom layer call it.
+        upstream: the cotangent that a model around the target sends back to it, (M,).
     """
 
     evaluate_along: Callable[[F64], Callable[[float], list[F64]]] | None = None
@@ -147,6 +148,7 @@ class Capabilities:
     differentiated_values: Callable[[], Mapping[str, F64]] | None = None
     without_tf32: Callable[[], AbstractContextManager[None]] | None = None
     layer: Layer | None = None
+    upstream: F64 | None = None
 
 
 @dataclass(frozen=True)

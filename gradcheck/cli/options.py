@@ -140,7 +140,7 @@ class RunCheckOptions(CheckOptions):
     )
     by_layer: Annotated[
         bool | None,
-        typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a module, or rule of a JAX function."),
+        typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a model, or rule of a JAX function."),
     ] = None
     checks: Annotated[
         OptionalText, typer.Option(help="Further checks, comma-separated: differential, descent, laws, sensitivity.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gradcheck.results import CheckResult, Comparison, Intent, Reason, RunResult, Verdict, Whereabouts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
 HEADINGS = {
     0: "values",
@@ -31,6 +31,12 @@ MAX_LISTED_SEEDS = 8  # seeds of a grid that the summary lists
 MIN_DIGITS, MAX_DIGITS = 4, 17  # significant digits of numbers that are printed because they differ
 # The reason of a FAIL by declaration: a PASS although something else was expected.
 UNMET_EXPECTATION = {"fail": Reason.EXPECTED_FAIL_PASSED, "straight-through": Reason.NOTHING_STRAIGHT_THROUGH}
+
+
+def split_layer_path(path: str, known: Container[str]) -> tuple[str, str]:
+    """Split the path of a layer into that of the innermost known layer around it, and the layer's name there."""
+    ends = [end for end, letter in enumerate(path) if letter in ".[" and path[:end] in known]
+    return (path[: ends[-1]], path[ends[-1] :].removeprefix(".")) if ends else ("", path)
 
 
 def list_wrong_entries(comparisons: Sequence[Comparison]) -> Iterator[tuple[Comparison, Whereabouts]]:

@@ -81,12 +81,16 @@ class CheckTable:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """The result of a submodule, a `Function` applied by one or a JAX rule, checked alone on the inputs that it has there.
+    """The result of a layer, checked alone on the inputs that it has in the model.
+
+    A layer is a submodule, a `Function` applied by one, a JAX rule, an object with `forward` and `backward`, or a function with
+    its backward.
 
     Attributes:
-        path: path in the model, such as 'blocks.3.norm'; '' for the model itself; for a custom rule of JAX its name.
+        path: path in the model, such as 'blocks.3.norm'; '' for the model itself; for a custom rule of JAX its name, for a
+            function the name of its backward.
         kind: name of its class; 'autograd.Function' for a user's own Function that a module applies; 'custom_vjp' or
-            'custom_jvp' for a rule of JAX.
+            'custom_jvp' for a rule of JAX; 'function' or 'method' for one with its backward.
         calls: how often the model called it.
         verdict: None if it has no derivative of its own to check: it only holds other modules, or was not called.
         resolution: for a PASS, the smallest relative error of a single entry that would have been caught.
@@ -95,6 +99,8 @@ class LayerResult:
         evaluations: the number of evaluations over all calls.
         file: the file in which its derivative is written.
         line: the line of that file, from 1.
+        derivative: a hand-written backward with the calls that fail, as a reader calls it: 'layers[3].backward',
+            'affine_backward (call 2)'; '' if none was written.
     """
 
     path: str
@@ -110,6 +116,7 @@ class LayerResult:
     evaluations: int = 0
     file: str | None = None
     line: int | None = None
+    derivative: str = ""
 
 
 @dataclass(frozen=True)

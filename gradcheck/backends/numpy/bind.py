@@ -116,6 +116,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             complex_step=make_complex_step(function, binding),
             vjp_of_combination=_make_vjp_of_combination(function, binding),
             optimizer_step=optimizer_step.make_step(leaves, np.asarray, np.asarray),
+            upstream=_lay_out_upstream(case, binding),
         ),
         notes=(refusal,) if refusal else (),
         mutated_inputs=mutated,
@@ -147,6 +148,15 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
     if not is_same_function(point, value, value_in_float64, native_eps, evaluate_both):
         return False, "differences in its own dtype: in float64 it returns another value"
     return True, ""
+
+
+def _lay_out_upstream(case: Case, binding: Binding) -> F64 | None:
+    """Lay out the cotangents that a model sends back, zero for an output that gets none; None without a model."""
+    arrays = [case.upstream.get(place) for place in binding.output_places]
+    if all(array is None for array in arrays):
+        return None
+    pairs = zip(arrays, binding.outputs, strict=True)
+    return np.concatenate([np.zeros(leaf.entries * leaf.width) if array is None else to_flat(array) for array, leaf in pairs])
 
 
 def _flatten_outputs(returned: Any, binding: Binding) -> F64:

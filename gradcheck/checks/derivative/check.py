@@ -130,8 +130,12 @@ def _check_contracts(comparisons: Comparisons) -> list[Contract]:
     trial, contracts = comparisons.trial, list[Contract]()
     program, options = trial.program, trial.options
     coarse = internal_precision.may_be_internal_rounding(comparisons.rows)
-    if options.tries("linear-vjp") and not (comparisons.scales and program.point.size > MAX_LINEARITY_INPUT):
-        contracts += vjp_linearity.check_vjp_linearity(trial, coarse=coarse, scales=comparisons.scales)
+    applies = {
+        vjp_linearity.NAME: not (comparisons.scales and program.point.size > MAX_LINEARITY_INPUT),
+        vjp_linearity.UPSTREAM: program.capabilities.upstream is not None,
+    }
+    names = [name for name, is_checked in applies.items() if is_checked and options.tries(name)]
+    contracts += vjp_linearity.check_vjp_linearity(trial, names, coarse=coarse, scales=comparisons.scales)
     if options.tries(jvp_linearity.NAME):
         contracts += jvp_linearity.check_jvp_linearity(trial)
     if program.capabilities.differentiated_values is not None and options.tries(custom_rule_primal.NAME):

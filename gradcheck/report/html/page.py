@@ -211,7 +211,7 @@ def build_tree(layers: Sequence[LayerResult]) -> LayerNode:
     """Build the tree of the layers and return its root, the model."""
     nodes: dict[str, LayerNode] = {}
     for layer in layers:
-        parent, _, name = layer.path.rpartition(".")
+        parent, name = phrases.split_layer_path(layer.path, nodes)
         node = LayerNode(name or layer.kind, layer)
         if layer.path and parent in nodes:  # a very long path is cut
             nodes[parent].inside.append(node)

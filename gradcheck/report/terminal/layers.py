@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from rich.tree import Tree
 
+from gradcheck.report.phrases import split_layer_path
 from gradcheck.results import Verdict
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ def build_tree(layers: tuple[LayerResult, ...], styles: Mapping[Verdict, str], *
         show_all: whether to show what lies inside a layer in which everything passes.
     """
     branches: dict[str, Tree] = {}
+    known = {layer.path for layer in layers}
     for layer in layers:
-        parent, _, name = layer.path.rpartition(".")
+        parent, name = split_layer_path(layer.path, known)
         if layer.path and parent not in branches:
             continue
-        inside = [inner for inner in layers if not layer.path or inner.path.startswith(f"{layer.path}.")]
+        inside = [inner for inner in layers if not layer.path or inner.path.startswith((f"{layer.path}.", f"{layer.path}["))]
         passed = layer.verdict is Verdict.PASS and all(inner.verdict in (None, Verdict.PASS) for inner in inside)
         label = _format_label(layer, name or layer.kind, styles)
         if passed and inside and not show_all:

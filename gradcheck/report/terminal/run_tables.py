@@ -117,9 +117,14 @@ def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableTy
     """Render the tree of layers, and the findings in each layer that fails."""
     if result.layers:
         yield _indent(layers.build_tree(result.layers, STYLES, show_all=verbosity >= VERBOSE))
+    shown: dict[tuple[str | None, int | None], str] = {}
     for layer in [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]:
         place = f"  {to_file_name(layer.file)}:{layer.line}" if layer.file else ""
-        yield _indent(Text(f"{layer.path}  {layer.kind}", "bold").append(place, "dim"))
+        first = shown.setdefault((layer.file, layer.line), layer.path) if layer.derivative else layer.path
+        yield _indent(Text(f"{layer.derivative or layer.path}  {layer.kind}", "bold").append(place, "dim"))
+        if first != layer.path:
+            yield _indent(Text(f"the backward of {first}, see above"), 4)
+            continue
         if layer.verdict is Verdict.ERROR:
             yield _indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
         yield from _render_findings(explain(layer.comparisons, result.framework))

@@ -354,3 +354,69 @@ def test_a_layer_that_cannot_be_copied_is_refused():
 
     with pytest.raises(UsageError, match="Locked cannot be copied"):
         gradcheck.check(Locked(), draw(4, 3))
+
+
+class KeepsEverything:
+    """Keeps its input and output with the gradients of both, next to its parameter."""
+
+    def __init__(self):
+        self.W = RNG.normal(size=(4, 3))
+
+    def forward(self, inp):
+        self.x, self.z = inp, inp @ self.W
+        return self.z
+
+    def backward(self, dout):
+        self.dz, self.dW = dout, self.x.T @ dout
+        self.dx = dout @ self.W.T
+        return self.dx
+
+
+class TransposedGradient(KeepsEverything):
+    def backward(self, dout):
+        super().backward(dout)
+        self.dW = self.dW.T
+        return self.dx
+
+
+def test_values_that_a_layer_keeps_from_its_forward_are_no_parameters():
+    result = gradcheck.check(KeepsEverything(), RNG.normal(size=(5, 4)), methods=("analytic", "numeric"))
+    assert (result.verdict, [row.wrt for row in result.comparisons]) == (Verdict.PASS, ["W", "inp"])
+
+
+def test_a_gradient_of_another_shape_than_its_parameter_is_not_passed_over():
+    result = gradcheck.check(TransposedGradient(), RNG.normal(size=(5, 4)))
+    assert result.verdict is Verdict.ERROR
+    assert "returned shape (3, 4) for W: expected (4, 3), the shape of W" in result.message
+
+
+class Stack:
+    """Layers in a dictionary, whose keys are part of the parameters' paths."""
+
+    def __init__(self):
+        self.parts = {"first": KeepsEverything()}
+
+    def forward(self, x):
+        return self.parts["first"].forward(x)
+
+    def backward(self, dout):
+        return self.parts["first"].backward(dout)
+
+
+def test_parameters_of_layers_in_a_dictionary_are_checked():
+    result = gradcheck.check(Stack(), RNG.normal(size=(5, 4)), methods=("analytic", "numeric"))
+    assert (result.verdict, [row.wrt for row in result.comparisons]) == (Verdict.PASS, ["parts['first'].W", "x"])
+
+
+def test_parameters_may_be_given_as_a_new_list_of_what_an_object_holds():
+    layer = KeepsEverything()
+
+    def loss(self, x):
+        out = self.forward(x)
+        self.backward(out)
+        return 0.5 * np.sum(out**2), [self.dW]
+
+    result = gradcheck.check(
+        loss.__get__(layer), RNG.normal(size=(5, 4)), params=[layer.W], gradient="returned", methods=("analytic", "numeric")
+    )
+    assert (result.verdict, [row.wrt for row in result.comparisons]) == (Verdict.PASS, ["params[0]"])

@@ -1,4 +1,7 @@
-"""Contract `linear-vjp`: the vjp is linear in its cotangent. A backward that ignores its cotangent may be right for some."""
+"""Contract `linear-vjp`: the vjp is linear in its cotangent. A backward that ignores its cotangent may be right for some.
+
+Contract `upstream` says the same of the cotangent that a model sends back, with a random one of its size.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim
@@ -28,27 +31,38 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import MeasuredTrial
     from gradcheck.evidence.line import F64
 
-NAME = "linear-vjp"
+NAME, UPSTREAM = "linear-vjp", "upstream"
 
 
-def check_vjp_linearity(trial: MeasuredTrial, *, coarse: bool, scales: OutputScales | None = None) -> list[Contract]:
+def check_vjp_linearity(
+    trial: MeasuredTrial, names: Sequence[str], *, coarse: bool, scales: OutputScales | None = None
+) -> list[Contract]:
     """Compare each claimed vjp of a random combination of two cotangents, and of its opposite, with that of their vjps.
 
     No differences are taken: only rounding can make the two differ.
 
     Args:
+        names: the contracts to check: `linear-vjp` for random cotangents, `upstream` for the one that a model sends back.
         coarse: the function's values come in steps that hide the evidence, which means that lower precision is used inside.
         scales: the scaling of the outputs, if it is known.
     """
+    if not names:
+        return []
     scaling, program = scales or measure_output_scales(trial.evaluator, trial.setting, trial.label), trial.program
     rng = make_generator(0, "linear", trial.label)
     cotangents, weights = np.stack([scaling.draw_cotangent(rng) for _ in range(2)]), rng.uniform(0.5, 2.0, 2)
     claims = [claim for claim in program.claims if claim.vjp is not None and not (claim.derived or claim.linear)]
-    contracts = [_check_claim(trial, claim, cotangents, weights, coarse=coarse) for claim in claims]
+    pairs = {NAME: cotangents}
+    if program.capabilities.upstream is not None:
+        upstream = program.capabilities.upstream
+        pairs[UPSTREAM] = np.stack([upstream, directions.compute_leaf_scale(upstream) * cotangents[1]])
+    contracts = [_check_claim(trial, claim, pairs[name], weights, name, coarse=coarse) for name in names for claim in claims]
     return [contract for contract in contracts if contract is not None]
 
 
-def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F64, *, coarse: bool) -> Contract | None:
+def _check_claim(
+    trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F64, name: str, *, coarse: bool
+) -> Contract | None:
     """Check one claim at weighted cotangents (2, M); None if the vjp cannot be computed, which is reported elsewhere."""
     assert claim.vjp is not None
     program = trial.program
@@ -98,8 +112,8 @@ def _check_claim(trial: MeasuredTrial, claim: Claim, cotangents: F64, weights: F
         if worst is not None:
             entry = leaf.start + worst % (leaf.span.stop - leaf.start)
             values = combined[entry], terms[:, entry].sum(), -opposite[entry]
-            return Contract(NAME, Verdict.FAIL, _describe_breach(claim, leaf.entry(entry), values))
-    return Contract(NAME, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
+            return Contract(name, Verdict.FAIL, _describe_breach(claim, leaf.entry(entry), values, name))
+    return Contract(name, Verdict.PASS, f"{claim.method}: the vjp of a sum of cotangents is the sum of their vjps")
 
 
 def _bound_cancelled_terms(measure_slopes: Callable[[], F64], leaf: Leaf, eps: float) -> F64:
@@ -117,10 +131,11 @@ def _normalising_power(cotangent: F64, eps: float) -> float:
     return power if smallest * power >= directions.smallest_subnormal(eps) / eps else 1.0
 
 
-def _describe_breach(claim: Claim, entry: str, values: tuple[float, float, float]) -> str:
+def _describe_breach(claim: Claim, entry: str, values: tuple[float, float, float], name: str) -> str:
     combined, added, negated = (f"{value:.6g}" for value in values)
+    which = "the cotangent that the model sends back" if name == UPSTREAM else "its cotangent"
     return (
-        f"the {claim.method} vjp is not linear in its cotangent: at {entry} it is {combined} for a sum of cotangents, but"
+        f"the {claim.method} vjp is not linear in {which}: at {entry} it is {combined} for a sum of cotangents, but"
         f" {added} as the sum of their vjps, and {negated} as minus the vjp of the negated sum; does the backward use the"
         " cotangent that it receives?"
     )
