@@ -194,7 +194,7 @@ def _adapt_backward(
     function: Callable[..., Any] = WithoutCotangent(first.both) if first.is_gradient else first.both
     parameters, leading = tuple(first.parameters), int(not first.is_gradient)
     claim = PlacedFunction(function, parameters, _Arrangement(plan, label), label, leading, __wrapped__=backward)
-    target = PlacedFunction(forward, parameters, first.pick, __wrapped__=forward)
+    target = PlacedFunction(first.forward, parameters, first.pick, __wrapped__=forward)
     adapted = replace(case, params=None, wrt=plan.paths, claims={"gradient" if first.is_gradient else "vjp": claim})
     without = f"no gradient was found for {', '.join(first.without)}" if first.without else ""
     notes = (*plan.notes, *([f"{without}, so none is checked"] if without else []))

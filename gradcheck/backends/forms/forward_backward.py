@@ -13,8 +13,8 @@ import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call, root_of
 from gradcheck.backends.forms.backward_call import BackwardCall, split_returned
-from gradcheck.backends.forms.parameters import Parameter, Trained, find_trained, list_kept_arrays
-from gradcheck.backends.forms.places import Place, find_places, get_owner, holding
+from gradcheck.backends.forms.parameters import Parameter, Trained, find_input_gradients, find_trained, list_kept_arrays
+from gradcheck.backends.forms.places import Place, find_places, get_owner, holding, is_floating_array
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import ClaimError, DerivativeError, TargetError
 from gradcheck.interrupts import is_interrupt
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
 ABSENT = object()  # stands for an attribute that is not there
+OUTPUT_NAMES = ("output", "out", "outputs")  # attributes in which a forward may leave its output
 ZERO_GRADIENT_NAMES = ("zero_grad", "zero_grads", "zero_gradients")  # methods that forget accumulated gradients
 
 
@@ -147,11 +148,45 @@ def rename_clashes(parameters: Sequence[Parameter], inputs: Inputs) -> list[Para
 
 
 @dataclass(frozen=True)
+class OutputInObject:
+    """A forward that returns nothing and leaves its output in an attribute of its object."""
+
+    function: Callable[..., Any]
+    owner: Any
+    name: str
+
+    def read(self) -> Any:
+        """Return the output of the latest call."""
+        return getattr(self.owner, self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the forward and return its output."""
+        self.function(*args, **kwargs)
+        return self.read()
+
+
+def _read_output_from_object(forward: Callable[..., Any], owner: Any, label: str) -> OutputInObject:
+    """Find the attribute in which a forward leaves its output.
+
+    Raises:
+        ClaimError: if there is none.
+    """
+    name = next((name for name in OUTPUT_NAMES if is_floating_array(getattr(owner, name, None))), None)
+    if name is None:
+        raise ClaimError(
+            f"the forward returned None, and {type(owner).__name__} has no {' or '.join(OUTPUT_NAMES)}: return the output that"
+            f" {label} differentiates"
+        )
+    return OutputInObject(forward, owner, name)
+
+
+@dataclass(frozen=True)
 class FirstRun:
     """What one call of a forward and its backward shows.
 
     Attributes:
         both: calls forward and backward.
+        forward: returns the output, also if the user's leaves it in the object.
         parameters: of their object, or those that the user named.
         returned: what the backward returned and left behind.
         is_gradient: whether the backward takes no cotangent.
@@ -160,6 +195,7 @@ class FirstRun:
     """
 
     both: ForwardThenBackward
+    forward: Callable[..., Any]
     parameters: list[Parameter]
     returned: Any
     is_gradient: bool
@@ -179,10 +215,13 @@ def run_once(
     """Call a forward once and its backward once, and find what they read and leave behind."""
     owner = get_owner(backward)
     before = list_kept_arrays(owner)
-    places = {(id(p.holder), p.key): p.read() for p in find_places(owner)}
+    places = {(id(p.holder), p.key): _copy_array(p.read()) for p in find_places(owner)}
     args, kwargs = copy_arguments(inputs)
     with _copies_in_place(parameters):
         returned = call_user_code("the forward", forward, args, kwargs, flatten_call(inputs))
+        if returned is None and owner is not None:
+            forward = _read_output_from_object(forward, owner, label)
+            returned = forward.read()
         outputs, _ = split_returned(returned, call, label)
         is_gradient = not call.cotangents or (case.backward_takes == () and _takes_default_cotangent(backward, outputs))
         if is_gradient and int(np.prod(np.shape(outputs[0]))) != 1:
@@ -208,10 +247,13 @@ def run_once(
     without = () if parameters or case.wrt else trained.without
     parameters, gradients = _pair_gradients(parameters, trained.parameters)
     parameters = rename_clashes(parameters, inputs)
+    if first is None and owner is not None:
+        floating = [name for name, value in zip(inputs.labels, inputs.args, strict=True) if is_floating_array(value)]
+        gradients = {**gradients, **find_input_gradients(owner, floating)}
     attributes = {path: place for path, place in gradients.items() if place.is_attribute}
     fresh = {path: places.get((id(place.holder), place.key), ABSENT) for path, place in attributes.items()}
     both = replace(both, gradients=gradients, fresh=fresh)
-    return FirstRun(both, parameters, _join(first, read_gradients(owner, gradients)), is_gradient, pick, without)
+    return FirstRun(both, forward, parameters, _join(first, read_gradients(owner, gradients)), is_gradient, pick, without)
 
 
 @contextmanager

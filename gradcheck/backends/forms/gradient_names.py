@@ -104,7 +104,7 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
     by_name, unmatched = _match_names({path: value for path, value in gradients if last_name_of(path)}, inputs)
     is_none = {path for path, source in by_name.items() if dict(gradients)[source] is None}
     named = {path: value for path, value in gradients if last_name_of(path)}
-    rest = [(path, value) for path, value in gradients if not last_name_of(path)]
+    rest = [(path, value) for path, value in gradients if not last_name_of(path) and not (named and value is None)]
     if named and not by_name and not rest:
         raise ClaimError(describe_unknown_keys(named, inputs, label))
     remaining = [(path, value) for path, value in inputs if path not in by_name]
@@ -115,7 +115,7 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
             unknown = f"; {', '.join(map(name_source, unmatched))}: no input has this name" if unmatched else ""
             raise ClaimError(f"{label} returned no gradient for {list_inputs(missing)}{unknown}")
         matched: dict[str, str | None] = {path: source for path, source in by_name.items() if path not in is_none}
-        return _plan_by_name(matched, unmatched, gradients, [pair for pair in inputs if pair[0] not in is_none or complete])
+        return _plan_by_name(matched, unmatched, gradients, inputs, is_none)
     if not named and len(rest) == 1 and _is_flat_vector(rest[0][1], remaining):
         shapes = tuple(np.shape(value) for _, value in remaining)
         note = f"the gradient is one vector: {list_inputs(remaining)}, in this order"
@@ -155,10 +155,16 @@ def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> 
                 )
 
 
-def _plan_by_name(by_name: dict[str, str | None], unmatched: list[str], gradients: Inputs, inputs: Inputs) -> GradientPlan:
-    """Plan gradients that are matched by name alone. A sister of an input with a gradient has none: it counts as zero."""
+def _plan_by_name(
+    by_name: dict[str, str | None], unmatched: list[str], gradients: Inputs, inputs: Inputs, is_none: set[str]
+) -> GradientPlan:
+    """Plan gradients that are matched by name alone.
+
+    If a sister of an input with a gradient has none, it counts as zero, unless None was returned for it.
+    """
     holders = {holder_of(path) for path in by_name if holder_of(path)}
-    sisters = [path for path, value in inputs if path not in by_name and holder_of(path) in holders and _is_array(value)]
+    others = [(path, value) for path, value in inputs if path not in by_name and path not in is_none]
+    sisters = [path for path, value in others if holder_of(path) in holders and _is_array(value)]
     notes = (f"{', '.join(sisters)}: no gradient counts as zero; name the others in wrt= to leave it out",) if sisters else ()
     return _make_plan({**by_name, **dict.fromkeys(sisters)}, inputs, gradients, unmatched, notes)
 

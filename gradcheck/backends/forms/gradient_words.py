@@ -30,6 +30,7 @@ PREFIXES = (
     "∂",
 )
 SUFFIXES = ("_grad", ".grad", "grad", "_grads", "_gradient", "_g", "_bar")
+LOSS_PREFIX = re.compile(r"d[A-Za-z]+_d_?(\w+)$")  # dLoss_dW
 QUOTES = ("['", '["')  # before a key in a path; a key that has quotes of one kind is written in the other
 # The last name in a path: W1 in params['W1'], W in layers[0].W.
 LAST_NAME = re.compile(r"""(?:\['([^']+)'\]|\["([^"]+)"\]|(?:^|\.)([^\W\d]\w*))$""")
@@ -42,6 +43,7 @@ def strip_marks(name: str) -> tuple[str, ...]:
     """Return what a gradient's name may mean: the name itself, and what is left without `d`, `grad_`, `_grad` and the like."""
     stripped = [name]
     stripped += [name[len(prefix) :] for prefix in PREFIXES if name.startswith(prefix)]
+    stripped += [match[1] for match in (LOSS_PREFIX.match(name),) if match]
     stripped += [name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)]
     return tuple(dict.fromkeys(text for text in stripped if text))
 

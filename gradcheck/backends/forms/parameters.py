@@ -16,6 +16,7 @@ from gradcheck.tracebacks import summarise_error
 
 PARAMETER_NAMES = ("params", "parameters", "weights")  # attributes that hold parameters by name
 GRADIENT_NAMES = ("grads", "gradients", "grad", "dparams")  # attributes that hold their gradients
+INPUT_GRADIENT_NAMES = ("dinputs", "dinput", "dx", "dX", "grad_input")  # attributes that hold the gradient of the input
 VALUE_NAMES = ("data", "value", "val")  # attributes of a parameter object that hold its array; the gradient is in `grad`
 
 
@@ -202,6 +203,15 @@ class Trained:
 
     parameters: tuple[Parameter, ...] = ()
     without: tuple[str, ...] = ()
+
+
+def find_input_gradients(owner: Any, inputs: Sequence[str]) -> dict[str, Place]:
+    """Find the gradients of inputs that a backward leaves in attributes of its object, such as `dinputs`, by input."""
+    by_name = {place.key: place for place in find_places(owner) if place.holder is owner and place.is_attribute}
+    found = {name: _find_sibling(name, by_name) for name in inputs}
+    if inputs and found[inputs[0]] is None:
+        found[inputs[0]] = next((by_name[name] for name in INPUT_GRADIENT_NAMES if name in by_name), None)
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def list_kept_arrays(owner: Any) -> dict[int, Place]:

@@ -420,3 +420,61 @@ def test_parameters_may_be_given_as_a_new_list_of_what_an_object_holds():
         loss.__get__(layer), RNG.normal(size=(5, 4)), params=[layer.W], gradient="returned", methods=("analytic", "numeric")
     )
     assert (result.verdict, [row.wrt for row in result.comparisons]) == (Verdict.PASS, ["params[0]"])
+
+
+class LeavesEverything:
+    """A layer whose forward and backward return nothing."""
+
+    factor = 1
+
+    def __init__(self):
+        self.weights, self.biases = draw(6, 5), np.zeros((1, 5))
+
+    def forward(self, inputs):
+        self.inputs = inputs
+        self.output = inputs @ self.weights + self.biases
+
+    def backward(self, dvalues):
+        self.dweights = self.inputs.T @ dvalues
+        self.dbiases = self.factor * dvalues.sum(axis=0, keepdims=True)
+        self.dinputs = dvalues @ self.weights.T
+
+
+class LeavesWrong(LeavesEverything):
+    factor = 2
+
+
+@pytest.mark.parametrize(("layer", "wrong"), [(LeavesEverything(), set()), (LeavesWrong(), {"biases"})])
+def test_a_layer_that_leaves_output_and_gradients_in_its_attributes_is_checked(layer, wrong):
+    result = gradcheck.check(layer, draw(4, 6), methods=("analytic", "numeric"))
+    assert {row.wrt for row in result.comparisons} == {"inputs", "weights", "biases"}
+    assert failing_leaves(result) == wrong
+
+
+class AddsToZeros(networks.Affine):
+    def __init__(self):
+        super().__init__(draw(6, 5), draw(5))
+        self.dW = np.zeros((6, 5))
+
+    def backward(self, dout):
+        self.dW += self.x.T @ dout
+        self.db = dout.sum(axis=0)
+        return dout @ self.W.T
+
+
+def test_gradients_that_are_added_to_zeros_in_place_are_checked():
+    assert gradcheck.check(AddsToZeros(), draw(4, 6)).ok
+
+
+class TiedByAView:
+    def __init__(self):
+        self.W = draw(4, 4)
+        self.V = self.W.T
+
+    def loss(self, x):
+        return np.sum(x @ self.W @ self.V), {"W": np.zeros((4, 4))}
+
+
+def test_a_parameter_with_a_view_that_would_not_move_is_refused():
+    with pytest.raises(UsageError, match="W shares its memory with V"):
+        gradcheck.check(TiedByAView().loss, draw(3, 4), params="W", gradient="returned")
