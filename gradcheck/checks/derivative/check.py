@@ -71,9 +71,9 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
     direct_calls.call_at_other_inputs(trial)
-    comparisons, known = confirm_every_entry(trial) if mode.whole_input_first else (None, None)
+    comparisons = confirm_every_entry(trial) if mode.whole_input_first else None
     if comparisons is None and mode.name == "full":
-        comparisons = compare_every_entry(trial, preconditions.spread, known)
+        comparisons = compare_every_entry(trial, preconditions.spread)
     elif comparisons is None:
         comparisons = compare_along_directions(trial, preconditions.spread)
     if program.is_detached:

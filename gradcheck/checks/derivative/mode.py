@@ -54,7 +54,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
         seconds: duration of one evaluation.
     """
     n, m = program.point.size, program.value.size
-    whole_input_first = not _needs_every_entry(program, options)
+    whole_input_first = not needs_every_entry(program, options)
     if options.mode != "auto":
         return Mode(options.mode, whole_input_first=whole_input_first and options.mode == "full")
     if n > MAX_ENTRIES:
@@ -96,7 +96,7 @@ def explain_over_budget(options: Options, seconds: float) -> str:
     return f"random directions would take about {predicted:.2g} s, and --budget is {options.budget:g} s"
 
 
-def _needs_every_entry(program: Program, options: Options) -> bool:
+def needs_every_entry(program: Program, options: Options) -> bool:
     """Say whether every entry is estimated at once, because somebody asks for it."""
     differentiates_trace = options.order > 1 and any(claim.derived for claim in program.claims)
     return bool(options.every_entry or options.stories or options.checks or differentiates_trace)
