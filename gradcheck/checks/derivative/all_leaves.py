@@ -25,7 +25,7 @@ from gradcheck.checks.derivative.all_leaves_claims import (
     find_lost_size,
     find_peak,
 )
-from gradcheck.checks.derivative.all_leaves_entries import EntryChanges, find_changes
+from gradcheck.checks.derivative.all_leaves_entries import find_changes
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     LeafSums,
@@ -87,7 +87,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     Args:
         trial: what is checked.
         every_entry_counts: look at each output alone, or at several combinations of many; and leave a leaf unconfirmed if one
-            of its entries is not known as well as full mode would know it (`EntryChanges.find_known_entries`).
+            of its entries is not known as well as full mode would know it (`EntryChanges.find_known_leaves`).
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -185,8 +185,8 @@ def _confirm_leaves(
         steepest, is_still = _look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
         farther_slopes = np.where(is_still, 0.0, steepest)
     for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-        known = change.find_known_entries(compared[i], claim.eps, trial.options.rtol, farther_slopes)
-        confirmed &= claim.find_resolved_leaves(known, change)
+        known = change.find_known_leaves(compared[i], claim.eps, trial.options.rtol, farther_slopes)
+        confirmed &= (known & claim.gradients.entries_agree | claim.gradients.is_lost) & ~change.is_swamped
     resolutions = [changes[i].compute_resolution(claim_sum) for claim_sum, i in zip(compared, terms, strict=True)]
     return confirmed, [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
 
@@ -219,11 +219,6 @@ class _VjpClaim:
         error = np.fmax(self.sums.rounding_error(self.eps), eps * np.abs(evidence.value))
         claimed = self.sums.products.sum(axis=2)
         return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
-
-    def find_resolved_leaves(self, known_by_leaf: list[NDArray[np.bool_]], changes: EntryChanges) -> NDArray[np.bool_]:
-        """Mark the leaves in which every entry is known, and agrees with its twin in the claim's own precision, (L,)."""
-        is_resolved = np.array([bool(np.all(known)) for known in known_by_leaf]) & self.gradients.entries_agree
-        return (is_resolved | self.gradients.is_lost) & ~changes.is_swamped
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
         """Add the scores of the self-tests to the rows of the leaves."""

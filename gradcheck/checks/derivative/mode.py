@@ -37,12 +37,10 @@ class Mode:
     Attributes:
         name: 'full' or 'probe'.
         why: a note for the report.
-        whole_input_first: whether a pass over the whole input may confirm the claims before every entry is estimated.
     """
 
     name: str
     why: str = ""
-    whole_input_first: bool = False
 
 
 def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
@@ -54,9 +52,8 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
         seconds: duration of one evaluation.
     """
     n, m = program.point.size, program.value.size
-    whole_input_first = not needs_every_entry(program, options)
     if options.mode != "auto":
-        return Mode(options.mode, whole_input_first=whole_input_first and options.mode == "full")
+        return Mode(options.mode)
     if n > MAX_ENTRIES:
         return Mode(
             "probe", f"probes: {n} input numbers exceed the {MAX_ENTRIES} that are checked one by one (--mode full does so)"
@@ -69,7 +66,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     elif predicted > (options.budget or MAX_SECONDS):
         why = f"one by one, {n} input numbers would take about {predicted:.0f} s {BY_TIME}"
     else:
-        return Mode("full", whole_input_first=whole_input_first)
+        return Mode("full")
     return Mode("probe", f"probes: {why}")
 
 
