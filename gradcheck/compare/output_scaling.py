@@ -54,6 +54,13 @@ class OutputScales:
         """Draw a Gaussian combination of the outputs that can be looked at together, (M,)."""
         return self.weigh_outputs(rng.standard_normal(self.scales.shape))
 
+    def draw_even_cotangents(self, count: int, label: str) -> F64:
+        """Draw combinations of the outputs in which each counts, (count, M): at least half as much as a typical one."""
+        factors, rng = np.empty((count, self.scales.size)), make_generator(0, "joint", "cotangent", label)
+        for row in factors:
+            directions.fill_even(rng, np.ones(row.size), row)
+        return np.stack([self.weigh_outputs(row) for row in factors])
+
     def weigh_outputs(self, factors: F64) -> F64:
         """Make the combination in which the outputs count by these factors, (M,), and not by their sizes.
 
@@ -108,8 +115,8 @@ def choose_channels(evaluator: Evaluator, setting: Setting, label: str) -> F64 |
     size = evaluator.program.value.size
     if size <= MAX_SINGLE_CHANNELS:
         return None
-    output_scales, rng = measure_output_scales(evaluator, setting, label), make_generator(0, "channels", label)
-    combinations = [output_scales.draw_cotangent(rng) for _ in range(COMBINATIONS)]
+    output_scales = measure_output_scales(evaluator, setting, label)
+    combinations = output_scales.draw_even_cotangents(COMBINATIONS, label)
     singled_out = np.flatnonzero(output_scales.non_finite)[: MAX_SINGLE_CHANNELS - COMBINATIONS]
     single_channels = np.zeros((singled_out.size, size))
     single_channels[np.arange(singled_out.size), singled_out] = 1.0

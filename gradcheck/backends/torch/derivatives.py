@@ -145,14 +145,27 @@ def is_connected(returned: Any, binding: Binding) -> bool:
 
 
 def _make_jvp(run: Callable[..., Any], binding: Binding, *, twin: bool) -> Callable[[F64, F64], F64]:
+    """Make the Jacobian-vector products: (point (N,), tangents (K, N)) -> (K, M)."""
+    choice, eps = vjps.BatchingChoice(), max(EPS[leaf.dtype] for leaf in binding.leaves)
+
     def jvp(point: F64, tangents: F64) -> F64:
+        products = np.empty((len(tangents), binding.outputs[-1].span.stop))
+
+        def push_one_by_one(vectors: F64, rows: F64) -> None:
+            for row, u in zip(rows, vectors, strict=True):
+                _evaluate_jvp(run, binding, point, u, row, twin=twin)
+
+        def push_at_once(vectors: F64, rows: F64) -> None:
+            _evaluate_jvps(run, binding, point, vectors, rows, twin=twin)
+
         with twin_precision(twin, binding.leaves):
-            return np.stack([_evaluate_jvp(run, binding, point, u, twin=twin) for u in tangents])
+            vjps.evaluate_products(push_one_by_one, push_at_once, tangents, products, eps, choice)
+        return products
 
     return jvp
 
 
-def _evaluate_jvp(run: Callable[..., Any], binding: Binding, point: F64, u: F64, *, twin: bool) -> F64:
+def _evaluate_jvp(run: Callable[..., Any], binding: Binding, point: F64, u: F64, into: F64, *, twin: bool) -> None:
     tensors = leaves_at(binding, point, twin=twin)
     try:
         with forward_mode_level():
@@ -162,11 +175,34 @@ def _evaluate_jvp(run: Callable[..., Any], binding: Binding, point: F64, u: F64,
             parts = [tangent_of(outputs[i]) for i in binding.output_places]
             if all(part is None for part in parts):
                 raise Unavailable("no tangent comes out: an operator inside drops it")
-            return flat_of_all(parts, binding.outputs)
+            flat_of_all(parts, binding.outputs, into)
     except Unavailable:
         raise
     except Exception as error:
         raise Unavailable(summarise_error(error, 120)) from error
+
+
+def _evaluate_jvps(run: Callable[..., Any], binding: Binding, point: F64, tangents: F64, rows: F64, *, twin: bool) -> None:
+    """Fill rows with the products of many tangents at once; it raises whatever `vmap` raises."""
+    tensors, batches = leaves_at(binding, point, twin=twin), []
+    inputs = tuple(tensors[i] for i in binding.input_places)
+    for x, leaf in zip(inputs, binding.leaves, strict=True):
+        stacked = np.stack([from_flat(u[leaf.span], leaf) for u in tangents])
+        batches.append(torch.from_numpy(stacked).to(x.dtype).to(x.device))
+
+    def evaluate(*moving: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = list(tensors)
+        for i, x in zip(binding.input_places, moving, strict=True):
+            values[i] = x
+        outputs = leaves_of(run(values, binding, twin=twin))
+        return tuple(outputs[i] for i in binding.output_places)
+
+    def push(*parts: torch.Tensor) -> Any:
+        return torch.func.jvp(evaluate, inputs, parts)[1]
+
+    products = torch.func.vmap(push, randomness="same")(*batches)
+    for k, row in enumerate(rows):
+        flat_of_all([product[k] for product in products], binding.outputs, row)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from gradcheck.checks.derivative.all_leaves_claims import (
     find_lost_size,
     find_peak,
 )
-from gradcheck.checks.derivative.all_leaves_entries import EntryChanges, find_changes
+from gradcheck.checks.derivative.all_leaves_entries import find_changes
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     LeafSums,
@@ -35,7 +35,6 @@ from gradcheck.checks.derivative.all_leaves_table import (
     make_empty_sums,
     make_rows,
 )
-from gradcheck.checks.derivative.entry_groups import KnownEntries
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare import claimed_jacobians
 from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, OutputScales, measure_scales_along
@@ -75,13 +74,11 @@ class WholeInputResult:
         rows: rows of the table by the path of the leaf, for the leaves that are confirmed.
         setting: the noise, as far as this pass measured it.
         scales: the scales of the outputs.
-        known: what the lines show of single entries, if every entry counts and some leaf is not confirmed by them.
     """
 
     rows: dict[str, list[Comparison]]
     setting: Setting
     scales: OutputScales
-    known: KnownEntries | None = None
 
 
 def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> WholeInputResult | None:
@@ -90,7 +87,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     Args:
         trial: what is checked.
         every_entry_counts: look at each output alone, or at several combinations of many; and leave a leaf unconfirmed if one
-            of its entries is not known as well as full mode would know it (`EntryChanges.find_known_entries`).
+            of its entries is not known as well as full mode would know it (`EntryChanges.find_known_leaves`).
 
     Returns:
         What was confirmed; None if such directions cannot decide.
@@ -128,7 +125,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
     terms = [*range(len(claims)), *[len(claims) - 1] * len(forward_slopes)]  # those of a claim in forward mode are not known
-    confirmed, least_resolutions, known_entries = _confirm_leaves(
+    confirmed, least_resolutions = _confirm_leaves(
         trial, setting, claims, compared, terms, leaves, every_entry_counts=every_entry_counts
     )
     is_certain = every_entry_counts and program.value.size <= MAX_SINGLE_CHANNELS  # every entry of every output was moved
@@ -153,7 +150,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
     output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
-    return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales, known_entries)
+    return WholeInputResult(rows, replace(setting, noise=output_noise, channels=None), scales)
 
 
 def _confirm_leaves(
@@ -165,20 +162,19 @@ def _confirm_leaves(
     leaves: list[Leaf],
     *,
     every_entry_counts: bool,
-) -> tuple[NDArray[np.bool_], list[F64], KnownEntries | None]:
+) -> tuple[NDArray[np.bool_], list[F64]]:
     """Find which leaves every claim is known well enough in, besides its sums.
 
     Args:
         terms: for each comparison the index of the claim whose terms its sums are taken to have.
 
     Returns:
-        The leaves, (L,); for each comparison the resolution that each leaf states at least, (L,); and what is known of
-        entries, if every entry counts and not all leaves are confirmed.
+        The leaves, (L,); and for each comparison the resolution that each leaf states at least, (L,).
     """
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
     least_resolutions = [claims[i].gradients.twin_error for i in terms]
     if not every_entry_counts:
-        return confirmed, least_resolutions, None
+        return confirmed, least_resolutions
     assert setting.channels is not None
     lost = [find_lost_size(trial.program, setting.channels, claim.eps) for claim in claims]
     changes = [find_changes(c.gradients.values, trial.program, leaves, size) for c, size in zip(claims, lost, strict=True)]
@@ -188,29 +184,11 @@ def _confirm_leaves(
         tangent = np.zeros(trial.program.point.size)
         steepest, is_still = _look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
         farther_slopes = np.where(is_still, 0.0, steepest)
-    known_by_claim = []
     for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-        known_by_claim.append(change.find_known_entries(compared[i], claim.eps, trial.options.rtol, farther_slopes))
-        confirmed &= claim.find_resolved_leaves(known_by_claim[i], change)
+        known = change.find_known_leaves(compared[i], claim.eps, trial.options.rtol, farther_slopes)
+        confirmed &= (known & claim.gradients.entries_agree | claim.gradients.is_lost) & ~change.is_swamped
     resolutions = [changes[i].compute_resolution(claim_sum) for claim_sum, i in zip(compared, terms, strict=True)]
-    least_resolutions = [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
-    if np.all(confirmed):
-        return confirmed, least_resolutions, None
-    nonzero = [np.any(change > changes[0].lost[:, None], axis=0) for change in changes[0].by_leaf]
-    estimated = [known & moves for known, moves in zip(known_by_claim[0], nonzero, strict=True)]
-    return confirmed, least_resolutions, _keep_known_entries(trial, leaves, setting.channels, compared[0], estimated)
-
-
-def _keep_known_entries(
-    trial: Trial, leaves: list[Leaf], cotangents: F64, compared: ComparedSum, known_by_leaf: list[NDArray[np.bool_]]
-) -> KnownEntries:
-    """Keep what the lines show of the entries that are known, for full mode, which estimates the others only."""
-    tangents, is_known = np.zeros((LINES, trial.program.point.size)), np.zeros(trial.program.point.size, dtype=bool)
-    for k in range(LINES):
-        _fill_tangent(tangents[k], trial.program, leaves, trial.label, k)
-    for leaf, known in zip(leaves, known_by_leaf, strict=True):
-        is_known[leaf.span] = known
-    return KnownEntries(cotangents, tangents, compared.estimate - compared.claimed, compared.uncertainty, is_known)
+    return confirmed, [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -241,11 +219,6 @@ class _VjpClaim:
         error = np.fmax(self.sums.rounding_error(self.eps), eps * np.abs(evidence.value))
         claimed = self.sums.products.sum(axis=2)
         return ComparedSum(self.claim, claimed, evidence.value, evidence.bound + error, evidence.noise_error)
-
-    def find_resolved_leaves(self, known_by_leaf: list[NDArray[np.bool_]], changes: EntryChanges) -> NDArray[np.bool_]:
-        """Mark the leaves in which every entry is known, and agrees with its twin in the claim's own precision, (L,)."""
-        is_resolved = np.array([bool(np.all(known)) for known in known_by_leaf]) & self.gradients.entries_agree
-        return (is_resolved | self.gradients.is_lost) & ~changes.is_swamped
 
     def add_self_tests(self, rows: list[Comparison], compared: ComparedSum, label: str) -> list[Comparison]:
         """Add the scores of the self-tests to the rows of the leaves."""
@@ -472,11 +445,7 @@ def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: 
     if every_entry_counts and size <= MAX_SINGLE_CHANNELS:
         # Of both signs, negative first: every seed catches what is right for positive ones only.
         return np.diag([(-1.0) ** (i + 1) for i in range(size)])
-    signs = np.empty((COMBINATIONS if every_entry_counts else 1, size))
-    rng = make_generator(0, "joint", "cotangent", label)
-    for row in signs:
-        directions.fill_even(rng, np.ones(size), row)
-    cotangents = np.stack([scales.weigh_outputs(row) for row in signs])
+    cotangents = scales.draw_even_cotangents(COMBINATIONS if every_entry_counts else 1, label)
     return -np.abs(cotangents) if size == 1 else cotangents
 
 

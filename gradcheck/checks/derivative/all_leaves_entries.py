@@ -1,4 +1,4 @@
-"""What two directions that move all leaves show of single entries: which are known, and to within what relative error."""
+"""What two directions that move all leaves show of single entries: whether they are known, and to within what error."""
 
 from __future__ import annotations
 
@@ -49,15 +49,14 @@ class EntryChanges:
         """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
         return self.largest <= self.lost
 
-    def find_known_entries(
+    def find_known_leaves(
         self, compared: ComparedSum, eps: float, rtol: float | None, farther_slopes: F64
-    ) -> list[NDArray[np.bool_]]:
-        """Mark the entries of each leaf that are known in every channel, so well that full mode would leave it at that, (n,).
+    ) -> NDArray[np.bool_]:
+        """Mark the leaves whose every entry is known in every channel, so well that full mode would leave it at that, (L,).
 
         That is relative to the entry's own size (less strictly for small ones of many), and to `rtol` if the user set it.
         A zero must be known well compared with the largest derivative of the channel; if all are zero, with the slopes farther
-        away, unless there are none. A zero of an entry that moves far less than its neighbours is not known, and nothing is
-        that larger numbers may absorb.
+        away, unless there are none. A zero of an entry that moves far less than its neighbours is not known.
 
         Args:
             compared: the sums of the claim that makes these changes.
@@ -70,16 +69,15 @@ class EntryChanges:
         zero_limit = min(limit, default_rtol(eps))
         is_long = rtol is None and sum(change.shape[1] for change in self.by_leaf) > MANY_LINES
         reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
-        known_by_leaf = []
-        for change, share, swamped in zip(self.by_leaf, self.scale_shares, self.is_swamped, strict=True):
+        is_known = []
+        for change, share in zip(self.by_leaf, self.scale_shares, strict=True):
             is_zero_known = np.where(reference > 0, uncertainty <= zero_limit * reference * share, share == 1)
             allowed = limit * change
             if is_long:
                 largest = np.max(change, axis=1, keepdims=True)
                 allowed = np.maximum(allowed, np.minimum(MAX_SMALL_ENTRY_ERROR * change, zero_limit * largest))
-            is_known = np.where(change > self.lost[:, None], uncertainty <= allowed, is_zero_known)
-            known_by_leaf.append(np.all(is_known, axis=0) & ~swamped)
-        return known_by_leaf
+            is_known.append(np.all(np.where(change > self.lost[:, None], uncertainty <= allowed, is_zero_known)))
+        return np.array(is_known)
 
     def compute_resolution(self, compared: ComparedSum) -> F64:
         """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck.checks.contracts.any_target import custom_rule_primal, direct_calls, empty_inputs, jvp_linearity, vjp_linearity
 from gradcheck.checks.derivative.full import compare_every_entry
-from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget
+from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget, needs_every_entry
 from gradcheck.checks.derivative.preconditions import check_preconditions, describe_non_finite
 from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
 from gradcheck.checks.derivative.small_differences import describe_small_differences
@@ -71,10 +71,10 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
     direct_calls.call_at_other_inputs(trial)
-    comparisons, known = confirm_every_entry(trial) if mode.whole_input_first else (None, None)
-    if comparisons is None and mode.name == "full":
-        comparisons = compare_every_entry(trial, preconditions.spread, known)
-    elif comparisons is None:
+    if mode.name == "full":
+        comparisons = None if needs_every_entry(program, options) else confirm_every_entry(trial)
+        comparisons = comparisons or compare_every_entry(trial, preconditions.spread)
+    else:
         comparisons = compare_along_directions(trial, preconditions.spread)
     if program.is_detached:
         comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])

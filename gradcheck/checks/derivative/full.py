@@ -21,6 +21,7 @@ from gradcheck.checks.derivative import (
     worst_output,
 )
 from gradcheck.checks.derivative.comparisons import Comparisons, measure_trial_noise
+from gradcheck.checks.derivative.mode import needs_every_entry
 from gradcheck.compare import (
     claimed_jacobians,
     conditioning,
@@ -43,7 +44,6 @@ from gradcheck.verdict.interval import CLAIM_ROUNDING_ULPS, Code, default_rtol, 
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import Leaf
-    from gradcheck.checks.derivative.entry_groups import KnownEntries
     from gradcheck.compare.estimates import LineEstimates
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.evidence.line import F64, Setting
@@ -52,27 +52,22 @@ if TYPE_CHECKING:
 MAX_PARTIALS_SHOWN = 64
 
 
-def compare_every_entry(trial: Trial, spread: F64, known: KnownEntries | None = None) -> Comparisons:
+def compare_every_entry(trial: Trial, spread: F64) -> Comparisons:
     """Compare every claim with every other method, entry by entry; notes say which methods were not used, and why.
 
     Args:
         trial: what is checked.
         spread: how far repeated evaluations at the primal differ, (M,).
-        known: entries that need no line of their own; None if there are none.
     """
     measured = measure_trial_noise(trial, spread)
-    rows, partials = _compare_methods(measured, known)
+    rows, partials = _compare_methods(measured)
     trial.recorder.note(*internal_precision.describe_internal_precision(measured, rows))
     return Comparisons(measured, rows, "full", partials)
 
 
-def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[list[Comparison], list[Partial]]:
+def _compare_methods(trial: MeasuredTrial) -> tuple[list[Comparison], list[Partial]]:
     program = trial.program
-    if known is None or program.value.size <= output_scaling.MAX_SINGLE_CHANNELS:
-        channels = output_scaling.choose_channels(trial.evaluator, trial.setting, trial.label)
-    else:
-        channels = known.channels
-    known = known and known.read_in(channels)
+    channels = output_scaling.choose_channels(trial.evaluator, trial.setting, trial.label)
     trial = replace(trial, setting=replace(trial.setting, channels=channels))
     cotangents = np.eye(program.value.size) if channels is None else channels
 
@@ -85,10 +80,10 @@ def _compare_methods(trial: MeasuredTrial, known: KnownEntries | None) -> tuple[
     if not claimed:
         return [], []
     most_precise = claimed[0].twin or claimed[0]
-    estimates = [
-        entry_groups.estimate_entries(trial.evaluator, trial.setting, leaf, most_precise, trial.label, known)
-        for leaf in trial.leaves
-    ]
+    in_groups = program.point.size > entry_groups.GROUP_SIZE or not needs_every_entry(program, trial.options)
+    estimates = entry_groups.estimate_entries(
+        trial.evaluator, trial.setting, trial.leaves, most_precise, trial.label, in_groups=in_groups
+    )
     complex_step = _confirm_complex_step(trial, estimates)
     _mark_contested_entries(estimates, [*claimed, *([complex_step] if complex_step else [])])
     table: list[Comparison] = []

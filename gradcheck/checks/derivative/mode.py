@@ -37,12 +37,10 @@ class Mode:
     Attributes:
         name: 'full' or 'probe'.
         why: a note for the report.
-        whole_input_first: whether a pass over the whole input may confirm the claims before every entry is estimated.
     """
 
     name: str
     why: str = ""
-    whole_input_first: bool = False
 
 
 def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
@@ -54,9 +52,8 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
         seconds: duration of one evaluation.
     """
     n, m = program.point.size, program.value.size
-    whole_input_first = not _needs_every_entry(program, options)
     if options.mode != "auto":
-        return Mode(options.mode, whole_input_first=whole_input_first and options.mode == "full")
+        return Mode(options.mode)
     if n > MAX_ENTRIES:
         return Mode(
             "probe", f"probes: {n} input numbers exceed the {MAX_ENTRIES} that are checked one by one (--mode full does so)"
@@ -69,7 +66,7 @@ def choose_mode(program: Program, options: Options, seconds: float) -> Mode:
     elif predicted > (options.budget or MAX_SECONDS):
         why = f"one by one, {n} input numbers would take about {predicted:.0f} s {BY_TIME}"
     else:
-        return Mode("full", whole_input_first=whole_input_first)
+        return Mode("full")
     return Mode("probe", f"probes: {why}")
 
 
@@ -96,7 +93,7 @@ def explain_over_budget(options: Options, seconds: float) -> str:
     return f"random directions would take about {predicted:.2g} s, and --budget is {options.budget:g} s"
 
 
-def _needs_every_entry(program: Program, options: Options) -> bool:
+def needs_every_entry(program: Program, options: Options) -> bool:
     """Say whether every entry is estimated at once, because somebody asks for it."""
     differentiates_trace = options.order > 1 and any(claim.derived for claim in program.claims)
     return bool(options.every_entry or options.stories or options.checks or differentiates_trace)

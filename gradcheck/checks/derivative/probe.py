@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import Leaf
     from gradcheck.checks.derivative.all_leaves import WholeInputResult
-    from gradcheck.checks.derivative.entry_groups import KnownEntries
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.compare.trial_recorder import Recorder
@@ -78,19 +77,17 @@ def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
     return _collect_rows(trial, whole, rows)
 
 
-def confirm_every_entry(trial: Trial) -> tuple[Comparisons | None, KnownEntries | None]:
+def confirm_every_entry(trial: Trial) -> Comparisons | None:
     """Confirm every entry along random directions of the whole input: about a dozen evaluations.
 
     Returns:
-        The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry that is not known already.
+        The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry.
     """
     whole = compare_whole_input(trial, every_entry_counts=True)
-    if whole is None:
-        return None, None
-    if any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
-        return None, whole.known
+    if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
+        return None
     confirmed = _collect_rows(trial, whole, whole.rows)
-    return replace(confirmed, mode="full", rows=[replace(row, mode="full") for row in confirmed.rows]), None
+    return replace(confirmed, mode="full", rows=[replace(row, mode="full") for row in confirmed.rows])
 
 
 def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:

@@ -9,7 +9,7 @@ import gradcheck
 from gradcheck import Verdict, normal
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.torch import bind as backend
-from gradcheck.backends.torch import vjps
+from gradcheck.backends.torch import derivatives, vjps
 from gradcheck.targets.case import Case
 from gradcheck.targets.signature import resolve_inputs
 
@@ -87,6 +87,32 @@ def test_all_vjps_at_once_give_the_values_of_each_alone(outputs):
     alone = vjps.evaluate_vjps(made, cotangents, vjps.BatchingChoice([False]))
     for choice in (vjps.BatchingChoice(), vjps.BatchingChoice([True])):
         np.testing.assert_allclose(vjps.evaluate_vjps(made, cotangents, choice), alone, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_all_jvps_at_once_give_the_values_of_each_alone(name, monkeypatch):
+    monkeypatch.setattr(vjps, "MIN_BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(vjps, "MAX_BATCH_TIME", np.inf)
+    program = bound(*TARGETS[name])
+    claim = next(claim for claim in program.claims if claim.method == "forward")
+    tangents = np.random.default_rng(0).standard_normal((10, program.point.size))
+    alone = np.concatenate([claim.jvp(program.point, u[None]) for u in tangents])
+    pushed = []
+    monkeypatch.setattr(
+        derivatives,
+        "_evaluate_jvp",
+        lambda *args, push=derivatives._evaluate_jvp, **options: pushed.append(push(*args, **options)),
+    )
+    for _ in range(2):
+        np.testing.assert_allclose(claim.jvp(program.point, tangents), alone, rtol=1e-6 if "float32" in name else 1e-12)
+    assert len(pushed) == 2  # the first and the last, to compare with
+
+
+def test_a_jvp_that_cannot_be_mapped_is_pushed_one_by_one(monkeypatch):
+    monkeypatch.setattr(vjps, "MIN_BATCH_SECONDS", 0.0)
+    program = bound(lambda x: x.detach() * float(x.sum() > 0) + torch.sin(x), torch.ones(10, dtype=torch.float64))
+    claim = next(claim for claim in program.claims if claim.method == "forward")
+    np.testing.assert_allclose(claim.jvp(program.point, np.eye(10)), np.cos(1) * np.eye(10))
 
 
 def doubled(backward):

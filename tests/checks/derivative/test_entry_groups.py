@@ -1,5 +1,7 @@
 """Groups of entries in full mode: those that agree are confirmed together, the others are estimated one by one."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -202,3 +204,18 @@ def test_full_mode_estimates_only_the_entries_that_a_line_of_the_whole_input_lea
     assert result.comparisons[0].mode == "full"
     assert fault or result.evaluations < every.evaluations - 50
     assert result.verdict is every.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)
+
+
+@pytest.mark.parametrize("fault", [0.0, 1e-3])
+def test_a_noisy_function_is_looked_at_by_the_step_ladder_along_two_lines(fault):
+    """Each of its entries alone would take a ladder of its own."""
+
+    def noisy(x):
+        return np.sum(x**2) + 1e-9 * zlib.crc32(x.tobytes()) / 2**32
+
+    def gradient(x):
+        return 2 * x * (1 + fault * (np.arange(x.size) == 17))
+
+    result = gradcheck.check(noisy, np.linspace(0.5, 1.5, 48), gradient=gradient)
+    assert result.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)
+    assert fault or result.evaluations < 250
