@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DISTANCE, COARSE_DISTANCE = 2.0**-16, 2.0**-10
 # Each entry moves by this share of the step at least, in a size of its own, which breaks all ties.
 TIE_BREAKING_SHARE = 2.0**-6
+# A change of the claims is a jump if more than this share of it is left at a distance this many times smaller.
+CLOSER, MIN_REMAINDER = 64.0, 0.125
 # Two claims are the same if they differ by no more than this, relative to the largest entry; in lower precision the second.
 TOLERANCE, COARSE_TOLERANCE = 1e-5, 1e-4
 # Whether the claims around jump at all shows in this many random directions, or in so many if some entries are equal.
@@ -68,15 +70,16 @@ class ClaimsAround:
         self._max_corners = min(MAX_CORNERS, max(MIN_CORNERS, MAX_NUMBERS // self._compared.size))
         self._corners: list[F64] = []
 
-    def _add(self, signs: F64) -> F64:
-        """Add the limit of the claims in a direction, as changes of the compared entries per scale, (n,)."""
+    def _evaluate(self, signs: F64) -> F64:
+        """Evaluate the claim a step away in a direction, as changes of the compared entries per scale, (n,)."""
         assert self._jacobian.claim is not None
-        step = self._distance * self._scales * signs
-        far, near = (
-            claimed_jacobians.evaluate_rows(self._jacobian.claim, self._point + share * step, self._cotangent)[0]
-            for share in (1.0, 0.5)
-        )
-        self._corners.append(((2 * near - far) * self._scales)[self._compared])
+        point = self._point + self._distance * self._scales * signs
+        row = claimed_jacobians.evaluate_rows(self._jacobian.claim, point, self._cotangent)[0]
+        return np.asarray((row * self._scales)[self._compared])
+
+    def _add(self, signs: F64) -> F64:
+        """Add the limit of the claims in a direction, (n,)."""
+        self._corners.append(2 * self._evaluate(signs / 2) - self._evaluate(signs))
         return self._corners[-1]
 
     def find_jump(self, values: F64) -> tuple[F64, F64] | None:
@@ -90,7 +93,10 @@ class ClaimsAround:
         drawn = [self._draw_signs() for _ in range(DRAWS_AT_TIE if is_tied else DRAWS)]
         for signs in (self._order, -self._order, *drawn):
             if not self._is_close(self._add(signs), first):
-                return signs, drawn[0]
+                # The change of a smooth derivative, however steep, vanishes on the way to the primal; that of a tie does not.
+                far, near = (self._evaluate(signs / share) for share in (1.0, CLOSER))
+                is_jump = np.max(np.abs(near - first)) > MIN_REMAINDER * np.max(np.abs(far - first))
+                return (signs, drawn[0]) if is_jump and not self._is_close(near, first) else None
         return None
 
     def _is_close(self, corner: F64, other: F64) -> bool:

@@ -109,3 +109,17 @@ def test_the_hull_of_some_corners():
     outside = find_weights(corners, np.array([3.0, 3.0]))
     assert np.all(outside >= 0)
     assert np.linalg.norm(outside @ corners - 3.0) > 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("error", [1.02, 1.5])
+def test_a_gradient_that_is_wrong_at_one_point_of_a_steep_function_is_no_tie(mode, error):
+    """The derivative of 1 / (x - 0.999) changes by 3 % on the way from the claims around, and does not jump."""
+
+    def backward(g, x):
+        return -g * torch.where(x == 1, error, 1.0) / (x - 0.999) ** 2
+
+    steep = with_backward(lambda x: 1 / (x - 0.999), backward)
+    x = torch.tensor([1.0, 1.0, 1.001, 0.998], dtype=torch.float64)
+    result = gradcheck.check(steep, x, mode=mode, contracts=False)
+    assert result.verdict is Verdict.FAIL, str(result)
