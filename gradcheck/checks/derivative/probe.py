@@ -239,7 +239,9 @@ def _compare_claim(
     resolution = compute_probe_resolution(judged, precise, block)
     limit = trial.options.rtol or MAX_RESOLUTION
     if not np.any(judged.code) and limit < resolution < np.inf:
+        at_kink = np.any(kinks.passes_at_kink(judged))  # then the claim and the block are those near it
         judged, precise, block = _judge_in_blocks(trial, judged, precise, block, rtol, limit, cotangents)
+        judged = judged.with_fact(Fact.RIGHT_NEARBY, at_kink & (judged.code == Code.PASS))
         resolution = compute_probe_resolution(judged, precise, block)
     if native is not None and np.any(native.code) and not np.any(judged.code):
         return compare_native(native), native, precise, block

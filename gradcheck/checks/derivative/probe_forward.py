@@ -71,10 +71,11 @@ def compare_forward_mode(
     if not np.any(judged.code) and not any(remark in NON_SMOOTH_REASONS for remark in judged.remark.flat):
         comparison = _run_self_test(trial, comparison, block, precise)
     for passed, reverse_jacobian in reverse:
-        along_probes = claim_along_probes(reverse_jacobian, block)
+        along_probes = claim_along_probes(claimed_jacobians.twin_if_half_precision(reverse_jacobian, program), block)
         error = judged.sides.claim_error + along_probes.error
         if passed.reason in NON_SMOOTH_REASONS:  # there the claim's jump looks like bad conditioning
-            error = np.fmax(native.rounding, precise.rounding) + along_probes.rounding
+            rounding = precise.rounding if program.half else np.fmax(native.rounding, precise.rounding)
+            error = rounding + along_probes.rounding
         difference = _bound_adjoint_difference(judged.sides.claim, along_probes.value, error, leaf.entries)
         # A claim that the estimates contradict passes only if the two modes are practically equal.
         limit = rtol if np.any(judged.code == Code.FAIL) else trial.options.rtol or MAX_RESOLUTION

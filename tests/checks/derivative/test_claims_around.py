@@ -123,3 +123,24 @@ def test_a_gradient_that_is_wrong_at_one_point_of_a_steep_function_is_no_tie(mod
     x = torch.tensor([1.0, 1.0, 1.001, 0.998], dtype=torch.float64)
     result = gradcheck.check(steep, x, mode=mode, contracts=False)
     assert result.verdict is Verdict.FAIL, str(result)
+
+
+def test_two_methods_may_choose_other_entries_of_a_tie_in_probe_mode():
+    """The claim passes near the kink in smaller blocks, and the row still says that there is a kink."""
+
+    def gradient(x):
+        return np.eye(x.size)[x.argmax()] - np.eye(x.size)[x.argmin()]
+
+    x = np.array([0.5, 1.5, 0, 0, 1.5, 0.5, 1.5, 0.5, 1.5])
+    for seed in range(3):
+        result = gradcheck.check(np.ptp, x, gradient=gradient, mode="probe", seed=seed, contracts=False)
+        assert result.verdict is Verdict.PASS, str(result)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_forward_mode_is_confirmed_by_reverse_mode_at_a_kink_in_half_precision(dtype):
+    x = torch.tensor([0.0, 1.0, -1.0, 0.5], dtype=dtype)
+    right = gradcheck.check(torch.relu, x, mode="probe", contracts=False)
+    assert right.verdict is Verdict.PASS, str(right)
+    wrong = with_backward(torch.relu, lambda g, x: g * torch.where(x == 0, 3.0, (x > 0).to(x.dtype)))
+    assert gradcheck.check(wrong, x, mode="probe", contracts=False).verdict is Verdict.FAIL
