@@ -53,10 +53,10 @@ def passes_at_kink(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS))
 
 
-def is_confirmed_at(
-    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, signs: F64, channel: int
-) -> bool:
-    """Whether differences along dense directions confirm a channel of the claim at a point near the primal.
+def find_confirmed_channels(
+    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, signs: F64
+) -> NDArray[np.bool_]:
+    """Mark the channels, (C,), that differences along dense directions confirm at a point near the primal.
 
     Args:
         leaves: the leaves whose entries move.
@@ -68,9 +68,9 @@ def is_confirmed_at(
         point[leaf.span] += step * signs[leaf.span]
     moved = move_trial(trial, jacobian, cotangents, point)
     if moved is None:
-        return False
+        return np.zeros(len(cotangents), dtype=bool)
     moved_trial, moved_jacobian = moved
-    return bool(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code[channel] == Code.PASS))
+    return np.asarray(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code == Code.PASS, axis=1))
 
 
 def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian) -> JudgedLeaf:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.checks.derivative.claims_around import ClaimsAround
-from gradcheck.checks.derivative.kinks import is_confirmed_at, judge_through_kink, passes_at_kink
+from gradcheck.checks.derivative.kinks import find_confirmed_channels, judge_through_kink, passes_at_kink
 from gradcheck.compare import claimed_jacobians
 from gradcheck.results import Reason
 from gradcheck.verdict.facts import Fact
@@ -175,15 +175,19 @@ def _judge_moving(
 ) -> NDArray[np.int8] | None:
     """Judge the claim in some leaves by the claims around, (C,), while the entries of some leaves move."""
     codes, outputs = np.full(wanted.shape, Code.PASS, dtype=np.int8), trial.program.value.size
+    confirmed: dict[bytes, NDArray[np.bool_]] = {}
     try:
         for channel in np.flatnonzero(wanted)[: 1 if outputs == 1 else None]:
             around = ClaimsAround(trial, moved, compared, jacobian, cotangents[[channel]])
             signs = around.find_jump(jacobian.values[channel])
             code = None if signs is None else around.judge(jacobian.values[channel])
-            if code is None or not all(
-                is_confirmed_at(trial, moved, jacobian, cotangents, sign, channel) for sign in signs or ()
-            ):
+            if code is None:
                 return None
+            for sign in signs or ():  # channels mostly share them
+                if sign.tobytes() not in confirmed:
+                    confirmed[sign.tobytes()] = find_confirmed_channels(trial, moved, jacobian, cotangents, sign)
+                if not confirmed[sign.tobytes()][channel]:
+                    return None
             codes[channel] = code
         if outputs == 1:  # all channels are the same
             codes[:] = np.max(codes)
