@@ -89,8 +89,8 @@ def compare_jacobians(leaf: Leaf, claimed: Jacobian, trusted: Jacobian, rtol: fl
 
 
 def judge_pair(leaf: Leaf, sides: ClaimAndEstimate, rtol: float, *, demanded: bool) -> JudgedLeaf:
-    """Judge numbers by others that are known without differences; equal ones pass, whatever the errors."""
-    facts = find_interval_facts(sides, rtol, demanded=demanded) | {Fact.EQUAL: sides.difference == 0}
+    """Judge numbers by others that are known without differences; equal ones pass, infinite ones and whatever the errors."""
+    facts = find_interval_facts(sides, rtol, demanded=demanded) | {Fact.EQUAL: sides.claim == sides.value}
     shape = sides.claim.shape
     return JudgedLeaf(leaf, sides, np.ones(shape[1]), facts, np.full(shape, None, dtype=object), np.zeros(shape, dtype=bool))
 

@@ -9,10 +9,12 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
@@ -79,7 +81,15 @@ def collect_declared_cases(target: ImportedTarget) -> list[Case]:
     """Return the cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
     if target.name is not None:
         return _name_cases(target.text, target.value)
-    return [case for text, value in iterate_targets(target) for case in _name_cases(text, value)]
+    named = itertools.chain.from_iterable(_with_methods(text, value) for text, value in iterate_targets(target))
+    return [case for text, value in named for case in _name_cases(text, value)]
+
+
+def _with_methods(text: str, target: Any) -> list[tuple[str, Any]]:
+    """Return a target and, of a class, the methods that it defines itself, each with the text that names it."""
+    methods = vars(target) if inspect.isclass(target) else {}
+    routines = [name for name, value in methods.items() if isinstance(value, (FunctionType, staticmethod, classmethod))]
+    return [(text, target), *((f"{text}.{name}", getattr(target, name)) for name in routines)]
 
 
 def iterate_targets(target: ImportedTarget, on_error: Callable[[TargetError], None] | None = None) -> Iterator[tuple[str, Any]]:

@@ -304,3 +304,14 @@ def test_a_module_of_a_package_that_raises_is_reported_with_its_name(write):
     write({"pkg/__init__.py": "", "pkg/broken.py": "raise RuntimeError('too early')\n"})
     with pytest.raises(TargetError, match=r"importing pkg\.broken raised RuntimeError: too early"):
         names_of("pkg")
+
+
+def test_methods_declare_cases_too(write):
+    declared = "@gradcheck.case(2.0)\n    def {}"
+    body = (
+        f"    @staticmethod\n    {declared.format('square(x): return x')}\n    {declared.format('scale(self, x): return x')}\n"
+    )
+    write({"model.py": f"import gradcheck\nclass Model:\n{body}class Derived(Model):\n    pass\n"})
+    assert names_of("model") == ["model:Model.square", "model:Model.scale"]
+    square, _ = collect_declared_cases(import_target("model"))
+    assert square.fn(3.0) == 3.0

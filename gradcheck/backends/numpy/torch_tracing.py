@@ -24,6 +24,7 @@ from gradcheck.backends.flat import F64
 from gradcheck.backends.flat_call import Binding, flatten_arguments
 from gradcheck.backends.program import Member, Unavailable
 from gradcheck.backends.torch import composition, derivatives
+from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.backends.torch.tensors import backpropagate, leaf_part
 from gradcheck.backends.torch.time_limit import TimeLimitExceeded
 from gradcheck.backends.torch.vjp_program import GradientFunction
@@ -174,6 +175,7 @@ def _run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
         logger.setLevel(logging.ERROR)
         with (
             warnings.catch_warnings(),
+            silence_logging(),
             torch.enable_grad(),
             _without_recompile_limit(),
             _allowing_updates_in_place(),

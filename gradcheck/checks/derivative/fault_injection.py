@@ -112,7 +112,7 @@ def make_acceptance_test(
 def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, gradient: F64) -> Callable[[F64], F64]:
     """Return a function that gives the errors of a faulty gradient, (C, n), relative to what each entry was judged by.
 
-    The error is 0 where the claim lies at a kink, since nothing is proved there.
+    The error is 0 where the claim lies at a kink or tie, since nothing is proved there.
 
     Args:
         estimates: the lines, one per entry.
@@ -120,7 +120,7 @@ def make_entry_error(estimates: LineEstimates, judged: JudgedLeaf, gradient: F64
         gradient: the claim that passed, (C, n).
     """
     sides, units = judged.sides, judged.units
-    is_kink = judged.remark == Reason.KINK_SUBGRADIENT
+    is_kink = (judged.remark == Reason.KINK_SUBGRADIENT) | (judged.remark == Reason.TIE)
     is_zero = sides.magnitude <= sides.uncertainty
     negligible = ZERO_FAULT_SIZE * np.max(np.maximum(sides.nearby_slope, estimates.channel_sizes), initial=0.0)
 

@@ -202,8 +202,9 @@ def _add_native_dtype(
     # `grid_sample` in float32, at the border of its cells, takes the derivative in another cell than its twin.
     twin_of_other_side = replace(jacobian.twin or jacobian, values=jacobian.values, eps=jacobian.eps)
     doubtful = np.any(at_kink, axis=1) & np.any(native.code != Code.PASS, axis=1)
-    on_other_side = kinks.find_adjacent_claims(trial, [judged_twin.leaf], twin_of_other_side, cotangents, doubtful)
-    native = native.with_fact(Fact.INSIDE_KINK, on_other_side[:, None] & at_kink & (native.code != Code.PASS))
+    codes = ties.judge_by_claims_around(trial, [judged_twin.leaf], twin_of_other_side, cotangents, doubtful)
+    if codes is not None:
+        native = native.with_fact(Fact.INSIDE_KINK, (codes == Code.PASS)[:, None] & at_kink & (native.code != Code.PASS))
     shown = replace(sides, claim=claim, claim_error=claim_error, scale=scale)
     return replace(judged_twin, sides=shown, own_dtype=native)
 

@@ -9,7 +9,6 @@ is smooth, and only one claim is right.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +44,6 @@ DISTANCE_FROM_KINK = 2.0**-8
 MAX_KINK_ENTRIES = 16
 # A claim must be right at this many points near a kink or a tie, on opposite sides of it.
 POINTS_NEAR_KINK = 2
-# A claim is the limit of the derivatives on one side of a kink if the two differ by no more than this, relative to the largest.
-# An extrapolation from three points, the farthest of them DISTANCE_FROM_KINK away, is hardly ever that far off.
-MAX_LIMIT_ERROR = 1e-5
 # These fields of `ClaimAndEstimate` are in units of a line.
 FIELDS_ALONG_LINES = ("claim", "value", "bound", "claim_error", "scale")
 
@@ -57,65 +53,24 @@ def passes_at_kink(judged: JudgedLeaf) -> NDArray[np.bool_]:
     return np.asarray((judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS))
 
 
-def find_adjacent_claims(
-    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, wanted: NDArray[np.bool_]
+def find_confirmed_channels(
+    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, signs: F64
 ) -> NDArray[np.bool_]:
-    """Mark the channels whose claim is the limit of the derivatives on one side of all kinks, (C,).
-
-    Along dense directions such a claim may lie outside the one-sided slopes, if some kinks are convex and others concave. We
-    look on the side to which all entries grow, on the other, and on the one that suits each entry. There, claims at three
-    distances are extrapolated to the primal, and differences must confirm the farthest of them.
+    """Mark the channels, (C,), that differences along dense directions confirm at a point near the primal.
 
     Args:
         leaves: the leaves whose entries move.
-        wanted: the channels to look at, (C,).
+        signs: the direction in which the point lies, in entry scales, (N,).
     """
-    is_adjacent, point = np.zeros(wanted.shape, dtype=bool), trial.program.point
-    if jacobian.claim is None or not np.any(wanted):
-        return is_adjacent
-    scales = np.zeros(point.size)
-    for leaf in leaves:
-        scales[leaf.span] = directions.compute_entry_scales(point[leaf.span])
-    moves = scales > 0
-    # This breaks ties in the order of the entries, as code does that picks the first or the last of equal ones.
-    step = DISTANCE_FROM_KINK * scales * np.linspace(0.5, 1.0, point.size)
-    for channel in np.flatnonzero(wanted):
-        limit = partial(_extrapolate_claims, jacobian, cotangents[channel : channel + 1], trial.program, step)
-        claim = jacobian.values[channel]
-        try:
-            limits = [limit(np.full(point.size, sign)) for sign in (1.0, -1.0)]
-            suits = np.where(np.abs(limits[0] - claim) <= np.abs(limits[1] - claim), 1.0, -1.0)
-            sides = [np.ones(point.size), -np.ones(point.size), suits]
-            limits.append(limit(suits))
-        except Exception:
-            continue  # off the primal a derivative need not exist
-        allowed = MAX_LIMIT_ERROR * np.max(np.abs(claim[moves]), initial=0.0)
-        is_adjacent[channel] = any(
-            np.all(np.abs(claims - claim)[moves] <= allowed)
-            and _is_confirmed_at(trial, leaves, jacobian, cotangents, point + signs * step, int(channel))
-            for claims, signs in zip(limits, sides, strict=True)
-        )
-    return is_adjacent
-
-
-def _extrapolate_claims(jacobian: Jacobian, cotangent: F64, program: Program, step: F64, signs: F64) -> F64:
-    """Extrapolate the claims at a step, at half of it and at a quarter to the primal, (N,): exact for a parabola."""
-    assert jacobian.claim is not None
-    claims = [
-        claimed_jacobians.evaluate_rows(jacobian.claim, program.point + signs * step / k, cotangent)[0] for k in (1, 2, 4)
-    ]
-    return np.asarray((claims[0] - 6 * claims[1] + 8 * claims[2]) / 3)
-
-
-def _is_confirmed_at(
-    trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian, cotangents: F64, point: F64, channel: int
-) -> bool:
-    """Whether differences along dense directions confirm a channel of the claim at another point."""
+    point = trial.program.point.copy()
+    for leaf, factor in zip(leaves, compute_leaf_factors(trial.program, leaves), strict=True):
+        step = DISTANCE_FROM_KINK * factor * directions.compute_entry_scales(point[leaf.span])
+        point[leaf.span] += step * signs[leaf.span]
     moved = move_trial(trial, jacobian, cotangents, point)
     if moved is None:
-        return False
+        return np.zeros(len(cotangents), dtype=bool)
     moved_trial, moved_jacobian = moved
-    return bool(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code[channel] == Code.PASS))
+    return np.asarray(np.all(judge_through_kink(moved_trial, leaves, moved_jacobian).code == Code.PASS, axis=1))
 
 
 def judge_through_kink(trial: MeasuredTrial, leaves: Sequence[Leaf], jacobian: Jacobian) -> JudgedLeaf:
@@ -157,7 +112,16 @@ def check_near_kinks(trial: MeasuredTrial, judged: JudgedLeaf, jacobian: Jacobia
     points = [draw_nearby_point(trial, judged.leaf, places, k) for k in range(POINTS_NEAR_KINK)]
     nearby = [judge_entries_at(trial, judged.leaf, jacobian, cotangents, places, point) for point in points]
     wrong = next((entries for entries in nearby if entries is not None and np.any(entries.code == Code.FAIL)), None)
-    return judged if wrong is None else _mark_wrong_near_kink(judged, places, wrong)
+    if wrong is not None:
+        return _mark_wrong_near_kink(judged, places, wrong)
+    if passed.size <= places.size:
+        return judged
+    # Another entry may win there than those that were looked at.
+    points = [draw_nearby_point(trial, judged.leaf, passed, k) for k in range(POINTS_NEAR_KINK)]
+    moved = (move_trial(trial, jacobian, cotangents, point) for point in points)
+    dense = [judge_through_kink(there[0], [judged.leaf], there[1]) for there in moved if there is not None]
+    outside = np.any([np.any(lines.code == Code.FAIL, axis=1) for lines in dense], axis=0)
+    return judged.with_fact(Fact.WRONG_NEARBY, outside[:, None] & passes_at_kink(judged)) if np.any(outside) else judged
 
 
 def draw_nearby_point(trial: MeasuredTrial, leaf: Leaf, places: NDArray[np.intp], k: int) -> F64:

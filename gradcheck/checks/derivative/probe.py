@@ -236,7 +236,9 @@ def _compare_claim(
     resolution = compute_probe_resolution(judged, precise, block)
     limit = trial.options.rtol or MAX_RESOLUTION
     if not np.any(judged.code) and limit < resolution < np.inf:
+        at_kink = np.any(kinks.passes_at_kink(judged))  # then the claim and the block are those near it
         judged, precise, block = _judge_in_blocks(trial, judged, precise, block, rtol, limit, cotangents)
+        judged = judged.with_fact(Fact.RIGHT_NEARBY, at_kink & (judged.code == Code.PASS))
         resolution = compute_probe_resolution(judged, precise, block)
     if native is not None and np.any(native.code) and not np.any(judged.code):
         return compare_native(native), native, precise, block
@@ -262,9 +264,9 @@ def _judge_claim(
         entry = search.find(jacobian, block, judged, few_only=True)
     if entry is None:
         judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
-        if not _disagrees(judged):
+        if not np.any(judged.code) and not np.any(judged.doubtful):
             return _check_near_kinks(trial, jacobian, judged, block, cotangents)
-        entry = search.find(jacobian, block, judged)
+        entry = search.find(jacobian, block, judged) if _disagrees(judged) else None
     judged = ties.excuse_ties(trial, judged if entry is None else entry, jacobian, cotangents, along_entries=False)
     return judged, jacobian, block
 
@@ -288,9 +290,9 @@ def _check_near_kinks(
     if not np.any(kinks.passes_at_kink(judged)):
         return at_kink
     wrong, dense = ties.find_channels_outside(trial, [leaf], jacobian, cotangents)
-    if np.any(wrong):
+    if np.any(wrong[:, None] & (dense.code > Code.PASS)):
         return dense.with_fact(Fact.OUTSIDE_JOINTLY, wrong[:, None] & (dense.code > Code.PASS)), jacobian, block
-    if ties.is_outside_with_tied_leaves(trial, leaf, jacobian, cotangents):
+    if np.any(wrong) or ties.is_outside_with_tied_leaves(trial, leaf, jacobian, cotangents):
         return judged.with_fact(Fact.OUTSIDE_JOINTLY, kinks.passes_at_kink(judged)), jacobian, block
     nearby = at_kink
     for k in range(kinks.POINTS_NEAR_KINK):

@@ -15,7 +15,7 @@ from gradcheck.compare.estimates import LineEstimates, estimate_lines
 from gradcheck.compare.table_row import make_comparison
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64, Setting
-from gradcheck.results import Comparison
+from gradcheck.results import Comparison, Reason
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.facts import Fact
 
@@ -93,10 +93,11 @@ def compute_probe_resolution(judged: JudgedLeaf, jacobian: Jacobian, block: Prob
     a standard normal number stays below a small t is 0.8 t, so the probability of that is (0.8 t)^K.
 
     Returns:
-        The resolution; NaN if the derivative is zero.
+        The resolution; NaN if the derivative is zero, or if the claim passed at a tie.
     """
     sides = judged.sides
-    if sides.difference.shape[1] != PROBES or np.all(sides.magnitude <= sides.uncertainty):
+    is_zero, is_tied = np.all(sides.magnitude <= sides.uncertainty), np.any(judged.remark == Reason.TIE)
+    if sides.difference.shape[1] != PROBES or is_zero or is_tied:
         return float("nan")
     moving = np.any(block.tangents != 0, axis=0)
     terms = (jacobian.values[:, block.estimates.leaf.span] * block.tangents)[:DENSE_PROBES, moving]

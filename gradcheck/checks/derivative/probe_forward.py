@@ -17,7 +17,7 @@ from gradcheck.checks.derivative.probe_block import (
     make_probe_comparison,
     mark_low_resolution,
 )
-from gradcheck.compare import claimed_jacobians, claims_along_lines, conditioning, method_pairs
+from gradcheck.compare import claimed_jacobians, claims_along_lines, conditioning, method_pairs, output_scaling
 from gradcheck.compare.claimed_jacobians import Jacobian
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine
 from gradcheck.number_format import FLOAT64
@@ -64,12 +64,19 @@ def compare_forward_mode(
     judged = judge_and_refine(block.estimates, precise, rtol, demanded=trial.rtol_is_given)
     resolution = _compute_sum_resolution(judged, leaf.entries)
     if precise is not native and not program.half:
-        judged = _add_native_claim(judged, native, precise, rtol)
+        slopes = output_scaling.compute_output_slopes(program, trial.setting, claim.eps) * tangents
+        cancellation = method_pairs.CANCELLATION_ULPS * claim.eps * np.linalg.norm(slopes, axis=1)
+        judged = _add_native_claim(judged, native, precise, cancellation, rtol)
     comparison = make_probe_comparison(trial, judged, jacobian, "numeric", resolution)
     if not np.any(judged.code) and not any(remark in NON_SMOOTH_REASONS for remark in judged.remark.flat):
         comparison = _run_self_test(trial, comparison, block, precise)
     for passed, reverse_jacobian in reverse:
-        difference = _bound_adjoint_difference(judged, claim_along_probes(reverse_jacobian, block), leaf.entries)
+        along_probes = claim_along_probes(claimed_jacobians.twin_if_half_precision(reverse_jacobian, program), block)
+        error = judged.sides.claim_error + along_probes.error
+        if passed.reason in NON_SMOOTH_REASONS:  # there the claim's jump looks like bad conditioning
+            rounding = precise.rounding if program.half else np.fmax(native.rounding, precise.rounding)
+            error = rounding + along_probes.rounding
+        difference = _bound_adjoint_difference(judged.sides.claim, along_probes.value, error, leaf.entries)
         # A claim that the estimates contradict passes only if the two modes are practically equal.
         limit = rtol if np.any(judged.code == Code.FAIL) else trial.options.rtol or MAX_RESOLUTION
         if passed.verdict is Verdict.PASS and difference < limit:
@@ -85,21 +92,26 @@ def compare_forward_mode(
     return [replace(final, self_test=comparison.self_test)]
 
 
-def _add_native_claim(judged: JudgedLeaf, native: ClaimAlongLines, precise: ClaimAlongLines, rtol: float) -> JudgedLeaf:
-    """Show the claim in its own precision, and mark where it differs from its twin by more than rounding."""
-    difference, allowed = np.abs(native.value - precise.value), native.error + precise.error
+def _add_native_claim(
+    judged: JudgedLeaf, native: ClaimAlongLines, precise: ClaimAlongLines, cancellation: F64, rtol: float
+) -> JudgedLeaf:
+    """Show the claim in its own precision, and mark where it differs from its twin by more than rounding.
+
+    Args:
+        cancellation: the error along each probe, (P,), if terms as large as the outputs cancel in every entry.
+    """
+    difference, allowed = np.abs(native.value - precise.value), native.error + precise.error + cancellation
     judged = replace(judged, sides=replace(judged.sides, claim=native.value, claim_error=allowed))
     return judged.with_fact(Fact.APART_IN_OWN_DTYPE, difference - allowed > rtol * native.scale)
 
 
-def _bound_adjoint_difference(judged: JudgedLeaf, reverse: ClaimAlongLines, entries: int) -> float:
-    """Bound how far a forward-mode claim differs from one in reverse mode, relative to a typical entry."""
-    sides = judged.sides
+def _bound_adjoint_difference(forward: F64, reverse: F64, error: F64, entries: int) -> float:
+    """Bound how far a forward-mode claim differs from one in reverse mode, (1, P) each, relative to a typical entry."""
+    if np.all(forward == reverse):
+        return 0.0
     with np.errstate(all="ignore"):
-        typical = np.sqrt(np.mean(reverse.value[0, :DENSE_PROBES] ** 2) / entries)
-        difference = (np.abs(sides.claim - reverse.value) + sides.claim_error + reverse.error)[0, :DENSE_PROBES]
-        if np.all(sides.claim == reverse.value):
-            return 0.0
+        typical = np.sqrt(np.mean(reverse[0, :DENSE_PROBES] ** 2) / entries)
+        difference = (np.abs(forward - reverse) + error)[0, :DENSE_PROBES]
         return float(np.max(difference) / (MIN_DENSE_DISPLACEMENT * typical))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
     NotApplicable,
     Remark,
@@ -15,7 +16,6 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
     compute_flat_vjp,
     compute_vjp,
 )
-from gradcheck.checks.contracts.torch.support.silence_logging import silence_logging
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:

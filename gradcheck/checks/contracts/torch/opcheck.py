@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
-from gradcheck.checks.contracts.torch.support.silence_logging import silence_logging
 from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten, tree_map
 
