@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.evidence import smoothness
-from gradcheck.evidence.line import LARGEST_STEP, STEP_RATIO, Slope
+from gradcheck.evidence.line import LARGEST_STEP, STEP_RATIO, Slope, measure_nearby_slope
 from gradcheck.evidence.plateau import (
     PLATEAU_STEPS,
     TAIL_STEPS,
@@ -185,8 +185,7 @@ def _estimate_channel(rungs: Rungs, channel: int, stands_still: StandsStill) -> 
     h, noise, size = rungs.steps, rungs.noise[:, channel], rungs.sizes[channel]
     right, left = rungs.right[:, channel], rungs.left[:, channel]
     finite = np.isfinite(right) & np.isfinite(left)
-    chords = np.concatenate([right / h, left / h])
-    nearby_slope = float(np.max(np.abs(chords[np.isfinite(chords)]), initial=0.0))
+    nearby_slope = measure_nearby_slope(h, np.fmax(np.abs(right), np.abs(left)) / h)
     start = _start_of_usable_steps(finite)
     if h.size - start < PLATEAU_STEPS + 1:
         if start:

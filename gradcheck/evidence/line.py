@@ -22,6 +22,8 @@ STEP_RATIO = 4.0
 LARGEST_STEP = 2.0**-2
 # An output may stand still all along a line if its values lie on a grid no coarser than this, relative to the output.
 MAX_UNSEEN_QUANTUM = 1e-6
+# A coarse chord says something of the slope here if chords grow with the step no faster than those of x^10 at 0.
+MAX_DEGREE = 9
 
 
 class InternalNoise:
@@ -149,6 +151,24 @@ class Slope:
     reason: NDArray[np.object_]
     story: NDArray[np.object_]
     rough: NDArray[np.bool_]
+
+
+def measure_nearby_slope(steps: F64, chords: F64) -> float:
+    """Return the steepest chord nearby: coarser ones count as long as they grow no faster than those of a polynomial.
+
+    Far away, an exponential may be steeper by any amount, which says nothing of its slope here.
+
+    Args:
+        steps: from the coarsest to the finest.
+        chords: |phi(t) - phi(0)| / t at each; NaN or infinite outside of the domain.
+    """
+    steepest, finer = 0.0, np.nan
+    for step, chord in zip(steps[::-1], chords[::-1], strict=True):
+        if np.isfinite(chord):
+            if steepest > 0 and chord > steepest * (step / finer) ** MAX_DEGREE:
+                break
+            steepest, finer = max(steepest, float(chord)), step
+    return steepest
 
 
 def smooth_slope(value: F64, bound: F64, nearby_slope: F64, rough: NDArray[np.bool_]) -> Slope:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from gradcheck.evidence.line import MAX_UNSEEN_QUANTUM, STEP_RATIO, Slope, smooth_slope
+from gradcheck.evidence.line import MAX_DEGREE, MAX_UNSEEN_QUANTUM, STEP_RATIO, Slope, smooth_slope
 from gradcheck.evidence.smoothness import MIN_SIGNAL_TO_NOISE
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ def _estimate_at_step(phi: Phi, setting: Setting, step: float) -> Slope:
         slope = (right - left) / (2 * step)
         value = extrapolate(slope, (far_right - far_left) / (2 * STEP_RATIO * step), 2)
         bound = np.abs(value - slope) + noise_bound(noise, step)
-        nearby_slope = np.maximum(np.abs(setting.contract(chord)) / chord_step, np.abs(slope))
+        far_chord = np.fmax(np.abs(far_right), np.abs(far_left)) / (STEP_RATIO * step)
+        coarse_chord = np.abs(setting.contract(chord)) / chord_step
+        # Far away, an exponential may be steeper by any amount, which says nothing of its slope here.
+        says_nothing = (far_chord > 0) & (coarse_chord > far_chord * (chord_step / (STEP_RATIO * step)) ** MAX_DEGREE)
+        nearby_slope = np.fmax.reduce([np.where(says_nothing, far_chord, coarse_chord), np.abs(slope)])
         rough = _is_rough(right + left, far_right + far_left, noise) | (quantum > 0)
     return smooth_slope(value, bound, nearby_slope, rough)
 

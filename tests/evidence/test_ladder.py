@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradcheck
 from gradcheck.evidence import directions, ladder, noise, richardson
 from gradcheck.evidence.line import Setting, choose_slack
 from gradcheck.results import Reason
@@ -149,3 +150,18 @@ def test_noise_is_found_though_one_spacing_lies_on_the_grid_of_the_values():
     measured = noise.measure_noise(phi, phi(0.0), directions.finest_step(2.0**-52), 2.0**-52)
     assert np.all(measured > 2.0**-52 / 32)
     assert np.all(measured < 4 * 2.0**-52)
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("factor", [1.0, 1.02, 1.5])
+def test_steepness_far_away_does_not_hide_a_wrong_slope(mode, factor):
+    x = np.linspace(0.3, 1.2, 5)
+
+    def steep(x):
+        return np.sum(np.exp(500 * (x - 1)))
+
+    def gradient(x):
+        return factor * 500 * np.exp(500 * (x - 1))
+
+    result = gradcheck.check(steep, x, gradient=gradient, mode=mode, methods=("analytic", "numeric"))
+    assert result.verdict.value == ("PASS" if factor == 1.0 else "FAIL")

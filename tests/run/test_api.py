@@ -225,9 +225,13 @@ def test_two_hand_written_derivatives_at_once_are_refused():
 
 
 def test_a_gradient_mapping_with_other_names_is_not_guessed():
-    result = gradcheck.check(lambda a, b: a @ b, np.ones(2), np.ones(2), gradient=lambda a, b: {"da": b, "db": a})
+    result = gradcheck.check(lambda a, b: a @ b, np.ones(2), np.ones(2), gradient=lambda a, b: {"p": b, "q": a})
     assert result.reason is Reason.BAD_CLAIM
-    assert "keys da, db was returned: expected the differentiable inputs, a, b" in result.message
+
+
+def test_a_gradient_mapping_may_have_marks_of_gradients():
+    result = gradcheck.check(lambda a, b: a @ b, np.ones(2), np.arange(2.0), gradient=lambda a, b: {"db": a, "a_grad": b})
+    assert result.ok, str(result)
 
 
 def test_a_function_that_raises_on_its_second_call_is_the_targets_error():

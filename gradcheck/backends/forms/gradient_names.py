@@ -127,10 +127,10 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
 
 
 def match_mapping(returned: Mapping[Any, Any], inputs: Inputs) -> list[Any] | None:
-    """Return the gradients in a mapping in the order of the inputs, matched by name; None if an input has no gradient."""
+    """Return the gradients in a mapping in the order of the inputs, by name; None if an input or a gradient is left over."""
     found = dict(_list_gradients(returned))
-    matched, _ = _match_names(found, inputs)
-    return [found[matched[path]] for path, _ in inputs] if len(matched) == len(inputs) else None
+    matched, unmatched = _match_names(found, inputs)
+    return [found[matched[path]] for path, _ in inputs] if len(matched) == len(inputs) and not unmatched else None
 
 
 def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> None:
