@@ -135,7 +135,7 @@ def case(
         *args: inputs by position: specs, arrays or plain values.
         inputs: inputs by name, for names that collide with the arguments here.
         gradient, jacobian, vjp, jvp, backward: hand-written derivatives, as for `gradcheck.check`.
-        backward_takes, params: as for `gradcheck.check`.
+        backward_takes, params: as for `gradcheck.check`. If the function has a parameter `params`, that is an input by its name.
         reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
@@ -161,14 +161,16 @@ def case(
     def declare(target: T) -> T:
         if not hasattr(target, "__dict__"):
             raise UsageError(f"{target!r} cannot carry a case: wrap it in a function of your own and declare that")
+        # A function with a parameter of this name has it as an input, as `def loss(params, x)` does.
+        is_input = params is not None and _takes(target, "params")
         declared_case = Case(
             name=name,
             fn=target,
             args=args,
-            kwargs={**(inputs or {}), **specs},
+            kwargs={**(inputs or {}), **specs, **({"params": params} if is_input else {})},
             claims=collect_claims(gradient=gradient, jacobian=jacobian, vjp=vjp, jvp=jvp, backward=backward),
             backward_takes=split_names(backward_takes),
-            params=params,
+            params=None if is_input else params,
             reference=validate_reference(reference),
             init=init,
             wrt=(wrt,) if isinstance(wrt, str) else wrt,
@@ -182,6 +184,14 @@ def case(
         return target
 
     return declare
+
+
+def _takes(target: Any, name: str) -> bool:
+    """Whether a function has a parameter of a name."""
+    try:
+        return name in inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def split_names(names: str | Sequence[str]) -> tuple[str, ...]:

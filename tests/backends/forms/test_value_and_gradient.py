@@ -258,3 +258,13 @@ def test_a_declared_case_takes_the_same_keywords():
     result = gradcheck.check(loss)
     assert result.ok, str(result)
     assert {row.wrt for row in result.comparisons} == NAMES
+
+
+def test_an_input_called_params_is_declared_by_its_name():
+    @gradcheck.case(params={"w": X[0]}, x=X)
+    def loss(params, x):
+        return np.sum((x @ params["w"]) ** 2)
+
+    result = gradcheck.check(loss, no_contract=("own-derivative",))
+    assert result.ok, str(result)
+    assert {row.wrt for row in result.comparisons} == {"params['w']", "x"}
