@@ -135,7 +135,7 @@ def case(
         *args: inputs by position: specs, arrays or plain values.
         inputs: inputs by name, for names that collide with the arguments here.
         gradient, jacobian, vjp, jvp, backward: hand-written derivatives, as for `gradcheck.check`.
-        backward_takes, params: as for `gradcheck.check`. If the function has a parameter `params`, that is an input by its name.
+        backward_takes, params: as for `gradcheck.check`. If the function has a parameter `params`, that is an input.
         reference: a second implementation, as for `gradcheck.check`.
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
