@@ -210,6 +210,9 @@ def _plan(case: Case, returned: Any, inputs: Inputs, label: str, *, complete: bo
     """Match the gradients that were returned with the inputs, or with those that `wrt` names."""
     call = flatten_call(inputs)
     pairs = list(zip(call.paths, call.leaves, strict=True))
+    table = next(((path, leaf) for path, leaf in pairs if hasattr(leaf, "to_numpy")), None)
+    if table is not None:
+        raise InputError(f"{table[0]} is a {type(table[1]).__name__} (give {table[0]}.to_numpy())")
     floating = [(path, leaf) for path, leaf in pairs if is_floating_array(leaf) or isinstance(leaf, float)]
     fixed = {**dict(pairs), **list_fixed_values(case.params)}
     refuse_fixed_inputs(returned, {path: x for path, x in fixed.items() if path not in dict(floating)}, label)

@@ -79,6 +79,10 @@ def name_parameters(
         places = _find_named((params,) if isinstance(params, str) else params, functions)
     else:
         places = _find_in_container(params, functions, copies)
+    tables = [place for place in find_places(copies.get(id(params), params), "params") if hasattr(place.read(), "to_numpy")]
+    if tables and not are_names:
+        path, kind = tables[0].path, type(tables[0].read()).__name__
+        raise UsageError(f"{path} is a {kind}: parameters are arrays, so keep {path}.to_numpy() there")
     if not places:
         advice = "; the items of a tuple cannot be moved, so give a list or a dictionary" if isinstance(params, tuple) else ""
         raise UsageError(f"params={_describe(params)}: expected floating-point arrays, got none there{advice}")

@@ -70,7 +70,8 @@ def holding(places: Sequence[Place], values: Sequence[Any]) -> Iterator[None]:
 
 def is_floating_array(value: Any) -> bool:
     """Whether a value is an array or a scalar of NumPy, PyTorch or JAX with a floating or complex dtype."""
-    return hasattr(type(value), "shape") and str(getattr(value, "dtype", "")).removeprefix("torch.") in EPS
+    is_table = hasattr(value, "to_numpy")  # of pandas, xarray and the like
+    return not is_table and hasattr(type(value), "shape") and str(getattr(value, "dtype", "")).removeprefix("torch.") in EPS
 
 
 def share_memory(a: Any, b: Any) -> bool:

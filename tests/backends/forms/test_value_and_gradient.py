@@ -268,3 +268,21 @@ def test_an_input_called_params_is_declared_by_its_name():
     result = gradcheck.check(loss, no_contract=("own-derivative",))
     assert result.ok, str(result)
     assert {row.wrt for row in result.comparisons} == {"params['w']", "x"}
+
+
+class Table:
+    """As a table of pandas is: it has a shape and a dtype, but is no array."""
+
+    shape, dtype = (6, 5), np.dtype(float)
+
+    def to_numpy(self):
+        return np.zeros(self.shape)
+
+
+def test_a_table_among_the_parameters_is_refused():
+    net = networks.TwoLayerNet()
+    net.params["W1"] = Table()
+    with pytest.raises(
+        UsageError, match=r"params\['W1'\] is a Table: parameters are arrays, so keep params\['W1'\].to_numpy\(\) there"
+    ):
+        gradcheck.check(net.loss, X, LABELS, params=net.params, gradient="returned")
