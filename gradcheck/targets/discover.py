@@ -80,16 +80,19 @@ def import_callable(text: str, root: str = "") -> Any:
 def collect_declared_cases(target: ImportedTarget) -> list[Case]:
     """Return the cases declared with `@gradcheck.case` on the named target, or anywhere in the module or package."""
     if target.name is not None:
-        return _name_cases(target.text, target.value)
+        return _name_cases(target.text, bind_method(target) or target.value)
     named = itertools.chain.from_iterable(_with_methods(text, value) for text, value in iterate_targets(target))
     return [case for text, value in named for case in _name_cases(text, value)]
 
 
 def _with_methods(text: str, target: Any) -> list[tuple[str, Any]]:
-    """Return a target and, of a class, the methods that it defines itself, each with the text that names it."""
+    """Return a target and, of a class, the methods that it defines itself, each with the text that names it.
+
+    A method that needs an object is the factory that makes one.
+    """
     methods = vars(target) if inspect.isclass(target) else {}
     routines = [name for name, value in methods.items() if isinstance(value, (FunctionType, staticmethod, classmethod))]
-    return [(text, target), *((f"{text}.{name}", getattr(target, name)) for name in routines)]
+    return [(text, target), *((f"{text}.{name}", _make_factory(target, name) or getattr(target, name)) for name in routines)]
 
 
 def iterate_targets(target: ImportedTarget, on_error: Callable[[TargetError], None] | None = None) -> Iterator[tuple[str, Any]]:
@@ -148,7 +151,11 @@ class MethodOfNewObject:
 def bind_method(target: ImportedTarget) -> MethodOfNewObject | None:
     """Return the factory of the method that a target `module:Class.method` names; None if it names something else."""
     owner_name, _, name = (target.name or "").rpartition(".")
-    owner = _read_attribute(target.module, owner_name, target.text) if owner_name else None
+    return _make_factory(_read_attribute(target.module, owner_name, target.text), name) if owner_name else None
+
+
+def _make_factory(owner: Any, name: str) -> MethodOfNewObject | None:
+    """Return the factory of a method of a plain class; None for anything else."""
     is_method = isinstance(owner, type) and inspect.isfunction(inspect.getattr_static(owner, name, None))
     is_plain = is_method and classify_target(owner) is TargetKind.FUNCTION
     return MethodOfNewObject(owner, name) if is_plain and isinstance(owner, type) else None
@@ -162,7 +169,9 @@ def name_member(text: str, name: str) -> str:
 
 def _name_cases(text: str, target: Any) -> list[Case]:
     """Return the cases declared on a target, named by its text and their own names or numbers."""
-    cases = get_declared_cases(target)
+    cases = get_declared_cases(getattr(target, "__wrapped__", target) if isinstance(target, MethodOfNewObject) else target)
+    if isinstance(target, MethodOfNewObject):
+        cases = tuple(replace(case, init=case.init or {}) for case in cases)
     file, line = locate_source(target) if cases else (None, None)
     names = [f"{text}[{case.name or i}]" if len(cases) > 1 or case.name else text for i, case in enumerate(cases)]
     return [

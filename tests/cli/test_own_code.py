@@ -83,3 +83,17 @@ def test_wrong_uses_say_what_to_do(run, words, code, message):
     found, output = run(*words)
     assert found == code, output
     assert message in output
+
+
+def test_a_method_declares_its_case_beside_its_code(run, tmp_path):
+    (tmp_path / "own_declared.py").write_text(
+        "import numpy as np\nfrom gradcheck import case, normal\n"
+        "class Net:\n"
+        "    def __init__(self, size):\n        self.params = {'w': np.ones(size)}\n"
+        "    @case(normal(5, 3), init={'size': 3}, params='params', gradient='returned')\n"
+        "    def loss(self, X):\n"
+        "        e = X @ self.params['w']\n        return np.mean(e**2), {'w': 2 * X.T @ e / len(e)}\n"
+    )
+    code, output = run("own_declared.py", "--strict")
+    assert code == 0, output
+    assert "params['w']" in output

@@ -313,5 +313,6 @@ def test_methods_declare_cases_too(write):
     )
     write({"model.py": f"import gradcheck\nclass Model:\n{body}class Derived(Model):\n    pass\n"})
     assert names_of("model") == ["model:Model.square", "model:Model.scale"]
-    square, _ = collect_declared_cases(import_target("model"))
+    square, scale = collect_declared_cases(import_target("model"))
     assert square.fn(3.0) == 3.0
+    assert (scale.init, scale.fn()(3.0)) == ({}, 3.0)  # a factory that makes the object
