@@ -170,9 +170,10 @@ def _adapt_returned(case: Case, function: Callable[..., Any], parameters: Sequen
     """Adapt a function that returns its value and its gradients."""
     label = "gradient='returned'"
     placed = PlacedFunction(function, tuple(parameters), label=label, __wrapped__=function)
+    call = flatten_call(inputs)
     args, kwargs = copy_arguments(inputs)
-    returned = call_user_code("the function", placed, args, kwargs, flatten_call(inputs))
-    positional = zip(flatten_call(inputs).positional, inputs.labels, strict=True)
+    returned = call_user_code("the function", placed, args, kwargs, call)
+    positional = zip(call.positional, inputs.labels, strict=True)
     trees = [tuple(path.removeprefix(root) for path in flat.paths) for flat, root in positional]
     parts = value_and_gradient.find_parts(returned, trees, label)
     plan = _plan(case, parts.pick_gradients(returned), inputs, label, complete=False)

@@ -17,7 +17,7 @@ CACHE_NAMES = re.compile(r"cache|ctx|context|saved|state$|memo|mem$|tape|resid|^
 COTANGENT_NAMES = re.compile(
     r"^(?:d|grad|g$|g_|gy|gout|delta|upstream|error|err$|v$|ct$|cotangent|top_diff|bar_)|(?:_bar|_grad|grad)$", re.IGNORECASE
 )
-OUTPUT_NAMES = ("out", "output", "outputs", "result")
+OUTPUT_NAMES = ("output", "out", "outputs", "result")  # of a parameter, and of an attribute in which a forward leaves it
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call, root_of
-from gradcheck.backends.forms.backward_call import BackwardCall, split_returned
-from gradcheck.backends.forms.parameters import Parameter, Trained, find_input_gradients, find_trained, list_kept_arrays
+from gradcheck.backends.forms.backward_call import OUTPUT_NAMES, BackwardCall, split_returned
+from gradcheck.backends.forms.parameters import (
+    Parameter,
+    TrainedParameters,
+    find_input_gradients,
+    find_trained,
+    list_kept_arrays,
+)
 from gradcheck.backends.forms.places import Place, find_places, get_owner, holding, is_floating_array
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import ClaimError, DerivativeError, TargetError
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
     from gradcheck.targets.signature import Inputs
 
 ABSENT = object()  # stands for an attribute that is not there
-OUTPUT_NAMES = ("output", "out", "outputs")  # attributes in which a forward may leave its output
 ZERO_GRADIENT_NAMES = ("zero_grad", "zero_grads", "zero_gradients")  # methods that forget accumulated gradients
 
 
@@ -243,7 +248,7 @@ def run_once(
             moved = call_user_code("the forward", forward, args, kwargs)
         return not all(map(_are_equal, leaves_of(pick(moved)), leaves_of(pick(again))))
 
-    trained = find_trained(owner, [forward, backward], before, depends_on) if owner is not None else Trained()
+    trained = find_trained(owner, [forward, backward], before, depends_on) if owner is not None else TrainedParameters()
     without = () if parameters or case.wrt else trained.without
     parameters, gradients = _pair_gradients(parameters, trained.parameters)
     parameters = rename_clashes(parameters, inputs)

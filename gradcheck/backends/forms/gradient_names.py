@@ -13,7 +13,7 @@ import numpy as np
 from gradcheck.backends.forms.gradient_words import (
     CLOSE,
     QUOTES,
-    Inputs,
+    NamedValues,
     describe_count,
     describe_match,
     describe_unknown_keys,
@@ -87,7 +87,7 @@ class GradientPlan:
         return tuple(vector[end - n : end].reshape(s) for end, n, s in zip(ends, sizes, self.shapes, strict=True))
 
 
-def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool) -> GradientPlan:
+def plan_gradients(returned: Any, inputs: NamedValues, label: str, *, complete: bool) -> GradientPlan:
     """Match what a derivative returns with the inputs of the function.
 
     Args:
@@ -101,9 +101,10 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
     """
     gradients = _list_gradients(returned)
     _require_arrays(gradients, returned, inputs, label)
-    by_name, unmatched = _match_names({path: value for path, value in gradients if last_name_of(path)}, inputs)
-    is_none = {path for path, source in by_name.items() if dict(gradients)[source] is None}
     named = {path: value for path, value in gradients if last_name_of(path)}
+    by_name, unmatched = _match_names(named, inputs)
+    is_none = {path for path, source in by_name.items() if named[source] is None}
+    matched: dict[str, str | None] = {path: source for path, source in by_name.items() if path not in is_none}
     rest = [(path, value) for path, value in gradients if not last_name_of(path) and not (named and value is None)]
     if named and not by_name and not rest:
         raise ClaimError(describe_unknown_keys(named, inputs, label))
@@ -114,7 +115,6 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
         if missing:
             unknown = f"; {', '.join(map(name_source, unmatched))}: no input has this name" if unmatched else ""
             raise ClaimError(f"{label} returned no gradient for {list_inputs(missing)}{unknown}")
-        matched: dict[str, str | None] = {path: source for path, source in by_name.items() if path not in is_none}
         return _plan_by_name(matched, unmatched, gradients, inputs, is_none)
     if not named and len(rest) == 1 and _is_flat_vector(rest[0][1], remaining):
         shapes = tuple(np.shape(value) for _, value in remaining)
@@ -122,11 +122,10 @@ def plan_gradients(returned: Any, inputs: Inputs, label: str, *, complete: bool)
         return GradientPlan(tuple(path for path, _ in remaining), shapes, (None,) * len(shapes), is_flat=True, notes=(note,))
     rest, notes = (rest, ()) if complete else _leave_out_numbers(rest, remaining)
     by_order, remarks = _match_order(rest, remaining, label, complete=complete)
-    matched = {**{path: source for path, source in by_name.items() if path not in is_none}, **by_order}
-    return _make_plan(matched, inputs, gradients, unmatched, (*notes, *remarks))
+    return _make_plan({**matched, **by_order}, inputs, gradients, unmatched, (*notes, *remarks))
 
 
-def match_mapping(returned: Mapping[Any, Any], inputs: Inputs) -> list[Any] | None:
+def match_mapping(returned: Mapping[Any, Any], inputs: NamedValues) -> list[Any] | None:
     """Return the gradients in a mapping in the order of the inputs, by name; None if an input or a gradient is left over."""
     found = dict(_list_gradients(returned))
     matched, unmatched = _match_names(found, inputs)
@@ -156,7 +155,7 @@ def refuse_fixed_inputs(returned: Any, fixed: Mapping[str, Any], label: str) -> 
 
 
 def _plan_by_name(
-    by_name: dict[str, str | None], unmatched: list[str], gradients: Inputs, inputs: Inputs, is_none: set[str]
+    by_name: dict[str, str | None], unmatched: list[str], gradients: NamedValues, inputs: NamedValues, is_none: set[str]
 ) -> GradientPlan:
     """Plan gradients that are matched by name alone.
 
@@ -170,7 +169,11 @@ def _plan_by_name(
 
 
 def _make_plan(
-    matched: Mapping[str, str | None], inputs: Inputs, gradients: Inputs, unmatched: Sequence[str], notes: tuple[str, ...]
+    matched: Mapping[str, str | None],
+    inputs: NamedValues,
+    gradients: NamedValues,
+    unmatched: Sequence[str],
+    notes: tuple[str, ...],
 ) -> GradientPlan:
     chosen = [(path, np.shape(value), matched[path]) for path, value in inputs if path in matched]
     paths, shapes, sources = zip(*chosen, strict=True)
@@ -196,7 +199,7 @@ def _join_numbers(returned: Any) -> Any:
     return {key: _join_numbers(value) for key, value in returned.items()} if type(returned) is dict else returned
 
 
-def _require_arrays(gradients: Inputs, returned: Any, inputs: Inputs, label: str) -> None:
+def _require_arrays(gradients: NamedValues, returned: Any, inputs: NamedValues, label: str) -> None:
     """Refuse what holds no gradient, or something else than arrays and numbers.
 
     Raises:
@@ -215,7 +218,7 @@ def _keys(path: str) -> str:
     return ".".join(re.findall(r"\w+", path))
 
 
-def _match_names(gradients: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, str], list[str]]:
+def _match_names(gradients: Mapping[str, Any], inputs: NamedValues) -> tuple[dict[str, str], list[str]]:
     """Return the source of each input whose name a gradient has, and the sources that match no input."""
     matched: dict[str, str] = {}
     unmatched = []
@@ -228,7 +231,7 @@ def _match_names(gradients: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str
     return matched, unmatched
 
 
-def _find_input(source: str, value: Any, inputs: Inputs) -> str | None:
+def _find_input(source: str, value: Any, inputs: NamedValues) -> str | None:
     """Return the path of the input that a gradient's name means.
 
     Of several, it is the one in the same place of its container, then the one of the same shape, then the first.
@@ -251,7 +254,7 @@ def _is_in(container: str, path: str) -> bool:
     return f".{_keys(holder_of(path))}".endswith(f".{container}")
 
 
-def _leave_out_numbers(gradients: Inputs, inputs: Inputs) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
+def _leave_out_numbers(gradients: NamedValues, inputs: NamedValues) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
     """Leave out plain numbers, such as an accuracy, if there is no input that is a number."""
     if any(not np.shape(value) for _, value in inputs) or all(not np.shape(g) for _, g in gradients if g is not None):
         return list(gradients), ()
@@ -260,7 +263,7 @@ def _leave_out_numbers(gradients: Inputs, inputs: Inputs) -> tuple[list[tuple[st
 
 
 def _match_order(
-    gradients: Inputs, inputs: Inputs, label: str, *, complete: bool
+    gradients: NamedValues, inputs: NamedValues, label: str, *, complete: bool
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Match gradients with inputs by their order: with all, with the first ones that fit, or with the only ones that do.
 
@@ -303,7 +306,7 @@ def _shape_of(pair: tuple[str, Any]) -> tuple[int, ...]:
     return tuple(np.shape(pair[1])) if pair[1] is not None else ()
 
 
-def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: Inputs, label: str) -> None:
+def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: NamedValues, label: str) -> None:
     """Refuse a key that names no input, but nearly one that has no gradient.
 
     Raises:
@@ -319,12 +322,12 @@ def _refuse_misspelt_keys(unmatched: Sequence[str], remaining: Inputs, label: st
             )
 
 
-def _fits(gradients: Inputs, inputs: Inputs) -> bool:
+def _fits(gradients: NamedValues, inputs: NamedValues) -> bool:
     pairs = zip(gradients, inputs, strict=True)
     return all(gradient is None or np.shape(gradient) == np.shape(value) for (_, gradient), (_, value) in pairs)
 
 
-def _choose_inputs(gradients: Inputs, inputs: Inputs) -> list[list[tuple[str, Any]]]:
+def _choose_inputs(gradients: NamedValues, inputs: NamedValues) -> list[list[tuple[str, Any]]]:
     """Return the ways to choose inputs, in their order, that have the shapes of the gradients: at most two of them."""
     if not gradients:
         return [[]]
@@ -337,7 +340,7 @@ def _choose_inputs(gradients: Inputs, inputs: Inputs) -> list[list[tuple[str, An
     return choices[:2]
 
 
-def _is_flat_vector(gradient: Any, inputs: Inputs) -> bool:
+def _is_flat_vector(gradient: Any, inputs: NamedValues) -> bool:
     """Whether an array is the gradients of all inputs in one vector: it has their size, and no input has its shape."""
     size, shape = sum(int(np.prod(np.shape(value))) for _, value in inputs), np.shape(gradient)
     is_vector = int(np.prod(shape)) == max(shape, default=0) == size

@@ -36,7 +36,7 @@ QUOTES = ("['", '["')  # before a key in a path; a key that has quotes of one ki
 LAST_NAME = re.compile(r"""(?:\['([^']+)'\]|\["([^"]+)"\]|(?:^|\.)([^\W\d]\w*))$""")
 CLOSE = 0.75  # two names that are at least so similar, in the sense of `difflib`, may be misspellings of each other
 
-Inputs = Sequence[tuple[str, Any]]  # path and value of each input that can be differentiated
+NamedValues = Sequence[tuple[str, Any]]  # path and value of each of some inputs or gradients
 
 
 def strip_marks(name: str) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def holder_of(path: str) -> str:
     return path[: match.start()] if match else path.rpartition("[")[0]
 
 
-def describe_match(matched: Mapping[str, str | None], without: Inputs, unmatched: Sequence[str]) -> tuple[str, ...]:
+def describe_match(matched: Mapping[str, str | None], without: NamedValues, unmatched: Sequence[str]) -> tuple[str, ...]:
     """Say which gradient belongs to which input unless that is plain, and which inputs and gradients were left out."""
     pairs = [(last_name_of(source), path) for path, source in matched.items() if source is not None]
     renamed = [f"{name} → {path}" for name, path in pairs if name and name not in (path, last_name_of(path))]
@@ -72,7 +72,9 @@ def describe_match(matched: Mapping[str, str | None], without: Inputs, unmatched
     return tuple(notes)
 
 
-def describe_unlooked(matched: Mapping[str, str | None], without: Inputs, unmatched: Sequence[str], gradients: Inputs) -> str:
+def describe_unlooked(
+    matched: Mapping[str, str | None], without: NamedValues, unmatched: Sequence[str], gradients: NamedValues
+) -> str:
     """Name gradients that match no input although one of their shape has none; '' if there are none.
 
     If a container of parameters has all its gradients, others are those of intermediate values.
@@ -96,12 +98,14 @@ def name_source(source: str) -> str:
     return f"gradient {int(numbers[0]) + 1}" if len(numbers) == 1 else f"gradient {source}"
 
 
-def list_inputs(inputs: Inputs) -> str:
+def list_inputs(inputs: NamedValues) -> str:
     """List inputs with their shapes, for a message."""
     return ", ".join(f"{path} {np.shape(value)}" for path, value in inputs) or "an input, but there is none"
 
 
-def describe_count(gradients: Inputs, inputs: Inputs, label: str, missing: Inputs = (), *, ambiguous: bool = False) -> str:
+def describe_count(
+    gradients: NamedValues, inputs: NamedValues, label: str, missing: NamedValues = (), *, ambiguous: bool = False
+) -> str:
     """Say how many gradients were returned and for which inputs they were expected.
 
     Args:
@@ -122,7 +126,7 @@ def describe_count(gradients: Inputs, inputs: Inputs, label: str, missing: Input
     return f"{head}{advice}; name the inputs that have a gradient in wrt=, or return a mapping by their names"
 
 
-def describe_unknown_keys(named: Mapping[str, Any], inputs: Inputs, label: str) -> str:
+def describe_unknown_keys(named: Mapping[str, Any], inputs: NamedValues, label: str) -> str:
     """Say which keys were returned and which inputs there are, with a near name or advice."""
     names = [last_name_of(path) for path, _ in inputs]
     keys = [name_source(source) for source in named]

@@ -197,7 +197,7 @@ def _distinct(places: Sequence[Place]) -> tuple[Place, ...]:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedParameters:
     """The parameters of an object that a backward trains, and its arrays without a gradient.
 
     Attributes:
@@ -226,7 +226,7 @@ def list_kept_arrays(owner: Any) -> dict[int, Place]:
 
 def find_trained(
     owner: Any, functions: Sequence[Any], before: Mapping[int, Any], depends_on: Callable[[Place], bool]
-) -> Trained:
+) -> TrainedParameters:
     """Find the parameters of an object after a forward and a backward: arrays that stay, with a gradient by their name.
 
     These are attributes `W` with `dW`, `grad_W` or `W_grad`, parameter objects with `data` and `grad`, and containers
@@ -247,7 +247,7 @@ def find_trained(
     known = {id(p.value) for p in parameters} | {id(p.gradient.read()) for p in parameters if p.gradient is not None}
     others = {id(p.read()): p for p in reversed(places) if id(p.read()) in before and id(p.read()) not in known}
     without = [place.path for place in reversed(others.values()) if is_floating_array(place.read()) and depends_on(place)]
-    return Trained(tuple(parameters), tuple(without))
+    return TrainedParameters(tuple(parameters), tuple(without))
 
 
 def _pair_siblings(siblings: Sequence[Place], before: Mapping[int, Any]) -> Iterator[tuple[Place, Place]]:
