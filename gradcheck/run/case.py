@@ -43,13 +43,14 @@ from gradcheck.interrupts import is_interrupt, marking_interrupts
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer
+from gradcheck.run.grid import list_size_names
 from gradcheck.run.merge_trials import add_layers, claim_location_fields, merge_trials
 from gradcheck.seeds import make_generator
 from gradcheck.targets import framework as frameworks
 from gradcheck.targets.case import get_declared_cases
-from gradcheck.targets.draw import collect_size_names, draw_inputs, has_specs
+from gradcheck.targets.draw import draw_inputs, has_specs
 from gradcheck.targets.location import locate_derivative
-from gradcheck.targets.signature import Inputs, read_annotated_specs
+from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import format_user_frames, read_message, summarise_error
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def refuse_unknown_sizes(case: Case, options: Options, *, alone: bool) -> None:
         InputError: with the names that exist.
     """
     dims = options.dims if alone else case.option_overrides.get("dims", {})
-    names = collect_size_names([*case.values, *(case.init or {}).values(), *read_annotated_specs(case.fn)])
+    names = list_size_names(case)
     unknown = sorted(set(dims) - names)
     if unknown:
         known = ", ".join(sorted(names)) or "none"

@@ -62,8 +62,8 @@ def _make_cell(case: Case, options: Mapping[str, Any], cell: Mapping[str, str | 
 
 
 def list_size_names(case: Case) -> set[str]:
-    """Return the names of sizes in the inputs of a case."""
-    return collect_size_names([*case.values, *read_annotated_specs(case.fn)])
+    """Return the names of sizes in the inputs of a case, and in the arguments that construct its target."""
+    return collect_size_names([*case.values, *(case.init or {}).values(), *read_annotated_specs(case.fn)])
 
 
 def _has_axis(case: Case, axis: str) -> bool:

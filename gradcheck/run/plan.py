@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.results import Intent
 from gradcheck.run import grid
+from gradcheck.run.keyword import matches_keyword
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, collect_claims, locate_source, split_names
 from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
@@ -140,13 +140,13 @@ def plan(request: Request, *, whole_grid: bool = True) -> list[Case]:
         for cell in (grid.expand_case(case, options) if whole_grid else [grid.choose_first_cell(case)])
     ]
     # The keyword is compared with the name alone, so that the name of a folder selects nothing.
-    return [cell for cell in cells if _matches_keyword(Path(cell.name).name, request.keyword)]
+    return [cell for cell in cells if matches_keyword(Path(cell.name).name, request.keyword)]
 
 
 def covers(request: Request, name: str) -> bool:
     """Return whether `plan` would return a case of this name if it existed."""
     in_target = any(name == text or name.startswith((f"{text}:", f"{text}.", f"{text}[")) for text in request.targets)
-    return (in_target or not request.targets) and _matches_keyword(Path(name).name, request.keyword)
+    return (in_target or not request.targets) and matches_keyword(Path(name).name, request.keyword)
 
 
 def explain_empty_plan(request: Request, command: str) -> str:
@@ -353,45 +353,6 @@ def _parse_init(texts: Sequence[str], option: str) -> dict[str, Any]:
 def _split_name(text: str) -> tuple[str | None, str]:
     name, equals, value = text.partition("=")
     return (name.strip(), value) if equals and name.strip().isidentifier() else (None, text)
-
-
-def _matches_keyword(name: str, keyword: str | None) -> bool:
-    """Return whether a case's name matches an expression of words joined by `and`, `or`, `not`.
-
-    Raises:
-        UsageError: if the expression cannot be parsed.
-    """
-    if not keyword:
-        return True
-    words = re.findall(r"[^\s()\[]*\[.*?\]+|[()]|[^\s()]+", keyword)  # what is in [] is one word
-    operators = ("and", "or", "not", "(", ")")
-    parts = [word if word in operators else str(word.lower() in name.lower()) for word in words]
-    try:
-        return bool(_evaluate_expression(" ".join(parts)))
-    except SyntaxError:
-        raise UsageError(f"-k {keyword!r}: expected words joined by and, or, not, as in 'mse and not module'") from None
-
-
-def _evaluate_expression(expression: str) -> bool:
-    """Evaluate an expression of True, False, `and`, `or`, `not` and parentheses.
-
-    Raises:
-        SyntaxError: if it is no such expression.
-    """
-    import ast
-
-    def value(node: ast.expr) -> bool:
-        match node:
-            case ast.Constant(value=bool() as truth):
-                return truth
-            case ast.UnaryOp(op=ast.Not()):
-                return not value(node.operand)
-            case ast.BoolOp():
-                combine = all if isinstance(node.op, ast.And) else any
-                return combine(value(operand) for operand in node.values)
-        raise SyntaxError
-
-    return value(ast.parse(expression, mode="eval").body)
 
 
 def build_replay_command(
