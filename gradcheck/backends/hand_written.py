@@ -17,10 +17,9 @@ from gradcheck.backends.forms.backward_call import CACHE_NAMES
 from gradcheck.backends.forms.gradient_names import match_mapping
 from gradcheck.backends.global_state import replaying
 from gradcheck.backends.program import DIRECTION, Arguments, Claim, DirectCall
-from gradcheck.backends.user_code import find_changed_arrays
-from gradcheck.errors import ClaimError, DerivativeError
-from gradcheck.interrupts import is_interrupt
-from gradcheck.tracebacks import format_user_frames, summarise_error
+from gradcheck.backends.user_code import call_derivative, find_changed_arrays
+from gradcheck.errors import ClaimError
+from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
@@ -113,13 +112,7 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
 
     def call(arguments: Arguments) -> Any:
         args, kwargs = arguments
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            advice = _advise_on_cache(kind, function) if isinstance(error, TypeError) else ""
-            raise DerivativeError(f"{label} raised {summarise_error(error)}{advice}", format_user_frames(error)) from None
+        return call_derivative(label, function, args, kwargs, lambda error: _advise_on_cache(kind, function, error))
 
     def read(returned: Any) -> F64:
         if kind == "jacobian":
@@ -140,9 +133,10 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
     return DirectCall(kind, function, make_arguments, call, read, find_changed, int(kind in ("vjp", "jvp")))
 
 
-def _advise_on_cache(kind: str, function: Callable[..., Any]) -> str:
+def _advise_on_cache(kind: str, function: Callable[..., Any], error: BaseException) -> str:
     """Say which option takes a backward with a cache, if a vjp has a parameter for one."""
-    takes_cache = kind == "vjp" and any(CACHE_NAMES.search(name) for name in _parameter_names(function))
+    is_misplaced = kind == "vjp" and isinstance(error, TypeError)
+    takes_cache = is_misplaced and any(CACHE_NAMES.search(name) for name in _parameter_names(function))
     return "; a backward that takes the cache of its forward is given as backward=" if takes_cache else ""
 
 

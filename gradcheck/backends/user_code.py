@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.backends.flat_call import FlatCall, describe_arrays
-from gradcheck.errors import NoMemoryError, TargetError
+from gradcheck.errors import DerivativeError, NoMemoryError, TargetError
 from gradcheck.interrupts import is_interrupt
 from gradcheck.targets.plain_class import advise_on_class, advise_on_methods, is_plain_layer
 from gradcheck.tracebacks import advise_on_error, format_user_frames, is_out_of_memory, summarise_error
@@ -69,6 +69,34 @@ def call_user_code(
         raise TargetError(
             f"{what} raised {summarise_error(error)}{inputs}{advise_on_error(error)}", format_user_frames(error)
         ) from None
+
+
+def call_derivative(
+    label: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    advise: Callable[[BaseException], str] = lambda error: "",
+) -> Any:
+    """Call a hand-written derivative.
+
+    Args:
+        label: the derivative, as messages call it: 'vjp='.
+        function: called with `args` and `kwargs`.
+        advise: from what it raises to advice at the end of the message.
+
+    Raises:
+        DerivativeError: if it raises; with the user's frames.
+        ClaimError: if what it returns has another form than in its first call.
+    """
+    try:
+        return function(*args, **kwargs)
+    except TargetError:
+        raise
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        raise DerivativeError(f"{label} raised {summarise_error(error)}{advise(error)}", format_user_frames(error)) from None
 
 
 def lay_out_outputs(

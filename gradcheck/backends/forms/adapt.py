@@ -14,7 +14,6 @@ from gradcheck.backends.forms.backward_call import read_backward
 from gradcheck.backends.forms.forward_backward import (
     PlacedFunction,
     WithoutCotangent,
-    call_derivative,
     copy_arguments,
     ones_like,
     rename_clashes,
@@ -28,7 +27,7 @@ from gradcheck.backends.forms.parameters import (
     name_parameters,
 )
 from gradcheck.backends.forms.places import get_owner, is_floating_array
-from gradcheck.backends.user_code import call_user_code
+from gradcheck.backends.user_code import call_derivative, call_user_code
 from gradcheck.errors import ClaimError, InputError
 from gradcheck.targets.plain_class import is_plain_layer
 from gradcheck.targets.signature import Inputs

@@ -21,10 +21,8 @@ from gradcheck.backends.forms.parameters import (
     list_kept_arrays,
 )
 from gradcheck.backends.forms.places import Place, find_places, get_owner, holding, is_floating_array
-from gradcheck.backends.user_code import call_user_code
-from gradcheck.errors import ClaimError, DerivativeError, TargetError
-from gradcheck.interrupts import is_interrupt
-from gradcheck.tracebacks import format_user_frames, summarise_error
+from gradcheck.backends.user_code import call_derivative, call_user_code
+from gradcheck.errors import ClaimError
 from gradcheck.trees import leaves_of, tree_map
 
 if TYPE_CHECKING:
@@ -236,7 +234,9 @@ def run_once(
             )
         call = call.without_cotangents() if is_gradient else call
         both = ForwardThenBackward(forward, backward, call, inputs.labels, {}, label)
-        first = call_derivative(label, both.call_backward, (returned, tuple(map(ones_like, outputs)), *args), kwargs)
+        cotangents = tuple(map(ones_like, outputs))
+        once = "; the forward is called once before each backward"
+        first = call_derivative(label, both.call_backward, (returned, cotangents, *args), kwargs, lambda _: once)
         args, kwargs = copy_arguments(inputs)
         again = call_user_code("the forward, called again as every check does,", forward, args, kwargs)
     is_alone = not isinstance(returned, tuple | list)
@@ -300,17 +300,6 @@ def _pair_gradients(parameters: Sequence[Parameter], trained: Sequence[Parameter
     by_value = {id(p.value): p.gradient for p in trained}
     pairs = {p.path: by_value.get(id(p.value)) for p in parameters}
     return list(parameters), {path: place for path, place in pairs.items() if place is not None}
-
-
-def call_derivative(label: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a derivative once; what it raises is reported as in later calls."""
-    try:
-        return function(*args, **kwargs)
-    except BaseException as error:
-        if is_interrupt(error) or isinstance(error, TargetError):
-            raise
-        once = "; the forward is called once before each backward" if "backward" in label else ""
-        raise DerivativeError(f"{label} raised {summarise_error(error)}{once}", format_user_frames(error)) from None
 
 
 def copy_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
