@@ -137,14 +137,18 @@ def make_comparison(
         story=story and story.per(unit),
         where=where,
         max_abs_err=_compute_largest_error(judged) if mode == "full" else None,
+        largest=_find_largest_finite(sides.magnitude / np.abs(judged.units)) if mode == "full" else None,
     )
 
 
 def _compute_largest_error(judged: JudgedLeaf) -> float:
     """Compute the largest |claim - estimate| of the entries; between the slopes of a kink it is 0."""
     inside_kink = (judged.remark == Reason.KINK_SUBGRADIENT) & (judged.code == Code.PASS)
-    errors = np.where(inside_kink, 0.0, judged.sides.difference / np.abs(judged.units))
-    return float(np.max(errors, where=np.isfinite(errors), initial=0.0))
+    return _find_largest_finite(np.where(inside_kink, 0.0, judged.sides.difference / np.abs(judged.units)))
+
+
+def _find_largest_finite(values: F64) -> float:
+    return float(np.max(values, where=np.isfinite(values), initial=0.0))
 
 
 def _locate_wrong_entries(judged: JudgedLeaf, program: Program, channels: F64 | None) -> Whereabouts:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
+
+
+class OverBudgetError(Exception):
+    """A check took far longer than predicted, and the user set a budget."""
+
 
 class Recorder:
     """Counts evaluations and collects notes.
@@ -9,23 +16,34 @@ class Recorder:
     All parts of a trial count into one recorder. A part whose notes may be dropped, or which is reported on its own, gets a
     nested recorder. That has notes of its own, and what it counts is counted by the outer one too.
 
+    Args:
+        outer: the recorder of the whole trial, for one of its parts.
+        seconds: the time after which the next evaluation is refused.
+
     Attributes:
         evaluations: how often the function was evaluated.
         notes: remarks for the report, each once, in the order in which they were made.
     """
 
-    def __init__(self, outer: Recorder | None = None) -> None:
+    def __init__(self, outer: Recorder | None = None, *, seconds: float = math.inf) -> None:
         self.evaluations = 0
         self.notes: list[str] = []
         self._outer = outer
+        self._deadline = time.perf_counter() + seconds
 
     def nested(self) -> Recorder:
         """Return a recorder for a part of the trial."""
         return Recorder(self)
 
     def count(self, evaluations: int = 1) -> None:
-        """Count evaluations of the function."""
+        """Count evaluations of the function.
+
+        Raises:
+            OverBudgetError: if the time of the trial is used up.
+        """
         self.evaluations += evaluations
+        if time.perf_counter() > self._deadline:
+            raise OverBudgetError
         if self._outer is not None:
             self._outer.count(evaluations)
 

@@ -226,7 +226,7 @@ class Reason(Enum):
     )
     OVER_BUDGET = (
         "over-budget",
-        "the budget does not allow for even a few random directions",
+        "the check takes longer than the budget allows",
         "Raise --budget, or use smaller inputs.",
     )
     BAD_CLAIM = (

@@ -176,6 +176,8 @@ class Comparison:
         ratio: error_ulp divided by plain_ulp.
         max_abs_err: the largest absolute difference at any entry, while `abs_err` is that at the worst one; None if entries
             were not compared one by one.
+        largest: the largest derivative of the leaf by either method, in absolute value; None if entries were not compared one
+            by one.
     """
 
     wrt: str
@@ -209,3 +211,4 @@ class Comparison:
     plain_ulp: float | None = None
     ratio: float | None = None
     max_abs_err: float | None = None
+    largest: float | None = None

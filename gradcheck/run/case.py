@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 import warnings
@@ -37,7 +38,7 @@ from gradcheck.checks.higher_order.check import check_higher_orders
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
-from gradcheck.compare.trial_recorder import Recorder
+from gradcheck.compare.trial_recorder import OverBudgetError, Recorder
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
 from gradcheck.interrupts import is_interrupt, marking_interrupts
 from gradcheck.options import Options, override_options
@@ -67,6 +68,10 @@ REASONS = {
     DerivativeError: Reason.DERIVATIVE_RAISED,
     NoMemoryError: Reason.OUT_OF_MEMORY,
 }
+
+# A trial is stopped after this many times its `--budget`, which the predicted time did not exceed.
+MAX_OVER_BUDGET = 3.0
+OVER_BUDGET = f"the check was stopped after {MAX_OVER_BUDGET:g} times --budget {{:g}} s: it takes longer than predicted"
 
 # Frameworks in which an input can be cut off from the graph, and gradients can be differentiated again and again.
 RECORDING_FRAMEWORKS = ("torch", "jax")
@@ -196,7 +201,10 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
                 adapted = adapt(case, target, drawn)
-                trial_result = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
+                try:
+                    trial_result = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
+                except OverBudgetError:
+                    trial_result = TrialResult(stop=Reason.OVER_BUDGET, message=OVER_BUDGET.format(options.budget))
                 unlooked = own_derivative.report_unlooked(adapted.unlooked) if options.tries(own_derivative.NAME) else ()
                 contracts = (*trial_result.contracts, *unlooked)
                 remarks = (*adapted.notes, *trial_result.notes)
@@ -234,7 +242,8 @@ def check_trial(
     ]
     with np.errstate(all="ignore"), warnings.catch_warnings(), limit_preparation(options.budget):
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        trial = Trial(Evaluator(program, Recorder()), options, label, number)
+        seconds = math.inf if options.budget is None else MAX_OVER_BUDGET * options.budget
+        trial = Trial(Evaluator(program, Recorder(seconds=seconds)), options, label, number)
         without_memory = ""
         try:
             result = check_derivative(trial, partners)

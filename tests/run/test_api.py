@@ -11,6 +11,7 @@ import torch
 import gradcheck
 from gradcheck import GradientError, InputError, UsageError, Verdict, normal
 from gradcheck.results import CheckResult, Reason
+from gradcheck.run import case as run_case
 from gradcheck.run.api import build_case
 
 
@@ -278,3 +279,10 @@ def test_a_default_array_is_an_input_and_tells_the_framework():
     namespace = {"ones": ones}
     exec("def f(x=ones):\n    return (x * x).sum()", namespace)
     assert gradcheck.check(namespace["f"], gradient=lambda x: 2 * x).ok
+
+
+def test_a_check_that_takes_far_longer_than_its_budget_is_stopped(monkeypatch):
+    monkeypatch.setattr(run_case, "MAX_OVER_BUDGET", 0.0)
+    result = gradcheck.check(lambda x: x**2, np.ones(3), jacobian=lambda x: np.diag(2 * x), budget=1e3)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.OVER_BUDGET)
+    assert "stopped after" in result.message

@@ -1,0 +1,1 @@
+"""HIPS autograd's checkers, answered by gradcheck."""

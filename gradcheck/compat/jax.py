@@ -1,0 +1,1 @@
+"""JAX's checkers, answered by gradcheck."""

@@ -1,0 +1,1 @@
+"""PyTorch's checkers, answered by gradcheck."""
