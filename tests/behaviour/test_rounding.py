@@ -144,3 +144,26 @@ class GeluWithoutItsTail(torch.autograd.Function):
 def test_a_gradient_that_is_wrong_in_the_tail_fails():
     x = torch.tensor([-4.1, -3.5, -0.3, 0.7], dtype=torch.float64)
     assert gradcheck.check(GeluWithoutItsTail, x, contracts=False).verdict is Verdict.FAIL
+
+
+def project(points, matrix):
+    """Pixels of points by homogeneous coordinates; the last row of the matrix cancels, but for two small numbers."""
+    moved = torch.cat([points, torch.ones_like(points[:, :1])], 1) @ matrix.T
+    moved = moved[:, :3] / (moved[:, 3:] + 1e-8)
+    return moved[:, :2] / (moved[:, 2:] + 1e-12)
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+@pytest.mark.parametrize("scale", [1.0, 1.001])
+def test_a_claim_that_a_coarse_estimate_passes_is_not_failed_by_its_rounding_when_that_is_refined(mode, scale):
+    points = 1000 * torch.rand(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 500
+    matrix = torch.tensor([[20.0, 0, 10, 0], [0, 10, 5, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
+
+    def vjp(cotangent, points, matrix):
+        inputs = [points.detach().requires_grad_(), matrix.detach().requires_grad_()]
+        by_points, by_matrix = torch.autograd.grad(project(*inputs), inputs, cotangent)
+        by_matrix[2] *= scale
+        return by_points, by_matrix
+
+    result = gradcheck.check(project, points, matrix, vjp=vjp, mode=mode)
+    assert result.verdict is (Verdict.PASS if scale == 1 else Verdict.FAIL), str(result)

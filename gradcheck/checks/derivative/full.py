@@ -138,9 +138,13 @@ def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineE
         judge_lines(leaf_estimates, claim_along_entries(leaf_estimates, precise), rtol, demanded=trial.rtol_is_given)
         for leaf_estimates in estimates
     ]
-    if any(np.any(judged.code > Code.PASS) for judged in at_first):
+    is_sure = all(np.all(judged.code == Code.PASS) for judged in at_first)
+    if not is_sure:
         precise = conditioning.with_conditioning(precise, program, cotangents)
     refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
+    if is_sure and any(np.any(judged.code > Code.PASS) for judged in refined):  # what a coarse estimate had passed
+        precise = conditioning.with_conditioning(precise, program, cotangents)
+        refined = [_judge_leaf(trial, leaf_estimates, precise, rtol) for leaf_estimates in estimates]
     refined = [_mark_singular_points(trial, *pair) for pair in zip(estimates, refined, strict=True)]
     refined = ties.check_through_kinks(trial, refined, precise, cotangents)
     checked = [

@@ -254,7 +254,8 @@ def _judge_claim(
         The judgement, and the claim and the probes that it is based on; at a kink, those near it.
     """
     at_first = judge_lines(block.estimates, claim_along_probes(jacobian, block), rtol, demanded=trial.rtol_is_given)
-    if np.any((at_first.code > Code.PASS) | at_first.doubtful):
+    is_sure = not np.any((at_first.code > Code.PASS) | at_first.doubtful)
+    if not is_sure:
         jacobian = conditioning.with_conditioning(jacobian, trial.program, cotangents)
     claim = claim_along_probes(jacobian, block)
     judged = judge_lines(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
@@ -264,6 +265,10 @@ def _judge_claim(
         entry = search.find(jacobian, block, judged, few_only=True)
     if entry is None:
         judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
+        if is_sure and np.any((judged.code > Code.PASS) | judged.doubtful):  # what a coarse estimate had passed
+            jacobian = conditioning.with_conditioning(jacobian, trial.program, cotangents)
+            claim = claim_along_probes(jacobian, block)
+            judged = judge_and_refine(block.estimates, claim, rtol, demanded=trial.rtol_is_given)
         if not np.any(judged.code) and not np.any(judged.doubtful):
             return _check_near_kinks(trial, jacobian, judged, block, cotangents)
         entry = search.find(jacobian, block, judged) if _disagrees(judged) else None
