@@ -65,8 +65,8 @@ def replay_draws(case: Case, draws: States) -> Case:
     return replace(case, claims={kind: replaying(function, draws) for kind, function in case.claims.items()})
 
 
-def make_claim(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) -> Claim | None:
-    """Make the 'analytic' claim from `gradient`, `jacobian`, `vjp` or `jvp`; None if the user gave none of them.
+def make_claims(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) -> tuple[Claim, ...]:
+    """Make the claims from what the user gave: 'analytic', and 'forward' for a `jvp` that is given with another derivative.
 
     Args:
         functions: the user's, by the name of the option.
@@ -75,13 +75,14 @@ def make_claim(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) ->
     Raises:
         ClaimError: if the form does not fit the inputs and outputs.
     """
-    direct_calls = tuple(_make_direct_call(kind, function, adapter) for kind, function in functions.items())
-    if not direct_calls:
-        return None
-    products = {call.kind: _make_product(call, adapter) for call in direct_calls}
-    jvp = products.pop("jvp", None)
-    vjp = next(iter(products.values()), None)
-    return Claim("analytic", adapter.eps, vjp, jvp, linear="vjp" not in functions, direct_calls=direct_calls)
+    claims: list[Claim] = []
+    for kind, function in sorted(functions.items(), key=lambda item: item[0] == "jvp"):
+        call = _make_direct_call(kind, function, adapter)
+        product = _make_product(call, adapter)
+        vjp, jvp = (None, product) if kind == "jvp" else (product, None)
+        name = "forward" if claims else "analytic"
+        claims.append(Claim(name, adapter.eps, vjp, jvp, linear=kind != "vjp", direct_calls=(call,)))
+    return tuple(claims)
 
 
 def _make_product(call: DirectCall, adapter: Adapter) -> Callable[[F64, F64], F64]:

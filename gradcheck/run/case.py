@@ -48,7 +48,7 @@ from gradcheck.run.grid import list_size_names
 from gradcheck.run.merge_trials import add_layers, claim_location_fields, merge_trials
 from gradcheck.seeds import make_generator
 from gradcheck.targets import framework as frameworks
-from gradcheck.targets.case import get_declared_cases
+from gradcheck.targets.case import get_declared_cases, name_claims
 from gradcheck.targets.draw import draw_inputs, has_specs
 from gradcheck.targets.location import locate_derivative
 from gradcheck.targets.signature import Inputs
@@ -166,10 +166,7 @@ def _blank_result(case: Case, options: Options, verdict: Verdict, reason: Reason
 def _check_trials(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
     """Check the case at every draw of its inputs, and merge: a trial that stops ends it."""
     name = choose_framework(case)
-    if case.detached and name not in RECORDING_FRAMEWORKS:
-        raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
-    if options.order > MAX_ORDER_IN_NUMPY and name not in RECORDING_FRAMEWORKS:
-        raise InputError(f"order={options.order}: third derivatives are for torch and jax targets; use order=2 for {case.name}")
+    _refuse_what_framework_lacks(case, options, name)
     backend = load_backend(name)
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
     results, layers = list[TrialResult](), tuple[LayerResult, ...]()
@@ -214,6 +211,23 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     merged = merge_trials(blank, results, name)
     merged = replace(merged, notes=(*notes, *merged.notes))
     return add_layers(merged, layers) if layers else merged
+
+
+def _refuse_what_framework_lacks(case: Case, options: Options, name: str) -> None:
+    """Refuse what a case or its options ask for and its framework cannot give.
+
+    Raises:
+        InputError: with what to do instead.
+    """
+    if case.detached and name not in RECORDING_FRAMEWORKS:
+        raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
+    if len(case.claims) > 1 and name != "numpy":
+        raise InputError(
+            f"{name_claims(case.claims)} given: a {name} target takes one hand-written derivative, since {name} computes the"
+            " derivative in both modes itself"
+        )
+    if options.order > MAX_ORDER_IN_NUMPY and name not in RECORDING_FRAMEWORKS:
+        raise InputError(f"order={options.order}: third derivatives are for torch and jax targets; use order=2 for {case.name}")
 
 
 def check_trial(

@@ -205,19 +205,18 @@ def gradient_is_returned(*args: Any, **kwargs: Any) -> Any:
 
 
 def collect_claims(**derivatives: Any) -> dict[str, Callable[..., Any]]:
-    """Collect the hand-written derivatives, by kind, that are not None.
+    """Collect the hand-written derivatives, by kind, that are not None: one, and for NumPy code a `jvp` besides.
 
     Raises:
-        UsageError: if there is more than one, or one is not callable.
+        UsageError: if there are more, or one is not callable.
     """
     claims = {kind: function for kind, function in derivatives.items() if function is not None and function is not False}
     gradient = claims.get("gradient")
     if gradient is True or (isinstance(gradient, str) and gradient == "returned"):
         del claims["gradient"]
         claims["returned"] = gradient_is_returned
-    if len(claims) > 1:
-        names = " and ".join("gradient='returned'" if kind == "returned" else f"{kind}=" for kind in claims)
-        raise UsageError(f"{names} given: one hand-written derivative is checked at a time")
+    if len(claims.keys() - {"jvp"}) > 1:
+        raise UsageError(f"{name_claims(claims)} given: one hand-written derivative is checked at a time, or one and a jvp=")
     for kind, function in claims.items():
         if not callable(function):
             also = ", or 'returned' if the function returns its gradient with its value" if kind == "gradient" else ""
@@ -225,6 +224,11 @@ def collect_claims(**derivatives: Any) -> dict[str, Callable[..., Any]]:
                 f"{kind}={function!r}: expected a function that returns the derivative{also}, got {type(function).__name__}"
             )
     return claims
+
+
+def name_claims(claims: Mapping[str, Any]) -> str:
+    """Return the options that some hand-written derivatives were given by, as in 'vjp= and jvp='."""
+    return " and ".join("gradient='returned'" if kind == "returned" else f"{kind}=" for kind in claims)
 
 
 def validate_reference(reference: Any) -> Any:

@@ -27,7 +27,8 @@ class CaseArguments(TypedDict, total=False):
         vjp: takes a cotangent of the output's structure, then the inputs of `fn`; returns what `gradient` would.
         jvp: takes a tangent, then the inputs of `fn`; returns the output's structure. The tangent has the structure of the
             input, with None for each leaf that is not differentiated. If several inputs are differentiable, it is a tuple.
-            The tangents of a module's parameters come last, as a mapping by name.
+            The tangents of a module's parameters come last, as a mapping by name. For NumPy code it may be given besides
+            another derivative; it is then the method 'forward'.
         backward: the backward of a layer whose forward is `fn`. The forward returns the output, with a cache or without one;
             the backward takes a cotangent and the cache, and returns a gradient for each input, as a tuple or a mapping.
         backward_takes: what the parameters of `backward` take, in their order, as 'cache, dout': 'dout', 'cache', 'out' or

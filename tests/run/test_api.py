@@ -286,3 +286,25 @@ def test_a_check_that_takes_far_longer_than_its_budget_is_stopped(monkeypatch):
     result = gradcheck.check(lambda x: x**2, np.ones(3), jacobian=lambda x: np.diag(2 * x), budget=1e3)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.OVER_BUDGET)
     assert "stopped after" in result.message
+
+
+@pytest.mark.parametrize("mode", ["auto", "full", "probe"])
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_jvp_besides_a_vjp_is_the_method_forward_for_numpy_code(mode, factor):
+    weights = np.array([1.0, 1.0, 1.0, factor])
+    result = gradcheck.check(
+        lambda x: np.sin(x) @ np.ones(4),
+        normal(3, 4),
+        vjp=lambda v, x: v[:, None] * np.cos(x),
+        jvp=lambda u, x: (np.cos(x) * u) @ weights,
+        methods=("analytic", "forward", "numeric"),
+        mode=mode,
+    )
+    wrong = {row.method for row in result.comparisons if row.verdict is Verdict.FAIL and row.against == "numeric"}
+    assert {row.method for row in result.comparisons if row.against == "numeric"} == {"analytic", "forward"}
+    assert wrong == (set() if factor == 1 else {"forward"})
+
+
+def test_a_framework_with_modes_of_its_own_takes_one_written_derivative():
+    with pytest.raises(InputError, match="vjp= and jvp= given: a torch target takes one hand-written derivative"):
+        gradcheck.check(torch.sin, torch.ones(2), vjp=lambda v, x: v, jvp=lambda u, x: u)

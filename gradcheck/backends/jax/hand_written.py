@@ -60,5 +60,4 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         binding.call.paths,
         (lambda at: call.params(leaves(at))) if call.tree else None,
     )
-    claim = hand_written.make_claim(case.claims, adapter)
-    return () if claim is None else (claim,)
+    return hand_written.make_claims(case.claims, adapter)

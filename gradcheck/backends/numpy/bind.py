@@ -97,7 +97,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
     else:
         obstacle = _find_obstacle_to_tracing(call) if target is original else NOT_NUMPY
     derived = _make_untraced_claim(obstacle) if obstacle else _make_traced_claim(function, binding, twin=twin)
-    claims = tuple(c for c in (_make_analytic_claim(case, binding, first, twin=twin), derived) if c is not None)
+    claims = (*_make_written_claims(case, binding, first, twin=twin), derived)
     program = Program(
         framework="numpy",
         shapes=shapes_of(call, binding.outputs),
@@ -164,12 +164,12 @@ def _flatten_outputs(returned: Any, binding: Binding) -> F64:
     return np.concatenate([to_flat(outputs[i]) for i in binding.output_places])
 
 
-def _make_analytic_claim(case: Case, binding: Binding, first: Any, *, twin: bool) -> Claim | None:
-    claim = hand_written.make_claim(case.claims, _make_adapter(binding, first, twin=False))
-    if claim is None or not twin:
-        return claim
-    twin_claim = hand_written.make_claim(case.claims, _make_adapter(binding, first, twin=True))
-    return replace(claim, twin=twin_claim.vjp, twin_jvp=twin_claim.jvp) if twin_claim is not None else claim
+def _make_written_claims(case: Case, binding: Binding, first: Any, *, twin: bool) -> tuple[Claim, ...]:
+    claims = hand_written.make_claims(case.claims, _make_adapter(binding, first, twin=False))
+    if not twin:
+        return claims
+    twins = hand_written.make_claims(case.claims, _make_adapter(binding, first, twin=True))
+    return tuple(replace(claim, twin=other.vjp, twin_jvp=other.jvp) for claim, other in zip(claims, twins, strict=True))
 
 
 def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:
