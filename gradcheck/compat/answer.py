@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.policies import Policy, current_policy
@@ -74,7 +74,8 @@ class Answer:
 
     def describe(self) -> str:
         """Return the outcome of each check that does not pass in one line, followed by its table."""
-        return "\n".join(f"{result.summary}\n{result}" for result in self.results if not result.ok)
+        shown = [replace(result, replay="") for result in self.results if not result.ok]  # the caller's own call repeats it
+        return "\n".join(f"{result.summary}\n{result}" for result in shown)
 
 
 def ask(translation: Translation, policy: Policy | None = None) -> Answer:

@@ -1,0 +1,77 @@
+"""From gradcheck's results to what PyTorch's checkers return or raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.compat.answer import passes
+from gradcheck.compat.policies import current_policy
+from gradcheck.glossary.verdicts import Reason, Verdict
+
+if TYPE_CHECKING:
+    from gradcheck.compat.answer import Answer
+    from gradcheck.compat.torch.call import Call
+    from gradcheck.results import CheckResult
+
+
+def conclude(answer: Answer, call: Call, *, stacklevel: int = 2) -> bool:
+    """Return or raise what PyTorch's checker would for an answer.
+
+    Args:
+        answer: the answer.
+        call: the call that it is for.
+        stacklevel: of the warning if the answer is INCONCLUSIVE, counted from the caller of this function.
+
+    Raises:
+        GradcheckError: if a derivative is wrong or missing, unless `raise_exception` is False.
+        Exception: if the function or its derivative raises, that exception.
+    """
+    __tracebackhide__ = True
+    if not answer.results:  # a checker inside a function that is being checked
+        return True
+    failure = find_failure(answer, call, stacklevel=stacklevel + 1)
+    if failure and call["raise_exception"]:
+        from torch.autograd.gradcheck import GradcheckError
+
+        raise GradcheckError(f"{failure}\n{answer.describe()}".rstrip())
+    return not failure
+
+
+def find_failure(answer: Answer, call: Call, *, stacklevel: int) -> str:
+    """Return what PyTorch's checker would say first; '' if everything is right.
+
+    Raises:
+        Exception: if the function or its derivative raises, that exception.
+    """
+    from gradcheck.compat.torch import backward_form, failure_texts, replay
+
+    (result,) = answer.results
+    if answer.verdict is Verdict.ERROR:
+        return _replay_error(call, result)
+    if answer.verdict is Verdict.FAIL:
+        return failure_texts.describe_failure(answer, call)
+    if call.checks_forward and _lacks_forward_mode(result) and replay.forward_mode_is_lost(call):
+        return failure_texts.MISMATCH.format("", failure_texts.FORWARD, 0, 0)
+    unmet = backward_form.find_fault_of_form(call, result) if current_policy().contracts else ""
+    return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
+
+
+def _lacks_forward_mode(result: CheckResult) -> bool:
+    """Whether no derivative in forward mode was compared, although there may be one to compare."""
+    rows = result.comparisons
+    is_zero = result.reason is Reason.EMPTY or any(row.reason is Reason.BOTH_ZERO for row in rows)
+    return not is_zero and all(row.method != "forward" for row in rows)
+
+
+def _replay_error(call: Call, result: CheckResult) -> str:
+    """Have the exception of the user's code raised again, from where it was raised.
+
+    Returns:
+        '' if PyTorch would pass the call, as it does without a floating-point output; a text if nothing is raised this time.
+    """
+    from gradcheck.compat.torch import replay
+
+    returned: Any = replay.run_as_pytorch(call)
+    if result.reason is Reason.TARGET_RAISED and not replay.has_floating_output(returned):
+        return ""
+    return result.summary

@@ -1,0 +1,130 @@
+"""The function that `gradcheck.check` is given for a call of PyTorch's checkers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradcheck.backends.global_state import preserving, seed_generators
+from gradcheck.backends.torch import sparse
+from gradcheck.backends.torch.derivatives import tangent_of
+from gradcheck.backends.torch.functional import is_differentiable
+from gradcheck.compat.torch.call import as_tuple, requires_grad
+from gradcheck.compat.torch.sparse_inputs import fill_pattern
+from gradcheck.seeds import make_generator
+from gradcheck.targets.framework import unwrap_apply
+
+if TYPE_CHECKING:
+    from gradcheck.compat.torch.call import Call
+
+
+def make_target(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return what is checked for a call: a function and its inputs.
+
+    Raises:
+        Exception: for `gradgradcheck`, whatever the function raises.
+    """
+    fn, inputs = record_where_needed(call.func), call.inputs
+    if call.of_gradient:
+        cotangents = draw_cotangents(call) if call["grad_outputs"] is None else as_tuple(call["grad_outputs"])
+        fn, inputs = make_gradient(fn, inputs, cotangents), (*inputs, *cotangents)
+    return (fn, inputs) if call["masked"] else differentiate_every_entry(fn, inputs)
+
+
+def record_where_needed(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function so that it is called again with inputs that require a gradient, if it raises without them.
+
+    PyTorch's checkers always call it with such inputs, which functions need that register hooks or differentiate inside. A
+    module becomes a function, whose parameters are not checked.
+    """
+    if unwrap_apply(func) is not func:
+        return func
+
+    @functools.wraps(func.forward if isinstance(func, torch.nn.Module) else func, updated=())
+    def call(*inputs: Any) -> Any:
+        try:
+            return func(*inputs)
+        except RuntimeError:
+            if any(requires_grad(x) or tangent_of(x) is not None for x in inputs):
+                raise
+            with torch.enable_grad():
+                return func(*(x.detach().requires_grad_() if is_differentiable(x) else x for x in inputs))
+
+    return call
+
+
+def differentiable_outputs(returned: Any) -> tuple[Any, ...]:
+    """Return the outputs that carry a gradient."""
+    return tuple(out for out in as_tuple(returned) if requires_grad(out))
+
+
+def copy_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy the tensors that require a gradient, with their graph: the function may write to the copies."""
+    return tuple(x.clone() if requires_grad(x) else x for x in inputs)
+
+
+def draw_cotangents(call: Call) -> tuple[torch.Tensor, ...]:
+    """Draw a cotangent for each differentiable output, as PyTorch does, with a seed of our own."""
+    with preserving(), torch.enable_grad():
+        outputs = differentiable_outputs(call.func(*copy_inputs(call.inputs)))
+        seed_generators(make_generator(0, "cotangents of PyTorch's gradgradcheck"))
+        return tuple(
+            torch.testing.make_tensor(
+                out.shape,
+                dtype=out.dtype,
+                device=out.device,
+                low=-1,
+                high=1,
+                requires_grad=True,
+                noncontiguous=bool(call["gen_non_contig_grad_outputs"]),
+            )
+            for out in outputs
+        )
+
+
+def make_gradient(
+    fn: Callable[..., Any], inputs: tuple[Any, ...], cotangents: tuple[torch.Tensor, ...]
+) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """Return the gradient of a function, as a function of its inputs followed by cotangents of its differentiable outputs.
+
+    Args:
+        fn: the function.
+        inputs: its inputs, of which those that require a gradient are differentiated.
+        cotangents: of the differentiable outputs.
+    """
+    places = [i for i, x in enumerate(inputs) if requires_grad(x)]
+    moving = {i for i, x in enumerate((*inputs, *cotangents)) if requires_grad(x)}
+
+    def gradient(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        values = [_requiring_grad(x) if i in moving else x for i, x in enumerate(arguments)]
+        with torch.enable_grad():
+            outputs = differentiable_outputs(fn(*values[: len(inputs)]))
+            sources = [values[i] for i in places]
+            gradients = torch.autograd.grad(outputs, sources, values[len(inputs) :], create_graph=True, allow_unused=True)
+        return tuple(g for g in gradients if g is not None)
+
+    return gradient
+
+
+def _requiring_grad(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that requires a gradient: the same one if it does already, or carries a tangent."""
+    if x.requires_grad:
+        return x
+    return (x.detach() if tangent_of(x) is None else x).requires_grad_()
+
+
+def differentiate_every_entry(fn: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Make sparse inputs dense, so that entries that they do not store are differentiated too, as with `masked=False`."""
+    patterns = {i: sparse.pattern_of(x.detach()) for i, x in enumerate(inputs) if sparse.is_sparse(x) and requires_grad(x)}
+    if not patterns:
+        return fn, inputs
+
+    @functools.wraps(fn, updated=())
+    def call(*arguments: Any) -> Any:
+        return fn(*(fill_pattern(x, patterns[i]) if i in patterns else x for i, x in enumerate(arguments)))
+
+    dense = (x.detach().to_dense().requires_grad_() if i in patterns else x for i, x in enumerate(inputs))
+    return call, tuple(dense)
