@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.answer import Answer, Translation
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.compat.torch import drop_ins
-from gradcheck.compat.torch.call import Call
 from gradcheck.compat.torch.conclusion import conclude
+from gradcheck.compat.torch.drop_ins import bind_arguments, make_call
 from gradcheck.compat.torch.translation import translate
+
+if TYPE_CHECKING:
+    from gradcheck.compat.torch.call import Call
 
 MODULE = "torch.autograd.gradcheck"
 TOLERANCES = ("atol", "rtol")
 
 
 def _bind(drop_in: Callable[..., bool], arguments: Arguments) -> dict[str, Any]:
-    """Return the arguments of a call by name, with the defaults of those that it leaves out.
-
-    Raises:
-        TypeError: if they do not fit the signature.
-    """
-    args, kwargs = arguments
-    bound = inspect.signature(drop_in).bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound.arguments
+    return bind_arguments(drop_in, *arguments)
 
 
 def _read_call(drop_in: Callable[..., bool], arguments: Arguments) -> Call:
-    values = _bind(drop_in, arguments)
-    return Call(values.pop("func"), values.pop("inputs"), values, of_gradient=drop_in is drop_ins.gradgradcheck)
+    return make_call(drop_in, _bind(drop_in, arguments))
 
 
 def _translate(drop_in: Callable[..., bool], arguments: Arguments) -> Translation:
@@ -40,7 +33,7 @@ def _translate(drop_in: Callable[..., bool], arguments: Arguments) -> Translatio
 
 
 def _conclude(drop_in: Callable[..., bool], answer: Answer, arguments: Arguments) -> bool:
-    return conclude(answer, _read_call(drop_in, arguments), stacklevel=3)
+    return conclude(answer, _read_call(drop_in, arguments), stacklevel=2)
 
 
 def _has_passed(returned: Any) -> bool:

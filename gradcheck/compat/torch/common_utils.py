@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.torch import drop_ins
+from gradcheck.compat.torch.drop_ins import answer_call, bind_arguments, make_call
+
+if TYPE_CHECKING:
+    from gradcheck.compat.torch.call import Call
 
 DEFAULTS = {"check_batched_grad": True, "fast_mode": True}
 
@@ -24,7 +29,7 @@ def gradcheck(fn: Any, inputs: Any, **kwargs: Any) -> bool:
         GradcheckError: if one is wrong, unless `raise_exception` is False.
     """
     __tracebackhide__ = True
-    return drop_ins.gradcheck(fn, inputs, **_with_defaults(kwargs))
+    return answer_call(_make_call(drop_ins.gradcheck, (fn, inputs), kwargs))
 
 
 def gradgradcheck(fn: Any, inputs: Any, grad_outputs: Any = None, **kwargs: Any) -> bool:
@@ -43,8 +48,9 @@ def gradgradcheck(fn: Any, inputs: Any, grad_outputs: Any = None, **kwargs: Any)
         GradcheckError: if one is wrong, unless `raise_exception` is False.
     """
     __tracebackhide__ = True
-    return drop_ins.gradgradcheck(fn, inputs, grad_outputs, **_with_defaults(kwargs))
+    return answer_call(_make_call(drop_ins.gradgradcheck, (fn, inputs, grad_outputs), kwargs))
 
 
-def _with_defaults(keywords: dict[str, Any]) -> dict[str, Any]:
-    return {**keywords, **{name: value for name, value in DEFAULTS.items() if keywords.get(name) is None}}
+def _make_call(checker: Callable[..., bool], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
+    defaults = {name: value for name, value in DEFAULTS.items() if keywords.get(name) is None}
+    return make_call(checker, bind_arguments(checker, args, {**keywords, **defaults}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradcheck.compat.answer import ask, say_once
@@ -56,9 +57,9 @@ def gradcheck(
         ValueError: if no input has `requires_grad`.
         Exception: whatever `func` or its derivative raises.
     """
-    keywords = dict(locals())
+    arguments = dict(locals())
     __tracebackhide__ = True
-    return answer_call(Call(keywords.pop("func"), keywords.pop("inputs"), keywords))
+    return answer_call(make_call(gradcheck, arguments))
 
 
 def gradgradcheck(
@@ -102,14 +103,36 @@ def gradgradcheck(
         ValueError: if no input has `requires_grad`.
         Exception: whatever `func` or its derivatives raise.
     """
-    keywords = dict(locals())
+    arguments = dict(locals())
     __tracebackhide__ = True
-    return answer_call(Call(keywords.pop("func"), keywords.pop("inputs"), keywords, of_gradient=True))
+    return answer_call(make_call(gradgradcheck, arguments))
+
+
+def bind_arguments(checker: Callable[..., bool], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of a checker of this file by name, with the defaults of those that are left out.
+
+    Raises:
+        TypeError: if they do not fit its signature.
+    """
+    bound = inspect.signature(checker).bind(*args, **keywords)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def make_call(checker: Callable[..., bool], arguments: Mapping[str, Any]) -> Call:
+    """Describe a call of a checker of this file.
+
+    Args:
+        checker: `gradcheck` or `gradgradcheck`.
+        arguments: every argument by name.
+    """
+    keywords = {name: value for name, value in arguments.items() if name not in ("func", "inputs")}
+    return Call(arguments["func"], arguments["inputs"], keywords, of_gradient=checker is gradgradcheck)
 
 
 def answer_call(call: Call) -> bool:
-    """Answer a call by gradcheck's evidence, as PyTorch's checker would."""
+    """Answer a call by gradcheck's evidence, as PyTorch's checker would; for functions that users call directly."""
     __tracebackhide__ = True
     translation = translate(call)
     say_once(translation.notes)
-    return conclude(ask(translation), call, stacklevel=4)
+    return conclude(ask(translation), call, stacklevel=3)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gradcheck.backends.flat_call import array_path, flatten_call
+from gradcheck.backends.global_state import preserving
 from gradcheck.compat.torch.call import requires_grad
-from gradcheck.compat.torch.target import make_target
+from gradcheck.compat.torch.target import copy_inputs, make_target
 from gradcheck.glossary.verdicts import Reason, Verdict
+from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
 from gradcheck.trees import flatten
 
@@ -63,9 +67,10 @@ def _describe_mismatch(wrong: list[Comparison], call: Call) -> str:
         call: the call.
     """
     fn, inputs = make_target(call)
-    flat = flatten_call(resolve_inputs(fn, inputs, {}))
+    flat = flatten_call(resolve_inputs(unwrap_apply(fn), inputs, {}))
     input_paths = [path for path, x in zip(flat.paths, flat.leaves, strict=True) if requires_grad(x)]
-    outputs = dict(_list_outputs(fn(*inputs)))
+    with preserving(), torch.enable_grad():
+        outputs = dict(_list_outputs(fn(*copy_inputs(inputs))))
 
     def find_place(row: Comparison) -> tuple[bool, int, int]:
         path = array_path(row.wrt)
