@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from gradcheck.compat.torch.call import as_tuple, requires_grad
 from gradcheck.compat.torch.sparse_inputs import fill_pattern
 from gradcheck.seeds import make_generator
 from gradcheck.targets.framework import unwrap_apply
+from gradcheck.targets.signature import resolve_inputs
 
 if TYPE_CHECKING:
     from gradcheck.compat.torch.call import Call
@@ -106,7 +108,18 @@ def make_gradient(
             gradients = torch.autograd.grad(outputs, sources, values[len(inputs) :], create_graph=True, allow_unused=True)
         return tuple(g for g in gradients if g is not None)
 
+    gradient.__signature__ = _name_parameters(fn, inputs, cotangents)  # type: ignore[attr-defined]
     return gradient
+
+
+def _name_parameters(
+    fn: Callable[..., Any], inputs: tuple[Any, ...], cotangents: tuple[torch.Tensor, ...]
+) -> inspect.Signature:
+    """Return the signature of a gradient: the inputs as they are called in a report, then `grad_outputs`."""
+    labels = resolve_inputs(unwrap_apply(fn), inputs, {}).labels
+    names = [label if label.isidentifier() else f"inputs_{i}" for i, label in enumerate(labels)]
+    names += [f"grad_outputs_{i}" for i in range(len(cotangents))]
+    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names])
 
 
 def _requiring_grad(x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.compat.answer import CheckCall, Translation
 from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, validate
 from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.targets.framework import unwrap_apply
 
 if TYPE_CHECKING:
     from gradcheck.compat.torch.call import Call
@@ -54,7 +55,7 @@ def make_arguments(call: Call) -> dict[str, Any]:
     """
     from gradcheck.run.api import get_target_name
 
-    name, nondet_tol = get_target_name(call.func), call["nondet_tol"]
+    name, nondet_tol = get_target_name(unwrap_apply(call.func)), call["nondet_tol"]
     modes = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
     checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
     if call.checks_reverse:
