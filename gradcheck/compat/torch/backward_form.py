@@ -10,19 +10,21 @@ from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch import sparse
 from gradcheck.compat.torch import failure_texts
 from gradcheck.compat.torch.call import requires_grad
-from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs, make_target
+from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
 from gradcheck.glossary.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from gradcheck.compat.answer import CheckCall
     from gradcheck.compat.torch.call import Call
     from gradcheck.results import CheckResult
 
 
-def find_fault_of_form(call: Call, result: CheckResult) -> str:
+def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str:
     """Return PyTorch's text about a backward that breaks what the call asks of it besides right numbers; '' if it does not.
 
     Args:
-        call: the call.
+        check: what gradcheck checked.
+        call: the call that asked for it.
         result: the result of its check.
     """
     for contract in result.contracts:
@@ -31,10 +33,9 @@ def find_fault_of_form(call: Call, result: CheckResult) -> str:
     if not call.checks_reverse:
         return ""
     with preserving(), torch.enable_grad():
-        fn, inputs = make_target(call)
-        inputs = copy_inputs(inputs)
+        inputs = copy_inputs(check.inputs)
         sources = [x for x in inputs if requires_grad(x)]
-        outputs = differentiable_outputs(fn(*inputs))
+        outputs = differentiable_outputs(check.fn(*inputs))
         if not outputs:
             return ""
         refusal = _find_refusal_of_batches(outputs, sources) if call["check_batched_grad"] else ""

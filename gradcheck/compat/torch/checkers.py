@@ -33,7 +33,8 @@ def _translate(drop_in: Callable[..., bool], arguments: Arguments) -> Translatio
 
 
 def _conclude(drop_in: Callable[..., bool], answer: Answer, arguments: Arguments) -> bool:
-    return conclude(answer, _read_call(drop_in, arguments), stacklevel=2)
+    call = _read_call(drop_in, arguments)
+    return conclude(answer, call, lambda: translate(call).checks[0])
 
 
 def _has_passed(returned: Any) -> bool:

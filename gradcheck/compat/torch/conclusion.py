@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.answer import passes
-from gradcheck.compat.policies import current_policy
 from gradcheck.glossary.verdicts import Reason, Verdict
 
 if TYPE_CHECKING:
-    from gradcheck.compat.answer import Answer
+    from collections.abc import Callable
+
+    from gradcheck.compat.answer import Answer, CheckCall
     from gradcheck.compat.torch.call import Call
     from gradcheck.results import CheckResult
 
 
-def conclude(answer: Answer, call: Call, *, stacklevel: int = 2) -> bool:
+def conclude(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int = 2) -> bool:
     """Return or raise what PyTorch's checker would for an answer.
 
     Args:
         answer: the answer.
         call: the call that it is for.
+        make_check: () -> what gradcheck checked.
         stacklevel: of the warning if the answer is INCONCLUSIVE, counted from the caller of this function.
 
     Raises:
@@ -29,7 +31,7 @@ def conclude(answer: Answer, call: Call, *, stacklevel: int = 2) -> bool:
     __tracebackhide__ = True
     if not answer.results:  # a checker inside a function that is being checked
         return True
-    failure = find_failure(answer, call, stacklevel=stacklevel + 1)
+    failure = find_failure(answer, call, make_check, stacklevel=stacklevel + 1)
     if failure and call["raise_exception"]:
         from torch.autograd.gradcheck import GradcheckError
 
@@ -37,7 +39,7 @@ def conclude(answer: Answer, call: Call, *, stacklevel: int = 2) -> bool:
     return not failure
 
 
-def find_failure(answer: Answer, call: Call, *, stacklevel: int) -> str:
+def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int) -> str:
     """Return what PyTorch's checker would say first; '' if everything is right.
 
     Raises:
@@ -47,12 +49,13 @@ def find_failure(answer: Answer, call: Call, *, stacklevel: int) -> str:
 
     (result,) = answer.results
     if answer.verdict is Verdict.ERROR:
-        return _replay_error(call, result)
+        return _replay_error(make_check(), call, result)
     if answer.verdict is Verdict.FAIL:
-        return failure_texts.describe_failure(answer, call)
-    if call.checks_forward and _lacks_forward_mode(result) and replay.forward_mode_is_lost(call):
+        return failure_texts.describe_failure(answer, make_check())
+    if call.checks_forward and _lacks_forward_mode(result) and replay.forward_mode_is_lost(make_check()):
         return failure_texts.MISMATCH.format("", failure_texts.FORWARD, 0, 0)
-    unmet = backward_form.find_fault_of_form(call, result) if current_policy().contracts else ""
+    # Where the policy switches contracts off, none was tried.
+    unmet = backward_form.find_fault_of_form(make_check(), call, result) if result.contracts else ""
     return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
 
 
@@ -63,7 +66,7 @@ def _lacks_forward_mode(result: CheckResult) -> bool:
     return not is_zero and all(row.method != "forward" for row in rows)
 
 
-def _replay_error(call: Call, result: CheckResult) -> str:
+def _replay_error(check: CheckCall, call: Call, result: CheckResult) -> str:
     """Have the exception of the user's code raised again, from where it was raised.
 
     Returns:
@@ -71,7 +74,7 @@ def _replay_error(call: Call, result: CheckResult) -> str:
     """
     from gradcheck.compat.torch import replay
 
-    returned: Any = replay.run_as_pytorch(call)
+    returned: Any = replay.run_as_pytorch(check, call)
     if result.reason is Reason.TARGET_RAISED and not replay.has_floating_output(returned):
         return ""
     return result.summary

@@ -135,4 +135,4 @@ def answer_call(call: Call) -> bool:
     __tracebackhide__ = True
     translation = translate(call)
     say_once(translation.notes)
-    return conclude(ask(translation), call, stacklevel=3)
+    return conclude(ask(translation), call, lambda: translation.checks[0], stacklevel=3)

@@ -10,15 +10,14 @@ import torch
 from gradcheck.backends.flat_call import array_path, flatten_call
 from gradcheck.backends.global_state import preserving
 from gradcheck.compat.torch.call import requires_grad
-from gradcheck.compat.torch.target import copy_inputs, make_target
+from gradcheck.compat.torch.target import copy_inputs
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.compat.answer import Answer
-    from gradcheck.compat.torch.call import Call
+    from gradcheck.compat.answer import Answer, CheckCall
     from gradcheck.results import Comparison
 
 MISMATCH = "{}Jacobian {}mismatch for output {} with respect to input {},"
@@ -43,8 +42,8 @@ BROKEN_CONTRACTS = {
 MODES = ("reverse", "forward")
 
 
-def describe_failure(answer: Answer, call: Call) -> str:
-    """Return what PyTorch would say first about a FAIL."""
+def describe_failure(answer: Answer, check: CheckCall) -> str:
+    """Return what PyTorch would say first about a FAIL of a check."""
     (result,) = answer.results
     broken = {contract.name: contract for contract in result.contracts if contract.verdict is Verdict.FAIL}
     if "deterministic-backward" in broken:
@@ -54,23 +53,23 @@ def describe_failure(answer: Answer, call: Call) -> str:
         return NOT_ZERO
     if wrong:
         against_evidence = [row for row in wrong if row.against not in MODES]
-        return _describe_mismatch(against_evidence or wrong, call)
+        return _describe_mismatch(against_evidence or wrong, check)
     texts = (f"{text}\n{broken[name].message}" for name, text in BROKEN_CONTRACTS.items() if name in broken)
     return next(texts, result.summary)
 
 
-def _describe_mismatch(wrong: list[Comparison], call: Call) -> str:
+def _describe_mismatch(wrong: list[Comparison], check: CheckCall) -> str:
     """Name the first output and input that are wrong by their numbers, as PyTorch does.
 
     Args:
         wrong: the comparisons that fail.
-        call: the call.
+        check: what gradcheck checked.
     """
-    fn, inputs = make_target(call)
-    flat = flatten_call(resolve_inputs(unwrap_apply(fn), inputs, {}))
+    inputs = check.inputs
+    flat = flatten_call(resolve_inputs(unwrap_apply(check.fn), inputs, {}))
     input_paths = [path for path, x in zip(flat.paths, flat.leaves, strict=True) if requires_grad(x)]
     with preserving(), torch.enable_grad():
-        outputs = dict(_list_outputs(fn(*copy_inputs(inputs))))
+        outputs = dict(_list_outputs(check.fn(*copy_inputs(inputs))))
 
     def find_place(row: Comparison) -> tuple[bool, int, int]:
         path = array_path(row.wrt)
