@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.policies import Policy, current_policy
@@ -74,8 +74,7 @@ class Answer:
 
     def describe(self) -> str:
         """Return the outcome of each check that does not pass in one line, followed by its table."""
-        shown = [replace(result, replay="") for result in self.results if not result.ok]  # the caller's own call repeats it
-        return "\n".join(f"{result.summary}\n{result}" for result in shown)
+        return "\n".join(f"{result.summary}\n{result}" for result in self.results if not result.ok)
 
 
 def ask(translation: Translation, policy: Policy | None = None) -> Answer:
