@@ -42,8 +42,14 @@ BROKEN_CONTRACTS = {
 MODES = ("reverse", "forward")
 
 
-def describe_failure(answer: Answer, check: CheckCall) -> str:
-    """Return what PyTorch would say first about a FAIL of a check."""
+def describe_failure(answer: Answer, check: CheckCall, *, of_gradient: bool) -> str:
+    """Return what PyTorch would say first about a FAIL.
+
+    Args:
+        answer: the answer.
+        check: what gradcheck checked.
+        of_gradient: whether second derivatives were.
+    """
     (result,) = answer.results
     broken = {contract.name: contract for contract in result.contracts if contract.verdict is Verdict.FAIL}
     if "deterministic-backward" in broken:
@@ -53,23 +59,28 @@ def describe_failure(answer: Answer, check: CheckCall) -> str:
         return NOT_ZERO
     if wrong:
         against_evidence = [row for row in wrong if row.against not in MODES]
-        return _describe_mismatch(against_evidence or wrong, check)
+        return _describe_mismatch(against_evidence or wrong, check, of_gradient=of_gradient)
     texts = (f"{text}\n{broken[name].message}" for name, text in BROKEN_CONTRACTS.items() if name in broken)
     return next(texts, result.summary)
 
 
-def _describe_mismatch(wrong: list[Comparison], check: CheckCall) -> str:
+def _describe_mismatch(wrong: list[Comparison], check: CheckCall, *, of_gradient: bool) -> str:
     """Name the first output and input that are wrong by their numbers, as PyTorch does.
 
     Args:
         wrong: the comparisons that fail.
         check: what gradcheck checked.
+        of_gradient: whether the outputs are the gradients of the inputs.
     """
     inputs = check.inputs
     flat = flatten_call(resolve_inputs(unwrap_apply(check.fn), inputs, {}))
-    input_paths = [path for path, x in zip(flat.paths, flat.leaves, strict=True) if requires_grad(x)]
-    with preserving(), torch.enable_grad():
-        outputs = dict(_list_outputs(check.fn(*copy_inputs(inputs))))
+    leaves = {path: x for path, x in zip(flat.paths, flat.leaves, strict=True) if requires_grad(x)}
+    input_paths = list(leaves)
+    if of_gradient:
+        outputs = {f"∂output/∂{path}": x for path, x in leaves.items()}
+    else:
+        with preserving(), torch.enable_grad():
+            outputs = dict(_list_outputs(check.fn(*copy_inputs(inputs))))
 
     def find_place(row: Comparison) -> tuple[bool, int, int]:
         path = array_path(row.wrt)

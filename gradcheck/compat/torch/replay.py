@@ -66,6 +66,12 @@ def forward_mode_is_lost(check: CheckCall) -> bool:
     return bool(tangents) and all(tangent is None for tangent in tangents)
 
 
+def has_differentiable_output(check: CheckCall) -> bool:
+    """Whether any output of a function carries a gradient."""
+    with preserving(), torch.enable_grad():
+        return bool(differentiable_outputs(check.fn(*copy_inputs(check.inputs))))
+
+
 def has_floating_output(returned: Any) -> bool:
     """Whether a function returned any tensor of floating or complex numbers."""
     return any(map(is_differentiable, leaves_of(returned)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,20 +21,48 @@ from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
 
 if TYPE_CHECKING:
+    from gradcheck.compat.answer import CheckCall
     from gradcheck.compat.torch.call import Call
 
 
 def make_target(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return what is checked for a call: a function and its inputs.
 
+    For `gradgradcheck` it is the inner product of the outputs with cotangents, whose second derivatives are those of the
+    gradient with respect to inputs and cotangents.
+
     Raises:
         Exception: for `gradgradcheck`, whatever the function raises.
     """
-    fn, inputs = record_where_needed(call.func), call.inputs
-    if call.of_gradient:
-        cotangents = draw_cotangents(call) if call["grad_outputs"] is None else as_tuple(call["grad_outputs"])
-        fn, inputs = make_gradient(fn, inputs, cotangents), (*inputs, *cotangents)
-    return (fn, inputs) if call["masked"] else differentiate_every_entry(fn, inputs)
+    fn, inputs = _make_function(call)
+    if not call.of_gradient:
+        return fn, inputs
+    with preserving(), torch.enable_grad():
+        outputs = as_tuple(fn(*copy_inputs(inputs)))
+        given = call["grad_outputs"]
+        cotangents = _draw_cotangents(differentiable_outputs(outputs)) if given is None else as_tuple(given)
+    places = [i for i, out in enumerate(outputs) if requires_grad(out)]
+    if call["gen_non_contig_grad_outputs"] and given is None:
+        fn = with_noncontiguous_cotangents(fn)
+    return make_inner_product(fn, inputs, cotangents, places), (*inputs, *cotangents)
+
+
+def as_pytorch_checks(check: CheckCall, call: Call) -> CheckCall:
+    """Return what PyTorch's `gradcheck` is given for a call; for `gradgradcheck`, the gradient as a function.
+
+    Args:
+        check: what `make_target` returned for the call.
+        call: the call.
+    """
+    if not call.of_gradient:
+        return check
+    fn, inputs = _make_function(call)
+    return replace(check, fn=make_gradient(fn, inputs, check.inputs[len(inputs) :]))
+
+
+def _make_function(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    fn = record_where_needed(call.func)
+    return (fn, call.inputs) if call["masked"] else differentiate_every_entry(fn, call.inputs)
 
 
 def record_where_needed(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,23 +97,55 @@ def copy_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x.clone() if requires_grad(x) else x for x in inputs)
 
 
-def draw_cotangents(call: Call) -> tuple[torch.Tensor, ...]:
+def _draw_cotangents(outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Draw a cotangent for each differentiable output, as PyTorch does, with a seed of our own."""
-    with preserving(), torch.enable_grad():
-        outputs = differentiable_outputs(call.func(*copy_inputs(call.inputs)))
-        seed_generators(make_generator(0, "cotangents of PyTorch's gradgradcheck"))
-        return tuple(
-            torch.testing.make_tensor(
-                out.shape,
-                dtype=out.dtype,
-                device=out.device,
-                low=-1,
-                high=1,
-                requires_grad=True,
-                noncontiguous=bool(call["gen_non_contig_grad_outputs"]),
-            )
-            for out in outputs
+    seed_generators(make_generator(0, "cotangents of PyTorch's gradgradcheck"))
+    return tuple(
+        torch.testing.make_tensor(
+            out.shape,
+            dtype=out.dtype,
+            device=out.device,
+            low=-1,
+            high=1,
+            requires_grad=True,
         )
+        for out in outputs
+    )
+
+
+def with_noncontiguous_cotangents(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function so that its outputs send back cotangents that are not contiguous."""
+
+    @functools.wraps(fn, updated=())
+    def call(*arguments: Any) -> tuple[Any, ...]:
+        return tuple(
+            torch.stack([out, out.detach()], -1).select(-1, 0) if is_differentiable(out) else out
+            for out in as_tuple(fn(*arguments))
+        )
+
+    return call
+
+
+def make_inner_product(
+    fn: Callable[..., Any], inputs: tuple[Any, ...], cotangents: tuple[torch.Tensor, ...], places: Sequence[int]
+) -> Callable[..., torch.Tensor]:
+    """Return the real inner product of a function's outputs with cotangents, as a function of the inputs and the cotangents.
+
+    Args:
+        fn: the function.
+        inputs: its inputs.
+        cotangents: one for each place.
+        places: the outputs that are multiplied.
+    """
+
+    def inner_product(*arguments: Any) -> torch.Tensor:
+        outputs = as_tuple(fn(*arguments[: len(inputs)]))
+        pairs = zip((outputs[i] for i in places), arguments[len(inputs) :], strict=True)
+        terms = [torch.sum(out * v.conj()).real if out.is_complex() else torch.sum(out * v) for out, v in pairs]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+    inner_product.__signature__ = _name_parameters(fn, inputs, cotangents)  # type: ignore[attr-defined]
+    return inner_product
 
 
 def make_gradient(
