@@ -39,7 +39,8 @@ def copy_detached(t: torch.Tensor, twin: bool) -> torch.Tensor:
 def match_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
     """Return values in the memory layout of a template, lazily conjugated or negated as the template is.
 
-    If entries of the template share memory (an expanded tensor), the values keep their layout unless they are equal there.
+    If entries of the template share memory, the values keep their layout, unless the template is an expanded tensor and they
+    are equal there.
     """
     if template.is_conj():
         return match_layout(values.conj_physical(), template.conj()).conj()
@@ -55,7 +56,11 @@ def match_layout(values: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
         values = values.narrow(axis, 0, 1)
     if expanded_axes:
         return values.contiguous().expand(template.shape)
-    extent = sum(stride * (n - 1) for n, stride in sizes_and_strides) + 1
+    extent = 1
+    for n, stride in sorted(sizes_and_strides, key=lambda axis: axis[1]):
+        if stride < extent and n > 1:
+            return values
+        extent += stride * (n - 1)
     buffer = torch.zeros(extent, dtype=values.dtype, device=values.device)
     return buffer.as_strided(template.shape, template.stride()).copy_(values)
 

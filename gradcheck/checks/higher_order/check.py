@@ -127,7 +127,8 @@ def _check_order(lower: _CheckedOrder, order: int) -> _CheckedOrder:
 
 
 def _check_cotangent_derivative(trial: Trial, gradient_program: Program, cotangent: F64) -> list[Contract]:
-    if not trial.options.tries(double_adjoint.NAME) or gradient_program.capabilities.cotangent_jvp is None:
+    has_reverse = any(claim.method == "reverse" for claim in trial.program.claims)
+    if not (has_reverse and trial.options.tries(double_adjoint.NAME)) or gradient_program.capabilities.cotangent_jvp is None:
         return []
     return [double_adjoint.check_double_adjoint(trial, gradient_program, cotangent)]
 
@@ -178,7 +179,8 @@ def _check_gradient_program(trial: Trial, is_rounding: NDArray[np.bool_]) -> Tri
     result = check_derivative(replace(trial, evaluator=nonzero_outputs, options=derivative_options))
     contracts = [contract for contract in result.contracts if contract.verdict is not Verdict.PASS]
     # A straight-through estimator is no gradient, so its derivative need not be symmetric.
-    if not (result.stop or options.straight_through) and options.tries(hessian_symmetry.NAME):
+    has_symmetry = not options.straight_through and any(claim.vjp is not None for claim in program.claims)
+    if has_symmetry and not result.stop and options.tries(hessian_symmetry.NAME):
         contracts.append(hessian_symmetry.check_hessian_symmetry(trial, ~is_rounding))
     notes = [
         ROUNDING_NOTE.format(np.sum(is_rounding[leaf.span]), leaf.path)

@@ -185,6 +185,12 @@ def test_a_function_that_differentiates_inside_is_checked():
     assert gradcheck.check(force, torch.linspace(0.5, 1, 4, dtype=torch.float64)).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(("shape", "strides"), [((3, 2), (1, 1)), ((2, 2), (3, 3)), ((2, 3), (1, 0))])
+def test_entries_that_share_memory_move_one_by_one(shape, strides):
+    x = torch.arange(1.0, 8.0, dtype=torch.float64).as_strided(shape, strides)
+    assert gradcheck.check(torch.sin, x).verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize("layout", ["transposed", "strided", "expanded"])
 def test_layouts_reach_the_target(layout):
     seen = set()

@@ -1,1 +1,0 @@
-"""PyTorch's checkers, answered by gradcheck."""

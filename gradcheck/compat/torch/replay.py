@@ -1,0 +1,77 @@
+"""What PyTorch's checkers run, once: so that an exception of the user's code is raised as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import forward_ad
+
+from gradcheck.backends.global_state import preserving
+from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
+from gradcheck.backends.torch.functional import is_differentiable
+from gradcheck.compat.torch.call import as_tuple, requires_grad
+from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
+from gradcheck.trees import leaves_of
+
+if TYPE_CHECKING:
+    from gradcheck.compat.answer import CheckCall
+    from gradcheck.compat.torch.call import Call
+
+
+def run_as_pytorch(check: CheckCall, call: Call) -> Any:
+    """Call the function, then its derivatives that are checked; return what the function returned.
+
+    Args:
+        check: what gradcheck checks.
+        call: the call that asks for it.
+
+    Raises:
+        Exception: whatever one of them raises.
+    """
+    with preserving(), torch.enable_grad():
+        inputs = copy_inputs(check.inputs)
+        returned = check.fn(*inputs)
+        outputs = differentiable_outputs(returned)
+        if outputs and call.checks_reverse:
+            sources = [x for x in inputs if requires_grad(x)]
+            torch.autograd.grad(outputs, sources, [torch.ones_like(out) for out in outputs], allow_unused=True)
+        if outputs and call.checks_forward:
+            push_forward(check)
+    return returned
+
+
+def push_forward(check: CheckCall) -> list[torch.Tensor | None]:
+    """Return the tangent of each floating-point output, for tangents of ones.
+
+    Raises:
+        Exception: whatever forward mode raises.
+    """
+    with preserving(), forward_mode_level():
+        duals = [_make_dual(x) if requires_grad(x) else x for x in check.inputs]
+        return [tangent_of(out) for out in as_tuple(check.fn(*duals)) if is_differentiable(out)]
+
+
+def _make_dual(x: torch.Tensor) -> torch.Tensor:
+    return forward_ad.make_dual(x.detach(), torch.ones_like(x))  # type: ignore[no-untyped-call,no-any-return]
+
+
+def forward_mode_is_lost(check: CheckCall) -> bool:
+    """Whether forward mode runs, but no output carries a tangent.
+
+    Raises:
+        Exception: whatever forward mode raises.
+    """
+    tangents = push_forward(check)
+    return bool(tangents) and all(tangent is None for tangent in tangents)
+
+
+def has_differentiable_output(check: CheckCall) -> bool:
+    """Whether any output of a function carries a gradient."""
+    with preserving(), torch.enable_grad():
+        return bool(differentiable_outputs(check.fn(*copy_inputs(check.inputs))))
+
+
+def has_floating_output(returned: Any) -> bool:
+    """Whether a function returned any tensor of floating or complex numbers."""
+    return any(map(is_differentiable, leaves_of(returned)))

@@ -1,0 +1,89 @@
+"""From the arguments of PyTorch's checkers to a call of `gradcheck.check`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.compat.answer import CheckCall, Translation
+from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, validate
+from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.targets.framework import unwrap_apply
+
+if TYPE_CHECKING:
+    from gradcheck.compat.torch.call import Call
+
+# The contracts that an argument of PyTorch's checkers stands for. The others are not checked.
+CONTRACTS_BY_ARGUMENT = {
+    "check_undefined_grad": "some-outputs",
+    "check_grad_dtypes": "gradient-form",
+    "check_batched_grad": "batched-vjp",
+}
+EPS_IGNORED = "eps is ignored: steps are fitted to the function, and their errors measured"
+BATCHED_FORWARD_IGNORED = "check_batched_forward_grad is ignored"
+
+
+def translate(call: Call) -> Translation:
+    """Say what a call asks for.
+
+    Raises:
+        AssertionError, ValueError: as `validate`.
+        Exception: for `gradgradcheck`, whatever the function raises.
+    """
+    validate(call)
+    from gradcheck.compat.torch.target import make_target  # which imports PyTorch
+
+    atol = max(0.0 if call["atol"] == DEFAULT_ATOL else call["atol"], call["nondet_tol"])
+    rtol = 0.0 if call["rtol"] == DEFAULT_RTOL else call["rtol"]
+    fn, inputs = make_target(call)
+    return Translation(
+        checks=(CheckCall(fn, inputs, make_arguments(call, has_tolerance=bool(atol or rtol))),),
+        atol=atol,
+        rtol=rtol,
+        notes=(
+            *([EPS_IGNORED] if call["eps"] != DEFAULT_EPS else []),
+            *([BATCHED_FORWARD_IGNORED] if call["check_batched_forward_grad"] else []),
+        ),
+    )
+
+
+def translate_gradient(call: Call, check: CheckCall) -> Translation:
+    """Say what a call of `gradgradcheck` asks for if the gradient is checked like any function, right or wrong.
+
+    Args:
+        call: the call.
+        check: the gradient, with its inputs.
+    """
+    translation = translate(call)
+    return replace(translation, checks=(replace(check, arguments={**translation.checks[0].arguments, "order": 1}),))
+
+
+def as_first_order_keywords(call: Call) -> dict[str, Any]:
+    """Return the keywords of `gradcheck` that `gradgradcheck` calls it with."""
+    return {**call.keywords, "check_forward_ad": call.checks_forward, "check_backward_ad": call.checks_reverse}
+
+
+def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
+    """Make the keywords of `gradcheck.check`.
+
+    Contracts that no argument names are left out, so that they are off where the policy switches contracts off. Along random
+    directions no error of an entry is known that a tolerance could be compared with.
+    """
+    from gradcheck.run.api import get_target_name
+
+    name, nondet_tol = get_target_name(unwrap_apply(call.func)), call["nondet_tol"]
+    modes = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
+    checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
+    if call.of_gradient:
+        checked = {"double-adjoint", "symmetric-hessian"}
+    if call.checks_reverse:
+        checked |= {"linear-vjp"} if nondet_tol else {"linear-vjp", "deterministic-backward"}
+    return {
+        "name": f"gradient of {name}" if call.of_gradient else name,
+        "framework": "torch",
+        "mode": "probe" if call["fast_mode"] and not has_tolerance else "auto",
+        "order": 2 if call.of_gradient else 1,
+        "methods": tuple(mode for mode, is_checked in modes.items() if is_checked),
+        "no_contract": tuple(contract for contract in CONTRACTS if contract not in checked),
+        "nondeterministic": f"nondet_tol={nondet_tol:g}" if nondet_tol else "",
+    }
