@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -241,18 +241,10 @@ class OutputOptions:
 
 def load_config(path: str | None) -> Config:
     """Read the configuration at a path; without one, the nearest from the working directory upwards."""
-    from gradcheck.run.config import read
+    from gradcheck.run.config import find, read
 
-    location = Path(path).resolve() if path is not None else read.find_nearest(Path.cwd())
+    location = Path(path).resolve() if path is not None else find.find_nearest(Path.cwd())
     return read.read_config(location) if location else read.Config()
-
-
-def drop_overridden_options(config: Config, overrides: Mapping[str, Any]) -> list[Entry]:
-    """Return the entries of a configuration without the options that the command line sets for all targets."""
-    return [
-        replace(entry, options=tuple((name, value) for name, value in entry.options if name not in overrides))
-        for entry in config.entries
-    ]
 
 
 def build_request(

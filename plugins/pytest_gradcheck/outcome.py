@@ -50,7 +50,15 @@ def shorten_summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> N
     error = call.excinfo.value if call.excinfo is not None else None
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None and isinstance(error, GradientError):
-        crash.message = error.result.summary
+        crash.message = summarise(error.result)
+
+
+def summarise(result: CheckResult) -> str:
+    """Return the outcome in one line, of which pytest shows the first words: verdict, leaf, entry and the two numbers."""
+    from gradcheck.report.display import to_display
+    from gradcheck.report.problems import summarise_briefly
+
+    return summarise_briefly(to_display(result))
 
 
 def format_message(result: CheckResult) -> str:
@@ -58,4 +66,4 @@ def format_message(result: CheckResult) -> str:
     from gradcheck.report.terminal import run_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns - MARGIN, 60)
-    return f"{result.summary}\n{run_tables.to_text(result, width)}"
+    return f"{summarise(result)}\n{run_tables.to_text(result, width)}"

@@ -15,6 +15,7 @@ from pytest_gradcheck import (
     outcome,
     settings,
     summary,
+    targets,
 )
 from pytest_gradcheck.fixture import Gradcheck
 from pytest_gradcheck.items import collect_file, collect_session, drop_duplicates
@@ -35,16 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options, and register the marker."""
+    """Read the options and the configuration, and register the marker."""
     config.addinivalue_line("markers", marker.HELP)
     config.stash[settings.SETTINGS] = settings.read_settings(config)
     config.stash[aggregate.SESSION_RESULTS] = aggregate.SessionResults()
+    if targets.collects_section(config):
+        targets.read_section(config)
     config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Show the settings, in particular a random seed."""
-    return settings.format_header(config.stash[settings.SETTINGS])
+    """Show the settings, in particular a random seed, and what is collected."""
+    return settings.format_header(config.stash[settings.SETTINGS], [source.name for source in targets.list_sources(config)])
 
 
 # --- collection
