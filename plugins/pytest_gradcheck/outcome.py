@@ -45,9 +45,11 @@ def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning
 
 def shorten_summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
     """Have pytest's line about a failed check begin with the outcome and not with the name of the exception."""
+    if call.excinfo is None:
+        return
     from gradcheck.errors import GradientError
 
-    error = call.excinfo.value if call.excinfo is not None else None
+    error = call.excinfo.value
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None and isinstance(error, GradientError):
         crash.message = summarise(error.result)
