@@ -182,6 +182,13 @@ class PassOptions:
             help="Exit with 4 if a verdict is INCONCLUSIVE, or a derivative of yours was not checked. Default: no.",
         ),
     ] = None
+    report_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--report-only/--no-report-only",
+            help="Report FAIL and INCONCLUSIVE, and exit with 0 all the same. Other exit codes stay. Default: no.",
+        ),
+    ] = None
     baseline: Annotated[
         OptionalText,
         typer.Option(help="A file of known failures. They pass; an entry that no longer fails is a failure."),

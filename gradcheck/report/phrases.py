@@ -274,6 +274,16 @@ def format_shape(comparison: Comparison) -> str:
     return "×".join(map(str, comparison.shape)) or "scalar"
 
 
+def describe_report_only(run: RunResult) -> str:
+    """Say which exit code a run in report-only mode leaves out; '' if it leaves out none."""
+    fails = any(result.outcome is Verdict.FAIL for result in run.results)
+    is_undecided = run.strict and run.verdict is not Verdict.ERROR and (run.verdict is Verdict.INCONCLUSIVE or run.unchecked)
+    if not run.report_only or run.interrupted or not (fails or is_undecided):
+        return ""
+    in_pytest = "pytest" in run.environment  # whose exit code is 1 for any failure
+    return f"report only: otherwise the exit code would be {1 if fails or in_pytest else 4}"
+
+
 def describe_seeds(run: RunResult) -> str:
     """Name the seed of a run, or the seeds of a grid; if there are many, their number."""
     seeds = list(dict.fromkeys(result.seed for result in run.results if "seed" in result.sweep))

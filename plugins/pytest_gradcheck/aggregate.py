@@ -144,6 +144,7 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
             "config": {
                 "targets": list(dict.fromkeys([*section.targets, *chosen.targets, *chosen.ini_targets])),
                 "strict": chosen.strict or section.strict,
+                "report_only": chosen.report_only or section.report_only,
                 **_tuples_to_lists(asdict(options)),
             },
             "results": results,

@@ -94,6 +94,11 @@ class GradcheckCase(pytest.Item):
             pytest.xfail(to_display(result.known.because if result.known else result.because))
         outcome.report_outcome(result, strict=strict, warn=self.warn)
 
+    @property
+    def is_report_only(self) -> bool:
+        """Whether the configuration says that a wrong derivative fails no test."""
+        return read_section(self.config).report_only
+
     def _replay(self, seed: int) -> str:
         if self.case.file is None:  # The ids of pytest begin with a file, so they cannot name this case.
             return shlex.join(["gradcheck", "run", self.case.target, "--seed", str(seed)])

@@ -18,7 +18,7 @@ from pytest_gradcheck import (
     targets,
 )
 from pytest_gradcheck.fixture import Gradcheck
-from pytest_gradcheck.items import collect_file, collect_session, drop_duplicates
+from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
 
 SUMMARY = pytest.StashKey[list[str]]()
 
@@ -103,10 +103,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the results of a test to its last report, and say in pytest's summary what is wrong."""
+    """Attach the results of a test to its last report, and say in pytest's summary what is wrong, or only warn of it."""
     results = aggregate.finish_item(item) if call.when == "teardown" else []
     report = yield
     outcome.shorten_summary(report, call)
+    if item.config.stash[settings.SETTINGS].report_only or (isinstance(item, GradcheckCase) and item.is_report_only):
+        outcome.pass_with_warning(item, report, call)
     if results:
         setattr(report, aggregate.PREFIX, results)
     return report

@@ -21,6 +21,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
 }
 STRICT_HELP = "INCONCLUSIVE checks fail; default: they warn"
 TARGETS_HELP = "collect the declared cases of a target: module, module:name, path/file.py[:name] or a notebook. Repeatable"
+REPORT_ONLY_HELP = "FAIL and INCONCLUSIVE checks fail no test: they warn, and the reports say FAIL"
 COLLECT_HELP = "whether the targets of [tool.gradcheck] are collected, if pytest has no file arguments; default: true"
 RANDOM_SEED = "gradcheck_seed"  # key in the input of xdist's workers: they must not draw another seed
 
@@ -33,6 +34,7 @@ class Settings:
         options: the options of a check that were set, by name.
         seed_is_random: whether the seed was drawn at random.
         strict: whether INCONCLUSIVE fails.
+        report_only: whether neither FAIL nor INCONCLUSIVE fails a test.
         typed_options: the names of the options of a check on the command line.
         replay_options: the command-line options that change what is checked, as they can be typed again.
         targets: the targets on the command line.
@@ -44,6 +46,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed_is_random: bool = False
     strict: bool = False
+    report_only: bool = False
     typed_options: tuple[str, ...] = ()
     replay_options: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
@@ -69,6 +72,8 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(_option_dest(name), help_)
     group.addoption("--gradcheck-strict", action="store_true", dest="gradcheck_strict", help=STRICT_HELP)
     parser.addini("gradcheck_strict", STRICT_HELP, "bool", default=False)
+    group.addoption("--gradcheck-report-only", action="store_true", dest="gradcheck_report_only", help=REPORT_ONLY_HELP)
+    parser.addini("gradcheck_report_only", REPORT_ONLY_HELP, "bool", default=False)
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -86,11 +91,11 @@ def read_settings(config: pytest.Config) -> Settings:
     reports = _report_paths(config)
     if "html" in reports:
         options["every_entry"] = True  # for the heat maps
-    strict = config.getoption("gradcheck_strict") or config.getini("gradcheck_strict")
     return Settings(
         options=options,
         seed_is_random=seed_is_random,
-        strict=bool(strict),
+        strict=_read_flag(config, "gradcheck_strict"),
+        report_only=_read_flag(config, "gradcheck_report_only"),
         typed_options=tuple(name for name in OPTIONS if config.getoption(_option_dest(name)) is not None),
         replay_options=_replay_options(config),
         targets=tuple(config.getoption("gradcheck_targets")),
@@ -120,7 +125,7 @@ def format_header(settings: Settings, sources: Sequence[str]) -> str | None:
         f"{name} {value}{' (random)' * (name == 'seed' and settings.seed_is_random)}"
         for name, value in settings.options.items()
     ]
-    parts += ["strict"] * settings.strict
+    parts += ["strict"] * settings.strict + ["report only"] * settings.report_only
     parts += [f"targets {' '.join(sources)}"] * bool(sources)
     return f"gradcheck: {', '.join(parts)}" if parts else None
 
@@ -147,6 +152,10 @@ def _may_hold_section(folder: Path) -> bool:
     """Whether a folder may hold the table, judged without loading gradcheck in sessions that have nothing to do with it."""
     project = folder / "pyproject.toml"
     return (folder / "gradcheck.toml").is_file() or (project.is_file() and b"gradcheck" in project.read_bytes())
+
+
+def _read_flag(config: pytest.Config, name: str) -> bool:
+    return bool(config.getoption(name) or config.getini(name))
 
 
 def _option_dest(name: str) -> str:

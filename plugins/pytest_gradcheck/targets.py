@@ -44,12 +44,14 @@ class Section:
         entries: the targets.
         options: the options for the whole run.
         strict: whether INCONCLUSIVE fails.
+        report_only: whether neither FAIL nor INCONCLUSIVE fails.
         known_failures: what its baseline lists, by case.
     """
 
     entries: tuple[Entry, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
+    report_only: bool = False
     known_failures: Mapping[str, Intent] = field(default_factory=dict)
 
     @property
@@ -86,7 +88,8 @@ def _read_file(path: Path, session_config: pytest.Config) -> Section:
     except UsageError as error:
         raise pytest.UsageError(f"gradcheck: {error}; with gradcheck_collect = false, pytest ignores the table") from None
     entries = config.override_entries(session_config.stash[settings.SETTINGS].typed_options)
-    return Section(entries, config.options, config.execution.get("strict", False), failures)
+    strict, report_only = (config.execution.get(name, False) for name in ("strict", "report_only"))
+    return Section(entries, config.options, strict, report_only, failures)
 
 
 def collects_section(config: pytest.Config) -> bool:

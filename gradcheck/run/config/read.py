@@ -35,7 +35,7 @@ class Config:
     Attributes:
         path: the file; None: there is no configuration.
         options: fields of `gradcheck.Options`, by name.
-        execution: how to carry out a run and what passes: jobs, timeout (seconds), executor, address, strict, baseline.
+        execution: how to carry out a run and what passes: the keys of `RUN_KEYS`; `timeout` in seconds.
         entries: the targets.
     """
 
