@@ -6,6 +6,7 @@ entry, so that no assertion such as `< 1e-6` passes because all numbers are smal
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import warnings
@@ -119,9 +120,9 @@ class _Claim:
         function: the function.
         derivative: the claimed gradient or Jacobian.
         x0: the point.
+        bounds: where the function may be evaluated.
         args: further arguments of both.
         kwargs: further arguments of both by name.
-        bounds: where the function may be evaluated.
         options: options of the check.
         axes_error: what SciPy raises if the function returns an array of several axes.
     """
@@ -129,50 +130,45 @@ class _Claim:
     function: Function
     derivative: Function
     x0: Any
+    bounds: Any = UNBOUNDED
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    bounds: Any = UNBOUNDED
     options: Mapping[str, Any] = field(default_factory=dict)
     axes_error: Exception = field(default_factory=lambda: ValueError("`f0` passed has more than 1 dimension."))
 
 
+def _bind(function: Function, arguments: Arguments) -> inspect.BoundArguments:
+    """Return the arguments of a call by name, with defaults.
+
+    Raises:
+        TypeError: if they do not fit the signature.
+    """
+    bound = inspect.signature(function).bind(*arguments[0], **arguments[1])
+    bound.apply_defaults()
+    return bound
+
+
 def _translate_check_grad(arguments: Arguments) -> Translation:
-    return _translate_call(*arguments[0], **arguments[1])
-
-
-def _translate_call(
-    func: Function,
-    grad: Function,
-    x0: Any,
-    *args: Any,
-    epsilon: Any = EPSILON,
-    direction: str = "all",
-    rng: Any = None,
-    seed: Any = None,
-) -> Translation:
-    if rng is not None and seed is not None:
+    call = _bind(check_grad, arguments).arguments
+    if call["rng"] is not None and call["seed"] is not None:
         raise TypeError("check_grad() got multiple values for argument now known as `rng`. Specify one of `rng` or `seed`.")
+    direction, seed = call["direction"], call["rng"] if call["seed"] is None else call["seed"]
     if direction not in ("all", "random"):
         raise ValueError(f"{direction} is not a valid string for ``direction`` argument")
     options: dict[str, Any] = {}
     if direction == "random":
-        if np.ndim(grad(np.asarray(x0), *args)) > 1:
+        if np.ndim(call["grad"](np.asarray(call["x0"]), *call["args"])) > 1:
             raise ValueError("'random' can only be used with scalar valued func")
-        chosen = rng if seed is None else seed
-        options = {"mode": "probe", "seed": abs(int(chosen)) if isinstance(chosen, int | np.integer) else 0}
-    has_step = not np.array_equal(epsilon, EPSILON)
-    return Translation(_make_checks(_Claim(func, grad, x0, args, options=options)), notes=(NO_STEP,) * has_step)
+        options = {"mode": "probe", "seed": abs(int(seed)) if isinstance(seed, int | np.integer) else 0}
+    has_step = not np.array_equal(call["epsilon"], EPSILON)
+    claim = _Claim(call["func"], call["grad"], call["x0"], args=call["args"], options=options)
+    return Translation(_make_checks(claim), notes=(NO_STEP,) * has_step)
 
 
 def _translate_check_derivative(arguments: Arguments) -> Translation:
-    return Translation(_make_checks(_read_check_derivative(*arguments[0], **arguments[1])))
-
-
-def _read_check_derivative(
-    fun: Function, jac: Function, x0: Any, bounds: Any = UNBOUNDED, args: Any = (), kwargs: Any = None
-) -> _Claim:
+    fun, jac, x0, bounds, args, kwargs = _bind(check_derivative, arguments).arguments.values()
     axes_error = RuntimeError("`fun` return value has more than 1 dimension.")
-    return _Claim(fun, jac, x0, args, kwargs or {}, bounds, axes_error=axes_error)
+    return Translation(_make_checks(_Claim(fun, jac, x0, bounds, args, kwargs or {}, axes_error=axes_error)))
 
 
 def _make_checks(claim: _Claim) -> tuple[CheckCall, ...]:
@@ -190,7 +186,8 @@ def _make_checks(claim: _Claim) -> tuple[CheckCall, ...]:
     is_within = _make_bounds_test(claim.bounds, x)
 
     def evaluate(x: F64) -> F64:
-        return np.atleast_1d(claim.function(x.copy(), *claim.args, **claim.kwargs))
+        value = np.atleast_1d(claim.function(x.copy(), *claim.args, **claim.kwargs))
+        return value.astype(float) if value.dtype.kind in "biu" else value
 
     def evaluate_derivative(x: F64) -> F64:
         returned = claim.derivative(x.reshape(given.shape).copy(), *claim.args, **claim.kwargs)
@@ -292,23 +289,14 @@ def _list_pairs(result: CheckResult, wrong: list[Comparison]) -> list[tuple[floa
 # --- the checkers of a takeover
 
 
-def _replace_by_zero(name: str) -> Callable[[Arguments], Arguments]:
-    """Return a function that replaces the derivative of a call, its second argument, by zeros.
-
-    Args:
-        name: the name of that argument.
-    """
+def _replace_by_zero(function: Function, name: str) -> Callable[[Arguments], Arguments]:
+    """Return what replaces the derivative in a call of `function`, its argument `name`, by zeros."""
 
     def replace_derivative(arguments: Arguments) -> Arguments:
-        positional, named = arguments
-        derivative = positional[1] if len(positional) > 1 else named[name]
-
-        def zero(*args: Any, **kwargs: Any) -> F64:
-            return np.zeros(np.shape(derivative(*args, **kwargs)))
-
-        if len(positional) > 1:
-            return (positional[0], zero, *positional[2:]), named
-        return positional, {**named, name: zero}
+        call = _bind(function, arguments)
+        derivative = call.arguments[name]
+        call.arguments[name] = lambda *args, **kwargs: np.zeros(np.shape(derivative(*args, **kwargs)))
+        return call.args, call.kwargs
 
     return replace_derivative
 
@@ -320,7 +308,7 @@ CHECK_GRAD = Checker(
     translate=_translate_check_grad,
     conclude=_conclude_norm,
     has_passed=lambda _: None,
-    with_zero_gradient=_replace_by_zero("grad"),
+    with_zero_gradient=_replace_by_zero(check_grad, "grad"),
 )
 CHECK_DERIVATIVE = Checker(
     name="scipy.optimize._numdiff.check_derivative",
@@ -329,6 +317,6 @@ CHECK_DERIVATIVE = Checker(
     translate=_translate_check_derivative,
     conclude=_conclude_accuracy,
     has_passed=lambda _: None,
-    with_zero_gradient=_replace_by_zero("jac"),
+    with_zero_gradient=_replace_by_zero(check_derivative, "jac"),
 )
 CHECKERS: tuple[Checker, ...] = (CHECK_GRAD, CHECK_DERIVATIVE)

@@ -17,13 +17,12 @@ from pytest_gradcheck import (
     outcome,
     settings,
 )
-from pytest_gradcheck.targets import Source, list_sources, list_sources_of_file, plan_source, read_section
+from pytest_gradcheck.targets import CASE_PREFIX, Source, list_sources, list_sources_of_file, plan_source, read_section
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
 
 NAMES_CASES = pytest.StashKey[bool]()  # whether a file that declares cases is among the arguments of pytest
-PREFIX = "gradcheck:"  # begins the name of an item, so that it differs from the tests of the same file
 
 
 class GradcheckSource(pytest.Collector):
@@ -152,7 +151,7 @@ def drop_duplicates(items: list[pytest.Item]) -> None:
 def _make_item(parent: pytest.Collector, case: Case, source: Source) -> GradcheckCase:
     from gradcheck.untrusted_text import escape_control_characters
 
-    name = PREFIX + (case.target.rpartition(":")[2] + case.name.removeprefix(case.target) if case.file else case.name)
+    name = CASE_PREFIX + (case.target.rpartition(":")[2] + case.name.removeprefix(case.target) if case.file else case.name)
     name = escape_control_characters(name, single_line=True)
     return GradcheckCase.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}", case=case, source=source)
 

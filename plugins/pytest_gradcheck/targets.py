@@ -60,6 +60,7 @@ class Section:
         return [entry.target for entry in self.entries]
 
 
+CASE_PREFIX = "gradcheck:"  # begins the name of an item, so that it differs from the tests of the same file
 SECTION = pytest.StashKey[Section]()
 PLANS = pytest.StashKey[dict[Source, "list[Case]"]]()
 
@@ -111,11 +112,14 @@ def list_sources(config: pytest.Config) -> list[Source]:
 
 
 def list_sources_of_file(path: Path, config: pytest.Config) -> tuple[Source, ...]:
-    """Return what may declare cases in a file, judged without importing it."""
+    """Return what may declare cases in a file that pytest's arguments name, judged without importing it.
+
+    The configuration counts only if the id of a case is named: it must not delay the tests of a file, nor stop them.
+    """
     chosen = config.stash[settings.SETTINGS]
     targets = dict.fromkeys((*chosen.targets, *_ini_targets(config)))
     sources = [Source(target, (target,)) for target in targets if _may_declare(target, path)]
-    if chosen.section:
+    if chosen.section and any(f"::{CASE_PREFIX}" in argument for argument in config.args):
         from gradcheck.run.config.find import list_targets
 
         root = chosen.section.parent

@@ -67,6 +67,7 @@ def test_checkers_name_what_scipy_has():
         (lambda x: np.float32(square(x)), twice, X0, ()),
         (powers, powers_jacobian, X0[:2], ()),
         (square, twice, [], ()),
+        (lambda x: 3, np.zeros_like, X0, ()),  # a Python integer
     ],
 )
 def test_a_right_gradient_gives_zero(func, grad, x0, args):

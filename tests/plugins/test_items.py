@@ -143,7 +143,8 @@ def test_targets_of_the_configuration_are_collected_where_no_file_is_named(run, 
     assert items(run("--collect-only", "-q")) == everything
     assert items(run("--collect-only", "-q", "test_other.py")) == everything[:1]
     assert items(run("--collect-only", "-q", SQUARES[1])) == SQUARES[1:]
-    assert items(run("--collect-only", "-q", "described.py")) == SQUARES
+    assert items(run("--collect-only", "-q", "described.py")) == []
+    assert items(run("--collect-only", "-q", "described.py::gradcheck:square")) == SQUARES
     assert items(run("--collect-only", "-q", "-o", "gradcheck_collect=false")) == everything[:2]
     monkeypatch.chdir(project.mkdir("below"))
     assert items(run("--collect-only", "-q", "-m", "gradcheck", "--rootdir", "..")) == everything[1:]
@@ -151,6 +152,13 @@ def test_targets_of_the_configuration_are_collected_where_no_file_is_named(run, 
 
 def test_the_configuration_describes_a_target_wherever_it_is_named(run, section):
     assert items(run("--collect-only", "-q", "--gradcheck", "described:square", "test_other.py"))[1:] == SQUARES
+
+
+def test_the_configuration_may_be_a_file_of_its_own(run, section, project):
+    section("[tool.other]\n")
+    (project.path / "gradcheck.toml").write_text('[[target]]\ntarget = "cases:good"\n')
+    project.makeini("[pytest]\n")
+    assert items(run("--collect-only", "-q", "-m", "gradcheck")) == cases("good")
 
 
 def test_options_of_the_configuration_are_those_of_the_command_line(run, section, project):
@@ -213,7 +221,7 @@ def test_an_invalid_configuration_does_not_stop_a_session_that_does_not_use_it(r
     section(SECTION.replace("trials", "trails"))
     run("test_other.py").assert_outcomes(passed=1)
     run("-o", "gradcheck_collect=false").assert_outcomes(passed=2)
-    done = run("described.py")
+    done = run(SQUARES[0])
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines(["gradcheck: pyproject.toml:3: unknown key 'trails'*"])
     assert "targets.py" not in done.stdout.str()
