@@ -148,10 +148,12 @@ def test_importing_the_plugin_loads_neither_a_framework_nor_the_core():
     assert not {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
 
 
-def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path):
+@pytest.mark.parametrize("arguments", [["."], ["test_it.py"], []])
+def test_a_session_of_pytest_without_checks_loads_neither_either(tmp_path, arguments):
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
     others = [word for name in ("jaxtyping", "hypothesispytest", "cacheprovider") for word in ("-p", f"no:{name}")]
-    words = ["--rootdir", str(tmp_path), *others, str(tmp_path)]
-    loaded = loaded_after("import pytest", f"pytest.main({words!r})")
+    words = ["--rootdir", str(tmp_path), *others, *arguments]
+    loaded = loaded_after("import os, pytest", f"os.chdir({str(tmp_path)!r})", f"pytest.main({words!r})")
     found = {m for m in loaded if m.startswith(("torch", "numpy", "gradcheck."))}
     assert found == {"gradcheck.result_text", "gradcheck.report", "gradcheck.report.formats"}  # the latter name the options
 

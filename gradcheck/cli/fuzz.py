@@ -17,7 +17,6 @@ from gradcheck.cli.options import (
     OutputOptions,
     TargetOptions,
     build_request,
-    drop_overridden_options,
     load_config,
     parse_check_options,
     record_settings,
@@ -86,7 +85,7 @@ def _run_searches(
     config_words = ("--config", search_options.config) if search_options.config else ()
     typed_options = [*command_words(target_options), *command_words(check_options), *config_words]
     request = build_request(
-        targets, target_options, search_options.keyword, drop_overridden_options(config, overrides), typed_options=typed_options
+        targets, target_options, search_options.keyword, config.override_entries(overrides), typed_options=typed_options
     )
     options = override_options(Options(), sweeps.choose_cell({**config.options, **overrides}, {}))
 

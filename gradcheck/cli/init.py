@@ -55,7 +55,7 @@ def _append_configuration(path: Path, text: str) -> None:
     """
     from gradcheck.errors import UsageError
     from gradcheck.report import files
-    from gradcheck.run.config.read import find_nearest
+    from gradcheck.run.config.find import find_nearest
 
     existing = find_nearest(path.parent)
     if existing is not None and existing.parent == path.parent:

@@ -30,4 +30,4 @@ def merge(
         paths = output_options.report_paths
         result = shard.merge_parts([(path, read_run(path)) for path in file])
         output.write_reports(result, output_options, paths, github=output.in_github_workflow())
-    raise typer.Exit(exit_code_of(result, strict=bool(result.config.get("strict"))))
+    raise typer.Exit(exit_code_of(result, strict=result.strict, report_only=result.report_only))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,6 +182,13 @@ class PassOptions:
             help="Exit with 4 if a verdict is INCONCLUSIVE, or a derivative of yours was not checked. Default: no.",
         ),
     ] = None
+    report_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--report-only/--no-report-only",
+            help="Report FAIL and INCONCLUSIVE, and exit with 0 all the same. Other exit codes stay. Default: no.",
+        ),
+    ] = None
     baseline: Annotated[
         OptionalText,
         typer.Option(help="A file of known failures. They pass; an entry that no longer fails is a failure."),
@@ -241,18 +248,10 @@ class OutputOptions:
 
 def load_config(path: str | None) -> Config:
     """Read the configuration at a path; without one, the nearest from the working directory upwards."""
-    from gradcheck.run.config import read
+    from gradcheck.run.config import find, read
 
-    location = Path(path).resolve() if path is not None else read.find_nearest(Path.cwd())
+    location = Path(path).resolve() if path is not None else find.find_nearest(Path.cwd())
     return read.read_config(location) if location else read.Config()
-
-
-def drop_overridden_options(config: Config, overrides: Mapping[str, Any]) -> list[Entry]:
-    """Return the entries of a configuration without the options that the command line sets for all targets."""
-    return [
-        replace(entry, options=tuple((name, value) for name, value in entry.options if name not in overrides))
-        for entry in config.entries
-    ]
 
 
 def build_request(

@@ -28,7 +28,6 @@ from gradcheck.cli.options import (
     RunCheckOptions,
     RunTargetOptions,
     build_request,
-    drop_overridden_options,
     load_config,
     parse_check_options,
     record_settings,
@@ -83,7 +82,7 @@ def run(
                 result = update_baseline(result, settings.baseline, passing.reason or "", strict=settings.strict)
         finally:
             output.write_reports(result, output_options, paths, github=output.in_github_workflow())
-    raise typer.Exit(exit_code_of(result, strict=settings.strict))
+    raise typer.Exit(exit_code_of(result, strict=settings.strict, report_only=settings.report_only))
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ class RunSettings:
         shard: index, from 1, and number of parts; None: run all cases.
         has_default_sizes: whether the configuration sets sizes for all targets, so that a single target need not have each.
         strict: whether an INCONCLUSIVE case fails the run.
+        report_only: whether neither FAIL nor INCONCLUSIVE fails the run.
         baseline: the path of the baseline, if there is one.
         known_failures: what the baseline lists, by case.
         replay: returns the command that repeats a case.
@@ -107,10 +107,16 @@ class RunSettings:
     shard: tuple[int, int] | None
     has_default_sizes: bool
     strict: bool
+    report_only: bool
     baseline: Path | None
     known_failures: dict[str, Intent]
     replay: Callable[[Case], str]
     typed: dict[str, Any]
+
+    @property
+    def passing(self) -> dict[str, bool]:
+        """What passes, by the keys of the JSON report."""
+        return {"strict": self.strict, "report_only": self.report_only}
 
 
 def _resolve_settings(
@@ -145,7 +151,7 @@ def _resolve_settings(
             targets,
             target_options,
             execution.keyword,
-            drop_overridden_options(config, overrides),
+            config.override_entries(overrides),
             root,
             replay_words,
             run_options,
@@ -155,6 +161,7 @@ def _resolve_settings(
         shard=shard.parse_shard(execution.shard) if execution.shard is not None else None,
         has_default_sizes="dims" in config.options and "dims" not in overrides,
         strict=config.execution.get("strict", False) if passing.strict is None else passing.strict,
+        report_only=config.execution.get("report_only", False) if passing.report_only is None else passing.report_only,
         baseline=baseline_path,
         known_failures=read_known_failures(baseline_path, passing),
         replay=build_replay_command(options, replay_words, sweeps.list_axes(run_options).get("seed", ())),
@@ -188,7 +195,7 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
                 **settings.execution,
                 alone=len(base_names) == 1 and not settings.has_default_sizes,
                 known_failures=settings.known_failures,
-                config={**record_settings(request, settings.options), "strict": settings.strict},
+                config=record_settings(request, settings.options) | settings.passing,
                 **progress,
                 on_end=ignore_interrupts,
             )
@@ -202,22 +209,23 @@ def _run_cases(settings: RunSettings, ignore_interrupts: Callable[[], None]) -> 
     return replace(result, results=(*result.results, *missing), shard=part if settings.shard else None)
 
 
-def exit_code_of(run: RunResult, *, strict: bool) -> ExitCode:
+def exit_code_of(run: RunResult, *, strict: bool, report_only: bool = False) -> ExitCode:
     """Return the exit code of a run; a FAIL takes precedence over an ERROR.
 
     Args:
         strict: whether an INCONCLUSIVE verdict, or a derivative that was not checked, fails the run.
+        report_only: whether neither these nor a FAIL fails the run.
     """
     from gradcheck.results import Reason, Verdict
 
     if run.interrupted:
         return ExitCode.INTERRUPTED
     errors = [result for result in run.results if result.outcome is Verdict.ERROR]
-    if any(result.outcome is Verdict.FAIL for result in run.results):
+    if not report_only and any(result.outcome is Verdict.FAIL for result in run.results):
         return ExitCode.FAIL
     if errors:
         return ExitCode.USAGE if all(result.reason is Reason.BAD_INPUT for result in errors) else ExitCode.ERROR
-    if strict and (run.verdict is Verdict.INCONCLUSIVE or run.unchecked):
+    if strict and not report_only and (run.verdict is Verdict.INCONCLUSIVE or run.unchecked):
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK
 

@@ -39,6 +39,7 @@ class Finding:
         verdict: FAIL or INCONCLUSIVE.
         reason: the reason of the verdict.
         subject: the derivative that is concerned, such as '∂y[0] / ∂x[3]'; if several are, the first.
+        entry: the entry of the leaf in it, such as 'x[3]'.
         lines: its values, the entries that are wrong, what the error looks like, and the other leaves that it concerns.
         advice: what to do about it; for a fault with a name, the usual fix.
         diagnosis: the name of the fault, if it has one.
@@ -47,6 +48,7 @@ class Finding:
     verdict: Verdict
     reason: Reason
     subject: str
+    entry: str
     lines: tuple[str, ...]
     advice: str
     diagnosis: Diagnosis | None = None
@@ -134,7 +136,8 @@ def _describe_group(group: Sequence[Comparison], of_leaf: Sequence[Comparison], 
         if not advice and diagnosis is not None and diagnosis.fix not in text:
             advice = f"The usual fix: {diagnosis.fix}."
     trial = f", trial {first.trial}" if first.trial else ""
-    return Finding(first.verdict, first.reason, f"{phrases.name_derivative(first)}{trial}", tuple(lines), advice, diagnosis)
+    subject, entry = f"{phrases.name_derivative(first)}{trial}", phrases.name_entry(first)
+    return Finding(first.verdict, first.reason, subject, entry, tuple(lines), advice, diagnosis)
 
 
 def _choose_diagnosis(group: Sequence[Comparison]) -> str:

@@ -89,6 +89,8 @@ def _format_counts(run: RunResult) -> str:
     counts = [f"{n} {name.replace('_', ' ')}" for name, n in run.counts.items() if n] or ["no case was checked"]
     evaluations = sum(result.evaluations for result in run.results)
     text = f"**{', '.join(counts)}**; {evaluations} evaluations, {run.seconds:.1f} s, {phrases.describe_seeds(run)}"
+    if phrases.describe_report_only(run):
+        text += f"\n\n**{phrases.describe_report_only(run)}**"
     if run.interrupted:
         text += f"\n\n**interrupted: {len(run.results)} of {run.planned} cases are finished**"
     return text

@@ -91,16 +91,20 @@ def _describe_share(where: Whereabouts) -> str:
     return f"{100 * where.examined:.3g} % of the leaf examined"
 
 
+def name_entry(comparison: Comparison) -> str:
+    """Name the entry of a leaf that a comparison is about; the leaf alone if it has a single entry, or along a direction."""
+    return f"{comparison.wrt}{format_index(comparison.worst_entry or ())}"
+
+
 def name_derivative(comparison: Comparison) -> str:
     """Name the derivative of an output with respect to an entry of a leaf, or along a direction; at order 0, the value."""
-    index = f"[{', '.join(map(str, comparison.worst_entry))}]" if comparison.worst_entry else ""
     if comparison.order == 0:
-        return f"{comparison.wrt}{index}"
+        return name_entry(comparison)
     along = "" if comparison.mode == "full" or comparison.worst_entry is not None else " along a random direction"
     output = {1: "{}", 2: "({})", 3: "((v·∂){})"}[comparison.order].format(comparison.output)
     if comparison.output == "combination":
         output = f"(a random combination of the {_output_noun(comparison)})"
-    return f"∂{output} / ∂{comparison.wrt}{index}{along}"
+    return f"∂{output} / ∂{name_entry(comparison)}{along}"
 
 
 def _output_noun(comparison: Comparison) -> str:
@@ -268,6 +272,16 @@ def format_setting(value: object) -> str:
 def format_shape(comparison: Comparison) -> str:
     """Format the shape of the leaf, such as '4×3'."""
     return "×".join(map(str, comparison.shape)) or "scalar"
+
+
+def describe_report_only(run: RunResult) -> str:
+    """Say which exit code a run in report-only mode leaves out; '' if it leaves out none."""
+    fails = any(result.outcome is Verdict.FAIL for result in run.results)
+    is_undecided = run.strict and run.verdict is not Verdict.ERROR and (run.verdict is Verdict.INCONCLUSIVE or run.unchecked)
+    if not run.report_only or run.interrupted or not (fails or is_undecided):
+        return ""
+    in_pytest = "pytest" in run.environment  # whose exit code is 1 for any failure
+    return f"report only: otherwise the exit code would be {1 if fails or in_pytest else 4}"
 
 
 def describe_seeds(run: RunResult) -> str:

@@ -28,6 +28,7 @@ class Problem:
         verdict: FAIL, ERROR or INCONCLUSIVE.
         short: the problem in one line.
         text: the full text, of several lines.
+        brief: the problem for a narrow line, which begins with leaf and entry and goes on with the numbers; '' if it has none.
         file: the file in which the derivative is written, if it differs from that of the case.
         line: the line of that file, from 1.
     """
@@ -36,6 +37,7 @@ class Problem:
     verdict: Verdict
     short: str
     text: str
+    brief: str = ""
     file: str | None = None
     line: int | None = None
 
@@ -44,6 +46,12 @@ def summarise(result: CheckResult) -> str:
     """Return the outcome and the worst problem of a case in one line."""
     short = next((problem.short for problem in list_problems(result)), "")
     return f"{result.outcome.value}{' ' if short.startswith('∂') else ': '}{short}" if short else result.outcome.value
+
+
+def summarise_briefly(result: CheckResult) -> str:
+    """Return the outcome and the worst problem for a narrow line, such as 'FAIL x[1]: reverse 2.9985, numeric 3 ...'."""
+    brief = next((problem.brief for problem in list_problems(result)), "")
+    return f"{result.outcome.value} {brief}" if brief else summarise(result)
 
 
 def list_problems(result: CheckResult) -> list[Problem]:
@@ -91,16 +99,17 @@ def _comparison_problems(comparisons: Sequence[Comparison], framework: str) -> I
     for finding in explain(comparisons, framework):
         diagnosis = None if finding.reason is Reason.DETACHED else finding.diagnosis  # `zero`, which says less
         rule = f"diagnosis/{diagnosis.code}" if diagnosis else f"reason/{finding.reason.code}"
-        yield Problem(rule, finding.verdict, _summarise(finding), "\n".join(_format_lines(finding)))
+        text, brief = "\n".join(_format_lines(finding)), _summarise(finding, finding.entry)
+        yield Problem(rule, finding.verdict, _summarise(finding, finding.subject), text, brief)
 
 
 def _format_lines(finding: Finding) -> list[str]:
     return [line for line in (f"{finding.subject}: {finding.message}", *finding.lines, finding.advice) if line]
 
 
-def _summarise(finding: Finding) -> str:
+def _summarise(finding: Finding, subject: str) -> str:
     """Give values and diagnosis of a FAIL in one line, without the advice; otherwise the message of the reason."""
-    parts = [f"{finding.subject}: {finding.lines[0] if finding.verdict is Verdict.FAIL else finding.message}"]
+    parts = [f"{subject}: {finding.lines[0] if finding.verdict is Verdict.FAIL else finding.message}"]
     if finding.diagnosis not in (None, Diagnosis.UNKNOWN):
         parts += [line.partition("; ")[0] for line in finding.lines if parse_diagnosis(line) is finding.diagnosis][:1]
     return _first_line("; ".join(parts))
@@ -129,7 +138,8 @@ def _layer_problems(layer: LayerResult, framework: str) -> Iterator[Problem]:
     name = layer.path or layer.kind
     for problem in problems or [Problem(f"reason/{reason.code}", verdict, _first_line(text), text)]:
         short, text = _first_line(f"{name}: {problem.short}"), f"{name}: {problem.text}"
-        yield replace(problem, short=short, text=text, file=layer.file, line=layer.line)
+        brief = problem.brief and _first_line(f"{name} {problem.brief}")
+        yield replace(problem, short=short, text=text, brief=brief, file=layer.file, line=layer.line)
 
 
 def _case_problem(result: CheckResult) -> Problem:

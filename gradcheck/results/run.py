@@ -80,6 +80,11 @@ class RunResult:
         return bool(self.config.get("strict"))
 
     @property
+    def report_only(self) -> bool:
+        """Whether FAIL and INCONCLUSIVE are reported and fail nothing."""
+        return bool(self.config.get("report_only"))
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of cases by outcome; 'expected_fail' and 'known' are subsets of the passed."""
         tally = Counter(result.outcome.value for result in self.results)

@@ -5,3 +5,4 @@ It is registered as `gradcheck` and can be disabled by `-p no:gradcheck`. Import
 
 from pytest_gradcheck.fixture import Gradcheck as Gradcheck
 from pytest_gradcheck.outcome import InconclusiveWarning as InconclusiveWarning
+from pytest_gradcheck.outcome import ReportOnlyWarning as ReportOnlyWarning

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import settings
+from pytest_gradcheck import settings, targets
 
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult, RunResult
@@ -122,6 +122,7 @@ def read_versions() -> dict[str, str]:
 
 def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
     """Build one run from all results, in the order of collection."""
+    from gradcheck import sweeps
     from gradcheck.options import Options, override_options
     from gradcheck.results import SCHEMA_VERSION, RunResult
     from gradcheck.run import provenance
@@ -132,7 +133,8 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
     order = session_results.order
     tests = sorted(session_results.results, key=lambda nodeid: order.get(nodeid, len(order)))
     results = [json.loads(text) for nodeid in tests for text in session_results.results[nodeid]]
-    options = override_options(Options(), chosen.options)
+    section = targets.read_section(config) if targets.collects_section(config) else targets.Section()
+    options = override_options(Options(), sweeps.choose_common({**section.options, **chosen.options}))
     root = find_repository_root()
     return RunResult.from_dict(
         {
@@ -140,8 +142,9 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
             "environment": {**read_versions(), **session_results.environment, "pytest": pytest.__version__},
             "seed": options.seed,
             "config": {
-                "targets": [*chosen.targets, *chosen.ini_targets],
-                "strict": chosen.strict,
+                "targets": list(dict.fromkeys([*section.targets, *chosen.targets, *chosen.ini_targets])),
+                "strict": chosen.strict or section.strict,
+                "report_only": chosen.report_only or section.report_only,
                 **_tuples_to_lists(asdict(options)),
             },
             "results": results,

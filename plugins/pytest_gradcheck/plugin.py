@@ -15,9 +15,10 @@ from pytest_gradcheck import (
     outcome,
     settings,
     summary,
+    targets,
 )
 from pytest_gradcheck.fixture import Gradcheck
-from pytest_gradcheck.items import collect_file, collect_session, drop_duplicates
+from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
 
 SUMMARY = pytest.StashKey[list[str]]()
 
@@ -35,16 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options, and register the marker."""
+    """Read the options and the configuration, and register the marker."""
     config.addinivalue_line("markers", marker.HELP)
     config.stash[settings.SETTINGS] = settings.read_settings(config)
     config.stash[aggregate.SESSION_RESULTS] = aggregate.SessionResults()
+    if targets.collects_section(config):
+        targets.read_section(config)
     config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Show the settings, in particular a random seed."""
-    return settings.format_header(config.stash[settings.SETTINGS])
+    """Show the settings, in particular a random seed, and what is collected."""
+    return settings.format_header(config.stash[settings.SETTINGS], [source.name for source in targets.list_sources(config)])
 
 
 # --- collection
@@ -100,10 +103,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the results of a test to its last report, and say in pytest's summary what is wrong."""
+    """Attach the results of a test to its last report, and say in pytest's summary what is wrong, or only warn of it."""
     results = aggregate.finish_item(item) if call.when == "teardown" else []
     report = yield
     outcome.shorten_summary(report, call)
+    if item.config.stash[settings.SETTINGS].report_only or (isinstance(item, GradcheckCase) and item.is_report_only):
+        outcome.pass_with_warning(item, report, call)
     if results:
         setattr(report, aggregate.PREFIX, results)
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ OPTIONS: dict[str, tuple[type, str]] = {
 }
 STRICT_HELP = "INCONCLUSIVE checks fail; default: they warn"
 TARGETS_HELP = "collect the declared cases of a target: module, module:name, path/file.py[:name] or a notebook. Repeatable"
+REPORT_ONLY_HELP = "FAIL and INCONCLUSIVE checks fail no test: they warn, and the reports say FAIL"
+COLLECT_HELP = "whether the targets of [tool.gradcheck] are collected, if pytest has no file arguments; default: true"
 RANDOM_SEED = "gradcheck_seed"  # key in the input of xdist's workers: they must not draw another seed
 
 
@@ -32,18 +34,24 @@ class Settings:
         options: the options of a check that were set, by name.
         seed_is_random: whether the seed was drawn at random.
         strict: whether INCONCLUSIVE fails.
+        report_only: whether neither FAIL nor INCONCLUSIVE fails a test.
+        typed_options: the names of the options of a check on the command line.
         replay_options: the command-line options that change what is checked, as they can be typed again.
         targets: the targets on the command line.
         ini_targets: the targets in the ini file, for a session without files on the command line.
+        section: the file of the project with the table [tool.gradcheck]; None: there is none, or it is not to be used.
         reports: the paths of the reports, by format.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     seed_is_random: bool = False
     strict: bool = False
+    report_only: bool = False
+    typed_options: tuple[str, ...] = ()
     replay_options: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     ini_targets: tuple[str, ...] = ()
+    section: Path | None = None
     reports: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,12 +65,15 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradcheck", "checks of derivatives")
     group.addoption("--gradcheck", action="append", default=[], metavar="TARGET", dest="gradcheck_targets", help=TARGETS_HELP)
     parser.addini("gradcheck_targets", f"{TARGETS_HELP.removesuffix('. Repeatable')}, if pytest has no file arguments", "args")
+    parser.addini("gradcheck_collect", COLLECT_HELP, "bool", default=True)
     helps = {name: help_ for name, (_, help_) in OPTIONS.items()}
     for name, help_ in {**helps, **{name: f"write {what} to this path" for name, what in FORMATS.items()}}.items():
         group.addoption(f"--gradcheck-{name}", dest=_option_dest(name), metavar=name.upper(), help=help_)
         parser.addini(_option_dest(name), help_)
     group.addoption("--gradcheck-strict", action="store_true", dest="gradcheck_strict", help=STRICT_HELP)
     parser.addini("gradcheck_strict", STRICT_HELP, "bool", default=False)
+    group.addoption("--gradcheck-report-only", action="store_true", dest="gradcheck_report_only", help=REPORT_ONLY_HELP)
+    parser.addini("gradcheck_report_only", REPORT_ONLY_HELP, "bool", default=False)
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -80,14 +91,16 @@ def read_settings(config: pytest.Config) -> Settings:
     reports = _report_paths(config)
     if "html" in reports:
         options["every_entry"] = True  # for the heat maps
-    strict = config.getoption("gradcheck_strict") or config.getini("gradcheck_strict")
     return Settings(
         options=options,
         seed_is_random=seed_is_random,
-        strict=bool(strict),
-        replay_options=_typed_options(config),
+        strict=_read_flag(config, "gradcheck_strict"),
+        report_only=_read_flag(config, "gradcheck_report_only"),
+        typed_options=tuple(name for name in OPTIONS if config.getoption(_option_dest(name)) is not None),
+        replay_options=_replay_options(config),
         targets=tuple(config.getoption("gradcheck_targets")),
         ini_targets=tuple(config.getini("gradcheck_targets")),
+        section=_find_section(config),
         reports=reports,
     )
 
@@ -101,16 +114,48 @@ def format_replay(config: pytest.Config, nodeid: str, seed: int, *more: str) -> 
     return shlex.join(["pytest", f"{file}{colons}{name}", *options])
 
 
-def format_header(settings: Settings) -> str | None:
-    """Return one line with the settings; None if there are none."""
+def has_no_arguments(config: pytest.Config) -> bool:
+    """Whether no files are named on the command line of pytest."""
+    return config.args_source is not pytest.Config.ArgsSource.ARGS
+
+
+def format_header(settings: Settings, sources: Sequence[str]) -> str | None:
+    """Return one line with the settings and the names of what is collected; None if there are none."""
     parts = [
         f"{name} {value}{' (random)' * (name == 'seed' and settings.seed_is_random)}"
         for name, value in settings.options.items()
     ]
-    parts += ["strict"] * settings.strict
-    targets = " ".join((*settings.targets, *settings.ini_targets))
-    parts += [f"targets {targets}"] * bool(targets)
+    parts += ["strict"] * settings.strict + ["report only"] * settings.report_only
+    parts += [f"targets {' '.join(sources)}"] * bool(sources)
     return f"gradcheck: {', '.join(parts)}" if parts else None
+
+
+def _find_section(config: pytest.Config) -> Path | None:
+    """Find the table [tool.gradcheck] as the command line does from the root folder of the session.
+
+    Raises:
+        pytest.UsageError: if a file that may hold it cannot be read.
+    """
+    root = config.rootpath
+    if not config.getini("gradcheck_collect") or not any(_may_hold_section(folder) for folder in (root, *root.parents)):
+        return None
+    from gradcheck.errors import UsageError
+    from gradcheck.run.config.find import find_nearest
+
+    try:
+        return find_nearest(root)
+    except UsageError as error:
+        raise pytest.UsageError(f"gradcheck: {error}") from None
+
+
+def _may_hold_section(folder: Path) -> bool:
+    """Whether a folder may hold the table, judged without loading gradcheck in sessions that have nothing to do with it."""
+    project = folder / "pyproject.toml"
+    return (folder / "gradcheck.toml").is_file() or (project.is_file() and b"gradcheck" in project.read_bytes())
+
+
+def _read_flag(config: pytest.Config, name: str) -> bool:
+    return bool(config.getoption(name) or config.getini(name))
 
 
 def _option_dest(name: str) -> str:
@@ -144,7 +189,7 @@ def _validate_options(options: Mapping[str, Any]) -> None:
         raise pytest.UsageError(f"gradcheck: {error}") from None
 
 
-def _typed_options(config: pytest.Config) -> tuple[str, ...]:
+def _replay_options(config: pytest.Config) -> tuple[str, ...]:
     texts = {name: config.getoption(_option_dest(name)) for name in OPTIONS if name != "seed"}
     words = [word for name, text in texts.items() if text is not None for word in (f"--gradcheck-{name}", text)]
     return (*words, *["--gradcheck-strict"] * config.getoption("gradcheck_strict"))

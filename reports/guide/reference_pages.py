@@ -18,7 +18,7 @@ from gradcheck.errors import ExitCode
 from gradcheck.run.config import schema
 
 EXIT_CODES = {
-    ExitCode.OK: "every case passed; INCONCLUSIVE results count as passed without `--strict`",
+    ExitCode.OK: "every case passed; without `--strict`, INCONCLUSIVE counts as passed; with `--report-only`, FAIL does too",
     ExitCode.FAIL: "a derivative is wrong, or a baseline lists a failure that no longer occurs",
     ExitCode.USAGE: "the command, the configuration, the baseline or an input is not understood, or a report cannot be written",
     ExitCode.ERROR: "the target raised, or gradcheck broke",
@@ -136,6 +136,7 @@ Some rules:
 - The command line overrides a target's keys. A target's keys override what is declared beside the code with `@case`, and that
   overrides the keys of the whole run.
 - A target that you name on the command line is checked as the configuration describes it.
+- `pytest` without file arguments checks the list too; see [the pytest plugin](pytest-plugin.md#cases-as-tests).
 - Paths are relative to the folder of the file.
 - Nothing in the file is executed. An unknown key or a wrong type is an error that names the line.
 
@@ -236,6 +237,37 @@ selects the tests with the marker and the cases that the plugin collects. The cl
 
 `pytest --gradcheck mypackage.layers` collects the cases that are declared with `@case` in a module. Each is a test with an
 id such as `mypackage/layers.py::gradcheck:my_layer`. A case that is expected to fail is an expected failure.
+
+If pytest has no file arguments, it also collects the targets of the ini file (`gradcheck_targets`) and those of
+[`[tool.gradcheck]`](configuration.md), each case once. The configuration is the one that `gradcheck run` would find from
+pytest's root folder. It describes a target wherever the target is named:
+
+- Inputs, claims, declarations and options of a target hold, and so do the options for the whole run. The command line and the
+  ini file of pytest override the options for the whole run; only the command line overrides those of a target.
+- `strict` and `report_only` hold for these cases; the fixture has its own options. A case in the `baseline` is an expected
+  failure.
+- `jobs`, `timeout`, `executor` and `address` have no effect here.
+- An invalid configuration is an error of usage.
+
+A project that has the table gets these tests without asking for them. With `gradcheck_collect = false` in its ini file, pytest
+ignores the table.
+
+## The line of a failed test
+
+In the short summary, the text begins with the verdict, the entry and its two numbers:
+
+```text
+FAILED test_layers.py::test_cube - FAIL x[1]: reverse 2.9985, numeric 3 ± 3e-...
+```
+
+For a layer of a model the path of the layer comes before the entry. A broken contract begins with its name.
+
+## Report only
+
+`--gradcheck-report-only` is for a project that is not ready to fail its build. A check that fails or cannot decide ends its
+test, and the test passes with a `pytest_gradcheck.ReportOnlyWarning`, whatever the filters for warnings say. This holds for the
+fixture, for collected cases and for `gradcheck.assert_gradients`. The reports and the section at the end still say FAIL. A
+target that raises fails its test all the same. `assert gradcheck.check(...)` is a plain assertion, and fails too.
 
 ## Options
 

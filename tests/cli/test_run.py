@@ -63,6 +63,18 @@ def cli(monkeypatch):
         (["{mod}:bad", "--gradient", "{mod}:wrong", "--input", "normal(3)"], 1, "FAIL ∂output / ∂x["),
         (["{mod}:noisy", "--input", "normal(3)"], 0, "nondeterministic"),
         (["{mod}:noisy", "--input", "normal(3)", "--strict"], 4, "1 inconclusive"),
+        (
+            ["{mod}:bad", "--gradient", "{mod}:wrong", "--input", "normal(3)", "--report-only"],
+            0,
+            "\nreport only: otherwise the exit code would be 1\n",
+        ),
+        (
+            ["{mod}:noisy", "--input", "normal(3)", "--strict", "--report-only"],
+            0,
+            "\nreport only: otherwise the exit code would be 4\n",
+        ),
+        (["{mod}:raises", "--input", "normal(3)", "--report-only"], 3, "ValueError: boom"),
+        (["{mod}:bda", "--input", "normal(3)", "--report-only"], 2, "did you mean bad"),
         (["{mod}:logarithm", "--input", "normal(3)"], 0, "non-finite"),
         (["{mod}:steps", "--gradient", "{mod}:one", "--input", "[0.3, -1.8, 2.2]"], 1, "straight_through=True"),
         (["{mod}:good", "-v"], 0, "planted faults caught (zeroed, sign flipped, "),

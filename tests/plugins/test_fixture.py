@@ -24,15 +24,82 @@ def test_wrong(gradcheck):
     done.stdout.fnmatch_lines(
         [
             ">       gradcheck(Wrong, normal(4))",
-            "E       gradcheck.errors.GradientError: FAIL ∂output[[]?] / ∂x[[]?]: reverse *, numeric *",
+            "E       gradcheck.errors.GradientError: FAIL x[[]?]: reverse *, numeric *",
             "E       test_it.py::test_wrong: Wrong  torch, float64, cpu, full mode  FAIL",
             "E*reverse ~ numeric*FAIL",
             "E       replay: pytest test_it.py::test_wrong --gradcheck-seed 0",
             "test_it.py:5: GradientError",
-            "FAILED test_it.py::test_wrong - FAIL ∂output[[]?] / ∂x[[]?]: reverse *, numeric *",
+            "FAILED test_it.py::test_wrong - FAIL x[[]?]: reverse *, numeric *",
         ]
     )
     assert "fixture.py" not in done.stdout.str()
+
+
+KINDS = """
+import gradcheck as module
+
+class Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a)
+        return a * a + b.exp()
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] * g, g
+
+class WritesToItsCotangent(Square):
+    @staticmethod
+    def backward(ctx, g):
+        return g.mul_(2 * ctx.saved_tensors[0])
+
+class Once(Square):
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0].detach() * g
+
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        return Wrong.apply(x)
+
+def f(x): return np.sum(x**2)
+
+def test_leaves(gradcheck): gradcheck(Sums, normal(3), normal(3), seed=1)
+def test_scalar(gradcheck): gradcheck(f, 2.0, gradient=lambda x: 3 * x)
+def test_probe(gradcheck): gradcheck(f, normal(9), gradient=lambda x: 3 * x, mode="probe", trials=2)
+def test_jacobian(gradcheck): gradcheck(lambda x: x**2, normal(3), jacobian=lambda x: np.diag(3 * x), framework="numpy")
+def test_plain(): module.assert_gradients(f, normal(3), gradient=lambda x: 3 * x)
+def test_layer(gradcheck): gradcheck(torch.nn.Sequential(torch.nn.Tanh(), Layer()), normal(2, 3), by_layer=True)
+def test_second(gradcheck): gradcheck(Once, normal(3), order=2)
+def test_nan(gradcheck): gradcheck(f, normal(3), gradient=lambda x: x * np.nan)
+def test_contract(gradcheck): gradcheck(WritesToItsCotangent, normal(3))
+def test_raises(gradcheck): gradcheck(lambda x: 1 / 0, normal(3), framework="numpy")
+@pytest.mark.gradcheck(strict=True)
+def test_noise(gradcheck): gradcheck(lambda x: f(x) + np.random.default_rng().normal(), normal(3), gradient=lambda x: 2 * x)
+"""
+NUMBERS = {
+    "leaves": r"FAIL a\[\d\]: reverse -?\d\S*, numeric -?\d",
+    "scalar": r"FAIL x: analytic 6, numeric 4 ",
+    "probe": r"FAIL x\[\d\]: analytic -?\d\S*, numeric -?\d",
+    "jacobian": r"FAIL x\[\d\]: analytic -?\d\S*, numeric -?\d",
+    "plain": r"FAIL x\[\d\]: analytic -?\d\S*, numeric -?\d",
+    "layer": r"FAIL 1\.Wrong x\[\d, \d\]: reverse -?\d\S*, numeric ",
+    "second": r"FAIL x\[\d\]: reverse -?\d\S*, numeric -?\d",
+    "nan": r"FAIL x\[\d\]: analytic nan, numeric -?\d",
+    "contract": r"FAIL: contract backward-intact: ",
+    "raises": r"ERROR: the function raised ",
+    "noise": r"INCONCLUSIVE: ",
+}
+
+
+def test_the_line_of_a_failed_test_begins_with_verdict_leaf_entry_and_numbers(project, write_tests, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("CI", raising=False)  # where pytest does not shorten the lines
+    write_tests(KINDS)
+    done = project.runpytest("-q", "-p", "no:randomly")
+    lines = dict(re.findall(r"^FAILED test_it\.py::test_(\w+) - (.*)$", done.stdout.str(), re.M))
+    assert lines.keys() == NUMBERS.keys()
+    wrong = {name: line for name, line in lines.items() if not re.match(NUMBERS[name], line)}
+    assert not wrong
 
 
 @pytest.mark.parametrize(
@@ -223,7 +290,7 @@ def test_wrong(gradcheck, x):
 """)
     done = project.runpytest("-p", "no:cacheprovider", "--gradcheck-strict")
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["*GradientError: FAIL ∂*", "1 passed, 1 failed; *"])
+    done.stdout.fnmatch_lines(["*GradientError: FAIL x*", "1 passed, 1 failed; *"])
 
 
 def test_calls_of_one_test_are_told_apart(project, write_tests):

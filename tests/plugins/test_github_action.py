@@ -129,6 +129,7 @@ def test_the_verdict_is_the_exit_code(runner, code):
     [
         ({}, ["--strict", "--github"]),
         ({"strict": "false"}, ["--github"]),
+        ({"report-only": "true"}, ["--strict", "--report-only", "--github"]),
         ({"annotations": "false"}, ["--strict", "--no-github"]),
         ({"baseline": "known failures.toml"}, ["--strict", "--baseline", "known failures.toml", "--github"]),
     ],

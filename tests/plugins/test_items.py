@@ -1,5 +1,6 @@
 """Declared cases as tests: found, named, selected and run again like any other."""
 
+import json
 import re
 
 import nbformat
@@ -42,10 +43,10 @@ def test_a_failure_shows_the_table_and_no_traceback(run):
     done.stdout.fnmatch_lines(
         [
             "*_ cases:both[[]wrong[]] _*",
-            "FAIL ∂output / ∂x[[]?]: analytic *, numeric *",
+            "FAIL x[[]?]: analytic *, numeric *",
             "cases:both[[]wrong[]]  numpy, float64, full mode  FAIL",
             "replay: pytest 'cases.py::gradcheck:both[[]wrong[]]' --gradcheck cases:both --gradcheck-seed 0",
-            "FAILED cases.py::gradcheck:both[[]wrong[]] - FAIL ∂output / ∂x*: analytic *",
+            "FAILED cases.py::gradcheck:both[[]wrong[]] - FAIL x[[]?]: analytic *, numeric *",
         ]
     )
     assert not re.search(r"Traceback|\.py:\d", done.stdout.str())
@@ -94,6 +95,151 @@ def test_targets_of_the_ini_file_are_collected_where_no_file_is_named(run, proje
     assert len(items(run("--collect-only", "-q"))) == 1 + len(CASES)
     assert items(run("--collect-only", "-q", "test_other.py")) == ["test_other.py::test_good"]
     assert items(run("--collect-only", "-q", *cases("good"))) == cases("good")
+
+
+SECTION = """
+[tool.gradcheck]
+trials = 2
+
+[[tool.gradcheck.target]]
+target = "cases.py:good"
+
+[[tool.gradcheck.target]]
+target = "described:square"
+inputs = ["normal(n)"]
+gradient = "described:triple"
+dims = { n = [2, 3] }
+rtol = 0.5
+"""
+DESCRIBED = """
+import numpy as np
+
+def square(x): return np.sum(x**2)
+def triple(x): return 3 * x
+"""
+
+
+@pytest.fixture
+def section(project):
+    """Write `pyproject.toml`, from the table on; `gradcheck_targets` names one of the cases a second time."""
+    project.makepyfile(described=DESCRIBED)
+    filters = "filterwarnings =\n    default::pytest_gradcheck.InconclusiveWarning\n"
+    project.makeini(f"[pytest]\ngradcheck_targets = cases:good\n{filters}")
+
+    def write(text):
+        (project.path / "pyproject.toml").write_text(text)
+
+    write(SECTION)
+    return write
+
+
+SQUARES = ["described.py::gradcheck:square[n=2]", "described.py::gradcheck:square[n=3]"]
+
+
+def test_targets_of_the_configuration_are_collected_where_no_file_is_named(run, section, project, monkeypatch):
+    everything = ["test_other.py::test_good", *cases("good"), *SQUARES]
+    done = run("--collect-only", "-v")
+    done.stdout.fnmatch_lines(["gradcheck: targets pyproject.toml cases:good"])
+    assert items(run("--collect-only", "-q")) == everything
+    assert items(run("--collect-only", "-q", "test_other.py")) == everything[:1]
+    assert items(run("--collect-only", "-q", SQUARES[1])) == SQUARES[1:]
+    assert items(run("--collect-only", "-q", "described.py")) == []
+    assert items(run("--collect-only", "-q", "described.py::gradcheck:square")) == SQUARES
+    assert items(run("--collect-only", "-q", "-o", "gradcheck_collect=false")) == everything[:2]
+    monkeypatch.chdir(project.mkdir("below"))
+    assert items(run("--collect-only", "-q", "-m", "gradcheck", "--rootdir", "..")) == everything[1:]
+
+
+def test_the_configuration_describes_a_target_wherever_it_is_named(run, section):
+    assert items(run("--collect-only", "-q", "--gradcheck", "described:square", "test_other.py"))[1:] == SQUARES
+
+
+def test_the_configuration_may_be_a_file_of_its_own(run, section, project):
+    section("[tool.other]\n")
+    (project.path / "gradcheck.toml").write_text('[[target]]\ntarget = "cases:good"\n')
+    project.makeini("[pytest]\n")
+    assert items(run("--collect-only", "-q", "-m", "gradcheck")) == cases("good")
+
+
+def test_options_of_the_configuration_are_those_of_the_command_line(run, section, project):
+    def results(*words):
+        run("-m", "gradcheck", "--gradcheck-json", "run.json", *words)
+        return {r["case"]: r for r in json.loads((project.path / "run.json").read_text())["results"]}
+
+    plain = results()
+    assert plain.keys() == {"cases.py:good", "described:square[n=2]", "described:square[n=3]"}
+    assert {result["trials"] for result in plain.values()} == {2}
+    assert [result["verdict"] for result in plain.values()] == ["PASS"] * 3  # by the rtol of the target
+    typed = results("--gradcheck-rtol", "1e-3", "--gradcheck-trials", "1", "--gradcheck-seed", "5")
+    assert {result["trials"] for result in typed.values()} == {1}
+    assert {result["seed"] for result in typed.values()} == {5}
+    assert [result["verdict"] for result in typed.values()] == ["PASS", "FAIL", "FAIL"]
+    project.makeini("[pytest]\ngradcheck_rtol = 1e-3\ngradcheck_trials = 3\n")
+    of_ini = results()
+    assert {result["trials"] for result in of_ini.values()} == {3}
+    assert [result["verdict"] for result in of_ini.values()] == ["PASS"] * 3
+
+
+def test_the_replay_of_a_described_case_runs_it_alone(run, section):
+    section(SECTION.replace("trials = 2", "seed = 4"))
+    done = run("--gradcheck-rtol", "1e-5")
+    first = re.search(r"^replay: pytest '(.*)' (.*)$", done.stdout.str(), re.M)
+    assert first[2] == "--gradcheck-rtol 1e-5 --gradcheck-seed 4"
+    run(first[1], *first[2].split()).assert_outcomes(failed=1)
+
+
+def test_strict_and_the_baseline_of_the_configuration_count(run, section, project):
+    section('[tool.gradcheck]\nstrict = true\nbaseline = "known.json"\n[[tool.gradcheck.target]]\ntarget = "cases"\n')
+    run().assert_outcomes(passed=3, failed=2, xfailed=1)
+    entry = {"case": "cases:both[wrong]", "failure": "FAIL disagrees: x", "because": "fixed in 1.1"}
+    (project.path / "known.json").write_text(json.dumps({"gradcheck_baseline": 1, "known": [entry]}))
+    done = run("-rx")
+    done.assert_outcomes(passed=3, failed=1, xfailed=2)
+    done.stdout.fnmatch_lines(["XFAIL cases.py::gradcheck:both* - fixed in 1.1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[tool.gradcheck]\ntrails = 2\n",
+            "pyproject.toml:2: unknown key 'trails'; did you mean trials?; with gradcheck_collect = false, *",
+        ),
+        ("[tool.gradcheck]\nrtol = 2\n", "pyproject.toml:2: rtol=2: expected a number between 0 and 1*"),
+        (f"{SECTION}baseline = 3\n", "pyproject.toml:14: unknown key 'baseline'; *"),
+    ],
+)
+def test_an_invalid_configuration_is_one_error_of_usage(run, section, text, message):
+    section(text)
+    done = run()
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in done.errlines if line] == done.errlines[:1]
+    done.stderr.fnmatch_lines([f"ERROR: gradcheck: {message}"])
+
+
+def test_an_invalid_configuration_does_not_stop_a_session_that_does_not_use_it(run, section):
+    section(SECTION.replace("trials", "trails"))
+    run("test_other.py").assert_outcomes(passed=1)
+    run("-o", "gradcheck_collect=false").assert_outcomes(passed=2)
+    done = run(SQUARES[0])
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["gradcheck: pyproject.toml:3: unknown key 'trails'*"])
+    assert "targets.py" not in done.stdout.str()
+
+
+def test_a_described_target_that_cannot_be_had_is_an_error_of_the_collection(run, section):
+    section(SECTION.replace("described:square", "described:sqare"))
+    done = run()
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(
+        ["*_ ERROR collecting pyproject.toml _*", "pyproject.toml:9: *has no 'sqare'; did you mean square?"]
+    )
+
+
+def test_a_described_target_without_a_file_can_be_undecided(run, section):
+    target = 'target = "math:sin"\ninputs = ["normal()"]\ngradient = "math:cos"\nrtol = 1e-15\nframework = "numpy"'
+    section(f"[tool.gradcheck]\n[[tool.gradcheck.target]]\n{target}\n")
+    run("-m", "gradcheck").assert_outcomes(passed=2, deselected=1, warnings=1)
 
 
 def test_a_package_has_its_cases_under_their_own_files(run, project):

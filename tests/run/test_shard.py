@@ -171,6 +171,15 @@ def test_merge_exits_with_4_if_the_run_was_strict(tmp_path):
     assert merge(*write(tmp_path, *runs), "-q").exit_code == 4
 
 
+def test_merge_exits_with_0_if_the_run_was_to_report_only(tmp_path):
+    config = {**ONE.config, "report_only": True}
+    done = merge(
+        *write(tmp_path, *(replace(run, config=config) for run in (failing(Verdict.FAIL, Reason.DISAGREES), TWO))), "-q"
+    )
+    assert done.exit_code == 0
+    assert "report only: otherwise the exit code would be 1" in done.stdout
+
+
 def test_merge_writes_the_formats_that_a_run_does(tmp_path):
     done = merge(*write(tmp_path, ONE, TWO), "--json", tmp_path / "whole.json", "--html", tmp_path / "whole.html")
     assert "20 passed" in done.stdout

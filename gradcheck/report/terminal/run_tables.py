@@ -277,6 +277,8 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
     evaluations = sum(result.evaluations for result in run.results)
     text.append(f"; {evaluations} evaluations, {run.seconds:.1f} s, {phrases.describe_seeds(run)}")
     yield text
+    if phrases.describe_report_only(run):
+        yield Text(phrases.describe_report_only(run), "bold yellow")
     if run.unchecked and len(run.results) > 1:
         listed = ", ".join(run.unchecked[:MAX_LISTED]) + (", ..." if len(run.unchecked) > MAX_LISTED else "")
         yield Text(f"no derivative of yours was checked in {listed}: see above, or gradcheck explain own-derivative", "yellow")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.backends.load_target import find_missing_init
 from gradcheck.errors import TargetError, UsageError
-from gradcheck.run.config.read import FILE_NAMES, PLACEHOLDER
+from gradcheck.run.config.find import FILE_NAMES
+from gradcheck.run.config.read import PLACEHOLDER
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, get_declared_cases
 from gradcheck.targets.framework import TargetKind, classify_target, read_annotations, unwrap_target

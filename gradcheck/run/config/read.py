@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gradcheck import sweeps
 from gradcheck.errors import UsageError
+from gradcheck.run.config.find import find_table, load_toml, table_path
 from gradcheck.run.config.schema import (
     INTENT_KEYS,
     OPTION_KEYS,
@@ -25,7 +25,6 @@ from gradcheck.run.plan import Entry, Request
 from gradcheck.targets.case import CLAIM_KINDS
 from gradcheck.targets.intent import parse_intents
 
-FILE_NAMES = ("gradcheck.toml", "pyproject.toml")  # in this order of precedence within a folder
 PLACEHOLDER = "TODO"  # what `gradcheck init` writes for a value that it cannot infer
 
 
@@ -36,7 +35,7 @@ class Config:
     Attributes:
         path: the file; None: there is no configuration.
         options: fields of `gradcheck.Options`, by name.
-        execution: how to carry out a run and what passes: jobs, timeout (seconds), executor, address, strict, baseline.
+        execution: how to carry out a run and what passes: the keys of `RUN_KEYS`; `timeout` in seconds.
         entries: the targets.
     """
 
@@ -50,15 +49,12 @@ class Config:
         """The folder that relative paths in the configuration start from."""
         return self.path.parent if self.path else Path()
 
-
-def find_nearest(start: Path) -> Path | None:
-    """Return the configuration of a folder, or of the nearest folder above that has one; None if there is none."""
-    for folder in (start, *start.parents):
-        for name in FILE_NAMES:
-            path = folder / name
-            if path.is_file() and _find_table(_load(path)[0], _table_path(path)) is not None:
-                return path
-    return None
+    def override_entries(self, names: Container[str]) -> tuple[Entry, ...]:
+        """Return the targets without the options of these names, which the command line sets for all of them."""
+        return tuple(
+            replace(entry, options=tuple((name, value) for name, value in entry.options if name not in names))
+            for entry in self.entries
+        )
 
 
 def read_config(path: Path) -> Config:
@@ -67,9 +63,9 @@ def read_config(path: Path) -> Config:
     Raises:
         UsageError: if it cannot be read, or a key is unknown or has a wrong value; the message names the line.
     """
-    document, text = _load(path)
-    file = _File(path, text, _table_path(path))
-    data = _find_table(document, file.base)
+    document, text = load_toml(path)
+    file = _File(path, text, table_path(path))
+    data = find_table(document, file.base)
     if data is None:
         raise UsageError(f"{path} has no table [{'.'.join(file.base)}]")
     values = _read_values(file, data, {**OPTION_KEYS, **RUN_KEYS, "target": TABLES})
@@ -98,33 +94,6 @@ class _File:
     def at(self, *keys: str | int) -> str:
         """Return the file and line of a key, for messages."""
         return f"{self.path.name}:{line_of(self.text, (*self.base, *self.inner, *keys))}"
-
-
-def _table_path(path: Path) -> tuple[str, ...]:
-    """Return the path of the table that is the configuration in a file of this name."""
-    return ("tool", "gradcheck") if path.name == "pyproject.toml" else ()
-
-
-def _find_table(data: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the table at a path; None if there is none."""
-    for name in names:
-        data = data.get(name) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else None
-
-
-def _load(path: Path) -> tuple[dict[str, Any], str]:
-    """Return a TOML file as data and as text.
-
-    Raises:
-        UsageError: if it cannot be read or is not valid TOML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text), text
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
 
 
 def _read_values(file: _File, data: dict[str, Any], types: Mapping[str, ValueType]) -> dict[str, Any]:

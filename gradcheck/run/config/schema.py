@@ -94,7 +94,15 @@ CASE_KEYS = {
     "checks": TEXTS, "dims": SIZES,
 }  # fmt: skip
 OPTION_KEYS = {"seed": SEED, **CASE_KEYS}
-RUN_KEYS = {"jobs": COUNT, "timeout": SECONDS, "executor": TEXT, "address": TEXT, "strict": FLAG, "baseline": TEXT}
+RUN_KEYS = {
+    "jobs": COUNT,
+    "timeout": SECONDS,
+    "executor": TEXT,
+    "address": TEXT,
+    "strict": FLAG,
+    "report_only": FLAG,
+    "baseline": TEXT,
+}
 INTENT_KEYS = {"expect": TEXT, "because": TEXT, "detached": NAMED, "tolerates": NAMED, "nondeterministic": TEXT}
 TARGET_KEYS = {
     "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIM_KINDS, TEXT),

@@ -18,6 +18,7 @@ from gradcheck import case, normal
 
 def square(x): return np.sum(x**2)
 def double(x): return 2 * x
+def tripled(x): return 3 * x
 def scaled(a): return lambda x: np.sum(a * x**2)
 def tree(p, power=2): return np.sum(p["w"] ** power) + np.sum(p["b"])
 
@@ -87,6 +88,12 @@ def test_the_command_line_wins_over_the_configuration(project):
     assert data["results"][0]["trials"] == 4  # of the target that the configuration describes
     _, data = run("configured.py:declared")
     assert (data["seed"], data["config"]["strict"]) == (3, True)  # defaults hold for a target that it does not
+
+
+def test_a_configuration_can_say_that_a_failure_is_only_reported(project):
+    project(f'report_only = true\n{SQUARE}inputs = ["normal(3)"]\ngradient = "configured.py:tripled"\n')
+    assert run()[0].exit_code == 0
+    assert run("--no-report-only")[0].exit_code == 1
 
 
 def test_another_configuration_can_be_named_and_the_replay_names_it(project):
