@@ -15,6 +15,7 @@ from pytest_gradcheck import (
     outcome,
     settings,
     summary,
+    takeover,
 )
 from pytest_gradcheck.fixture import Gradcheck
 from pytest_gradcheck.items import collect_file, collect_session, drop_duplicates
@@ -32,6 +33,7 @@ def _gradcheck(pytestconfig: pytest.Config) -> Gradcheck:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     settings.add_options(parser)
+    takeover.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[settings.SETTINGS] = settings.read_settings(config)
     config.stash[aggregate.SESSION_RESULTS] = aggregate.SessionResults()
     config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
+    takeover.configure(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
