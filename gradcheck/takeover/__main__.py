@@ -8,14 +8,14 @@ import runpy
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradcheck.errors import ExitCode, UsageError
 from gradcheck.report import files
 from gradcheck.run.parse_quantities import parse_seconds
 from gradcheck.takeover import reports, terminal
-from gradcheck.takeover.records import DEFAULT_BUDGET, MODES
+from gradcheck.takeover.records import DEFAULT_BUDGET, MODES, TakeoverRun
 from gradcheck.takeover.session import Takeover
 
 PROGRAM = "python -m gradcheck.takeover"
@@ -33,21 +33,25 @@ def main(words: Sequence[str] | None = None) -> None:
         paths = {name: str(Path(path).resolve()) for name, path in paths.items()}  # the script may change the folder
     except UsageError as error:
         sys.exit(_fail(str(error)))
-    program = [*(["-m"] if arguments.module else []), *arguments.program]
-    takeover = Takeover(arguments.mode, budget)
+    program = shlex.join([*["-m"] * arguments.module, *arguments.program])
+    takeover = Takeover(arguments.mode, budget, command=f"{PROGRAM} {program}", rerun=f"{PROGRAM} --mode enforce {program}")
     takeover.start()
     try:
         _run(arguments.module, arguments.program)
     finally:
         takeover.stop()
-        run = takeover.collect(rerun=f"{PROGRAM} --mode enforce {shlex.join(program)}")
-        width = max(shutil.get_terminal_size((80, 24)).columns, 40)
-        color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        sys.stderr.write(terminal.render(run, width=width, color=color) + "\n")
-        try:
-            reports.write(run, paths)
-        except UsageError as error:
-            _fail(str(error))
+        _report(takeover.collect(), paths)
+
+
+def _report(run: TakeoverRun, paths: Mapping[str, str]) -> None:
+    """Write the report to stderr, and to files."""
+    width = max(shutil.get_terminal_size((80, 24)).columns, 40)
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    sys.stderr.write(terminal.render(run, width=width, color=color) + "\n")
+    try:
+        reports.write(run, paths)
+    except UsageError as error:
+        _fail(str(error))
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -36,11 +36,21 @@ class Incumbent:
     original: Callable[..., Any]
     arguments: Arguments
 
-    def passes(self, change: Callable[[Arguments], Arguments]) -> bool:
-        """Whether the checker passes when the arguments are changed."""
-        args, kwargs = change(self.arguments)
+    def passes(self, change: Callable[[Arguments], Arguments], returned: Any = None) -> bool | None:
+        """Whether the checker passes when the arguments are changed; None if only its caller can know.
+
+        Args:
+            change: changes the arguments.
+            returned: what the checker returned for the call as it is. An error that is not larger passes whatever that passed.
+        """
         try:
-            return self.checker.has_passed(self.original(*args, **kwargs)) is True
+            args, kwargs = change(self.arguments)
+        except Exception:  # not every call can be changed
+            return None
+        try:
+            value = self.original(*args, **kwargs)
+            passed = self.checker.has_passed(value)
+            return True if passed is None and returned is not None and value <= returned else passed
         except BaseException as error:  # pytest.fail() and its like count too
             if is_interrupt(error):
                 raise
@@ -55,15 +65,20 @@ class Incumbent:
     def passes_scaled(self, factor: float) -> bool:
         """Whether the checker passes with its tolerances multiplied by a factor."""
         scale = self.checker.scale_tolerances
-        return scale is not None and self.passes(lambda arguments: scale(arguments, factor))
+        return scale is not None and self.passes(lambda arguments: scale(arguments, factor)) is True
 
-    def passes_zero_gradient(self, answer: Answer) -> bool | None:
-        """Whether the checker passes a derivative of zero; None if it cannot be tried, or zero is right."""
+    def passes_zero_gradient(self, answer: Answer, returned: Any) -> bool | None:
+        """Whether the checker passes a derivative of zero; None if it cannot be tried, or zero is right.
+
+        Args:
+            answer: the answer of gradcheck.
+            returned: what the checker returned for the call as it is.
+        """
         make_zero = self.checker.with_zero_gradient
         rows = [row for result in answer.results for row in result.comparisons]
         if make_zero is None or all(row.reason is Reason.BOTH_ZERO for row in rows):
             return None
-        return self.passes(make_zero)
+        return self.passes(make_zero, returned)
 
 
 class LoosenessMeter:

@@ -153,10 +153,10 @@ def _describe_call(incumbent: Incumbent, call: TakeoverCall, theirs: Theirs) -> 
 
 def _run_more(incumbent: Incumbent, call: TakeoverCall, theirs: Theirs, answer: Answer, meter: LoosenessMeter) -> TakeoverCall:
     """Run the checker in other ways: with a derivative of zero, and with other tolerances."""
-    if call.theirs is Outcome.PASSED:
-        call = replace(call, passes_zero_gradient=incumbent.passes_zero_gradient(answer))
+    if call.theirs is not Outcome.FAILED:
+        call = replace(call, passes_zero_gradient=incumbent.passes_zero_gradient(answer, theirs.value))
         return replace(call, looseness=meter.measure(incumbent, call))
-    if call.theirs is Outcome.FAILED and answer.verdict is Verdict.PASS:
+    if answer.verdict is Verdict.PASS:
         return replace(call, cause=find_cause(incumbent, str(theirs.error or ""), answer))
     return call
 

@@ -87,8 +87,8 @@ def _closure_values(function: types.FunctionType) -> list[Any]:
 
 
 def _is_named(value: Any, name: str, module: str) -> bool:
-    is_function = isinstance(value, types.FunctionType)
-    return is_function and value.__code__.co_name == name and value.__globals__.get("__name__") == module
+    """Whether a value is the function that was defined with a name, or is decorated to look like it."""
+    return isinstance(value, types.FunctionType) and value.__name__ == name and value.__module__ == module
 
 
 def _copy_function(function: types.FunctionType) -> types.FunctionType:

@@ -20,18 +20,14 @@ MAX_TEXT = 300  # characters of a message
 Groups = list[list[TakeoverCall]]
 # The categories that are listed: what their calls are called, what they have in common, and the verdict of their colour.
 KINDS = {
-    Category.FINDING: ("fail here and passed there", "gradcheck has evidence against the derivative.", "FAIL"),
+    Category.FINDING: ("that only gradcheck fails", "gradcheck has evidence against the derivative.", "FAIL"),
     Category.THEIRS_FAILED: (
-        "pass here and failed there",
+        "that only the suite's checker fails",
         "gradcheck's evidence confirms the derivative; the word says why the checker could not.",
         "PASS",
     ),
-    Category.INCONCLUSIVE: ("inconclusive", "The evidence cannot decide.", "INCONCLUSIVE"),
-    Category.OURS_ALONE: (
-        "with an unknown outcome there",
-        "The checker returned a number, and the caller judged it.",
-        "",
-    ),
+    Category.INCONCLUSIVE: ("inconclusive", "gradcheck's evidence cannot decide.", "INCONCLUSIVE"),
+    Category.OURS_ALONE: ("with an unknown outcome", "The checker returned a number, which its caller judged.", ""),
     Category.NOT_COMPARED: ("not compared", "The outcome of the suite's own checker holds.", ""),
 }
 

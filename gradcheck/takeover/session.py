@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import tempfile
 import time
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gradcheck.compat.checker import Checker
+from gradcheck.run.provenance import format_command
 from gradcheck.takeover.interception import INTERCEPTED, Interception, list_checkers
 from gradcheck.takeover.interceptor import Interceptor
 from gradcheck.takeover.records import Outcome, TakeoverCall, TakeoverRun
@@ -22,7 +22,14 @@ class Takeover:
     """Both checkers on every call, from `start` to `stop`, in this process and in children that it forks."""
 
     def __init__(
-        self, mode: str, budget: float, *, folder: Path | None = None, checkers: tuple[Checker, ...] | None = None
+        self,
+        mode: str,
+        budget: float,
+        *,
+        folder: Path | None = None,
+        checkers: tuple[Checker, ...] | None = None,
+        command: str = "",
+        rerun: str = "",
     ) -> None:
         """Prepare a takeover.
 
@@ -31,6 +38,8 @@ class Takeover:
             budget: seconds of gradcheck that each call may take.
             folder: where records are written; processes of one run share it. None: a temporary folder of this run.
             checkers: the checkers; None: all that `gradcheck.compat` declares.
+            command: the command that starts it; '': that of this process.
+            rerun: the command that runs a script again, with the answers of gradcheck.
         """
         self._mode, self._budget = mode, budget
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="gradcheck-takeover-")
@@ -39,6 +48,7 @@ class Takeover:
         self._interception = Interception(
             list_checkers() if checkers is None else checkers, Interceptor(mode, budget, self._store).receive
         )
+        self._command, self._rerun = command or format_command(sys.argv), rerun
         self._root, self._started = str(Path.cwd()), time.time()
         self.states: dict[str, str] = {}
 
@@ -52,19 +62,12 @@ class Takeover:
         self._interception.stop()
         self._store.close()
 
-    def collect(
-        self,
-        passed_tests: Mapping[str, bool] | None = None,
-        order: Mapping[str, int] | None = None,
-        *,
-        rerun: str = "",
-    ) -> TakeoverRun:
+    def collect(self, passed_tests: Mapping[str, bool] | None = None, order: Mapping[str, int] | None = None) -> TakeoverRun:
         """Return what all processes recorded, after `stop`; the temporary folder is removed.
 
         Args:
             passed_tests: whether each test passed, by its id: this decides for checkers that return a number.
             order: the position of each test.
-            rerun: the command that runs a script again.
         """
         from gradcheck.run.runner import describe_environment
         from gradcheck.run.workers.worker import installed_version
@@ -83,8 +86,8 @@ class Takeover:
             seconds=time.time() - self._started,
             processes=processes,
             root=self._root,
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            rerun=rerun,
+            command=self._command,
+            rerun=self._rerun,
             started=datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
             gradcheck_version=installed_version(),
             environment=describe_environment(),

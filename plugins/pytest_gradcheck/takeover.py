@@ -21,9 +21,7 @@ MODE_HELP = (
     "run gradcheck on every call of another checker, such as torch.autograd.gradcheck, and report how they compare; 'report' "
     "(the default) keeps the outcome of the other checker, 'enforce' takes that of gradcheck, 'predict' predicts the time"
 )
-BUDGET_HELP = (
-    "time of gradcheck for each call of another checker, such as 5s, which is the default; longer calls are not compared"
-)
+BUDGET_HELP = "time of gradcheck for each call of another checker; longer ones are not compared; default: 5s"
 FOLDER = "gradcheck_takeover_folder"  # key in the input of xdist's workers: where they write their records
 SETTINGS_OF_HYPOTHESIS = "_hypothesis_internal_use_settings"  # attribute of a test function
 

@@ -1,7 +1,7 @@
 """A checker of another project, for the tests of takeovers: central differences in plain NumPy.
 
-`check_derivative(fn, derivative, x)` is what the suites of the tests call. Like HIPS autograd's, it is decorated: the name of the
-module stands for a wrapper, whose closure holds the function. `norm_of_errors` returns a number, like SciPy's.
+`check_derivative(fn, derivative, x)` is what the suites of the tests call. It is decorated as HIPS autograd's is: the name of
+the module stands for a wrapper, whose closure holds the function. `norm_of_errors` returns a number, like SciPy's.
 """
 
 import warnings
