@@ -106,7 +106,8 @@ class Interceptor:
         answer, failure, began = None, "", time.perf_counter()
         try:
             translation = incumbent.checker.translate(incumbent.arguments)
-            answer = ask(translation, Policy(contracts=False, budget=self._budget))
+            seconds = self._budget / max(len(translation.checks), 1)  # the budget is that of the call
+            answer = ask(translation, Policy(contracts=False, budget=seconds))
         except BaseException as error:
             if is_interrupt(error):
                 raise

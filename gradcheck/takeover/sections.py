@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -77,10 +77,11 @@ def describe_totals(run: TakeoverRun) -> str:
     if not run.calls:
         known = ", ".join(name for name, state in run.checkers.items() if state != NOT_INSTALLED) or "none is installed"
         return f"No call of a known checker was seen ({known})."
-    counts = run.counts
+    counts = Counter(call.category for call in _list_compared(run))
     parts = [
         (counts[Category.AGREE_PASS] + counts[Category.AGREE_FAIL], "agree"),
         *((counts[category], what) for category, (what, _, _) in KINDS.items()),
+        (len(run.calls) - counts.total(), "left out of the sample"),
     ]
     tests = len({call.test for call in run.calls if call.test})
     where = f" in {count_of(tests, 'test')}" if tests else ""
@@ -112,7 +113,7 @@ def describe_prediction(run: TakeoverRun) -> str:
 
 def build_sections(run: TakeoverRun) -> tuple[Section, ...]:
     """Return the sections that have entries, the most important first."""
-    calls = [call for call in run.calls if call.not_compared != NOT_SAMPLED]
+    calls = _list_compared(run)
     sections = (
         _build_category(run, Category.FINDING),
         _build_zero_section(run, calls),
@@ -123,6 +124,11 @@ def build_sections(run: TakeoverRun) -> tuple[Section, ...]:
     return tuple(section for section in sections if section.entries)
 
 
+def _list_compared(run: TakeoverRun) -> list[TakeoverCall]:
+    """List the calls that `predict` did not leave out."""
+    return [call for call in run.calls if call.not_compared != NOT_SAMPLED]
+
+
 def count_of(number: int, noun: str) -> str:
     """Return a number with its noun, as in '1 call' or '2 calls'."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
@@ -131,7 +137,7 @@ def count_of(number: int, noun: str) -> str:
 
 def _build_category(run: TakeoverRun, category: Category) -> Section:
     what, explanation, verdict = KINDS[category]
-    calls = [call for call in run.calls if call.category is category and call.not_compared != NOT_SAMPLED]
+    calls = [call for call in _list_compared(run) if call.category is category]
     alone = category is Category.NOT_COMPARED  # one cause may concern the whole suite
     groups = _group(calls, lambda call: (None if alone else _subject(run, call), call.checker, _detail_key(call)))
     entries = tuple(_make_entry(run, group, _detail(group[0]), replays=category is Category.FINDING) for group in groups)
