@@ -16,6 +16,7 @@ from gradcheck.takeover.records import TakeoverCall
 
 STEP = 100.0  # factor between two tolerances that are tried
 MAX_LOOSENESS = 1e12  # factor up to which tolerances are divided
+MAX_TOLERANCES = 6  # tolerances that are tried for the first call at a place: 1e-2, 1e-4, ... 1e-12 times its own
 LOOSER = 100.0  # factor for a call that fails: if it passes then, its estimate is nearly good enough
 KINKS = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 LOW_PRECISION = ("float32", "float16", "bfloat16", "complex64")

@@ -19,15 +19,14 @@ from gradcheck.errors import GradcheckError
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.interrupts import is_interrupt
 from gradcheck.takeover.call_place import find_place, read_current_test
-from gradcheck.takeover.extra_runs import Incumbent, LoosenessMeter, find_cause
+from gradcheck.takeover.extra_runs import MAX_TOLERANCES, Incumbent, LoosenessMeter, find_cause
 from gradcheck.takeover.prediction import is_sampled
-from gradcheck.takeover.records import NOT_SAMPLED, Outcome, TakeoverCall
+from gradcheck.takeover.records import NOT_SAMPLED, TOLERATED, Outcome, TakeoverCall
 from gradcheck.takeover.storage import Store
 from gradcheck.takeover.undisturbed import undisturbed
 from gradcheck.tracebacks import summarise_error
 
 _IS_INSIDE: ContextVar[bool] = ContextVar("is_inside", default=False)
-EXTRA_SHARE = 0.2  # further runs of a checker are made if it takes at most this part of the budget
 BUSY = "another thread was being compared"
 
 
@@ -95,10 +94,10 @@ class Interceptor:
                 return replace(call, not_compared=BUSY), None
             with undisturbed(incumbent.arguments):
                 call, answer = self._ask(incumbent, call)
-                if answer is None or call.not_compared or theirs.seconds > EXTRA_SHARE * self._budget:
+                if answer is None or call.not_compared or theirs.seconds > self._budget:
                     return call, answer
                 began = time.perf_counter()
-                call = _run_more(incumbent, call, theirs, answer, self._meter)
+                call = self._run_more(incumbent, call, theirs, answer)
                 return replace(call, extra_seconds=time.perf_counter() - began), answer
 
     def _ask(self, incumbent: Incumbent, call: TakeoverCall) -> tuple[TakeoverCall, Answer | None]:
@@ -114,6 +113,16 @@ class Interceptor:
             failure = _describe_error(error)
         call = replace(call, ours_seconds=time.perf_counter() - began, not_compared=failure)
         return call if answer is None else _add_answer(call, answer), answer
+
+    def _run_more(self, incumbent: Incumbent, call: TakeoverCall, theirs: Theirs, answer: Answer) -> TakeoverCall:
+        """Run the checker in other ways: with a derivative of zero, and with other tolerances."""
+        if call.theirs is not Outcome.FAILED:
+            call = replace(call, passes_zero_gradient=incumbent.passes_zero_gradient(answer, theirs.value))
+            is_fast = theirs.seconds * MAX_TOLERANCES <= self._budget
+            return replace(call, looseness=self._meter.measure(incumbent, call)) if is_fast else call
+        if answer.verdict is Verdict.PASS:
+            return replace(call, cause=find_cause(incumbent, str(theirs.error or ""), answer))
+        return call
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -152,16 +161,6 @@ def _describe_call(incumbent: Incumbent, call: TakeoverCall, theirs: Theirs) -> 
     return call if passed is None else replace(call, theirs=Outcome.PASSED if passed else Outcome.FAILED)
 
 
-def _run_more(incumbent: Incumbent, call: TakeoverCall, theirs: Theirs, answer: Answer, meter: LoosenessMeter) -> TakeoverCall:
-    """Run the checker in other ways: with a derivative of zero, and with other tolerances."""
-    if call.theirs is not Outcome.FAILED:
-        call = replace(call, passes_zero_gradient=incumbent.passes_zero_gradient(answer, theirs.value))
-        return replace(call, looseness=meter.measure(incumbent, call))
-    if answer.verdict is Verdict.PASS:
-        return replace(call, cause=find_cause(incumbent, str(theirs.error or ""), answer))
-    return call
-
-
 def _add_answer(call: TakeoverCall, answer: Answer) -> TakeoverCall:
     """Add the answer of gradcheck to the record of a call."""
     if not answer.results:
@@ -170,7 +169,7 @@ def _add_answer(call: TakeoverCall, answer: Answer) -> TakeoverCall:
     worst = next((result for result in answer.results if result.outcome is answer.verdict), answer.results[0])
     call = replace(call, verdict=answer.verdict, reason=worst.reason.code, summary=worst.summary, function=worst.target)
     if answer.verdict is Verdict.PASS and not worst.ok:
-        return replace(call, reason="tolerated", summary=f"within the tolerances of the call: {worst.summary}")
+        return replace(call, reason=TOLERATED, summary=worst.summary)
     if worst.reason is Reason.OVER_BUDGET:
         return replace(call, not_compared="over the budget")
     if answer.verdict is Verdict.ERROR:

@@ -15,6 +15,7 @@ from gradcheck.results.serialise import json_converter, to_json_data
 MODES = ("report", "enforce", "predict")
 DEFAULT_BUDGET = 5.0  # seconds of gradcheck for each call
 MIN_LOOSENESS = 100.0  # factor from which on a tolerance is reported as looser than needed
+TOLERATED = "tolerated"  # the reason of a call that fails by no more than its tolerances
 NOT_SAMPLED = "not in the sample"  # why `predict` leaves out most calls
 _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
 
@@ -53,7 +54,7 @@ class TakeoverCall:
         theirs: what the checker said.
         theirs_message: first line of the exception that it raised; '' if it returned.
         verdict: the verdict of gradcheck; None if the call was not compared.
-        reason: code of gradcheck's reason.
+        reason: code of gradcheck's reason; 'tolerated' if it fails by no more than the tolerances of the call.
         summary: gradcheck's outcome in one line.
         not_compared: why the call was not compared; '' if it was.
         cause: why the checker failed where gradcheck passes: 'float32', 'kink', 'step size' ...; else ''.

@@ -6,13 +6,13 @@ import math
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from gradcheck.takeover.interception import INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED
 from gradcheck.takeover.prediction import predict
-from gradcheck.takeover.records import MIN_LOOSENESS, NOT_SAMPLED, Category, TakeoverCall, TakeoverRun
+from gradcheck.takeover.records import MIN_LOOSENESS, NOT_SAMPLED, TOLERATED, Category, TakeoverCall, TakeoverRun
 from gradcheck.tracebacks import format_place, shorten
 
 EXACT = 1e12  # looseness from which on any tolerance would do
@@ -118,6 +118,7 @@ def build_sections(run: TakeoverRun) -> tuple[Section, ...]:
         _build_category(run, Category.FINDING),
         _build_zero_section(run, calls),
         _build_looseness_section(run, calls),
+        _build_tolerated_section(run, calls),
         *(_build_category(run, category) for category in list(KINDS)[1:]),
         _build_checker_section(run),
     )
@@ -172,6 +173,14 @@ def _build_looseness_section(run: TakeoverRun, calls: list[TakeoverCall]) -> Sec
     return Section("looseness", title, "The checker ran again, with smaller tolerances.", tuple(entries), "INCONCLUSIVE")
 
 
+def _build_tolerated_section(run: TakeoverRun, calls: list[TakeoverCall]) -> Section:
+    tolerated = [call for call in calls if call.reason == TOLERATED and not call.not_compared]
+    groups = _group(tolerated, lambda call: (_subject(run, call), call.checker, format_tolerances(call)))
+    entries = tuple(_make_entry(run, group, f"{format_tolerances(group[0])}: {group[0].summary}") for group in groups)
+    title = f"{count_of(len(tolerated), 'call')} with an error that only the tolerances allow"
+    return Section("tolerated", title, "By default, gradcheck would fail.", entries, "INCONCLUSIVE")
+
+
 def _build_checker_section(run: TakeoverRun) -> Section:
     ordinary = (INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED)
     entries = tuple(Entry("", 0, "", name, state) for name, state in run.checkers.items() if state not in ordinary)
@@ -221,14 +230,14 @@ def _detail_key(call: TakeoverCall) -> str:
 
 def _detail(call: TakeoverCall) -> str:
     """Say what there is to say of a call: the reason, and the message behind it."""
-    parts: Iterator[str]
+    message = "" if call.theirs_message in call.not_compared else call.theirs_message
     if call.not_compared:
-        parts = iter((call.not_compared, call.theirs_message))
+        parts = (call.not_compared, message)
     elif call.category is Category.THEIRS_FAILED:
-        parts = iter((call.cause, call.theirs_message))
+        parts = (call.cause, message)
     else:
         verdict = call.verdict.value if call.verdict else ""
-        parts = iter((call.reason, call.summary.removeprefix(f"{verdict} ")))
+        parts = (call.reason, call.summary.removeprefix(verdict).strip())
     return shorten(": ".join(filter(None, parts)), MAX_TEXT)
 
 

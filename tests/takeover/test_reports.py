@@ -45,6 +45,9 @@ RUN = make_run(
     name(UNKNOWN, "test_half"),
     name(RIGHT, "test_loose", tolerances={"atol": 1e-2, "rtol": 0.0}, looseness=1e5),
     name(RIGHT, "test_loose", tolerances={"atol": 1e-2, "rtol": 0.0}, looseness=1e4, passes_zero_gradient=True),
+    name(
+        RIGHT, "test_tolerated", tolerances={"atol": 1e-2, "rtol": 0.0}, reason="tolerated", summary="FAIL ∂output / ∂x[2]: off"
+    ),
     name(RIGHT, "test_tight", tolerances={"atol": 1e-2, "rtol": 0.0}, looseness=1.0),
     name(RIGHT, "test_noisy", verdict=Verdict.INCONCLUSIVE, reason="dull", summary="INCONCLUSIVE ∂output / ∂x: too noisy"),
     name(RIGHT, "test_large", not_compared="over the budget"),
@@ -58,7 +61,7 @@ def find_section(run, key):
 
 def test_the_first_line_says_the_totals():
     assert describe_totals(RUN) == (
-        "11 calls of lib.check in 10 tests: 4 agree, 3 that only gradcheck fails, 1 that only the suite's checker fails, "
+        "12 calls of lib.check in 11 tests: 5 agree, 3 that only gradcheck fails, 1 that only the suite's checker fails, "
         "1 inconclusive, 2 not compared."
     )
     assert terminal.render(RUN, width=200).startswith(describe_totals(RUN))
@@ -89,6 +92,8 @@ def test_the_other_sections():
     assert (loose.subject, loose.calls, loose.text) == ("tests/test_layers.py::test_loose", 2, "atol=0.01: 1e-06 would do")
     (zero,) = find_section(RUN, "zero-gradient").entries
     assert zero.text == "1 of 2 calls with atol=0.01"
+    (tolerated,) = find_section(RUN, "tolerated").entries
+    assert tolerated.text == "atol=0.01: FAIL ∂output / ∂x[2]: off"
     (large,) = find_section(RUN, "not-compared").entries
     assert (large.calls, large.text) == (2, "over the budget")
     (third,) = find_section(RUN, "checkers").entries
@@ -97,10 +102,10 @@ def test_the_other_sections():
 
 def test_the_seconds_of_each():
     assert describe_times(RUN) == (
-        "The suite's checkers took 5.5 s, gradcheck 11.0 s and further runs of the checkers 5.5 s: "
-        "60.0 s instead of 43.5 s, 1.4 times as long."
+        "The suite's checkers took 6.0 s, gradcheck 12.0 s and further runs of the checkers 6.0 s: "
+        "60.0 s instead of 42.0 s, 1.4 times as long."
     )
-    assert describe_times(replace(RUN, processes=4)).endswith("5.5 s, in 4 processes; everything took 60.0 s.")
+    assert describe_times(replace(RUN, processes=4)).endswith("6.0 s, in 4 processes; everything took 60.0 s.")
 
 
 def test_a_prediction_is_said_and_the_calls_that_were_left_out_are_not():
@@ -130,7 +135,7 @@ def test_a_long_section_is_cut_in_the_terminal_only():
 
 def test_the_page_is_self_contained():
     page = html.render(RUN)
-    assert "<strong>11 calls of lib.check in 10 tests" in page
+    assert "<strong>12 calls of lib.check in 11 tests" in page
     assert page.count('data-outcome="finding"') == 2
     assert "--gradcheck-takeover=enforce" in page
     assert "http" not in page.replace("http-equiv", "")
@@ -149,7 +154,7 @@ def test_files_are_written(tmp_path):
     paths = {format_: str(tmp_path / format_) for format_ in reports.FORMATS}
     reports.write(RUN, paths)
     assert TakeoverRun.from_dict(json.loads((tmp_path / "json").read_text())).counts == RUN.counts
-    assert (tmp_path / "markdown").read_text().startswith("## gradcheck takeover\n\n**11 calls")
+    assert (tmp_path / "markdown").read_text().startswith("## gradcheck takeover\n\n**12 calls")
     assert (tmp_path / "html").read_text().startswith("<!doctype html>")
     with pytest.raises(UsageError, match="cannot write"):
         reports.write(RUN, {"json": str(tmp_path / "missing/run.json")})
