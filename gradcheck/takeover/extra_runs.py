@@ -12,6 +12,7 @@ from gradcheck.compat.answer import Answer
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.glossary.verdicts import Reason
 from gradcheck.interrupts import is_interrupt
+from gradcheck.results import Comparison
 from gradcheck.takeover.records import TakeoverCall
 
 STEP = 100.0  # factor between two tolerances that are tried
@@ -69,7 +70,7 @@ class Incumbent:
         return scale is not None and self.passes(lambda arguments: scale(arguments, factor)) is True
 
     def passes_zero_gradient(self, answer: Answer, returned: Any) -> bool | None:
-        """Whether the checker passes a derivative of zero; None if it cannot be tried, or zero is right.
+        """Whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
 
         Args:
             answer: the answer of gradcheck.
@@ -77,9 +78,14 @@ class Incumbent:
         """
         make_zero = self.checker.with_zero_gradient
         rows = [row for result in answer.results for row in result.comparisons]
-        if make_zero is None or all(row.reason is Reason.BOTH_ZERO for row in rows):
+        if make_zero is None or all(_is_zero(row) for row in rows):
             return None
         return self.passes(make_zero, returned)
+
+
+def _is_zero(row: Comparison) -> bool:
+    """Whether a derivative is claimed to be zero, and is zero as far as is known."""
+    return row.reason is Reason.BOTH_ZERO or not (row.claimed or row.largest)
 
 
 class LoosenessMeter:
