@@ -62,4 +62,4 @@ def _render_entry(entry: Entry, *, names_checker: bool) -> Iterator[RenderableTy
     yield Padding(head, (0, 0, 0, 2))
     yield Padding(Text(entry.text), (0, 0, 0, 4))
     if entry.command:
-        yield Padding(Text(f"again: {entry.command}", "dim"), (0, 0, 0, 4))
+        yield Text(f"    again: {entry.command}", "dim", no_wrap=True)  # one line, to copy
