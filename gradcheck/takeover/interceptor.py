@@ -18,6 +18,7 @@ from gradcheck.compat.policies import Policy
 from gradcheck.errors import GradcheckError
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.interrupts import is_interrupt
+from gradcheck.run.case import MAX_OVER_BUDGET
 from gradcheck.takeover.call_place import find_place, read_current_test
 from gradcheck.takeover.extra_runs import MAX_TOLERANCES, Incumbent, LoosenessMeter, find_cause
 from gradcheck.takeover.prediction import is_sampled
@@ -105,7 +106,8 @@ class Interceptor:
         answer, failure, began = None, "", time.perf_counter()
         try:
             translation = incumbent.checker.translate(incumbent.arguments)
-            seconds = self._budget / max(len(translation.checks), 1)  # the budget is that of the call
+            # The budget is that of the call, and a check is stopped at a multiple of its own.
+            seconds = self._budget / MAX_OVER_BUDGET / max(len(translation.checks), 1)
             answer = ask(translation, Policy(contracts=False, budget=seconds))
         except BaseException as error:
             if is_interrupt(error):
