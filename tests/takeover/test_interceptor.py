@@ -1,5 +1,6 @@
 """What an intercepted call returns, records and leaves behind."""
 
+import contextlib
 import logging
 import math
 import multiprocessing
@@ -212,6 +213,20 @@ def test_an_error_that_does_not_grow_with_a_gradient_of_zero_passes_whatever_pas
         incumbent.norm_of_errors(cube, lambda x: 3 * right(x), X)
         incumbent.norm_of_errors(cube, right, X)
     assert [call.passes_zero_gradient for call in calls] == [True, None]
+
+
+def test_further_runs_work_for_no_message(takeover):
+    entered = []
+
+    @contextlib.contextmanager
+    def without_message():
+        entered.append(True)
+        yield
+
+    checker = replace(incumbent_adapter.CHECK_DERIVATIVE, without_message=without_message)
+    with takeover(checkers=(checker,)):
+        incumbent.check_derivative(cube, right, X, atol=1e-2)
+    assert len(entered) > 2  # a gradient of zero, and some tolerances
 
 
 def test_tolerances_that_are_looser_than_needed(takeover):
