@@ -153,8 +153,9 @@ def _describe_call(incumbent: Incumbent, call: TakeoverCall, theirs: Theirs) -> 
     checker, test = incumbent.checker, read_current_test()
     place = find_place(checker.module, test)
     call = replace(call, test=test, file=place.file, line=place.line, source=place.source)
-    with suppress(TypeError):  # the arguments do not fit, and the checker has said so
-        call = replace(call, tolerances=dict(checker.read_tolerances(incumbent.arguments)))
+    with suppress(Exception):  # the arguments may not fit; the checker has said so
+        tolerances = checker.read_tolerances(incumbent.arguments).items()
+        call = replace(call, tolerances={name: float(value) for name, value in tolerances})
     if theirs.error is not None:
         message = summarise_error(theirs.error)
         ended = "" if isinstance(theirs.error, Exception) else f"the call was ended by {message}"

@@ -215,6 +215,13 @@ def test_an_error_that_does_not_grow_with_a_gradient_of_zero_passes_whatever_pas
     assert [call.passes_zero_gradient for call in calls] == [True, None]
 
 
+def test_tolerances_that_are_no_numbers_are_left_out(takeover):
+    checker = replace(incumbent_adapter.CHECK_DERIVATIVE, read_tolerances=lambda _: {"rtol": {np.float32: 1e-3}})
+    with takeover(checkers=(checker,)) as calls:
+        incumbent.check_derivative(cube, right, X)
+    assert (calls[0].category, calls[0].tolerances) == (Category.AGREE_PASS, {})
+
+
 def test_further_runs_work_for_no_message(takeover):
     entered = []
 
