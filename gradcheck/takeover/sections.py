@@ -207,9 +207,16 @@ def _group(calls: Iterable[TakeoverCall], key: Callable[[TakeoverCall], Hashable
 
 
 def _make_entry(run: TakeoverRun, group: list[TakeoverCall], text: str, *, replays: bool = False) -> Entry:
-    first, subject = group[0], _subject(run, group[0])
-    place, command = _place(run, first), _format_replay(run, first) if replays else ""
-    return Entry(subject, len(group), "" if place == subject else place, first.checker, text, command)
+    first, subject, place = group[0], _subject(run, group[0]), _place(run, group[0])
+    others = len({_subject(run, call) for call in group}) - 1
+    return Entry(
+        subject=subject + (f" and {count_of(others, 'other')}" if others else ""),
+        calls=len(group),
+        place="" if place == subject else place,
+        checker=first.checker,
+        text=text,
+        command=_format_replay(run, first) if replays else "",
+    )
 
 
 def _subject(run: TakeoverRun, call: TakeoverCall) -> str:

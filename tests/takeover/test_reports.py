@@ -95,7 +95,8 @@ def test_the_other_sections():
     (tolerated,) = find_section(RUN, "tolerated").entries
     assert tolerated.text == "atol=0.01: FAIL ∂output / ∂x[2]: off"
     (large,) = find_section(RUN, "not-compared").entries
-    assert (large.calls, large.text) == (2, "over the budget")
+    assert (large.subject, large.calls) == ("tests/test_layers.py::test_large and 1 other", 2)
+    assert large.text == "over the budget"
     (third,) = find_section(RUN, "checkers").entries
     assert (third.checker, third.text) == ("third.check", "not intercepted: third has no check")
 
