@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Checker:
         scale_tolerances: takes the arguments of a call and a factor; returns those of the same call with its absolute and
             relative tolerance multiplied by it. None if the checker has no tolerances.
         read_tolerances: takes the arguments of a call; returns its tolerances by name, such as {'atol': 1e-5, 'rtol': 1e-3}.
+        without_message: makes a context in which the checker fails without working for the message, as far as that takes time.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Checker:
     with_zero_gradient: Callable[[Arguments], Arguments] | None = None
     scale_tolerances: Callable[[Arguments, float], Arguments] | None = None
     read_tolerances: Callable[[Arguments], Mapping[str, float]] = lambda _: {}
+    without_message: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -16,6 +16,7 @@ from pytest_gradcheck import (
     settings,
     summary,
     targets,
+    takeover,
 )
 from pytest_gradcheck.fixture import Gradcheck
 from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
@@ -33,6 +34,7 @@ def _gradcheck(pytestconfig: pytest.Config) -> Gradcheck:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     settings.add_options(parser)
+    takeover.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if targets.collects_section(config):
         targets.read_section(config)
     config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
+    takeover.configure(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

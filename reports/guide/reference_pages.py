@@ -275,5 +275,6 @@ The options of a call override those of the marker, which override the command l
 file an option is a key such as `gradcheck_seed`.
 
 {_table(("option", "meaning"), collector.rows)}
-Read on: [test a custom Function](../start/tutorial-custom-function.md), [write a case](../how-to/write-a-case.md).
+Read on: [test a custom Function](../start/tutorial-custom-function.md), [write a case](../how-to/write-a-case.md),
+[take over a suite](../how-to/takeover.md).
 """

@@ -46,16 +46,17 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
         for result in run.results:
             parts += [*_render_case(result, verbosity), Text()]
     parts += grids.render_grids(sweep_tables.list_tables(run), STYLES, width)
-    return _to_string([*parts, *_render_summary(run)], width, color)
+    return to_string([*parts, *_render_summary(run)], width, color)
 
 
 def to_text(result: CheckResult, width: int = 100) -> str:
     """Return the table of one case without colour."""
     result = to_display(result)
-    return _to_string([*_render_case(result, NORMAL), *_render_commands((result,))], width, color=False).rstrip("\n")
+    return to_string([*_render_case(result, NORMAL), *_render_commands((result,))], width, color=False).rstrip("\n")
 
 
-def _to_string(parts: list[RenderableType], width: int, color: bool) -> str:
+def to_string(parts: list[RenderableType], width: int, color: bool) -> str:
+    """Return what rich prints for some parts; commands to a CI service in it are harmless."""
     buffer = io.StringIO()
     console = Console(
         file=buffer,
