@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MODULE = "torch.autograd.gradcheck"
 TOLERANCES = ("atol", "rtol")
+SLOW_MODE = "_run_slow_mode_and_get_error"  # the function of PyTorch that works out a message
 
 
 def _bind(drop_in: Callable[..., bool], arguments: Arguments) -> dict[str, Any]:
@@ -60,6 +63,18 @@ def _read_tolerances(drop_in: Callable[..., bool], arguments: Arguments) -> Mapp
     return {name: values[name] for name in TOLERANCES}
 
 
+@contextmanager
+def _without_message() -> Iterator[None]:
+    """Have a check in fast mode fail at once: for its message, PyTorch repeats it in slow mode, which may take minutes."""
+    module = sys.modules[MODULE]
+    original = getattr(module, SLOW_MODE, None)
+    setattr(module, SLOW_MODE, lambda *args, **kwargs: "")
+    try:
+        yield
+    finally:
+        setattr(module, SLOW_MODE, original)
+
+
 def _make_checker(drop_in: Callable[..., bool]) -> Checker:
     name = drop_in.__name__
     return Checker(
@@ -72,6 +87,7 @@ def _make_checker(drop_in: Callable[..., bool]) -> Checker:
         with_zero_gradient=partial(_with_zero_gradient, drop_in),
         scale_tolerances=partial(_scale_tolerances, drop_in),
         read_tolerances=partial(_read_tolerances, drop_in),
+        without_message=_without_message,
     )
 
 
