@@ -15,8 +15,8 @@ from pytest_gradcheck import (
     outcome,
     settings,
     summary,
-    targets,
     takeover,
+    targets,
 )
 from pytest_gradcheck.fixture import Gradcheck
 from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
