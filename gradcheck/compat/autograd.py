@@ -67,7 +67,7 @@ def check_vjp(f: Function, x: Any) -> None:
     Raises:
         AssertionError: if the derivative is wrong.
     """
-    _answer(_translate_vjp, f, x)
+    _conclude(ask(_translate(f, x, ("rev",), 1)))
 
 
 def check_jvp(f: Function, x: Any) -> None:
@@ -80,21 +80,16 @@ def check_jvp(f: Function, x: Any) -> None:
     Raises:
         AssertionError: if the derivative is wrong.
     """
-    _answer(_translate_jvp, f, x)
+    _conclude(ask(_translate(f, x, ("fwd",), 1)))
 
 
 def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order: int = 2) -> None:
-    _answer(_translate_grads, f, x, modes=modes, order=order)
+    _conclude(ask(_translate(f, x, modes, order)), stacklevel=4)
 
 
-def _answer(translate: Callable[[Arguments], Translation], *args: Any, **kwargs: Any) -> None:
-    arguments = (args, kwargs)
-    _conclude(ask(translate(arguments)), arguments)
-
-
-def _conclude(answer: Answer, _: Arguments) -> None:
+def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
     """Raise an AssertionError unless the answer counts as passed."""
-    if not passes(answer, stacklevel=4):
+    if not passes(answer, stacklevel=stacklevel):
         raise AssertionError(answer.describe())
 
 
