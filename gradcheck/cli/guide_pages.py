@@ -14,6 +14,7 @@ SECTIONS = {
     "how-to": "How to",
     "why": "Why",
     "reference": "Reference",
+    "reference/drop-ins": "Drop-in replacements for other checkers",
     "reference/reasons": "Reasons of a verdict",
     "reference/diagnoses": "Diagnoses",
     "reference/contracts": "Contracts",

@@ -6,9 +6,10 @@ the arguments of the originals.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
+from dataclasses import dataclass
 from typing import Any
 
 from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes
@@ -50,7 +51,7 @@ def combo_check(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[
     """
 
     def check_combinations(*args_lists: Any, **kwargs_lists: Any) -> None:
-        for values in product(*args_lists, *kwargs_lists.values()):
+        for values in itertools.product(*args_lists, *kwargs_lists.values()):
             by_position, by_name = values[: len(args_lists)], values[len(args_lists) :]
             check_grads(fun, *args, **kwargs)(*by_position, **dict(zip(kwargs_lists, by_name, strict=True)))
 
@@ -112,11 +113,19 @@ def _bind_unary(f: Function, x: Any, modes: Sequence[str] = MODES, order: int = 
 
 
 def _translate(f: Function, x: Any, modes: Sequence[str], order: int) -> Translation:
+    """Return the checks that a call asks for.
+
+    For higher orders, the function and its derivatives become one function, whose derivatives are checked. Each derivative is
+    computed once here, so that exceptions reach the caller as they do in autograd.
+    """
+    from autograd.wrap_util import get_name
+
     for mode in modes:
         if mode not in MODES:
             raise AssertionError(f"modes={modes!r}: expected a list of 'fwd' and 'rev'")
+    products = [product for mode, product in PRODUCTS.items() if mode in modes]
     with _drawing_alone():
-        return Translation(tuple(_list_checks(f, _make_arrays(x), modes, order)))
+        return Translation(_list_checks(f, _make_arrays(x), get_name(f), products, order))
 
 
 @contextmanager
@@ -131,32 +140,37 @@ def _drawing_alone() -> Iterator[None]:
         yield
 
 
-def _list_checks(f: Function, x: Any, modes: Sequence[str], order: int) -> Iterator[CheckCall]:
-    """List the checks of a function and, for higher orders, those of its derivatives by point and direction.
+def _list_checks(f: Function, x: Any, name: str, products: Sequence[_Product], order: int) -> tuple[CheckCall, ...]:
+    """Make one check for each product. Each product is computed once, so that exceptions reach the caller as in autograd.
 
-    Each derivative is computed once here, so that exceptions reach the caller as they do in the original.
+    For higher orders, a function and its derivatives become one function, whose derivatives are checked; the parts of such a
+    check are those of each alone.
     """
-    from autograd.core import vspace
-    from autograd.wrap_util import get_name
-
-    for mode in (mode for mode in MODES if mode in modes):
-        differentiate, kind = (_push_forward, "jvp") if mode == "fwd" else (_pull_back, "vjp")
-
-        def derivative(xv: Any, differentiate: Callable[..., Any] = differentiate) -> Any:
-            return differentiate(f, *_unpack_pair(xv))
-
-        v = vspace(x if mode == "fwd" else f(x)).randn()
-        derivative((x, v))
-        claim = _make_claim(mode, f)
-        arguments = {"framework": "numpy", "methods": ("analytic", "numeric"), "name": get_name(f), kind: claim}
-        yield CheckCall(lambda x: f(x), (x,), arguments)
-        if order > 1:
-            derivative.__name__ = f"{kind}_{get_name(f)}"
-            yield from _list_checks(derivative, (x, v), modes, order - 1)
+    checks = [product.make_check(f, x, name) for product in products]
+    for _ in range(order - 1):
+        derivatives = [product.make_function(f) for product in products]
+        point = (x, *(product.draw_direction(f, x) for product in products))
+        names = [f"{product.name} of {name}" for product in products]
+        joined = _join(f, derivatives)
+        name = f"({', '.join([name, *(f'its {product.name}' for product in products)])})"
+        for i, product in enumerate(products):
+            pairs = zip(derivatives, point[1:], names, strict=True)
+            parts = (checks[i], *(product.make_check(g, (x, v), label) for g, v, label in pairs))
+            checks[i] = product.make_check(joined, point, name, parts)
+        f, x = joined, point
+    for product in products:
+        product.evaluate(f, x, product.draw_direction(f, x))
+    return tuple(checks)
 
 
-def _unpack_pair(xv: Any) -> tuple[Any, Any]:
-    return xv[0], xv[1]  # a pair that autograd traces cannot be iterated
+def _join(f: Function, derivatives: Sequence[Function]) -> Function:
+    """Return (x, directions) -> (f(x), derivatives), each derivative along a direction of its own."""
+    from autograd.builtins import tuple as traced_tuple
+
+    def joined(inputs: Any) -> Any:
+        return traced_tuple([f(inputs[0]), *(g((inputs[0], inputs[i])) for i, g in enumerate(derivatives, start=1))])
+
+    return joined
 
 
 def _push_forward(f: Function, x: Any, tangent: Any) -> Any:
@@ -173,8 +187,13 @@ def _pull_back(f: Function, x: Any, cotangent: Any) -> Any:
     return make_vjp(f, x)[0](cotangent)
 
 
-def _make_claim(mode: str, f: Function) -> Callable[[Any, Any], Any]:
-    """Make the hand-written derivative for `gradcheck.check`: (direction, point) -> derivative."""
+def _claim_jvp(f: Function) -> Callable[[Any, Any], Any]:
+    """Make `jvp=` of `gradcheck.check`."""
+    return lambda tangent, x: _push_forward(f, x, tangent)
+
+
+def _claim_vjp(f: Function) -> Callable[[Any, Any], Any]:
+    """Make `vjp=` of `gradcheck.check`."""
     from autograd.core import vspace
 
     def vjp(cotangent: Any, x: Any) -> Any:
@@ -183,7 +202,45 @@ def _make_claim(mode: str, f: Function) -> Callable[[Any, Any], Any]:
             raise TypeError(f"the vjp is in {vspace(gradient)}, and its input in {vspace(x)}")
         return vspace(x).covector(gradient)
 
-    return vjp if mode == "rev" else lambda tangent, x: _push_forward(f, x, tangent)
+    return vjp
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product with the Jacobian of a function.
+
+    Attributes:
+        name: 'jvp' or 'vjp'.
+        evaluate: takes the function, a point and a tangent or cotangent.
+        make_claim: takes the function; returns what `gradcheck.check` takes by this name.
+        find_space: takes the function and a point; returns a value of the kind that the tangents or cotangents are.
+    """
+
+    name: str
+    evaluate: Callable[[Function, Any, Any], Any]
+    make_claim: Callable[[Function], Callable[[Any, Any], Any]]
+    find_space: Callable[[Function, Any], Any]
+
+    def draw_direction(self, f: Function, x: Any) -> Any:
+        """Draw a tangent or cotangent from NumPy's global generator."""
+        from autograd.core import vspace
+
+        return vspace(self.find_space(f, x)).randn()
+
+    def make_function(self, f: Function) -> Function:
+        """Return (point, direction) -> product, as a function of a pair."""
+        return lambda pair: self.evaluate(f, pair[0], pair[1])
+
+    def make_check(self, f: Function, x: Any, name: str, parts: tuple[CheckCall, ...] = ()) -> CheckCall:
+        """Make the check of this product of a function."""
+        arguments = {"framework": "numpy", "methods": ("analytic", "numeric"), "name": name, self.name: self.make_claim(f)}
+        return CheckCall(lambda x: f(x), (x,), arguments, parts)
+
+
+PRODUCTS = {
+    "fwd": _Product("jvp", _push_forward, _claim_jvp, lambda f, x: x),
+    "rev": _Product("vjp", _pull_back, _claim_vjp, lambda f, x: f(x)),
+}
 
 
 def _make_arrays(x: Any) -> Any:

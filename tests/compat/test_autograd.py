@@ -76,7 +76,7 @@ def test_right_derivatives_pass(f, args, options):
     (make_wrong_second_derivative(), (X,), {"modes": ["rev"]}, "FAIL"),
     (make_wrong_second_derivative(), (X,), {"modes": ["fwd"]}, "FAIL"),
     (lambda x, y: make_square(reverse=1.0)(y) * x, (2.0, X), {"argnum": 1}, r"∂x\[0\]"),
-    (lambda x, y: make_square(reverse=1.0)(y) * x, (2.0, X), {"argnum": (0, 1)}, r"∂x\[1\]\[0\]"),
+    (lambda x, y: make_square(reverse=1.0)(y) * x, (2.0, X), {"argnum": (0, 1)}, r"^FAIL ∂output.* / ∂x\[1\]\[.\]"),
 ])  # fmt: skip
 def test_wrong_derivatives_fail(f, args, options, said):
     with pytest.raises(AssertionError, match=said):
@@ -185,9 +185,10 @@ def test_a_function_without_a_derivative_keeps_its_value():
 def test_both_claims_of_two_orders_are_checked():
     (checker, *_) = compat.CHECKERS
     checks = checker.translate(((make_square(), X), {"order": 2})).checks
-    assert [sorted({"vjp", "jvp"} & set(check.arguments)) for check in checks] == [
-        ["jvp"], ["jvp"], ["vjp"], ["vjp"], ["jvp"], ["vjp"],
-    ]  # fmt: skip
+    assert [sorted({"vjp", "jvp"} & set(check.arguments)) for check in checks] == [["jvp"], ["vjp"]]
+    assert [[part.arguments["name"] for part in check.parts] for check in checks] == [
+        ["<lambda>", "jvp of <lambda>", "vjp of <lambda>"]
+    ] * 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         checker.translate(((make_square(), X), {}))
