@@ -108,6 +108,21 @@ def test_jax_passes_what_fails_here(bits):
         compat.check_grads(zero, (x,), 1, modes=("fwd",))
 
 
+def test_a_wrong_value_of_a_rule_fails_whether_contracts_are_checked_or_not():
+    shifted = jax.custom_vjp(lambda x: x**2)
+    shifted.defvjp(lambda x: (x**2 + 0.1, x), lambda x, g: (2 * x * g,))
+    for check_grads in (jax.test_util.check_grads, compat.check_grads):
+        with policy(contracts=False), pytest.raises(AssertionError):
+            check_grads(shifted, (X,), 1, ("rev",))
+
+
+def test_the_name_of_a_check_says_what_was_differentiated():
+    wrong = make_wrong_second_derivative()
+    wrong.__name__ = wrong.__qualname__ = "wrong"
+    with pytest.raises(AssertionError, match="\njvp of wrong "):
+        compat.check_grads(wrong, (X,), 2, ("fwd",))
+
+
 def test_a_mode_that_jax_lacks_raises_as_in_jax():
     for check_grads in (jax.test_util.check_grads, compat.check_grads):
         with pytest.raises(TypeError, match="can't apply forward-mode"):

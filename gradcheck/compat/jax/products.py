@@ -38,6 +38,11 @@ def linearize(f: Function, args: tuple[Any, ...], tangents: Sequence[Any]) -> li
     return _select(outputs, linear(*fill_tree(args, tangents)))
 
 
+def adapt_linearize(f: Function) -> Function:
+    """Make `jvp=` of `gradcheck.check` from a function."""
+    return lambda tangent, *args: linearize(f, args, keep_floating(tangent))
+
+
 def adapt_jvp(f_jvp: Function) -> Function:
     """Make `jvp=` of `gradcheck.check` from (arguments, tangents) -> outputs and their tangents."""
 

@@ -9,10 +9,12 @@ from typing import Any
 from gradcheck.compat.answer import CheckCall, Translation
 from gradcheck.compat.jax import products
 from gradcheck.compat.jax.tolerances import find_chosen_tolerance, merge_with_defaults
+from gradcheck.run.api import get_target_name
 
 METHODS = {"fwd": "forward", "rev": "reverse"}  # gradcheck's methods for JAX's modes
 PUSH_FORWARD = {"fwd": products.push_forward, "lin": products.linearize}
 MODES = ("fwd", "rev", "lin")
+COMMON = {"framework": "jax", "contract": ("primal",)}  # JAX compares the outputs of a rule with those of its function, too
 MAX_ORDER = 3  # of `gradcheck.check`
 EPS = 1e-4
 STEP_NOTE = "eps={!r} has no meaning: gradcheck fits its step sizes to the function"
@@ -32,7 +34,8 @@ def translate_grads(call: Call) -> Translation:
     for mode in modes:
         if mode not in MODES:
             raise ValueError(f"modes={modes!r}: expected a sequence of {', '.join(map(repr, MODES))}")
-    return _make_translation(call, tuple(_list_checks(call["f"], _make_arrays(call["args"]), call["order"], modes)))
+    f, args = call["f"], _make_arrays(call["args"])
+    return _make_translation(call, tuple(_list_checks(f, args, get_target_name(f), call["order"], modes)))
 
 
 def translate_jvp(call: Call) -> Translation:
@@ -44,7 +47,9 @@ def translate_jvp(call: Call) -> Translation:
     args = _make_arrays(call["args"])
     outputs, _ = call["f_jvp"](args, products.fill_tree(args, products.keep_floating(args)))
     _compare_outputs(call, outputs, args)
-    return _make_translation(call, (_check_claim(call["f"], args, jvp=products.adapt_jvp(call["f_jvp"])),))
+    return _make_translation(
+        call, (_check_claim(call["f"], args, get_target_name(call["f"]), jvp=products.adapt_jvp(call["f_jvp"])),)
+    )
 
 
 def translate_vjp(call: Call) -> Translation:
@@ -57,7 +62,9 @@ def translate_vjp(call: Call) -> Translation:
     outputs, pull = call["f_vjp"](*args)
     _compare_outputs(call, outputs, args)
     pull(products.fill_tree(outputs, products.keep_floating(outputs)))
-    return _make_translation(call, (_check_claim(call["f"], args, vjp=products.adapt_vjp(call["f_vjp"])),))
+    return _make_translation(
+        call, (_check_claim(call["f"], args, get_target_name(call["f"]), vjp=products.adapt_vjp(call["f_vjp"])),)
+    )
 
 
 def _compare_outputs(call: Call, outputs: Any, args: tuple[Any, ...]) -> None:
@@ -81,7 +88,9 @@ def _make_translation(call: Call, checks: tuple[CheckCall, ...]) -> Translation:
     return Translation(checks, atol, rtol, notes)
 
 
-def _list_checks(f: products.Function, args: tuple[Any, ...], order: int, modes: Sequence[str]) -> Iterator[CheckCall]:
+def _list_checks(
+    f: products.Function, args: tuple[Any, ...], name: str, order: int, modes: Sequence[str]
+) -> Iterator[CheckCall]:
     """List the checks of JAX's derivatives of a function.
 
     `gradcheck.check` differentiates the vjp again, up to its highest order. Other derivatives of higher orders are those of a
@@ -90,25 +99,23 @@ def _list_checks(f: products.Function, args: tuple[Any, ...], order: int, modes:
     methods = tuple(method for mode, method in METHODS.items() if mode in modes)
     if methods:
         repeated = order if "rev" in modes and order <= MAX_ORDER else 1
-        arguments = {"framework": "jax", "methods": (*methods, "numeric"), "order": max(repeated, 1)}
-        yield CheckCall(f, args, arguments)
+        yield CheckCall(f, args, {**COMMON, "name": name, "methods": (*methods, "numeric"), "order": max(repeated, 1)})
     if "rev" in modes:
         products.pull_back(f, *args)
         if order > MAX_ORDER:
-            yield from _list_checks(functools.partial(products.pull_back, f), args, order - 1, modes)
+            yield from _list_checks(functools.partial(products.pull_back, f), args, f"vjp of {name}", order - 1, modes)
     for mode, push_forward in PUSH_FORWARD.items():
         if mode in modes:
             tangents = products.keep_floating(args)
             push_forward(f, args, tangents)
             if mode == "lin":
-                yield _check_claim(
-                    f, args, jvp=lambda tangent, *args: products.linearize(f, args, products.keep_floating(tangent))
-                )
+                yield _check_claim(f, args, name, jvp=products.adapt_linearize(f))
             if order > 1 and "rev" not in modes:
-                yield from _list_checks(functools.partial(push_forward, f), (args, tangents), order - 1, (mode,))
+                g, inputs = functools.partial(push_forward, f), (args, tangents)
+                yield from _list_checks(g, inputs, f"jvp of {name}", order - 1, (mode,))
 
 
-def _check_claim(f: products.Function, args: tuple[Any, ...], **claim: Callable[..., Any]) -> CheckCall:
+def _check_claim(f: products.Function, args: tuple[Any, ...], name: str, **claim: Callable[..., Any]) -> CheckCall:
     """Make the check of a derivative that is given. JAX's own derivative of the function plays no part in it."""
     import jax
 
@@ -116,4 +123,4 @@ def _check_claim(f: products.Function, args: tuple[Any, ...], **claim: Callable[
     def without_derivative(*args: Any) -> Any:
         return jax.tree.map(jax.lax.stop_gradient, f(*args))
 
-    return CheckCall(without_derivative, args, {"framework": "jax", "methods": ("analytic", "numeric"), **claim})
+    return CheckCall(without_derivative, args, {**COMMON, "name": name, "methods": ("analytic", "numeric"), **claim})
