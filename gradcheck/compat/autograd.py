@@ -89,9 +89,10 @@ def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order:
 
 
 def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
-    """Raise an AssertionError unless the answer counts as passed."""
+    """Raise an AssertionError, whose message starts as autograd's does, unless the answer counts as passed."""
     if not passes(answer, stacklevel=stacklevel):
-        raise AssertionError(answer.describe())
+        name = next((result.case for result in answer.results if not result.ok), "check")
+        raise AssertionError(f"Derivative {name} failed\n{answer.describe()}")
 
 
 def _translate_grads(arguments: Arguments) -> Translation:
@@ -150,7 +151,7 @@ def _list_checks(f: Function, x: Any, name: str, products: Sequence[_Product], o
     for _ in range(order - 1):
         derivatives = [product.make_function(f) for product in products]
         point = (x, *(product.draw_direction(f, x) for product in products))
-        names = [f"{product.name} of {name}" for product in products]
+        names = [f"{product.name}_{name}" for product in products]
         joined = _join(f, derivatives)
         name = f"({', '.join([name, *(f'its {product.name}' for product in products)])})"
         for i, product in enumerate(products):
@@ -233,8 +234,8 @@ class _Product:
 
     def make_check(self, f: Function, x: Any, name: str, parts: tuple[CheckCall, ...] = ()) -> CheckCall:
         """Make the check of this product of a function."""
-        arguments = {"framework": "numpy", "methods": ("analytic", "numeric"), "name": name, self.name: self.make_claim(f)}
-        return CheckCall(lambda x: f(x), (x,), arguments, parts)
+        arguments = {"name": f"({self.name.upper()}) check of {name}", self.name: self.make_claim(f)}
+        return CheckCall(lambda x: f(x), (x,), {"framework": "numpy", "methods": ("analytic", "numeric"), **arguments}, parts)
 
 
 PRODUCTS = {
