@@ -197,6 +197,18 @@ def evaluate_rows(claim: Claim, point: F64, cotangents: F64) -> F64:
     return contract_columns(cotangents, columns)
 
 
+def make_vjps_of_jvps(program: Program) -> Program:
+    """Return a program each of whose claims has a vjp. If all claims are jvps, each vjp comes from the whole Jacobian."""
+    if any(claim.vjp is not None for claim in program.claims):
+        return program
+
+    def make_vjp(claim: Claim | None) -> Callable[[F64, F64], F64] | None:
+        return None if claim is None else lambda point, cotangents: evaluate_rows(claim, point, cotangents)
+
+    claims = (replace(claim, vjp=make_vjp(claim), twin=make_vjp(make_twin(claim))) for claim in program.claims)
+    return replace(program, claims=tuple(claims))
+
+
 def contract_columns(cotangents: F64, columns: F64) -> F64:
     """Contract the columns of a Jacobian, (N, M), with cotangents, (C, M), to rows (C, N).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,13 @@ class CheckCall:
         fn: what is checked.
         inputs: its inputs.
         arguments: keywords of `gradcheck.check`.
+        parts: calls that together check the same. They are made if this one does not pass, to say which part is wrong.
     """
 
     fn: Callable[..., Any]
     inputs: tuple[Any, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[CheckCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,35 @@ def ask(translation: Translation, policy: Policy | None = None) -> Answer:
     Raises:
         UsageError: if gradcheck cannot take the inputs.
     """
-    from gradcheck.run.api import check
-
     policy = policy or current_policy()
     if _IS_CHECKING.get():
         return Answer(Verdict.PASS)
     limits = {} if policy.budget is None else {"budget": policy.budget}
     token = _IS_CHECKING.set(True)
     try:
-        results = tuple(
-            check(call.fn, *call.inputs, **{**limits, "contracts": policy.contracts, **call.arguments})
-            for call in translation.checks
-        )
+        results = tuple(_run_checks(translation.checks, {**limits, "contracts": policy.contracts}))
     finally:
         _IS_CHECKING.reset(token)
     tolerances = (translation.atol, translation.rtol) if policy.tolerances == "caller" else (0.0, 0.0)
     tolerated = tuple(row for result in results for row in result.comparisons if is_tolerated(row, *tolerances))
     verdicts = [_verdict_within_tolerances(result, tolerated) for result in results]
     return Answer(worst_verdict(verdicts), results, tolerated)
+
+
+def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iterator[CheckResult]:
+    """Run some checks; in place of one that does not pass, its parts. It remains if it fails and none of them does.
+
+    The parts of one that takes too long would take as long again.
+    """
+    from gradcheck.run.api import check
+
+    for call in calls:
+        result = check(call.fn, *call.inputs, **{**defaults, **call.arguments})
+        is_final = result.outcome is Verdict.PASS or result.reason is Reason.OVER_BUDGET
+        parts = [] if is_final else [*_run_checks(call.parts, defaults)]
+        if not parts or (result.outcome is Verdict.FAIL and all(part.outcome is not Verdict.FAIL for part in parts)):
+            yield result
+        yield from parts
 
 
 def is_tolerated(row: Comparison, atol: float, rtol: float) -> bool:

@@ -1,1 +1,290 @@
-"""HIPS autograd's checkers, answered by gradcheck."""
+"""HIPS autograd's checkers, answered by gradcheck.
+
+Change `from autograd.test_util import check_grads` to `from gradcheck.compat.autograd import check_grads`. The functions have
+the arguments of the originals.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes
+from gradcheck.compat.checker import Arguments, Checker
+
+MODULE = "autograd.test_util"
+MODES = ("fwd", "rev")
+Function = Callable[[Any], Any]  # of one argument, as autograd's own functions are inside `unary_to_nary`
+
+
+def check_grads(fun: Callable[..., Any], argnum: Any = 0, *nary_op_args: Any, **nary_op_kwargs: Any) -> Callable[..., None]:
+    """Check the derivatives that autograd computes, as `autograd.test_util.check_grads` does.
+
+    Args:
+        fun: the function to differentiate.
+        argnum: the number of the argument to differentiate by, or a tuple of numbers.
+        *nary_op_args: `modes`, a list of 'fwd' and 'rev', and `order`, the highest order of the derivatives; 2 by default.
+        **nary_op_kwargs: the same by name.
+
+    Returns:
+        A function that takes the arguments of `fun` and checks there. It raises AssertionError if a derivative is wrong.
+    """
+    from autograd.wrap_util import unary_to_nary
+
+    checked: Callable[..., None] = unary_to_nary(_check_unary_grads)(fun, argnum, *nary_op_args, **nary_op_kwargs)
+    return checked
+
+
+def combo_check(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., None]:
+    """Check derivatives at all combinations of arguments, as `autograd.test_util.combo_check` does.
+
+    Args:
+        fun: the function to differentiate.
+        *args: further arguments of `check_grads`.
+        **kwargs: further arguments of `check_grads`.
+
+    Returns:
+        A function that takes a list of values for each argument of `fun`. It raises AssertionError if a derivative is wrong.
+    """
+
+    def check_combinations(*args_lists: Any, **kwargs_lists: Any) -> None:
+        for values in itertools.product(*args_lists, *kwargs_lists.values()):
+            by_position, by_name = values[: len(args_lists)], values[len(args_lists) :]
+            check_grads(fun, *args, **kwargs)(*by_position, **dict(zip(kwargs_lists, by_name, strict=True)))
+
+    return check_combinations
+
+
+def check_vjp(f: Function, x: Any) -> None:
+    """Check the first derivative that autograd computes in reverse mode.
+
+    Args:
+        f: function of one argument.
+        x: an array, a number, or a tuple, list or dictionary of them.
+
+    Raises:
+        AssertionError: if the derivative is wrong.
+    """
+    _conclude(ask(_translate(f, x, ("rev",), 1)))
+
+
+def check_jvp(f: Function, x: Any) -> None:
+    """Check the first derivative that autograd computes in forward mode.
+
+    Args:
+        f: function of one argument.
+        x: an array, a number, or a tuple, list or dictionary of them.
+
+    Raises:
+        AssertionError: if the derivative is wrong.
+    """
+    _conclude(ask(_translate(f, x, ("fwd",), 1)))
+
+
+def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order: int = 2) -> None:
+    _conclude(ask(_translate(f, x, modes, order)), stacklevel=4)
+
+
+def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
+    """Raise an AssertionError, whose message starts as autograd's does, unless the answer counts as passed."""
+    if not passes(answer, stacklevel=stacklevel):
+        name = next((result.case for result in answer.results if not result.ok), "check")
+        raise AssertionError(f"Derivative {name} failed\n{answer.describe()}")
+
+
+def _translate_grads(arguments: Arguments) -> Translation:
+    return _translate(*_bind_unary(*arguments[0], **arguments[1]))
+
+
+def _translate_vjp(arguments: Arguments) -> Translation:
+    f, x, *_ = _bind_unary(*arguments[0], **arguments[1])
+    return _translate(f, x, ("rev",), 1)
+
+
+def _translate_jvp(arguments: Arguments) -> Translation:
+    f, x, *_ = _bind_unary(*arguments[0], **arguments[1])
+    return _translate(f, x, ("fwd",), 1)
+
+
+def _bind_unary(f: Function, x: Any, modes: Sequence[str] = MODES, order: int = 2) -> tuple[Function, Any, Sequence[str], int]:
+    return f, x, modes, order
+
+
+def _translate(f: Function, x: Any, modes: Sequence[str], order: int) -> Translation:
+    """Return the checks that a call asks for.
+
+    For higher orders, the function and its derivatives become one function, whose derivatives are checked. Each derivative is
+    computed once here, so that exceptions reach the caller as they do in autograd.
+    """
+    from autograd.wrap_util import get_name
+
+    for mode in modes:
+        if mode not in MODES:
+            raise AssertionError(f"modes={modes!r}: expected a list of 'fwd' and 'rev'")
+    products = [product for mode, product in PRODUCTS.items() if mode in modes]
+    with _drawing_alone():
+        return Translation(_list_checks(f, _make_arrays(x), get_name(f), products, order))
+
+
+@contextmanager
+def _drawing_alone() -> Iterator[None]:
+    """Seed NumPy's global generator, from which autograd draws, and restore it on exit."""
+    import numpy as np
+
+    from gradcheck.backends.global_state import preserving
+
+    with preserving():
+        np.random.seed(0)
+        yield
+
+
+def _list_checks(f: Function, x: Any, name: str, products: Sequence[_Product], order: int) -> tuple[CheckCall, ...]:
+    """Make one check for each product. Each product is computed once, so that exceptions reach the caller as in autograd.
+
+    For higher orders, a function and its derivatives become one function, whose derivatives are checked; the parts of such a
+    check are those of each alone.
+    """
+    checks = [product.make_check(f, x, name) for product in products]
+    for _ in range(order - 1):
+        derivatives = [product.make_function(f) for product in products]
+        point = (x, *(product.draw_direction(f, x) for product in products))
+        names = [f"{product.name}_{name}" for product in products]
+        joined = _join(f, derivatives)
+        name = f"({', '.join([name, *(f'its {product.name}' for product in products)])})"
+        for i, product in enumerate(products):
+            pairs = zip(derivatives, point[1:], names, strict=True)
+            parts = (checks[i], *(product.make_check(g, (x, v), label) for g, v, label in pairs))
+            checks[i] = product.make_check(joined, point, name, parts)
+        f, x = joined, point
+    for product in products:
+        product.evaluate(f, x, product.draw_direction(f, x))
+    return tuple(checks)
+
+
+def _join(f: Function, derivatives: Sequence[Function]) -> Function:
+    """Return (x, directions) -> (f(x), derivatives), each derivative along a direction of its own."""
+    from autograd.builtins import tuple as traced_tuple
+
+    def joined(inputs: Any) -> Any:
+        return traced_tuple([f(inputs[0]), *(g((inputs[0], inputs[i])) for i, g in enumerate(derivatives, start=1))])
+
+    return joined
+
+
+def _push_forward(f: Function, x: Any, tangent: Any) -> Any:
+    """Return autograd's jvp of a function."""
+    from autograd.core import make_jvp
+
+    return make_jvp(f, x)(tangent)[1]
+
+
+def _pull_back(f: Function, x: Any, cotangent: Any) -> Any:
+    """Return autograd's vjp of a function, in autograd's convention for complex numbers."""
+    from autograd.core import make_vjp
+
+    return make_vjp(f, x)[0](cotangent)
+
+
+def _claim_jvp(f: Function) -> Callable[[Any, Any], Any]:
+    """Make `jvp=` of `gradcheck.check`."""
+    return lambda tangent, x: _push_forward(f, x, tangent)
+
+
+def _claim_vjp(f: Function) -> Callable[[Any, Any], Any]:
+    """Make `vjp=` of `gradcheck.check`."""
+    from autograd.core import vspace
+
+    def vjp(cotangent: Any, x: Any) -> Any:
+        gradient = _pull_back(f, x, vspace(cotangent).covector(cotangent))
+        if vspace(gradient) != vspace(x):
+            raise TypeError(f"the vjp is in {vspace(gradient)}, and its input in {vspace(x)}")
+        return vspace(x).covector(gradient)
+
+    return vjp
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product with the Jacobian of a function.
+
+    Attributes:
+        name: 'jvp' or 'vjp'.
+        evaluate: takes the function, a point and a tangent or cotangent.
+        make_claim: takes the function; returns what `gradcheck.check` takes by this name.
+        find_space: takes the function and a point; returns a value of the kind that the tangents or cotangents are.
+    """
+
+    name: str
+    evaluate: Callable[[Function, Any, Any], Any]
+    make_claim: Callable[[Function], Callable[[Any, Any], Any]]
+    find_space: Callable[[Function, Any], Any]
+
+    def draw_direction(self, f: Function, x: Any) -> Any:
+        """Draw a tangent or cotangent from NumPy's global generator."""
+        from autograd.core import vspace
+
+        return vspace(self.find_space(f, x)).randn()
+
+    def make_function(self, f: Function) -> Function:
+        """Return (point, direction) -> product, as a function of a pair."""
+        return lambda pair: self.evaluate(f, pair[0], pair[1])
+
+    def make_check(self, f: Function, x: Any, name: str, parts: tuple[CheckCall, ...] = ()) -> CheckCall:
+        """Make the check of this product of a function."""
+        arguments = {"name": f"({self.name.upper()}) check of {name}", self.name: self.make_claim(f)}
+        return CheckCall(lambda x: f(x), (x,), {"framework": "numpy", "methods": ("analytic", "numeric"), **arguments}, parts)
+
+
+PRODUCTS = {
+    "fwd": _Product("jvp", _push_forward, _claim_jvp, lambda f, x: x),
+    "rev": _Product("vjp", _pull_back, _claim_vjp, lambda f, x: f(x)),
+}
+
+
+def _make_arrays(x: Any) -> Any:
+    """Turn the Python numbers of a structure into NumPy's, which are floats too, and which gradcheck differentiates."""
+    import numpy as np
+
+    from gradcheck.trees import tree_map
+
+    return tree_map(lambda leaf: np.asarray(leaf)[()] if isinstance(leaf, float | complex) else leaf, x)
+
+
+def _with_zero_gradient(arguments: Arguments) -> Arguments:
+    """Replace the function by a primitive of the same value whose derivative is zero."""
+    from autograd.core import defjvp, defvjp, vspace
+    from autograd.extend import primitive
+
+    (f, *rest), kwargs = _by_position(*arguments)
+    constant = primitive(lambda x: f(x))
+    defvjp(constant, lambda ans, x: lambda g: vspace(x).zeros())
+    defjvp(constant, lambda g, ans, x: vspace(ans).zeros())
+    return (constant, *rest), kwargs
+
+
+def _by_position(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    """Put a function that was passed by name in front."""
+    return (args, kwargs) if args else ((kwargs["f"],), {name: value for name, value in kwargs.items() if name != "f"})
+
+
+def _make_checker(attribute: str, translate: Callable[[Arguments], Translation]) -> Checker:
+    return Checker(
+        name=f"{MODULE}.{attribute}",
+        module=MODULE,
+        attribute=attribute,
+        translate=translate,
+        conclude=_conclude,
+        has_passed=lambda _: True,  # a wrong derivative raises
+        with_zero_gradient=_with_zero_gradient,
+    )
+
+
+# The functions inside `unary_to_nary`, which take a function of one argument and its point.
+CHECKERS: tuple[Checker, ...] = (
+    _make_checker("check_grads", _translate_grads),
+    _make_checker("check_vjp", _translate_vjp),
+    _make_checker("check_jvp", _translate_jvp),
+)

@@ -61,6 +61,21 @@ def test_a_broken_contract_is_not_tolerated():
     assert (given.verdict, bool(given.tolerated)) == (Verdict.FAIL, True)
 
 
+def join_parts(factor, *parts):
+    """A check of the square that consists of others."""
+    return answer.CheckCall(*(getattr(scaled_square(factor), name) for name in ("fn", "inputs", "arguments")), parts)
+
+
+def test_parts_of_a_check_take_its_place_if_it_does_not_pass():
+    right, wrong = scaled_square(1), scaled_square(2)
+    passed = answer.ask(answer.Translation((join_parts(1, wrong),)))
+    assert (passed.verdict, len(passed.results)) == (Verdict.PASS, 1)
+    failed = answer.ask(answer.Translation((join_parts(3, right, join_parts(3, right, wrong)),)))
+    assert [result.verdict for result in failed.results] == [Verdict.PASS, Verdict.PASS, Verdict.FAIL]
+    unexplained = answer.ask(answer.Translation((join_parts(3, right),)))
+    assert [result.verdict for result in unexplained.results] == [Verdict.FAIL, Verdict.PASS]
+
+
 def test_inconclusive_warns_passes_or_fails_as_the_policy_says():
     undecided = answer.Answer(Verdict.INCONCLUSIVE)
     with pytest.warns(answer.InconclusiveWarning):

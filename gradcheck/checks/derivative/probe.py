@@ -83,7 +83,9 @@ def confirm_every_entry(trial: Trial) -> Comparisons | None:
     Returns:
         The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry.
     """
-    whole = compare_whole_input(trial, every_entry_counts=True)
+    program = claimed_jacobians.make_vjps_of_jvps(trial.program)
+    evaluator = trial.evaluator if program is trial.program else Evaluator(program, trial.recorder)
+    whole = compare_whole_input(replace(trial, evaluator=evaluator), every_entry_counts=True)
     if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
         return None
     confirmed = _collect_rows(trial, whole, whole.rows)

@@ -426,3 +426,24 @@ def test_every_entry_that_is_not_zero_is_resolved_as_stated():
     )
     assert result.comparisons[0].mode == "full"
     assert result.resolution < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_jvp_alone_is_confirmed_as_cheaply_and_every_entry_of_it_is_known(dtype):
+    weights, x = np.arange(1.0, 13.0).reshape(4, 3).astype(dtype) / 10, np.array([0.5, -1.0, 2.0], dtype)
+
+    def outputs(x):
+        return np.sin(weights @ x)
+
+    def jvp(factors, tangent, x):
+        return np.cos(weights @ x) * ((weights * factors) @ tangent)
+
+    right = gradcheck.check(outputs, x, jvp=lambda t, x: jvp(1.0, t, x), methods=("analytic", "numeric"))
+    assert (right.verdict, right.evaluations <= CHEAP) == (Verdict.PASS, True), str(right)
+    assert [row.mode for row in right.comparisons] == ["full"]
+    for entry in np.ndindex(weights.shape):
+        factors = np.ones(weights.shape, dtype)
+        factors[entry] = 1.001
+        wrong = gradcheck.check(outputs, x, jvp=lambda t, x, f=factors: jvp(f, t, x), methods=("analytic", "numeric"))
+        assert wrong.verdict is Verdict.FAIL, str(wrong)
+        assert wrong.comparisons[0].worst_entry == entry[1:]

@@ -1,1 +1,0 @@
-"""JAX's checkers, answered by gradcheck."""
