@@ -1,0 +1,101 @@
+"""The side of the watched program: watch this process from its start, and check what it called when it ends."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.harvest.watch import Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENVIRONMENT = "GRADCHECK_WATCH"  # the variable that holds the settings as JSON
+FRAMEWORKS = ("torch", "jax")
+
+
+def watch_process() -> None:
+    """Watch this process, if the environment says so."""
+    text = os.environ.get(ENVIRONMENT)
+    if not text:
+        return
+    settings = json.loads(text)
+    watched = Watched(tuple(settings["include"]))
+    pid, main = os.getpid(), dict[str, Any]()
+
+    def note_first_record() -> None:
+        _path(settings, "started").touch()
+        main["__file__"] = getattr(sys.modules.get("__main__"), "__file__", None)
+
+    def finish() -> None:
+        if os.getpid() == pid:  # and not in a fork of this process
+            vars(sys.modules["__main__"]).update(main)  # Python has removed it, and it says where the code is
+            _check_and_leave(watched, settings)
+
+    def finish_before_framework() -> None:
+        # A framework, and Python's own weak references, clean up when Python ends: what was registered last comes first.
+        atexit.unregister(finish)
+        atexit.register(finish)
+
+    watched.harvest.on_first_record = note_first_record
+    watched.on_framework_loaded = finish_before_framework
+    finish_before_framework()
+    watched.start()
+
+
+def _path(settings: Mapping[str, Any], suffix: str) -> Path:
+    return Path(settings["folder"]) / f"{os.getpid()}.{suffix}"
+
+
+def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
+    """Check the calls of this process, and leave the results to the command line."""
+    watched.stop()
+    loaded = [name for name in FRAMEWORKS if name in sys.modules]
+    data: dict[str, Any] = {"program": sys.argv[:1], "loaded": loaded, "not_recorded": watched.not_recorded}
+    if watched.harvest.records:
+        with _silence():
+            data |= check_and_draft(watched, settings)
+    written = _path(settings, "part")
+    written.write_text(json.dumps(data), encoding="utf-8")
+    written.rename(_path(settings, "json"))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what is written: what functions print when they are evaluated again is not output of the program."""
+    saved = {}
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+        with suppress(OSError, ValueError):  # a stream may be closed
+            sys.stdout.flush()
+            sys.stderr.flush()
+            saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+            for descriptor in saved:
+                os.dup2(nowhere.fileno(), descriptor)
+        try:
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+        finally:
+            for descriptor, copy in saved.items():
+                os.dup2(copy, descriptor)
+                os.close(copy)
+
+
+def check_and_draft(watched: Watched, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run of all checks and the drafted cases, as JSON data; 'error' holds what went wrong on our side."""
+    from gradcheck.harvest import draft
+    from gradcheck.harvest.check import check_records
+    from gradcheck.options import Options, override_options
+
+    try:
+        drafts = [asdict(drafted) for drafted in draft.draft_records(watched.harvest)]
+        options = override_options(Options(), settings["options"])
+        run = check_records(watched.harvest, options, settings["budget"], settings["replay"])
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"run": run.to_dict(), "drafts": drafts, "not_recorded": watched.not_recorded}
