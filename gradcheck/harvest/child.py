@@ -58,7 +58,7 @@ def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
     watched.stop()
     loaded = [name for name in FRAMEWORKS if name in sys.modules]
     data: dict[str, Any] = {"program": sys.argv[:1], "loaded": loaded, "not_recorded": watched.not_recorded}
-    if watched.harvest.records:
+    if watched.harvest.records or watched.harvest.deferred:
         with _silence():
             data |= check_and_draft(watched, settings)
     written = _path(settings, "part")

@@ -26,6 +26,7 @@ RESERVED = frozenset(inspect.signature(case).parameters)  # arguments of @case, 
 PLAIN = (bool, int, float, complex, str, type(None))
 INSIDE_FUNCTION = "{} is defined inside of a function and cannot be imported: move it to the top level of a module"
 IN_PROGRAM = '{0} runs when {1} is imported: put the program below `if __name__ == "__main__":`, or move {1} to another file'
+UNDER_VMAP = "called under vmap: leave out the first axis of each input that is mapped"
 NOWHERE = "{} cannot be imported by this name: give it one at the top level of a module"
 
 
@@ -40,6 +41,7 @@ class DraftedCase:
         inputs: the spec or value of each input as text, by parameter.
         init: constructor arguments as text, by name; None: it is not constructed.
         trouble: why the target cannot be imported as it is; '' if it can.
+        note: what to change in the inputs; '' if nothing.
     """
 
     target: str
@@ -48,10 +50,12 @@ class DraftedCase:
     inputs: dict[str, str]
     init: dict[str, str] | None = None
     trouble: str = ""
+    note: str = ""
 
 
 def draft_records(harvest: Harvest) -> list[DraftedCase]:
     """Draft a case for each record."""
+    harvest.complete()
     return list(map(_draft_record, harvest.records))
 
 
@@ -65,6 +69,7 @@ def _draft_record(record: Record) -> DraftedCase:
         inputs=_draft_inputs(record.source if record.kind == OPERATOR else record.target, record.call),
         init=_draft_init(record.target) if is_module else None,
         trouble=trouble,
+        note=UNDER_VMAP if record.call.target not in (None, record.target) else "",
     )
 
 
@@ -207,12 +212,17 @@ def _format_case(draft: DraftedCase) -> str:
         inputs.append(f"init={{{', '.join(f'{name!r}: {text}' for name, text in draft.init.items())}}}")
     text = f"@case({', '.join(inputs)})"
     has_placeholder = any(PLACEHOLDER in value for value in (*draft.inputs.values(), *(draft.init or {}).values()))
-    return f"{text}  # fill in each {PLACEHOLDER}" if has_placeholder else text
+    remarks = [f"fill in each {PLACEHOLDER}"] * has_placeholder + [draft.note] * bool(draft.note)
+    return f"{text}  # {'; '.join(remarks)}" if remarks else text
 
 
 def format_configuration(drafts: list[DraftedCase], prefix: str = "tool.gradcheck.") -> str:
     """Return a configuration with the first call of each target that can be imported and whose inputs have names."""
-    usable = [draft for draft in drafts if not draft.trouble and not any(name.startswith("*") for name in draft.inputs)]
+    usable = [
+        draft
+        for draft in drafts
+        if not draft.trouble and not draft.note and not any(name.startswith("*") for name in draft.inputs)
+    ]
     firsts = {draft.target: draft for draft in reversed(usable)}
     targets = [configuration.DraftTarget(d.target, d.kind, d.init, d.inputs) for d in usable if firsts[d.target] is d]
     return configuration.to_toml(targets, [], prefix) if targets else ""

@@ -54,7 +54,8 @@ class Harvest:
         records: in the order of the calls.
         left_out: why a target has no record, or lacks one, by its name.
         max_bytes: of all copies together.
-        on_first_record: called when the first record is made.
+        on_first_record: called when there is a first call to check.
+        deferred: what makes further records when the program has ended.
     """
 
     def __init__(self, include: tuple[str, ...] = (), *, max_bytes: int = MAX_BYTES) -> None:
@@ -62,6 +63,8 @@ class Harvest:
         self.left_out: dict[str, str] = {}
         self.max_bytes = max_bytes
         self.on_first_record: Callable[[], object] = lambda: None
+        self.deferred: list[Callable[[], object]] = []
+        self._has_any = False
         self._include = include
         self._bytes_left = max_bytes
         self._lock = threading.Lock()
@@ -78,19 +81,33 @@ class Harvest:
 
     def reserve(self, record: Record, size: int) -> bool:
         """Take bytes from the budget for a record; return whether there were enough."""
+        has_room = self.take(size)
+        record.size += size * has_room
+        return has_room
+
+    def take(self, size: int) -> bool:
+        """Take bytes from the budget; return whether there were enough."""
         with self._lock:
-            if size > self._bytes_left:
-                return False
-            self._bytes_left -= size
-            record.size += size
-            return True
+            has_room = size <= self._bytes_left
+            self._bytes_left -= size * has_room
+            return has_room
+
+    def complete(self) -> None:
+        """Make the records that need a part of the program to run once more; a second call does nothing."""
+        while self.deferred:
+            self.deferred.pop()()
 
     def add(self, record: Record) -> None:
         """Keep a record."""
-        if not self.records:
-            self.on_first_record()
+        self.note_first()
         with self._lock:
             self.records.append(record)
+
+    def note_first(self) -> None:
+        """Note that there is something to check."""
+        if not self._has_any:
+            self._has_any = True
+            self.on_first_record()
 
     def count(self, home: tuple[str, str]) -> int:
         """Count the records of a target."""
