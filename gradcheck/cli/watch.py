@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ from gradcheck.cli.run import exit_code_of
 from gradcheck.errors import ExitCode
 
 if TYPE_CHECKING:
-    from gradcheck.harvest.parent import Outcome
+    from gradcheck.harvest.join import Joined
 
 EPILOG = """Examples:
 
@@ -50,6 +51,7 @@ def watch(
         from gradcheck.harvest.parent import run_watched
         from gradcheck.options import Options, override_options
         from gradcheck.run.parse_quantities import parse_seconds
+        from gradcheck.run.provenance import format_command
 
         paths = output.require_writable(output_options.report_paths)
         options = {"seed": seed, "rtol": rtol}
@@ -61,21 +63,21 @@ def watch(
             "replay": shlex.join(["gradcheck", "watch", "--seed", str(seed), "--", *command]),
         }
         outcome = run_watched(command, settings, _stdout_of_program())
-        for name, why in outcome.not_recorded.items():
-            write_message(f"gradcheck: not recorded: {name}: {why}")
+        joined = outcome.joined
         for message in outcome.messages:
             write_message(f"gradcheck: {message}")
-        if outcome.run is not None:
-            output.write_reports(outcome.run, output_options, paths, github=output.in_github_workflow())
-            _write_drafts(outcome, draft, is_silent=output_options.quiet, to_stderr="-" in paths.values())
-    raise typer.Exit(outcome.exit_code or _code_of_checks(outcome, strict=strict))
+        if joined.run is not None:
+            run = replace(joined.run, command=format_command(sys.argv))
+            output.write_reports(run, output_options, paths, github=output.in_github_workflow())
+            _write_drafts(joined, draft, is_silent=output_options.quiet, to_stderr="-" in paths.values())
+    raise typer.Exit(outcome.exit_code or _code_of_checks(joined, strict=strict))
 
 
-def _code_of_checks(outcome: Outcome, *, strict: bool) -> ExitCode:
+def _code_of_checks(joined: Joined, *, strict: bool) -> ExitCode:
     """Return the exit code of the checks: of a run, and 5 if nothing was called."""
-    if outcome.run is not None:
-        return exit_code_of(outcome.run, strict=strict)
-    return ExitCode.ERROR if outcome.is_broken else ExitCode.NOTHING_COLLECTED
+    if joined.errors:
+        return ExitCode.ERROR
+    return ExitCode.NOTHING_COLLECTED if joined.run is None else exit_code_of(joined.run, strict=strict)
 
 
 def _stdout_of_program() -> int | None:
@@ -86,12 +88,12 @@ def _stdout_of_program() -> int | None:
         return None
 
 
-def _write_drafts(outcome: Outcome, path: str | None, *, is_silent: bool, to_stderr: bool) -> None:
+def _write_drafts(joined: Joined, path: str | None, *, is_silent: bool, to_stderr: bool) -> None:
     """Write the drafted cases and the configuration to a file, or print them below the table."""
     from gradcheck.harvest import draft
     from gradcheck.report import files
 
-    parts = [draft.format_cases(outcome.drafts), draft.format_configuration(outcome.drafts)]
+    parts = [draft.format_cases(joined.drafts), draft.format_configuration(joined.drafts)]
     text = "\n".join(part for part in parts if part)
     if path is not None:
         files.write(path, text)

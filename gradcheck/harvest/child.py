@@ -16,6 +16,8 @@ from gradcheck.harvest.watch import Watched
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gradcheck.harvest.join import Part
+
 ENVIRONMENT = "GRADCHECK_WATCH"  # the variable that holds the settings as JSON
 FRAMEWORKS = ("torch", "jax")
 
@@ -56,13 +58,8 @@ def _path(settings: Mapping[str, Any], suffix: str) -> Path:
 def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
     """Check the calls of this process, and leave the results to the command line."""
     watched.stop()
-    loaded = [name for name in FRAMEWORKS if name in sys.modules]
-    data: dict[str, Any] = {"program": sys.argv[:1], "loaded": loaded, "not_recorded": watched.not_recorded}
-    if watched.harvest.records or watched.harvest.deferred:
-        with _silence():
-            data |= check_and_draft(watched, settings)
     written = _path(settings, "part")
-    written.write_text(json.dumps(data), encoding="utf-8")
+    written.write_text(json.dumps(make_part(watched, settings)), encoding="utf-8")
     written.rename(_path(settings, "json"))
 
 
@@ -86,8 +83,22 @@ def _silence() -> Iterator[None]:
                 os.close(copy)
 
 
-def check_and_draft(watched: Watched, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run of all checks and the drafted cases, as JSON data; 'error' holds what went wrong on our side."""
+def make_part(watched: Watched, settings: Mapping[str, Any]) -> Part:
+    """Check the calls of this process, and draft cases; a mistake of ours becomes the part's 'error'.
+
+    Args:
+        watched: stopped.
+        settings: 'budget', 'options' and 'replay'.
+    """
+    loaded = [name for name in FRAMEWORKS if name in sys.modules]
+    part: Part = {"loaded": loaded, "not_recorded": watched.not_recorded}
+    if watched.harvest.records or watched.harvest.deferred:
+        with _silence():
+            part |= _check_and_draft(watched, settings)
+    return part
+
+
+def _check_and_draft(watched: Watched, settings: Mapping[str, Any]) -> Part:
     from gradcheck.harvest import draft
     from gradcheck.harvest.check import check_records
     from gradcheck.options import Options, override_options

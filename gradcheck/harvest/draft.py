@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradcheck.harvest.record import Harvest, Record
 
 RESERVED = frozenset(inspect.signature(case).parameters)  # arguments of @case, which cannot be names of inputs there
+TELLING_SIZE = 8  # entries that are all positive by chance in 1 of 256 arrays
 PLAIN = (bool, int, float, complex, str, type(None))
 INSIDE_FUNCTION = "{} is defined inside of a function and cannot be imported: move it to the top level of a module"
 IN_PROGRAM = '{0} runs when {1} is imported: put the program below `if __name__ == "__main__":`, or move {1} to another file'
@@ -158,7 +159,7 @@ def _draft_spec(value: Any) -> specs.Spec | None:
     if numbers.dtype.kind in "iu":
         low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
         return specs.integers(low, high + 1, *shape, dtype=None if dtype == "int64" else dtype, layout=layout)
-    is_positive = numbers.dtype.kind == "f" and numbers.size > 0 and bool(np.all(numbers > 0))
+    is_positive = numbers.dtype.kind == "f" and numbers.size >= TELLING_SIZE and bool(np.all(numbers > 0))
     return (specs.positive if is_positive else specs.normal)(*shape, dtype=dtype, layout=layout)
 
 

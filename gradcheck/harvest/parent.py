@@ -8,23 +8,22 @@ import signal
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import UsageError
-from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.harvest.child import ENVIRONMENT
-from gradcheck.harvest.draft import DraftedCase
-from gradcheck.results import RunResult
+from gradcheck.harvest.join import Joined, join_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gradcheck.results import CheckResult
 
 INJECTED = Path(__file__).parent / "inject"  # its sitecustomize runs when Python starts
 LOST = "{} ended before the recorded calls could be checked: by os._exit, by a signal, or as a forked worker"
+NOT_SEEN = "is gradcheck installed for the Python of the program, and does that run without -I and -E?"
+NOT_YOURS = "code of an installed package counts as yours with --include PACKAGE"
 SIGNAL_BASE = 128  # what shells add to the number of the signal that ended a program
 
 
@@ -34,19 +33,13 @@ class Outcome:
 
     Attributes:
         exit_code: of the program, as a shell would give it.
-        run: the results of all its processes; None if no call was recorded.
-        drafts: the drafted cases, each once.
-        not_recorded: why a target has no record, or lacks one, by its name.
-        messages: what went wrong, or was not seen.
-        is_broken: whether a process could not check its calls.
+        joined: the results of its processes.
+        messages: what was not checked, and why.
     """
 
     exit_code: int
-    run: RunResult | None
-    drafts: list[DraftedCase]
-    not_recorded: dict[str, str]
+    joined: Joined
     messages: list[str]
-    is_broken: bool
 
 
 def run_watched(command: Sequence[str], settings: Mapping[str, Any], stdout: int | None = None) -> Outcome:
@@ -71,7 +64,11 @@ def run_watched(command: Sequence[str], settings: Mapping[str, Any], stdout: int
             code = process.wait()
         parts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
         lost = len({path.stem for path in Path(folder).glob("*.started")} - {path.stem for path in Path(folder).glob("*.json")})
-    return _join(code if code >= 0 else SIGNAL_BASE - code, parts, lost)
+    joined = join_parts(parts)
+    messages = [*joined.messages, *([LOST.format(f"{lost} process{'es' * (lost != 1)}")] if lost else [])]
+    if joined.run is None and not joined.errors:
+        messages += [NOT_SEEN] if not parts else [NOT_YOURS]
+    return Outcome(code if code >= 0 else SIGNAL_BASE - code, joined, messages)
 
 
 @contextmanager
@@ -86,56 +83,3 @@ def _leaving_interrupts_to_program() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _join(code: int, parts: list[dict[str, Any]], lost: int) -> Outcome:
-    """Join the parts of all processes."""
-    errors = [part["error"] for part in parts if "error" in part]
-    messages = [f"the calls of a process could not be checked: {error}" for error in errors]
-    if lost:
-        messages.append(LOST.format(f"{lost} process{'es' * (lost != 1)}"))
-    if not any("run" in part for part in parts):
-        messages.append(_explain_nothing_found(parts))
-    runs = [RunResult.from_dict(part["run"]) for part in parts if "run" in part]
-    drafts = [DraftedCase(**data) for part in parts for data in part.get("drafts", ())]
-    not_recorded = {name: why for part in parts for name, why in part["not_recorded"].items()}
-    return Outcome(code, join_runs(runs), drop_equal(drafts), not_recorded, messages, bool(errors))
-
-
-def _explain_nothing_found(parts: list[dict[str, Any]]) -> str:
-    looked_for = (
-        "no call found of an autograd.Function, a registered operator, an nn.Module or a custom_vjp or custom_jvp of yours,"
-        " with an input that requires a gradient"
-    )
-    loaded = sum(bool(part["loaded"]) for part in parts)
-    seen = f"{len(parts)} Python process{'es' * (len(parts) != 1)} seen, {loaded} with PyTorch or JAX loaded"
-    advice = "" if parts else "; is gradcheck installed for the Python of the program, and is it run without -I and -E?"
-    return f"{looked_for}: {seen}{advice}; code of an installed package counts with --include PACKAGE"
-
-
-def join_runs(runs: Sequence[RunResult]) -> RunResult | None:
-    """Join the runs of several processes; of a case that several have checked, the worst result is kept. None if none ran."""
-    if not runs:
-        return None
-    results: dict[str, CheckResult] = {}
-    for result in (result for run in runs for result in run.results):
-        before = results.get(result.case)
-        if before is None or SEVERITY.index(result.outcome) < SEVERITY.index(before.outcome):
-            results[result.case] = result
-    return replace(
-        runs[0],
-        results=tuple(results.values()),
-        seconds=max(run.seconds for run in runs),
-        interrupted=any(run.interrupted for run in runs),
-        planned=len(results),
-        config={**runs[0].config, "not_recorded": {k: v for run in runs for k, v in run.config["not_recorded"].items()}},
-    )
-
-
-def drop_equal(drafts: Sequence[DraftedCase]) -> list[DraftedCase]:
-    """Return each draft once."""
-    kept: list[DraftedCase] = []
-    for draft in drafts:
-        if draft not in kept:
-            kept.append(draft)
-    return kept

@@ -25,9 +25,10 @@ class NotCopiedError(Exception):
 def describe(value: Any) -> Any:
     """Describe a value by what tells calls apart: dtype, shape, layout, device, and whether it requires a gradient."""
     if isinstance(value, torch.Tensor):
-        if value.layout is not torch.strided:
-            return value.shape, value.dtype, value.layout, value.requires_grad, value.device
-        return value.shape, value.dtype, value.stride(), value.requires_grad, value.device
+        try:
+            return value.shape, value.stride(), value.dtype, value.requires_grad, value.get_device()
+        except RuntimeError:  # a sparse tensor has no strides
+            return value.shape, value.layout, value.dtype, value.requires_grad, value.get_device()
     if isinstance(value, TELLING):
         return value if type(value) is not bool else (bool, value)  # as 1 == True
     if isinstance(value, (tuple, list)):

@@ -95,9 +95,13 @@ class Watched:
             raise UsageError(f"{method} inside of `with gradcheck.watch()`: call it after the block")
 
     def _intercept_torch(self) -> None:
-        from gradcheck.harvest.torch_calls import TorchCalls
+        from gradcheck.harvest.torch_functions import FunctionCalls
+        from gradcheck.harvest.torch_modules import ModuleCalls
+        from gradcheck.harvest.torch_recorder import TorchRecorder
 
-        self._intercept(TorchCalls(self.harvest))
+        recorder = TorchRecorder(self.harvest)
+        self._intercept(FunctionCalls(self.harvest, recorder))
+        self._intercept(ModuleCalls(self.harvest, recorder))
 
     def _intercept_jax(self) -> None:
         from gradcheck.harvest.jax_calls import JaxCalls
