@@ -71,6 +71,16 @@ def _copy_tensor(x: torch.Tensor) -> torch.Tensor:
     return match_layout(values, x.detach()).requires_grad_(x.requires_grad)
 
 
+def convert_floats(tree: Any, dtype: torch.dtype | None) -> Any:
+    """Convert the floating tensors of copied arguments to a dtype; None leaves them."""
+
+    def convert(x: Any) -> Any:
+        is_float = isinstance(x, torch.Tensor) and x.is_floating_point()
+        return x.detach().to(dtype).requires_grad_(x.requires_grad) if is_float and dtype is not None else x
+
+    return tree_map(convert, tree)
+
+
 def copy_module(module: torch.nn.Module) -> torch.nn.Module:
     """Copy a module with its parameters. Hooks of the user's are left out: they may write to what the program still uses.
 

@@ -55,7 +55,7 @@ class FunctionCalls:
     def _make_apply(self, before: Any) -> Any:
         kinds_of, get_kinds, open_calls = self._kinds.get, self._get_kinds, self._recorder.open
         base = (before or vars(torch._C._FunctionBase)["apply"]).__get__
-        is_grad_enabled, tensor = torch.is_grad_enabled, torch.Tensor
+        is_grad_enabled, get_tracing_state, tensor = torch.is_grad_enabled, torch._C._get_tracing_state, torch.Tensor
 
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             if open_calls:
@@ -63,7 +63,7 @@ class FunctionCalls:
             kinds = kinds_of(cls, NEW)
             if kinds is NEW:
                 kinds = get_kinds(cls)
-            if kinds is None:
+            if kinds is None or get_tracing_state() is not None:  # a tracer notes lines and names of this function
                 return base(None, cls)(*args, **kwargs)
             first = args[0] if args else None
             if kinds.skip and type(first) is tensor and first.numel() == kinds.entries:

@@ -34,7 +34,8 @@ class ModuleCalls:
     def install(self) -> None:
         """Begin to intercept, in the classes that exist and in those that will be defined."""
         self._before = vars(torch.nn.Module).get("__init_subclass__")
-        torch.nn.Module.__init_subclass__ = classmethod(self._make_init_subclass(self._before))  # type: ignore[assignment]
+        hook: Any = classmethod(self._make_init_subclass(self._before))
+        torch.nn.Module.__init_subclass__ = hook  # type: ignore[method-assign]
         for cls in list(_list_subclasses(torch.nn.Module)):
             self._replace_call(cls)
 
@@ -43,7 +44,7 @@ class ModuleCalls:
         if self._before is None:
             del torch.nn.Module.__init_subclass__
         else:
-            torch.nn.Module.__init_subclass__ = self._before
+            torch.nn.Module.__init_subclass__ = self._before  # type: ignore[method-assign]
         for cls in list(self._replaced):
             self._restore_call(cls)
 
@@ -75,10 +76,11 @@ class ModuleCalls:
     def _make_call(self, cls: Any, before: Any) -> Any:
         kinds, recorder, settings = Kinds(), self._recorder, self._settings
         is_grad_enabled, is_compiling, tensor = torch.is_grad_enabled, torch.compiler.is_compiling, torch.Tensor
+        get_tracing_state = torch._C._get_tracing_state
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - tracebacks show the name
             call = super(cls, module).__call__ if before is None else before.__get__(module)  # type: ignore[misc]
-            if is_compiling() or type(module) is not cls or kinds.is_closed:
+            if is_compiling() or get_tracing_state() is not None or type(module) is not cls or kinds.is_closed:
                 return call(*args, **kwargs)
             first = args[0] if args else None
             if kinds.skip and type(first) is tensor and first.numel() == kinds.entries:

@@ -11,7 +11,14 @@ import torch
 
 from gradcheck.backends.torch.recorded_layers import make_cotangent_hook, make_overwrite_check
 from gradcheck.harvest.record import MAX_RECORDS, Harvest, Record, is_called_by_gradcheck
-from gradcheck.harvest.torch_copies import NotCopiedError, copy_arguments, copy_module, count_bytes, list_tensors
+from gradcheck.harvest.torch_copies import (
+    NotCopiedError,
+    convert_floats,
+    copy_arguments,
+    copy_module,
+    count_bytes,
+    list_tensors,
+)
 from gradcheck.trees import flatten
 
 MAX_SIGNATURES = 64  # kinds of calls of a class, recorded or not, after which it is no longer looked at
@@ -104,6 +111,10 @@ class TorchRecorder:
         record.call.args, record.call.kwargs = copy_arguments(args), copy_arguments(dict(kwargs))
         if module is not None:
             record.target = copy_module(module)
+            if any(torch.is_autocast_enabled(x.device.type) for x in (*inputs, *state)):
+                # The check runs without autocast, which would convert inputs where they meet the parameters.
+                dtype = next((x.dtype for x in module.parameters() if x.is_floating_point()), None)
+                record.call.args, record.call.kwargs = convert_floats((record.call.args, record.call.kwargs), dtype)
         return record
 
     def finish(self, record: Record | None, call: Callable[[], Any], arguments: Any) -> Any:

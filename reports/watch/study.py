@@ -229,9 +229,9 @@ def main() -> None:
     loops = [compare_loops(name) for name in MODELS]
     lines = [
         *study_page.make_heading("Watching: what it costs while a program runs", __file__, ("torch", "numpy")),
-        f"One thread, processor time, medians of {ROUNDS} pieces of {STEPS_OF_ROUND} steps with and without the watch, in turns",
-        "in one process. Each block applies an autograd.Function and dropout; a step is forward, backward and SGD. The losses are",
-        f"those of {STEPS} steps from the same seed, and equal bit for bit.",
+        f"One thread, processor time, medians of {ROUNDS} pieces of {STEPS_OF_ROUND} steps with and without the watch, in",
+        "turns in one process. Each block applies an autograd.Function and dropout; a step is forward, backward and SGD. The",
+        f"losses are those of {STEPS} steps from the same seed, and equal bit for bit.",
         "",
         *study_page.make_table(("loop", "a step", "watched", "overhead", "same losses"), loops),
         "",
