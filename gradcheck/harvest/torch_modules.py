@@ -5,6 +5,7 @@ PyTorch's own classes are not touched, and a class of which enough is recorded g
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,10 @@ from gradcheck.harvest.torch_recorder import Kinds, NeverRecordedError, TorchRec
 from gradcheck.targets.framework import TargetKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_MODULES = 4096  # whose settings are remembered
+UNKNOWN = (lambda: None), ()  # stands for the settings of a module that was not called yet
 
 
 class ModuleCalls:
@@ -27,7 +29,7 @@ class ModuleCalls:
     def __init__(self, harvest: Harvest, recorder: TorchRecorder) -> None:
         self._harvest = harvest
         self._recorder = recorder
-        self._settings: dict[int, Any] = {}  # of each module that was called, by its id
+        self._settings: dict[int, tuple[Callable[[], Any], Any]] = {}  # of each module that was called, by its id
         self._replaced: dict[type, tuple[Any, Any]] = {}  # what a class had itself, and what it has now
         self._before: Any = None
 
@@ -88,7 +90,9 @@ class ModuleCalls:
                 return call(*args, **kwargs)
             if not is_grad_enabled():
                 return call(*args, **kwargs)
-            setting = settings.get(id(module)) or self._describe_settings(module)
+            known, setting = settings.get(id(module), UNKNOWN)
+            if known() is not module:
+                setting = self._describe_settings(module)
             signature = (setting, module.training, *[describe(x) for x in args], describe(kwargs) if kwargs else None)
             if kinds.is_known(signature, first):
                 return call(*args, **kwargs)
@@ -105,7 +109,8 @@ class ModuleCalls:
             self._settings.clear()
         attributes = ((name, value) for name, value in vars(module).items() if name != "training")
         setting = tuple((name, value) for name, value in attributes if isinstance(value, (bool, int, str)))
-        return self._settings.setdefault(id(module), (True, setting))
+        self._settings[id(module)] = weakref.ref(module), setting
+        return setting
 
     def _record(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
         cls = type(module)
