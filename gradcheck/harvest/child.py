@@ -59,7 +59,10 @@ def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
     """Check the calls of this process, and leave the results to the command line."""
     watched.stop()
     written = _path(settings, "part")
-    written.write_text(json.dumps(make_part(watched, settings)), encoding="utf-8")
+    # Python forgets that Ctrl-C has ended the program once other code runs, and would exit with another code.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    part = {**make_part(watched, settings), "pid": os.getpid(), "interrupted": interrupted}
+    written.write_text(json.dumps(part), encoding="utf-8")
     written.rename(_path(settings, "json"))
 
 

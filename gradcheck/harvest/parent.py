@@ -64,6 +64,8 @@ def run_watched(command: Sequence[str], settings: Mapping[str, Any], stdout: int
             code = process.wait()
         parts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
         lost = len({path.stem for path in Path(folder).glob("*.started")} - {path.stem for path in Path(folder).glob("*.json")})
+    if any(part["interrupted"] and part["pid"] == process.pid for part in parts):
+        code = -signal.SIGINT
     joined = join_parts(parts)
     messages = [*joined.messages, *([LOST.format(f"{lost} process{'es' * (lost != 1)}")] if lost else [])]
     if joined.run is None and not joined.errors:
