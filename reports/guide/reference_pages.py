@@ -237,6 +237,13 @@ selects the tests with the marker and the cases that the plugin collects. The cl
 `pytest --gradcheck mypackage.layers` collects the cases that are declared with `@case` in a module. Each is a test with an
 id such as `mypackage/layers.py::gradcheck:my_layer`. A case that is expected to fail is an expected failure.
 
+## Harvest
+
+`pytest --gradcheck-harvest` notes which of your Functions, operators, modules and JAX rules the tests call, and checks them
+when the session ends; [the page of `gradcheck watch`](../how-to/watch.md) says what is recorded. The results are in the reports
+and in a section of their own, with cases to paste. With xdist each worker checks what it has called. A wrong derivative fails a
+session whose tests all pass.
+
 ## Options
 
 The options of a call override those of the marker, which override the command line, which overrides the ini file. In the ini

@@ -100,9 +100,8 @@ def test_the_program_s_own_code_is_passed_on_and_what_it_called_is_checked_if_it
 
 
 def test_processes_that_the_program_starts_are_watched_and_their_results_joined(watch):
-    call = "import train; train.main('Wrong')"
-    done = watch(end=f'import subprocess; [subprocess.run([sys.executable, "-c", "{call}", "x"]) for _ in "ab"]; os = __import__("os")\n'
-                 "    if os.fork(): os.wait()")  # fmt: skip
+    child = "import subprocess; subprocess.run([sys.executable, '-c', 'import train; train.main(sys.argv[1])', 'Wrong'])"
+    done = watch(end=f"{child.replace('import train', 'import sys, train')}\n    import os\n    if os.fork(): os.wait()")
     assert done.returncode == 1
     assert "3 passed, 1 failed" in done.stdout  # train:Own besides __main__:Own; the fork checks nothing
 
