@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ class LoadedPackages(MetaPathFinder):
         finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next((spec for finder in finders if (spec := finder.find_spec(name, path, target)) is not None), None)
         if spec is not None and spec.loader is not None:
-            self._act_after(spec.loader, name)
+            with suppress(AttributeError):  # a loader that takes no attributes
+                self._act_after(spec.loader, name)
         return spec
 
     def _act_after(self, loader: Any, name: str) -> None:

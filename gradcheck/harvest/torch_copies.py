@@ -24,18 +24,19 @@ class NotCopiedError(Exception):
 
 def describe(value: Any) -> Any:
     """Describe a value by what tells calls apart: dtype, shape, layout, device, and whether it requires a gradient."""
-    if isinstance(value, torch.Tensor):
+    kind = type(value)
+    if kind is torch.Tensor or kind is torch.nn.Parameter:  # a class of the user's may run code of its own for each of these
         try:
             return value.shape, value.stride(), value.dtype, value.requires_grad, value.get_device()
-        except RuntimeError:  # a sparse tensor has no strides
-            return value.shape, value.layout, value.dtype, value.requires_grad, value.get_device()
+        except RuntimeError:  # a sparse tensor has no strides, and a nested one no shape
+            return str(value.layout), value.numel(), value.dtype, value.requires_grad, value.get_device()
     if isinstance(value, TELLING):
-        return value if type(value) is not bool else (bool, value)  # as 1 == True
+        return value if kind is not bool else (bool, value)  # as 1 == True
     if isinstance(value, (tuple, list)):
         return tuple(map(describe, value))
     if isinstance(value, dict):
         return tuple((key, describe(item)) for key, item in value.items())
-    return type(value)
+    return kind
 
 
 def list_tensors(tree: Any) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import UsageError
@@ -28,7 +29,8 @@ class Watched:
     def __init__(self, include: tuple[str, ...] = ()) -> None:
         self.harvest = Harvest(include)
         self._interceptors: list[Any] = []
-        self._packages = LoadedPackages({"torch": self._intercept_torch, "jax": self._intercept_jax})
+        actions = {"torch": self._intercept_torch, "jax": self._intercept_jax}
+        self._packages = LoadedPackages({name: partial(self._attempt, name, action) for name, action in actions.items()})
         self._is_active = False
         self.on_framework_loaded: Callable[[], object] = lambda: None
 
@@ -94,6 +96,13 @@ class Watched:
         if self._is_active:
             raise UsageError(f"{method} inside of `with gradcheck.watch()`: call it after the block")
 
+    def _attempt(self, name: str, intercept: Callable[[], None]) -> None:
+        """Intercept the calls of a framework. If it is unlike those that we know, its import must not fail for it."""
+        try:
+            intercept()
+        except Exception as error:
+            self.harvest.left_out[name] = f"its calls cannot be intercepted: {type(error).__name__}: {error}"
+
     def _intercept_torch(self) -> None:
         from gradcheck.harvest.torch_functions import FunctionCalls
         from gradcheck.harvest.torch_modules import ModuleCalls
@@ -109,8 +118,8 @@ class Watched:
         self._intercept(JaxCalls(self.harvest))
 
     def _intercept(self, calls: Any) -> None:
-        self._interceptors.append(calls)
         calls.install()
+        self._interceptors.append(calls)
         self.on_framework_loaded()
 
 

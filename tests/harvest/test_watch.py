@@ -317,3 +317,50 @@ def test_wrong_functions_of_a_closure_are_checked_too():
         make().apply(torch.randn(2, requires_grad=True))
     assert watched.check().verdict is Verdict.FAIL
     assert "Inner is defined inside of a function and cannot be imported" in watched.draft()
+
+
+def test_a_tensor_class_of_the_user_runs_no_more_code_than_without_a_watch():
+    calls = []
+
+    class Counted(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return super().__torch_function__(function, types, args, kwargs)
+
+    x = torch.ones(2, requires_grad=True).as_subclass(Counted)
+    counts = []
+    for watch in (torch.enable_grad, gradcheck.watch):
+        calls.clear()
+        with watch() as watched:
+            Swish.apply(x)
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+    assert "a tensor of its own kind" in watched.not_recorded["watched_layers:Swish"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_and_nested_tensors_do_not_stop_the_program():
+    sparse = torch.eye(3).to_sparse().requires_grad_()
+    with gradcheck.watch() as watched:
+        for _ in range(2):
+            _Dense.apply(sparse).sum().backward()
+            _Dense.apply(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], requires_grad=True))
+    assert watched.harvest.records
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.to_dense() if x.is_sparse else torch.ones(2)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_a_framework_that_cannot_be_intercepted_is_said(monkeypatch):
+    monkeypatch.setattr("gradcheck.harvest.torch_functions.FunctionCalls.install", lambda _: 1 / 0)
+    with gradcheck.watch() as watched:
+        pass
+    assert watched.not_recorded == {"torch": "its calls cannot be intercepted: ZeroDivisionError: division by zero"}
