@@ -11,6 +11,7 @@ from watched_layers import Bias, Block, Model, Scale, Swish, WrongSwish, cube
 
 import gradcheck
 from gradcheck import Reason, UsageError, Verdict
+from gradcheck.harvest.torch_copies import describe
 
 HELD_APPLY = Swish.apply
 
@@ -345,14 +346,14 @@ def test_sparse_and_nested_tensors_do_not_stop_the_program():
     with gradcheck.watch() as watched:
         for _ in range(2):
             _Dense.apply(sparse).sum().backward()
-            _Dense.apply(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], requires_grad=True))
-    assert watched.harvest.records
+    assert len(watched.harvest.records) == 1
+    assert hash(describe(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])))
 
 
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
-        return x.to_dense() if x.is_sparse else torch.ones(2)
+        return x.to_dense()
 
     @staticmethod
     def backward(ctx, g):
