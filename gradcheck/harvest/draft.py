@@ -75,22 +75,28 @@ def _draft_record(record: Record) -> DraftedCase:
 
 
 def choose_target_text(record: Record) -> tuple[str, str]:
-    """Return the text that names a target on the command line, and why it cannot be imported by it; '' if it can."""
+    """Return the text that names a target on the command line, and why it cannot be imported by that; '' if it can."""
     module, name = record.home
     if "<locals>" in name:
         return record.name, INSIDE_FUNCTION.format(name.rpartition(".")[2])
     if module == "__main__":
-        file = getattr(sys.modules.get("__main__"), "__file__", None)
-        if file is None:
-            return record.name, NOWHERE.format(name)
-        path = shorten_path(file)
-        has_guard = "__main__" in Path(file).read_text(encoding="utf-8", errors="replace")
-        return f"{path}:{name}", "" if has_guard else IN_PROGRAM.format(path, name)
+        return _choose_text_in_program(name)
     value: Any = sys.modules.get(module)
     for part in name.split("."):
         value = getattr(value, part, None)
     expected = record.source if record.kind == TargetKind.MODULE.value else record.target
     return record.name, "" if value is expected else NOWHERE.format(name)
+
+
+def _choose_text_in_program(name: str) -> tuple[str, str]:
+    """Choose the text of a target that the program itself defines, which was started as a file or by `python -m`."""
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or not Path(file).is_file():
+        return f"__main__:{name}", NOWHERE.format(name)
+    home = shorten_path(file) if spec is None else spec.name
+    has_guard = "__main__" in Path(file).read_text(encoding="utf-8", errors="replace")
+    return f"{home}:{name}", "" if has_guard else IN_PROGRAM.format(home, name)
 
 
 def _describe_place(source: Any) -> str:

@@ -97,7 +97,7 @@ class FunctionCalls:
 def home_of(cls: Any) -> tuple[str, str]:
     """Return the module of a class and its qualified name; for the Function behind an operator, those of the operator."""
     if not is_operator(cls):
-        return cls.__module__, cls.__qualname__
+        return str(cls.__module__), cls.__qualname__
     operator = find_operator(cls)
     function = getattr(operator, "_init_fn", None)
     if function is not None:

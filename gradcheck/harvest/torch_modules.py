@@ -61,7 +61,7 @@ class ModuleCalls:
         return __init_subclass__
 
     def _replace_call(self, cls: Any) -> None:
-        if self._harvest.is_from_user(cls.__module__) and cls not in self._replaced:
+        if self._harvest.is_from_user(str(cls.__module__)) and cls not in self._replaced:
             before = vars(cls).get("__call__")
             self._replaced[cls] = before, self._make_call(cls, before)
             cls.__call__ = self._replaced[cls][1]
@@ -125,11 +125,11 @@ class ModuleCalls:
         """Say whether a module has other modules of the user in it, and no parameter of its own."""
         inner = {type(part) for part in module.modules()} - {type(module)}
         has_parameters = any(True for _ in module.parameters(recurse=False))
-        return not has_parameters and any(self._harvest.is_from_user(cls.__module__) for cls in inner)
+        return not has_parameters and any(self._harvest.is_from_user(str(cls.__module__)) for cls in inner)
 
 
 def _home_of(cls: type) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
+    return str(cls.__module__), cls.__qualname__
 
 
 def _list_subclasses(cls: type) -> Iterator[type]:
