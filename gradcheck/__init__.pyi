@@ -9,6 +9,8 @@ from .errors import TargetError as TargetError
 from .errors import TargetNotFoundError as TargetNotFoundError
 from .errors import UsageError as UsageError
 from .fuzzing import fuzz as fuzz
+from .harvest.watch import Watched as Watched
+from .harvest.watch import watch as watch
 from .options import Options as Options
 from .results import CheckResult as CheckResult
 from .results import Comparison as Comparison

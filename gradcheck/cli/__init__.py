@@ -15,6 +15,7 @@ from gradcheck.cli import report as report
 from gradcheck.cli import diff as diff
 from gradcheck.cli import init as init
 from gradcheck.cli import merge as merge
+from gradcheck.cli import watch as watch
 from gradcheck.cli import explain as explain
 from gradcheck.cli.app import app as app
 from gradcheck.cli.app import keep_stdout_for_data

@@ -10,10 +10,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes
 from gradcheck.compat.checker import Arguments, Checker
+from gradcheck.glossary.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from gradcheck.results import CheckResult
 
 MODULE = "autograd.test_util"
 MODES = ("fwd", "rev")
@@ -91,8 +95,15 @@ def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order:
 def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
     """Raise an AssertionError, whose message starts as autograd's does, unless the answer counts as passed."""
     if not passes(answer, stacklevel=stacklevel):
-        name = next((result.case for result in answer.results if not result.ok), "check")
-        raise AssertionError(f"Derivative {name} failed\n{answer.describe()}")
+        failed = next((result for result in answer.results if not result.ok), None)
+        raise AssertionError(f"Derivative {'check' if failed is None else _name_check(failed)} failed\n{answer.describe()}")
+
+
+def _name_check(failed: CheckResult) -> str:
+    """Name a check that failed as autograd does: '(VJP) check of f'."""
+    methods = {row.method for row in failed.comparisons if row.verdict is Verdict.FAIL}
+    product = "JVP" if "forward" in methods else "VJP"
+    return failed.case.replace("(JVP, VJP)", f"({product})")
 
 
 def _translate_grads(arguments: Arguments) -> Translation:
@@ -142,26 +153,37 @@ def _drawing_alone() -> Iterator[None]:
 
 
 def _list_checks(f: Function, x: Any, name: str, products: Sequence[_Product], order: int) -> tuple[CheckCall, ...]:
-    """Make one check for each product. Each product is computed once, so that exceptions reach the caller as in autograd.
+    """Make one check. Each product is computed once, so that exceptions reach the caller as in autograd.
 
     For higher orders, a function and its derivatives become one function, whose derivatives are checked; the parts of such a
     check are those of each alone.
     """
-    checks = [product.make_check(f, x, name) for product in products]
+    if not products:
+        return ()
+    check = _make_check(f, x, name, products)
     for _ in range(order - 1):
         derivatives = [product.make_function(f) for product in products]
         point = (x, *(product.draw_direction(f, x) for product in products))
         names = [f"{product.name}_{name}" for product in products]
         joined = _join(f, derivatives)
         name = f"({', '.join([name, *(f'its {product.name}' for product in products)])})"
-        for i, product in enumerate(products):
-            pairs = zip(derivatives, point[1:], names, strict=True)
-            parts = (checks[i], *(product.make_check(g, (x, v), label) for g, v, label in pairs))
-            checks[i] = product.make_check(joined, point, name, parts)
+        pairs = zip(derivatives, point[1:], names, strict=True)
+        parts = (check, *(_make_check(g, (x, v), label, products) for g, v, label in pairs))
         f, x = joined, point
+        check = _make_check(f, x, name, products, parts)
     for product in products:
         product.evaluate(f, x, product.draw_direction(f, x))
-    return tuple(checks)
+    return (check,)
+
+
+def _make_check(f: Function, x: Any, name: str, products: Sequence[_Product], parts: tuple[CheckCall, ...] = ()) -> CheckCall:
+    """Make the check of some products of a function, which share the evidence."""
+    claims = {product.name: product.make_claim(f) for product in products}
+    methods = ("analytic", *["forward"] * (len(claims) > 1), "numeric")
+    label = f"({', '.join(claims).upper()}) check of {name}"
+    # The claims are autograd's own products, so that contracts of hand-written derivatives would tell nothing.
+    arguments = {"framework": "numpy", "methods": methods, "name": label, "contracts": False, **claims}
+    return CheckCall(lambda x: f(x), (x,), arguments, parts)
 
 
 def _join(f: Function, derivatives: Sequence[Function]) -> Function:
@@ -231,11 +253,6 @@ class _Product:
     def make_function(self, f: Function) -> Function:
         """Return (point, direction) -> product, as a function of a pair."""
         return lambda pair: self.evaluate(f, pair[0], pair[1])
-
-    def make_check(self, f: Function, x: Any, name: str, parts: tuple[CheckCall, ...] = ()) -> CheckCall:
-        """Make the check of this product of a function."""
-        arguments = {"name": f"({self.name.upper()}) check of {name}", self.name: self.make_claim(f)}
-        return CheckCall(lambda x: f(x), (x,), {"framework": "numpy", "methods": ("analytic", "numeric"), **arguments}, parts)
 
 
 PRODUCTS = {

@@ -11,6 +11,7 @@ import pytest
 from pytest_gradcheck import (
     aggregate,
     fixture,
+    harvest,
     marker,
     outcome,
     settings,
@@ -35,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     settings.add_options(parser)
     takeover.add_options(parser)
+    harvest.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
         targets.read_section(config)
     config.pluginmanager.register(aggregate.Listener(config.stash[aggregate.SESSION_RESULTS]), "gradcheck-listener")
     takeover.configure(config)
+    harvest.start(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave the process as it was."""
+    harvest.stop(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -133,11 +141,13 @@ def pytest_testnodedown(node: Any) -> None:
     """Store the versions of the packages on a worker."""
     output = getattr(node, "workeroutput", {})  # missing if the worker crashed
     node.config.stash[aggregate.SESSION_RESULTS].environment.update(output.get(aggregate.PREFIX, {}))
+    harvest.receive(node.config, output)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the reports; on a worker, send the versions of the packages instead."""
     session_results = session.config.stash[aggregate.SESSION_RESULTS]
+    harvest.finish(session)
     if hasattr(session.config, "workeroutput"):
         if session_results.results:
             session.config.workeroutput[aggregate.PREFIX] = aggregate.read_versions()
@@ -159,4 +169,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if lines:
         terminalreporter.section("gradcheck")
         for line in lines:
+            terminalreporter.write_line(line)
+    harvested = list(harvest.summary_lines(config))
+    if harvested:
+        terminalreporter.section("gradcheck harvest")
+        for line in harvested:
             terminalreporter.write_line(line)

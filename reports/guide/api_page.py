@@ -69,6 +69,8 @@ def describe_api() -> str:
         *_describe_function(gradcheck.case),
         "## fuzz\n",
         *_describe_function(gradcheck.fuzz),
+        "## watch\n",
+        *_describe_watch(),
         "## Descriptions of inputs\n",
         "Each call describes one array. `layout` is `'contiguous'`, `'transposed'`, `'strided'`, `'expanded'`, or for PyTorch\n"
         "`'sparse_coo'` or `'sparse_csr'`. A size is an integer, a name, or a sum or product of these.\n",
@@ -107,6 +109,17 @@ def _describe_function(function: Callable[..., Any]) -> list[str]:
     parts = [f"`{call}`\n", _wrap(_summary(function)), _list_items(items)]
     sections = {section: _section_text(function, section) for section in ("Returns", "Raises")}
     return parts + [_wrap(f"**{section}**: {text}") for section, text in sections.items() if text]
+
+
+def _describe_watch() -> list[str]:
+    """Describe `gradcheck.watch`, and what it yields, with the methods that give results."""
+    watched = gradcheck.Watched
+    methods = (watched.check, watched.draft, watched.draft_configuration)
+    calls = [re.sub(r"\(self(, )?", "(", _format_call(method.__name__, method)) for method in methods]
+    items = [("not_recorded", _summary(watched.not_recorded)), *zip(calls, map(_summary, methods), strict=True)]
+    call = _format_call("gradcheck.watch", gradcheck.watch)
+    parts = [f"`{call}`\n", _wrap(_summary(gradcheck.watch)), _list_items(_read_section(gradcheck.watch, "Args"))]
+    return [*parts, "### Watched\n", _wrap(_summary(watched)), _list_items(items)]
 
 
 def _is_shared(name: str) -> bool:

@@ -269,6 +269,13 @@ test, and the test passes with a `pytest_gradcheck.ReportOnlyWarning`, whatever 
 fixture, for collected cases and for `gradcheck.assert_gradients`. The reports and the section at the end still say FAIL. A
 target that raises fails its test all the same. `assert gradcheck.check(...)` is a plain assertion, and fails too.
 
+## Harvest
+
+`pytest --gradcheck-harvest` notes which of your Functions, operators, modules and JAX rules the tests call, and checks them
+when the session ends; [the page of `gradcheck watch`](../how-to/watch.md) says what is recorded. The results are in the reports
+and in a section of their own, with cases to paste. With xdist each worker checks what it has called. A wrong derivative fails a
+session whose tests all pass.
+
 ## Options
 
 The options of a call override those of the marker, which override the command line, which overrides the ini file. In the ini

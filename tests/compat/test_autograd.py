@@ -70,7 +70,7 @@ def test_right_derivatives_pass(f, args, options):
 
 @pytest.mark.parametrize(("f", "args", "options", "said"), [
     (make_square(reverse=2 + 1e-6), (X,), {"order": 1}, "analytic .*, numeric .*"),
-    (make_square(forward=2 + 1e-6), (X,), {"order": 1}, "analytic .*, numeric .*"),
+    (make_square(forward=2 + 1e-6), (X,), {"order": 1}, r"\(JVP\) check of .* failed\nFAIL .* forward .*, numeric .*"),
     (make_square(reverse=0.0), (X,), {"modes": ["rev"]}, "zero: the claim is 0 on all 3 entries"),
     (make_square(conjugates=True), (X + 0.2j,), {"modes": ["rev"]}, "FAIL"),
     (make_wrong_second_derivative(), (X,), {"modes": ["rev"]}, "FAIL"),
@@ -194,10 +194,9 @@ def test_a_function_without_a_derivative_keeps_its_value():
 def test_both_claims_of_two_orders_are_checked():
     (checker, *_) = compat.CHECKERS
     checks = checker.translate(((make_square(), X), {"order": 2})).checks
-    assert [sorted({"vjp", "jvp"} & set(check.arguments)) for check in checks] == [["jvp"], ["vjp"]]
-    assert [[part.arguments["name"] for part in check.parts] for check in checks] == [
-        [f"({kind}) check of {name}" for name in ("<lambda>", "jvp_<lambda>", "vjp_<lambda>")] for kind in ("JVP", "VJP")
-    ]
+    assert [sorted({"vjp", "jvp"} & set(check.arguments)) for check in checks] == [["jvp", "vjp"]]
+    names = [part.arguments["name"] for check in checks for part in check.parts]
+    assert names == [f"(JVP, VJP) check of {name}" for name in ("<lambda>", "jvp_<lambda>", "vjp_<lambda>")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         checker.translate(((make_square(), X), {}))

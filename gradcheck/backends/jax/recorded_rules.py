@@ -66,7 +66,7 @@ class _RuleCall:
 
 
 @dataclass
-class _Rule:
+class RecordedRule:
     """A custom rule, the function that it was written for, its first calls, their count, and why it has none if so."""
 
     rule: Any
@@ -104,11 +104,11 @@ def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> lis
     for rule in rules:
         names.append(getattr(unwrap_target(rule.function), "__name__", type(rule.function).__name__))
         number = names.count(names[-1])
-        layers.append(_make_layer(rule, names[-1] if number == 1 else f"{names[-1]}#{number}"))
+        layers.append(make_layer(rule, names[-1] if number == 1 else f"{names[-1]}#{number}"))
     return layers
 
 
-def _record_rules(called: JaxFunctionalCall, places: tuple[int, ...]) -> list[_Rule]:
+def _record_rules(called: JaxFunctionalCall, places: tuple[int, ...]) -> list[RecordedRule]:
     """Differentiate a functional call in reverse mode, else in forward mode; if neither works, only call it."""
     binding = Binding(called.call, places, (), (), ())
     arrays = tuple(jnp.array(called.call.leaves[i]) for i in places)
@@ -119,20 +119,20 @@ def _record_rules(called: JaxFunctionalCall, places: tuple[int, ...]) -> list[_R
 
     attempts: tuple[Callable[[], Any], ...] = (lambda: jax.vjp(outputs, *arrays), lambda: jax.jvp(outputs, arrays, arrays))
     for differentiate in attempts:
-        recorder = _Recorder()
+        recorder = RuleRecorder()
         with suppress(Exception), watching_rules(recorder.before_call):  # The call below shows who raises.
             differentiate()
             jax.effects_barrier()
             return list(recorder.rules.values())
     call_user_code("the target", outputs, arrays, {}, called.call)
-    recorder = _Recorder(reach_all=True)
+    recorder = RuleRecorder(reach_all=True)
     with watching_rules(recorder.before_call), jax.disable_jit():  # A compiled function would not be traced again here.
         outputs(*arrays)
         jax.effects_barrier()
     return list(recorder.rules.values())
 
 
-class _Recorder:
+class RuleRecorder:
     """Records calls of the user's rules.
 
     Attributes:
@@ -141,7 +141,7 @@ class _Recorder:
     """
 
     def __init__(self, *, reach_all: bool = False) -> None:
-        self.rules: dict[int, _Rule] = {}
+        self.rules: dict[int, RecordedRule] = {}
         self.reach_all = reach_all
 
     def before_call(self, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class _Recorder:
         function = find_rule_function(rule)
         if function is None:
             return
-        record = self.rules.setdefault(id(rule), _Rule(rule, function))
+        record = self.rules.setdefault(id(rule), RecordedRule(rule, function))
         try:
             call = _flatten_arguments(rule, args, kwargs)
             arrays = [_to_plain_array(call.leaves[i]) for i in call.places]
@@ -158,7 +158,7 @@ class _Recorder:
         except Exception:  # Arguments that cannot be recorded must not stop the function.
             record.reason = NOT_RECORDED
 
-    def _store(self, record: _Rule, call: _RuleCall, reached: frozenset[int], mapped: Any, *arrays: Any) -> None:
+    def _store(self, record: RecordedRule, call: _RuleCall, reached: frozenset[int], mapped: Any, *arrays: Any) -> None:
         """Store the concrete arguments of a call that takes part in the derivative, unless enough calls are stored."""
         record.reason = NOT_REACHED
         numbers = range(len(arrays)) if self.reach_all else reached
@@ -197,7 +197,7 @@ def _places_of_nondiff(rule: Any, call: _RuleCall) -> frozenset[int]:
     return frozenset(i for i, k in enumerate(argument) if k in rule.nondiff_argnums)
 
 
-def _make_layer(rule: _Rule, name: str) -> RecordedLayer:
+def make_layer(rule: RecordedRule, name: str) -> RecordedLayer:
     """Make the layer of a rule; it has no calls if the rule cannot be checked alone, and its message says why."""
     layer = RecordedLayer(name, rule.rule, type(rule.rule).__name__, count=rule.count, source=rule.function)
     if not rule.calls:

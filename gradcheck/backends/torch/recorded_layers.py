@@ -63,7 +63,7 @@ def _make_hooks(layer: RecordedLayer) -> tuple[Callable[..., None], Callable[...
     open_calls: list[tuple[RecordedCall | None, Callable[[], bool]]] = []
 
     def before(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        open_calls.append((_record_call(layer, args, kwargs), _make_overwrite_check((args, kwargs))))
+        open_calls.append((_record_call(layer, args, kwargs), make_overwrite_check((args, kwargs))))
 
     def after(_: torch.nn.Module, _args: Any, output: Any) -> None:
         call, was_overwritten = open_calls.pop()
@@ -72,7 +72,7 @@ def _make_hooks(layer: RecordedLayer) -> tuple[Callable[..., None], Callable[...
         call.overwritten = was_overwritten()
         for place, out in enumerate(flatten(output).leaves):
             if isinstance(out, torch.Tensor) and out.requires_grad:
-                out.register_hook(_make_cotangent_hook(call, place))  # type: ignore[no-untyped-call]
+                out.register_hook(make_cotangent_hook(call, place))  # type: ignore[no-untyped-call]
 
     return before, after
 
@@ -86,13 +86,13 @@ def _record_call(layer: RecordedLayer, args: tuple[Any, ...], kwargs: dict[str, 
     return layer.calls[-1]
 
 
-def _make_overwrite_check(arguments: Any) -> Callable[[], bool]:
+def make_overwrite_check(arguments: Any) -> Callable[[], bool]:
     """Make a function that says whether any tensor was written to since."""
     before = [(x, x._version) for x in flatten(arguments).leaves if isinstance(x, torch.Tensor) and not x.is_inference()]
     return lambda: any(x._version != version for x, version in before)
 
 
-def _make_cotangent_hook(call: RecordedCall, place: int) -> Callable[[torch.Tensor], None]:
+def make_cotangent_hook(call: RecordedCall, place: int) -> Callable[[torch.Tensor], None]:
     """Make the hook of an output that records its cotangent."""
 
     def store(cotangent: torch.Tensor) -> None:
@@ -127,7 +127,7 @@ def _record_functions(
         of_module = applied.setdefault(id(module), {})
         layer = of_module.setdefault(function, RecordedLayer(f"{module.path}.{name}".lstrip("."), function, FUNCTION))
         inputs_of_call = args[1:] if takes_context(function) else args
-        call, was_overwritten = _record_call(layer, inputs_of_call, {}), _make_overwrite_check(inputs_of_call)
+        call, was_overwritten = _record_call(layer, inputs_of_call, {}), make_overwrite_check(inputs_of_call)
 
         def after_call(_: Any) -> None:
             if call is not None:

@@ -293,7 +293,7 @@ def _render_summary(run: RunResult) -> Iterator[RenderableType]:
 def _render_commands(results: tuple[CheckResult, ...]) -> Iterator[RenderableType]:
     """Render what to type next: how to read more about the problems, and how to check each of these cases again."""
     replays = [("replay", result.replay) for result in results if not result.ok and result.replay]
-    for label, command in [("explain", format_explain_command(results)), *replays]:
+    for label, command in [("explain", format_explain_command(results)), *dict.fromkeys(replays)]:
         if command:
             line = Text(no_wrap=True)  # The command is meant to be pasted, so it is never wrapped.
             yield line.append(f"{label}: ", "dim").append(command)

@@ -1,0 +1,145 @@
+"""`gradcheck.watch`: collect the calls of your own derivatives in a block of code, to check them afterwards."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gradcheck.errors import UsageError
+from gradcheck.harvest.imports import LoadedPackages
+from gradcheck.harvest.record import Harvest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradcheck.results import RunResult
+
+BUDGET = 60.0  # seconds for all checks together
+
+
+class Watched:
+    """What a watched block of code called.
+
+    Attributes:
+        harvest: the records of calls.
+        on_framework_loaded: called when a framework is loaded and watched.
+    """
+
+    def __init__(self, include: tuple[str, ...] = ()) -> None:
+        self.harvest = Harvest(include)
+        self._interceptors: list[Any] = []
+        actions = {"torch": self._intercept_torch, "jax": self._intercept_jax}
+        self._packages = LoadedPackages({name: partial(self._attempt, name, action) for name, action in actions.items()})
+        self._is_active = False
+        self.on_framework_loaded: Callable[[], object] = lambda: None
+
+    @property
+    def not_recorded(self) -> dict[str, str]:
+        """Why a target has no record, or lacks one, by its name."""
+        return dict(self.harvest.left_out)
+
+    def start(self) -> None:
+        """Begin to watch. A framework that is not loaded is watched from its import on."""
+        self._is_active = True
+        self._packages.install()
+
+    def stop(self) -> None:
+        """Leave the program as it was before `start`; the records stay."""
+        self._packages.uninstall()
+        while self._interceptors:
+            self._interceptors.pop().uninstall()
+        self._is_active = False
+
+    def check(self, *, budget: float = BUDGET, **options: Any) -> RunResult:
+        """Check the derivative of every recorded call, on the copies of its inputs.
+
+        Args:
+            budget: seconds for all checks together. A call that is left over is INCONCLUSIVE, with the reason 'over-budget'.
+            **options: fields of `gradcheck.Options`, such as `rtol` and `seed`.
+
+        Returns:
+            The run; `run.verdict`, `run.results` and `run.to_json()`.
+
+        Raises:
+            UsageError: if the block is still running, or an option is unknown.
+        """
+        self._require_stopped("check()")
+        from gradcheck.harvest.check import check_records
+        from gradcheck.options import Options, override_options
+
+        return check_records(self.harvest, override_options(Options(), options), budget)
+
+    def draft(self) -> str:
+        """Return a `@gradcheck.case` for every recorded call, as text to paste above its target.
+
+        Raises:
+            UsageError: if the block is still running.
+        """
+        self._require_stopped("draft()")
+        from gradcheck.harvest import draft
+
+        return draft.format_cases(draft.draft_records(self.harvest))
+
+    def draft_configuration(self) -> str:
+        """Return the recorded calls as targets of a configuration, for `pyproject.toml`.
+
+        Raises:
+            UsageError: if the block is still running.
+        """
+        self._require_stopped("draft_configuration()")
+        from gradcheck.harvest import draft
+
+        return draft.format_configuration(draft.draft_records(self.harvest))
+
+    def _require_stopped(self, method: str) -> None:
+        if self._is_active:
+            raise UsageError(f"{method} inside of `with gradcheck.watch()`: call it after the block")
+
+    def _attempt(self, name: str, intercept: Callable[[], None]) -> None:
+        """Intercept the calls of a framework. If it is unlike those that we know, its import must not fail for it."""
+        try:
+            intercept()
+        except Exception as error:
+            self.harvest.left_out[name] = f"its calls cannot be intercepted: {type(error).__name__}: {error}"
+
+    def _intercept_torch(self) -> None:
+        from gradcheck.harvest.torch_functions import FunctionCalls
+        from gradcheck.harvest.torch_modules import ModuleCalls
+        from gradcheck.harvest.torch_recorder import TorchRecorder
+
+        recorder = TorchRecorder(self.harvest)
+        self._intercept(FunctionCalls(self.harvest, recorder))
+        self._intercept(ModuleCalls(self.harvest, recorder))
+
+    def _intercept_jax(self) -> None:
+        from gradcheck.harvest.jax_calls import JaxCalls
+
+        self._intercept(JaxCalls(self.harvest))
+
+    def _intercept(self, calls: Any) -> None:
+        calls.install()
+        self._interceptors.append(calls)
+        self.on_framework_loaded()
+
+
+@contextmanager
+def watch(*, include: tuple[str, ...] | str = ()) -> Iterator[Watched]:
+    """Collect the calls of your own derivatives that a block of code makes, to check them on their real inputs.
+
+    Recorded are calls of `torch.autograd.Function`, of operators with `torch.library.register_autograd`, of `nn.Module`
+    classes, and of `jax.custom_vjp` and `jax.custom_jvp` functions: the first of each kind of dtypes, shapes and layouts, at
+    most 8 of one target. The results of the block, its random numbers and its gradients stay as they are.
+
+    Args:
+        include: installed packages whose code counts as yours, such as 'kornia'.
+
+    Returns:
+        A context; the `Watched` that it yields has `check()` and `draft()`, to be called after the block.
+    """
+    watched = Watched((include,) if isinstance(include, str) else tuple(include))
+    watched.start()
+    try:
+        yield watched
+    finally:
+        watched.stop()

@@ -1,0 +1,107 @@
+import tomllib
+
+import pytest
+import torch
+from torch import nn
+from watched_layers import Bias, Block, Scale, Swish, cube
+
+import gradcheck
+from gradcheck.harvest.draft import format_value
+
+
+class Dense(nn.Module):
+    """Keeps only one of its constructor's arguments."""
+
+    def __init__(self, size, outputs, slope=0.5):
+        super().__init__()
+        self.slope = slope
+        self.outputs = outputs
+        self.weight = nn.Parameter(torch.ones(size, outputs))
+
+    def forward(self, x, mask=None):
+        return self.slope * x @ self.weight
+
+
+@pytest.fixture
+def watched():
+    torch.manual_seed(0)
+    with gradcheck.watch() as watched:
+        Swish.apply(torch.randn(4, 3, dtype=torch.float64).requires_grad_())
+        Swish.apply(torch.randn(3, 4).t().requires_grad_())
+        Scale.apply(torch.rand(8).add(1).requires_grad_(), 2.0)
+        Dense(3, 2)(torch.randn(4, 3))
+        Block(3, True)(torch.randn(4, 3), residual=True)
+        cube(torch.randn(9, requires_grad=True))
+    return watched
+
+
+def test_cases_are_pasted_above_their_targets(watched):
+    lines = [line for line in watched.draft().splitlines() if line and "@case above" not in line]
+    assert lines[0] == "from gradcheck import case, normal, positive"
+    assert "@case(x=normal(4, 3, dtype='float64'))" in lines
+    assert "@case(x=normal(4, 3, dtype='float32', layout='transposed'))" in lines
+    assert "@case(x=positive(8, dtype='float32'), factor=2.0)" in lines
+    assert "@case(x=normal(4, 3, dtype='float32'), init={'size': TODO, 'outputs': 2})  # fill in each TODO" in lines
+    assert "@case(x=normal(4, 3, dtype='float32'), residual=True, init={'dim': 3, 'wrong': True})" in lines
+    assert "# An operator cannot carry a case: check it by a configuration." in lines
+    assert lines.index("@case(x=normal(4, 3, dtype='float64'))") - 1 == next(
+        k for k, line in enumerate(lines) if line.startswith("# watched_layers:Swish (") and ", line 7)" in line
+    )
+
+
+def test_a_drafted_case_checks_what_was_recorded(watched):
+    from gradcheck import case, normal  # noqa: F401 - the text uses them
+
+    text = next(line for line in watched.draft().splitlines() if "layout='transposed'" in line)
+    namespace = {**globals(), **locals()}
+    exec(f"{text}\nclass Copy(Swish): pass\nresult = gradcheck.check(Copy)", namespace)
+    assert namespace["result"].ok
+    assert namespace["result"].comparisons[0].shape == (4, 3)
+
+
+def test_the_configuration_has_the_first_call_of_each_target(watched):
+    data = tomllib.loads(watched.draft_configuration())["tool"]["gradcheck"]["target"]
+    by_name = {entry["target"].partition(":")[2]: entry for entry in data}
+    assert by_name["Swish"]["inputs"] == {"x": "normal(4, 3, dtype='float64')"}
+    assert by_name["cube"] == {"target": "watched_layers:cube", "inputs": {"x": "normal(9, dtype='float32')"}}
+    assert by_name["Block"]["init"] == {"dim": "3", "wrong": "True"}
+    assert len(data) == len(by_name)
+
+
+def test_the_configuration_runs(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from gradcheck.cli import app
+
+    with gradcheck.watch() as watched:
+        Scale.apply(torch.rand(8).add(1).requires_grad_(), 2.0)
+        cube(torch.randn(9, requires_grad=True))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(watched.draft_configuration())
+    result = CliRunner().invoke(app, ["run", "-q"])
+    assert result.exit_code == 0, result.output
+    assert "2 passed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (torch.tensor([3, 5, 4]), "integers(3, low=3, high=6, dtype='int64')"),
+        (torch.tensor([True, False]), "boolean(2)"),
+        (torch.ones(2), "normal(2, dtype='float32')"),
+        (torch.zeros(1, 3).expand(4, 3), "normal(4, 3, dtype='float32', layout='expanded')"),
+        (torch.zeros(4, 6)[:, ::2], "normal(4, 3, dtype='float32', layout='strided')"),
+        (torch.zeros(2, dtype=torch.complex64), "normal(2, dtype='complex64')"),
+        ([torch.zeros(2), 1], "[normal(2, dtype='float32'), 1]"),
+        ({"a": (None,)}, "{'a': (None,)}"),
+        (object(), "TODO"),
+    ],
+)
+def test_values_become_specs_or_literals(value, text):
+    assert format_value(value) == text
+
+
+def test_a_module_that_holds_another_is_constructed_from_what_it_says():
+    with gradcheck.watch() as watched:
+        Bias(3)(torch.randn(2, 3))
+    assert "init={'dim': TODO}" in watched.draft()

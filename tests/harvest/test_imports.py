@@ -1,0 +1,27 @@
+import importlib
+import sys
+
+from gradcheck.harvest.imports import LoadedPackages
+
+
+def test_an_action_runs_once_when_the_program_has_imported_a_package(write):
+    write({"late_package/__init__.py": "VALUE = 3"})
+    values = []
+    packages = LoadedPackages({"late_package": lambda: values.append(sys.modules["late_package"].VALUE), "sys": values.clear})
+    packages.install()
+    assert values == []
+    module = importlib.import_module("late_package")
+    importlib.reload(module)
+    assert values == [3]
+    packages.uninstall()
+    assert packages not in sys.meta_path
+
+
+def test_what_was_not_imported_is_no_longer_waited_for(write):
+    write({"never_package.py": ""})
+    values = []
+    packages = LoadedPackages({"never_package": lambda: values.append(1)})
+    packages.install()
+    packages.uninstall()
+    importlib.import_module("never_package")
+    assert values == []
