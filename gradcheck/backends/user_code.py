@@ -8,6 +8,7 @@ import numpy as np
 
 from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.backends.flat_call import FlatCall, describe_arrays
+from gradcheck.backends.time_budget import refuse_after_deadline
 from gradcheck.errors import DerivativeError, NoMemoryError, TargetError
 from gradcheck.interrupts import is_interrupt
 from gradcheck.targets.plain_class import advise_on_class, advise_on_methods, is_plain_layer
@@ -89,6 +90,7 @@ def call_derivative(
         DerivativeError: if it raises; with the user's frames.
         ClaimError: if what it returns has another form than in its first call.
     """
+    refuse_after_deadline()
     try:
         return function(*args, **kwargs)
     except TargetError:

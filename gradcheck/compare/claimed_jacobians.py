@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends.program import Claim, Program, Unavailable
+from gradcheck.backends.time_budget import refuse_after_deadline
 from gradcheck.errors import DerivativeError
 from gradcheck.evidence import directions
 from gradcheck.evidence.line import F64
@@ -190,6 +191,7 @@ def noting_unavailable(claim: Claim, recorder: Recorder) -> Iterator[None]:
 
 def evaluate_rows(claim: Claim, point: F64, cotangents: F64) -> F64:
     """Evaluate the vector-Jacobian products of a claim, (C, N); in forward mode from every column of the Jacobian."""
+    refuse_after_deadline()
     if claim.vjp is not None:
         return claim.vjp(point, cotangents)
     assert claim.jvp is not None

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-
-
-class OverBudgetError(Exception):
-    """A check took far longer than predicted, and the user set a budget."""
+from gradcheck.backends.time_budget import refuse_after_deadline
 
 
 class Recorder:
@@ -18,18 +13,16 @@ class Recorder:
 
     Args:
         outer: the recorder of the whole trial, for one of its parts.
-        seconds: the time after which the next evaluation is refused.
 
     Attributes:
         evaluations: how often the function was evaluated.
         notes: remarks for the report, each once, in the order in which they were made.
     """
 
-    def __init__(self, outer: Recorder | None = None, *, seconds: float = math.inf) -> None:
+    def __init__(self, outer: Recorder | None = None) -> None:
         self.evaluations = 0
         self.notes: list[str] = []
         self._outer = outer
-        self._deadline = time.perf_counter() + seconds
 
     def nested(self) -> Recorder:
         """Return a recorder for a part of the trial."""
@@ -41,9 +34,8 @@ class Recorder:
         Raises:
             OverBudgetError: if the time of the trial is used up.
         """
+        refuse_after_deadline()
         self.evaluations += evaluations
-        if time.perf_counter() > self._deadline:
-            raise OverBudgetError
         if self._outer is not None:
             self._outer.count(evaluations)
 

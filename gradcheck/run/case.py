@@ -28,7 +28,7 @@ from gradcheck.backends.load_target import (
     needs_construction,
     prepare_target,
 )
-from gradcheck.backends.time_budget import limit_preparation
+from gradcheck.backends.time_budget import OverBudgetError, limit_preparation, limit_trial
 from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
 from gradcheck.checks.contracts.any_target import detached, own_derivative
@@ -38,7 +38,7 @@ from gradcheck.checks.higher_order.check import check_higher_orders
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
-from gradcheck.compare.trial_recorder import OverBudgetError, Recorder
+from gradcheck.compare.trial_recorder import Recorder
 from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
 from gradcheck.interrupts import is_interrupt, marking_interrupts
 from gradcheck.options import Options, override_options
@@ -198,14 +198,16 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
                 adapted = adapt(case, target, drawn)
+                seconds = math.inf if options.budget is None else MAX_OVER_BUDGET * options.budget
                 try:
-                    trial_result = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
+                    with limit_trial(seconds):
+                        checked = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
                 except OverBudgetError:
-                    trial_result = TrialResult(stop=Reason.OVER_BUDGET, message=OVER_BUDGET.format(options.budget))
+                    checked = TrialResult(stop=Reason.OVER_BUDGET, message=OVER_BUDGET.format(options.budget))
                 unlooked = own_derivative.report_unlooked(adapted.unlooked) if options.tries(own_derivative.NAME) else ()
-                contracts = (*trial_result.contracts, *unlooked)
-                remarks = (*adapted.notes, *trial_result.notes)
-                results.append(replace(trial_result, notes=remarks, contracts=contracts))
+                contracts = (*checked.contracts, *unlooked)
+                remarks = (*adapted.notes, *checked.notes)
+                results.append(replace(checked, notes=remarks, contracts=contracts))
             if not (needs_construction(case) or has_specs(inputs)) or results[-1].stop not in (None, Reason.EMPTY):
                 break
     merged = merge_trials(blank, results, name)
@@ -256,8 +258,7 @@ def check_trial(
     ]
     with np.errstate(all="ignore"), warnings.catch_warnings(), limit_preparation(options.budget):
         warnings.simplefilter("ignore")  # off the primal a function may overflow or leave its domain; the evidence sees that
-        seconds = math.inf if options.budget is None else MAX_OVER_BUDGET * options.budget
-        trial = Trial(Evaluator(program, Recorder(seconds=seconds)), options, label, number)
+        trial = Trial(Evaluator(program, Recorder()), options, label, number)
         without_memory = ""
         try:
             result = check_derivative(trial, partners)

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import sys
 from pathlib import Path
 
 import incumbent
@@ -98,7 +99,8 @@ def count(run):
     return {category.value: number for category, number in run.counts.items() if category.value != "agree-pass"}
 
 
-def test_report_changes_no_outcome(run):
+def test_report_changes_no_outcome(run, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pytest", "-q"])  # which a worker of xdist lacks
     done, found = run("--gradcheck-takeover", "--gradcheck-takeover-html=run.html", "--gradcheck-takeover-markdown=run.md")
     done.assert_outcomes(passed=9, failed=1)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
