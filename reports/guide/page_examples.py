@@ -117,6 +117,7 @@ def _ready(page: Page) -> Iterator[None]:
     """Make the page the main module and its folder the current one, put that on the import path, and set the width."""
     settings = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONWARNINGS": "ignore"}
     settings["IPYTHONDIR"] = str(page.folder / ".ipython")
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for `python` and `gradcheck`
     before, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "FORCE_COLOR", "CI", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
         os.environ.pop(name, None)
@@ -214,10 +215,7 @@ def _run_command(command: str, page: Page) -> str:
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
     else:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        ran = subprocess.run(
-            command, shell=True, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path}
-        )  # fmt: skip
+        ran = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         page.exit_code, output = ran.returncode, ran.stdout + ran.stderr
     output = re.sub(rf"(/private)?{re.escape(str(page.folder))}/?", "", output)
     return "".join(f"{line.rstrip()}\n" for line in output.strip("\n").splitlines())
