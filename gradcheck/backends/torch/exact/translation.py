@@ -1,0 +1,134 @@
+"""From a traced graph of PyTorch operators to exact nodes, with the floating-point values at the primal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradcheck.backends.torch.exact.nodes import Traced, make_constants, mark_undefined, shadow_of
+from gradcheck.backends.torch.exact.rules import BRANCHES, RULES, name_of
+from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.tracebacks import summarise_error
+
+# Larger graphs are not translated: this many operators, and numbers in all their results together.
+MAX_OPERATORS = 20_000
+MAX_NUMBERS = 20_000_000
+
+
+class Translation:
+    """The operators of a traced graph, evaluated in floating point and translated.
+
+    Attributes:
+        inputs: the exact inputs, in order.
+        nodes: the operators.
+        branches: the operators whose branch the floating-point values chose.
+    """
+
+    def __init__(self, module: torch.fx.GraphModule) -> None:
+        self.module, self.nodes = module, list(module.graph.nodes)
+        self.inputs: list[Input] = []
+        self.branches: set[str] = set()
+        self._known: dict[torch.fx.Node, Any] = {}
+        self._numbers = 0
+        if len(self.nodes) > MAX_OPERATORS:
+            raise NotAvailable(f"a graph of {len(self.nodes):,} operators")
+
+    def translate(self, inputs: list[torch.Tensor]) -> list[Any]:
+        """Translate every operator; return the outputs.
+
+        Raises:
+            NotAvailable: if an operator has no exact meaning.
+        """
+        feed = iter(inputs)
+        for node in self.nodes:
+            if node.op == "placeholder":
+                tensor = next(feed)
+                self.inputs.append(Input(tuple(tensor.shape), name=str(node.target)))
+                self._known[node] = Traced(tensor, self.inputs[-1])
+            elif node.op == "get_attr":
+                self._known[node] = _trace_constant(getattr(self.module, str(node.target)))
+            elif node.op == "call_function":
+                self._known[node] = self._translate_call(node)
+                self._count(self._known[node])
+        outputs = pytree.tree_leaves(self.nodes[-1].args, is_leaf=lambda x: x is None)
+        return [self._known[x] if isinstance(x, torch.fx.Node) else x for x in outputs]
+
+    def _count(self, results: Any) -> None:
+        self._numbers += sum(x.shadow.numel() for x in pytree.tree_leaves(results) if isinstance(x, Traced))
+        if self._numbers > MAX_NUMBERS:
+            raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
+
+    def _translate_call(self, node: torch.fx.Node) -> Any:
+        args: Any = torch.fx.node.map_arg(node.args, self._known.__getitem__)
+        kwargs: Any = torch.fx.node.map_arg(node.kwargs, self._known.__getitem__)
+        operator: Any = node.target
+        if writes(node):
+            self._refuse_later_readers(node)
+            return args[0]
+        if name_of(operator) == "getitem":
+            return args[0][args[1]]
+        result = operator(*pytree.tree_map(shadow_of, args), **pytree.tree_map(shadow_of, kwargs))
+        if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in pytree.tree_leaves(result)):
+            _refuse_complex(result)
+            return pytree.tree_map(lambda t: Traced(t) if isinstance(t, torch.Tensor) else t, result)
+        translated = self._apply_rule(operator, result, args, kwargs)
+        if isinstance(result, torch.Tensor):
+            return _finish(result, translated)
+        return [_finish(r, t) for r, t in zip(result, translated, strict=True)]
+
+    def _refuse_later_readers(self, node: torch.fx.Node) -> None:
+        """Refuse an operator that updates a tensor, such as a running mean, if anything reads the tensor later."""
+        position = {other: i for i, other in enumerate(self.nodes)}
+        written = node.args[0]
+        readers = (*written.users, *node.users) if isinstance(written, torch.fx.Node) else (self.nodes[-1],)
+        if any(position[reader] > position[node] for reader in readers):
+            raise NotAvailable(f"the operator {name_of(node.target)} writes to a tensor")
+
+    def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
+        """Return the exact result; None for each tensor that depends on no input and has no rule."""
+        operands = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Traced)]
+        _refuse_complex([operand.shadow for operand in operands])
+        name = name_of(operator)
+        varies = any(operand.node is not None and operand.node.varies for operand in operands)
+        if varies and name in BRANCHES:
+            self.branches.add(name)
+        try:
+            if name not in RULES:
+                raise NotAvailable(f"no rule for the operator {name}")
+            return RULES[name](operator, result, *args, **kwargs)
+        except Exception as error:
+            if not varies:
+                return pytree.tree_map(lambda _: None, result)
+            if isinstance(error, NotAvailable):
+                raise
+            raise NotAvailable(f"the rule for {name} does not cover this call: {summarise_error(error, 120)}") from error
+
+
+def _refuse_complex(tensors: Any) -> None:
+    if any(isinstance(t, torch.Tensor) and t.is_complex() for t in pytree.tree_leaves(tensors)):
+        raise NotAvailable("complex numbers")
+
+
+def _finish(shadow: Any, node: Node | None) -> Any:
+    if not isinstance(shadow, torch.Tensor):
+        return shadow
+    if not shadow.is_floating_point():
+        return Traced(shadow)
+    exact = make_constants(shadow) if node is None else node
+    if exact.shape != tuple(shadow.shape):
+        raise NotAvailable(f"a rule that gives the shape {exact.shape} for {tuple(shadow.shape)}")
+    return Traced(shadow, mark_undefined(exact, shadow))
+
+
+def _trace_constant(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return Traced(value, make_constants(value) if value.is_floating_point() else None)
+
+
+def writes(node: torch.fx.Node) -> bool:
+    """Say whether an operator writes to its arguments."""
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema is not None and schema.is_mutable)
