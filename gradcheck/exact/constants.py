@@ -14,7 +14,7 @@ MAX_DECIMAL_DIGITS = {"float64": 13, "float32": 6}
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 # Quotients and roots are recognised up to this numerator and denominator. By chance, one in 10^6 numbers is one of them.
 MAX_RECOGNISED = {"float64": 10_000, "float32": 16}
-LOGARITHMS = (2, 10)
+LOGARITHMS = (2, 3, 5, 6, 7, 10)
 
 
 @dataclass(frozen=True)

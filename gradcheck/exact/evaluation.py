@@ -43,7 +43,7 @@ class Evaluation:
         filling: the seed of what is filled in.
 
     Attributes:
-        filled: whether anything was filled in.
+        filled: why anything was filled in, in words.
         unknown: the names of the functions that took part without their identities.
     """
 
@@ -51,7 +51,7 @@ class Evaluation:
         self, chain: Sequence[PrimeField], inputs: Mapping[Node, Sequence[Residues]], seed: int, filling: int = 0
     ) -> None:
         self.chain, self.inputs, self.seed, self.filling = chain, inputs, seed, filling
-        self.filled = False
+        self.filled: set[str] = set()
         self.unknown: set[str] = set()
         self._values: dict[tuple[Node, int], Residues] = {}
         self._exponentials: dict[tuple[Node, int, int], Residues] = {}
@@ -117,7 +117,7 @@ class Evaluation:
         return result if node.parity == 1 else np.where(x == 0, 0, np.where(is_negative, field.p - result, result) % field.p)
 
     def _value_of_undefined(self, node: Undefined, level: int) -> Residues:
-        return self._fill(self.value(node.arguments[0], level), node.where, self.chain[level])
+        return self._fill(self.value(node.arguments[0], level), node.where, self.chain[level], "infinities")
 
     def _constant(self, constant: Constant, level: int) -> int:
         field = self.chain[level]
@@ -145,7 +145,7 @@ class Evaluation:
             raise NotAvailable(f"a sum of {node.terms:,} terms")
         apply = node.apply
         if node.at_ties is not None:
-            self.filled = True
+            self.filled.add("equal numbers")
             apply = node.at_ties if self.filling % 2 else apply
         result = np.asarray(apply([array.astype(np.float64) for array in arrays]))
         rounded = np.rint(result)
@@ -156,7 +156,7 @@ class Evaluation:
     def _power(self, x: Residues, exponent: Fraction, field: PrimeField) -> Residues:
         if exponent.denominator == 1:
             if exponent < 0:
-                x = self._fill(x, x == 0, field)
+                x = self._fill(x, x == 0, field, "quotients")
             return field.power(x, exponent.numerator)
         integer = field.root_exponent(exponent)
         if integer is None:
@@ -165,14 +165,14 @@ class Evaluation:
 
     def _fill_where_no_square(self, x: Residues, field: PrimeField) -> Residues:
         """Fill in squares where there is none."""
-        filled = self._fill(x, ~field.is_square(x), field)
+        filled = self._fill(x, ~field.is_square(x), field, "roots")
         return x if filled is x else np.where(filled == x, x, filled * filled % field.p)
 
-    def _fill(self, x: Residues, where: NDArray[np.bool_] | None, field: PrimeField) -> Residues:
+    def _fill(self, x: Residues, where: NDArray[np.bool_] | None, field: PrimeField, why: str) -> Residues:
         """Fill in pseudo-random numbers that depend on the entry's place, so that two of them are not equal by chance."""
         if where is None or not where.any():
             return x
-        self.filled = True
+        self.filled.add(why)
         self._fillings += 1
         places = np.arange(x.size, dtype=np.int64).reshape(x.shape)
         return np.where(where, 1 + field.hash(f"fill/{self.filling}", self._fillings, places) % (field.p - 1), x)
@@ -213,7 +213,7 @@ class Evaluation:
         if isinstance(node, Linear) and node.moves:
             return self._apply_linear(node, [exponential(argument) for argument in node.arguments], field)
         if isinstance(node, Undefined):
-            return self._fill(exponential(node.arguments[0]), node.where, field)
+            return self._fill(exponential(node.arguments[0]), node.where, field, "infinities")
         factor, other = _split_factor(node)
         return np.broadcast_to(self._power(exponential(other), factor, field), node.shape)
 
@@ -242,7 +242,7 @@ class Evaluation:
         (part,) = parts
         assert part is not None
         if isinstance(node, Undefined):
-            return self._fill(part, node.where, self.chain[0])
+            return self._fill(part, node.where, self.chain[0], "infinities")
         return self._slope(node) * part % self.chain[0].p
 
     def _push_sum(self, node: Sum, parts: list[Residues | None]) -> Residues:

@@ -2,7 +2,7 @@
 
 A chain is p_0, p_1, ... with p_k = 2 p_(k+1) + 1. The squares modulo p_k form a group of the prime order p_(k+1). So exp is a
 homomorphism from the residues modulo p_(k+1) to the squares modulo p_k (Mirage, Wu et al., OSDI 2025, uses one such pair), a
-square has exactly one b-th root among the squares, and every small positive integer is a square.
+square has exactly one b-th root among the squares. Small positive integers are squares in all fields but the last two.
 """
 
 from __future__ import annotations

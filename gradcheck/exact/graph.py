@@ -139,16 +139,24 @@ class Function(Node):
     Attributes:
         name: of the function.
         derivative: (argument, the function's own node) -> its derivative.
+        evaluate: its values in floating point.
         parity: 1 for an even function, -1 for an odd one, 0 for another.
     """
 
     name: str = ""
     derivative: Callable[[Node, Node], Node] | None = None
+    evaluate: Callable[[F64], F64] | None = None
     parity: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Undefined(Node):
-    """An array with entries that stand for no number, such as infinities: `where` marks them."""
+    """An array with entries that stand for no number, such as infinities.
+
+    Attributes:
+        where: marks them.
+        floats: the array in floating point.
+    """
 
     where: NDArray[np.bool_] | None = None
+    floats: F64 | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.exact.evaluation import Evaluation
 from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
@@ -17,7 +18,7 @@ from gradcheck.exact.graph import Input, Node
 POINTS, MIN_POINTS = 3, 2
 # Points that are tried at most: at some of them a square root does not exist.
 MAX_POINTS = 64
-NO_SQUARES = "the square roots inside exist at too few points of the field"
+FEW_POINTS = "too few points of the fields decide, because of {}"
 
 
 class Outcome(Enum):
@@ -74,16 +75,17 @@ def decide(identity: Identity, seed: int, seconds: float) -> Decision:
         NotAvailable: if the graph has an operation that the fields do not express.
     """
     began, chains = time.perf_counter(), [make_chain(head) for head in CHAIN_HEADS]
-    everything, unknown = range(len(identity.leaves)), set[str]()
+    everything, unknown, filled = range(len(identity.leaves)), set[str](), set[str]()
     counts = [np.zeros(output.shape, np.int64) for output in identity.outputs]
     for number in range(MAX_POINTS):
         point = _Point(identity, chains[number % len(chains)], seed, number)
         agrees = point.compare(everything)
-        unknown |= point.unknown
+        unknown |= point.evaluations[0].unknown
+        filled |= point.evaluations[0].filled
         if agrees is False:
             wrong = {i for i in everything if point.compare([i]) is False}
             outcomes = [Outcome.REFUTED if i in wrong else Outcome.UNKNOWN for i in everything]
-            return Decision(outcomes, 1, unknown, "" if wrong else NO_SQUARES)
+            return Decision(outcomes, 1, unknown, "" if wrong else _explain(filled))
         if agrees:
             for count, is_known in zip(counts, point.known_outputs, strict=True):
                 count += is_known
@@ -91,8 +93,12 @@ def decide(identity: Identity, seed: int, seconds: float) -> Decision:
             break
     points = _count_points(counts)
     if points < MIN_POINTS:
-        return Decision([Outcome.UNKNOWN] * len(everything), points, unknown, NO_SQUARES)
+        return Decision([Outcome.UNKNOWN] * len(everything), points, unknown, _explain(filled))
     return Decision([Outcome.PROVED] * len(everything), points, unknown)
+
+
+def _explain(filled: set[str]) -> str:
+    return FEW_POINTS.format(" and ".join(sorted(filled)) or "the time that they take")
 
 
 def _count_points(counts: Sequence[Residues]) -> int:
@@ -117,19 +123,23 @@ class _Point:
         inputs: dict[Node, Sequence[Residues]] = {leaf: draw_all(leaf) for leaf in identity.leaves}
         function_seed = int(draw.integers(2**31))
         self.evaluations = [Evaluation(chain, inputs, function_seed, filling) for filling in (0, 1)]
-        values = [self.evaluations[0].value(output) for output in identity.outputs]
-        self.known_outputs = [np.ones(output.shape, bool) for output in identity.outputs]
-        if self.evaluations[0].filled:
-            others = [self.evaluations[1].value(output) for output in identity.outputs]
-            self.known_outputs = [np.asarray(a == b) for a, b in zip(values, others, strict=True)]
-        for cotangent, known in zip(identity.cotangents, self.known_outputs, strict=True):
-            inputs[cotangent] = [np.where(known, residues, 0) for residues in draw_all(cotangent)]
-        self.tangents = {leaf: draw.integers(1, self.p, leaf.shape) for leaf in identity.leaves}
+        self.tangents: dict[Node, Residues] = {leaf: draw.integers(1, self.p, leaf.shape) for leaf in identity.leaves}
+        self.known_outputs = self._find_known_outputs()
+        for cotangent, is_known in zip(identity.cotangents, self.known_outputs, strict=True):
+            inputs[cotangent] = [np.where(is_known, residues, 0) for residues in draw_all(cotangent)]
 
-    @property
-    def unknown(self) -> set[str]:
-        """The names of the functions that took part without their identities."""
-        return self.evaluations[0].unknown
+    def _find_known_outputs(self) -> list[NDArray[np.bool_]]:
+        """Mark the entries of the outputs that depend on nothing that was filled in, nor does their derivative."""
+        first = self._evaluate_outputs(self.evaluations[0])
+        if not self.evaluations[0].filled:
+            return [np.ones(output.shape, bool) for output in self.identity.outputs]
+        second = self._evaluate_outputs(self.evaluations[1])
+        return [np.asarray((a[0] == b[0]) & (a[1] == b[1])) for a, b in zip(first, second, strict=True)]
+
+    def _evaluate_outputs(self, evaluation: Evaluation) -> list[tuple[Residues, Residues | int]]:
+        memory = dict[Node, Residues | None]()
+        pairs = [(evaluation.value(x), evaluation.tangent(x, self.tangents, memory)) for x in self.identity.outputs]
+        return [(value, 0 if tangent is None else tangent) for value, tangent in pairs]
 
     def compare(self, leaves: Sequence[int]) -> bool | None:
         """Say whether both sides agree for tangents of some leaves; None if they depend on what was filled in."""

@@ -170,10 +170,11 @@ def _make_refutation(
         least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))
         errors = np.where(apart > least, apart / scale, 0.0)
     worst = int(np.nanargmax(errors))
-    if not errors[worst] > 0:
-        return None
     numerical = [r for r in rows if r.wrt == leaf.path and r.method == CLAIM and r.against == "numeric"]
-    fails = errors[worst] > row.rtol or any(r.verdict is Verdict.FAIL for r in numerical)
+    failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
+    if not errors[worst] > 0:  # PyTorch differentiates the operators of the forward in the same wrong way
+        return failed and replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED)
+    fails = errors[worst] > row.rtol or failed is not None
     return replace(
         _without_evidence(row),
         output=row.output if outputs == 1 else "combination",

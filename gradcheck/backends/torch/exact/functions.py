@@ -129,16 +129,16 @@ def _cosh(x: Operand | Node) -> Node:
 
 
 def _erf(x: Operand | Node) -> Node:
-    return function("erf", x, lambda x, _: multiply(TWO_BY_ROOT_OF_PI, exp(subtract(0, multiply(x, x)))), -1)
+    return function("erf", x, torch.erf, lambda x, _: multiply(TWO_BY_ROOT_OF_PI, exp(subtract(0, multiply(x, x)))), -1)
 
 
 def _erfinv(x: Operand | Node) -> Node:
-    return function("erfinv", x, lambda _, y: multiply(HALF_ROOT_OF_PI, exp(multiply(y, y))), -1)
+    return function("erfinv", x, torch.erfinv, lambda _, y: multiply(HALF_ROOT_OF_PI, exp(multiply(y, y))), -1)
 
 
 def _half_tangent(x: Operand | Node) -> Node:
     """Make tan(x / 2), of which sine, cosine and tangent are rational functions."""
-    return function("sin and cos", x, lambda _, t: multiply(HALF, add(1, multiply(t, t))), -1)
+    return function("sin and cos", x, lambda x: torch.tan(x / 2), lambda _, t: multiply(HALF, add(1, multiply(t, t))), -1)
 
 
 def _sin(x: Operand | Node) -> Node:
@@ -162,20 +162,26 @@ def _quadratic(one: int, sign: int, exponent: Fraction | int) -> Callable[[Node,
 
 
 def _asin(x: Operand | Node) -> Node:
-    return function("asin", x, _quadratic(1, -1, INVERSE_ROOT), -1)
+    return function("asin", x, torch.asin, _quadratic(1, -1, INVERSE_ROOT), -1)
 
 
 def _atan(x: Operand | Node) -> Node:
-    return function("atan", x, _quadratic(1, 1, -1), -1)
+    return function("atan", x, torch.atan, _quadratic(1, 1, -1), -1)
 
 
-def translate_atan2(_o: Any, _r: Any, a: Operand, b: Operand) -> Node:
-    """Translate the angle of a point, which is an arc tangent but for a constant."""
-    return _atan(divide(a, b))
+def translate_atan2(_o: Any, result: torch.Tensor, a: Operand, b: Operand) -> Node:
+    """Translate the angle of a point, which is an arc tangent but for half turns."""
+    half_turns = torch.round((result - torch.atan(torch.as_tensor(shadow_of(a) / shadow_of(b)))) / torch.pi)
+    return add(_atan(divide(a, b)), multiply(make_constants(half_turns * 2), HALF_PI))
+
+
+def translate_hypot(_o: Any, _r: Any, a: Operand, b: Operand) -> Node:
+    """Translate the length of a vector of two numbers."""
+    return power(add(power(a, 2), power(b, 2)), Fraction(1, 2))
 
 
 def _polygamma(order: int, x: Operand | Node) -> Node:
-    return function(f"polygamma {order}", x, lambda x, _: _polygamma(order + 1, x))
+    return function(f"polygamma {order}", x, lambda x: torch.polygamma(order, x), lambda x, _: _polygamma(order + 1, x))
 
 
 def translate_polygamma(_o: Any, _r: Any, first: Any, second: Any) -> Node:
@@ -207,10 +213,10 @@ FORMULAS: dict[str, Formula] = {
     "asin": _asin,
     "acos": lambda x: subtract(HALF_PI, _asin(x)),
     "atan": _atan,
-    "asinh": lambda x: function("asinh", x, _quadratic(1, 1, INVERSE_ROOT), -1),
-    "acosh": lambda x: function("acosh", x, _quadratic(-1, 1, INVERSE_ROOT)),
-    "atanh": lambda x: function("atanh", x, _quadratic(1, -1, -1), -1),
-    "lgamma": lambda x: function("lgamma", x, lambda x, _: _polygamma(0, x)),
+    "asinh": lambda x: function("asinh", x, torch.asinh, _quadratic(1, 1, INVERSE_ROOT), -1),
+    "acosh": lambda x: function("acosh", x, torch.acosh, _quadratic(-1, 1, INVERSE_ROOT)),
+    "atanh": lambda x: function("atanh", x, torch.atanh, _quadratic(1, -1, -1), -1),
+    "lgamma": lambda x: function("lgamma", x, torch.lgamma, lambda x, _: _polygamma(0, x)),
     "digamma": lambda x: _polygamma(0, x),
     **dict.fromkeys(("convert_element_type", "_to_copy"), node_of),
 }

@@ -20,6 +20,7 @@ from gradcheck.exact.graph import F64, Node, NotAvailable
 Rule = Callable[..., Any]
 
 MAX_FACTORS = 256
+MAX_COEFFICIENTS = 500_000
 
 
 def list_names(text: str) -> list[str]:
@@ -58,6 +59,15 @@ CHOSEN_SUMS = list_names(
     """
     threshold_backward max_pool2d_with_indices_backward max_pool3d_with_indices_backward adaptive_max_pool2d_backward
     adaptive_max_pool3d_backward fractional_max_pool2d_backward fractional_max_pool3d_backward
+    softshrink_backward hardshrink_backward
+    """
+)
+# Operators that are linear in their first argument, with coefficients that are no integers.
+WEIGHTED_SUMS = list_names(
+    """
+    avg_pool2d avg_pool2d_backward avg_pool3d avg_pool3d_backward _adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward
+    upsample_linear1d_backward upsample_bilinear2d_backward upsample_trilinear3d_backward upsample_bicubic2d_backward
+    _upsample_bilinear2d_aa _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa _upsample_bicubic2d_aa_backward
     """
 )
 
@@ -102,6 +112,20 @@ def translate_chosen_sum(operator: Any, result: Any, first: Traced, *args: Any, 
     return translate_linear(operator, result, first, *map(shadow_of, args), **keywords)
 
 
+def translate_by_matrix(operator: Any, result: torch.Tensor, x: Traced, *args: Any, **kwargs: Any) -> Node:
+    """Translate an operator that is linear in its first argument, with any coefficients: each is read as a constant."""
+    size, count = x.shadow.numel(), result.numel()
+    if size * count > MAX_COEFFICIENTS:
+        raise NotAvailable(f"an operator of {size * count:,} coefficients")
+    others, keywords = [shadow_of(a) for a in args], {name: shadow_of(value) for name, value in kwargs.items()}
+    columns = [
+        operator(unit.reshape(x.shadow.shape), *others, **keywords).reshape(-1) for unit in torch.eye(size, dtype=torch.float64)
+    ]
+    matrix = nodes.make_constants(torch.stack(columns, 1))
+    product = nodes.bilinear(matrix, nodes.move(x, lambda t: t.reshape(-1, 1)), torch.mm, (count, 1))
+    return nodes.move(product, lambda t: t.reshape(result.shape))
+
+
 def translate_filling(keyword: str, position: int) -> Rule:
     """Make the rule of an operator that is linear but for a number that it fills in.
 
@@ -117,7 +141,7 @@ def translate_filling(keyword: str, position: int) -> Rule:
 
     def rule(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
         number = args[position] if len(args) > position else kwargs.get(keyword, 0)
-        if isinstance(number, Traced) and number.shadow.ndim:
+        if isinstance(number, Traced):
             return translate_move(operator, result, *args, **kwargs)
         zero_args, zero_kwargs = fill(args, kwargs, 0.0)
         one_args, one_kwargs = pytree.tree_map(_make_zeros, fill(args, kwargs, 1.0))
@@ -139,7 +163,9 @@ def translate_mean(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, ke
     return multiply(total, nodes.make_scalar(Fraction(1, max(count, 1))))
 
 
-def translate_variance(_o: Any, result: torch.Tensor, x: Traced, dims: Any, correction: float | None = 1, **_: Any) -> Node:
+def translate_variance(
+    _o: Any, result: torch.Tensor, x: Traced, dims: Any = None, correction: float | None = 1, **_: Any
+) -> Node:
     """Translate a variance: the mean square of the distances from the mean."""
     axes = [d % x.shadow.ndim for d in dims] if dims else list(range(x.shadow.ndim))
     count = math.prod(x.shadow.shape[d] for d in axes)

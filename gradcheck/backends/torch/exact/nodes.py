@@ -141,10 +141,20 @@ def log(a: Operand | Node) -> Node:
     return Log(argument.shape, (argument,))
 
 
-def function(name: str, a: Operand | Node, derivative: Callable[[Node, Node], Node] | None, parity: int = 0) -> Node:
+def function(
+    name: str,
+    a: Operand | Node,
+    evaluate: Callable[[torch.Tensor], torch.Tensor],
+    derivative: Callable[[Node, Node], Node],
+    parity: int = 0,
+) -> Node:
     """Make a function of which only the derivative is known."""
     argument = node_of(a)
-    return Function(argument.shape, (argument,), name=name, derivative=derivative, parity=parity)
+
+    def evaluate_array(x: F64) -> F64:
+        return np.asarray(evaluate(torch.from_numpy(np.array(x))).numpy())
+
+    return Function(argument.shape, (argument,), name=name, derivative=derivative, evaluate=evaluate_array, parity=parity)
 
 
 def linear(
@@ -213,4 +223,7 @@ def choose(condition: torch.Tensor, a: Operand | Node, b: Operand | Node, ties: 
 def mark_undefined(node: Node, shadow: torch.Tensor) -> Node:
     """Mark the entries that are infinite or NaN in floating point."""
     finite = torch.isfinite(shadow)
-    return node if bool(finite.all()) else Undefined(node.shape, (node,), where=~finite.numpy(force=True))
+    if bool(finite.all()):
+        return node
+    floats = shadow.detach().to(torch.float64).numpy(force=True)
+    return Undefined(node.shape, (node,), where=~finite.numpy(force=True), floats=floats)

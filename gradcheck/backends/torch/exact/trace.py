@@ -20,6 +20,7 @@ from gradcheck.backends.torch.exact.translation import Translation, writes
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
 from gradcheck.backends.torch.twin_precision import twin_precision
+from gradcheck.exact import floating
 from gradcheck.exact.graph import NotAvailable
 from gradcheck.exact.identity import Identity
 from gradcheck.tracebacks import summarise_error
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MAX_DIFFERENCE = 1e-9
 SHIFT = 1e-4
 TRACE_DIFFERS = "the traced graph does not compute what the program computes"
+RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
 
 
@@ -105,20 +107,24 @@ def trace_exactly(
         module = _decompose(plain, joint.leaves(point), cotangents)
         translation = Translation(module)
         global_state.restore(draws)
-        results = translation.translate([*joint.leaves(point), *cotangents])
+        results = _translate(translation, [*joint.leaves(point), *cotangents])
         _compare(results, binding, value, vjp(point, cotangent[None])[0], TRACE_DIFFERS)
         shifted = point * (1 + SHIFT * draw.standard_normal(point.size))
         global_state.restore(draws)
         moved = module(joint.leaves(shifted), cotangents)
         outputs = flat_of_all(joint(joint.leaves(shifted), cotangents)[: len(binding.outputs)], binding.outputs)
         _compare(moved, binding, outputs, vjp(shifted, cotangent[None])[0], TRACE_HOLDS_HERE)
-    values, claims = results[: len(binding.outputs)], results[len(binding.outputs) :]
-    inputs = translation.inputs
+    nodes = [None if x is None else node_of(x) for x in results]
+    inputs, count = translation.inputs, len(binding.outputs)
+    numbers = [x.numpy(force=True) for x in (*joint.leaves(point), *cotangents)]
+    floats = iter(floating.evaluate([node for node in nodes if node is not None], dict(zip(inputs, numbers, strict=True))))
+    computed = [None if node is None else torch.from_numpy(np.array(next(floats))) for node in nodes]
+    _compare(computed, binding, value, flat_of_all(list(map(shadow_of, results[count:])), binding.leaves), RULE_DIFFERS)
     identity = Identity(
         tuple(inputs[: len(binding.leaves)]),
         tuple(inputs[len(binding.leaves) :]),
-        tuple(node_of(x) for x in values),
-        tuple(None if x is None else node_of(x) for x in claims),
+        tuple(node for node in nodes[:count] if node is not None),
+        tuple(nodes[count:]),
     )
     return ExactProgram(
         identity,
@@ -136,7 +142,7 @@ def _trace(function: Callable[..., Any], leaves: list[torch.Tensor], cotangents:
         with sdpa_kernel(SDPBackend.MATH):
             module = make_fx(function)(leaves, cotangents)
         if any(writes(node) for node in module.graph.nodes):
-            functional = torch.func.functionalize(module, remove="mutations")
+            functional = torch.func.functionalize(module, remove="mutations_and_views")
             module = make_fx(functional)(leaves, cotangents)
     except NotAvailable:
         raise
@@ -157,6 +163,15 @@ def _decompose(
         return make_fx(module, decomposition_table=table)(leaves, cotangents)
     except Exception as error:
         raise NotAvailable(f"the decomposition raised {summarise_error(error, 120)}") from error
+
+
+def _translate(translation: Translation, inputs: list[torch.Tensor]) -> list[Any]:
+    try:
+        return translation.translate(inputs)
+    except NotAvailable:
+        raise
+    except Exception as error:
+        raise NotAvailable(f"the translation raised {summarise_error(error, 120)}") from error
 
 
 def _compare(results: list[Any], binding: Binding, value: F64, claim: F64, message: str) -> None:

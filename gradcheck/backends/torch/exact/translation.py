@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from gradcheck.backends.torch.exact.nodes import Traced, make_constants, mark_undefined, shadow_of
+from gradcheck.backends.torch.exact.nodes import Traced, make_constants, mark_undefined, move, shadow_of
 from gradcheck.backends.torch.exact.rules import BRANCHES, RULES, name_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
@@ -65,31 +65,41 @@ class Translation:
         kwargs: Any = torch.fx.node.map_arg(node.kwargs, self._known.__getitem__)
         operator: Any = node.target
         if writes(node):
-            self._refuse_later_readers(node)
-            return args[0]
+            return self._translate_write(node, args)
         if name_of(operator) == "getitem":
             return args[0][args[1]]
         result = operator(*pytree.tree_map(shadow_of, args), **pytree.tree_map(shadow_of, kwargs))
+        _refuse_unusual(result)
         if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in pytree.tree_leaves(result)):
-            _refuse_complex(result)
             return pytree.tree_map(lambda t: Traced(t) if isinstance(t, torch.Tensor) else t, result)
         translated = self._apply_rule(operator, result, args, kwargs)
         if isinstance(result, torch.Tensor):
             return _finish(result, translated)
         return [_finish(r, t) for r, t in zip(result, translated, strict=True)]
 
-    def _refuse_later_readers(self, node: torch.fx.Node) -> None:
-        """Refuse an operator that updates a tensor, such as a running mean, if anything reads the tensor later."""
-        position = {other: i for i, other in enumerate(self.nodes)}
-        written = node.args[0]
-        readers = (*written.users, *node.users) if isinstance(written, torch.fx.Node) else (self.nodes[-1],)
-        if any(position[reader] > position[node] for reader in readers):
-            raise NotAvailable(f"the operator {name_of(node.target)} writes to a tensor")
+    def _translate_write(self, node: torch.fx.Node, args: Any) -> Any:
+        """Translate an operator that updates a tensor, such as a running mean, of which there are no views."""
+        written, name = node.args[0], name_of(node.target)
+        if not isinstance(written, torch.fx.Node) or any(_makes_view(user) for user in written.users if user is not node):
+            raise NotAvailable(f"the operator {name} writes to a tensor")
+        if name != "copy_":
+            position = {other: i for i, other in enumerate(self.nodes)}
+            if any(position[reader] > position[node] for reader in (*written.users, *node.users)):
+                raise NotAvailable(f"the operator {name} writes to a tensor")
+            return args[0]
+        self._known[written] = self._expand(args[1], args[0].shadow)
+        return self._known[written]
+
+    @staticmethod
+    def _expand(source: Traced, like: torch.Tensor) -> Traced:
+        """Return a tensor with the shape and the dtype of another."""
+        shadow = source.shadow.to(like.dtype).expand(like.shape)
+        return Traced(shadow, move(source, lambda t: t.expand(like.shape)) if like.is_floating_point() else None)
 
     def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the exact result; None for each tensor that depends on no input and has no rule."""
         operands = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Traced)]
-        _refuse_complex([operand.shadow for operand in operands])
+        _refuse_unusual([operand.shadow for operand in operands])
         name = name_of(operator)
         varies = any(operand.node is not None and operand.node.varies for operand in operands)
         if varies and name in BRANCHES:
@@ -106,8 +116,11 @@ class Translation:
             raise NotAvailable(f"the rule for {name} does not cover this call: {summarise_error(error, 120)}") from error
 
 
-def _refuse_complex(tensors: Any) -> None:
-    if any(isinstance(t, torch.Tensor) and t.is_complex() for t in pytree.tree_leaves(tensors)):
+def _refuse_unusual(values: Any) -> None:
+    tensors = [t for t in pytree.tree_leaves(values) if isinstance(t, torch.Tensor)]
+    if any(t.layout is not torch.strided for t in tensors):
+        raise NotAvailable("sparse tensors")
+    if any(t.is_complex() for t in tensors):
         raise NotAvailable("complex numbers")
 
 
@@ -126,6 +139,12 @@ def _trace_constant(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     return Traced(value, make_constants(value) if value.is_floating_point() else None)
+
+
+def _makes_view(node: torch.fx.Node) -> bool:
+    """Say whether an operator returns a view of its argument."""
+    schema = getattr(node.target, "_schema", None)
+    return not writes(node) and (schema is None or any(result.alias_info is not None for result in schema.returns))
 
 
 def writes(node: torch.fx.Node) -> bool:
