@@ -135,7 +135,7 @@ class Capabilities:
         without_tf32: the context in which claims are computed without TF32; None if TF32 is not used.
         layer: the target as the contracts of a custom layer call it.
         upstream: the cotangent that a model around the target sends back to it, (M,).
-        trace_exactly: () -> the target and its reverse mode as an exact graph. Raises NotAvailable.
+        trace_exactly: a claim by reverse or forward mode -> the target and the claim as an exact graph. Raises NotAvailable.
     """
 
     evaluate_along: Callable[[F64], Callable[[float], list[F64]]] | None = None
@@ -151,19 +151,19 @@ class Capabilities:
     without_tf32: Callable[[], AbstractContextManager[None]] | None = None
     layer: Layer | None = None
     upstream: F64 | None = None
-    trace_exactly: Callable[[], ExactProgram] | None = None
+    trace_exactly: Callable[[Claim], ExactProgram] | None = None
 
 
 @dataclass(frozen=True)
 class ExactProgram:
-    """A program and its reverse mode as an exact graph.
+    """A program and a claim as an exact graph.
 
     Attributes:
         identity: that makes the claim the derivative.
         branches: the operators whose branch was taken from the floating-point values, such as 'relu'.
         operators: the number of operators in the graph.
-        differentiate: (point (N,), cotangent (M,)) -> the claim, and the derivative of the operators of the forward pass, both
-            (N,) and in floating point. Raises NotAvailable.
+        differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
+            forward pass, both in floating point. Raises NotAvailable.
     """
 
     identity: Identity

@@ -20,6 +20,8 @@ POINTS, MIN_POINTS = 3, 2
 MAX_POINTS = 64
 FEW_POINTS = "too few points of the fields decide, because of {}"
 
+EQUAL_BY_CHANCE = "a branch depends on numbers that are equal at these inputs only"
+
 
 class Outcome(Enum):
     """What is known of the claim on one leaf."""
@@ -30,6 +32,15 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
+class Equality:
+    """Two operands of a comparison, and where they are equal in floating point."""
+
+    first: Node
+    second: Node
+    where: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Identity:
     """A program and its claim as one graph.
 
@@ -37,13 +48,17 @@ class Identity:
         leaves: the inputs.
         cotangents: one for each output.
         outputs: the values.
-        claims: the claimed gradient of each leaf; None: zero.
+        claims: the claimed gradient of each leaf, or in forward mode the claimed derivative of each output; None: zero.
+        tangents: in forward mode, the tangents that the claims depend on, one for each leaf.
+        equalities: numbers that a branch depends on, and that must be equal at every point.
     """
 
     leaves: tuple[Input, ...]
     cotangents: tuple[Input, ...]
     outputs: tuple[Node, ...]
     claims: tuple[Node | None, ...]
+    tangents: tuple[Input, ...] = ()
+    equalities: tuple[Equality, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,26 +90,34 @@ def decide(identity: Identity, seed: int, seconds: float) -> Decision:
         NotAvailable: if the graph has an operation that the fields do not express.
     """
     began, chains = time.perf_counter(), [make_chain(head) for head in CHAIN_HEADS]
-    everything, unknown, filled = range(len(identity.leaves)), set[str](), set[str]()
+    undecided, refuted = list(range(len(identity.leaves))), set[int]()
+    unknown, filled = set[str](), set[str]()
     counts = [np.zeros(output.shape, np.int64) for output in identity.outputs]
     for number in range(MAX_POINTS):
         point = _Point(identity, chains[number % len(chains)], seed, number)
-        agrees = point.compare(everything)
+        if not point.keeps_equal_numbers():
+            return _conclude(identity, refuted, 0, unknown, EQUAL_BY_CHANCE)
+        agrees = point.compare(undecided)
+        if agrees is False:
+            refuted |= {i for i in undecided if point.compare([i]) is False}
+            undecided = [i for i in undecided if i not in refuted]
+            agrees = point.compare(undecided)
         unknown |= point.evaluations[0].unknown
         filled |= point.evaluations[0].filled
-        if agrees is False:
-            wrong = {i for i in everything if point.compare([i]) is False}
-            outcomes = [Outcome.REFUTED if i in wrong else Outcome.UNKNOWN for i in everything]
-            return Decision(outcomes, 1, unknown, "" if wrong else _explain(filled))
         if agrees:
             for count, is_known in zip(counts, point.known_outputs, strict=True):
                 count += is_known
-        if _count_points(counts) >= POINTS or time.perf_counter() - began > seconds:
+        if not undecided or agrees is False or _count_points(counts) >= POINTS or time.perf_counter() - began > seconds:
             break
-    points = _count_points(counts)
-    if points < MIN_POINTS:
-        return Decision([Outcome.UNKNOWN] * len(everything), points, unknown, _explain(filled))
-    return Decision([Outcome.PROVED] * len(everything), points, unknown)
+    points = 0 if agrees is False else _count_points(counts)
+    return _conclude(identity, refuted, points, unknown, _explain(filled))
+
+
+def _conclude(identity: Identity, refuted: set[int], points: int, unknown: set[str], why: str) -> Decision:
+    """Conclude from the claims that are refuted and the points at which all others hold; `why` is for too few points."""
+    other = Outcome.PROVED if points >= MIN_POINTS else Outcome.UNKNOWN
+    outcomes = [Outcome.REFUTED if i in refuted else other for i in range(len(identity.leaves))]
+    return Decision(outcomes, points, unknown, why if Outcome.UNKNOWN in outcomes else "")
 
 
 def _explain(filled: set[str]) -> str:
@@ -124,6 +147,8 @@ class _Point:
         function_seed = int(draw.integers(2**31))
         self.evaluations = [Evaluation(chain, inputs, function_seed, filling) for filling in (0, 1)]
         self.tangents: dict[Node, Residues] = {leaf: draw.integers(1, self.p, leaf.shape) for leaf in identity.leaves}
+        for tangent, leaf in zip(identity.tangents, identity.leaves, strict=False):
+            inputs[tangent] = [self.tangents[leaf], *draw_all(tangent)[1:]]
         self.known_outputs = self._find_known_outputs()
         for cotangent, is_known in zip(identity.cotangents, self.known_outputs, strict=True):
             inputs[cotangent] = [np.where(is_known, residues, 0) for residues in draw_all(cotangent)]
@@ -141,24 +166,43 @@ class _Point:
         pairs = [(evaluation.value(x), evaluation.tangent(x, self.tangents, memory)) for x in self.identity.outputs]
         return [(value, 0 if tangent is None else tangent) for value, tangent in pairs]
 
+    def keeps_equal_numbers(self) -> bool:
+        """Say whether numbers that are equal in floating point are equal here, too."""
+        value = self.evaluations[0].value
+        pairs = [(np.asarray(value(e.first) == value(e.second)), e.where) for e in self.identity.equalities]
+        return all(bool(np.all(equal | ~where)) for equal, where in pairs)
+
     def compare(self, leaves: Sequence[int]) -> bool | None:
         """Say whether both sides agree for tangents of some leaves; None if they depend on what was filled in."""
-        sides = self._evaluate_sides(self.evaluations[0], leaves)
-        if self.evaluations[0].filled and self._evaluate_sides(self.evaluations[1], leaves) != sides:
+        evaluations = [self._restrict(evaluation, leaves) for evaluation in self.evaluations]
+        sides = self._evaluate_sides(evaluations[0], leaves)
+        if self.evaluations[0].filled | evaluations[0].filled and self._evaluate_sides(evaluations[1], leaves) != sides:
             return None
         return sides[0] == sides[1]
 
+    def _restrict(self, evaluation: Evaluation, leaves: Sequence[int]) -> Evaluation:
+        """Return the evaluation with the tangents of some leaves only, if the claims depend on them."""
+        others = [tangent for i, tangent in enumerate(self.identity.tangents) if i not in leaves]
+        if not others:
+            return evaluation
+        zeros: dict[Node, Sequence[Residues]] = {
+            tangent: [np.zeros(tangent.shape, np.int64)] * len(evaluation.chain) for tangent in others
+        }
+        return Evaluation(evaluation.chain, {**evaluation.inputs, **zeros}, evaluation.seed, evaluation.filling)
+
     def _evaluate_sides(self, evaluation: Evaluation, leaves: Sequence[int]) -> tuple[int, int]:
-        """Return <g, J t> and <claim, t>."""
+        """Return <g, J t> and <claim, t>, or in forward mode <g, claim>."""
         identity, memory = self.identity, dict[Node, Residues | None]()
         tangents: Mapping[Node, Residues] = {identity.leaves[i]: self.tangents[identity.leaves[i]] for i in leaves}
-        left = right = 0
-        for cotangent, output in zip(identity.cotangents, identity.outputs, strict=True):
-            part = evaluation.tangent(output, tangents, memory)
-            if part is not None:
-                left += int(np.sum(evaluation.inputs[cotangent][0] * part % self.p))
-        for i in leaves:
-            claim = identity.claims[i]
-            if claim is not None:
-                right += int(np.sum(evaluation.value(claim) * self.tangents[identity.leaves[i]] % self.p))
-        return left % self.p, right % self.p
+        cotangents = [evaluation.inputs[cotangent][0] for cotangent in identity.cotangents]
+        derivatives = [evaluation.tangent(output, tangents, memory) for output in identity.outputs]
+        left = [(g, part) for g, part in zip(cotangents, derivatives, strict=True) if part is not None]
+        if identity.tangents:
+            claimed = list(zip(cotangents, identity.claims, strict=True))
+        else:
+            claimed = [(self.tangents[identity.leaves[i]], identity.claims[i]) for i in leaves]
+        right = [(weight, evaluation.value(claim)) for weight, claim in claimed if claim is not None]
+        return self._add_products(left), self._add_products(right)
+
+    def _add_products(self, pairs: Sequence[tuple[Residues, Residues]]) -> int:
+        return sum(int(np.sum(a * b % self.p)) for a, b in pairs) % self.p

@@ -7,10 +7,11 @@ much, since the identity alone does not say whether that matters. What cannot be
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.compare.table_row import find_output_leaf
 from gradcheck.exact import identity
 from gradcheck.exact.graph import NotAvailable
 from gradcheck.exact.identity import Decision, Outcome
@@ -21,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.program import ExactProgram
+    from gradcheck.backends.program import Claim, ExactProgram
     from gradcheck.compare.trial import Trial
 
 METHOD = "exact"
-CLAIM = "reverse"
+CLAIMS = ("reverse", "forward")
 SECONDS = 10.0  # that the random points of a trial may take
 NOT_AVAILABLE = "exact not available: {}"
 PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
 ON_BRANCH = ", on the branch taken at these inputs ({})"
-NO_TRACE = "only the reverse mode of PyTorch targets can be traced"
+NO_TRACE = "only automatic differentiation by PyTorch can be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that floating point does not show; a rule for {} may be missing"
 # A difference of a claim from the derivative counts from this many times the rounding that moved inputs show, and from this
@@ -45,44 +46,51 @@ NUDGE = 2.0**-48
 
 
 def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Decide the claim of reverse mode on each leaf; notes say what could not be decided.
+    """Decide the claims of automatic differentiation on each leaf; notes say what could not be decided.
 
     Args:
         trial: what is checked.
         rows: the comparisons of the claims with other evidence.
     """
-    try:
-        program = _trace(trial)
-        decision = identity.decide(
-            program.identity, int(make_generator(trial.options.seed, trial.label, "exact").integers(2**31)), SECONDS
-        )
-        differences = _measure_differences(trial, program) if Outcome.REFUTED in decision.outcomes else None
-    except NotAvailable as why:
-        trial.recorder.note(NOT_AVAILABLE.format(why))
-        return []
+    claims = [claim for claim in trial.program.claims if any(row.method == claim.method for row in rows)]
+    made = list[Comparison]()
+    for claim in claims:
+        try:
+            made += _check_claim(trial, claim, [row for row in rows if row.method == claim.method and row.order == 1])
+        except NotAvailable as why:
+            trial.recorder.note(NOT_AVAILABLE.format(why))
+    return made
+
+
+def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison]) -> list[Comparison]:
+    """Decide one claim on each leaf.
+
+    Raises:
+        NotAvailable: if it cannot be decided on any.
+    """
+    program = _trace(trial, claim)
+    seed = int(make_generator(trial.options.seed, trial.label, METHOD).integers(2**31))
+    decision = identity.decide(program.identity, seed, SECONDS)
     made, unshown = list[Comparison](), False
     for leaf, outcome in zip(trial.program.leaves, decision.outcomes, strict=True):
-        row = _find_row(rows, leaf)
-        if row is None:
-            continue
-        if outcome is Outcome.PROVED:
+        row = next((row for row in rows if row.wrt == leaf.path), None)
+        if row is not None and outcome is Outcome.PROVED:
             made.append(_make_proof(row))
-        elif outcome is Outcome.REFUTED:
-            assert differences is not None
-            refutation = _make_refutation(row, rows, leaf, differences, trial.program.value.size)
+        elif row is not None and outcome is Outcome.REFUTED:
+            refutation = _make_refutation(trial, row, rows, leaf, _measure_differences(trial, claim, program, leaf))
             unshown |= refutation is None
             made += [] if refutation is None else [refutation]
     trial.recorder.note(*_describe(decision, program, unshown=unshown))
     return made
 
 
-def _trace(trial: Trial) -> ExactProgram:
+def _trace(trial: Trial, claim: Claim) -> ExactProgram:
     trace = trial.program.capabilities.trace_exactly
-    if trace is None or all(claim.method != CLAIM for claim in trial.program.claims):
+    if trace is None or claim.method not in CLAIMS:
         raise NotAvailable(NO_TRACE)
     if trial.options.straight_through:
         raise NotAvailable(DECLARED)
-    return trace()
+    return trace(claim)
 
 
 def _describe(decision: Decision, program: ExactProgram, *, unshown: bool) -> list[str]:
@@ -96,11 +104,6 @@ def _describe(decision: Decision, program: ExactProgram, *, unshown: bool) -> li
         functions = ", ".join(sorted(decision.unknown)) or "logarithms or roots"
         notes.append(NOT_AVAILABLE.format(NOT_SHOWN.format(functions)))
     return notes
-
-
-def _find_row(rows: Sequence[Comparison], leaf: Leaf) -> Comparison | None:
-    """Return the row of the claim on a leaf, which says what else the table shows of it."""
-    return next((row for row in rows if row.wrt == leaf.path and row.method == CLAIM and row.order == 1), None)
 
 
 def _make_proof(row: Comparison) -> Comparison:
@@ -127,9 +130,9 @@ def _without_evidence(row: Comparison) -> Comparison:
 
 @dataclass(frozen=True)
 class _Differences:
-    """The claim and the derivative of the traced operators for a random cotangent, and how far rounding moves their difference.
+    """The claim and the derivative of the traced operators for a random vector, and how far rounding moves their difference.
 
-    Each is of the shape (N,).
+    In reverse mode each holds the numbers of a leaf, in forward mode those of the outputs.
     """
 
     claim: F64
@@ -137,47 +140,50 @@ class _Differences:
     rounding: F64
 
 
-def _measure_differences(trial: Trial, program: ExactProgram) -> _Differences:
+def _measure_differences(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> _Differences:
     """Measure in floating point how far the claim is from the derivative, at the primal and right next to it."""
-    draw, target = make_generator(trial.options.seed, trial.label, "exact differences"), trial.program
-    cotangent = draw.uniform(0.5, 1.0, target.value.size) * draw.choice([-1.0, 1.0], target.value.size)
-    pairs = [program.differentiate(target.point, cotangent)]
+    draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
+    forward = claim.method == "forward"
+    size = target.point.size if forward else target.value.size
+    vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
+    if forward:
+        vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
+    pairs = [program.differentiate(target.point, vector)]
     for _ in range(MEASUREMENTS):
         nudged = target.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
-        pairs.append(program.differentiate(nudged, cotangent))
+        pairs.append(program.differentiate(nudged, vector))
+    span = slice(None) if forward else leaf.span
     with np.errstate(all="ignore"):
-        apart = np.stack([claim - derivative for claim, derivative in pairs])
-    return _Differences(*pairs[0], np.max(np.abs(apart - apart[0]), axis=0))
+        apart = np.stack([claimed[span] - derivative[span] for claimed, derivative in pairs])
+    claimed, derivative = pairs[0]
+    return _Differences(claimed[span], derivative[span], np.max(np.abs(apart - apart[0]), axis=0))
 
 
 def _make_refutation(
-    row: Comparison, rows: Sequence[Comparison], leaf: Leaf, differences: _Differences, outputs: int
+    trial: Trial, row: Comparison, rows: Sequence[Comparison], leaf: Leaf, differences: _Differences
 ) -> Comparison | None:
     """Make the row of a leaf on which the identity does not hold; None if floating point does not show that.
 
     Args:
+        trial: what is checked.
         row: of the claim on this leaf.
-        rows: of all leaves.
+        rows: of the claim on all leaves.
         leaf: which it is.
         differences: of the claim from the derivative.
-        outputs: how many numbers the program returns.
     """
-    claim, derivative, rounding = (
-        array[leaf.span] for array in (differences.claim, differences.derivative, differences.rounding)
-    )
+    claim, derivative, rounding = differences.claim, differences.derivative, differences.rounding
     with np.errstate(all="ignore"):
         apart, scale = np.abs(claim - derivative), np.fmax(np.abs(claim), np.abs(derivative))
         least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))
         errors = np.where(apart > least, apart / scale, 0.0)
     worst = int(np.nanargmax(errors))
-    numerical = [r for r in rows if r.wrt == leaf.path and r.method == CLAIM and r.against == "numeric"]
+    numerical = [r for r in rows if r.wrt == leaf.path and r.against == "numeric"]
     failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
     if not errors[worst] > 0:  # PyTorch differentiates the operators of the forward in the same wrong way
         return failed and replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED)
     fails = errors[worst] > row.rtol or failed is not None
     return replace(
         _without_evidence(row),
-        output=row.output if outputs == 1 else "combination",
         verdict=Verdict.FAIL if fails else Verdict.PASS,
         reason=Reason.IDENTITY_REFUTED if fails else Reason.SMALL_DIFFERENCE,
         claimed=float(claim[worst]),
@@ -186,5 +192,13 @@ def _make_refutation(
         abs_err=float(apart[worst]),
         rel_err=float(errors[worst]),
         resolution=float("nan") if fails else float(errors[worst]),
-        worst_entry=leaf.index(leaf.start + worst),
+        **_name_place(trial, row, leaf, worst),
     )
+
+
+def _name_place(trial: Trial, row: Comparison, leaf: Leaf, worst: int) -> dict[str, Any]:
+    """Name the output and the entry of a difference: an entry for a random cotangent, or an output along a random tangent."""
+    if row.method == "forward":
+        return {"output": find_output_leaf(trial.program, worst).entry(worst), "worst_entry": None, "mode": "probe"}
+    output = row.output if trial.program.value.size == 1 else "combination"
+    return {"output": output, "worst_entry": leaf.index(leaf.start + worst)}

@@ -11,8 +11,8 @@ from gradcheck.backends.torch.exact.linear import Rule, list_names
 STEPS = list_names(
     """
     sign sgn floor ceil round trunc heaviside signbit floor_divide empty_like zeros_like ones_like full_like new_zeros
-    new_ones new_full new_empty new_empty_strided empty_strided rand_like randn_like bernoulli fill zero empty_permuted
-    uniform normal
+    new_ones new_full new_empty new_empty_strided empty_strided _new_zeros_with_same_feature_meta _efficientzerotensor
+    rand_like randn_like bernoulli fill zero empty_permuted uniform normal
     """
 )
 # Operators whose branch the floating-point values of their arguments choose.
@@ -22,6 +22,8 @@ BRANCHES = {
     *branches.SELECTION_AXES,
     *branches.POOLS,
 }
+# Operators that compare two tensors: a branch that equal numbers choose is one by chance, unless they are always equal.
+COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
 
 def name_of(operator: Any) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from gradcheck.backends.torch.exact.nodes import Traced, make_constants, mark_undefined, move, shadow_of
-from gradcheck.backends.torch.exact.rules import BRANCHES, RULES, name_of
+from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, node_of, shadow_of
+from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, RULES, name_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
 # Larger graphs are not translated: this many operators, and numbers in all their results together.
@@ -24,12 +25,14 @@ class Translation:
         inputs: the exact inputs, in order.
         nodes: the operators.
         branches: the operators whose branch the floating-point values chose.
+        equalities: where the operands of a comparison are equal.
     """
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
         self.module, self.nodes = module, list(module.graph.nodes)
         self.inputs: list[Input] = []
         self.branches: set[str] = set()
+        self.equalities: list[Equality] = []
         self._known: dict[torch.fx.Node, Any] = {}
         self._numbers = 0
         if len(self.nodes) > MAX_OPERATORS:
@@ -69,13 +72,24 @@ class Translation:
         if name_of(operator) == "getitem":
             return args[0][args[1]]
         result = operator(*pytree.tree_map(shadow_of, args), **pytree.tree_map(shadow_of, kwargs))
+        if isinstance(result, torch.Tensor) and result.is_meta:  # forward mode describes memory layouts in this way
+            return Traced(result)
         _refuse_unusual(result)
+        if name_of(operator) in COMPARISONS:
+            self._note_equal_numbers(*args[:2])
         if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in pytree.tree_leaves(result)):
             return pytree.tree_map(lambda t: Traced(t) if isinstance(t, torch.Tensor) else t, result)
         translated = self._apply_rule(operator, result, args, kwargs)
         if isinstance(result, torch.Tensor):
             return _finish(result, translated)
         return [_finish(r, t) for r, t in zip(result, translated, strict=True)]
+
+    def _note_equal_numbers(self, a: Operand, b: Operand) -> None:
+        """Note where two operands of a comparison are equal and finite."""
+        first, second = node_of(a), node_of(b)
+        where = torch.as_tensor(shadow_of(a) == shadow_of(b)) & torch.isfinite(torch.as_tensor(shadow_of(a)))
+        if (first.varies or second.varies) and bool(where.any()):
+            self.equalities.append(Equality(first, second, where.numpy(force=True)))
 
     def _translate_write(self, node: torch.fx.Node, args: Any) -> Any:
         """Translate an operator that updates a tensor, such as a running mean, of which there are no views."""
