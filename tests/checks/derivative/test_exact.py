@@ -46,6 +46,7 @@ def make_function(forward, backward):
 
 
 ROOT = math.sqrt(2 / math.pi)
+EYE = torch.eye(3, dtype=torch.float64)
 CAUSAL = torch.ones(4, 4, dtype=torch.bool).tril()
 
 
@@ -94,6 +95,12 @@ RIGHT = {
     "in place": (lambda x: (x * 1).mul_(x).add_(x).sigmoid_(), draw(4)),
     "dropout": (lambda x: F.dropout(x, 0.3) * x, draw(8)),
     "equal maxima": (lambda x: torch.softmax(x * 0 + x.sum(), 0) + torch.softmax(torch.relu(x), 0), draw(6)),
+    "linear equations": (torch.linalg.solve, draw(3, 3), draw(3, 2)),
+    "determinants": (lambda a: (torch.linalg.det(a), torch.linalg.slogdet(a)[1], torch.linalg.inv(a)), draw(2, 3, 3)),
+    "factors": (lambda a: (torch.linalg.lu(a)[1:], *torch.linalg.qr(a)), draw(3, 3)),
+    "cholesky": (lambda a, b: torch.cholesky_solve(b, torch.linalg.cholesky(a @ a.T + EYE)), draw(3, 3), draw(3, 1)),
+    "a condition in Python": (lambda x: x * x if bool(x.sum() < 100) else x, draw(4)),
+    "a distribution": (lambda m, s: torch.distributions.Normal(m, s.exp()).log_prob(torch.ones(4)), draw(4), draw(4, seed=1)),
     "float32": (lambda x: F.gelu(x) / 3, draw(4).float()),
 }
 
@@ -224,9 +231,17 @@ def halve(x):
     return x * 0.5 if x.detach().sum().item() < 100 else x
 
 
+@torch.library.custom_op("gradcheck_tests::opaque_square", mutates_args=())
+def opaque(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(x.detach().numpy() ** 2)
+
+
+opaque.register_autograd(lambda ctx, g: g * 2 * ctx.x, setup_context=lambda ctx, inputs, output: setattr(ctx, "x", inputs[0]))
+
 UNDECIDED = {
     "values of tensors": (lambda x: x * torch.from_numpy(np.sin(x.detach().numpy())), "the traced graph"),
-    "control flow": (halve, "the trace raised RuntimeError"),
+    "numbers of tensors": (halve, "the code reads numbers of its tensors"),
+    "an opaque kernel": (opaque, "no rule for the operator"),
     "complex numbers": (lambda x: torch.fft.rfft(x).abs(), "complex numbers"),
     "an operator without a rule": (lambda x: torch.special.i0e(x), "no rule for the operator"),
     "equal numbers": (lambda x: torch.sort(torch.cat([x, x])).values * torch.arange(8.0), "equal numbers in sort"),

@@ -102,7 +102,7 @@ def translate_selection(name: str) -> Rule:
 
     def rule(_o: Any, result: Any, x: Traced, *args: Any, **kwargs: Any) -> Any:
         if isinstance(result, torch.Tensor):
-            raise NotAvailable(f"{name} of all entries")
+            return _take_equal(result, x, name)
         indices = result[1]
         given = next((a for a in args[SELECTION_AXES[name] :] if isinstance(a, int) and not isinstance(a, bool)), -1)
         dim = kwargs.get("dim", given)
@@ -119,6 +119,14 @@ def translate_selection(name: str) -> Rule:
         return [nodes.move(x, take), None]
 
     return rule
+
+
+def _take_equal(result: torch.Tensor, x: Traced, name: str) -> Node:
+    """Take the entry that a number is, such as the median of all entries."""
+    places = (x.shadow.reshape(-1) == result).nonzero()
+    if len(places) != 1:
+        raise NotAvailable(f"equal numbers in {name}")
+    return nodes.move(x, lambda t: t.reshape(-1)[int(places)])
 
 
 def translate_pool(spatial: int) -> Rule:

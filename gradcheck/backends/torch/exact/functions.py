@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule
 from gradcheck.backends.torch.exact.nodes import (
     Operand,
@@ -178,6 +179,23 @@ def translate_atan2(_o: Any, result: torch.Tensor, a: Operand, b: Operand) -> No
 def translate_hypot(_o: Any, _r: Any, a: Operand, b: Operand) -> Node:
     """Translate the length of a vector of two numbers."""
     return power(add(power(a, 2), power(b, 2)), Fraction(1, 2))
+
+
+def _insert_axes(x: Traced, axes: list[int]) -> Node:
+    shape = list(x.shadow.shape)
+    for axis in axes:
+        shape.insert(axis, 1)
+    return nodes.move(x, lambda t: t.reshape(shape))
+
+
+def translate_trilinear(_o: Any, result: torch.Tensor, *args: Any) -> Node:
+    """Translate the sum of products of three tensors, each expanded along axes of its own."""
+    factors, axes, summed = args[:3], args[3:6], args[6]
+    product = node_of(1)
+    for factor, dims in zip(factors, axes, strict=True):
+        product = multiply(product, _insert_axes(factor, sorted(dims)))
+    axes_summed = tuple(summed)
+    return nodes.linear([product], lambda arrays: arrays[0].sum(axes_summed), tuple(result.shape))
 
 
 def _polygamma(order: int, x: Operand | Node) -> Node:

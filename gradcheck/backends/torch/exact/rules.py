@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradcheck.backends.torch.exact import branches, functions, linear
+from gradcheck.backends.torch.exact import branches, functions, linear, matrices
 from gradcheck.backends.torch.exact.linear import Rule, list_names
 
 # Functions that are constant between jumps, and tensors that do not depend on the values of their arguments.
@@ -18,10 +18,12 @@ STEPS = list_names(
 # Operators whose branch the floating-point values of their arguments choose.
 BRANCHES = {
     *list_names("where maximum minimum fmax fmin clamp clamp_min clamp_max relu abs amax amin max min copysign sign sgn floor"),
-    *list_names("ceil round trunc threshold_backward argmax argmin"),
+    *list_names("ceil round trunc threshold_backward argmax argmin _local_scalar_dense equal is_nonzero"),
     *branches.SELECTION_AXES,
     *branches.POOLS,
 }
+# Operators that give a number of a tensor to Python.
+READING = frozenset(("_local_scalar_dense", "item"))
 # Operators that compare two tensors: a branch that equal numbers choose is one by chance, unless they are always equal.
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
@@ -61,6 +63,7 @@ RULES: dict[str, Rule] = {
     "log10": functions.translate_log(10),
     "atan2": functions.translate_atan2,
     "hypot": functions.translate_hypot,
+    "_trilinear": functions.translate_trilinear,
     "polygamma": functions.translate_polygamma,
     "native_dropout": functions.translate_dropout,
     "mean": linear.translate_mean,
@@ -86,4 +89,5 @@ RULES: dict[str, Rule] = {
     "convolution": linear.translate_convolution,
     "_convolution": linear.translate_convolution,
     "convolution_backward": linear.translate_convolution_backward,
+    **matrices.RULES,
 }

@@ -8,7 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, node_of, shadow_of
-from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, RULES, name_of
+from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, name_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
@@ -16,6 +16,7 @@ from gradcheck.tracebacks import summarise_error
 # Larger graphs are not translated: this many operators, and numbers in all their results together.
 MAX_OPERATORS = 20_000
 MAX_NUMBERS = 20_000_000
+CONDITION = "a condition in Python"
 
 
 class Translation:
@@ -75,8 +76,9 @@ class Translation:
         if isinstance(result, torch.Tensor) and result.is_meta:  # forward mode describes memory layouts in this way
             return Traced(result)
         _refuse_unusual(result)
-        if name_of(operator) in COMPARISONS:
+        if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
             self._note_equal_numbers(*args[:2])
+        self._note_reading(name_of(operator), args)
         if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in pytree.tree_leaves(result)):
             return pytree.tree_map(lambda t: Traced(t) if isinstance(t, torch.Tensor) else t, result)
         translated = self._apply_rule(operator, result, args, kwargs)
@@ -90,6 +92,14 @@ class Translation:
         where = torch.as_tensor(shadow_of(a) == shadow_of(b)) & torch.isfinite(torch.as_tensor(shadow_of(a)))
         if (first.varies or second.varies) and bool(where.any()):
             self.equalities.append(Equality(first, second, where.numpy(force=True)))
+
+    def _note_reading(self, name: str, args: Any) -> None:
+        """Note a condition that Python reads. A number that it reads becomes a constant of the graph, which is refused."""
+        operands = [x for x in args if isinstance(x, Traced)]
+        if name in READING and any(x.node is not None and x.node.varies for x in operands):
+            raise NotAvailable("the code reads numbers of its tensors")
+        if name in BRANCHES and not any(x.node is not None for x in operands):
+            self.branches.add(CONDITION)
 
     def _translate_write(self, node: torch.fx.Node, args: Any) -> Any:
         """Translate an operator that updates a tensor, such as a running mean, of which there are no views."""
