@@ -14,6 +14,8 @@ MAX_DECIMAL_DIGITS = {"float64": 13, "float32": 6}
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 # Quotients and roots are recognised up to this numerator and denominator. By chance, one in 10^6 numbers is one of them.
 MAX_RECOGNISED = {"float64": 10_000, "float32": 16}
+# Digits of a difference from one, and its least size: its rounding is then below 1e-12 of it.
+DIGITS_OF_DIFFERENCE, LEAST_DIFFERENCE = 6, 2e-4
 LOGARITHMS = (2, 3, 5, 6, 7, 10)
 
 
@@ -45,7 +47,14 @@ def read_constant(value: float, dtype: str = "float64") -> Constant:
     digits = len(shortest.lower().split("e")[0].replace(".", "").replace("-", "").strip("0"))
     if digits <= MAX_DECIMAL_DIGITS[dtype] or value == int(value):
         return Constant(decimal)
-    return _recognise(float(value), dtype) or Constant(decimal)
+    return _recognise_difference(float(value)) or _recognise(float(value), dtype) or Constant(decimal)
+
+
+def _recognise_difference(value: float) -> Constant | None:
+    """Recognise a difference from one, such as `1 - 0.999`, whose rounding is that of a number near one."""
+    short = f"{value:.{DIGITS_OF_DIFFERENCE}g}"
+    near = LEAST_DIFFERENCE <= abs(value) < 1 and abs(value - float(short)) <= EPS["float64"]
+    return Constant(Fraction(short)) if near else None
 
 
 def _recognise(value: float, dtype: str) -> Constant | None:

@@ -41,6 +41,8 @@ class Evaluation:
         inputs: the values of every input in each field, by node.
         seed: of all pseudo-random functions.
         filling: the seed of what is filled in.
+        expands_logs: whether the logarithm of a product is a sum. Then numbers that are equal, but not by their formulas, may
+            have different logarithms.
 
     Attributes:
         filled: why anything was filled in, in words.
@@ -48,9 +50,15 @@ class Evaluation:
     """
 
     def __init__(
-        self, chain: Sequence[PrimeField], inputs: Mapping[Node, Sequence[Residues]], seed: int, filling: int = 0
+        self,
+        chain: Sequence[PrimeField],
+        inputs: Mapping[Node, Sequence[Residues]],
+        seed: int,
+        filling: int = 0,
+        *,
+        expands_logs: bool = False,
     ) -> None:
-        self.chain, self.inputs, self.seed, self.filling = chain, inputs, seed, filling
+        self.chain, self.inputs, self.seed, self.filling, self.expands_logs = chain, inputs, seed, filling, expands_logs
         self.filled: set[str] = set()
         self.unknown: set[str] = set()
         self._values: dict[tuple[Node, int], Residues] = {}
@@ -105,7 +113,21 @@ class Evaluation:
         return result if node.vanishes is None else np.where(node.vanishes, 0, result)
 
     def _value_of_log(self, node: Log, level: int) -> Residues:
-        return self.chain[level].hash("log", self.seed, self.value(node.arguments[0], level))
+        return np.broadcast_to(self._logarithm(node.arguments[0], level), node.shape)
+
+    def _logarithm(self, node: Node, level: int) -> Residues:
+        """Return the logarithm of a node: a pseudo-random number, or if they are expanded the sum of those of its factors."""
+        field = self.chain[level]
+        if self.expands_logs and isinstance(node, Product):
+            first, second = (self._logarithm(argument, level) for argument in node.arguments)
+            return (first + second) % field.p
+        if self.expands_logs and isinstance(node, Power):
+            return field.of_fraction(node.exponent) * self._logarithm(node.arguments[0], level) % field.p
+        if self.expands_logs and isinstance(node, Exp) and not node.base and node.vanishes is None:
+            return self.value(node.arguments[0], level)
+        if self.expands_logs and isinstance(node, Linear) and node.moves:
+            return self._apply_linear(node, [self._logarithm(argument, level) for argument in node.arguments], field)
+        return field.hash("log", self.seed, self.value(node, level))
 
     def _value_of_function(self, node: Function, level: int) -> Residues:
         self.unknown.add(node.name)
@@ -271,7 +293,7 @@ class Evaluation:
         if da is not None:
             result = value * self._power(a, Fraction(-1), field) % p * b % p * da % p
         if db is not None:
-            result = (result + value * field.hash("log", self.seed, a) % p * db) % p
+            result = (result + value * self._logarithm(node.arguments[0], 0) % p * db) % p
         return result
 
     def _slope(self, node: Node) -> Residues:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.exact.evaluation import Evaluation
+from gradcheck.exact.evaluation import Evaluation, list_ancestors
 from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
-from gradcheck.exact.graph import Input, Node
+from gradcheck.exact.graph import Input, Log, Node, PowerOfArray
 
 # Random points in which every output takes part if time allows, and at least.
 POINTS, MIN_POINTS = 3, 2
@@ -89,12 +89,27 @@ def decide(identity: Identity, seed: int, seconds: float) -> Decision:
     Raises:
         NotAvailable: if the graph has an operation that the fields do not express.
     """
+    decision = _decide(identity, seed, seconds, expands_logs=False)
+    if Outcome.REFUTED not in decision.outcomes or not _has_log(identity):
+        return decision
+    expanded = _decide(identity, seed, seconds, expands_logs=True)
+    pairs = zip(decision.outcomes, expanded.outcomes, strict=True)
+    outcomes = [new if new is Outcome.PROVED else old for old, new in pairs]
+    return replace(expanded if Outcome.REFUTED not in outcomes else decision, outcomes=outcomes)
+
+
+def _has_log(identity: Identity) -> bool:
+    nodes = [*identity.outputs, *(claim for claim in identity.claims if claim is not None)]
+    return any(isinstance(node, Log | PowerOfArray) for node in list_ancestors(nodes, lambda _: False, lambda n: n.arguments))
+
+
+def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool) -> Decision:
     began, chains = time.perf_counter(), [make_chain(head) for head in CHAIN_HEADS]
     undecided, refuted = list(range(len(identity.leaves))), set[int]()
     unknown, filled = set[str](), set[str]()
     counts = [np.zeros(output.shape, np.int64) for output in identity.outputs]
     for number in range(MAX_POINTS):
-        point = _Point(identity, chains[number % len(chains)], seed, number)
+        point = _Point(identity, chains[number % len(chains)], seed, number, expands_logs=expands_logs)
         if not point.keeps_equal_numbers():
             return _conclude(identity, refuted, 0, unknown, EQUAL_BY_CHANCE)
         agrees = point.compare(undecided)
@@ -136,7 +151,7 @@ class _Point:
         known_outputs: for each output, whether its entries depend on nothing that was filled in.
     """
 
-    def __init__(self, identity: Identity, chain: Sequence[PrimeField], seed: int, number: int) -> None:
+    def __init__(self, identity: Identity, chain: Sequence[PrimeField], seed: int, number: int, *, expands_logs: bool) -> None:
         self.identity, self.p = identity, chain[0].p
         draw = np.random.default_rng([seed, number])
 
@@ -145,7 +160,7 @@ class _Point:
 
         inputs: dict[Node, Sequence[Residues]] = {leaf: draw_all(leaf) for leaf in identity.leaves}
         function_seed = int(draw.integers(2**31))
-        self.evaluations = [Evaluation(chain, inputs, function_seed, filling) for filling in (0, 1)]
+        self.evaluations = [Evaluation(chain, inputs, function_seed, filling, expands_logs=expands_logs) for filling in (0, 1)]
         self.tangents: dict[Node, Residues] = {leaf: draw.integers(1, self.p, leaf.shape) for leaf in identity.leaves}
         for tangent, leaf in zip(identity.tangents, identity.leaves, strict=False):
             inputs[tangent] = [self.tangents[leaf], *draw_all(tangent)[1:]]
@@ -188,7 +203,8 @@ class _Point:
         zeros: dict[Node, Sequence[Residues]] = {
             tangent: [np.zeros(tangent.shape, np.int64)] * len(evaluation.chain) for tangent in others
         }
-        return Evaluation(evaluation.chain, {**evaluation.inputs, **zeros}, evaluation.seed, evaluation.filling)
+        inputs = {**evaluation.inputs, **zeros}
+        return Evaluation(evaluation.chain, inputs, evaluation.seed, evaluation.filling, expands_logs=evaluation.expands_logs)
 
     def _evaluate_sides(self, evaluation: Evaluation, leaves: Sequence[int]) -> tuple[int, int]:
         """Return <g, J t> and <claim, t>, or in forward mode <g, claim>."""

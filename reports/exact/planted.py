@@ -13,8 +13,9 @@ from gradcheck.exact.evaluation import list_ancestors
 from gradcheck.exact.graph import Constants, Input, Node, Product
 from gradcheck.exact.identity import Identity, Outcome, decide
 
-# A fault multiplies one operator's result; the first says whether the operator matters at all.
+# A fault multiplies one operator's result. A smaller one does not show in floating point, where a factor of 2 stands for it.
 FACTORS = (Fraction(2), 1 + Fraction(1, 10**12), Fraction(-1))
+VISIBLE = 0.1
 FAULTS = 4  # operators of each claim that are changed
 
 
@@ -38,10 +39,10 @@ def plant_faults(identity: Identity, seed: int) -> Score:
     ]
     for place in draw.permutation(len(own))[:FAULTS]:
         for factor in FACTORS:
-            faulty = _scale_node(identity, own[place], factor)
-            if not _matters(identity, _scale_node(identity, own[place], Fraction(2)), draw):
-                break
-            decision = decide(faulty, seed, 5.0)
+            visible = Fraction(2) if abs(factor - 1) < VISIBLE else factor
+            if not _matters(identity, _scale_node(identity, own[place], visible), draw):
+                continue  # such as another sign of a number that is squared
+            decision = decide(_scale_node(identity, own[place], factor), seed, 5.0)
             is_refuted = Outcome.REFUTED in decision.outcomes
             score = Score(score.effective + 1, score.refuted + (is_refuted or Outcome.PROVED not in decision.outcomes))
     return score

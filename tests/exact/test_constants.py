@@ -17,6 +17,9 @@ def test_a_short_decimal_is_what_it_shows(text):
     [
         (1 / 3, Constant(Fraction(1, 3))),
         (-5 / 7, Constant(Fraction(-5, 7))),
+        (1 - 0.999, Constant(Fraction(1, 1000))),
+        (1 - 0.9, Constant(Fraction(1, 10))),
+        (0.1 * (1 + 1e-12), Constant(Fraction(repr(0.1 * (1 + 1e-12))))),
         (math.sqrt(0.5), Constant(Fraction(1), Fraction(1, 2))),
         (-1 / math.sqrt(8), Constant(Fraction(-1), Fraction(1, 8))),
         (2 / math.sqrt(math.pi), Constant(Fraction(2), half_powers_of_pi=-1)),

@@ -52,7 +52,9 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
         trial: what is checked.
         rows: the comparisons of the claims with other evidence.
     """
-    claims = [claim for claim in trial.program.claims if any(row.method == claim.method for row in rows)]
+    compared = {row.method for row in rows} & set(CLAIMS)
+    claims = [claim for claim in trial.program.claims if claim.method in compared]
+    trial.recorder.note(*([] if claims else [NOT_AVAILABLE.format(NO_TRACE)]))
     made = list[Comparison]()
     for claim in claims:
         try:
@@ -86,7 +88,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison]) -> list
 
 def _trace(trial: Trial, claim: Claim) -> ExactProgram:
     trace = trial.program.capabilities.trace_exactly
-    if trace is None or claim.method not in CLAIMS:
+    if trace is None:
         raise NotAvailable(NO_TRACE)
     if trial.options.straight_through:
         raise NotAvailable(DECLARED)

@@ -100,6 +100,8 @@ RIGHT = {
     "factors": (lambda a: (torch.linalg.lu(a)[1:], *torch.linalg.qr(a)), draw(3, 3)),
     "cholesky": (lambda a, b: torch.cholesky_solve(b, torch.linalg.cholesky(a @ a.T + EYE)), draw(3, 3), draw(3, 1)),
     "a condition in Python": (lambda x: x * x if bool(x.sum() < 100) else x, draw(4)),
+    "entropy": (lambda x: (torch.softmax(x, 0) * torch.log(torch.softmax(x, 0))).sum(), draw(4)),
+    "binary cross-entropy": (F.binary_cross_entropy, torch.sigmoid(draw(4)), torch.sigmoid(draw(4, seed=1))),
     "a distribution": (lambda m, s: torch.distributions.Normal(m, s.exp()).log_prob(torch.ones(4)), draw(4), draw(4, seed=1)),
     "float32": (lambda x: F.gelu(x) / 3, draw(4).float()),
 }
@@ -149,12 +151,21 @@ def rms_backward(g, x, eps=1e-6):
     return g * rms(x) - x * rms(x, eps) ** 3 * (g * x).mean(-1, keepdim=True)
 
 
+def entropy(x):
+    return (torch.softmax(x, 0) * torch.log(torch.softmax(x, 0))).sum()
+
+
 X = draw(3, 4)
 BY_HAND = {
     "softmax": (softmax, softmax_backward, X),
     "gelu by tanh": (gelu, gelu_backward, X),
     "gelu": (F.gelu, erf_gelu_backward, X),
     "rms": (lambda x: x * rms(x), rms_backward, X),
+    "entropy": (
+        lambda x: (torch.softmax(x, 0) * torch.log_softmax(x, 0)).sum(),
+        lambda g, x: g * (torch.softmax(x, 0) * (torch.log(torch.softmax(x, 0)) - entropy(x))),
+        draw(4),
+    ),
     "silu": (F.silu, lambda g, x: g * torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))), X),
     "mse": (mse, lambda g, x, t: (g * 2 * (x - t) / x.numel(), -g * 2 * (x - t) / x.numel()), X, draw(3, 4, seed=1)),
     "linear": (lambda x, w: x @ w.T, linear_backward, X, draw(3, 4, seed=1)),
