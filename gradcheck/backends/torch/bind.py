@@ -16,7 +16,7 @@ import torch
 from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
 from gradcheck.backends.flat_call import Binding, shapes_of
-from gradcheck.backends.program import Capabilities, Claim, ExactProgram, Member, Program, VjpOfCombination
+from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
 from gradcheck.backends.torch import (
     composition,
     devices,
@@ -30,6 +30,7 @@ from gradcheck.backends.torch import (
 from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
+from gradcheck.backends.torch.exact.capability import make_exact_trace
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
     is_differentiable,
@@ -183,7 +184,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     if is_detached:
         return program
     return program.with_capabilities(
-        trace_exactly=lambda claim: _trace_exactly(run, binding, program, claim, first.draws, twin=evaluation.twin),
+        trace_exactly=make_exact_trace(program, run, binding, first.draws, twin=evaluation.twin),
         gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin),
     )
 
@@ -241,14 +242,6 @@ def _capabilities_of(case: Case, target: Callable[..., Any], first: _FirstCall, 
             upstream=case.upstream,
         ),
     )
-
-
-def _trace_exactly(
-    run: Callable[..., Any], binding: Binding, program: Program, claim: Claim, draws: dict[str, Any], *, twin: bool
-) -> ExactProgram:
-    from gradcheck.backends.torch.exact import trace  # loads what PyTorch traces with
-
-    return trace.trace_exactly(run, binding, program, claim, draws, twin=twin)
 
 
 def _describe_carried_state(

@@ -17,6 +17,7 @@ from gradcheck.exact.graph import NotAvailable
 from gradcheck.exact.identity import Decision, Outcome
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
+from gradcheck.tracebacks import summarise_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 METHOD = "exact"
 CLAIMS = ("reverse", "forward")
+MAX_MESSAGE = 120  # characters of an error that a note shows
 SECONDS = 10.0  # that the random points of a trial may take
 NOT_AVAILABLE = "exact not available: {}"
 PROVED = (
@@ -72,7 +74,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison]) -> list
     """
     program = _trace(trial, claim)
     seed = int(make_generator(trial.options.seed, trial.label, METHOD).integers(2**31))
-    decision = identity.decide(program.identity, seed, SECONDS)
+    decision = _decide(program, seed)
     made, unshown = list[Comparison](), False
     for leaf, outcome in zip(trial.program.leaves, decision.outcomes, strict=True):
         row = next((row for row in rows if row.wrt == leaf.path), None)
@@ -84,6 +86,15 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison]) -> list
             made += [] if refutation is None else [refutation]
     trial.recorder.note(*_describe(decision, program, unshown=unshown))
     return made
+
+
+def _decide(program: ExactProgram, seed: int) -> Decision:
+    try:
+        return identity.decide(program.identity, seed, SECONDS)
+    except NotAvailable:
+        raise
+    except Exception as error:  # an operator may refuse numbers that are no results of a program
+        raise NotAvailable(f"the fields raised {summarise_error(error, MAX_MESSAGE)}") from error
 
 
 def _trace(trial: Trial, claim: Claim) -> ExactProgram:

@@ -297,6 +297,17 @@ def test_a_jvp_by_hand_is_decided_too(slope, reason):
     assert {row.reason for row in rows.values()} == {Reason.IDENTITY_PROVED}
 
 
+def test_second_derivatives_are_decided_too():
+    def backward(g, x):
+        return g * 3 * x.detach() * x
+
+    result = check(make_function(lambda x: x**3, backward).apply, draw(3), order=2)
+    reasons = {row.order: row.reason for row in exact_rows(result)}
+    assert reasons == {1: Reason.IDENTITY_PROVED, 2: Reason.IDENTITY_REFUTED}
+    right = check(lambda x: torch.softmax(x, 0) * x, draw(3), order=2)
+    assert {(row.order, row.reason) for row in exact_rows(right)} == {(k, Reason.IDENTITY_PROVED) for k in (1, 2)}
+
+
 @pytest.mark.parametrize(
     "fn",
     [

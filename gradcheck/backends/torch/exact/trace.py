@@ -124,6 +124,8 @@ def trace_exactly(
     """
     if any(leaf.width != 1 for leaf in (*binding.leaves, *binding.outputs)):
         raise NotAvailable("complex numbers")
+    if program.device not in ("", "cpu"):
+        raise NotAvailable(f"tensors on {program.device}")
     if program.eps > EPS["float64"]:
         raise NotAvailable("the target does not compute in float64")
     product = (claim.twin or claim.vjp) if claim.method == "reverse" else (claim.twin_jvp or claim.jvp)
