@@ -12,8 +12,10 @@ import numpy as np
 # A number that is written with at most this many digits is the decimal that it shows.
 MAX_DECIMAL_DIGITS = {"float64": 13, "float32": 6}
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
-# Quotients and roots are recognised up to this numerator and denominator. By chance, one in 10^6 numbers is one of them.
-MAX_RECOGNISED = {"float64": 10_000, "float32": 16}
+# Quotients are recognised if numerator times denominator is at most this, quotients under a root and beside powers of pi up to
+# the smaller one. By chance, one in 10^6 numbers is one of them.
+MAX_PRODUCT = {"float64": 10**8, "float32": 16}
+MAX_SMALL_PRODUCT = {"float64": 10**4, "float32": 16}
 # Digits of a difference from one, and its least size: its rounding is then below 1e-12 of it.
 DIGITS_OF_DIFFERENCE, LEAST_DIFFERENCE = 6, 2e-4
 LOGARITHMS = (2, 3, 5, 6, 7, 10)
@@ -32,6 +34,11 @@ class Constant:
     def is_rational(self) -> bool:
         """Whether it is a quotient of integers."""
         return self.radicand == 1 and not self.half_powers_of_pi and not self.logarithm
+
+
+def read_decimal(value: float, dtype: str = "float64") -> Constant:
+    """Read a floating-point number as the shortest decimal that stands for it."""
+    return Constant(Fraction(repr(value) if dtype == "float64" else str(np.float32(value))))
 
 
 @lru_cache(maxsize=4096)
@@ -59,28 +66,32 @@ def _recognise_difference(value: float) -> Constant | None:
 
 def _recognise(value: float, dtype: str) -> Constant | None:
     """Recognise small quotients, their square roots, multiples of powers of pi, and quotients of logarithms."""
-    sign = 1 if value > 0 else -1
-    size, tolerance, most = abs(value), 4 * EPS[dtype], MAX_RECOGNISED[dtype]
-    rational = _near_fraction(size, tolerance, most)
+    sign, size, tolerance = (1 if value > 0 else -1), abs(value), 4 * EPS[dtype]
+    rational = _near_fraction(size, tolerance, MAX_PRODUCT[dtype])
     if rational is not None:
         return Constant(sign * rational)
+    most = MAX_SMALL_PRODUCT[dtype]
     for power in (0, 1, -1, 2, -2):
         scaled = size / math.pi ** (power / 2)
-        rational = _near_fraction(scaled, tolerance, 128) if power else None
+        rational = _near_fraction(scaled, tolerance, most) if power else None
         if rational is not None:
             return Constant(sign * rational, half_powers_of_pi=power)
-        square = _near_fraction(scaled * scaled, 2 * tolerance, most if not power else 128)
+        square = _near_fraction(scaled * scaled, 2 * tolerance, most)
         if square is not None:
             return Constant(Fraction(sign), square, power)
     for base in LOGARITHMS:
         for inverse in (False, True):
-            rational = _near_fraction(size * math.log(base) if inverse else size / math.log(base), tolerance, 128)
+            rational = _near_fraction(size * math.log(base) if inverse else size / math.log(base), tolerance, most)
             if rational is not None:
                 return Constant(sign * rational, logarithm=-base if inverse else base)
     return None
 
 
 def _near_fraction(size: float, tolerance: float, most: int) -> Fraction | None:
-    fraction = Fraction(size).limit_denominator(most)
-    near = fraction.numerator <= most * max(1, fraction.denominator) and abs(float(fraction) - size) <= tolerance * size
-    return fraction if near and 0 < fraction.numerator <= most else None
+    """Return the quotient next to a number, if it is one to within rounding and numerator times denominator is small enough."""
+    for limit in (math.isqrt(most), most):
+        fraction = Fraction(size).limit_denominator(limit)
+        is_small = 0 < fraction.numerator * fraction.denominator <= most
+        if is_small and abs(float(fraction) - size) <= tolerance * size:
+            return fraction
+    return None

@@ -17,6 +17,7 @@ def test_a_short_decimal_is_what_it_shows(text):
     [
         (1 / 3, Constant(Fraction(1, 3))),
         (-5 / 7, Constant(Fraction(-5, 7))),
+        (2 / 90000, Constant(Fraction(1, 45000))),
         (1 - 0.999, Constant(Fraction(1, 1000))),
         (1 - 0.9, Constant(Fraction(1, 10))),
         (0.1 * (1 + 1e-12), Constant(Fraction(repr(0.1 * (1 + 1e-12))))),

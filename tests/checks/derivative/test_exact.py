@@ -92,7 +92,7 @@ RIGHT = {
         draw(4),
     ),
     "embedding": (torch.nn.Embedding(5, 3).double(), torch.tensor([1, 2, 1])),
-    "in place": (lambda x: (x * 1).mul_(x).add_(x).sigmoid_(), draw(4)),
+    "in place": (lambda x: (x * 1).mul_(x).add_(x).sigmoid_() * (x * 2).unsqueeze_(0), draw(4)),
     "dropout": (lambda x: F.dropout(x, 0.3) * x, draw(8)),
     "equal maxima": (lambda x: torch.softmax(x * 0 + x.sum(), 0) + torch.softmax(torch.relu(x), 0), draw(6)),
     "linear equations": (torch.linalg.solve, draw(3, 3), draw(3, 2)),

@@ -106,6 +106,15 @@ def translate_put(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
     return translate_linear(operator, result, *args, moves=not accumulates, **kwargs)
 
 
+def translate_reduction(
+    operator: Any, result: Any, x: Traced, dim: int, index: Traced, source: Traced, reduce: str, **kwargs: Any
+) -> Any:
+    """Translate a sum of entries by place."""
+    if reduce != "sum":
+        raise NotAvailable(f"a {reduce} by place")
+    return translate_linear(operator, result, x, dim, index, source, reduce, **kwargs)
+
+
 def translate_chosen_sum(operator: Any, result: Any, first: Traced, *args: Any, **kwargs: Any) -> Any:
     """Translate an operator that is linear in its first argument."""
     keywords = {name: shadow_of(value) for name, value in kwargs.items()}

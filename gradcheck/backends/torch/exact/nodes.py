@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradcheck.exact.constants import Constant, read_constant
+from gradcheck.exact.constants import Constant, read_constant, read_decimal
 from gradcheck.exact.graph import (
     F64,
     ApplyLinear,
@@ -22,6 +22,7 @@ from gradcheck.exact.graph import (
     Linear,
     Log,
     Node,
+    NotAvailable,
     Power,
     PowerOfArray,
     Product,
@@ -30,6 +31,8 @@ from gradcheck.exact.graph import (
 )
 
 Number = int | float
+# Among more different constants than this, well-known ones such as square roots are not looked for; still more are not read.
+MAX_RECOGNISED, MAX_DISTINCT = 200, 200_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ def make_constants(values: torch.Tensor) -> Constants:
     dtype = "float32" if values.dtype is torch.float32 else "float64"
     numbers = np.nan_to_num(values.detach().to(torch.float64).numpy(force=True), nan=0.0, posinf=0.0, neginf=0.0)
     distinct, places = np.unique(numbers, return_inverse=True)
-    exact = tuple(read_constant(float(number), dtype) for number in distinct)
+    if len(distinct) > MAX_DISTINCT:
+        raise NotAvailable(f"{len(distinct):,} different constants")
+    read = read_constant if len(distinct) <= MAX_RECOGNISED else read_decimal
+    exact = tuple(read(float(number), dtype) for number in distinct)
     return Constants(tuple(values.shape), distinct=exact, places=places.reshape(-1))
 
 

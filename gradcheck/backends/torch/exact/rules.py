@@ -22,6 +22,8 @@ BRANCHES = {
     *branches.SELECTION_AXES,
     *branches.POOLS,
 }
+# Operators that change the shape of the tensor itself.
+RESHAPING = frozenset(("squeeze_", "unsqueeze_", "transpose_", "t_", "detach_"))
 # Operators that give a number of a tensor to Python.
 READING = frozenset(("_local_scalar_dense", "item"))
 # Operators that compare two tensors: a branch that equal numbers choose is one by chance, unless they are always equal.
@@ -42,6 +44,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(STEPS, functions.translate_step),
     **{name: functions.make_rule(formula) for name, formula in functions.FORMULAS.items()},
     **dict.fromkeys(("index_put", "_unsafe_index_put", "put"), linear.translate_put),
+    "scatter_reduce": linear.translate_reduction,
     "masked_fill": linear.translate_filling("value", 2),
     "scatter": linear.translate_filling("value", 3),
     "index_fill": linear.translate_filling("value", 3),

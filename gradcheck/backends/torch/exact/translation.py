@@ -8,14 +8,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, node_of, shadow_of
-from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, name_of
+from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RESHAPING, RULES, name_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
 # Larger graphs are not translated: this many operators, and numbers in all their results together.
 MAX_OPERATORS = 20_000
-MAX_NUMBERS = 20_000_000
+MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
 
 
@@ -68,8 +68,17 @@ class Translation:
         args: Any = torch.fx.node.map_arg(node.args, self._known.__getitem__)
         kwargs: Any = torch.fx.node.map_arg(node.kwargs, self._known.__getitem__)
         operator: Any = node.target
+        if name_of(operator) in RESHAPING:
+            reshaped = getattr(torch.ops.aten, name_of(operator).removesuffix("_"))
+            written: Any = node.args[0]
+            self._known[written] = self._apply(getattr(reshaped, operator._overloadname), args, kwargs)
+            return self._known[written]
         if writes(node):
             return self._translate_write(node, args)
+        return self._apply(operator, args, kwargs)
+
+    def _apply(self, operator: Any, args: Any, kwargs: Any) -> Any:
+        """Evaluate an operator in floating point, and translate it."""
         if name_of(operator) == "getitem":
             return args[0][args[1]]
         result = operator(*pytree.tree_map(shadow_of, args), **pytree.tree_map(shadow_of, kwargs))
