@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gradcheck.exact.evaluation import Evaluation, list_ancestors
 from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
 from gradcheck.exact.graph import Input, Log, Node, PowerOfArray
+from gradcheck.exact.roots import draw_until_roots_exist
 
 # Random points in which every output takes part if time allows, and at least.
 POINTS, MIN_POINTS = 3, 2
@@ -160,6 +161,13 @@ class _Point:
 
         inputs: dict[Node, Sequence[Residues]] = {leaf: draw_all(leaf) for leaf in identity.leaves}
         function_seed = int(draw.integers(2**31))
+        draw_until_roots_exist(
+            identity.outputs,
+            inputs,
+            chain,
+            lambda: Evaluation(chain, inputs, function_seed, expands_logs=expands_logs),
+            draw,
+        )
         self.evaluations = [Evaluation(chain, inputs, function_seed, filling, expands_logs=expands_logs) for filling in (0, 1)]
         self.tangents: dict[Node, Residues] = {leaf: draw.integers(1, self.p, leaf.shape) for leaf in identity.leaves}
         for tangent, leaf in zip(identity.tangents, identity.leaves, strict=False):

@@ -90,13 +90,23 @@ def test_roots_are_decided_where_they_exist():
     assert decide_claim(cube_root, mul(G, mul(number(Fraction(1, 3)), mul(cube_root, power(X, -1))))) is Outcome.PROVED
 
 
-def test_an_output_that_needs_too_many_roots_at_once_is_unknown():
+def decide_sum_of_roots(mix):
+    """Decide the gradient of the sum of the roots of 60 numbers, which `mix` makes of 60 inputs."""
     shape = (60,)
     x, g = Input(shape, name="x"), Input((), name="g")
-    root = Power(shape, (x,), exponent=Fraction(1, 2))
+    root = Power(shape, (Linear(shape, (x,), apply=lambda arrays: mix(arrays[0]), terms=2),), exponent=Fraction(1, 2))
     output = Linear((), (root,), apply=lambda arrays: arrays[0].sum(), terms=60)
-    claim = mul(g, Power(shape, (mul(number(2), root),), exponent=Fraction(-1)))
-    decision = decide(Identity((x,), (g,), (output,), (claim,)), seed=0, seconds=60.0)
+    slope = mul(g, Power(shape, (mul(number(2), root),), exponent=Fraction(-1)))
+    claim = Linear(shape, (slope,), apply=lambda arrays: mix(np.eye(60)).T @ arrays[0], terms=60)
+    return decide(Identity((x,), (g,), (output,), (claim,)), seed=0, seconds=60.0)
+
+
+def test_roots_that_depend_on_a_slice_each_are_made_to_exist():
+    assert decide_sum_of_roots(lambda x: x).outcomes == [Outcome.PROVED]
+
+
+def test_an_output_that_needs_too_many_roots_at_once_is_unknown():
+    decision = decide_sum_of_roots(lambda x: x + np.roll(x, 1, axis=0))
     assert (decision.outcomes, decision.why) == ([Outcome.UNKNOWN], FEW_POINTS.format("roots"))
 
 

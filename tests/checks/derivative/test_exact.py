@@ -77,6 +77,13 @@ RIGHT = {
     "attention": (attend, draw(2, 4, 3), draw(2, 4, 3, seed=1), draw(2, 4, 3, seed=2)),
     "flash attention": (F.scaled_dot_product_attention, *(draw(1, 2, 4, 8, seed=k) for k in range(3))),
     "relu network": (torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1)).double(), draw(3, 4)),
+    "convolutions and batch norms": (
+        torch.nn.Sequential(
+            *(torch.nn.Conv1d(2, 12, 3), torch.nn.BatchNorm1d(12), torch.nn.ReLU()),
+            *(torch.nn.Conv1d(12, 12, 3), torch.nn.BatchNorm1d(12), torch.nn.Flatten(), torch.nn.Linear(36, 2)),
+        ).double(),
+        draw(3, 2, 7),
+    ),
     "max_pool": (lambda x: F.max_pool2d(x, 2), draw(1, 2, 4, 4)),
     "avg_pool": (lambda x: F.avg_pool2d(x, 3, 1, 1), draw(1, 1, 4, 4)),
     "bilinear interpolation": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), draw(1, 1, 2, 3)),
