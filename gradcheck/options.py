@@ -56,6 +56,7 @@ class Options:
         contracts: whether to check the further contracts of a differentiable function, listed in CONTRACTS.
         contract: contracts to check although they are off by default, such as 'compile', or although `contracts` is False.
         no_contract: contracts to leave out.
+        exact: whether to decide PyTorch's automatic differentiation exactly, too, in prime fields. None: no.
         by_layer: whether to check every layer of a module or NumPy network, or every custom rule of a JAX function, alone, on
             the inputs that it receives in the first trial.
         straight_through: whether claims pass where the function is constant around the inputs, as rounding is.
@@ -86,6 +87,7 @@ class Options:
     contracts: bool = True
     contract: tuple[str, ...] = ()
     no_contract: tuple[str, ...] = ()
+    exact: bool | None = None
     by_layer: bool = False
     straight_through: bool = False
     nondeterministic: bool = False
@@ -154,6 +156,7 @@ class OptionArguments(TypedDict, total=False):
     contracts: bool
     contract: tuple[str, ...] | list[str]
     no_contract: tuple[str, ...] | list[str]
+    exact: bool | None
     by_layer: bool
     straight_through: bool
     stories: bool

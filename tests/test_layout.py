@@ -15,12 +15,13 @@ PACKAGE = Path(gradcheck.__file__).parent
 FLOORS = [
     "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "sweeps", "seeds",
     "tracebacks", "trees", "number_format",
-    "targets", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report", "reference",
-    "compat", "takeover", "harvest",
+    "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report",
+    "reference", "compat", "takeover", "harvest",
     "cli",
 ]  # fmt: skip
 # What a floor does not need to know, although it comes before it.
 BLIND = {
+    "exact": {"targets", "glossary", "results", "options"},
     "evidence": {"targets", "backends"},
     "verdict": {"targets", "backends"},
     "report": {"targets", "backends", "checks", "run"},

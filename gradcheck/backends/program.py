@@ -20,6 +20,7 @@ from gradcheck.targets.location import find_rule
 
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
+    from gradcheck.exact.identity import Identity
 
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
 # derivatives below 1e-124 underflow.
@@ -134,6 +135,7 @@ class Capabilities:
         without_tf32: the context in which claims are computed without TF32; None if TF32 is not used.
         layer: the target as the contracts of a custom layer call it.
         upstream: the cotangent that a model around the target sends back to it, (M,).
+        trace_exactly: a claim by reverse or forward mode -> the target and the claim as an exact graph. Raises NotAvailable.
     """
 
     evaluate_along: Callable[[F64], Callable[[float], list[F64]]] | None = None
@@ -149,6 +151,25 @@ class Capabilities:
     without_tf32: Callable[[], AbstractContextManager[None]] | None = None
     layer: Layer | None = None
     upstream: F64 | None = None
+    trace_exactly: Callable[[Claim], ExactProgram] | None = None
+
+
+@dataclass(frozen=True)
+class ExactProgram:
+    """A program and a claim as an exact graph.
+
+    Attributes:
+        identity: that makes the claim the derivative.
+        branches: the operators whose branch was taken from the floating-point values, such as 'relu'.
+        operators: the number of operators in the graph.
+        differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
+            forward pass, both in floating point. Raises NotAvailable.
+    """
+
+    identity: Identity
+    branches: frozenset[str]
+    operators: int
+    differentiate: Callable[[F64, F64], tuple[F64, F64]]
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,10 @@ class CheckOptions:
         OptionalTexts, typer.Option(help="A contract to check that is off by default, such as compile. Repeatable.")
     ] = None
     no_contract: Annotated[OptionalTexts, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None
+    exact: Annotated[
+        bool | None,
+        typer.Option("--exact/--no-exact", help="Decide PyTorch's derivatives exactly, too. Default: no."),
+    ] = None
     straight_through: Annotated[
         bool | None,
         typer.Option("--straight-through", help="Accept any gradient where the function is constant, as rounding is."),

@@ -21,6 +21,7 @@ COLUMNS = {
     "off by": "how far the difference is from the estimate that was chosen",
 }
 REMARKS = {
+    "proved": "claim and derivative are the same function",
     "zero": "the derivative is zero here, and so is the claim",
     "kink": "the claim lies between the one-sided slopes at a kink",
     "tie": "several inputs are tied, as in max, and the claim is right around this point",
@@ -34,5 +35,6 @@ METHODS = {
     "forward": "forward-mode automatic differentiation",
     "numeric": "central differences of the function's values",
     "complex-step": "the imaginary part of the function's value after a tiny imaginary step",
+    "exact": "the derivative of the code's operators, compared with the claim in prime fields, without rounding",
     "reference": "the derivative of a second implementation",
 }

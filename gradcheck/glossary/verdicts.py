@@ -32,12 +32,22 @@ class Reason(Enum):
         "the claim differs from the evidence by more than its error, but by less than rtol",
         "Look for a constant in single precision, a solver's tolerance, or an added eps. A smaller --rtol makes it a failure.",
     )
+    IDENTITY_PROVED = (
+        "identity-proved",
+        "the claim is the derivative: both are the same function, decided exactly in prime fields",
+        "This concerns real numbers and the branch taken at these inputs, and not the rounding of the code.",
+    )
     KINK_SUBGRADIENT = (
         "kink-subgradient",
         "the function has a kink here and the claim lies between its one-sided slopes",
         "The claim is a valid subgradient. To check only where the function is smooth, move the inputs off the kink.",
     )
     DISAGREES = ("disagrees", "wrong by more than rtol and the evidence's own error", "")
+    IDENTITY_REFUTED = (
+        "identity-refuted",
+        "the claim is another function than the derivative, decided exactly in prime fields",
+        "Compare the formula of the backward with the derivative of the forward, term by term.",
+    )
     VALUE_DIFFERS = (
         "value-differs",
         "the function itself returns a different value from its reference",

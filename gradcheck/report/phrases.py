@@ -20,6 +20,7 @@ HEADINGS = {
 }
 # How a claim passed, if not by plain agreement: shown next to PASS in the table.
 PASS_REMARKS = {
+    Reason.IDENTITY_PROVED: "proved",
     Reason.KINK_SUBGRADIENT: "kink",
     Reason.BOTH_ZERO: "zero",
     Reason.SMALL_DIFFERENCE: "within rtol",

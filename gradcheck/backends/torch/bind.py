@@ -30,6 +30,7 @@ from gradcheck.backends.torch import (
 from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
+from gradcheck.backends.torch.exact.capability import make_exact_trace
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
     is_differentiable,
@@ -183,7 +184,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     if is_detached:
         return program
     return program.with_capabilities(
-        gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin)
+        trace_exactly=make_exact_trace(program, run, binding, first.draws, twin=evaluation.twin),
+        gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin),
     )
 
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from gradcheck.evidence.line import F64
 
 METHOD = "reference"
-# These methods only evaluate a function, so that what they show is independent of any claim.
-NUMERICAL_METHODS = ("numeric", "complex-step")
+# These methods only look at the function, so that what they show is independent of any claim.
+NUMERICAL_METHODS = ("numeric", "complex-step", "exact")
 # With one of these reasons the reference may decide where the target's own slopes do not.
 LOW_RESOLUTION = (Reason.DULL, Reason.QUANTISED)
 NON_SMOOTH = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)

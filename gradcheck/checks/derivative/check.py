@@ -80,6 +80,10 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])
     trial.recorder.note(*describe_small_differences(comparisons.rows))
     contracts += _check_contracts(comparisons)
+    if options.exact and comparisons.rows:
+        from gradcheck.checks.derivative.exact import check_exactly  # only for those who ask
+
+        comparisons = replace(comparisons, rows=[*comparisons.rows, *check_exactly(trial, comparisons.rows)])
     trial.recorder.note(*_describe_equal_sizes(program))
     batching = trial.evaluator.batching
     return TrialResult(

@@ -1,0 +1,1 @@
+"""PyTorch targets as exact graphs: traced with their reverse mode, and translated operator by operator."""
