@@ -52,6 +52,7 @@ class TakeoverCall:
         source: that line as text.
         function: name of the function that is checked.
         theirs: what the checker said.
+        error_share: the error that the checker returned, as a part of the largest derivative; None if it returned none.
         theirs_message: first line of the exception that it raised; '' if it returned.
         verdict: the verdict of gradcheck; None if the call was not compared.
         reason: code of gradcheck's reason; 'tolerated' if it fails by no more than the tolerances of the call.
@@ -74,6 +75,7 @@ class TakeoverCall:
     source: str = ""
     function: str = ""
     theirs: Outcome = Outcome.UNKNOWN
+    error_share: float | None = None
     theirs_message: str = ""
     verdict: Verdict | None = None
     reason: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from gradcheck.glossary.verdicts import Verdict
 from gradcheck.takeover.interception import INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED
 from gradcheck.takeover.prediction import predict
 from gradcheck.takeover.records import MIN_LOOSENESS, NOT_SAMPLED, TOLERATED, Category, TakeoverCall, TakeoverRun
@@ -80,13 +81,19 @@ def describe_totals(run: TakeoverRun) -> str:
     counts = Counter(call.category for call in _list_compared(run))
     parts = [
         (counts[Category.AGREE_PASS] + counts[Category.AGREE_FAIL], "agree"),
-        *((counts[category], what) for category, (what, _, _) in KINDS.items()),
+        *((counts[category], what + _count_failing(run, category)) for category, (what, _, _) in KINDS.items()),
         (len(run.calls) - counts.total(), "left out of the sample"),
     ]
     tests = len({call.test for call in run.calls if call.test})
     where = f" in {count_of(tests, 'test')}" if tests else ""
     names = ", ".join(sorted({call.checker for call in run.calls}))
     return f"{count_of(len(run.calls), 'call')} of {names}{where}: {', '.join(f'{n} {what}' for n, what in parts if n)}."
+
+
+def _count_failing(run: TakeoverRun, category: Category) -> str:
+    """Say how many calls with an unknown outcome gradcheck fails; '' for any other category, and if there are none."""
+    calls = [call for call in run.calls if call.category is category is Category.OURS_ALONE and call.verdict is Verdict.FAIL]
+    return f" ({len(calls)} of them FAIL)" if calls else ""
 
 
 def describe_times(run: TakeoverRun) -> str:
@@ -241,7 +248,7 @@ def _detail(call: TakeoverCall) -> str:
     if call.not_compared:
         parts = (call.not_compared, message)
     elif call.category is Category.THEIRS_FAILED:
-        parts = (call.cause, message)
+        parts = (call.cause, message or ("" if call.cause else "the test fails"))
     else:
         verdict = call.verdict.value if call.verdict else ""
         parts = (call.reason, call.summary.removeprefix(verdict).strip())

@@ -20,7 +20,9 @@ from gradcheck.compat.answer import CheckCall, Translation
 from gradcheck.compat.checker import Checker
 from gradcheck.errors import UsageError
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.takeover.call_place import read_current_test
 from gradcheck.takeover.records import NOT_SAMPLED, Category, Outcome
+from gradcheck.takeover.session import Takeover
 
 X = np.array([0.5, -1.0, 2.0])
 
@@ -105,11 +107,25 @@ def test_errors_within_the_tolerances_of_the_call_agree(takeover):
     assert call.summary.startswith("FAIL ∂output / ∂x[2]")
 
 
-def test_a_number_is_judged_by_nobody_here(takeover):
-    with takeover() as calls:
-        assert incumbent.norm_of_errors(cube, right, X) < 1e-6
-        incumbent.norm_of_errors(cube, wrong, X)
-    assert [(call.theirs, call.category) for call in calls] == [(Outcome.UNKNOWN, Category.OURS_ALONE)] * 2
+@pytest.mark.parametrize(
+    ("factor", "in_script", "if_passed", "if_failed"),
+    [
+        (1.0, Category.AGREE_PASS, Category.AGREE_PASS, Category.AGREE_PASS),  # what fails is something else
+        (1 + 3e-6, Category.FINDING, Category.FINDING, Category.FINDING),
+        (1.0005, Category.OURS_ALONE, Category.FINDING, Category.AGREE_FAIL),
+        (3.0, Category.OURS_ALONE, Category.OURS_ALONE, Category.AGREE_FAIL),  # the test may expect this error
+        (math.inf, Category.OURS_ALONE, Category.OURS_ALONE, Category.AGREE_FAIL),
+    ],
+)
+def test_a_number_is_judged_by_its_size_and_then_by_the_test(tmp_path, factor, in_script, if_passed, if_failed):
+    for folder, passed, category in (("a", None, in_script), ("b", True, if_passed), ("c", False, if_failed)):
+        (tmp_path / folder).mkdir()
+        running = Takeover("report", 60.0, folder=tmp_path / folder, checkers=incumbent_adapter.CHECKERS)
+        running.start()
+        incumbent.norm_of_errors(cube, lambda x: factor * right(x), X)
+        running.stop()
+        (call,) = running.collect({} if passed is None else {read_current_test(): passed}).calls
+        assert call.category is category
 
 
 def test_a_checker_that_calls_another_one_is_compared_once(takeover):

@@ -67,6 +67,16 @@ def test_the_first_line_says_the_totals():
     assert terminal.render(RUN, width=200).startswith(describe_totals(RUN))
 
 
+def test_the_first_line_says_how_many_unknown_outcomes_gradcheck_fails():
+    run = make_run(replace(RIGHT, theirs=Outcome.UNKNOWN), replace(WRONG, theirs=Outcome.UNKNOWN))
+    assert describe_totals(run).endswith(": 2 with an unknown outcome (1 of them FAIL).")
+
+
+def test_a_test_that_fails_for_its_own_reasons_is_named_as_the_cause():
+    run = make_run(replace(RIGHT, theirs=Outcome.FAILED))
+    assert find_section(run, "theirs-failed").entries[0].text == "the test fails"
+
+
 def test_a_run_without_calls_names_the_checkers_that_it_looked_for():
     assert describe_totals(make_run()) == "No call of a known checker was seen (lib.check, third.check)."
 
