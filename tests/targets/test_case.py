@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,19 @@ def test_the_source_of_a_wrapped_function_is_that_of_the_function():
 @pytest.mark.parametrize("target", [len, np.sin, eval("lambda x: x")])
 def test_a_source_that_python_does_not_know_is_none(target):
     assert locate_source(target) == (None, None)
+
+
+def test_what_was_located_is_not_kept_alive():
+    def make():
+        held = type("Held", (), {})()
+
+        class Local:
+            value = held
+
+        return weakref.ref(held), (lambda x: (x, held)), Local
+
+    held, function, cls = make()
+    assert locate_source(function)[0] == locate_source(cls)[0] == __file__
+    del function, cls
+    gc.collect()
+    assert held() is None
