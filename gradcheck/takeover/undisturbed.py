@@ -14,21 +14,22 @@ from typing import Any
 from gradcheck.backends.global_state import preserving
 from gradcheck.compat.checker import Arguments
 
-_MAX_DEPTH = 4  # of lists, tuples and dictionaries in which tensors are looked for
+_MAX_DEPTH = 4  # of lists, tuples and dictionaries in which tensors and modules are looked for
 
 
 @contextlib.contextmanager
 def undisturbed(arguments: Arguments) -> Iterator[None]:
-    """Restore on exit random states, warning filters, PyTorch's modes and the gradients of the arguments.
+    """Restore on exit random states, warning filters, PyTorch's modes, modules, and the gradients of tensors.
 
     Inside, warnings, log records and what the code prints are dropped, as it runs more often than the suite means it to.
 
     Args:
-        arguments: of the call, whose random generators and tensors are restored, too.
+        arguments: of the call, whose random generators, tensors and modules are restored, too.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserving(arguments))
-        stack.enter_context(_gradients_restored(arguments))
+        if "torch" in sys.modules:
+            stack.enter_context(_tensors_restored(arguments))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(logging.disable, logging.root.manager.disable)
@@ -40,27 +41,33 @@ def undisturbed(arguments: Arguments) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _gradients_restored(arguments: Arguments) -> Iterator[None]:
-    leaves = [tensor for tensor in _find_tensors(arguments, _MAX_DEPTH) if tensor.is_leaf]
-    saved = [(tensor, tensor.grad, None if tensor.grad is None else tensor.grad.detach().clone()) for tensor in leaves]
+def _tensors_restored(arguments: Arguments) -> Iterator[None]:
+    """Restore the gradients of tensors, and modules that the arguments are, are bound to, or refer to."""
+    import torch
+
+    from gradcheck.backends.torch.module_state import find_modules, restoring
+
+    values = list(_iterate_leaves(arguments, _MAX_DEPTH))
+    functions = [value for value in values if callable(value) and not isinstance(value, torch.Tensor)]
+    parameters = [p for function in functions for module in find_modules(function) for p in module.parameters()]
+    tensors = [value for value in (*values, *parameters) if isinstance(value, torch.Tensor) and value.is_leaf]
+    saved = [(tensor, tensor.grad, None if tensor.grad is None else tensor.grad.detach().clone()) for tensor in tensors]
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            for function in functions:
+                stack.enter_context(restoring(function))
+            yield
     finally:
-        for tensor, gradient, values in saved:
-            if gradient is not None:
-                gradient.detach().copy_(values)
+        for tensor, gradient, values_before in saved:
+            if gradient is not None and values_before is not None:
+                gradient.detach().copy_(values_before)
             tensor.grad = gradient
 
 
-def _find_tensors(value: Any, depth: int) -> Iterator[Any]:
-    torch = sys.modules.get("torch")
-    if torch is None or depth < 0:
-        return
-    if isinstance(value, torch.Tensor):
+def _iterate_leaves(value: Any, depth: int) -> Iterator[Any]:
+    """Yield what is inside lists, tuples and dictionaries."""
+    if isinstance(value, dict | tuple | list):
+        for part in (value.values() if isinstance(value, dict) else value) if depth else ():
+            yield from _iterate_leaves(part, depth - 1)
+    else:
         yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _find_tensors(part, depth - 1)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _find_tensors(part, depth - 1)

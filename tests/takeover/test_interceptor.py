@@ -364,6 +364,25 @@ def test_gradients_and_modes_of_torch_are_restored(takeover, define):
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: m.forward, lambda m: lambda x: m(x)])
+def test_modules_and_the_gradients_of_their_parameters_are_restored(takeover, define, wrap):
+    norm = torch.nn.BatchNorm1d(3).double()
+    norm.register_forward_hook(lambda *_: norm.weight.sum().backward())
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3).requires_grad_()
+
+    def check(fn, inputs):
+        fn(inputs)
+        return True
+
+    with takeover(checkers=(define(check),)) as calls:
+        check(wrap(norm), x)
+    assert calls[0].verdict is not None
+    assert norm.num_batches_tracked == 1
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.detach().mean(0))
+    grad = norm.weight.grad
+    assert grad is None or grad.tolist() == [1.0] * 3
+
+
 def test_the_context_of_an_exception_stays(takeover):
     def check_while_handling():
         try:
