@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gradcheck.backends import global_state
 from gradcheck.compat.answer import Answer
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.glossary.verdicts import Reason
@@ -21,6 +23,7 @@ MAX_TOLERANCES = 6  # tolerances that are tried for the first call at a place: 1
 LOOSER = 100.0  # factor for a call that fails: if it passes then, its estimate is nearly good enough
 KINKS = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 LOW_PRECISION = ("float32", "float16", "bfloat16", "complex64")
+RAISES = "raise_exception"  # the parameter that has a checker raise, with a message, instead of returning False
 # Words in the message of a checker that fails for something else than a wrong value, and what that is.
 OTHER_DEMANDS = {
     "reentrant": "nondeterminism",
@@ -64,6 +67,29 @@ class Incumbent:
         parameters = inspect.signature(self.original).parameters
         defaults = {name: parameters[name].default for name in tolerances if name in parameters}
         return any(value and value != defaults.get(name) for name, value in tolerances.items())
+
+    def find_message(self) -> str:
+        """Return what the checker raises if it is told to raise; '' if it cannot be told, or returns."""
+        signature = inspect.signature(self.original)
+        if RAISES not in signature.parameters:
+            return ""
+        try:
+            bound = signature.bind(*self.arguments[0], **self.arguments[1])
+            bound.arguments[RAISES] = True
+            self.original(*bound.args, **bound.kwargs)
+        except Exception as error:
+            return str(error)
+        return ""
+
+    def draws(self) -> bool:
+        """Whether the function that is checked draws random numbers."""
+        with suppress(Exception):  # not everything that can be checked can be called with these inputs
+            for check in self.checker.translate(self.arguments).checks:
+                before = global_state.snapshot(check.fn)
+                check.fn(*check.inputs)
+                if global_state.changes_since(before):
+                    return True
+        return False
 
     def passes_scaled(self, factor: float) -> bool:
         """Whether the checker passes with its tolerances multiplied by a factor."""
@@ -130,12 +156,17 @@ def find_cause(incumbent: Incumbent, message: str, answer: Answer) -> str:
         answer: the answer of gradcheck.
     """
     rows = [row for result in answer.results for row in result.comparisons]
+    message = message or incumbent.find_message()
     demanded = next((what for words, what in OTHER_DEMANDS.items() if words in message.lower()), "")
     if demanded:
         return demanded
+    if incumbent.draws():
+        return "nondeterminism"
     if any(row.reason in KINKS for row in rows):
         return "kink"
     low = next((row.dtype for row in rows if row.dtype in LOW_PRECISION), "")
     if low:
         return low
-    return "tolerance" if incumbent.passes_scaled(LOOSER) else "step size"
+    if incumbent.passes_scaled(LOOSER):
+        return "tolerance"
+    return "step size" if message else "unknown cause"

@@ -203,6 +203,39 @@ def test_a_demand_of_the_checker_besides_values_is_named(takeover, define):
     assert calls[0].cause == "nondeterminism"
 
 
+def test_a_checker_that_returned_false_is_asked_for_its_message(takeover, define):
+    def check(fn, x, raise_exception=True):
+        if raise_exception:
+            raise AssertionError("Backward is not reentrant")
+        return False
+
+    def translate(arguments):
+        return Translation((CheckCall(arguments[0][0], (arguments[0][1],)),))
+
+    with takeover(checkers=(define(check, translate=translate),)) as calls:
+        assert not check(torch.sin, torch.ones(2, dtype=torch.float64), False)
+    assert calls[0].cause == "nondeterminism"
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_a_function_that_draws_is_named_as_the_cause(takeover, define, generator):
+    def check(fn, x):
+        return bool(torch.equal(fn(x), fn(x)))
+
+    def draw_and_scale(x):
+        return x * torch.rand(2, generator=generator)
+
+    with takeover(checkers=(define(check),)) as calls:
+        assert not check(draw_and_scale, torch.ones(2, dtype=torch.float64))
+    assert (calls[0].category, calls[0].cause) == (Category.THEIRS_FAILED, "nondeterminism")
+
+
+def test_without_a_message_the_cause_is_unknown(takeover):
+    with takeover() as calls:
+        assert not incumbent.check_derivative(cube, right, X, eps=2.0, raises=False)
+    assert calls[0].cause == "unknown cause"
+
+
 # --- what else would pass
 
 
