@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -506,6 +507,29 @@ def test_an_interrupt_inside_our_check_ends_the_call_and_is_counted(takeover, de
     with takeover(checkers=(define(check, translate=translate),)) as calls, pytest.raises(KeyboardInterrupt):
         check(torch.sin, torch.ones(2))
     assert calls[0].not_compared == "KeyboardInterrupt"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the system has no alarms")
+def test_a_time_limit_that_ends_during_our_check_ends_the_call(takeover):
+    def handle(*_):
+        pytest.fail("Timeout")
+
+    evaluations = []
+
+    def slow(x):
+        evaluations.append(x)
+        if len(evaluations) == 10:  # those of the checker are 6
+            signal.raise_signal(signal.SIGALRM)
+        return cube(x)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with takeover() as calls, pytest.raises(pytest.fail.Exception, match="Timeout"):
+            incumbent.check_derivative(slow, right, X)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert "Timeout" in calls[0].not_compared
+    assert calls[0].theirs is Outcome.PASSED
 
 
 def test_a_suite_that_replaces_the_checker_by_its_own_is_left_alone(takeover, monkeypatch):
