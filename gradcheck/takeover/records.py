@@ -122,6 +122,7 @@ class TakeoverRun:
         seconds: wall-clock time of the suite or the script.
         processes: number of processes that made calls.
         root: the folder in which it was started.
+        test_root: the folder to which the ids of tests are relative; '' outside pytest.
         command: the command that started it.
         rerun: the command that runs a script again, with the answers of gradcheck; '' under pytest.
         started: its start, in ISO format.
@@ -137,6 +138,7 @@ class TakeoverRun:
     seconds: float = 0.0
     processes: int = 1
     root: str = ""
+    test_root: str = ""
     command: str = ""
     rerun: str = ""
     started: str = ""

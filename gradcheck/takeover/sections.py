@@ -256,4 +256,9 @@ def _detail(call: TakeoverCall) -> str:
 
 
 def _format_replay(run: TakeoverRun, call: TakeoverCall) -> str:
-    return shlex.join(["pytest", call.test, "--gradcheck-takeover=enforce"]) if call.test else run.rerun
+    """Return the command that repeats a call, to be run in the folder in which the run was started."""
+    if not call.test:
+        return run.rerun
+    file, *names = call.test.split("::")
+    path = PurePath(os.path.relpath(PurePath(run.test_root, file), run.root)).as_posix() if run.test_root else file
+    return shlex.join(["pytest", "::".join([path, *names]), "--gradcheck-takeover=enforce"])

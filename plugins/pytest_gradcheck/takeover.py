@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,8 @@ class TakeoverPlugin:
         takeover.stop()
         if hasattr(self._config, "workerinput"):
             return None
-        return takeover.collect(self._passed_tests, self._config.stash[aggregate.SESSION_RESULTS].order)
+        run = takeover.collect(self._passed_tests, self._config.stash[aggregate.SESSION_RESULTS].order)
+        return replace(run, test_root=str(self._config.rootpath))
 
 
 def _report_paths(config: pytest.Config) -> dict[str, str]:

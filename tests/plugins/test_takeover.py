@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def test_report_changes_no_outcome(run, monkeypatch):
         "test_it.py::test_norm_of_wrong",
     }
     assert found.command.startswith("pytest ")
+
+
+def test_the_printed_command_works_in_the_folder_of_the_run(suite, run, monkeypatch):
+    suite.mkdir("inside")
+    (suite.path / "test_it.py").rename(suite.path / "inside/test_it.py")
+    monkeypatch.chdir(suite.path / "inside")
+    done, found = run("--gradcheck-takeover", "--gradcheck-takeover-json=../run.json", "-k", "test_wrong")
+    assert {call.test_function for call in found.calls} == {"inside/test_it.py::test_wrong"}
+    (command,) = [line for line in done.outlines if "again: " in line]
+    words = shlex.split(command.partition("again: ")[2])
+    assert words == ["pytest", "test_it.py::test_wrong[2]", "--gradcheck-takeover=enforce"]
+    suite.runpytest(*words[1:]).assert_outcomes(failed=1)
 
 
 def test_enforce_takes_the_outcomes_of_gradcheck(run):
