@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,12 +33,27 @@ def undisturbed(arguments: Arguments) -> Iterator[None]:
             stack.enter_context(_tensors_restored(arguments))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable(logging.CRITICAL)
+        stack.enter_context(_log_records_dropped())
         nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         stack.enter_context(contextlib.redirect_stdout(nowhere))
         stack.enter_context(contextlib.redirect_stderr(nowhere))
         yield
+
+
+@contextlib.contextmanager
+def _log_records_dropped() -> Iterator[None]:
+    """Drop the log records of this thread; those of other threads are none of ours."""
+    thread, handle = threading.get_ident(), logging.Logger.handle
+
+    def handle_others(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if threading.get_ident() != thread:
+            handle(logger, record)
+
+    logging.Logger.handle = handle_others  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        logging.Logger.handle = handle  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

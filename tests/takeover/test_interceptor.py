@@ -376,6 +376,21 @@ def test_what_the_function_prints_and_logs_is_that_of_the_checker(takeover, caps
     assert logging.root.manager.disable == logging.NOTSET
 
 
+def test_log_records_of_other_threads_are_kept(takeover, caplog):
+    logger, evaluations = logging.getLogger("suite"), []
+
+    def loud(x):
+        evaluations.append(x)
+        thread = threading.Thread(target=logger.warning, args=("of another thread",))
+        thread.start()
+        thread.join()
+        return cube(x)
+
+    with takeover():
+        incumbent.check_derivative(loud, right, X)
+    assert len(caplog.records) == len(evaluations) > 6
+
+
 def test_gradients_and_modes_of_torch_are_restored(takeover, define):
     x = torch.ones(2, dtype=torch.float64, requires_grad=True)
     x.grad = torch.full_like(x, 7.0)
