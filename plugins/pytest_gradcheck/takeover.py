@@ -54,8 +54,16 @@ def _parse_mode(text: str) -> str:
 
 
 def configure(config: pytest.Config) -> None:
-    """Start a takeover if it is asked for; without the option, nothing is loaded."""
-    if config.getoption("gradcheck_takeover") is not None:
+    """Start a takeover if it is asked for; without the option, nothing is loaded.
+
+    Raises:
+        pytest.UsageError: if options of a takeover are given without it.
+    """
+    if config.getoption("gradcheck_takeover") is None:
+        alone = [name for name in ("budget", *FORMATS) if config.getoption(f"gradcheck_takeover_{name}")]
+        if alone:
+            raise pytest.UsageError(f"--gradcheck-takeover-{alone[0]} has no effect without --gradcheck-takeover")
+    else:
         config.pluginmanager.register(TakeoverPlugin(config), "gradcheck-takeover")
 
 

@@ -195,10 +195,9 @@ def test_given(n):
     assert len(found.calls) == 1
 
 
-def test_without_the_option_nothing_is_intercepted(run):
-    done, found = run()
+def test_without_the_option_nothing_is_intercepted(suite):
+    done = suite.runpytest()
     done.assert_outcomes(passed=9, failed=1)
-    assert found is None
     assert "gradcheck takeover" not in done.stdout.str()
 
 
@@ -210,6 +209,8 @@ def test_without_the_option_nothing_is_intercepted(run):
             "'test_it.py': expected report, enforce, predict; to test test_it.py, write",
         ),
         (("--gradcheck-takeover", "--gradcheck-takeover-budget=soon"), "'soon': expected a duration such as 30s or 5min"),
+        (("--gradcheck-takeover-html=run.html",), "--gradcheck-takeover-html has no effect without --gradcheck-takeover"),
+        (("--gradcheck-takeover-budget=5s",), "--gradcheck-takeover-budget has no effect without --gradcheck-takeover"),
         (("--gradcheck-takeover", "--gradcheck-takeover-html=missing/run.html"), "cannot write *missing/run.html"),
     ],
 )
