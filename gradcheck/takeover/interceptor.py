@@ -116,7 +116,8 @@ class Interceptor:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            failure = _describe_error(error)
+            both = isinstance(error, TypeError) and call.theirs_message.startswith("TypeError: ")  # which has been recorded
+            failure = "the arguments do not fit" if both else _describe_error(error)
         call = replace(call, ours_seconds=time.perf_counter() - began, not_compared=failure)
         return call if answer is None else _add_answer(call, answer), answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shutil
 import sys
 from dataclasses import replace
@@ -48,7 +49,8 @@ def add_options(parser: pytest.Parser) -> None:
 
 def _parse_mode(text: str) -> str:
     if text not in MODES:
-        hint = f"; to test {text}, write --gradcheck-takeover=report {text}"
+        near = difflib.get_close_matches(text, MODES, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; to test {text}, write --gradcheck-takeover=report {text}"
         raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(MODES)}{hint}")
     return text
 

@@ -208,6 +208,7 @@ def test_without_the_option_nothing_is_intercepted(suite):
             ("--gradcheck-takeover", "test_it.py"),
             "'test_it.py': expected report, enforce, predict; to test test_it.py, write",
         ),
+        (("--gradcheck-takeover=repot",), "'repot': expected report, enforce, predict; did you mean report?"),
         (("--gradcheck-takeover", "--gradcheck-takeover-budget=soon"), "'soon': expected a duration such as 30s or 5min"),
         (("--gradcheck-takeover-html=run.html",), "--gradcheck-takeover-html has no effect without --gradcheck-takeover"),
         (("--gradcheck-takeover-budget=5s",), "--gradcheck-takeover-budget has no effect without --gradcheck-takeover"),

@@ -174,6 +174,7 @@ def test_what_gradcheck_cannot_take_ends_as_it_would_have(takeover, mode):
     assert [call.category for call in calls] == [Category.NOT_COMPARED] * 3
     assert calls[0].not_compared == "gradcheck does not take this call: InputError: x: expected floating-point numbers"
     assert calls[2].theirs_message.startswith("TypeError: ")
+    assert calls[2].not_compared == "the arguments do not fit"
 
 
 # --- why the checker failed
