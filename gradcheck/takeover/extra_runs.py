@@ -42,7 +42,7 @@ class Incumbent:
     arguments: Arguments
 
     def passes(self, change: Callable[[Arguments], Arguments], returned: Any = None) -> bool | None:
-        """Whether the checker passes when the arguments are changed; None if only its caller can know.
+        """Say whether the checker passes when the arguments are changed; None if only its caller can know.
 
         Args:
             change: changes the arguments.
@@ -63,7 +63,7 @@ class Incumbent:
             return False
 
     def chooses_tolerances(self, tolerances: Mapping[str, float]) -> bool:
-        """Whether the call has tolerances of its own: those that the checker has by default are nobody's choice."""
+        """Say whether the call has tolerances other than the defaults of the checker."""
         parameters = inspect.signature(self.original).parameters
         defaults = {name: parameters[name].default for name in tolerances if name in parameters}
         return any(value and value != defaults.get(name) for name, value in tolerances.items())
@@ -82,7 +82,7 @@ class Incumbent:
         return ""
 
     def draws(self) -> bool:
-        """Whether the function that is checked draws random numbers."""
+        """Say whether the function that is checked draws random numbers."""
         with suppress(Exception):  # not everything that can be checked can be called with these inputs
             for check in self.checker.translate(self.arguments).checks:
                 before = global_state.snapshot(check.fn)
@@ -92,12 +92,12 @@ class Incumbent:
         return False
 
     def passes_scaled(self, factor: float) -> bool:
-        """Whether the checker passes with its tolerances multiplied by a factor."""
+        """Say whether the checker passes with its tolerances multiplied by a factor."""
         scale = self.checker.scale_tolerances
         return scale is not None and self.passes(lambda arguments: scale(arguments, factor)) is True
 
     def passes_zero_gradient(self, answer: Answer, returned: Any) -> bool | None:
-        """Whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
+        """Say whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
 
         Args:
             answer: the answer of gradcheck.
@@ -111,7 +111,7 @@ class Incumbent:
 
 
 def _is_zero(row: Comparison) -> bool:
-    """Whether a derivative is claimed to be zero, and is zero as far as is known."""
+    """Say whether a derivative is claimed to be zero, and is zero as far as is known."""
     return row.reason is Reason.BOTH_ZERO or not (row.claimed or row.largest)
 
 
@@ -126,7 +126,7 @@ class LoosenessMeter:
         self._factors: dict[tuple[Any, ...], float] = {}
 
     def measure(self, incumbent: Incumbent, call: TakeoverCall) -> float:
-        """Return the factor by which the tolerances of a call that passes can be divided; NaN if they are nobody's choice."""
+        """Return the factor by which the tolerances of a call that passes can be divided; NaN if they are the defaults."""
         place = (call.checker, call.file, call.line, call.test_function, *call.tolerances.items())
         if incumbent.checker.scale_tolerances is None or not incumbent.chooses_tolerances(call.tolerances):
             return math.nan

@@ -1,4 +1,4 @@
-"""What happens at an intercepted call: the suite's own checker runs as ever, then gradcheck on the same arguments."""
+"""The work at an intercepted call: the suite's own checker runs first, then gradcheck on the same arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BUSY = "another thread was being compared"
 
 
 class Theirs(NamedTuple):
-    """How the suite's own checker ended: with a value or an exception, after some seconds."""
+    """The end of the suite's own checker: a value or an exception, after some seconds."""
 
     value: Any
     error: BaseException | None

@@ -1,4 +1,4 @@
-"""What a takeover records: one frozen record for each call of a checker, and the run as a whole."""
+"""The records of a takeover: one frozen record for each call of a checker, and the run as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
 
 
 class Outcome(Enum):
-    """What the suite's own checker said."""
+    """The judgement of the suite's own checker."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -29,7 +29,7 @@ class Outcome(Enum):
 
 
 class Category(Enum):
-    """How the two checkers compare; the first are what a reader looks at first."""
+    """The comparison of the two checkers; a reader looks at the first ones first."""
 
     FINDING = "finding"
     THEIRS_FAILED = "theirs-failed"
@@ -91,7 +91,7 @@ class TakeoverCall:
 
     @property
     def category(self) -> Category:
-        """How the two checkers compare."""
+        """The comparison of the two checkers."""
         if self.not_compared or self.verdict is None or self.verdict is Verdict.ERROR:
             return Category.NOT_COMPARED
         if self.verdict is Verdict.INCONCLUSIVE:

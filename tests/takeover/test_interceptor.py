@@ -291,7 +291,7 @@ def test_tolerances_that_are_looser_than_needed(takeover):
     with takeover() as calls:
         incumbent.check_derivative(cube, right, X, atol=1e-2, rtol=1e-2)
         incumbent.check_derivative(cube, right, X, atol=1e-10, rtol=1e-9)
-        incumbent.check_derivative(cube, right, X)  # the tolerances are nobody's choice
+        incumbent.check_derivative(cube, right, X)  # the tolerances are the defaults
     assert [call.looseness for call in calls[:2]] == [1e8, 1.0]
     assert math.isnan(calls[2].looseness)
     assert calls[0].tolerances == {"atol": 1e-2, "rtol": 1e-2}
