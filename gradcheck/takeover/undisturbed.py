@@ -59,10 +59,9 @@ def _log_records_dropped() -> Iterator[None]:
 @contextlib.contextmanager
 def _tensors_restored(arguments: Arguments) -> Iterator[None]:
     """Restore the gradients of tensors, and modules that the arguments are, are bound to, or refer to."""
-    import torch
+    from gradcheck.backends.torch.module_state import find_modules, restoring  # which imports PyTorch
 
-    from gradcheck.backends.torch.module_state import find_modules, restoring
-
+    torch = sys.modules["torch"]
     values = list(_iterate_leaves(arguments, _MAX_DEPTH))
     functions = [value for value in values if callable(value) and not isinstance(value, torch.Tensor)]
     parameters = [p for function in functions for module in find_modules(function) for p in module.parameters()]
