@@ -7,7 +7,6 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,7 +20,7 @@ CASES_ATTRIBUTE = "__gradcheck_cases__"  # holds the cases declared on a functio
 CLAIM_KINDS = ("gradient", "jacobian", "vjp", "jvp", "backward")  # the keywords that take a hand-written derivative
 T = TypeVar("T", bound=Callable[..., Any])
 Place = tuple[str | None, int | None]  # a file and a line
-_places: WeakKeyDictionary[type | CodeType, Place] = WeakKeyDictionary()  # of definitions
+_places: WeakKeyDictionary[type, Place] = WeakKeyDictionary()  # of classes, which are not kept alive
 
 
 @dataclass(frozen=True)
@@ -258,7 +257,8 @@ def locate_source(target: Any) -> Place:
             target = target.func
         unwrapped = inspect.unwrap(target) if callable(target) else target
         definition: Any = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
-        definition = getattr(definition, "__code__", definition)  # a closure would keep alive what it refers to
+        if not inspect.isclass(definition):
+            return _locate_definition(definition)
         if definition not in _places:  # Python parses a whole file to find a class in it.
             _places[definition] = _locate_definition(definition)
         return _places[definition]
@@ -266,7 +266,7 @@ def locate_source(target: Any) -> Place:
         return None, None
 
 
-def _locate_definition(definition: type | CodeType) -> Place:
+def _locate_definition(definition: Any) -> Place:
     if inspect.isclass(definition):
         places: Mapping[str, Place] = getattr(sys.modules.get(definition.__module__), CLASS_PLACES, {})
         if definition.__qualname__ in places:

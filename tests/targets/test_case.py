@@ -145,6 +145,16 @@ def test_a_source_that_python_does_not_know_is_none(target):
     assert locate_source(target) == (None, None)
 
 
+def test_equal_functions_of_two_files_are_told_apart(tmp_path):
+    found = []
+    for name in ("first.py", "second.py"):
+        (tmp_path / name).write_text("def f(x):\n    return x\n")
+        namespace = {}
+        exec(compile((tmp_path / name).read_text(), str(tmp_path / name), "exec"), namespace)
+        found.append(locate_source(namespace["f"]))
+    assert found == [(str(tmp_path / "first.py"), 1), (str(tmp_path / "second.py"), 1)]
+
+
 def test_what_was_located_is_not_kept_alive():
     def make():
         held = type("Held", (), {})()
