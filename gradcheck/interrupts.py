@@ -1,9 +1,10 @@
-"""Ctrl-C, kept apart from an exception of the user's code that would end Python as well."""
+"""Ctrl-C and time limits, kept apart from an exception of the user's code that would end Python as well."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -35,11 +36,22 @@ def marking_interrupts() -> Iterator[None]:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception comes from Ctrl-C; if nothing shows it, every KeyboardInterrupt counts."""
+    """Whether an exception comes from Ctrl-C, or from the handler of an alarm, as `pytest.fail` does at a time limit.
+
+    If nothing shows where a KeyboardInterrupt comes from, it counts.
+    """
+    if not isinstance(error, Exception) and _is_of_alarm(error):
+        return True
     if isinstance(error, Interrupted) or not isinstance(error, KeyboardInterrupt):
         return isinstance(error, Interrupted)
     is_main = threading.current_thread() is threading.main_thread()  # the only thread that receives signals
     return is_main and signal.getsignal(signal.SIGINT) not in (_raise_interrupted, signal.SIG_IGN)
+
+
+def _is_of_alarm(error: BaseException) -> bool:
+    alarm = getattr(signal, "SIGALRM", None)  # which Windows lacks
+    code = getattr(signal.getsignal(alarm), "__code__", None) if alarm else None
+    return code is not None and any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _raise_interrupted(*_: object) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import runpy
 import shlex
@@ -26,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run a script or a module; report to stderr, and exit as the script does."""
     arguments = _parse(sys.argv[1:] if words is None else list(words))
     try:
+        _ensure_exists(arguments.module, arguments.program[0])
         budget = parse_seconds(arguments.budget)
         paths = {name: getattr(arguments, name) for name in reports.FORMATS if getattr(arguments, name)}
         for path in paths.values():
@@ -70,6 +72,22 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if not arguments.program:
         parser.error("expected a script, or -m and a module")
     return arguments
+
+
+def _ensure_exists(module: bool, name: str) -> None:
+    """Refuse a script or a module that does not exist, in the words of Python.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if not module and not Path(name).exists():
+        raise UsageError(f"can't open file {name!r}: No such file or directory")
+    try:
+        found = not module or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package
+        found = False
+    if not found:
+        raise UsageError(f"No module named {name!r}")
 
 
 def _run(module: bool, program: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Where a checker is called: the line of the user's code, and the test that runs."""
+"""The place at which a checker is called: the line of the user's code, and the test that runs."""
 
 from __future__ import annotations
 

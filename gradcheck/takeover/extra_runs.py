@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gradcheck.backends import global_state
 from gradcheck.compat.answer import Answer
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.glossary.verdicts import Reason
@@ -21,6 +23,7 @@ MAX_TOLERANCES = 6  # tolerances that are tried for the first call at a place: 1
 LOOSER = 100.0  # factor for a call that fails: if it passes then, its estimate is nearly good enough
 KINKS = (Reason.KINK_SUBGRADIENT, Reason.TIE)
 LOW_PRECISION = ("float32", "float16", "bfloat16", "complex64")
+RAISES = "raise_exception"  # the parameter that has a checker raise, with a message, instead of returning False
 # Words in the message of a checker that fails for something else than a wrong value, and what that is.
 OTHER_DEMANDS = {
     "reentrant": "nondeterminism",
@@ -39,7 +42,7 @@ class Incumbent:
     arguments: Arguments
 
     def passes(self, change: Callable[[Arguments], Arguments], returned: Any = None) -> bool | None:
-        """Whether the checker passes when the arguments are changed; None if only its caller can know.
+        """Say whether the checker passes when the arguments are changed; None if only its caller can know.
 
         Args:
             change: changes the arguments.
@@ -60,18 +63,41 @@ class Incumbent:
             return False
 
     def chooses_tolerances(self, tolerances: Mapping[str, float]) -> bool:
-        """Whether the call has tolerances of its own: those that the checker has by default are nobody's choice."""
+        """Say whether the call has tolerances other than the defaults of the checker."""
         parameters = inspect.signature(self.original).parameters
         defaults = {name: parameters[name].default for name in tolerances if name in parameters}
         return any(value and value != defaults.get(name) for name, value in tolerances.items())
 
+    def find_message(self) -> str:
+        """Return what the checker raises if it is told to raise; '' if it cannot be told, or returns."""
+        signature = inspect.signature(self.original)
+        if RAISES not in signature.parameters:
+            return ""
+        try:
+            bound = signature.bind(*self.arguments[0], **self.arguments[1])
+            bound.arguments[RAISES] = True
+            self.original(*bound.args, **bound.kwargs)
+        except Exception as error:
+            return str(error)
+        return ""
+
+    def draws(self) -> bool:
+        """Say whether the function that is checked draws random numbers."""
+        with suppress(Exception):  # not everything that can be checked can be called with these inputs
+            for check in self.checker.translate(self.arguments).checks:
+                before = global_state.snapshot(check.fn)
+                check.fn(*check.inputs)
+                if global_state.changes_since(before):
+                    return True
+        return False
+
     def passes_scaled(self, factor: float) -> bool:
-        """Whether the checker passes with its tolerances multiplied by a factor."""
+        """Say whether the checker passes with its tolerances multiplied by a factor."""
         scale = self.checker.scale_tolerances
         return scale is not None and self.passes(lambda arguments: scale(arguments, factor)) is True
 
     def passes_zero_gradient(self, answer: Answer, returned: Any) -> bool | None:
-        """Whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
+        """Say whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
 
         Args:
             answer: the answer of gradcheck.
@@ -85,7 +111,7 @@ class Incumbent:
 
 
 def _is_zero(row: Comparison) -> bool:
-    """Whether a derivative is claimed to be zero, and is zero as far as is known."""
+    """Say whether a derivative is claimed to be zero, and is zero as far as is known."""
     return row.reason is Reason.BOTH_ZERO or not (row.claimed or row.largest)
 
 
@@ -100,7 +126,7 @@ class LoosenessMeter:
         self._factors: dict[tuple[Any, ...], float] = {}
 
     def measure(self, incumbent: Incumbent, call: TakeoverCall) -> float:
-        """Return the factor by which the tolerances of a call that passes can be divided; NaN if they are nobody's choice."""
+        """Return the factor by which the tolerances of a call that passes can be divided; NaN if they are the defaults."""
         place = (call.checker, call.file, call.line, call.test_function, *call.tolerances.items())
         if incumbent.checker.scale_tolerances is None or not incumbent.chooses_tolerances(call.tolerances):
             return math.nan
@@ -130,12 +156,17 @@ def find_cause(incumbent: Incumbent, message: str, answer: Answer) -> str:
         answer: the answer of gradcheck.
     """
     rows = [row for result in answer.results for row in result.comparisons]
+    message = message or incumbent.find_message()
     demanded = next((what for words, what in OTHER_DEMANDS.items() if words in message.lower()), "")
     if demanded:
         return demanded
+    if incumbent.draws():
+        return "nondeterminism"
     if any(row.reason in KINKS for row in rows):
         return "kink"
     low = next((row.dtype for row in rows if row.dtype in LOW_PRECISION), "")
     if low:
         return low
-    return "tolerance" if incumbent.passes_scaled(LOOSER) else "step size"
+    if incumbent.passes_scaled(LOOSER):
+        return "tolerance"
+    return "step size" if message else "unknown cause"

@@ -7,6 +7,7 @@ from gradcheck.report.html.page import load_template
 from gradcheck.takeover.records import TakeoverRun
 from gradcheck.takeover.sections import (
     build_sections,
+    describe_category,
     describe_prediction,
     describe_times,
     describe_totals,
@@ -25,6 +26,7 @@ def render(run: TakeoverRun) -> str:
         prediction=describe_prediction(run),
         times=describe_times(run),
         sections=build_sections(run),
+        describe_category=describe_category,
         max_calls=MAX_CALLS,
     )
     return escape_ci_commands(page)

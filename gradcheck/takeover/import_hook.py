@@ -40,7 +40,7 @@ class ImportHook(importlib.abc.MetaPathFinder):
 
 
 class _NotifyingLoader(importlib.abc.Loader):
-    """Loads a module with its own loader, which the module then refers to as ever."""
+    """Loads a module with its own loader, to which the module then refers."""
 
     def __init__(self, loader: importlib.abc.Loader, notify: Notify) -> None:
         self._loader, self._notify = loader, notify

@@ -1,8 +1,10 @@
-"""What happens at an intercepted call: the suite's own checker runs as ever, then gradcheck on the same arguments."""
+"""The work at an intercepted call: the suite's own checker runs first, then gradcheck on the same arguments."""
 
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import os
 import threading
 import time
@@ -32,7 +34,7 @@ BUSY = "another thread was being compared"
 
 
 class Theirs(NamedTuple):
-    """How the suite's own checker ended: with a value or an exception, after some seconds."""
+    """The end of the suite's own checker: a value or an exception, after some seconds."""
 
     value: Any
     error: BaseException | None
@@ -95,6 +97,8 @@ class Interceptor:
                 return replace(call, not_compared=BUSY), None
             with undisturbed(incumbent.arguments):
                 call, answer = self._ask(incumbent, call)
+                if answer is not None and call.theirs is Outcome.UNKNOWN:
+                    call = replace(call, error_share=_measure_error(theirs.value, answer))
                 if answer is None or call.not_compared or theirs.seconds > self._budget:
                     return call, answer
                 began = time.perf_counter()
@@ -112,7 +116,8 @@ class Interceptor:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            failure = _describe_error(error)
+            both = isinstance(error, TypeError) and call.theirs_message.startswith("TypeError: ")  # which has been recorded
+            failure = "the arguments do not fit" if both else _describe_error(error)
         call = replace(call, ours_seconds=time.perf_counter() - began, not_compared=failure)
         return call if answer is None else _add_answer(call, answer), answer
 
@@ -178,6 +183,14 @@ def _add_answer(call: TakeoverCall, answer: Answer) -> TakeoverCall:
     if answer.verdict is Verdict.ERROR:
         return replace(call, not_compared=f"{worst.reason.code}: {worst.message or worst.reason.message}")
     return call
+
+
+def _measure_error(value: Any, answer: Answer) -> float | None:
+    """Return an error that the checker returned as a part of the largest derivative; None if that cannot be said."""
+    rows = [row for result in answer.results for row in result.comparisons]
+    sizes = [abs(size) for row in rows for size in (row.claimed, row.largest or 0.0)]
+    largest = max(filter(math.isfinite, sizes), default=0.0)
+    return float(value) / largest if largest and isinstance(value, numbers.Real) else None
 
 
 def _describe_error(error: BaseException) -> str:

@@ -87,7 +87,7 @@ def _closure_values(function: types.FunctionType) -> list[Any]:
 
 
 def _is_named(value: Any, name: str, module: str) -> bool:
-    """Whether a value is the function that was defined with a name, or is decorated to look like it."""
+    """Say whether a value is the function that was defined with a name, or is decorated to look like it."""
     return isinstance(value, types.FunctionType) and value.__name__ == name and value.__module__ == module
 
 

@@ -1,4 +1,4 @@
-"""How long a takeover will take, from gradcheck on some of the calls."""
+"""The predicted time of a takeover, from gradcheck on some of the calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEVIATIONS = 2.0  # standard errors of the range
 
 
 def is_sampled(number: int) -> bool:
-    """Whether `predict` compares a call.
+    """Say whether `predict` compares a call.
 
     Args:
         number: of the call in its process, from 1.
@@ -23,7 +23,7 @@ def is_sampled(number: int) -> bool:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a takeover adds to the time of a suite.
+    """The time that a takeover adds to that of a suite.
 
     Attributes:
         calls: number of calls.

@@ -1,4 +1,4 @@
-"""What a takeover records: one frozen record for each call of a checker, and the run as a whole."""
+"""The records of a takeover: one frozen record for each call of a checker, and the run as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
 
 
 class Outcome(Enum):
-    """What the suite's own checker said."""
+    """The judgement of the suite's own checker."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -29,7 +29,7 @@ class Outcome(Enum):
 
 
 class Category(Enum):
-    """How the two checkers compare; the first are what a reader looks at first."""
+    """The comparison of the two checkers; a reader looks at the first ones first."""
 
     FINDING = "finding"
     THEIRS_FAILED = "theirs-failed"
@@ -52,6 +52,7 @@ class TakeoverCall:
         source: that line as text.
         function: name of the function that is checked.
         theirs: what the checker said.
+        error_share: the error that the checker returned, as a part of the largest derivative; None if it returned none.
         theirs_message: first line of the exception that it raised; '' if it returned.
         verdict: the verdict of gradcheck; None if the call was not compared.
         reason: code of gradcheck's reason; 'tolerated' if it fails by no more than the tolerances of the call.
@@ -74,6 +75,7 @@ class TakeoverCall:
     source: str = ""
     function: str = ""
     theirs: Outcome = Outcome.UNKNOWN
+    error_share: float | None = None
     theirs_message: str = ""
     verdict: Verdict | None = None
     reason: str = ""
@@ -89,7 +91,7 @@ class TakeoverCall:
 
     @property
     def category(self) -> Category:
-        """How the two checkers compare."""
+        """The comparison of the two checkers."""
         if self.not_compared or self.verdict is None or self.verdict is Verdict.ERROR:
             return Category.NOT_COMPARED
         if self.verdict is Verdict.INCONCLUSIVE:
@@ -120,6 +122,7 @@ class TakeoverRun:
         seconds: wall-clock time of the suite or the script.
         processes: number of processes that made calls.
         root: the folder in which it was started.
+        test_root: the folder to which the ids of tests are relative; '' outside pytest.
         command: the command that started it.
         rerun: the command that runs a script again, with the answers of gradcheck; '' under pytest.
         started: its start, in ISO format.
@@ -135,6 +138,7 @@ class TakeoverRun:
     seconds: float = 0.0
     processes: int = 1
     root: str = ""
+    test_root: str = ""
     command: str = ""
     rerun: str = ""
     started: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from gradcheck.glossary.verdicts import Verdict
 from gradcheck.takeover.interception import INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED
 from gradcheck.takeover.prediction import predict
 from gradcheck.takeover.records import MIN_LOOSENESS, NOT_SAMPLED, TOLERATED, Category, TakeoverCall, TakeoverRun
@@ -23,12 +24,23 @@ KINDS = {
     Category.FINDING: ("that only gradcheck fails", "gradcheck has evidence against the derivative.", "FAIL"),
     Category.THEIRS_FAILED: (
         "that only the suite's checker fails",
-        "gradcheck's evidence confirms the derivative; the word says why the checker could not.",
+        "gradcheck's evidence confirms the derivative; each entry says why the checker could not.",
         "PASS",
     ),
     Category.INCONCLUSIVE: ("inconclusive", "gradcheck's evidence cannot decide.", "INCONCLUSIVE"),
     Category.OURS_ALONE: ("with an unknown outcome", "The checker returned a number, which its caller judged.", ""),
     Category.NOT_COMPARED: ("not compared", "The outcome of the suite's own checker holds.", ""),
+}
+# Why the checker fails where gradcheck passes, by the cause of a record; any other is the name of a dtype.
+CAUSES = {
+    "kink": "the function has a kink here",
+    "tolerance": "its tolerance is below the error of its own estimate",
+    "step size": "its step size does not suit the function",
+    "nondeterminism": "values change from run to run",
+    "batched gradients": "it demands batched gradients, too",
+    "undefined gradients": "it demands undefined gradients, too",
+    "unknown cause": "for an unknown cause",
+    "": "",
 }
 
 
@@ -78,15 +90,32 @@ def describe_totals(run: TakeoverRun) -> str:
         known = ", ".join(name for name, state in run.checkers.items() if state != NOT_INSTALLED) or "none is installed"
         return f"No call of a known checker was seen ({known})."
     counts = Counter(call.category for call in _list_compared(run))
+    tolerated = sum(call.category is Category.AGREE_PASS and call.reason == TOLERATED for call in run.calls)
     parts = [
-        (counts[Category.AGREE_PASS] + counts[Category.AGREE_FAIL], "agree"),
-        *((counts[category], what) for category, (what, _, _) in KINDS.items()),
+        (
+            counts[Category.AGREE_PASS] + counts[Category.AGREE_FAIL],
+            f"agree ({tolerated} only by tolerances)" if tolerated else "agree",
+        ),
+        *((counts[category], what + _count_failing(run, category)) for category, (what, _, _) in KINDS.items()),
         (len(run.calls) - counts.total(), "left out of the sample"),
     ]
     tests = len({call.test for call in run.calls if call.test})
     where = f" in {count_of(tests, 'test')}" if tests else ""
     names = ", ".join(sorted({call.checker for call in run.calls}))
     return f"{count_of(len(run.calls), 'call')} of {names}{where}: {', '.join(f'{n} {what}' for n, what in parts if n)}."
+
+
+def _count_failing(run: TakeoverRun, category: Category) -> str:
+    """Say how many calls with an unknown outcome gradcheck fails; '' for any other category, and if there are none."""
+    calls = [call for call in run.calls if call.category is category is Category.OURS_ALONE and call.verdict is Verdict.FAIL]
+    return f" ({len(calls)} of them FAIL)" if calls else ""
+
+
+def describe_category(category: Category) -> str:
+    """Say in a few words how the two checkers compare."""
+    if category in KINDS:
+        return KINDS[category][0].removeprefix("that ").removeprefix("with an ")
+    return "both fail" if category is Category.AGREE_FAIL else "both pass"
 
 
 def describe_times(run: TakeoverRun) -> str:
@@ -241,7 +270,10 @@ def _detail(call: TakeoverCall) -> str:
     if call.not_compared:
         parts = (call.not_compared, message)
     elif call.category is Category.THEIRS_FAILED:
-        parts = (call.cause, message)
+        parts = (
+            CAUSES.get(call.cause, f"{call.cause} is too coarse for its step"),
+            message or ("" if call.cause else "the test fails"),
+        )
     else:
         verdict = call.verdict.value if call.verdict else ""
         parts = (call.reason, call.summary.removeprefix(verdict).strip())
@@ -249,4 +281,9 @@ def _detail(call: TakeoverCall) -> str:
 
 
 def _format_replay(run: TakeoverRun, call: TakeoverCall) -> str:
-    return shlex.join(["pytest", call.test, "--gradcheck-takeover=enforce"]) if call.test else run.rerun
+    """Return the command that repeats a call, to be run in the folder in which the run was started."""
+    if not call.test:
+        return run.rerun
+    file, *names = call.test.split("::")
+    path = PurePath(os.path.relpath(PurePath(run.test_root, file), run.root)).as_posix() if run.test_root else file
+    return shlex.join(["pytest", "::".join([path, *names]), "--gradcheck-takeover=enforce"])

@@ -11,11 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gradcheck.compat.checker import Checker
+from gradcheck.glossary.verdicts import Verdict
 from gradcheck.run.provenance import format_command
 from gradcheck.takeover.interception import INTERCEPTED, Interception, list_checkers
 from gradcheck.takeover.interceptor import Interceptor
 from gradcheck.takeover.records import Outcome, TakeoverCall, TakeoverRun
 from gradcheck.takeover.storage import Store, read_calls
+
+SMALL_ERROR = 1e-5  # part of the largest derivative up to which an error that a checker returns has passed
+LARGE_ERROR = 0.1  # part from which on a test that passes may well expect the error
 
 
 class Takeover:
@@ -81,7 +85,7 @@ class Takeover:
         return TakeoverRun(
             mode=self._mode,
             budget=self._budget,
-            calls=tuple(_decide_by_test(call, passed_tests or {}) for call in calls),
+            calls=tuple(_decide(call, passed_tests or {}) for call in calls),
             checkers={name: INTERCEPTED if name in seen else state for name, state in self.states.items()},
             seconds=time.time() - self._started,
             processes=processes,
@@ -94,8 +98,13 @@ class Takeover:
         )
 
 
-def _decide_by_test(call: TakeoverCall, passed_tests: Mapping[str, bool]) -> TakeoverCall:
-    """Let the test decide where the checker itself does not say whether the derivative is right."""
-    if call.theirs is not Outcome.UNKNOWN or call.test not in passed_tests:
+def _decide(call: TakeoverCall, passed_tests: Mapping[str, bool]) -> TakeoverCall:
+    """Let the size of the error that a checker returns, and then the test, decide whether it has passed."""
+    if call.theirs is not Outcome.UNKNOWN:
         return call
-    return replace(call, theirs=Outcome.PASSED if passed_tests[call.test] else Outcome.FAILED)
+    share = LARGE_ERROR if call.error_share is None else call.error_share
+    passed = True if share <= SMALL_ERROR else passed_tests.get(call.test)
+    is_expected = passed and call.verdict is Verdict.FAIL and share >= LARGE_ERROR  # perhaps by the test
+    if passed is None or is_expected:
+        return call
+    return replace(call, theirs=Outcome.PASSED if passed else Outcome.FAILED)

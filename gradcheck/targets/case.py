@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from gradcheck import sweeps
 from gradcheck.errors import UsageError
@@ -18,6 +19,8 @@ from gradcheck.targets.notebook import CLASS_PLACES
 CASES_ATTRIBUTE = "__gradcheck_cases__"  # holds the cases declared on a function or class
 CLAIM_KINDS = ("gradient", "jacobian", "vjp", "jvp", "backward")  # the keywords that take a hand-written derivative
 T = TypeVar("T", bound=Callable[..., Any])
+Place = tuple[str | None, int | None]  # a file and a line
+_places: WeakKeyDictionary[type, Place] = WeakKeyDictionary()  # of classes, which are not kept alive
 
 
 @dataclass(frozen=True)
@@ -247,21 +250,25 @@ def get_declared_cases(target: Any) -> tuple[Case, ...]:
     return tuple(getattr(target, "__dict__", {}).get(CASES_ATTRIBUTE, ()))
 
 
-def locate_source(target: Any) -> tuple[str | None, int | None]:
+def locate_source(target: Any) -> Place:
     """Return the file and the first line of a target; (None, None) if Python does not know them."""
     try:
         while isinstance(target, functools.partial):
             target = target.func
         unwrapped = inspect.unwrap(target) if callable(target) else target
         definition: Any = unwrapped if inspect.isroutine(unwrapped) or inspect.isclass(unwrapped) else type(unwrapped)
-        return _locate_definition(definition)
+        if not inspect.isclass(definition):
+            return _locate_definition(definition)
+        if definition not in _places:  # Python parses a whole file to find a class in it.
+            _places[definition] = _locate_definition(definition)
+        return _places[definition]
     except (TypeError, OSError):
         return None, None
 
 
-@functools.lru_cache(maxsize=64)  # Python parses a whole file to find a class in it.
-def _locate_definition(definition: Any) -> tuple[str | None, int | None]:
-    places: Mapping[str, tuple[str, int]] = getattr(sys.modules.get(definition.__module__), CLASS_PLACES, {})
-    if inspect.isclass(definition) and definition.__qualname__ in places:
-        return places[definition.__qualname__]
+def _locate_definition(definition: Any) -> Place:
+    if inspect.isclass(definition):
+        places: Mapping[str, Place] = getattr(sys.modules.get(definition.__module__), CLASS_PLACES, {})
+        if definition.__qualname__ in places:
+            return places[definition.__qualname__]
     return inspect.getsourcefile(definition), inspect.findsource(definition)[1] + 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +49,23 @@ def add_options(parser: pytest.Parser) -> None:
 
 def _parse_mode(text: str) -> str:
     if text not in MODES:
-        hint = f"; to test {text}, write --gradcheck-takeover=report {text}"
+        near = difflib.get_close_matches(text, MODES, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; to test {text}, write --gradcheck-takeover=report {text}"
         raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(MODES)}{hint}")
     return text
 
 
 def configure(config: pytest.Config) -> None:
-    """Start a takeover if it is asked for; without the option, nothing is loaded."""
-    if config.getoption("gradcheck_takeover") is not None:
+    """Start a takeover if it is asked for; without the option, nothing is loaded.
+
+    Raises:
+        pytest.UsageError: if options of a takeover are given without it.
+    """
+    if config.getoption("gradcheck_takeover") is None:
+        alone = [name for name in ("budget", *FORMATS) if config.getoption(f"gradcheck_takeover_{name}")]
+        if alone:
+            raise pytest.UsageError(f"--gradcheck-takeover-{alone[0]} has no effect without --gradcheck-takeover")
+    else:
         config.pluginmanager.register(TakeoverPlugin(config), "gradcheck-takeover")
 
 
@@ -143,7 +154,8 @@ class TakeoverPlugin:
         takeover.stop()
         if hasattr(self._config, "workerinput"):
             return None
-        return takeover.collect(self._passed_tests, self._config.stash[aggregate.SESSION_RESULTS].order)
+        run = takeover.collect(self._passed_tests, self._config.stash[aggregate.SESSION_RESULTS].order)
+        return replace(run, test_root=str(self._config.rootpath))
 
 
 def _report_paths(config: pytest.Config) -> dict[str, str]:

@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -20,7 +21,9 @@ from gradcheck.compat.answer import CheckCall, Translation
 from gradcheck.compat.checker import Checker
 from gradcheck.errors import UsageError
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.takeover.call_place import read_current_test
 from gradcheck.takeover.records import NOT_SAMPLED, Category, Outcome
+from gradcheck.takeover.session import Takeover
 
 X = np.array([0.5, -1.0, 2.0])
 
@@ -105,11 +108,25 @@ def test_errors_within_the_tolerances_of_the_call_agree(takeover):
     assert call.summary.startswith("FAIL ∂output / ∂x[2]")
 
 
-def test_a_number_is_judged_by_nobody_here(takeover):
-    with takeover() as calls:
-        assert incumbent.norm_of_errors(cube, right, X) < 1e-6
-        incumbent.norm_of_errors(cube, wrong, X)
-    assert [(call.theirs, call.category) for call in calls] == [(Outcome.UNKNOWN, Category.OURS_ALONE)] * 2
+@pytest.mark.parametrize(
+    ("factor", "in_script", "if_passed", "if_failed"),
+    [
+        (1.0, Category.AGREE_PASS, Category.AGREE_PASS, Category.AGREE_PASS),  # what fails is something else
+        (1 + 3e-6, Category.FINDING, Category.FINDING, Category.FINDING),
+        (1.0005, Category.OURS_ALONE, Category.FINDING, Category.AGREE_FAIL),
+        (3.0, Category.OURS_ALONE, Category.OURS_ALONE, Category.AGREE_FAIL),  # the test may expect this error
+        (math.inf, Category.OURS_ALONE, Category.OURS_ALONE, Category.AGREE_FAIL),
+    ],
+)
+def test_a_number_is_judged_by_its_size_and_then_by_the_test(tmp_path, factor, in_script, if_passed, if_failed):
+    for folder, passed, category in (("a", None, in_script), ("b", True, if_passed), ("c", False, if_failed)):
+        (tmp_path / folder).mkdir()
+        running = Takeover("report", 60.0, folder=tmp_path / folder, checkers=incumbent_adapter.CHECKERS)
+        running.start()
+        incumbent.norm_of_errors(cube, lambda x: factor * right(x), X)
+        running.stop()
+        (call,) = running.collect({} if passed is None else {read_current_test(): passed}).calls
+        assert call.category is category
 
 
 def test_a_checker_that_calls_another_one_is_compared_once(takeover):
@@ -157,6 +174,7 @@ def test_what_gradcheck_cannot_take_ends_as_it_would_have(takeover, mode):
     assert [call.category for call in calls] == [Category.NOT_COMPARED] * 3
     assert calls[0].not_compared == "gradcheck does not take this call: InputError: x: expected floating-point numbers"
     assert calls[2].theirs_message.startswith("TypeError: ")
+    assert calls[2].not_compared == "the arguments do not fit"
 
 
 # --- why the checker failed
@@ -185,6 +203,39 @@ def test_a_demand_of_the_checker_besides_values_is_named(takeover, define):
     with takeover(checkers=(define(check),)) as calls, pytest.raises(AssertionError):
         check(torch.sin, torch.ones(2, dtype=torch.float64))
     assert calls[0].cause == "nondeterminism"
+
+
+def test_a_checker_that_returned_false_is_asked_for_its_message(takeover, define):
+    def check(fn, x, raise_exception=True):
+        if raise_exception:
+            raise AssertionError("Backward is not reentrant")
+        return False
+
+    def translate(arguments):
+        return Translation((CheckCall(arguments[0][0], (arguments[0][1],)),))
+
+    with takeover(checkers=(define(check, translate=translate),)) as calls:
+        assert not check(torch.sin, torch.ones(2, dtype=torch.float64), False)
+    assert calls[0].cause == "nondeterminism"
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_a_function_that_draws_is_named_as_the_cause(takeover, define, generator):
+    def check(fn, x):
+        return bool(torch.equal(fn(x), fn(x)))
+
+    def draw_and_scale(x):
+        return x * torch.rand(2, generator=generator)
+
+    with takeover(checkers=(define(check),)) as calls:
+        assert not check(draw_and_scale, torch.ones(2, dtype=torch.float64))
+    assert (calls[0].category, calls[0].cause) == (Category.THEIRS_FAILED, "nondeterminism")
+
+
+def test_without_a_message_the_cause_is_unknown(takeover):
+    with takeover() as calls:
+        assert not incumbent.check_derivative(cube, right, X, eps=2.0, raises=False)
+    assert calls[0].cause == "unknown cause"
 
 
 # --- what else would pass
@@ -240,7 +291,7 @@ def test_tolerances_that_are_looser_than_needed(takeover):
     with takeover() as calls:
         incumbent.check_derivative(cube, right, X, atol=1e-2, rtol=1e-2)
         incumbent.check_derivative(cube, right, X, atol=1e-10, rtol=1e-9)
-        incumbent.check_derivative(cube, right, X)  # the tolerances are nobody's choice
+        incumbent.check_derivative(cube, right, X)  # the tolerances are the defaults
     assert [call.looseness for call in calls[:2]] == [1e8, 1.0]
     assert math.isnan(calls[2].looseness)
     assert calls[0].tolerances == {"atol": 1e-2, "rtol": 1e-2}
@@ -326,6 +377,21 @@ def test_what_the_function_prints_and_logs_is_that_of_the_checker(takeover, caps
     assert logging.root.manager.disable == logging.NOTSET
 
 
+def test_log_records_of_other_threads_are_kept(takeover, caplog):
+    logger, evaluations = logging.getLogger("suite"), []
+
+    def loud(x):
+        evaluations.append(x)
+        thread = threading.Thread(target=logger.warning, args=("of another thread",))
+        thread.start()
+        thread.join()
+        return cube(x)
+
+    with takeover():
+        incumbent.check_derivative(loud, right, X)
+    assert len(caplog.records) == len(evaluations) > 6
+
+
 def test_gradients_and_modes_of_torch_are_restored(takeover, define):
     x = torch.ones(2, dtype=torch.float64, requires_grad=True)
     x.grad = torch.full_like(x, 7.0)
@@ -346,6 +412,25 @@ def test_gradients_and_modes_of_torch_are_restored(takeover, define):
     assert x.grad.tolist() == [7.0, 7.0]
     assert torch.get_default_dtype() is torch.float32
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: m.forward, lambda m: lambda x: m(x)])
+def test_modules_and_the_gradients_of_their_parameters_are_restored(takeover, define, wrap):
+    norm = torch.nn.BatchNorm1d(3).double()
+    norm.register_forward_hook(lambda *_: norm.weight.sum().backward())
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3).requires_grad_()
+
+    def check(fn, inputs):
+        fn(inputs)
+        return True
+
+    with takeover(checkers=(define(check),)) as calls:
+        check(wrap(norm), x)
+    assert calls[0].verdict is not None
+    assert norm.num_batches_tracked == 1
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.detach().mean(0))
+    grad = norm.weight.grad
+    assert grad is None or grad.tolist() == [1.0] * 3
 
 
 def test_the_context_of_an_exception_stays(takeover):
@@ -438,6 +523,29 @@ def test_an_interrupt_inside_our_check_ends_the_call_and_is_counted(takeover, de
     with takeover(checkers=(define(check, translate=translate),)) as calls, pytest.raises(KeyboardInterrupt):
         check(torch.sin, torch.ones(2))
     assert calls[0].not_compared == "KeyboardInterrupt"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the system has no alarms")
+def test_a_time_limit_that_ends_during_our_check_ends_the_call(takeover):
+    def handle(*_):
+        pytest.fail("Timeout")
+
+    evaluations = []
+
+    def slow(x):
+        evaluations.append(x)
+        if len(evaluations) == 10:  # those of the checker are 6
+            signal.raise_signal(signal.SIGALRM)
+        return cube(x)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with takeover() as calls, pytest.raises(pytest.fail.Exception, match="Timeout"):
+            incumbent.check_derivative(slow, right, X)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert "Timeout" in calls[0].not_compared
+    assert calls[0].theirs is Outcome.PASSED
 
 
 def test_a_suite_that_replaces_the_checker_by_its_own_is_left_alone(takeover, monkeypatch):

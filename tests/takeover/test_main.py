@@ -70,6 +70,9 @@ def test_a_module_runs_with_the_answers_of_gradcheck(run):
         ((), "expected a script, or -m and a module"),
         (("--mode", "maybe", "script.py"), "invalid choice: 'maybe'"),
         (("--budget", "soon", "script.py"), "gradcheck: 'soon': expected a duration such as 30s or 5min"),
+        (("nope.py",), "gradcheck: can't open file 'nope.py': No such file or directory\n"),
+        (("-m", "nope"), "gradcheck: No module named 'nope'\n"),
+        (("-m", "nope.inside"), "gradcheck: No module named 'nope.inside'\n"),
         (("--html", "missing/run.html", "script.py"), "gradcheck: cannot write missing/run.html"),
     ],
 )

@@ -61,10 +61,20 @@ def find_section(run, key):
 
 def test_the_first_line_says_the_totals():
     assert describe_totals(RUN) == (
-        "12 calls of lib.check in 11 tests: 5 agree, 3 that only gradcheck fails, 1 that only the suite's checker fails, "
-        "1 inconclusive, 2 not compared."
+        "12 calls of lib.check in 11 tests: 5 agree (1 only by tolerances), 3 that only gradcheck fails, "
+        "1 that only the suite's checker fails, 1 inconclusive, 2 not compared."
     )
     assert terminal.render(RUN, width=200).startswith(describe_totals(RUN))
+
+
+def test_the_first_line_says_how_many_unknown_outcomes_gradcheck_fails():
+    run = make_run(replace(RIGHT, theirs=Outcome.UNKNOWN), replace(WRONG, theirs=Outcome.UNKNOWN))
+    assert describe_totals(run).endswith(": 2 with an unknown outcome (1 of them FAIL).")
+
+
+def test_a_test_that_fails_for_its_own_reasons_is_named_as_the_cause():
+    run = make_run(replace(RIGHT, theirs=Outcome.FAILED))
+    assert find_section(run, "theirs-failed").entries[0].text == "the test fails"
 
 
 def test_a_run_without_calls_names_the_checkers_that_it_looked_for():
@@ -87,7 +97,7 @@ def test_a_script_is_run_again():
 
 
 def test_the_other_sections():
-    assert find_section(RUN, "theirs-failed").entries[0].text == "float32: CheckError: not close"
+    assert find_section(RUN, "theirs-failed").entries[0].text == "float32 is too coarse for its step: CheckError: not close"
     (loose,) = find_section(RUN, "looseness").entries
     assert (loose.subject, loose.calls, loose.text) == ("tests/test_layers.py::test_loose", 2, "atol=0.01: 1e-06 would do")
     (zero,) = find_section(RUN, "zero-gradient").entries
@@ -141,6 +151,22 @@ def test_the_page_is_self_contained():
     assert page.count('data-outcome="finding"') == 2
     assert "--gradcheck-takeover=enforce" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_speaks_in_words():
+    page = html.render(RUN)
+    assert '<button type="button" data-wanted="theirs-failed" aria-pressed="false">1 call that only the suite' in page
+    assert '<td class="name">only the suite' in page
+    assert page.count("theirs-failed") == 2  # for programs
+
+
+@pytest.mark.parametrize(
+    ("cause", "text"),
+    [("kink", "the function has a kink here"), ("step size", "its step size does not suit the function")],
+)
+def test_causes_are_sentences(cause, text):
+    run = make_run(replace(UNKNOWN, cause=cause))
+    assert find_section(run, "theirs-failed").entries[0].text == f"{text}: CheckError: not close"
 
 
 def test_texts_of_the_suite_are_harmless():

@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,29 @@ def test_the_source_of_a_wrapped_function_is_that_of_the_function():
 @pytest.mark.parametrize("target", [len, np.sin, eval("lambda x: x")])
 def test_a_source_that_python_does_not_know_is_none(target):
     assert locate_source(target) == (None, None)
+
+
+def test_equal_functions_of_two_files_are_told_apart(tmp_path):
+    found = []
+    for name in ("first.py", "second.py"):
+        (tmp_path / name).write_text("def f(x):\n    return x\n")
+        namespace = {}
+        exec(compile((tmp_path / name).read_text(), str(tmp_path / name), "exec"), namespace)
+        found.append(locate_source(namespace["f"]))
+    assert found == [(str(tmp_path / "first.py"), 1), (str(tmp_path / "second.py"), 1)]
+
+
+def test_what_was_located_is_not_kept_alive():
+    def make():
+        held = type("Held", (), {})()
+
+        class Local:
+            value = held
+
+        return weakref.ref(held), (lambda x: (x, held)), Local
+
+    held, function, cls = make()
+    assert locate_source(function)[0] == locate_source(cls)[0] == __file__
+    del function, cls
+    gc.collect()
+    assert held() is None
