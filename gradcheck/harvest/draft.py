@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
 from gradcheck.harvest.record import OPERATOR
+from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
 from gradcheck.run.config.read import PLACEHOLDER
 from gradcheck.targets.case import case, locate_source
-from gradcheck.targets.framework import TargetKind, is_from_framework
-from gradcheck.targets.signature import read_parameters
+from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework
+from gradcheck.targets.signature import read_parameters, resolve_inputs, takes_context
 from gradcheck.targets.specs import spec as specs
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class DraftedCase:
         place: where it is written, such as 'layers.py, line 12'; '' if Python does not know.
         inputs: the spec or value of each input as text, by parameter.
         init: constructor arguments as text, by name; None: it is not constructed.
+        wrt: paths of the inputs that required a gradient, if others did not; (): all did, or none.
         trouble: why the target cannot be imported as it is; '' if it can.
         note: what to change in the inputs; '' if nothing.
     """
@@ -50,6 +53,7 @@ class DraftedCase:
     place: str
     inputs: dict[str, str]
     init: dict[str, str] | None = None
+    wrt: tuple[str, ...] = ()
     trouble: str = ""
     note: str = ""
 
@@ -63,12 +67,14 @@ def draft_records(harvest: Harvest) -> list[DraftedCase]:
 def _draft_record(record: Record) -> DraftedCase:
     target, trouble = choose_target_text(record)
     is_module = record.kind == TargetKind.MODULE.value
+    function = record.source if record.kind == OPERATOR else record.target
     return DraftedCase(
         target=target,
         kind=record.kind,
         place=_describe_place(record.source or record.target),
-        inputs=_draft_inputs(record.source if record.kind == OPERATOR else record.target, record.call),
+        inputs=_draft_inputs(function, record.call),
         init=_draft_init(record.target) if is_module else None,
+        wrt=_draft_wrt(record.call.target or function, record.call),
         trouble=trouble,
         note=UNDER_VMAP if record.call.target not in (None, record.target) else "",
     )
@@ -118,7 +124,27 @@ def _draft_inputs(target: Any, call: RecordedCall) -> dict[str, str]:
     names = [p.name for p in positional] if is_named else [f"*{k}" for k in range(len(call.args))]
     values = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
     defaults = {p.name: p.default for p in parameters}
-    return {name: format_value(value) for name, value in values.items() if not _is_default(value, defaults.get(name))}
+    # Without setup_context, PyTorch does not fill in the defaults, and `ctx.needs_input_grad` has an entry for each argument.
+    is_bare = classify_target(target) is TargetKind.AUTOGRAD_FUNCTION and takes_context(target)
+    may_omit = is_named and not is_bare
+    while may_omit and values and _is_default(list(values.values())[-1], defaults.get(list(values)[-1], call)):
+        values.popitem()
+    return {name: format_value(value) for name, value in values.items()}
+
+
+def _draft_wrt(target: Any, call: RecordedCall) -> tuple[str, ...]:
+    """Return the paths of the inputs that required a gradient in the program, if others of its arrays did not."""
+    flat = flatten_call(resolve_inputs(target, call.args, call.kwargs))
+    arrays = [(path, leaf) for path, leaf in zip(flat.paths, flat.leaves, strict=True) if _is_float_array(leaf)]
+    chosen = call.wrt or tuple(path for path, leaf in arrays if getattr(leaf, "requires_grad", False))
+    if not chosen or len(chosen) == len(arrays):
+        return ()
+    is_trained = hasattr(target, "parameters") and any(x.requires_grad for x in target.parameters())
+    return (*chosen, *["params"] * is_trained)
+
+
+def _is_float_array(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")).rpartition(".")[2] in DIFFERENTIABLE_DTYPES
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -213,8 +239,13 @@ def _uses(draft: DraftedCase, word: str) -> bool:
 def _format_case(draft: DraftedCase) -> str:
     if draft.kind == OPERATOR:
         return "# An operator cannot carry a case: check it by a configuration."
-    is_by_name = not any(name in RESERVED or name.startswith("*") for name in draft.inputs)
-    inputs = [f"{name}={text}" if is_by_name else text for name, text in draft.inputs.items()]
+    inputs = [text for name, text in draft.inputs.items() if name.startswith("*")]
+    inputs += [f"{name}={text}" for name, text in draft.inputs.items() if not name.startswith("*") and name not in RESERVED]
+    reserved = [f"{name!r}: {text}" for name, text in draft.inputs.items() if name in RESERVED]
+    if reserved:
+        inputs.append(f"inputs={{{', '.join(reserved)}}}")
+    if draft.wrt:
+        inputs.append(f"wrt={(draft.wrt[0] if len(draft.wrt) == 1 else tuple(draft.wrt))!r}")
     if draft.init:
         inputs.append(f"init={{{', '.join(f'{name!r}: {text}' for name, text in draft.init.items())}}}")
     text = f"@case({', '.join(inputs)})"
@@ -231,5 +262,7 @@ def format_configuration(drafts: list[DraftedCase], prefix: str = "tool.gradchec
         if not draft.trouble and not draft.note and not any(name.startswith("*") for name in draft.inputs)
     ]
     firsts = {draft.target: draft for draft in reversed(usable)}
-    targets = [configuration.DraftTarget(d.target, d.kind, d.init, d.inputs) for d in usable if firsts[d.target] is d]
+    targets = [
+        configuration.DraftTarget(d.target, d.kind, d.init, d.inputs, tuple(d.wrt)) for d in usable if firsts[d.target] is d
+    ]
     return configuration.to_toml(targets, [], prefix) if targets else ""

@@ -105,3 +105,89 @@ def test_a_module_that_holds_another_is_constructed_from_what_it_says():
     with gradcheck.watch() as watched:
         Bias(3)(torch.randn(2, 3))
     assert "init={'dim': TODO}" in watched.draft()
+
+
+class MaskedScale(torch.autograd.Function):
+    """Gives no gradient to its second input, and takes one with a default in between."""
+
+    @staticmethod
+    def forward(ctx, x, scale=1.0, weight=None):
+        ctx.save_for_backward(x, weight)
+        ctx.scale = scale
+        return (x * weight).sin() * scale
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        return ctx.scale * g * weight * (x * weight).cos(), None, None
+
+
+class Product(torch.autograd.Function):
+    """Takes any number of inputs, some of which may be None."""
+
+    @staticmethod
+    def forward(ctx, *factors):
+        ctx.save_for_backward(factors[0], factors[2])
+        return factors[0] * factors[2]
+
+    @staticmethod
+    def backward(ctx, g):
+        a, b = ctx.saved_tensors
+        return g * b, None, g * a
+
+
+class Reserved(nn.Module):
+    """Takes inputs whose names are arguments of `@case`, and buffers of its caller's."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, x, wrt=1.0, init=None, extra=2.0):
+        return x * self.gain * wrt * torch.sign(init.detach()) * extra
+
+
+def call_masked():
+    return MaskedScale.apply(torch.randn(3, requires_grad=True), 1.0, torch.randn(3))
+
+
+def call_product():
+    return Product.apply(torch.randn(3, requires_grad=True), None, torch.randn(3, requires_grad=True))
+
+
+def call_reserved():
+    return Reserved()(torch.randn(3, requires_grad=True), 1.0, torch.randn(3))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            call_masked,
+            "@case(x=normal(3, dtype='float32'), scale=1.0, weight=normal(3, dtype='float32'), wrt='x')",
+        ),
+        (call_product, "@case(normal(3, dtype='float32'), None, normal(3, dtype='float32'))"),
+        (
+            call_reserved,
+            "@case(x=normal(3, dtype='float32'), inputs={'wrt': 1.0, 'init': normal(3, dtype='float32')}, wrt=('x', 'params'))",
+        ),
+    ],
+)
+def test_a_drafted_case_makes_the_call_that_was_recorded(call, text, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from gradcheck.cli import app
+
+    with gradcheck.watch() as watched:
+        call()
+    lines = watched.draft().splitlines()
+    assert text in lines
+    namespace = {**vars(gradcheck), **globals()}
+    (record,) = watched.harvest.records
+    name = record.home[1]
+    exec(f"{text}\nclass Copy({name}): pass\nresult = gradcheck.check(Copy)", namespace)
+    assert namespace["result"].ok, str(namespace["result"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(watched.draft_configuration())
+    result = CliRunner().invoke(app, ["run", "-q"])
+    assert "1 passed" in result.output or not watched.draft_configuration(), result.output
