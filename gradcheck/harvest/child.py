@@ -15,6 +15,7 @@ from gradcheck.harvest.watch import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
     from gradcheck.harvest.join import Part
 
@@ -29,15 +30,17 @@ def watch_process() -> None:
         return
     settings = json.loads(text)
     watched = Watched(tuple(settings["include"]))
-    pid, main = os.getpid(), dict[str, Any]()
+    pid = os.getpid()
+    file = None
 
     def note_first_record() -> None:
+        nonlocal file
         _path(settings, "started").touch()
-        main["__file__"] = getattr(sys.modules.get("__main__"), "__file__", None)
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
 
     def finish() -> None:
         if os.getpid() == pid:  # and not in a fork of this process
-            vars(sys.modules["__main__"]).update(main)  # Python has removed it, and it says where the code is
+            restore_file(sys.modules["__main__"], file)
             _check_and_leave(watched, settings)
 
     def finish_before_framework() -> None:
@@ -49,6 +52,12 @@ def watch_process() -> None:
     watched.on_framework_loaded = finish_before_framework
     finish_before_framework()
     watched.start()
+
+
+def restore_file(main: ModuleType, file: str | None) -> None:
+    """Put back where the code of a program is, which Python removes when the program ends."""
+    if file is not None and getattr(main, "__file__", None) is None:
+        main.__file__ = file
 
 
 def _path(settings: Mapping[str, Any], suffix: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
-from gradcheck.harvest.record import OPERATOR
+from gradcheck.harvest.record import MAIN_MODULES, OPERATOR
 from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
 from gradcheck.run.config.read import PLACEHOLDER
@@ -85,7 +85,7 @@ def choose_target_text(record: Record) -> tuple[str, str]:
     module, name = record.home
     if "<locals>" in name:
         return record.name, INSIDE_FUNCTION.format(name.rpartition(".")[2])
-    if module == "__main__":
+    if module in MAIN_MODULES:
         return _choose_text_in_program(name)
     value: Any = sys.modules.get(module)
     for part in name.split("."):
