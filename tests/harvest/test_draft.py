@@ -89,6 +89,7 @@ def test_the_configuration_runs(tmp_path, monkeypatch):
         (torch.tensor([3, 5, 4]), "integers(3, low=3, high=6, dtype='int64')"),
         (torch.tensor([True, False]), "boolean(2)"),
         (torch.ones(2), "normal(2, dtype='float32')"),
+        (torch.full((8,), 0.5), "uniform(8, low=0.0, high=1.0, dtype='float32')"),
         (torch.zeros(1, 3).expand(4, 3), "normal(4, 3, dtype='float32', layout='expanded')"),
         (torch.zeros(4, 6)[:, ::2], "normal(4, 3, dtype='float32', layout='strided')"),
         (torch.zeros(2, dtype=torch.complex64), "normal(2, dtype='complex64')"),
@@ -191,3 +192,40 @@ def test_a_drafted_case_makes_the_call_that_was_recorded(call, text, tmp_path, m
     (tmp_path / "pyproject.toml").write_text(watched.draft_configuration())
     result = CliRunner().invoke(app, ["run", "-q"])
     assert "1 passed" in result.output or not watched.draft_configuration(), result.output
+
+
+class Doubled(nn.Module):
+    """Keeps another value under the name of its argument, and does not keep the other."""
+
+    def __init__(self, size=3, *, wide=False):
+        super().__init__()
+        self.size = size * 2
+        self.weight = nn.Parameter(torch.ones(size, 1 + wide))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+class Loose(Dense):
+    def __init__(self, size, wide=False):
+        super().__init__(size, 2 + wide)
+        self.size = size
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (Doubled(3), "init={'size': TODO})  # fill in each TODO; add to init"),
+        (Loose(3), "init={'size': 3})  # add to init"),
+        (Loose(3, wide=True), "init={'size': TODO})  # fill in each TODO; add to init"),
+    ],
+)
+def test_constructor_arguments_are_tried_before_they_are_written(module, text):
+    with gradcheck.watch() as watched:
+        module(torch.ones(2, 3))
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    remark = "what differs from the default, as the module does not keep it: wide"
+    assert f"@case(x=normal(2, 3, dtype='float32'), {text} {remark}" in watched.draft()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "# nn.Module; add to init what differs" in watched.draft_configuration()
