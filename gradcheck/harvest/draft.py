@@ -206,7 +206,7 @@ def format_value(value: Any) -> str:
 
 
 def _draft_spec(value: Any) -> specs.Spec | None:
-    """Return a spec that draws arrays like one: of its dtype, shape, layout and sign, between 0 and 1, or in its range of integers."""
+    """Return a spec that draws arrays like one: of its dtype, shape, and layout, with its sign or range."""
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         return None
     dtype, shape = str(value.dtype).rpartition(".")[2], tuple(map(int, value.shape))
