@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.harvest.draft import DraftedCase
+from gradcheck.harvest.watch import LOOKED_FOR
 from gradcheck.results import RunResult
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
 Part = dict[str, Any]  # JSON data: 'run', 'drafts', 'not_recorded' and 'loaded'; 'error' if gradcheck itself broke
-LOOKED_FOR = (
-    "no call found of an autograd.Function, a registered operator, an nn.Module or a custom_vjp or custom_jvp of yours,"
-    " with an input that requires a gradient"
-)
-
-
 LOST = "{} ended before the recorded calls could be checked: by os._exit, by a signal, or as a forked worker"
 
 

@@ -294,7 +294,8 @@ def test_what_the_budget_leaves_over_is_said_case_by_case():
 def test_results_are_to_be_had_after_the_block_alone():
     with gradcheck.watch() as watched, pytest.raises(UsageError, match=r"call it after the block"):
         watched.check()
-    assert watched.check().results == ()
+    with pytest.raises(UsageError, match=r"no call found .* outside of torch.compile$"):
+        watched.check()
     assert watched.draft() == watched.draft_configuration() == ""
 
 
@@ -365,3 +366,17 @@ def test_a_framework_that_cannot_be_intercepted_is_said(monkeypatch):
     with gradcheck.watch() as watched:
         pass
     assert watched.not_recorded == {"torch": "its calls cannot be intercepted: ZeroDivisionError: division by zero"}
+
+
+def test_a_check_of_nothing_says_why_nothing_was_recorded():
+    with gradcheck.watch() as watched:
+        Scale.apply(torch.ones(3, requires_grad=True), _Factor())
+    with pytest.raises(UsageError, match="not recorded: watched_layers:Scale: an argument is a _Factor, which may change"):
+        watched.check()
+
+
+def test_a_budget_that_is_no_number_is_refused():
+    with gradcheck.watch() as watched:
+        pass
+    with pytest.raises(UsageError, match="budget='60s': expected a number of seconds"):
+        watched.check(budget="60s")
