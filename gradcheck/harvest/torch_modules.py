@@ -67,9 +67,10 @@ class ModuleCalls:
             cls.__call__ = self._replaced[cls][1]
 
     def _restore_call(self, cls: Any) -> None:
-        before, replacement = self._replaced.pop(cls, (None, None))
+        before, replacement = self._replaced.get(cls, (None, None))
         if replacement is None or vars(cls).get("__call__") is not replacement:
-            return
+            return  # A watch inside of this one will put back what is ours.
+        del self._replaced[cls]
         if before is None:
             del cls.__call__
         else:

@@ -17,6 +17,7 @@ from gradcheck.harvest.torch_copies import (
     copy_arguments,
     copy_module,
     count_bytes,
+    list_attributes,
     list_tensors,
 )
 from gradcheck.trees import flatten
@@ -106,12 +107,25 @@ class TorchRecorder:
         state = [] if module is None else [*module.parameters(), *module.buffers()]
         if not any(x.requires_grad for x in (*inputs, *state)):
             raise NothingToCheckError
-        if not self._harvest.reserve(record, count_bytes([*inputs, *state])):
-            raise NotCopiedError(TOO_LARGE.format(self._harvest.max_bytes / 2**20))
+        try:
+            return self._copy(record, args, kwargs, module, [*inputs, *state])
+        except BaseException:
+            self._harvest.discard(record)
+            raise
+
+    def _copy(
+        self, record: Record, args: Any, kwargs: dict[str, Any], module: torch.nn.Module | None, tensors: list[torch.Tensor]
+    ) -> Record:
+        def reserve(size: int) -> None:
+            if not self._harvest.reserve(record, size):
+                raise NotCopiedError(TOO_LARGE.format(self._harvest.max_bytes / 2**20))
+
+        attributes = [] if module is None else list_attributes(module)
+        reserve(count_bytes([*tensors, *attributes]))
         record.call.args, record.call.kwargs = copy_arguments(args), copy_arguments(dict(kwargs))
         if module is not None:
-            record.target = copy_module(module)
-            if any(torch.is_autocast_enabled(x.device.type) for x in (*inputs, *state)):
+            record.target = copy_module(module, [*tensors, *attributes], reserve)
+            if any(torch.is_autocast_enabled(x.device.type) for x in tensors):
                 # The check runs without autocast, which would convert inputs where they meet the parameters.
                 dtype = next((x.dtype for x in module.parameters() if x.is_floating_point()), None)
                 record.call.args, record.call.kwargs = convert_floats((record.call.args, record.call.kwargs), dtype)

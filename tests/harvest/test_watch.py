@@ -380,3 +380,43 @@ def test_a_budget_that_is_no_number_is_refused():
         pass
     with pytest.raises(UsageError, match="budget='60s': expected a number of seconds"):
         watched.check(budget="60s")
+
+
+class Holder(nn.Module):
+    def __init__(self, held):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.held = held
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Trainer:
+    def __init__(self, data):
+        self.data = [data]
+
+
+LARGE = torch.zeros(2**24 + 1)
+
+
+@pytest.mark.parametrize(
+    "held", [LARGE, Trainer(LARGE), Trainer(LARGE.numpy()), Trainer(LARGE[:1])], ids=["attribute", "object", "numpy", "view"]
+)
+def test_what_a_module_refers_to_counts_as_memory(held):
+    with gradcheck.watch() as watched:
+        Holder(held)(torch.ones(3)).sum().backward()
+        Holder(Trainer(LARGE[:5].clone()))(torch.ones(2, 3)).sum().backward()
+    (record,) = watched.harvest.records
+    assert record.size == 4 * (3 + 5 + 6 + 6)
+    assert watched.harvest._bytes_left == watched.harvest.max_bytes - record.size
+    assert "do not fit into the 64 MiB" in watched.not_recorded[f"{__name__}:Holder"]
+
+
+def test_a_class_with_enough_records_gets_its_call_back_also_after_a_watch_inside():
+    with gradcheck.watch() as outer:
+        with gradcheck.watch() as inner:
+            for size in range(1, 12):
+                Holder(None)(torch.randn(size, 3))
+        assert len(inner.harvest.records) == len(outer.harvest.records) == 8
+    assert "__call__" not in vars(Holder)
