@@ -35,7 +35,8 @@ def watch_process() -> None:
 
     def note_first_record() -> None:
         nonlocal file
-        _path(settings, "started").touch()
+        with suppress(OSError):
+            _path(settings, "started").touch()
         file = getattr(sys.modules.get("__main__"), "__file__", None)
 
     def finish() -> None:
@@ -67,12 +68,18 @@ def _path(settings: Mapping[str, Any], suffix: str) -> Path:
 def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
     """Check the calls of this process, and leave the results to the command line."""
     watched.stop()
-    written = _path(settings, "part")
     # Python forgets that Ctrl-C has ended the program once other code runs, and would exit with another code.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     part = {**make_part(watched, settings), "pid": os.getpid(), "interrupted": interrupted}
-    written.write_text(json.dumps(part), encoding="utf-8")
-    written.rename(_path(settings, "json"))
+    leave_part(part, settings)
+
+
+def leave_part(part: Part, settings: Mapping[str, Any]) -> None:
+    """Write the results for the command line, which may have ended before a process that the program has left behind."""
+    written = _path(settings, "part")
+    with suppress(OSError):
+        written.write_text(json.dumps(part), encoding="utf-8")
+        written.rename(_path(settings, "json"))
 
 
 @contextmanager

@@ -47,6 +47,8 @@ class LoadedPackages(MetaPathFinder):
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            with suppress(AttributeError):
+                del loader.exec_module  # what the module refers to is as ever
             execute(module)
             action = self._waiting.pop(name, None)
             if action is not None:

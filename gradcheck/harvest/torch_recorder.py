@@ -71,6 +71,7 @@ class TorchRecorder:
 
     def __init__(self, harvest: Harvest) -> None:
         self._harvest = harvest
+        self._hooks: list[Any] = []
         self.open: list[tuple[int, Record]] = []  # calls that are being recorded, with the thread that makes them
 
     def begin(self, kinds: Kinds, signature: Any, home: tuple[str, str], make: Callable[[], Record]) -> Record | None:
@@ -156,7 +157,13 @@ class TorchRecorder:
         for place, out in enumerate(flatten(output).leaves):
             is_new = isinstance(out, torch.Tensor) and out.grad_fn is not None and id(out) not in inputs
             if is_new and self._harvest.reserve(record, count_bytes([out])):
-                out.register_hook(make_cotangent_hook(record.call, place))
+                hook = torch.utils.hooks.unserializable_hook(make_cotangent_hook(record.call, place))  # type: ignore[no-untyped-call]
+                self._hooks.append(out.register_hook(hook))
+
+    def remove_hooks(self) -> None:
+        """Leave the outputs of the program as they would be without a watch."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def note_part(self, home: tuple[str, str]) -> None:
         """Note a Function as a part of the calls that are being recorded around it."""

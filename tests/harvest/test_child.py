@@ -6,7 +6,7 @@ import torch
 from watched_layers import Swish
 
 import gradcheck
-from gradcheck.harvest.child import restore_file
+from gradcheck.harvest.child import leave_part, restore_file
 from gradcheck.harvest.draft import choose_target_text
 from gradcheck.harvest.record import Harvest
 
@@ -44,3 +44,9 @@ def test_each_process_notes_that_there_is_something_to_check(monkeypatch):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
         harvest.note_first()
     assert noted == [1, 2]
+
+
+def test_a_process_that_outlives_the_command_is_silent(tmp_path):
+    leave_part({"loaded": []}, {"folder": str(tmp_path / "gone")})
+    leave_part({"loaded": []}, {"folder": str(tmp_path)})
+    assert (tmp_path / f"{os.getpid()}.json").read_text() == '{"loaded": []}'

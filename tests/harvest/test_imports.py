@@ -11,6 +11,7 @@ def test_an_action_runs_once_when_the_program_has_imported_a_package(write):
     packages.install()
     assert values == []
     module = importlib.import_module("late_package")
+    assert "exec_module" not in vars(module.__spec__.loader)
     importlib.reload(module)
     assert values == [3]
     packages.uninstall()

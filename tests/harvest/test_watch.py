@@ -1,5 +1,7 @@
 import gc
+import inspect
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -420,3 +422,20 @@ def test_a_class_with_enough_records_gets_its_call_back_also_after_a_watch_insid
                 Holder(None)(torch.randn(size, 3))
         assert len(inner.harvest.records) == len(outer.harvest.records) == 8
     assert "__call__" not in vars(Holder)
+
+
+def test_outputs_are_saved_without_a_warning_and_keep_no_hook(tmp_path):
+    with gradcheck.watch() as watched:
+        output = Swish.apply(torch.ones(2, requires_grad=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            torch.save(output, tmp_path / "output.pt")
+    assert not output._backward_hooks
+    output.sum().backward()
+    assert not watched.harvest.records[0].call.cotangents
+
+
+def test_a_watched_call_is_described_as_the_class_s_own():
+    with gradcheck.watch():
+        name, signature = Block.__call__.__qualname__, inspect.signature(Block.__call__)
+    assert (name, signature) == (Block.__call__.__qualname__, inspect.signature(Block.__call__))
