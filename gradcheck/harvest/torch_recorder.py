@@ -24,6 +24,7 @@ from gradcheck.trees import flatten
 
 MAX_SIGNATURES = 64  # kinds of calls of a class, recorded or not, after which it is no longer looked at
 PATIENCE = 200  # calls of known kinds in a row, after which not every call is looked at
+ON_META = "a tensor of its call is on the meta device, where it has no numbers"
 TOO_LARGE = "its inputs and parameters do not fit into the {:.0f} MiB that all copies may take"
 
 
@@ -108,6 +109,8 @@ class TorchRecorder:
         state = [] if module is None else [*module.parameters(), *module.buffers()]
         if not any(x.requires_grad for x in (*inputs, *state)):
             raise NothingToCheckError
+        if any(x.is_meta for x in (*inputs, *state)):
+            raise NotCopiedError(ON_META)
         try:
             return self._copy(record, args, kwargs, module, [*inputs, *state])
         except BaseException:

@@ -439,3 +439,10 @@ def test_a_watched_call_is_described_as_the_class_s_own():
     with gradcheck.watch():
         name, signature = Block.__call__.__qualname__, inspect.signature(Block.__call__)
     assert (name, signature) == (Block.__call__.__qualname__, inspect.signature(Block.__call__))
+
+
+def test_a_call_on_the_meta_device_has_no_numbers_to_record():
+    with gradcheck.watch() as watched:
+        Block(3).to("meta")(torch.ones(2, 3, device="meta"))
+    assert not watched.harvest.records
+    assert set(watched.not_recorded.values()) == {"a tensor of its call is on the meta device, where it has no numbers"}

@@ -89,4 +89,5 @@ def test_a_session_says_why_it_fails_and_report_only_lets_it_pass(project, write
     result = project.runpytest_inprocess("--gradcheck-harvest", *words)
     result.assert_outcomes(passed=1)
     assert result.ret == code
+    assert result.stdout.str().count("replay: ") == 1
     assert ("the session fails for these checks" in result.stdout.str()) == bool(code)
