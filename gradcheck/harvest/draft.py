@@ -12,6 +12,7 @@ import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
+from gradcheck.errors import InputError
 from gradcheck.harvest.record import MAIN_MODULES, OPERATOR
 from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
@@ -138,7 +139,10 @@ def _draft_inputs(target: Any, call: RecordedCall) -> dict[str, str]:
 
 def _draft_wrt(target: Any, call: RecordedCall) -> tuple[str, ...]:
     """Return the paths of the inputs that required a gradient in the program, if others of its arrays did not."""
-    flat = flatten_call(resolve_inputs(target, call.args, call.kwargs))
+    try:
+        flat = flatten_call(resolve_inputs(target, call.args, call.kwargs))
+    except InputError:  # a decorator takes other arguments than it says
+        return ()
     arrays = [(path, leaf) for path, leaf in zip(flat.paths, flat.leaves, strict=True) if _is_float_array(leaf)]
     chosen = call.wrt or tuple(path for path, leaf in arrays if getattr(leaf, "requires_grad", False))
     if not chosen or len(chosen) == len(arrays):

@@ -1,3 +1,4 @@
+import functools
 import tomllib
 
 import pytest
@@ -229,3 +230,28 @@ def test_constructor_arguments_are_tried_before_they_are_written(module, text):
     assert f"@case(x=normal(2, 3, dtype='float32'), {text} {remark}" in watched.draft()
     assert torch.equal(torch.get_rng_state(), state)
     assert "# nn.Module; add to init what differs" in watched.draft_configuration()
+
+
+def give_factor(forward):
+    @functools.wraps(forward)
+    def call(self, x):
+        return forward(self, x, 2.0)
+
+    return call
+
+
+class Decorated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    @give_factor
+    def forward(self, x, factor):
+        return x * self.weight * factor
+
+
+def test_a_signature_that_does_not_fit_the_call_leaves_the_other_drafts():
+    with gradcheck.watch() as watched:
+        Decorated()(torch.ones(3))
+        Swish.apply(torch.ones(3, requires_grad=True))
+    assert watched.draft().count("\n@case(x=normal(3, dtype='float32')") == 2
