@@ -15,6 +15,7 @@ from gradcheck.harvest.watch import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
     from gradcheck.harvest.join import Part
 
@@ -29,15 +30,18 @@ def watch_process() -> None:
         return
     settings = json.loads(text)
     watched = Watched(tuple(settings["include"]))
-    pid, main = os.getpid(), dict[str, Any]()
+    pid = os.getpid()
+    file = None
 
     def note_first_record() -> None:
-        _path(settings, "started").touch()
-        main["__file__"] = getattr(sys.modules.get("__main__"), "__file__", None)
+        nonlocal file
+        with suppress(OSError):
+            _path(settings, "started").touch()
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
 
     def finish() -> None:
         if os.getpid() == pid:  # and not in a fork of this process
-            vars(sys.modules["__main__"]).update(main)  # Python has removed it, and it says where the code is
+            restore_file(sys.modules["__main__"], file)
             _check_and_leave(watched, settings)
 
     def finish_before_framework() -> None:
@@ -51,6 +55,12 @@ def watch_process() -> None:
     watched.start()
 
 
+def restore_file(main: ModuleType, file: str | None) -> None:
+    """Put back where the code of a program is, which Python removes when the program ends."""
+    if file is not None and getattr(main, "__file__", None) is None:
+        main.__file__ = file
+
+
 def _path(settings: Mapping[str, Any], suffix: str) -> Path:
     return Path(settings["folder"]) / f"{os.getpid()}.{suffix}"
 
@@ -58,12 +68,18 @@ def _path(settings: Mapping[str, Any], suffix: str) -> Path:
 def _check_and_leave(watched: Watched, settings: Mapping[str, Any]) -> None:
     """Check the calls of this process, and leave the results to the command line."""
     watched.stop()
-    written = _path(settings, "part")
     # Python forgets that Ctrl-C has ended the program once other code runs, and would exit with another code.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     part = {**make_part(watched, settings), "pid": os.getpid(), "interrupted": interrupted}
-    written.write_text(json.dumps(part), encoding="utf-8")
-    written.rename(_path(settings, "json"))
+    leave_part(part, settings)
+
+
+def leave_part(part: Part, settings: Mapping[str, Any]) -> None:
+    """Write the results for the command line, which may have ended before a process that the program has left behind."""
+    written = _path(settings, "part")
+    with suppress(OSError):
+        written.write_text(json.dumps(part), encoding="utf-8")
+        written.rename(_path(settings, "json"))
 
 
 @contextmanager

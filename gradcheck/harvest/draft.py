@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
-from gradcheck.harvest.record import OPERATOR
+from gradcheck.errors import InputError
+from gradcheck.harvest.record import MAIN_MODULES, OPERATOR
+from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
 from gradcheck.run.config.read import PLACEHOLDER
 from gradcheck.targets.case import case, locate_source
-from gradcheck.targets.framework import TargetKind, is_from_framework
-from gradcheck.targets.signature import read_parameters
+from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework
+from gradcheck.targets.signature import read_parameters, resolve_inputs, takes_context
 from gradcheck.targets.specs import spec as specs
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ TELLING_SIZE = 8  # entries that are all positive by chance in 1 of 256 arrays
 PLAIN = (bool, int, float, complex, str, type(None))
 INSIDE_FUNCTION = "{} is defined inside of a function and cannot be imported: move it to the top level of a module"
 IN_PROGRAM = '{0} runs when {1} is imported: put the program below `if __name__ == "__main__":`, or move {1} to another file'
+NOT_KEPT = "add to init what differs from the default, as the module does not keep it: {}"
 UNDER_VMAP = "called under vmap: leave out the first axis of each input that is mapped"
 NOWHERE = "{} cannot be imported by this name: give it one at the top level of a module"
 
@@ -41,8 +45,10 @@ class DraftedCase:
         place: where it is written, such as 'layers.py, line 12'; '' if Python does not know.
         inputs: the spec or value of each input as text, by parameter.
         init: constructor arguments as text, by name; None: it is not constructed.
+        wrt: paths of the inputs that required a gradient, if others did not; (): all did, or none.
         trouble: why the target cannot be imported as it is; '' if it can.
         note: what to change in the inputs; '' if nothing.
+        remark: what the constructor arguments may lack; '' if nothing.
     """
 
     target: str
@@ -50,8 +56,10 @@ class DraftedCase:
     place: str
     inputs: dict[str, str]
     init: dict[str, str] | None = None
+    wrt: tuple[str, ...] = ()
     trouble: str = ""
     note: str = ""
+    remark: str = ""
 
 
 def draft_records(harvest: Harvest) -> list[DraftedCase]:
@@ -62,15 +70,18 @@ def draft_records(harvest: Harvest) -> list[DraftedCase]:
 
 def _draft_record(record: Record) -> DraftedCase:
     target, trouble = choose_target_text(record)
-    is_module = record.kind == TargetKind.MODULE.value
+    init, remark = _draft_init(record.target) if record.kind == TargetKind.MODULE.value else (None, "")
+    function = record.source if record.kind == OPERATOR else record.target
     return DraftedCase(
         target=target,
         kind=record.kind,
         place=_describe_place(record.source or record.target),
-        inputs=_draft_inputs(record.source if record.kind == OPERATOR else record.target, record.call),
-        init=_draft_init(record.target) if is_module else None,
+        inputs=_draft_inputs(function, record.call),
+        init=init,
+        wrt=_draft_wrt(record.call.target or function, record.call),
         trouble=trouble,
         note=UNDER_VMAP if record.call.target not in (None, record.target) else "",
+        remark=remark,
     )
 
 
@@ -79,7 +90,7 @@ def choose_target_text(record: Record) -> tuple[str, str]:
     module, name = record.home
     if "<locals>" in name:
         return record.name, INSIDE_FUNCTION.format(name.rpartition(".")[2])
-    if module == "__main__":
+    if module in MAIN_MODULES:
         return _choose_text_in_program(name)
     value: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -118,25 +129,71 @@ def _draft_inputs(target: Any, call: RecordedCall) -> dict[str, str]:
     names = [p.name for p in positional] if is_named else [f"*{k}" for k in range(len(call.args))]
     values = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
     defaults = {p.name: p.default for p in parameters}
-    return {name: format_value(value) for name, value in values.items() if not _is_default(value, defaults.get(name))}
+    # Without setup_context, PyTorch does not fill in the defaults, and `ctx.needs_input_grad` has an entry for each argument.
+    is_bare = classify_target(target) is TargetKind.AUTOGRAD_FUNCTION and takes_context(target)
+    may_omit = is_named and not is_bare
+    while may_omit and values and _is_default(list(values.values())[-1], defaults.get(list(values)[-1], call)):
+        values.popitem()
+    return {name: format_value(value) for name, value in values.items()}
+
+
+def _draft_wrt(target: Any, call: RecordedCall) -> tuple[str, ...]:
+    """Return the paths of the inputs that required a gradient in the program, if others of its arrays did not."""
+    try:
+        flat = flatten_call(resolve_inputs(target, call.args, call.kwargs))
+    except InputError:  # a decorator takes other arguments than it says
+        return ()
+    arrays = [(path, leaf) for path, leaf in zip(flat.paths, flat.leaves, strict=True) if _is_float_array(leaf)]
+    chosen = call.wrt or tuple(path for path, leaf in arrays if getattr(leaf, "requires_grad", False))
+    if not chosen or len(chosen) == len(arrays):
+        return ()
+    is_trained = hasattr(target, "parameters") and any(x.requires_grad for x in target.parameters())
+    return (*chosen, *["params"] * is_trained)
+
+
+def _is_float_array(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")).rpartition(".")[2] in DIFFERENTIABLE_DTYPES
 
 
 def _is_default(value: Any, default: Any) -> bool:
     return isinstance(value, PLAIN) and type(value) is type(default) and value == default
 
 
-def _draft_init(module: Any) -> dict[str, str]:
-    """Return constructor arguments: from attributes of the same name, else a placeholder for those without a default."""
-    arguments = {}
-    for parameter in list(inspect.signature(type(module)).parameters.values()):
+def _draft_init(module: Any) -> tuple[dict[str, str], str]:
+    """Return constructor arguments by name, and what is unsure about them.
+
+    They are guessed from attributes of the same names. What does not make such a module, or is not kept, is a placeholder.
+    """
+    guessed, missing, remark = {}, [], ""
+    parameters = [
+        p for p in inspect.signature(type(module)).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    for parameter in parameters:
         value = getattr(module, parameter.name, inspect.Parameter.empty)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or _is_default(value, parameter.default):
-            continue
         if isinstance(value, PLAIN):
-            arguments[parameter.name] = repr(value)
+            guessed[parameter.name] = value
         elif parameter.default is parameter.empty:
-            arguments[parameter.name] = PLACEHOLDER
-    return arguments
+            missing.append(parameter.name)
+        else:
+            remark = NOT_KEPT.format(parameter.name) if not remark else f"{remark}, {parameter.name}"
+    defaults = {p.name: p.default for p in parameters}
+    texts = {name: repr(value) for name, value in guessed.items() if not _is_default(value, defaults[name])}
+    if not missing and not _makes_alike(module, guessed):
+        texts = dict.fromkeys(texts or guessed, PLACEHOLDER)
+    return {p.name: texts.get(p.name, PLACEHOLDER) for p in parameters if p.name in texts or p.name in missing}, remark
+
+
+def _makes_alike(module: Any, arguments: dict[str, Any]) -> bool:
+    """Say whether constructor arguments make a module with parameters of the same shapes, and with these attributes."""
+    import torch
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = type(module)(**arguments)
+        shapes, expected = ({name: x.shape for name, x in part.state_dict().items()} for part in (made, module))
+        return shapes == expected and all(_is_default(getattr(made, name), value) for name, value in arguments.items())
+    except Exception:  # the user's code
+        return False
 
 
 def format_value(value: Any) -> str:
@@ -153,7 +210,7 @@ def format_value(value: Any) -> str:
 
 
 def _draft_spec(value: Any) -> specs.Spec | None:
-    """Return a spec that draws arrays like one: of its dtype, shape and layout, positive or in the range of its integers."""
+    """Return a spec that draws arrays like one: of its dtype, shape, and layout, with its sign or range."""
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         return None
     dtype, shape = str(value.dtype).rpartition(".")[2], tuple(map(int, value.shape))
@@ -166,6 +223,8 @@ def _draft_spec(value: Any) -> specs.Spec | None:
         low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
         return specs.integers(low, high + 1, *shape, dtype=None if dtype == "int64" else dtype, layout=layout)
     is_positive = numbers.dtype.kind == "f" and numbers.size >= TELLING_SIZE and bool(np.all(numbers > 0))
+    if is_positive and np.all(numbers < 1):
+        return specs.uniform(*shape, low=0.0, high=1.0, dtype=dtype, layout=layout)
     return (specs.positive if is_positive else specs.normal)(*shape, dtype=dtype, layout=layout)
 
 
@@ -213,13 +272,18 @@ def _uses(draft: DraftedCase, word: str) -> bool:
 def _format_case(draft: DraftedCase) -> str:
     if draft.kind == OPERATOR:
         return "# An operator cannot carry a case: check it by a configuration."
-    is_by_name = not any(name in RESERVED or name.startswith("*") for name in draft.inputs)
-    inputs = [f"{name}={text}" if is_by_name else text for name, text in draft.inputs.items()]
+    inputs = [text for name, text in draft.inputs.items() if name.startswith("*")]
+    inputs += [f"{name}={text}" for name, text in draft.inputs.items() if not name.startswith("*") and name not in RESERVED]
+    reserved = [f"{name!r}: {text}" for name, text in draft.inputs.items() if name in RESERVED]
+    if reserved:
+        inputs.append(f"inputs={{{', '.join(reserved)}}}")
+    if draft.wrt:
+        inputs.append(f"wrt={(draft.wrt[0] if len(draft.wrt) == 1 else tuple(draft.wrt))!r}")
     if draft.init:
         inputs.append(f"init={{{', '.join(f'{name!r}: {text}' for name, text in draft.init.items())}}}")
     text = f"@case({', '.join(inputs)})"
     has_placeholder = any(PLACEHOLDER in value for value in (*draft.inputs.values(), *(draft.init or {}).values()))
-    remarks = [f"fill in each {PLACEHOLDER}"] * has_placeholder + [draft.note] * bool(draft.note)
+    remarks = [f"fill in each {PLACEHOLDER}"] * has_placeholder + [text for text in (draft.note, draft.remark) if text]
     return f"{text}  # {'; '.join(remarks)}" if remarks else text
 
 
@@ -231,5 +295,13 @@ def format_configuration(drafts: list[DraftedCase], prefix: str = "tool.gradchec
         if not draft.trouble and not draft.note and not any(name.startswith("*") for name in draft.inputs)
     ]
     firsts = {draft.target: draft for draft in reversed(usable)}
-    targets = [configuration.DraftTarget(d.target, d.kind, d.init, d.inputs) for d in usable if firsts[d.target] is d]
+    targets = [
+        configuration.DraftTarget(d.target, _describe(d), d.init, d.inputs, tuple(d.wrt))
+        for d in usable
+        if firsts[d.target] is d
+    ]
     return configuration.to_toml(targets, [], prefix) if targets else ""
+
+
+def _describe(draft: DraftedCase) -> str:
+    return f"{draft.kind}; {draft.remark}" if draft.remark else draft.kind

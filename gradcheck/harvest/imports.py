@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from importlib.abc import MetaPathFinder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gradcheck.import_hook import ImportHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Callable
     from types import ModuleType
 
 
-class LoadedPackages(MetaPathFinder):
+class LoadedPackages:
     """Runs an action for each of some packages: at once if it is loaded, else when the program has imported it."""
 
     def __init__(self, actions: dict[str, Callable[[], None]]) -> None:
         self._waiting = dict(actions)
+        self._hook = ImportHook(tuple(actions), self._act)
 
     def install(self) -> None:
         """Run what can be run, and wait for the rest."""
         for name in [name for name in self._waiting if hasattr(sys.modules.get(name), "__spec__")]:
             self._waiting.pop(name)()
         if self._waiting:
-            sys.meta_path.insert(0, self)
+            self._hook.install()
 
     def uninstall(self) -> None:
         """Wait no longer."""
         self._waiting.clear()
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        self._hook.remove()
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find a package as Python would, with the action after its code."""
-        if name not in self._waiting:
-            return None
-        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
-        spec = next((spec for finder in finders if (spec := finder.find_spec(name, path, target)) is not None), None)
-        if spec is not None and spec.loader is not None:
-            with suppress(AttributeError):  # a loader that takes no attributes
-                self._act_after(spec.loader, name)
-        return spec
-
-    def _act_after(self, loader: Any, name: str) -> None:
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            action = self._waiting.pop(name, None)
-            if action is not None:
-                action()
-
-        loader.exec_module = exec_module
+    def _act(self, module: ModuleType) -> None:
+        action = self._waiting.pop(module.__name__, None)
+        if action is not None:
+            action()

@@ -56,8 +56,10 @@ class CompiledCall:
         places = [i for i, leaf in enumerate(leaves) if self.is_differentiated and is_array(leaf) and is_differentiable(leaf)]
 
         def call(*moving: Any) -> Any:
-            given = dict(zip(places, moving, strict=True))
-            args, kwargs = jax.tree_util.tree_unflatten(self.structure, [given.get(i, leaf) for i, leaf in enumerate(leaves)])
+            replaced = dict(zip(places, moving, strict=True))
+            args, kwargs = jax.tree_util.tree_unflatten(
+                self.structure, [replaced.get(i, leaf) for i, leaf in enumerate(leaves)]
+            )
             return self.function(*args, **kwargs)
 
         moving = [leaves[i] for i in places]

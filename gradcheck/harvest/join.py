@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.harvest.draft import DraftedCase
+from gradcheck.harvest.watch import LOOKED_FOR
 from gradcheck.results import RunResult
 
 if TYPE_CHECKING:
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
     from gradcheck.results import CheckResult
 
 Part = dict[str, Any]  # JSON data: 'run', 'drafts', 'not_recorded' and 'loaded'; 'error' if gradcheck itself broke
-LOOKED_FOR = (
-    "no call found of an autograd.Function, a registered operator, an nn.Module or a custom_vjp or custom_jvp of yours,"
-    " with an input that requires a gradient"
-)
+LOST = "{} ended before the recorded calls could be checked: by os._exit, by a signal, or as a forked worker"
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Joined:
         not_recorded: why a target has no record, or lacks one, by its name.
         errors: why a process could not check its calls.
         processes: the number of processes, and of those that had loaded PyTorch or JAX.
+        lost: the number of processes whose records are lost.
     """
 
     run: RunResult | None
@@ -38,21 +37,24 @@ class Joined:
     not_recorded: dict[str, str]
     errors: list[str]
     processes: tuple[int, int]
+    lost: int = 0
 
     @property
     def messages(self) -> list[str]:
         """What was not checked, and why."""
         messages = [f"not recorded: {name}: {why}" for name, why in self.not_recorded.items()]
         messages += [f"the calls of a process could not be checked: {error}" for error in self.errors]
-        if self.run is None and not self.errors:
+        if self.lost:
+            messages.append(LOST.format(f"{self.lost} process{'es' * (self.lost != 1)}"))
+        elif self.run is None and not self.errors:
             count, loaded = self.processes
             seen = f"{count} Python process{'es' * (count != 1)} seen, {loaded} with PyTorch or JAX loaded"
             messages.append(f"{LOOKED_FOR}: {seen}")
         return messages
 
 
-def join_parts(parts: Sequence[Part]) -> Joined:
-    """Join the parts of several processes."""
+def join_parts(parts: Sequence[Part], lost: int = 0) -> Joined:
+    """Join the parts of several processes; others are lost."""
     drafts: list[DraftedCase] = []
     for data in (data for part in parts for data in part.get("drafts", ())):
         draft = DraftedCase(**data)
@@ -65,6 +67,7 @@ def join_parts(parts: Sequence[Part]) -> Joined:
         not_recorded={name: why for part in parts for name, why in part["not_recorded"].items()},
         errors=[part["error"] for part in parts if "error" in part],
         processes=(len(parts), sum(bool(part["loaded"]) for part in parts)),
+        lost=lost,
     )
 
 

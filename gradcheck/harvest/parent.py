@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 INJECTED = Path(__file__).parent / "inject"  # its sitecustomize runs when Python starts
-LOST = "{} ended before the recorded calls could be checked: by os._exit, by a signal, or as a forked worker"
 NOT_SEEN = "is gradcheck installed for the Python of the program, and does that run without -I and -E?"
 NOT_YOURS = "code of an installed package counts as yours with --include PACKAGE"
 SIGNAL_BASE = 128  # what shells add to the number of the signal that ended a program
@@ -66,11 +65,16 @@ def run_watched(command: Sequence[str], settings: Mapping[str, Any], stdout: int
         lost = len({path.stem for path in Path(folder).glob("*.started")} - {path.stem for path in Path(folder).glob("*.json")})
     if any(part["interrupted"] and part["pid"] == process.pid for part in parts):
         code = -signal.SIGINT
-    joined = join_parts(parts)
-    messages = [*joined.messages, *([LOST.format(f"{lost} process{'es' * (lost != 1)}")] if lost else [])]
-    if joined.run is None and not joined.errors:
-        messages += [NOT_SEEN] if not parts else [NOT_YOURS]
-    return Outcome(code if code >= 0 else SIGNAL_BASE - code, joined, messages)
+    joined = join_parts(parts, lost)
+    return Outcome(code if code >= 0 else SIGNAL_BASE - code, joined, [*joined.messages, *_advise(joined)])
+
+
+def _advise(joined: Joined) -> list[str]:
+    """Say what to look at if no call was found."""
+    processes, with_framework = joined.processes
+    if joined.run is not None or joined.errors or joined.lost:
+        return []
+    return [NOT_YOURS] * bool(with_framework) or [NOT_SEEN] * (not processes)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 MAX_RECORDS = 8  # kinds of calls that are recorded of one target
 MAX_BYTES = 64 * 2**20  # of all copies of inputs, parameters and cotangents together
 OPERATOR = "operator"  # kind of a record
+MAIN_MODULES = ("__main__", "__mp_main__")  # the program, also in a worker that multiprocessing has spawned
 FOREIGN_PACKAGES = ("torch", "jax", "jaxlib", "gradcheck", "pytest_gradcheck")
 INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 
@@ -54,7 +56,7 @@ class Harvest:
         records: in the order of the calls.
         left_out: why a target has no record, or lacks one, by its name.
         max_bytes: of all copies together.
-        on_first_record: called when there is a first call to check.
+        on_first_record: called when there is a first call to check, in each process.
         deferred: what makes further records when the program has ended.
     """
 
@@ -64,7 +66,7 @@ class Harvest:
         self.max_bytes = max_bytes
         self.on_first_record: Callable[[], object] = lambda: None
         self.deferred: list[Callable[[], object]] = []
-        self._has_any = False
+        self._noted_in: int | None = None  # the process, which may be a fork of the one that began
         self._include = include
         self._bytes_left = max_bytes
         self._lock = threading.Lock()
@@ -105,8 +107,8 @@ class Harvest:
 
     def note_first(self) -> None:
         """Note that there is something to check."""
-        if not self._has_any:
-            self._has_any = True
+        if self._noted_in != os.getpid():
+            self._noted_in = os.getpid()
             self.on_first_record()
 
     def count(self, home: tuple[str, str]) -> int:
@@ -125,8 +127,9 @@ class Harvest:
 
 
 def join_home(home: tuple[str, str]) -> str:
-    """Return the text that names a target by its module and its name."""
-    return ":".join(home)
+    """Return the text that names a target by its module and its name; spawned workers call the program otherwise."""
+    module, name = home
+    return f"{'__main__' if module in MAIN_MODULES else module}:{name}"
 
 
 def is_called_by_gradcheck() -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import enum
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import match_layout
@@ -15,6 +17,7 @@ from gradcheck.trees import flatten, tree_map
 PLAIN = (bool, int, float, complex, str, bytes, range, slice, enum.Enum, torch.dtype, torch.device, type(...), type(None))
 # Values of these types tell calls apart. A float does not: it may be the number of a step.
 TELLING = (bool, int, str, torch.dtype, type(None))
+ARRAYS = (torch.Tensor, np.ndarray)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -56,9 +59,9 @@ def list_tensors(tree: Any) -> list[torch.Tensor]:
     return tensors
 
 
-def count_bytes(tensors: list[torch.Tensor]) -> int:
-    """Count the bytes of copies of some tensors."""
-    return sum(x.numel() * x.element_size() for x in tensors)
+def count_bytes(arrays: list[Any]) -> int:
+    """Count the bytes of copies of some arrays."""
+    return sum(x.nbytes if isinstance(x, np.ndarray) else x.numel() * x.element_size() for x in arrays)
 
 
 def copy_arguments(tree: Any) -> Any:
@@ -82,15 +85,47 @@ def convert_floats(tree: Any, dtype: torch.dtype | None) -> Any:
     return tree_map(convert, tree)
 
 
-def copy_module(module: torch.nn.Module) -> torch.nn.Module:
+class _Copies(dict[int, Any]):
+    """What `copy.deepcopy` has copied, by the id of the original; arrays that were not reserved yet are."""
+
+    def __init__(self, reserved: list[Any], reserve: Callable[[int], None]) -> None:
+        super().__init__()
+        self._reserved = set(map(id, reserved))
+        self._reserve = reserve
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        if isinstance(value, ARRAYS) and key not in self._reserved and key not in self:
+            self._reserve(_count_stored(value))
+        super().__setitem__(key, value)
+
+
+def list_attributes(module: torch.nn.Module) -> list[Any]:
+    """Return the arrays among the attributes of a module that are neither parameters nor buffers."""
+    return [value for part in module.modules() for value in vars(part).values() if isinstance(value, ARRAYS)]
+
+
+def _count_stored(array: Any) -> int:
+    """Count the bytes that a copy of an array holds, which may show a part of them alone."""
+    is_view = isinstance(array, torch.Tensor) and array.layout is torch.strided
+    return array.untyped_storage().nbytes() if is_view else count_bytes([array])
+
+
+def copy_module(module: torch.nn.Module, reserved: list[Any], reserve: Callable[[int], None]) -> torch.nn.Module:
     """Copy a module with its parameters. Hooks of the user's are left out: they may write to what the program still uses.
+
+    Args:
+        module: the module.
+        reserved: arrays of the module whose bytes are reserved.
+        reserve: called with the bytes of each other array that the module refers to; it may raise NotCopiedError.
 
     Raises:
         NotCopiedError: if it cannot be copied.
     """
     try:
         with torch.inference_mode(False):
-            copied = copy.deepcopy(module)
+            copied = copy.deepcopy(module, _Copies(reserved, reserve))
+    except NotCopiedError:
+        raise
     except Exception as error:
         raise NotCopiedError(f"the module cannot be copied: {type(error).__name__}: {error}") from None
     for part in copied.modules():

@@ -43,6 +43,7 @@ class FunctionCalls:
 
     def uninstall(self) -> None:
         """Put back what was replaced. If another tool has replaced it since, ours below does nothing any more."""
+        self._recorder.remove_hooks()
         for cls in self._kinds:
             self._kinds[cls] = None
         if vars(_SingleLevelFunction).get("apply") is not self._replacement:

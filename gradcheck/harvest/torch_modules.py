@@ -5,6 +5,7 @@ PyTorch's own classes are not touched, and a class of which enough is recorded g
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class ModuleCalls:
 
     def uninstall(self) -> None:
         """Put back what was replaced."""
+        self._recorder.remove_hooks()
         if self._before is None:
             del torch.nn.Module.__init_subclass__
         else:
@@ -67,9 +69,10 @@ class ModuleCalls:
             cls.__call__ = self._replaced[cls][1]
 
     def _restore_call(self, cls: Any) -> None:
-        before, replacement = self._replaced.pop(cls, (None, None))
+        before, replacement = self._replaced.get(cls, (None, None))
         if replacement is None or vars(cls).get("__call__") is not replacement:
-            return
+            return  # A watch inside of this one will put back what is ours.
+        del self._replaced[cls]
         if before is None:
             del cls.__call__
         else:
@@ -80,6 +83,7 @@ class ModuleCalls:
         is_grad_enabled, is_compiling, tensor = torch.is_grad_enabled, torch.compiler.is_compiling, torch.Tensor
         get_tracing_state = torch._C._get_tracing_state
 
+        @functools.wraps(cls.__call__)
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - tracebacks show the name
             call = super(cls, module).__call__ if before is None else before.__get__(module)  # type: ignore[misc]
             if is_compiling() or get_tracing_state() is not None or type(module) is not cls or kinds.is_closed:

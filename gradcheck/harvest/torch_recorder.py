@@ -17,12 +17,14 @@ from gradcheck.harvest.torch_copies import (
     copy_arguments,
     copy_module,
     count_bytes,
+    list_attributes,
     list_tensors,
 )
 from gradcheck.trees import flatten
 
 MAX_SIGNATURES = 64  # kinds of calls of a class, recorded or not, after which it is no longer looked at
 PATIENCE = 200  # calls of known kinds in a row, after which not every call is looked at
+ON_META = "a tensor of its call is on the meta device, where it has no numbers"
 TOO_LARGE = "its inputs and parameters do not fit into the {:.0f} MiB that all copies may take"
 
 
@@ -70,6 +72,7 @@ class TorchRecorder:
 
     def __init__(self, harvest: Harvest) -> None:
         self._harvest = harvest
+        self._hooks: list[Any] = []
         self.open: list[tuple[int, Record]] = []  # calls that are being recorded, with the thread that makes them
 
     def begin(self, kinds: Kinds, signature: Any, home: tuple[str, str], make: Callable[[], Record]) -> Record | None:
@@ -106,12 +109,27 @@ class TorchRecorder:
         state = [] if module is None else [*module.parameters(), *module.buffers()]
         if not any(x.requires_grad for x in (*inputs, *state)):
             raise NothingToCheckError
-        if not self._harvest.reserve(record, count_bytes([*inputs, *state])):
-            raise NotCopiedError(TOO_LARGE.format(self._harvest.max_bytes / 2**20))
+        if any(x.is_meta for x in (*inputs, *state)):
+            raise NotCopiedError(ON_META)
+        try:
+            return self._copy(record, args, kwargs, module, [*inputs, *state])
+        except BaseException:
+            self._harvest.discard(record)
+            raise
+
+    def _copy(
+        self, record: Record, args: Any, kwargs: dict[str, Any], module: torch.nn.Module | None, tensors: list[torch.Tensor]
+    ) -> Record:
+        def reserve(size: int) -> None:
+            if not self._harvest.reserve(record, size):
+                raise NotCopiedError(TOO_LARGE.format(self._harvest.max_bytes / 2**20))
+
+        attributes = [] if module is None else list_attributes(module)
+        reserve(count_bytes([*tensors, *attributes]))
         record.call.args, record.call.kwargs = copy_arguments(args), copy_arguments(dict(kwargs))
         if module is not None:
-            record.target = copy_module(module)
-            if any(torch.is_autocast_enabled(x.device.type) for x in (*inputs, *state)):
+            record.target = copy_module(module, [*tensors, *attributes], reserve)
+            if any(torch.is_autocast_enabled(x.device.type) for x in tensors):
                 # The check runs without autocast, which would convert inputs where they meet the parameters.
                 dtype = next((x.dtype for x in module.parameters() if x.is_floating_point()), None)
                 record.call.args, record.call.kwargs = convert_floats((record.call.args, record.call.kwargs), dtype)
@@ -142,7 +160,13 @@ class TorchRecorder:
         for place, out in enumerate(flatten(output).leaves):
             is_new = isinstance(out, torch.Tensor) and out.grad_fn is not None and id(out) not in inputs
             if is_new and self._harvest.reserve(record, count_bytes([out])):
-                out.register_hook(make_cotangent_hook(record.call, place))
+                hook = torch.utils.hooks.unserializable_hook(make_cotangent_hook(record.call, place))  # type: ignore[no-untyped-call]
+                self._hooks.append(out.register_hook(hook))
+
+    def remove_hooks(self) -> None:
+        """Leave the outputs of the program as they would be without a watch."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def note_part(self, home: tuple[str, str]) -> None:
         """Note a Function as a part of the calls that are being recorded around it."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gradcheck.results import RunResult
 
 BUDGET = 60.0  # seconds for all checks together
+LOOKED_FOR = (
+    "no call found of an autograd.Function, a registered operator, an nn.Module or a custom_vjp or custom_jvp of yours,"
+    " with an input that requires a gradient, outside of torch.compile"
+)
 
 
 class Watched:
@@ -62,13 +66,20 @@ class Watched:
             The run; `run.verdict`, `run.results` and `run.to_json()`.
 
         Raises:
-            UsageError: if the block is still running, or an option is unknown.
+            UsageError: if the block is still running, no call was recorded, or the budget or an option cannot be understood.
         """
         self._require_stopped("check()")
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+            raise UsageError(f"budget={budget!r}: expected a number of seconds")
         from gradcheck.harvest.check import check_records
         from gradcheck.options import Options, override_options
 
-        return check_records(self.harvest, override_options(Options(), options), budget)
+        run = check_records(self.harvest, override_options(Options(), options), budget)
+        if not run.results:
+            raise UsageError(
+                "; ".join([LOOKED_FOR, *(f"not recorded: {name}: {why}" for name, why in self.not_recorded.items())])
+            )
+        return run
 
     def draft(self) -> str:
         """Return a `@gradcheck.case` for every recorded call, as text to paste above its target.

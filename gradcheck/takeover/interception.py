@@ -13,7 +13,7 @@ from typing import Any
 
 from gradcheck import compat
 from gradcheck.compat.checker import Checker
-from gradcheck.takeover.import_hook import ImportHook
+from gradcheck.import_hook import ImportHook
 from gradcheck.takeover.patch import Patch, find_function
 
 INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED = "intercepted", "not imported", "not installed"

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from gradcheck.harvest.watch import Watched
 
 KEY = "gradcheck_harvest"  # of the parts among the output of xdist's workers, and the place of the results in the session
+FAILS_SESSION = "the session fails for these checks, whatever its tests say; --gradcheck-report-only lets it pass"
 WATCHED: pytest.StashKey[Watched] = pytest.StashKey()
-PARTS = pytest.StashKey[list[dict[str, Any]]]()
+PARTS = pytest.StashKey[list[dict[str, Any] | None]]()  # None: a worker that crashed
+FAILS = pytest.StashKey[bool]()
 JOINED: pytest.StashKey[Joined] = pytest.StashKey()
 
 
@@ -75,9 +77,9 @@ def _read_budget(config: pytest.Config) -> float:
 
 
 def receive(config: pytest.Config, output: dict[str, Any]) -> None:
-    """Take the part of one of xdist's workers."""
-    if KEY in output and PARTS in config.stash:
-        config.stash[PARTS].append(json.loads(output[KEY]))
+    """Take the part of one of xdist's workers, which has none if it crashed."""
+    if PARTS in config.stash:
+        config.stash[PARTS].append(json.loads(output[KEY]) if KEY in output else None)
 
 
 def finish(session: pytest.Session) -> None:
@@ -98,18 +100,22 @@ def finish(session: pytest.Session) -> None:
     if hasattr(config, "workeroutput"):
         config.workeroutput[KEY] = json.dumps(part)
         return
-    joined = config.stash[JOINED] = join_parts([part, *config.stash[PARTS]])
+    parts = [other for other in config.stash[PARTS] if other is not None]
+    joined = config.stash[JOINED] = join_parts([part, *parts], lost=len(config.stash[PARTS]) - len(parts))
     results = joined.run.results if joined.run is not None else ()
     if results:
         config.stash[aggregate.SESSION_RESULTS].results[KEY] = [json.dumps(result.to_dict()) for result in results]
-    if session.exitstatus == pytest.ExitCode.OK and (joined.errors or _fails(joined, strict=chosen.strict)):
+    config.stash[FAILS] = bool(joined.errors) or _fails(joined, chosen)
+    if session.exitstatus == pytest.ExitCode.OK and config.stash[FAILS]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _fails(joined: Joined, *, strict: bool) -> bool:
+def _fails(joined: Joined, chosen: settings.Settings) -> bool:
     from gradcheck.results import Verdict
 
-    allowed = (Verdict.PASS,) if strict else (Verdict.PASS, Verdict.INCONCLUSIVE)
+    allowed = {Verdict.PASS} if chosen.strict else {Verdict.PASS, Verdict.INCONCLUSIVE}
+    if chosen.report_only:
+        allowed |= {Verdict.FAIL, Verdict.INCONCLUSIVE}
     return joined.run is not None and any(result.outcome not in allowed for result in joined.run.results)
 
 
@@ -126,6 +132,8 @@ def summary_lines(config: pytest.Config) -> Iterator[str]:
         width = max(shutil.get_terminal_size((100, 24)).columns, 60)
         yield run_tables.render(to_display(joined.run), width=width).rstrip("\n")
     yield from joined.messages
+    if config.stash[FAILS]:
+        yield FAILS_SESSION
     for text in (draft.format_cases(joined.drafts), draft.format_configuration(joined.drafts)):
         if text:
             yield f"\n{text.rstrip()}"

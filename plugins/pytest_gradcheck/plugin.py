@@ -157,7 +157,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     run = aggregate.build_run(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     error = summary.write_reports(run, reports)
-    lines = summary.summary_lines(run) if session.config.get_verbosity() >= 0 else ()
+    has_section = session_results.results.keys() == {harvest.KEY}  # the harvest's own, which has the same lines
+    lines = summary.summary_lines(run) if not has_section and session.config.get_verbosity() >= 0 else ()
     session.config.stash[SUMMARY] = [*lines, *([error] if error else [])]
     if error and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR

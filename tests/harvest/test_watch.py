@@ -1,5 +1,7 @@
 import gc
+import inspect
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -294,7 +296,8 @@ def test_what_the_budget_leaves_over_is_said_case_by_case():
 def test_results_are_to_be_had_after_the_block_alone():
     with gradcheck.watch() as watched, pytest.raises(UsageError, match=r"call it after the block"):
         watched.check()
-    assert watched.check().results == ()
+    with pytest.raises(UsageError, match=r"no call found .* outside of torch.compile$"):
+        watched.check()
     assert watched.draft() == watched.draft_configuration() == ""
 
 
@@ -365,3 +368,81 @@ def test_a_framework_that_cannot_be_intercepted_is_said(monkeypatch):
     with gradcheck.watch() as watched:
         pass
     assert watched.not_recorded == {"torch": "its calls cannot be intercepted: ZeroDivisionError: division by zero"}
+
+
+def test_a_check_of_nothing_says_why_nothing_was_recorded():
+    with gradcheck.watch() as watched:
+        Scale.apply(torch.ones(3, requires_grad=True), _Factor())
+    with pytest.raises(UsageError, match="not recorded: watched_layers:Scale: an argument is a _Factor, which may change"):
+        watched.check()
+
+
+def test_a_budget_that_is_no_number_is_refused():
+    with gradcheck.watch() as watched:
+        pass
+    with pytest.raises(UsageError, match="budget='60s': expected a number of seconds"):
+        watched.check(budget="60s")
+
+
+class Holder(nn.Module):
+    def __init__(self, held):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.held = held
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Trainer:
+    def __init__(self, data):
+        self.data = [data]
+
+
+LARGE = torch.zeros(2**24 + 1)
+
+
+@pytest.mark.parametrize(
+    "held", [LARGE, Trainer(LARGE), Trainer(LARGE.numpy()), Trainer(LARGE[:1])], ids=["attribute", "object", "numpy", "view"]
+)
+def test_what_a_module_refers_to_counts_as_memory(held):
+    with gradcheck.watch() as watched:
+        Holder(held)(torch.ones(3)).sum().backward()
+        Holder(Trainer(LARGE[:5].clone()))(torch.ones(2, 3)).sum().backward()
+    (record,) = watched.harvest.records
+    assert record.size == 4 * (3 + 5 + 6 + 6)
+    assert watched.harvest._bytes_left == watched.harvest.max_bytes - record.size
+    assert "do not fit into the 64 MiB" in watched.not_recorded[f"{__name__}:Holder"]
+
+
+def test_a_class_with_enough_records_gets_its_call_back_also_after_a_watch_inside():
+    with gradcheck.watch() as outer:
+        with gradcheck.watch() as inner:
+            for size in range(1, 12):
+                Holder(None)(torch.randn(size, 3))
+        assert len(inner.harvest.records) == len(outer.harvest.records) == 8
+    assert "__call__" not in vars(Holder)
+
+
+def test_outputs_are_saved_without_a_warning_and_keep_no_hook(tmp_path):
+    with gradcheck.watch() as watched:
+        output = Swish.apply(torch.ones(2, requires_grad=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            torch.save(output, tmp_path / "output.pt")
+    assert not output._backward_hooks
+    output.sum().backward()
+    assert not watched.harvest.records[0].call.cotangents
+
+
+def test_a_watched_call_is_described_as_the_class_s_own():
+    with gradcheck.watch():
+        name, signature = Block.__call__.__qualname__, inspect.signature(Block.__call__)
+    assert (name, signature) == (Block.__call__.__qualname__, inspect.signature(Block.__call__))
+
+
+def test_a_call_on_the_meta_device_has_no_numbers_to_record():
+    with gradcheck.watch() as watched:
+        Block(3).to("meta")(torch.ones(2, 3, device="meta"))
+    assert not watched.harvest.records
+    assert set(watched.not_recorded.values()) == {"a tensor of its call is on the meta device, where it has no numbers"}

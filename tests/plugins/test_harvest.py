@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from gradcheck.harvest.join import join_parts
+
 TESTS = """
 from layers import *
 
@@ -66,3 +68,26 @@ def test_nothing_called_and_a_budget_that_is_no_time(project, write_tests, words
     result = project.runpytest_inprocess(*words)
     assert result.ret == (0 if len(words) == 1 else 4)
     (result.stdout if len(words) == 1 else result.stderr).fnmatch_lines([said])
+
+
+def test_a_worker_that_crashes_is_said_to_have_lost_its_calls(project, write_tests):
+    from pytest_gradcheck import harvest
+
+    config = project.parseconfig("--gradcheck-harvest")
+    config.stash[harvest.PARTS] = []
+    part = {"loaded": ["torch"], "not_recorded": {}}
+    harvest.receive(config, {harvest.KEY: json.dumps(part)})
+    harvest.receive(config, {})
+    assert config.stash[harvest.PARTS] == [part, None]
+    (message,) = join_parts([part], lost=1).messages
+    assert message.startswith("1 process ended before the recorded calls could be checked")
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 1), (["--gradcheck-report-only"], 0)])
+def test_a_session_says_why_it_fails_and_report_only_lets_it_pass(project, write_tests, words, code):
+    write_tests("def test_it(): Wrong.apply(torch.ones(3, requires_grad=True)).sum().backward()")
+    result = project.runpytest_inprocess("--gradcheck-harvest", *words)
+    result.assert_outcomes(passed=1)
+    assert result.ret == code
+    assert result.stdout.str().count("replay: ") == 1
+    assert ("the session fails for these checks" in result.stdout.str()) == bool(code)

@@ -36,12 +36,14 @@ class DraftTarget:
         about: what it is, for a comment in the file.
         init: constructor arguments by name; None: it is not constructed.
         inputs: input specs by name; None: it declares its own cases.
+        wrt: paths of the inputs to differentiate with respect to; (): all.
     """
 
     target: str
     about: str
     init: dict[str, str] | None = None
     inputs: dict[str, str] | None = None
+    wrt: tuple[str, ...] = ()
 
     @property
     def has_placeholder(self) -> bool:
@@ -121,6 +123,8 @@ def _target_table(target: DraftTarget, prefix: str) -> str:
     if target.inputs:
         hint = '  # specs such as "normal(4, 3)" or "integers(0, 10, 4)"' if PLACEHOLDER in target.inputs.values() else ""
         lines.append(f"inputs = {_inline_table(target.inputs)}{hint}")
+    if target.wrt:
+        lines.append(f"wrt = [{', '.join(map(_quote, target.wrt))}]")
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from gradcheck.takeover.import_hook import ImportHook
+from gradcheck.import_hook import ImportHook
 
 
 @pytest.fixture
