@@ -181,8 +181,9 @@ def _make_check(f: Function, x: Any, name: str, products: Sequence[_Product], pa
     claims = {product.name: product.make_claim(f) for product in products}
     methods = ("analytic", *["forward"] * (len(claims) > 1), "numeric")
     label = f"({', '.join(claims).upper()}) check of {name}"
-    # The claims are autograd's own products, so that contracts of hand-written derivatives would tell nothing.
-    arguments = {"framework": "numpy", "methods": methods, "name": label, "contracts": False, **claims}
+    # Nonlinear products can be right along the directions that are compared. Of further contracts autograd checks none.
+    linear = {"contracts": False, "contract": tuple(f"linear-{product}" for product in claims)}
+    arguments = {"framework": "numpy", "methods": methods, "name": label, **linear, **claims}
     return CheckCall(lambda x: f(x), (x,), arguments, parts)
 
 
