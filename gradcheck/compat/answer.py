@@ -68,11 +68,13 @@ class Answer:
         verdict: the worst verdict, after the caller's tolerances.
         results: the result of each check.
         tolerated: the comparisons that fail by less than the caller tolerates.
+        policy: the policy that the checks followed.
     """
 
     verdict: Verdict
     results: tuple[CheckResult, ...] = ()
     tolerated: tuple[Comparison, ...] = ()
+    policy: Policy = Policy()
 
     def describe(self) -> str:
         """Return the outcome of each check that does not pass in one line, followed by its table."""
@@ -104,7 +106,7 @@ def ask(translation: Translation, policy: Policy | None = None) -> Answer:
     tolerances = (translation.atol, translation.rtol) if policy.tolerances == "caller" else (0.0, 0.0)
     tolerated = tuple(row for result in results for row in result.comparisons if is_tolerated(row, *tolerances))
     verdicts = [_verdict_within_tolerances(result, tolerated) for result in results]
-    return Answer(worst_verdict(verdicts), results, tolerated)
+    return Answer(worst_verdict(verdicts), results, tolerated, policy)
 
 
 def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iterator[CheckResult]:

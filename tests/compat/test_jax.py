@@ -116,6 +116,16 @@ def test_a_wrong_value_of_a_rule_fails_whether_contracts_are_checked_or_not():
             check_grads(shifted, (X,), 1, ("rev",))
 
 
+def test_a_product_that_is_not_linear_fails_whether_contracts_are_checked_or_not():
+    clamped = jax.custom_vjp(lambda x: x**2)
+    clamped.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * jnp.maximum(g, 0),))
+    with policy(contracts=False):
+        with pytest.raises(AssertionError, match="linear-vjp"):
+            compat.check_grads(clamped, (X,), 1, ("rev",))
+        with pytest.raises(AssertionError, match="linear-jvp"):
+            compat.check_jvp(lambda x: x**2, lambda p, t: (p[0] ** 2, 2 * p[0] * abs(t[0])), (X,))
+
+
 def test_the_name_of_a_check_says_what_was_differentiated():
     wrong = make_wrong_second_derivative()
     wrong.__name__ = wrong.__qualname__ = "wrong"

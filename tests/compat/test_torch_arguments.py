@@ -11,12 +11,13 @@ import torch
 from torch.autograd import Function
 from torch.testing._internal import common_utils as pytorch_common_utils
 
-from gradcheck.compat import answer, policy
+from gradcheck.compat import answer, policies, policy
 from gradcheck.compat import torch as compat
 from gradcheck.compat.torch import common_utils
 from gradcheck.compat.torch.drop_ins import make_call
 from gradcheck.compat.torch.translation import translate
 from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.glossary.verdicts import Verdict
 
 PYTORCH = import_module("torch.autograd.gradcheck")
 
@@ -49,11 +50,32 @@ def scaled_square(factor, *, with_jvp=False):
     return ScaledSquare.apply
 
 
-def check_arguments(checker, *args, **keywords):
-    """The keywords of `gradcheck.check` for a call."""
+def square_with(derivative):
+    """The square with a backward: (x, cotangent) -> gradient."""
+
+    class Square(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return derivative(*ctx.saved_tensors, g)
+
+    return Square.apply
+
+
+def call_arguments(*args, checker=compat.gradcheck, **keywords):
+    """Every argument of a call by name."""
     bound = inspect.signature(checker).bind(*args, **keywords)
     bound.apply_defaults()
-    (check,) = translate(make_call(checker, bound.arguments)).checks
+    return bound.arguments
+
+
+def check_arguments(checker, *args, **keywords):
+    """The keywords of `gradcheck.check` for a call."""
+    (check,) = translate(make_call(checker, call_arguments(*args, checker=checker, **keywords))).checks
     return check.arguments
 
 
@@ -226,6 +248,18 @@ def test_contracts_that_no_policy_allows_are_not_checked(x):
         compat.gradcheck(Reordered.apply, x)
     with policy(contracts=False):
         assert compat.gradcheck(Reordered.apply, x)
+
+
+@pytest.mark.parametrize(("derivative", "text"), [
+    (lambda x, g: 2 * x * g.clamp(min=0), "backward not multiplied by grad_output"),
+    (lambda x, g: 2 * x * g * (1 + 0.1 * torch.rand(())), "Backward is not reentrant"),
+])  # fmt: skip
+def test_what_pytorch_always_checks_is_checked_whatever_the_policy_says(derivative, text, x):
+    square = square_with(derivative)
+    with policy(contracts=False), pytest.raises(compat.GradcheckError, match=text):
+        compat.gradcheck(square, x)
+    given = answer.ask(translate(make_call(compat.gradcheck, call_arguments(square, x))), policies.Policy(contracts=False))
+    assert given.verdict is Verdict.FAIL
 
 
 def test_batched_gradients_are_a_default_of_common_utils(x):

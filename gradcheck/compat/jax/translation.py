@@ -14,7 +14,8 @@ from gradcheck.run.api import get_target_name
 METHODS = {"fwd": "forward", "rev": "reverse"}  # gradcheck's methods for JAX's modes
 PUSH_FORWARD = {"fwd": products.push_forward, "lin": products.linearize}
 MODES = ("fwd", "rev", "lin")
-COMMON = {"framework": "jax", "contract": ("primal",)}  # JAX compares the outputs of a rule with those of its function, too
+# JAX compares the outputs of a rule with those of its function, too, and a product that is not linear with differences.
+COMMON = {"framework": "jax", "contract": ("primal", "linear-vjp", "linear-jvp")}
 MAX_ORDER = 3  # of `gradcheck.check`
 EPS = 1e-4
 STEP_NOTE = "eps={!r} has no meaning: gradcheck fits its step sizes to the function"

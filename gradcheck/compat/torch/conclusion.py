@@ -63,7 +63,7 @@ def _conclude_on_gradient(answer: Answer, call: Call, make_check: Callable[[], C
     translation = translate_gradient(call, as_pytorch_checks(make_check(), call))
     (check,) = translation.checks
     first_order = replace(call, of_gradient=False, keywords=as_first_order_keywords(call))
-    return conclude(ask(translation), first_order, lambda: check, stacklevel=stacklevel + 1)
+    return conclude(ask(translation, answer.policy), first_order, lambda: check, stacklevel=stacklevel + 1)
 
 
 def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int) -> str:
@@ -89,8 +89,7 @@ def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall]
         return _replay_error(make_pytorch_check(), call, result) and failure_texts.MISMATCH.format("", "", 0, 0)
     if call.checks_forward and _lacks_forward_mode(result, call) and replay.forward_mode_is_lost(make_pytorch_check()):
         return failure_texts.MISMATCH.format("", failure_texts.FORWARD, 0, 0)
-    # Where the policy switches contracts off, none was tried.
-    unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if result.contracts else ""
+    unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if answer.policy.contracts else ""
     return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
 
 

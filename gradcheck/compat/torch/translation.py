@@ -66,7 +66,7 @@ def as_first_order_keywords(call: Call) -> dict[str, Any]:
 def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
     """Make the keywords of `gradcheck.check`.
 
-    Contracts that no argument names are left out, so that they are off where the policy switches contracts off. Along random
+    Contracts that no argument names are left out; those of arguments are off where the policy switches contracts off. Along random
     directions no error of an entry is known that a tolerance could be compared with.
     """
     from gradcheck.run.api import get_target_name
@@ -76,14 +76,14 @@ def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
     checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
     if call.of_gradient:
         checked = {"double-adjoint", "symmetric-hessian"}
-    if call.checks_reverse:
-        checked |= {"linear-vjp"} if nondet_tol else {"linear-vjp", "deterministic-backward"}
+    always = ("linear-vjp", *([] if nondet_tol else ["deterministic-backward"])) if call.checks_reverse else ()
     return {
         "name": f"gradient of {name}" if call.of_gradient else name,
         "framework": "torch",
         "mode": "probe" if call["fast_mode"] and not has_tolerance else "auto",
         "order": 2 if call.of_gradient else 1,
         "methods": tuple(mode for mode, is_checked in modes.items() if is_checked),
-        "no_contract": tuple(contract for contract in CONTRACTS if contract not in checked),
+        "contract": always,  # no argument of PyTorch's checkers switches these off, and no policy
+        "no_contract": tuple(contract for contract in CONTRACTS if contract not in (*checked, *always)),
         "nondeterministic": f"nondet_tol={nondet_tol:g}" if nondet_tol else "",
     }
