@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from gradcheck.glossary.verdicts import Reason, Verdict, worst_verdict
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult, Comparison
 
-# An absolute tolerance counts up to this part of the leaf's largest derivative: a larger one would pass a gradient of zero.
+# An absolute tolerance is capped at this part of the leaf's largest derivative: a larger one would pass a gradient of zero.
 MAX_ATOL_SHARE = 1e-2
 LOGGER = logging.getLogger("gradcheck.compat")
 _IS_CHECKING: ContextVar[bool] = ContextVar("is_checking", default=False)
@@ -128,18 +129,23 @@ def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iter
 def is_tolerated(row: Comparison, atol: float, rtol: float) -> bool:
     """Whether a comparison fails by no more than a caller tolerates.
 
-    Either the relative error of every entry is at most `rtol`, or the absolute error of every entry at most `atol`. `atol`
-    counts up to a hundredth of the input's largest derivative: a larger one would pass a gradient of zero. Failures at a kink,
-    and along random directions, where entries are not compared one by one, are not tolerated.
+    Either the error of every entry is at most `rtol` times the numerical derivative, or the absolute error of every entry at
+    most `atol`. `atol` is capped at a hundredth of the input's largest derivative: a larger one would pass a gradient of zero.
+    Failures at a kink, and along random directions, where entries are not compared one by one, are not tolerated. No claim
+    that is not a number is.
 
     Args:
         row: the comparison.
         atol: absolute tolerance; 0: none.
-        rtol: relative tolerance; 0: none. One of 1 or more would pass a gradient of zero, and counts as none.
+        rtol: relative tolerance; 0: none. One of 1 or more would pass a gradient of zero, and counts as no tolerance.
     """
+    # A row has one relative error, of the larger of claim and evidence. Up to r/(1 + r) of that is up to r of the evidence.
     if row.verdict is not Verdict.FAIL or row.reason is not Reason.DISAGREES or row.largest is None or row.max_abs_err is None:
         return False
-    return row.rel_err <= rtol < 1 or row.max_abs_err <= min(atol, MAX_ATOL_SHARE * row.largest)
+    if not math.isfinite(row.rel_err):
+        return False
+    is_relatively_near = rtol < 1 and row.rel_err * (1 + rtol) <= rtol
+    return is_relatively_near or row.max_abs_err <= min(atol, MAX_ATOL_SHARE * row.largest)
 
 
 def _verdict_within_tolerances(result: CheckResult, tolerated: tuple[Comparison, ...]) -> Verdict:

@@ -31,6 +31,10 @@ def test_a_right_gradient_passes_and_a_wrong_one_fails():
         (1 + 1e-4, 1e-5, 0, Verdict.FAIL),
         (0, 1e6, 0, Verdict.FAIL),  # no absolute tolerance passes a gradient of zero
         (0, 0, 0.9, Verdict.FAIL),
+        (1.3, 0, 0.31, Verdict.PASS),
+        (1.4, 0, 0.31, Verdict.FAIL),  # 0.29 of the claim, but 0.4 of the derivative
+        (2, 0, 0.5, Verdict.FAIL),
+        (np.array([1, 1, np.nan]), 1e-2, 0.5, Verdict.FAIL),
     ],
 )
 def test_tolerances_of_the_caller_pass_errors_up_to_their_size(factor, atol, rtol, verdict):
