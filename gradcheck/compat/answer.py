@@ -75,7 +75,7 @@ class Answer:
     verdict: Verdict
     results: tuple[CheckResult, ...] = ()
     tolerated: tuple[Comparison, ...] = ()
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
     def describe(self) -> str:
         """Return the outcome of each check that does not pass in one line, followed by its table."""
@@ -101,17 +101,20 @@ def ask(translation: Translation, policy: Policy | None = None) -> Answer:
     limits = {} if policy.budget is None else {"budget": policy.budget}
     token = _IS_CHECKING.set(True)
     try:
-        results = tuple(_run_checks(translation.checks, {**limits, "contracts": policy.contracts}))
+        runs = [*_run_checks(translation.checks, {**limits, "contracts": policy.contracts})]
     finally:
         _IS_CHECKING.reset(token)
     tolerances = (translation.atol, translation.rtol) if policy.tolerances == "caller" else (0.0, 0.0)
+    results = tuple(result for _, result in runs)
     tolerated = tuple(row for result in results for row in result.comparisons if is_tolerated(row, *tolerances))
-    verdicts = [_verdict_within_tolerances(result, tolerated) for result in results]
+    verdicts = [_verdict_within_tolerances(result, call.arguments.get("order", 1), tolerated) for call, result in runs]
     return Answer(worst_verdict(verdicts), results, tolerated, policy)
 
 
-def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iterator[CheckResult]:
-    """Run some checks; in place of one that does not pass, its parts. It remains if it fails and none of them does.
+def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iterator[tuple[CheckCall, CheckResult]]:
+    """Run some checks, and yield each with its result; in place of one that does not pass, its parts.
+
+    It remains if it fails and none of its parts does.
 
     The parts of one that takes too long would take as long again.
     """
@@ -121,8 +124,8 @@ def _run_checks(calls: Sequence[CheckCall], defaults: Mapping[str, Any]) -> Iter
         result = check(call.fn, *call.inputs, **{**defaults, **call.arguments})
         is_final = result.outcome is Verdict.PASS or result.reason is Reason.OVER_BUDGET
         parts = [] if is_final else [*_run_checks(call.parts, defaults)]
-        if not parts or (result.outcome is Verdict.FAIL and all(part.outcome is not Verdict.FAIL for part in parts)):
-            yield result
+        if not parts or (result.outcome is Verdict.FAIL and all(part.outcome is not Verdict.FAIL for _, part in parts)):
+            yield call, result
         yield from parts
 
 
@@ -148,12 +151,17 @@ def is_tolerated(row: Comparison, atol: float, rtol: float) -> bool:
     return is_relatively_near or row.max_abs_err <= min(atol, MAX_ATOL_SHARE * row.largest)
 
 
-def _verdict_within_tolerances(result: CheckResult, tolerated: tuple[Comparison, ...]) -> Verdict:
-    """Return the verdict of a result, leaving out the comparisons that the caller tolerates."""
+def _verdict_within_tolerances(result: CheckResult, order: int, tolerated: tuple[Comparison, ...]) -> Verdict:
+    """Return the verdict of a result, leaving out the comparisons that the caller tolerates.
+
+    Derivatives of a higher order are compared only if those below are right. One below that is tolerated leaves them undecided.
+    """
     failing = [row for row in result.comparisons if row.verdict is Verdict.FAIL]
     breaks_more = any(contract.verdict is Verdict.FAIL and not contract.tolerated for contract in result.contracts)
     if result.verdict is not Verdict.FAIL or not failing or breaks_more or any(row not in tolerated for row in failing):
         return result.outcome
+    if order > max(row.order for row in result.comparisons):
+        return Verdict.INCONCLUSIVE
     return worst_verdict([row.verdict for row in result.comparisons if row not in tolerated])
 
 

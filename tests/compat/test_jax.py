@@ -194,6 +194,20 @@ def test_tolerances_that_a_call_chooses_count(bits, factor, tolerances, passes):
         check()
 
 
+@pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("fwd", "rev"), ("lin",)])
+def test_second_derivatives_are_checked_where_the_first_is_tolerated(modes):
+    def make_cube(second):
+        slope = jax.custom_jvp(lambda x: 3.003 * x * x)
+        slope.defjvp(lambda p, t: (slope(*p), second * p[0] * t[0]))
+        cube = jax.custom_jvp(lambda x: x**3)
+        cube.defjvp(lambda p, t: (cube(*p), slope(*p) * t[0]))
+        return cube
+
+    compat.check_grads(make_cube(6.006), (X,), 2, modes, rtol=1e-2)
+    with pytest.raises(AssertionError):
+        compat.check_grads(make_cube(0), (X,), 2, modes, rtol=1e-2)
+
+
 def test_a_step_size_is_ignored_and_logged_once(caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -13,7 +13,7 @@ from torch.testing._internal import common_utils as pytorch_common_utils
 
 from gradcheck.compat import answer, policies, policy
 from gradcheck.compat import torch as compat
-from gradcheck.compat.torch import common_utils
+from gradcheck.compat.torch import common_utils, zero_gradient
 from gradcheck.compat.torch.drop_ins import make_call
 from gradcheck.compat.torch.translation import translate
 from gradcheck.glossary.contracts import CONTRACTS
@@ -161,6 +161,29 @@ def test_tolerances_that_the_caller_chose_pass_errors_of_their_size(factor, keyw
     assert compat.gradcheck(scaled_square(factor), x, raise_exception=False, fast_mode=fast_mode, **keywords) is passes
 
 
+def scaled_cube(scale):
+    class Cube(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, g):
+            return 3 * scale * g * ctx.saved_tensors[0] ** 2
+
+    return Cube.apply
+
+
+def test_second_derivatives_are_checked_where_the_first_is_tolerated(x):
+    assert compat.gradgradcheck(scaled_cube(1.0005), x, rtol=1e-2)
+    zero = zero_gradient.with_zero_second_derivative(lambda x: scaled_cube(1.0005)(x).sin())
+    with pytest.raises(compat.GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+        compat.gradgradcheck(zero, x, rtol=1e-2)
+    translation = translate(make_call(compat.gradgradcheck, call_arguments(zero, x, checker=compat.gradgradcheck, rtol=1e-2)))
+    assert answer.ask(translation).verdict is Verdict.INCONCLUSIVE
+
+
 def test_a_step_size_is_ignored_and_said_once(x, caplog, monkeypatch):
     monkeypatch.setattr(answer, "_SAID", set())
     with caplog.at_level(logging.WARNING, "gradcheck.compat"):
@@ -189,6 +212,19 @@ def test_a_declared_nondeterminism_passes_gradients_that_differ(x):
     with pytest.raises(compat.GradcheckError, match="Backward is not reentrant"):
         compat.gradcheck(Jitter.apply, x)
     assert compat.gradcheck(Jitter.apply, x, nondet_tol=1e-5)
+
+
+@pytest.mark.parametrize(("nondet_tol", "passes"), [(1e-12, False), (1.0, True)])
+@pytest.mark.parametrize("contracts", [False, True])
+def test_a_backward_that_differs_by_more_than_declared_fails(nondet_tol, passes, contracts, x):
+    noisy = square_with(lambda x, g: 2 * x * g * (1 + 1e-3 * torch.rand(())))
+    with policy(contracts=contracts):
+        for checker in (PYTORCH.gradcheck, compat.gradcheck):
+            if passes:
+                assert checker(noisy, x, rtol=1e-2, nondet_tol=nondet_tol)
+            else:
+                with pytest.raises(compat.GradcheckError, match="Backward is not reentrant"):
+                    checker(noisy, x, rtol=1e-2, nondet_tol=nondet_tol)
 
 
 def test_arguments_choose_modes_and_contracts(x):

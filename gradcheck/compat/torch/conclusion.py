@@ -50,9 +50,9 @@ def _raise_or_return(failure: str, answer: Answer, call: Call) -> bool:
 
 
 def _has_wrong_gradient(answer: Answer) -> bool:
-    """Whether first derivatives are wrong, so that second ones were not checked."""
+    """Whether first derivatives are wrong, tolerated or not, so that second ones were not checked."""
     rows = (row for result in answer.results for row in result.comparisons)
-    return any(row.verdict is Verdict.FAIL and row.order == 1 and row not in answer.tolerated for row in rows)
+    return any(row.verdict is Verdict.FAIL and row.order == 1 for row in rows)
 
 
 def _conclude_on_gradient(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int) -> bool:
@@ -89,6 +89,8 @@ def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall]
         return _replay_error(make_pytorch_check(), call, result) and failure_texts.MISMATCH.format("", "", 0, 0)
     if call.checks_forward and _lacks_forward_mode(result, call) and replay.forward_mode_is_lost(make_pytorch_check()):
         return failure_texts.MISMATCH.format("", failure_texts.FORWARD, 0, 0)
+    if call["nondet_tol"] and call.checks_reverse and not backward_form.is_reentrant(make_pytorch_check(), call):
+        return failure_texts.NOT_REENTRANT
     unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if answer.policy.contracts else ""
     return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
 

@@ -66,8 +66,8 @@ def as_first_order_keywords(call: Call) -> dict[str, Any]:
 def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
     """Make the keywords of `gradcheck.check`.
 
-    Contracts that no argument names are left out; those of arguments are off where the policy switches contracts off. Along random
-    directions no error of an entry is known that a tolerance could be compared with.
+    Contracts that no argument names are left out; those of arguments are off where the policy switches contracts off. Along
+    random directions no error of an entry is known that a tolerance could be compared with.
     """
     from gradcheck.run.api import get_target_name
 
