@@ -181,6 +181,11 @@ def passes(answer: Answer, policy: Policy | None = None, *, stacklevel: int = 2)
     return policy.inconclusive != "fail"
 
 
+def has_lost_its_value(answer: Answer) -> bool:
+    """Whether a function returned NaN or infinity, so that there is nothing to differentiate."""
+    return any(result.reason is Reason.NON_FINITE for result in answer.results)
+
+
 def say_once(notes: tuple[str, ...]) -> None:
     """Log each note the first time that it comes up in this process: a warning would fail suites that turn them into errors."""
     for note in notes:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes
+from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, has_lost_its_value, passes
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.glossary.verdicts import Verdict
 
@@ -94,7 +94,7 @@ def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order:
 
 def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
     """Raise an AssertionError, whose message starts as autograd's does, unless the answer counts as passed."""
-    if not passes(answer, stacklevel=stacklevel):
+    if has_lost_its_value(answer) or not passes(answer, stacklevel=stacklevel):
         failed = next((result for result in answer.results if not result.ok), None)
         raise AssertionError(f"Derivative {'check' if failed is None else _name_check(failed)} failed\n{answer.describe()}")
 

@@ -80,6 +80,12 @@ def test_a_product_that_is_not_linear_fails(mode, change):
         compat.check_grads(square, modes=[mode], order=1)(X)
 
 
+def test_a_function_that_returns_nan_fails():
+    for checker in (test_util, compat):
+        with pytest.raises(AssertionError), np.errstate(all="ignore"):
+            checker.check_grads(lambda x: anp.nan * x, modes=["rev"], order=1)(X)
+
+
 @pytest.mark.parametrize(("f", "args", "options", "said"), [
     (make_square(reverse=2 + 1e-6), (X,), {"order": 1}, "analytic .*, numeric .*"),
     (make_square(forward=2 + 1e-6), (X,), {"order": 1}, r"\(JVP\) check of .* failed\nFAIL .* forward .*, numeric .*"),

@@ -184,6 +184,13 @@ def test_second_derivatives_are_checked_where_the_first_is_tolerated(x):
     assert answer.ask(translation).verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_function_that_returns_no_number_fails(value, x):
+    for checker in (PYTORCH.gradcheck, compat.gradcheck):
+        with pytest.raises(compat.GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+            checker(lambda x: x * value, x)
+
+
 def test_a_step_size_is_ignored_and_said_once(x, caplog, monkeypatch):
     monkeypatch.setattr(answer, "_SAID", set())
     with caplog.at_level(logging.WARNING, "gradcheck.compat"):

@@ -120,7 +120,7 @@ def _list_checks(
 
 
 def _check_orders(f: products.Function, args: tuple[Any, ...], name: str, order: int, methods: tuple[str, ...]) -> CheckCall:
-    """Make the check of some orders. Its parts check the first derivative, which may be off but tolerated, and the vjp alone."""
+    """Make the check of some orders, with parts for the first derivative, which may be off but tolerated, and for the vjp."""
     arguments = {**COMMON, "name": name, "methods": (*methods, "numeric"), "order": order}
     if order == 1:
         return CheckCall(f, args, arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import ask, passes
+from gradcheck.compat.answer import ask, has_lost_its_value, passes
 from gradcheck.compat.torch.translation import as_first_order_keywords, translate_gradient
 from gradcheck.glossary.verdicts import Reason, Verdict
 
@@ -92,7 +92,11 @@ def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall]
     if call["nondet_tol"] and call.checks_reverse and not backward_form.is_reentrant(make_pytorch_check(), call):
         return failure_texts.NOT_REENTRANT
     unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if answer.policy.contracts else ""
-    return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
+    if unmet:
+        return unmet
+    if has_lost_its_value(answer):  # which PyTorch finds to differ from any derivative
+        return failure_texts.MISMATCH.format("", "", 0, 0)
+    return "" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED
 
 
 def _lacks_forward_mode(result: CheckResult, call: Call) -> bool:
