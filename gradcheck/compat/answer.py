@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # An absolute tolerance is capped at this part of the leaf's largest derivative: a larger one would pass a gradient of zero.
 MAX_ATOL_SHARE = 1e-2
+# Up to so many inputs every entry is compared if the caller tolerates an error, which has no meaning along random directions.
+MAX_ENTRIES = 2000
 LOGGER = logging.getLogger("gradcheck.compat")
 _IS_CHECKING: ContextVar[bool] = ContextVar("is_checking", default=False)
 _SAID: set[str] = set()

@@ -208,6 +208,15 @@ def test_second_derivatives_are_checked_where_the_first_is_tolerated(modes):
         compat.check_grads(make_cube(0), (X,), 2, modes, rtol=1e-2)
 
 
+def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
+    def fn(x):
+        return jnp.sum(make_vjp_rule(1.99)(x).reshape(3, 500), 0)
+
+    compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",), rtol=1e-2)
+    with pytest.raises(AssertionError):
+        compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",))
+
+
 def test_a_step_size_is_ignored_and_logged_once(caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

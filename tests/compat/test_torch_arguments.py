@@ -262,7 +262,14 @@ def test_fast_mode_compares_along_directions_unless_a_tolerance_needs_entries(x)
     modes = [check_arguments(compat.gradcheck, torch.sin, x, **keywords)["mode"] for keywords in (
         {}, {"fast_mode": True}, {"fast_mode": True, "atol": 1e-4}, {"fast_mode": True, "rtol": 1e-2}
     )]  # fmt: skip
-    assert modes == ["auto", "probe", "auto", "auto"]
+    assert modes == ["auto", "probe", "full", "full"]
+
+
+def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
+    x = torch.linspace(0.5, 2, 1500, dtype=torch.float64).requires_grad_()
+    slightly_wrong = lambda x: scaled_square(1.0001)(x).reshape(3, 500).sum(0)  # noqa: E731
+    assert compat.gradcheck(slightly_wrong, x, rtol=1e-2)
+    assert not compat.gradcheck(slightly_wrong, x, rtol=1e-5, raise_exception=False)
 
 
 def test_check_undefined_grad_can_be_switched_off(x):

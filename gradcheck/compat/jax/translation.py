@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradcheck.compat.answer import CheckCall, Translation
+import numpy as np
+
+from gradcheck.compat.answer import MAX_ENTRIES, CheckCall, Translation
 from gradcheck.compat.jax import products
 from gradcheck.compat.jax.tolerances import find_chosen_tolerance, merge_with_defaults
 from gradcheck.run.api import get_target_name
@@ -88,8 +91,15 @@ def _make_translation(call: Call, checks: tuple[CheckCall, ...]) -> Translation:
     atol, rtol = (find_chosen_tolerance(call[name], call["args"]) for name in ("atol", "rtol"))
     if not (atol or rtol):
         checks = tuple(replace(check, parts=()) for check in checks)
+    elif sum(math.prod(np.shape(leaf)) for leaf in products.keep_floating(call["args"])) <= MAX_ENTRIES:
+        checks = tuple(map(_compare_every_entry, checks))
     notes = () if call["eps"] in (None, EPS) else (STEP_NOTE.format(call["eps"]),)
     return Translation(checks, atol, rtol, notes)
+
+
+def _compare_every_entry(check: CheckCall) -> CheckCall:
+    arguments = {**check.arguments, "mode": "full"}
+    return replace(check, arguments=arguments, parts=tuple(map(_compare_every_entry, check.parts)))
 
 
 def _list_checks(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import CheckCall, Translation
-from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, validate
+from gradcheck.compat.answer import MAX_ENTRIES, CheckCall, Translation
+from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, requires_grad, validate
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.framework import unwrap_apply
 
@@ -37,7 +37,7 @@ def translate(call: Call) -> Translation:
     rtol = 0.0 if call["rtol"] == DEFAULT_RTOL else call["rtol"]
     fn, inputs = make_target(call)
     return Translation(
-        checks=(CheckCall(fn, inputs, make_arguments(call, has_tolerance=bool(atol or rtol))),),
+        checks=(CheckCall(fn, inputs, make_arguments(call, inputs, has_tolerance=bool(atol or rtol))),),
         atol=atol,
         rtol=rtol,
         notes=(
@@ -63,7 +63,7 @@ def as_first_order_keywords(call: Call) -> dict[str, Any]:
     return {**call.keywords, "check_forward_ad": call.checks_forward, "check_backward_ad": call.checks_reverse}
 
 
-def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
+def make_arguments(call: Call, inputs: tuple[Any, ...], *, has_tolerance: bool) -> dict[str, Any]:
     """Make the keywords of `gradcheck.check`.
 
     Contracts that no argument names are left out; those of arguments are off where the policy switches contracts off. Along
@@ -72,17 +72,21 @@ def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
     from gradcheck.run.api import get_target_name
 
     name, nondet_tol = get_target_name(unwrap_apply(call.func)), call["nondet_tol"]
-    modes = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
+    methods = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
     checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
     if call.of_gradient:
         checked = {"double-adjoint", "symmetric-hessian"}
     always = ("linear-vjp", *([] if nondet_tol else ["deterministic-backward"])) if call.checks_reverse else ()
+    mode = "probe" if call["fast_mode"] else "auto"
+    if has_tolerance:
+        entries = sum(x.numel() for x in inputs if requires_grad(x))
+        mode = "full" if entries <= MAX_ENTRIES else "auto"
     return {
         "name": f"gradient of {name}" if call.of_gradient else name,
         "framework": "torch",
-        "mode": "probe" if call["fast_mode"] and not has_tolerance else "auto",
+        "mode": mode,
         "order": 2 if call.of_gradient else 1,
-        "methods": tuple(mode for mode, is_checked in modes.items() if is_checked),
+        "methods": tuple(method for method, is_checked in methods.items() if is_checked),
         "contract": always,  # no argument of PyTorch's checkers switches these off, and no policy
         "no_contract": tuple(contract for contract in CONTRACTS if contract not in (*checked, *always)),
         "nondeterministic": f"nondet_tol={nondet_tol:g}" if nondet_tol else "",
