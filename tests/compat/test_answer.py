@@ -121,4 +121,9 @@ def test_a_policy_is_validated():
         policies.set_policy(strict=True)
     with pytest.raises(gradcheck.UsageError, match="expected seconds"):
         policies.set_policy(budget=-1)
+    with pytest.raises(gradcheck.UsageError, match="budget=True: expected seconds"):
+        policies.set_policy(budget=True)
+    for contracts in ("no", None):
+        with pytest.raises(gradcheck.UsageError, match="expected True or False"):
+            policies.set_policy(contracts=contracts)
     assert policies.current_policy() == policies.Policy()
