@@ -168,6 +168,8 @@ def _translate_check_grad(arguments: Arguments) -> Translation:
     if direction == "random":
         if np.ndim(call["grad"](np.asarray(call["x0"]), *call["args"])) > 1:
             raise ValueError("'random' can only be used with scalar valued func")
+        if not hasattr(seed, "random"):  # of generators, old and new
+            np.random.default_rng(seed)  # refuses what is no seed, as SciPy does
         options = {"mode": "probe", "seed": abs(int(seed)) if isinstance(seed, int | np.integer) else 0}
     has_step = not np.array_equal(call["epsilon"], EPSILON)
     claim = _Claim(call["func"], call["grad"], call["x0"], args=call["args"], options=options)
@@ -187,8 +189,11 @@ def _make_checks(claim: _Claim) -> tuple[CheckCall, ...]:
 
     Raises:
         ValueError: if the point or the shape of the claimed derivative is wrong.
+        TypeError: if the point is complex.
     """
     given = np.asarray(claim.x0)
+    if given.dtype.kind == "c":
+        raise TypeError(f"x0: expected real numbers, got {given.dtype}")
     x = np.atleast_1d(given).astype(float)
     if x.ndim > 1:
         raise ValueError("`x0` must have at most 1 dimension.")

@@ -217,6 +217,12 @@ def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
         compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",))
 
 
+def test_gradients_that_are_no_tuple_raise_as_in_jax():
+    for check_vjp in (jax.test_util.check_vjp, compat.check_vjp):
+        with pytest.raises(ValueError, match="tuple"):
+            check_vjp(lambda x: x**2, lambda x: (x**2, lambda g: 2 * x * g), (X,))
+
+
 def test_a_step_size_is_ignored_and_logged_once(caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -114,6 +114,13 @@ def test_a_gradient_without_a_norm_gives_infinity(grad):
         assert drop_in.check_grad(square, grad, X0) == np.inf
 
 
+def test_complex_points_and_seeds_that_are_none_are_refused():
+    with pytest.raises(TypeError, match="expected real numbers"):
+        drop_in.check_grad(square, twice, np.ones(2) + 1j)
+    with pytest.raises(TypeError):
+        drop_in.check_grad(square, twice, np.ones(2), direction="random", rng="abc")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_function_that_returns_no_number_gives_none(value):
     with pytest.warns(drop_in.InconclusiveWarning):

@@ -191,6 +191,63 @@ def test_a_function_that_returns_no_number_fails(value, x):
             checker(lambda x: x * value, x)
 
 
+@pytest.mark.parametrize(("keywords", "error"), [
+    ({"atol": -1.0}, RuntimeError),
+    ({"rtol": -1.0}, RuntimeError),
+    ({"rtol": None}, TypeError),
+    ({"atol": "a"}, TypeError),
+    ({"eps": "a"}, TypeError),
+    ({"nondet_tol": None}, TypeError),
+])  # fmt: skip
+def test_tolerances_that_are_none_raise_what_pytorch_raises(keywords, error, x):
+    for module in (PYTORCH, compat):
+        with pytest.raises(error):
+            module.gradcheck(torch.sin, x, **keywords)
+
+
+def test_another_number_of_inputs_raises_what_pytorch_raises(x):
+    for module in (PYTORCH, compat):
+        for fn, inputs in ((lambda a, b: a, (x,)), (lambda a: a, (x, x)), (torch.nn.Tanh(), (x, x))):
+            with pytest.raises(TypeError, match="positional argument"):
+                module.gradcheck(fn, inputs)
+
+
+def test_a_backward_that_writes_to_what_it_saved_raises_what_pytorch_raises(x):
+    square = square_with(lambda x, g: x.mul_(2) * g)
+    for module in (PYTORCH, compat):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            module.gradcheck(square, x)
+
+
+def test_cotangents_that_require_no_gradient_are_not_differentiated(x):
+    class Product(Function):
+        """The gradient of the square, whose derivative by the cotangent is wrong."""
+
+        @staticmethod
+        def forward(ctx, x, g):
+            ctx.save_for_backward(x, g)
+            return 2 * x * g
+
+        @staticmethod
+        def backward(ctx, h):
+            x, g = ctx.saved_tensors
+            return 2 * h * g, 3 * h * x
+
+    square = square_with(lambda x, g: Product.apply(x, g))
+    for module in (PYTORCH, compat):
+        assert module.gradgradcheck(square, x, torch.ones(3, dtype=torch.float64))
+        assert not module.gradgradcheck(square, x, raise_exception=False)
+
+
+def test_common_utils_follows_the_slow_mode_of_pytorchs_tests(monkeypatch, x):
+    modes = []
+    monkeypatch.setattr(common_utils, "answer_call", lambda call: modes.append(call["fast_mode"]))
+    for is_slow in (False, True):
+        monkeypatch.setattr(pytorch_common_utils, "TEST_WITH_SLOW_GRADCHECK", is_slow)
+        common_utils.gradcheck(torch.sin, x)
+    assert modes == [True, False]
+
+
 def test_a_step_size_is_ignored_and_said_once(x, caplog, monkeypatch):
     monkeypatch.setattr(answer, "_SAID", set())
     with caplog.at_level(logging.WARNING, "gradcheck.compat"):

@@ -62,11 +62,14 @@ def translate_vjp(call: Call) -> Translation:
 
     Raises:
         AssertionError: if the outputs that come with the gradients are not those of the function.
+        ValueError: if the gradients are no tuple.
     """
     args = _make_arrays(call["args"])
     outputs, pull = call["f_vjp"](*args)
     _compare_outputs(call, outputs, args)
-    pull(products.fill_tree(outputs, products.keep_floating(outputs)))
+    gradients = pull(products.fill_tree(outputs, products.keep_floating(outputs)))
+    if not isinstance(gradients, tuple | list):
+        raise ValueError(f"f_vjp: expected a tuple of gradients, one for each argument, got {type(gradients).__name__}")
     return _make_translation(
         call, (_check_claim(call["f"], args, get_target_name(call["f"]), vjp=products.adapt_vjp(call["f_vjp"])),)
     )

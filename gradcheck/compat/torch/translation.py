@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.answer import MAX_ENTRIES, CheckCall, Translation
-from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, requires_grad, validate
+from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, as_tuple, requires_grad, validate
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.framework import unwrap_apply
 
@@ -75,7 +75,8 @@ def make_arguments(call: Call, inputs: tuple[Any, ...], *, has_tolerance: bool) 
     methods = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
     checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
     if call.of_gradient:
-        checked = {"double-adjoint", "symmetric-hessian"}
+        # The former differentiates by the cotangents, which only a caller's may not require.
+        checked = {"double-adjoint", "symmetric-hessian"} if _are_differentiable(call) else {"symmetric-hessian"}
     always = ("linear-vjp", *([] if nondet_tol else ["deterministic-backward"])) if call.checks_reverse else ()
     mode = "probe" if call["fast_mode"] else "auto"
     if has_tolerance:
@@ -91,3 +92,9 @@ def make_arguments(call: Call, inputs: tuple[Any, ...], *, has_tolerance: bool) 
         "no_contract": tuple(contract for contract in CONTRACTS if contract not in (*checked, *always)),
         "nondeterministic": f"nondet_tol={nondet_tol:g}" if nondet_tol else "",
     }
+
+
+def _are_differentiable(call: Call) -> bool:
+    """Whether the gradient is differentiated by all its cotangents."""
+    given = call["grad_outputs"]
+    return given is None or all(map(requires_grad, as_tuple(given)))
