@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.policies import Policy, current_policy
@@ -80,8 +80,17 @@ class Answer:
     policy: Policy = field(default_factory=Policy)
 
     def describe(self) -> str:
-        """Return the outcome of each check that does not pass in one line, followed by its table."""
-        return "\n".join(f"{result.summary}\n{result}" for result in self.results if not result.ok)
+        """Return the outcome of each check that does not pass in one line, followed by its table.
+
+        Comparisons that the caller tolerates are left out where something else fails.
+        """
+        shown = (self._leave_out_tolerated(result) for result in self.results if not result.ok)
+        return "\n".join(f"{result.summary}\n{result}" for result in shown)
+
+    def _leave_out_tolerated(self, result: CheckResult) -> CheckResult:
+        rows = tuple(row for row in result.comparisons if row not in self.tolerated)
+        fails = Verdict.FAIL in [*(row.verdict for row in rows), *(contract.verdict for contract in result.contracts)]
+        return replace(result, comparisons=rows) if rows and fails else result
 
 
 def ask(translation: Translation, policy: Policy | None = None) -> Answer:

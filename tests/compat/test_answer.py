@@ -44,6 +44,15 @@ def test_tolerances_of_the_caller_pass_errors_up_to_their_size(factor, atol, rto
     assert answer.ask(translation, policies.Policy(tolerances="gradcheck")).verdict is Verdict.FAIL
 
 
+def test_what_is_tolerated_is_not_shown_where_something_else_fails():
+    check = answer.CheckCall(lambda x, y: (x * y).sum(), (X, X + 1), {"gradient": lambda x, y: (1.001 * y, 2 * x)})
+    given = answer.ask(answer.Translation((check,), rtol=1e-2))
+    assert given.verdict is Verdict.FAIL
+    assert {row.wrt for row in given.tolerated} == {"x"}
+    assert "∂y" in given.describe()
+    assert "∂x" not in given.describe()
+
+
 def test_a_broken_contract_is_not_tolerated():
     import torch
 

@@ -217,6 +217,19 @@ def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
         compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",))
 
 
+@pytest.mark.parametrize("mode", ["rev", "fwd", "lin"])
+def test_a_value_of_a_rule_within_the_tolerance_of_a_call_passes(mode):
+    def make_square(factor):
+        square = jax.custom_jvp(lambda x: x**2)
+        square.defjvp(lambda p, t: (factor * p[0] ** 2, 2 * p[0] * t[0]))
+        return square
+
+    for check_grads in (jax.test_util.check_grads, compat.check_grads):
+        check_grads(make_square(1.0001), (X,), 1, (mode,), atol=1e-2, rtol=1e-2)
+        with pytest.raises(AssertionError, match=r"(?i)not equal|primal"):
+            check_grads(make_square(1.5), (X,), 1, (mode,), atol=1e-2, rtol=1e-2)
+
+
 def test_gradients_that_are_no_tuple_raise_as_in_jax():
     for check_vjp in (jax.test_util.check_vjp, compat.check_vjp):
         with pytest.raises(ValueError, match="tuple"):

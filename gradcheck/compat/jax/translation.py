@@ -19,7 +19,7 @@ METHODS = {"fwd": "forward", "rev": "reverse"}  # gradcheck's methods for JAX's 
 PUSH_FORWARD = {"fwd": products.push_forward, "lin": products.linearize}
 MODES = ("fwd", "rev", "lin")
 # JAX compares the outputs of a rule with those of its function, too, and a product that is not linear with differences.
-COMMON = {"framework": "jax", "contract": ("primal", "linear-vjp", "linear-jvp")}
+COMMON: Mapping[str, Any] = {"framework": "jax", "contract": ("primal", "linear-vjp", "linear-jvp")}
 MAX_ORDER = 3  # of `gradcheck.check`
 EPS = 1e-4
 STEP_NOTE = "eps={!r} has no meaning: gradcheck fits its step sizes to the function"
@@ -32,6 +32,7 @@ def translate_grads(call: Call) -> Translation:
 
     Raises:
         ValueError: if a mode is unknown, which JAX ignores.
+        AssertionError: if the outputs that come with a derivative are not within the tolerances that the call chooses.
     """
     modes = call["modes"]
     if isinstance(modes, str):
@@ -40,7 +41,11 @@ def translate_grads(call: Call) -> Translation:
         if mode not in MODES:
             raise ValueError(f"modes={modes!r}: expected a sequence of {', '.join(map(repr, MODES))}")
     f, args = call["f"], _make_arrays(call["args"])
-    return _make_translation(call, tuple(_list_checks(f, args, get_target_name(f), call["order"], modes)))
+    translation = _make_translation(call, tuple(_list_checks(f, args, get_target_name(f), call["order"], modes)))
+    if not (translation.atol or translation.rtol):
+        return translation
+    _compare_primal(call, args, modes)
+    return replace(translation, checks=tuple(map(_without_primal, translation.checks)))
 
 
 def translate_jvp(call: Call) -> Translation:
@@ -80,7 +85,24 @@ def _compare_outputs(call: Call, outputs: Any, args: tuple[Any, ...]) -> None:
     from jax._src.public_test_util import check_close
 
     tolerances = {name: merge_with_defaults(call[name]) for name in ("atol", "rtol")}
-    check_close(outputs, call["f"](*args), **tolerances, err_msg=f"{call['err_msg']} primal".strip())
+    check_close(outputs, call["f"](*args), **tolerances, err_msg=f"{call.get('err_msg', '')} primal".strip())
+
+
+def _compare_primal(call: Call, args: tuple[Any, ...], modes: Sequence[str]) -> None:
+    """Compare the outputs that come with JAX's own derivatives, within the tolerances of a call, as JAX does."""
+    import jax
+
+    if "rev" in modes:
+        _compare_outputs(call, jax.vjp(call["f"], *args)[0], args)
+    if "fwd" in modes or "lin" in modes:
+        tangents = products.fill_tree(args, products.keep_floating(args))
+        _compare_outputs(call, jax.jvp(call["f"], args, tangents)[0], args)
+
+
+def _without_primal(check: CheckCall) -> CheckCall:
+    linear = tuple(name for name in COMMON["contract"] if name != "primal")
+    arguments = {**check.arguments, "contract": linear, "no_contract": ("primal",)}
+    return replace(check, arguments=arguments, parts=tuple(map(_without_primal, check.parts)))
 
 
 def _make_arrays(args: Sequence[Any]) -> tuple[Any, ...]:
