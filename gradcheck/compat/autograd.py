@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes
+from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, has_lost_its_value, passes
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.glossary.verdicts import Verdict
 
@@ -94,7 +94,7 @@ def _check_unary_grads(f: Function, x: Any, modes: Sequence[str] = MODES, order:
 
 def _conclude(answer: Answer, _: Arguments = ((), {}), *, stacklevel: int = 3) -> None:
     """Raise an AssertionError, whose message starts as autograd's does, unless the answer counts as passed."""
-    if not passes(answer, stacklevel=stacklevel):
+    if has_lost_its_value(answer) or not passes(answer, stacklevel=stacklevel):
         failed = next((result for result in answer.results if not result.ok), None)
         raise AssertionError(f"Derivative {'check' if failed is None else _name_check(failed)} failed\n{answer.describe()}")
 
@@ -181,8 +181,9 @@ def _make_check(f: Function, x: Any, name: str, products: Sequence[_Product], pa
     claims = {product.name: product.make_claim(f) for product in products}
     methods = ("analytic", *["forward"] * (len(claims) > 1), "numeric")
     label = f"({', '.join(claims).upper()}) check of {name}"
-    # The claims are autograd's own products, so that contracts of hand-written derivatives would tell nothing.
-    arguments = {"framework": "numpy", "methods": methods, "name": label, "contracts": False, **claims}
+    # Nonlinear products can be right along the directions that are compared. Of further contracts autograd checks none.
+    linear = {"contracts": False, "contract": tuple(f"linear-{product}" for product in claims)}
+    arguments = {"framework": "numpy", "methods": methods, "name": label, **linear, **claims}
     return CheckCall(lambda x: f(x), (x,), arguments, parts)
 
 

@@ -33,12 +33,15 @@ class Policy:
         """Validate the policy.
 
         Raises:
-            UsageError: if a value is not one of the choices, or the budget is not a positive number.
+            UsageError: if a value is not one of the choices, the budget not a positive number or `contracts` not a boolean.
         """
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(map(repr, choices))}")
-        if self.budget is not None and not (isinstance(self.budget, int | float) and self.budget > 0):
+        if self.contracts not in (True, False):
+            raise UsageError(f"contracts={self.contracts!r}: expected True or False")
+        is_number = isinstance(self.budget, int | float) and not isinstance(self.budget, bool)
+        if self.budget is not None and not (is_number and self.budget > 0):
             raise UsageError(f"budget={self.budget!r}: expected seconds, such as 5.0")
 
 

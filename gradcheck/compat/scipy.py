@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.compat.answer import Answer, CheckCall, Translation, ask, passes, say_once
+from gradcheck.compat.answer import (
+    Answer,
+    CheckCall,
+    InconclusiveWarning,
+    Translation,
+    ask,
+    has_lost_its_value,
+    passes,
+    say_once,
+)
 from gradcheck.compat.checker import Arguments, Checker
 from gradcheck.compat.policies import current_policy
 from gradcheck.errors import GradientError
@@ -68,7 +77,7 @@ def check_grad(
 
     Warns:
         GradientWarning: if the gradient is wrong.
-        InconclusiveWarning: if the evidence cannot decide; the returned number is 0.
+        InconclusiveWarning: if the evidence cannot decide; the returned number is 0, or NaN if the function returns no number.
     """
     arguments = (func, grad, x0, *args), {"epsilon": epsilon, "direction": direction, "rng": rng, "seed": seed}
     return _answer(CHECK_GRAD, arguments)
@@ -97,7 +106,7 @@ def check_derivative(
 
     Warns:
         GradientWarning: if the derivative is wrong.
-        InconclusiveWarning: if the evidence cannot decide; the returned number is 0.
+        InconclusiveWarning: if the evidence cannot decide; the returned number is 0, or NaN if the function returns no number.
     """
     return _answer(CHECK_DERIVATIVE, ((fun, jac, x0, bounds, args, kwargs), {}))
 
@@ -159,6 +168,8 @@ def _translate_check_grad(arguments: Arguments) -> Translation:
     if direction == "random":
         if np.ndim(call["grad"](np.asarray(call["x0"]), *call["args"])) > 1:
             raise ValueError("'random' can only be used with scalar valued func")
+        if not hasattr(seed, "random"):  # of generators, old and new
+            np.random.default_rng(seed)  # refuses what is no seed, as SciPy does
         options = {"mode": "probe", "seed": abs(int(seed)) if isinstance(seed, int | np.integer) else 0}
     has_step = not np.array_equal(call["epsilon"], EPSILON)
     claim = _Claim(call["func"], call["grad"], call["x0"], args=call["args"], options=options)
@@ -178,8 +189,11 @@ def _make_checks(claim: _Claim) -> tuple[CheckCall, ...]:
 
     Raises:
         ValueError: if the point or the shape of the claimed derivative is wrong.
+        TypeError: if the point is complex.
     """
     given = np.asarray(claim.x0)
+    if given.dtype.kind == "c":
+        raise TypeError(f"x0: expected real numbers, got {given.dtype}")
     x = np.atleast_1d(given).astype(float)
     if x.ndim > 1:
         raise ValueError("`x0` must have at most 1 dimension.")
@@ -264,6 +278,9 @@ def _conclude(answer: Answer, measure: Callable[[F64, F64], float]) -> np.floati
     Raises:
         GradientError: if the derivative is wrong and the policy ignores the caller's tolerances.
     """
+    if has_lost_its_value(answer):
+        warnings.warn(InconclusiveWarning(answer.describe()), stacklevel=5)
+        return np.float64(math.nan)
     if passes(answer, stacklevel=5):
         return np.float64(0.0)
     failed = next(result for result in answer.results if not result.ok)

@@ -71,7 +71,7 @@ REASONS = {
 
 # A trial is stopped after this many times its `--budget`, which the predicted time did not exceed.
 MAX_OVER_BUDGET = 3.0
-OVER_BUDGET = f"the check was stopped after {MAX_OVER_BUDGET:g} times --budget {{:g}} s: it takes longer than predicted"
+OVER_BUDGET = f"the check was stopped after {MAX_OVER_BUDGET:g} times the budget of {{:g}} s: it takes longer than predicted"
 
 # Frameworks in which an input can be cut off from the graph, and gradients can be differentiated again and again.
 RECORDING_FRAMEWORKS = ("torch", "jax")
@@ -228,6 +228,13 @@ def _refuse_what_framework_lacks(case: Case, options: Options, name: str) -> Non
             f"{name_claims(case.claims)} given: a {name} target takes one hand-written derivative, since {name} computes the"
             " derivative in both modes itself"
         )
+    if len(case.claims) > 1 and options.methods:
+        for method in ("analytic", "forward"):
+            if method not in options.methods:
+                raise InputError(
+                    f"{name_claims(case.claims)} given, of which methods={options.methods!r} checks one: add {method!r} to"
+                    " methods=, or leave methods= out"
+                )
     if options.order > MAX_ORDER_IN_NUMPY and name not in RECORDING_FRAMEWORKS:
         raise InputError(f"order={options.order}: third derivatives are for torch and jax targets; use order=2 for {case.name}")
 

@@ -267,7 +267,8 @@ For a layer of a model the path of the layer comes before the entry. A broken co
 `--gradcheck-report-only` is for a project that is not ready to fail its build. A check that fails or cannot decide ends its
 test, and the test passes with a `pytest_gradcheck.ReportOnlyWarning`, whatever the filters for warnings say. This holds for the
 fixture, for collected cases and for `gradcheck.assert_gradients`. The reports and the section at the end still say FAIL. A
-target that raises fails its test all the same. `assert gradcheck.check(...)` is a plain assertion, and fails too.
+target that raises fails its test all the same. `assert gradcheck.check(...)` is a plain assertion, and fails too. So do the
+drop-ins of `gradcheck.compat`, which raise what the checker raises that they replace.
 
 ## Harvest
 

@@ -31,6 +31,10 @@ def test_a_right_gradient_passes_and_a_wrong_one_fails():
         (1 + 1e-4, 1e-5, 0, Verdict.FAIL),
         (0, 1e6, 0, Verdict.FAIL),  # no absolute tolerance passes a gradient of zero
         (0, 0, 0.9, Verdict.FAIL),
+        (1.3, 0, 0.31, Verdict.PASS),
+        (1.4, 0, 0.31, Verdict.FAIL),  # 0.29 of the claim, but 0.4 of the derivative
+        (2, 0, 0.5, Verdict.FAIL),
+        (np.array([1, 1, np.nan]), 1e-2, 0.5, Verdict.FAIL),
     ],
 )
 def test_tolerances_of_the_caller_pass_errors_up_to_their_size(factor, atol, rtol, verdict):
@@ -38,6 +42,15 @@ def test_tolerances_of_the_caller_pass_errors_up_to_their_size(factor, atol, rto
     given = answer.ask(translation)
     assert (given.verdict, bool(given.tolerated)) == (verdict, verdict is Verdict.PASS)
     assert answer.ask(translation, policies.Policy(tolerances="gradcheck")).verdict is Verdict.FAIL
+
+
+def test_what_is_tolerated_is_not_shown_where_something_else_fails():
+    check = answer.CheckCall(lambda x, y: (x * y).sum(), (X, X + 1), {"gradient": lambda x, y: (1.001 * y, 2 * x)})
+    given = answer.ask(answer.Translation((check,), rtol=1e-2))
+    assert given.verdict is Verdict.FAIL
+    assert {row.wrt for row in given.tolerated} == {"x"}
+    assert "∂y" in given.describe()
+    assert "∂x" not in given.describe()
 
 
 def test_a_broken_contract_is_not_tolerated():
@@ -117,4 +130,9 @@ def test_a_policy_is_validated():
         policies.set_policy(strict=True)
     with pytest.raises(gradcheck.UsageError, match="expected seconds"):
         policies.set_policy(budget=-1)
+    with pytest.raises(gradcheck.UsageError, match="budget=True: expected seconds"):
+        policies.set_policy(budget=True)
+    for contracts in ("no", None):
+        with pytest.raises(gradcheck.UsageError, match="expected True or False"):
+            policies.set_policy(contracts=contracts)
     assert policies.current_policy() == policies.Policy()

@@ -68,6 +68,24 @@ def test_right_derivatives_pass(f, args, options):
         compat.check_grads(f, **options)(*args)
 
 
+@pytest.mark.parametrize("change", [lambda g: 1 + 0 * g, lambda g: g**2, anp.abs], ids=["ignores", "square", "absolute value"])
+@pytest.mark.parametrize("mode", ["fwd", "rev"])
+def test_a_product_that_is_not_linear_fails(mode, change):
+    square = make_square()
+    if mode == "rev":
+        defvjp(square, lambda ans, x: lambda g: 2 * x * change(g))
+    else:
+        defjvp(square, lambda g, ans, x: 2 * x * change(g))
+    with pytest.raises(AssertionError, match="linear-"):
+        compat.check_grads(square, modes=[mode], order=1)(X)
+
+
+def test_a_function_that_returns_nan_fails():
+    for checker in (test_util, compat):
+        with pytest.raises(AssertionError), np.errstate(all="ignore"):
+            checker.check_grads(lambda x: anp.nan * x, modes=["rev"], order=1)(X)
+
+
 @pytest.mark.parametrize(("f", "args", "options", "said"), [
     (make_square(reverse=2 + 1e-6), (X,), {"order": 1}, "analytic .*, numeric .*"),
     (make_square(forward=2 + 1e-6), (X,), {"order": 1}, r"\(JVP\) check of .* failed\nFAIL .* forward .*, numeric .*"),

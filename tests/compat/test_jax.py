@@ -116,6 +116,16 @@ def test_a_wrong_value_of_a_rule_fails_whether_contracts_are_checked_or_not():
             check_grads(shifted, (X,), 1, ("rev",))
 
 
+def test_a_product_that_is_not_linear_fails_whether_contracts_are_checked_or_not():
+    clamped = jax.custom_vjp(lambda x: x**2)
+    clamped.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * jnp.maximum(g, 0),))
+    with policy(contracts=False):
+        with pytest.raises(AssertionError, match="linear-vjp"):
+            compat.check_grads(clamped, (X,), 1, ("rev",))
+        with pytest.raises(AssertionError, match="linear-jvp"):
+            compat.check_jvp(lambda x: x**2, lambda p, t: (p[0] ** 2, 2 * p[0] * abs(t[0])), (X,))
+
+
 def test_the_name_of_a_check_says_what_was_differentiated():
     wrong = make_wrong_second_derivative()
     wrong.__name__ = wrong.__qualname__ = "wrong"
@@ -182,6 +192,48 @@ def test_tolerances_that_a_call_chooses_count(bits, factor, tolerances, passes):
             check()
     with policy(tolerances="gradcheck"), pytest.raises(AssertionError):
         check()
+
+
+@pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("fwd", "rev"), ("lin",)])
+def test_second_derivatives_are_checked_where_the_first_is_tolerated(modes):
+    def make_cube(second):
+        slope = jax.custom_jvp(lambda x: 3.003 * x * x)
+        slope.defjvp(lambda p, t: (slope(*p), second * p[0] * t[0]))
+        cube = jax.custom_jvp(lambda x: x**3)
+        cube.defjvp(lambda p, t: (cube(*p), slope(*p) * t[0]))
+        return cube
+
+    compat.check_grads(make_cube(6.006), (X,), 2, modes, rtol=1e-2)
+    with pytest.raises(AssertionError):
+        compat.check_grads(make_cube(0), (X,), 2, modes, rtol=1e-2)
+
+
+def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
+    def fn(x):
+        return jnp.sum(make_vjp_rule(1.99)(x).reshape(3, 500), 0)
+
+    compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",), rtol=1e-2)
+    with pytest.raises(AssertionError):
+        compat.check_grads(fn, (np.linspace(0.5, 2, 1500),), 1, ("rev",))
+
+
+@pytest.mark.parametrize("mode", ["rev", "fwd", "lin"])
+def test_a_value_of_a_rule_within_the_tolerance_of_a_call_passes(mode):
+    def make_square(factor):
+        square = jax.custom_jvp(lambda x: x**2)
+        square.defjvp(lambda p, t: (factor * p[0] ** 2, 2 * p[0] * t[0]))
+        return square
+
+    for check_grads in (jax.test_util.check_grads, compat.check_grads):
+        check_grads(make_square(1.0001), (X,), 1, (mode,), atol=1e-2, rtol=1e-2)
+        with pytest.raises(AssertionError, match=r"(?i)not equal|primal"):
+            check_grads(make_square(1.5), (X,), 1, (mode,), atol=1e-2, rtol=1e-2)
+
+
+def test_gradients_that_are_no_tuple_raise_as_in_jax():
+    for check_vjp in (jax.test_util.check_vjp, compat.check_vjp):
+        with pytest.raises(ValueError, match="tuple"):
+            check_vjp(lambda x: x**2, lambda x: (x**2, lambda g: 2 * x * g), (X,))
 
 
 def test_a_step_size_is_ignored_and_logged_once(caplog):

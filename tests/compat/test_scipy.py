@@ -114,6 +114,19 @@ def test_a_gradient_without_a_norm_gives_infinity(grad):
         assert drop_in.check_grad(square, grad, X0) == np.inf
 
 
+def test_complex_points_and_seeds_that_are_none_are_refused():
+    with pytest.raises(TypeError, match="expected real numbers"):
+        drop_in.check_grad(square, twice, np.ones(2) + 1j)
+    with pytest.raises(TypeError):
+        drop_in.check_grad(square, twice, np.ones(2), direction="random", rng="abc")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_function_that_returns_no_number_gives_none(value):
+    with pytest.warns(drop_in.InconclusiveWarning):
+        assert np.isnan(drop_in.check_grad(lambda x: value, twice, [0.5, 1.0]))
+
+
 @pytest.mark.parametrize("keywords", [{}, {"seed": 3}, {"rng": 3}, {"rng": np.random.default_rng(3)}])
 def test_along_random_directions(keywords):
     assert drop_in.check_grad(square, twice, np.ones(100), direction="random", **keywords) == 0

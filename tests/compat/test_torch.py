@@ -456,6 +456,17 @@ def test_nothing_of_the_callers_changes():
     assert x.grad is None
 
 
+@pytest.mark.parametrize(("check", "keywords"), [(gradcheck, {"check_forward_ad": True}), (gradgradcheck, {})])
+def test_buffers_of_a_module_and_constant_inputs_stay(check, keywords):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)).double()
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    assert check(module, (tensor(4, 3),), **keywords)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in module.named_buffers())
+    constant = torch.ones(3, dtype=torch.float64)
+    assert check(lambda x, c: x.sin() * c.add_(1), (tensor(3), constant), **keywords)
+    assert torch.equal(constant, torch.ones_like(constant))
+
+
 def test_inconclusive_warns_at_the_call_and_passes_unless_the_policy_says_otherwise():
     at_the_border = (torch.sqrt, (torch.zeros(1, dtype=torch.float64, requires_grad=True),))
     for check in (gradcheck, common_utils.gradcheck):

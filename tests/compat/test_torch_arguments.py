@@ -11,12 +11,13 @@ import torch
 from torch.autograd import Function
 from torch.testing._internal import common_utils as pytorch_common_utils
 
-from gradcheck.compat import answer, policy
+from gradcheck.compat import answer, policies, policy
 from gradcheck.compat import torch as compat
-from gradcheck.compat.torch import common_utils
+from gradcheck.compat.torch import common_utils, zero_gradient
 from gradcheck.compat.torch.drop_ins import make_call
 from gradcheck.compat.torch.translation import translate
 from gradcheck.glossary.contracts import CONTRACTS
+from gradcheck.glossary.verdicts import Verdict
 
 PYTORCH = import_module("torch.autograd.gradcheck")
 
@@ -49,11 +50,32 @@ def scaled_square(factor, *, with_jvp=False):
     return ScaledSquare.apply
 
 
-def check_arguments(checker, *args, **keywords):
-    """The keywords of `gradcheck.check` for a call."""
+def square_with(derivative):
+    """The square with a backward: (x, cotangent) -> gradient."""
+
+    class Square(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return derivative(*ctx.saved_tensors, g)
+
+    return Square.apply
+
+
+def call_arguments(*args, checker=compat.gradcheck, **keywords):
+    """Every argument of a call by name."""
     bound = inspect.signature(checker).bind(*args, **keywords)
     bound.apply_defaults()
-    (check,) = translate(make_call(checker, bound.arguments)).checks
+    return bound.arguments
+
+
+def check_arguments(checker, *args, **keywords):
+    """The keywords of `gradcheck.check` for a call."""
+    (check,) = translate(make_call(checker, call_arguments(*args, checker=checker, **keywords))).checks
     return check.arguments
 
 
@@ -139,6 +161,93 @@ def test_tolerances_that_the_caller_chose_pass_errors_of_their_size(factor, keyw
     assert compat.gradcheck(scaled_square(factor), x, raise_exception=False, fast_mode=fast_mode, **keywords) is passes
 
 
+def scaled_cube(scale):
+    class Cube(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, g):
+            return 3 * scale * g * ctx.saved_tensors[0] ** 2
+
+    return Cube.apply
+
+
+def test_second_derivatives_are_checked_where_the_first_is_tolerated(x):
+    assert compat.gradgradcheck(scaled_cube(1.0005), x, rtol=1e-2)
+    zero = zero_gradient.with_zero_second_derivative(lambda x: scaled_cube(1.0005)(x).sin())
+    with pytest.raises(compat.GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+        compat.gradgradcheck(zero, x, rtol=1e-2)
+    translation = translate(make_call(compat.gradgradcheck, call_arguments(zero, x, checker=compat.gradgradcheck, rtol=1e-2)))
+    assert answer.ask(translation).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_function_that_returns_no_number_fails(value, x):
+    for checker in (PYTORCH.gradcheck, compat.gradcheck):
+        with pytest.raises(compat.GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+            checker(lambda x: x * value, x)
+
+
+@pytest.mark.parametrize(("keywords", "error"), [
+    ({"atol": -1.0}, RuntimeError),
+    ({"rtol": -1.0}, RuntimeError),
+    ({"rtol": None}, TypeError),
+    ({"atol": "a"}, TypeError),
+    ({"eps": "a"}, TypeError),
+    ({"nondet_tol": None}, TypeError),
+])  # fmt: skip
+def test_tolerances_that_are_none_raise_what_pytorch_raises(keywords, error, x):
+    for module in (PYTORCH, compat):
+        with pytest.raises(error):
+            module.gradcheck(torch.sin, x, **keywords)
+
+
+def test_another_number_of_inputs_raises_what_pytorch_raises(x):
+    for module in (PYTORCH, compat):
+        for fn, inputs in ((lambda a, b: a, (x,)), (lambda a: a, (x, x)), (torch.nn.Tanh(), (x, x))):
+            with pytest.raises(TypeError, match="positional argument"):
+                module.gradcheck(fn, inputs)
+
+
+def test_a_backward_that_writes_to_what_it_saved_raises_what_pytorch_raises(x):
+    square = square_with(lambda x, g: x.mul_(2) * g)
+    for module in (PYTORCH, compat):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            module.gradcheck(square, x)
+
+
+def test_cotangents_that_require_no_gradient_are_not_differentiated(x):
+    class Product(Function):
+        """The gradient of the square, whose derivative by the cotangent is wrong."""
+
+        @staticmethod
+        def forward(ctx, x, g):
+            ctx.save_for_backward(x, g)
+            return 2 * x * g
+
+        @staticmethod
+        def backward(ctx, h):
+            x, g = ctx.saved_tensors
+            return 2 * h * g, 3 * h * x
+
+    square = square_with(lambda x, g: Product.apply(x, g))
+    for module in (PYTORCH, compat):
+        assert module.gradgradcheck(square, x, torch.ones(3, dtype=torch.float64))
+        assert not module.gradgradcheck(square, x, raise_exception=False)
+
+
+def test_common_utils_follows_the_slow_mode_of_pytorchs_tests(monkeypatch, x):
+    modes = []
+    monkeypatch.setattr(common_utils, "answer_call", lambda call: modes.append(call["fast_mode"]))
+    for is_slow in (False, True):
+        monkeypatch.setattr(pytorch_common_utils, "TEST_WITH_SLOW_GRADCHECK", is_slow)
+        common_utils.gradcheck(torch.sin, x)
+    assert modes == [True, False]
+
+
 def test_a_step_size_is_ignored_and_said_once(x, caplog, monkeypatch):
     monkeypatch.setattr(answer, "_SAID", set())
     with caplog.at_level(logging.WARNING, "gradcheck.compat"):
@@ -169,6 +278,19 @@ def test_a_declared_nondeterminism_passes_gradients_that_differ(x):
     assert compat.gradcheck(Jitter.apply, x, nondet_tol=1e-5)
 
 
+@pytest.mark.parametrize(("nondet_tol", "passes"), [(1e-12, False), (1.0, True)])
+@pytest.mark.parametrize("contracts", [False, True])
+def test_a_backward_that_differs_by_more_than_declared_fails(nondet_tol, passes, contracts, x):
+    noisy = square_with(lambda x, g: 2 * x * g * (1 + 1e-3 * torch.rand(())))
+    with policy(contracts=contracts):
+        for checker in (PYTORCH.gradcheck, compat.gradcheck):
+            if passes:
+                assert checker(noisy, x, rtol=1e-2, nondet_tol=nondet_tol)
+            else:
+                with pytest.raises(compat.GradcheckError, match="Backward is not reentrant"):
+                    checker(noisy, x, rtol=1e-2, nondet_tol=nondet_tol)
+
+
 def test_arguments_choose_modes_and_contracts(x):
     def contracts(**keywords):
         return set(CONTRACTS) - set(check_arguments(compat.gradcheck, torch.sin, x, **keywords)["no_contract"])
@@ -197,7 +319,14 @@ def test_fast_mode_compares_along_directions_unless_a_tolerance_needs_entries(x)
     modes = [check_arguments(compat.gradcheck, torch.sin, x, **keywords)["mode"] for keywords in (
         {}, {"fast_mode": True}, {"fast_mode": True, "atol": 1e-4}, {"fast_mode": True, "rtol": 1e-2}
     )]  # fmt: skip
-    assert modes == ["auto", "probe", "auto", "auto"]
+    assert modes == ["auto", "probe", "full", "full"]
+
+
+def test_a_tolerance_counts_where_no_entry_would_be_compared_without_it():
+    x = torch.linspace(0.5, 2, 1500, dtype=torch.float64).requires_grad_()
+    slightly_wrong = lambda x: scaled_square(1.0001)(x).reshape(3, 500).sum(0)  # noqa: E731
+    assert compat.gradcheck(slightly_wrong, x, rtol=1e-2)
+    assert not compat.gradcheck(slightly_wrong, x, rtol=1e-5, raise_exception=False)
 
 
 def test_check_undefined_grad_can_be_switched_off(x):
@@ -226,6 +355,18 @@ def test_contracts_that_no_policy_allows_are_not_checked(x):
         compat.gradcheck(Reordered.apply, x)
     with policy(contracts=False):
         assert compat.gradcheck(Reordered.apply, x)
+
+
+@pytest.mark.parametrize(("derivative", "text"), [
+    (lambda x, g: 2 * x * g.clamp(min=0), "backward not multiplied by grad_output"),
+    (lambda x, g: 2 * x * g * (1 + 0.1 * torch.rand(())), "Backward is not reentrant"),
+])  # fmt: skip
+def test_what_pytorch_always_checks_is_checked_whatever_the_policy_says(derivative, text, x):
+    square = square_with(derivative)
+    with policy(contracts=False), pytest.raises(compat.GradcheckError, match=text):
+        compat.gradcheck(square, x)
+    given = answer.ask(translate(make_call(compat.gradcheck, call_arguments(square, x))), policies.Policy(contracts=False))
+    assert given.verdict is Verdict.FAIL
 
 
 def test_batched_gradients_are_a_default_of_common_utils(x):

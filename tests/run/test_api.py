@@ -285,7 +285,18 @@ def test_a_check_that_takes_far_longer_than_its_budget_is_stopped(monkeypatch):
     monkeypatch.setattr(run_case, "MAX_OVER_BUDGET", 0.0)
     result = gradcheck.check(lambda x: x**2, np.ones(3), jacobian=lambda x: np.diag(2 * x), budget=1e3)
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.OVER_BUDGET)
-    assert "stopped after" in result.message
+    assert "times the budget of 1000 s" in result.message
+
+
+@pytest.mark.parametrize(("methods", "missing"), [
+    (("analytic", "numeric"), "forward"),
+    (("forward", "numeric"), "analytic"),
+])  # fmt: skip
+def test_methods_that_leave_out_one_of_two_claims_are_refused(methods, missing):
+    claims = {"vjp": lambda g, x: 2 * x * g, "jvp": lambda t, x: 2 * x * t}
+    with pytest.raises(InputError, match=f"vjp= and jvp= given, .* add '{missing}' to methods="):
+        gradcheck.check(lambda x: x**2, np.ones(3), methods=methods, **claims)
+    assert gradcheck.check(lambda x: x**2, np.ones(3), methods=(*methods, missing), **claims).ok
 
 
 @pytest.mark.parametrize("mode", ["auto", "full", "probe"])

@@ -13,6 +13,8 @@ from gradcheck.compat.torch.call import requires_grad
 from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
 from gradcheck.glossary.verdicts import Verdict
 
+BACKWARDS = 4  # calls of a backward whose gradients are compared
+
 if TYPE_CHECKING:
     from gradcheck.compat.answer import CheckCall
     from gradcheck.compat.torch.call import Call
@@ -41,6 +43,29 @@ def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str
         refusal = _find_refusal_of_batches(outputs, sources) if call["check_batched_grad"] else ""
         undefined = _find_fault_of_undefined(outputs, sources) if call["check_undefined_grad"] else ""
         return refusal or _find_wrong_layout(outputs, sources) or undefined
+
+
+def is_reentrant(check: CheckCall, call: Call) -> bool:
+    """Whether some calls of the same backward give gradients that differ by no more than `nondet_tol` of the call."""
+    with preserving(), torch.enable_grad():
+        inputs = copy_inputs(check.inputs)
+        sources = [x for x in inputs if requires_grad(x)]
+        outputs = differentiable_outputs(check.fn(*inputs))
+        if not outputs:
+            return True
+        cotangents = [torch.ones_like(out) for out in outputs]
+        first, *others = (
+            torch.autograd.grad(outputs, sources, cotangents, allow_unused=True, retain_graph=True) for _ in range(BACKWARDS)
+        )
+    pairs = ((a, b) for other in others for a, b in zip(first, other, strict=True) if a is not None and b is not None)
+    return all(_largest_difference(a, b) <= call["nondet_tol"] for a, b in pairs)
+
+
+def _largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the largest difference of two gradients; entries that are the same infinity or NaN in both do not differ."""
+    a, b = a.detach().to_dense(), b.detach().to_dense()
+    differences = (a - b).abs()[~torch.isclose(a, b, rtol=0, atol=0, equal_nan=True)]
+    return float(differences.max()) if differences.numel() else 0.0
 
 
 def _differentiate(outputs: tuple[Any, ...], sources: list[Any]) -> tuple[Any, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
+TOLERANCES = ("eps", "atol", "rtol", "nondet_tol")
 DEFAULT_EPS, DEFAULT_ATOL, DEFAULT_RTOL = 1e-6, 1e-5, 1e-3
 
 
@@ -60,7 +62,15 @@ def validate(call: Call) -> None:
     Raises:
         AssertionError: if the arguments contradict each other.
         ValueError: if no input requires a gradient.
+        TypeError: if a tolerance is no number, or the function takes another number of inputs.
+        RuntimeError: if a tolerance is negative.
     """
+    for name in TOLERANCES:
+        value = call[name]
+        if not isinstance(value, SupportsFloat):
+            raise TypeError(f"{name}={value!r}: expected a number, got {type(value).__name__}")
+        if name in ("atol", "rtol") and not float(value) >= 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
     forward, reverse = ("fwd_over_rev", "rev_over_rev") if call.of_gradient else ("forward_ad", "backward_ad")
     if not (call.checks_forward or call.checks_reverse):
         raise AssertionError(f"Expected at least one of check_{forward} or check_{reverse} to be True")
@@ -74,3 +84,14 @@ def validate(call: Call) -> None:
         raise ValueError(
             "gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True."
         )
+    _raise_wrong_number_of_inputs(call)
+
+
+def _raise_wrong_number_of_inputs(call: Call) -> None:
+    """Call a function that does not take so many inputs, so that Python's own exception is raised."""
+    try:
+        inspect.signature(getattr(call.func, "forward", call.func)).bind(*call.inputs)
+    except TypeError:
+        call.func(*call.inputs)
+    except ValueError:  # a builtin function without a signature
+        pass

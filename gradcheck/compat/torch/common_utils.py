@@ -11,7 +11,7 @@ from gradcheck.compat.torch.drop_ins import answer_call, bind_arguments, make_ca
 if TYPE_CHECKING:
     from gradcheck.compat.torch.call import Call
 
-DEFAULTS = {"check_batched_grad": True, "fast_mode": True}
+DEFAULTS = {"check_batched_grad": True}  # and fast mode, unless PyTorch's own tests are told to check slowly
 
 
 def gradcheck(fn: Any, inputs: Any, **kwargs: Any) -> bool:
@@ -52,5 +52,8 @@ def gradgradcheck(fn: Any, inputs: Any, grad_outputs: Any = None, **kwargs: Any)
 
 
 def _make_call(checker: Callable[..., bool], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
-    defaults = {name: value for name, value in DEFAULTS.items() if keywords.get(name) is None}
+    from torch.testing._internal import common_utils
+
+    chosen = {**DEFAULTS, "fast_mode": not common_utils.TEST_WITH_SLOW_GRADCHECK}
+    defaults = {name: value for name, value in chosen.items() if keywords.get(name) is None}
     return make_call(checker, bind_arguments(checker, args, {**keywords, **defaults}))

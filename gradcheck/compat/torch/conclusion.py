@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import ask, passes
+from gradcheck.compat.answer import ask, has_lost_its_value, passes
 from gradcheck.compat.torch.translation import as_first_order_keywords, translate_gradient
 from gradcheck.glossary.verdicts import Reason, Verdict
 
@@ -50,9 +50,9 @@ def _raise_or_return(failure: str, answer: Answer, call: Call) -> bool:
 
 
 def _has_wrong_gradient(answer: Answer) -> bool:
-    """Whether first derivatives are wrong, so that second ones were not checked."""
+    """Whether first derivatives are wrong, tolerated or not, so that second ones were not checked."""
     rows = (row for result in answer.results for row in result.comparisons)
-    return any(row.verdict is Verdict.FAIL and row.order == 1 and row not in answer.tolerated for row in rows)
+    return any(row.verdict is Verdict.FAIL and row.order == 1 for row in rows)
 
 
 def _conclude_on_gradient(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int) -> bool:
@@ -63,7 +63,7 @@ def _conclude_on_gradient(answer: Answer, call: Call, make_check: Callable[[], C
     translation = translate_gradient(call, as_pytorch_checks(make_check(), call))
     (check,) = translation.checks
     first_order = replace(call, of_gradient=False, keywords=as_first_order_keywords(call))
-    return conclude(ask(translation), first_order, lambda: check, stacklevel=stacklevel + 1)
+    return conclude(ask(translation, answer.policy), first_order, lambda: check, stacklevel=stacklevel + 1)
 
 
 def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *, stacklevel: int) -> str:
@@ -89,9 +89,14 @@ def find_failure(answer: Answer, call: Call, make_check: Callable[[], CheckCall]
         return _replay_error(make_pytorch_check(), call, result) and failure_texts.MISMATCH.format("", "", 0, 0)
     if call.checks_forward and _lacks_forward_mode(result, call) and replay.forward_mode_is_lost(make_pytorch_check()):
         return failure_texts.MISMATCH.format("", failure_texts.FORWARD, 0, 0)
-    # Where the policy switches contracts off, none was tried.
-    unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if result.contracts else ""
-    return unmet or ("" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED)
+    if call["nondet_tol"] and call.checks_reverse and not backward_form.is_reentrant(make_pytorch_check(), call):
+        return failure_texts.NOT_REENTRANT
+    unmet = backward_form.find_fault_of_form(make_pytorch_check(), call, result) if answer.policy.contracts else ""
+    if unmet:
+        return unmet
+    if has_lost_its_value(answer):  # which PyTorch finds to differ from any derivative
+        return failure_texts.MISMATCH.format("", "", 0, 0)
+    return "" if passes(answer, stacklevel=stacklevel + 1) else failure_texts.UNDECIDED
 
 
 def _lacks_forward_mode(result: CheckResult, call: Call) -> bool:

@@ -36,8 +36,8 @@ def gradcheck(
         func: a function of tensors, whose inputs are checked where they have `requires_grad`. Parameters of a module are not.
         inputs: a tensor, or a tuple or list of inputs.
         eps: ignored, as the steps are fitted to the function.
-        atol: the absolute error that passes; the default stands for none.
-        rtol: the relative error that passes; the default stands for none.
+        atol: the absolute error that passes; the default counts as no tolerance.
+        rtol: the relative error that passes; the default counts as no tolerance.
         raise_exception: whether a wrong derivative raises; otherwise the check returns False.
         nondet_tol: how much gradients may differ between two calls of a backward; also an absolute error that passes.
         check_undefined_grad: whether to check the contract `some-outputs`, on your own Functions.

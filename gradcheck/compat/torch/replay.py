@@ -35,7 +35,9 @@ def run_as_pytorch(check: CheckCall, call: Call) -> Any:
         outputs = differentiable_outputs(returned)
         if outputs and call.checks_reverse:
             sources = [x for x in inputs if requires_grad(x)]
-            torch.autograd.grad(outputs, sources, [torch.ones_like(out) for out in outputs], allow_unused=True)
+            cotangents = [torch.ones_like(out) for out in outputs]
+            for _ in range(2):  # as PyTorch does, which a backward may not survive that writes to what it saved
+                torch.autograd.grad(outputs, sources, cotangents, allow_unused=True, retain_graph=True)
         if outputs and call.checks_forward:
             push_forward(check)
     return returned

@@ -74,15 +74,29 @@ def record_where_needed(func: Callable[..., Any]) -> Callable[..., Any]:
     if unwrap_apply(func) is not func:
         return func
 
+    run = _keep_buffers(func) if isinstance(func, torch.nn.Module) else func
+
     @functools.wraps(func.forward if isinstance(func, torch.nn.Module) else func, updated=())
     def call(*inputs: Any) -> Any:
         try:
-            return func(*inputs)
+            return run(*inputs)
         except RuntimeError:
             if any(requires_grad(x) or tangent_of(x) is not None for x in inputs):
                 raise
             with torch.enable_grad():
-                return func(*(x.detach().requires_grad_() if is_differentiable(x) else x for x in inputs))
+                return run(*(x.detach().requires_grad_() if is_differentiable(x) else x for x in inputs))
+
+    return call
+
+
+def _keep_buffers(module: torch.nn.Module) -> Callable[..., Any]:
+    """Wrap a module so that each call writes to copies of its buffers, such as the running mean of a batch norm."""
+    buffers = dict(module.named_buffers())
+    if not buffers or isinstance(module, torch.jit.ScriptModule):
+        return module
+
+    def call(*inputs: Any) -> Any:
+        return torch.func.functional_call(module, {name: buffer.clone() for name, buffer in buffers.items()}, inputs)
 
     return call
 
@@ -93,8 +107,8 @@ def differentiable_outputs(returned: Any) -> tuple[Any, ...]:
 
 
 def copy_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copy the tensors that require a gradient, with their graph: the function may write to the copies."""
-    return tuple(x.clone() if requires_grad(x) else x for x in inputs)
+    """Copy the tensors, with their graph: the function may write to the copies."""
+    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
 
 
 def _draw_cotangents(outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import CheckCall, Translation
-from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, validate
+from gradcheck.compat.answer import MAX_ENTRIES, CheckCall, Translation
+from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, as_tuple, requires_grad, validate
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.framework import unwrap_apply
 
@@ -37,7 +37,7 @@ def translate(call: Call) -> Translation:
     rtol = 0.0 if call["rtol"] == DEFAULT_RTOL else call["rtol"]
     fn, inputs = make_target(call)
     return Translation(
-        checks=(CheckCall(fn, inputs, make_arguments(call, has_tolerance=bool(atol or rtol))),),
+        checks=(CheckCall(fn, inputs, make_arguments(call, inputs, has_tolerance=bool(atol or rtol))),),
         atol=atol,
         rtol=rtol,
         notes=(
@@ -63,27 +63,38 @@ def as_first_order_keywords(call: Call) -> dict[str, Any]:
     return {**call.keywords, "check_forward_ad": call.checks_forward, "check_backward_ad": call.checks_reverse}
 
 
-def make_arguments(call: Call, *, has_tolerance: bool) -> dict[str, Any]:
+def make_arguments(call: Call, inputs: tuple[Any, ...], *, has_tolerance: bool) -> dict[str, Any]:
     """Make the keywords of `gradcheck.check`.
 
-    Contracts that no argument names are left out, so that they are off where the policy switches contracts off. Along random
-    directions no error of an entry is known that a tolerance could be compared with.
+    Contracts that no argument names are left out; those of arguments are off where the policy switches contracts off. Along
+    random directions no error of an entry is known that a tolerance could be compared with.
     """
     from gradcheck.run.api import get_target_name
 
     name, nondet_tol = get_target_name(unwrap_apply(call.func)), call["nondet_tol"]
-    modes = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
+    methods = {"reverse": call.checks_reverse, "forward": call.checks_forward, "numeric": True}
     checked = {contract for argument, contract in CONTRACTS_BY_ARGUMENT.items() if call[argument]}
     if call.of_gradient:
-        checked = {"double-adjoint", "symmetric-hessian"}
-    if call.checks_reverse:
-        checked |= {"linear-vjp"} if nondet_tol else {"linear-vjp", "deterministic-backward"}
+        # The former differentiates by the cotangents, which only a caller's may not require.
+        checked = {"double-adjoint", "symmetric-hessian"} if _are_differentiable(call) else {"symmetric-hessian"}
+    always = ("linear-vjp", *([] if nondet_tol else ["deterministic-backward"])) if call.checks_reverse else ()
+    mode = "probe" if call["fast_mode"] else "auto"
+    if has_tolerance:
+        entries = sum(x.numel() for x in inputs if requires_grad(x))
+        mode = "full" if entries <= MAX_ENTRIES else "auto"
     return {
         "name": f"gradient of {name}" if call.of_gradient else name,
         "framework": "torch",
-        "mode": "probe" if call["fast_mode"] and not has_tolerance else "auto",
+        "mode": mode,
         "order": 2 if call.of_gradient else 1,
-        "methods": tuple(mode for mode, is_checked in modes.items() if is_checked),
-        "no_contract": tuple(contract for contract in CONTRACTS if contract not in checked),
+        "methods": tuple(method for method, is_checked in methods.items() if is_checked),
+        "contract": always,  # no argument of PyTorch's checkers switches these off, and no policy
+        "no_contract": tuple(contract for contract in CONTRACTS if contract not in (*checked, *always)),
         "nondeterministic": f"nondet_tol={nondet_tol:g}" if nondet_tol else "",
     }
+
+
+def _are_differentiable(call: Call) -> bool:
+    """Whether the gradient is differentiated by all its cotangents."""
+    given = call["grad_outputs"]
+    return given is None or all(map(requires_grad, as_tuple(given)))
