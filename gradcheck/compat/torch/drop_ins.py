@@ -46,7 +46,7 @@ def gradcheck(
         check_batched_forward_grad: ignored.
         check_forward_ad: whether to check forward mode; it then must exist.
         check_backward_ad: whether to check reverse mode.
-        fast_mode: whether to compare along random directions alone, instead of every entry while that is cheap.
+        fast_mode: ignored: random directions replace the entries of large inputs, whose comparison would be slow.
         masked: whether entries that a sparse input does not store are left out.
 
     Returns:

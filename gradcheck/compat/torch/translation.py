@@ -78,10 +78,8 @@ def make_arguments(call: Call, inputs: tuple[Any, ...], *, has_tolerance: bool) 
         # The former differentiates by the cotangents, which only a caller's may not require.
         checked = {"double-adjoint", "symmetric-hessian"} if _are_differentiable(call) else {"symmetric-hessian"}
     always = ("linear-vjp", *([] if nondet_tol else ["deterministic-backward"])) if call.checks_reverse else ()
-    mode = "probe" if call["fast_mode"] else "auto"
-    if has_tolerance:
-        entries = sum(x.numel() for x in inputs if requires_grad(x))
-        mode = "full" if entries <= MAX_ENTRIES else "auto"
+    entries = sum(x.numel() for x in inputs if requires_grad(x))
+    mode = "full" if has_tolerance and entries <= MAX_ENTRIES else "auto"
     return {
         "name": f"gradient of {name}" if call.of_gradient else name,
         "framework": "torch",
