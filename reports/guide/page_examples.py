@@ -144,6 +144,8 @@ def _run_block(language: str, content: str, page: Page) -> str:
         path = page.folder / named[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
+        if path.suffix == ".py":  # a file of the same name may have been imported from another folder before
+            sys.modules.pop(path.stem, None)
     elif language == "python":
         exec(compile(content, "<page>", "exec"), page.namespace)
     elif language == "pycon":
