@@ -69,15 +69,19 @@ def uses_tf32(leaves: Sequence[Any]) -> bool:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Compute products of float32 tensors in full float32 inside the context."""
-    kinds: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in kinds]
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+
+    def allow(in_products: bool, in_convolutions: bool) -> None:
+        matmul.allow_tf32 = in_products
+        cudnn.set_flags(_allow_tf32=in_convolutions)  # works after `torch.backends.disable_global_flags`, too
+
     try:
-        for kind in kinds:
-            kind.allow_tf32 = False
+        allow(False, False)
         yield
     finally:
-        for kind, allowed in zip(kinds, before, strict=True):
-            kind.allow_tf32 = allowed
+        allow(*before)
 
 
 def _find_device(device: str) -> torch.device:
