@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,3 +44,15 @@ class Checker:
     scale_tolerances: Callable[[Arguments, float], Arguments] | None = None
     read_tolerances: Callable[[Arguments], Mapping[str, float]] = lambda _: {}
     without_message: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def bind_arguments(function: Callable[..., Any], arguments: Arguments) -> inspect.BoundArguments:
+    """Bind the arguments of a call to the signature of a function, with the defaults of those that are left out.
+
+    Raises:
+        TypeError: if they do not fit the signature.
+    """
+    args, kwargs = arguments
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound

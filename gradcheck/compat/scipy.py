@@ -6,7 +6,6 @@ entry, so that no assertion such as `< 1e-6` passes because all numbers are smal
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 import warnings
@@ -26,7 +25,7 @@ from gradcheck.compat.answer import (
     passes,
     say_once,
 )
-from gradcheck.compat.checker import Arguments, Checker
+from gradcheck.compat.checker import Arguments, Checker, bind_arguments
 from gradcheck.compat.policies import current_policy
 from gradcheck.errors import GradientError
 from gradcheck.glossary.verdicts import Verdict
@@ -146,19 +145,8 @@ class _Claim:
     axes_error: Exception = field(default_factory=lambda: ValueError("`f0` passed has more than 1 dimension."))
 
 
-def _bind(function: Function, arguments: Arguments) -> inspect.BoundArguments:
-    """Return the arguments of a call by name, with defaults.
-
-    Raises:
-        TypeError: if they do not fit the signature.
-    """
-    bound = inspect.signature(function).bind(*arguments[0], **arguments[1])
-    bound.apply_defaults()
-    return bound
-
-
 def _translate_check_grad(arguments: Arguments) -> Translation:
-    call = _bind(check_grad, arguments).arguments
+    call = bind_arguments(check_grad, arguments).arguments
     if call["rng"] is not None and call["seed"] is not None:
         raise TypeError("check_grad() got multiple values for argument now known as `rng`. Specify one of `rng` or `seed`.")
     direction, seed = call["direction"], call["rng"] if call["seed"] is None else call["seed"]
@@ -177,7 +165,7 @@ def _translate_check_grad(arguments: Arguments) -> Translation:
 
 
 def _translate_check_derivative(arguments: Arguments) -> Translation:
-    fun, jac, x0, bounds, args, kwargs = _bind(check_derivative, arguments).arguments.values()
+    fun, jac, x0, bounds, args, kwargs = bind_arguments(check_derivative, arguments).arguments.values()
     axes_error = RuntimeError("`fun` return value has more than 1 dimension.")
     return Translation(_make_checks(_Claim(fun, jac, x0, bounds, args, kwargs or {}, axes_error=axes_error)))
 
@@ -310,7 +298,7 @@ def _replace_by_zero(function: Function, name: str) -> Callable[[Arguments], Arg
     """Return what replaces the derivative in a call of `function`, its argument `name`, by zeros."""
 
     def replace_derivative(arguments: Arguments) -> Arguments:
-        call = _bind(function, arguments)
+        call = bind_arguments(function, arguments)
         derivative = call.arguments[name]
         call.arguments[name] = lambda *args, **kwargs: np.zeros(np.shape(derivative(*args, **kwargs)))
         return call.args, call.kwargs

@@ -29,7 +29,7 @@ TOO_LARGE = "its inputs and parameters do not fit into the {:.0f} MiB that all c
 
 
 class NeverRecordedError(Exception):
-    """No call of a class is to be recorded; the message says why."""
+    """Calls of a class are not recorded; the message says why."""
 
 
 class NothingToCheckError(Exception):

@@ -69,7 +69,7 @@ class Incumbent:
         return any(value and value != defaults.get(name) for name, value in tolerances.items())
 
     def find_message(self) -> str:
-        """Return what the checker raises if it is told to raise; '' if it cannot be told, or returns."""
+        """Return what the checker raises with `raise_exception=True`; '' if it lacks that parameter, or returns."""
         signature = inspect.signature(self.original)
         if RAISES not in signature.parameters:
             return ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradcheck.compat.answer import Answer, Translation, ask, passes, say_once
-from gradcheck.compat.checker import Arguments, Checker
+from gradcheck.compat.checker import Arguments, Checker, bind_arguments
 from gradcheck.compat.jax.tolerances import read_tolerance, scale_tolerance
 from gradcheck.compat.jax.translation import EPS, translate_grads, translate_jvp, translate_vjp
 from gradcheck.glossary.verdicts import Reason
@@ -100,17 +99,6 @@ def _answer(checker: Checker, *args: Any, **kwargs: Any) -> None:
     checker.conclude(ask(translation), (args, kwargs))
 
 
-def _bind(function: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
-    """Return the arguments of a call by name, with defaults.
-
-    Raises:
-        TypeError: if they do not fit the signature.
-    """
-    bound = inspect.signature(function).bind(*arguments[0], **arguments[1])
-    bound.apply_defaults()
-    return bound.arguments
-
-
 def _conclude(answer: Answer, prefix: str) -> None:
     """Raise an AssertionError, whose message starts with a prefix, unless the answer counts as passed.
 
@@ -164,23 +152,23 @@ def _make_checker(
     """
 
     def scale_tolerances(arguments: Arguments, factor: float) -> Arguments:
-        call = _bind(function, arguments)
+        call = bind_arguments(function, arguments).arguments
         return (), {**call, **{name: scale_tolerance(call[name], factor) for name in ("atol", "rtol")}}
 
     def read_tolerances(arguments: Arguments) -> dict[str, float]:
-        call = _bind(function, arguments)
+        call = bind_arguments(function, arguments).arguments
         return {name: read_tolerance(call[name], call["args"]) for name in ("atol", "rtol")}
 
     def with_zero_gradient(arguments: Arguments) -> Arguments:
-        call = _bind(function, arguments)
+        call = bind_arguments(function, arguments).arguments
         return (), {**call, **zero(call)}
 
     return Checker(
         name=f"jax.test_util.{function.__name__}",
         module=MODULE,
         attribute=function.__name__,
-        translate=lambda arguments: translate(_bind(function, arguments)),
-        conclude=lambda answer, arguments: _conclude(answer, _bind(function, arguments).get("err_msg", "")),
+        translate=lambda arguments: translate(bind_arguments(function, arguments).arguments),
+        conclude=lambda answer, arguments: _conclude(answer, bind_arguments(function, arguments).arguments.get("err_msg", "")),
         has_passed=lambda _: True,  # a wrong derivative raises
         with_zero_gradient=with_zero_gradient,
         scale_tolerances=scale_tolerances,

@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.compat.answer import Answer, Translation
-from gradcheck.compat.checker import Arguments, Checker
+from gradcheck.compat.checker import Arguments, Checker, bind_arguments
 from gradcheck.compat.torch import drop_ins
 from gradcheck.compat.torch.conclusion import conclude
-from gradcheck.compat.torch.drop_ins import bind_arguments, make_call
+from gradcheck.compat.torch.drop_ins import make_call
 from gradcheck.compat.torch.translation import translate
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SLOW_MODE = "_run_slow_mode_and_get_error"  # the function of PyTorch that works
 
 
 def _bind(drop_in: Callable[..., bool], arguments: Arguments) -> dict[str, Any]:
-    return bind_arguments(drop_in, *arguments)
+    return bind_arguments(drop_in, arguments).arguments
 
 
 def _read_call(drop_in: Callable[..., bool], arguments: Arguments) -> Call:

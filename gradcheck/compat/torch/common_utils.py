@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.compat.checker import bind_arguments
 from gradcheck.compat.torch import drop_ins
-from gradcheck.compat.torch.drop_ins import answer_call, bind_arguments, make_call
+from gradcheck.compat.torch.drop_ins import answer_call, make_call
 
 if TYPE_CHECKING:
     from gradcheck.compat.torch.call import Call
 
-DEFAULTS = {"check_batched_grad": True}  # and fast mode, unless PyTorch's own tests are told to check slowly
+DEFAULTS = {"check_batched_grad": True}  # and fast mode, unless PyTorch's own tests are to check slowly
 
 
 def gradcheck(fn: Any, inputs: Any, **kwargs: Any) -> bool:
@@ -56,4 +57,4 @@ def _make_call(checker: Callable[..., bool], args: tuple[Any, ...], keywords: Ma
 
     chosen = {**DEFAULTS, "fast_mode": not common_utils.TEST_WITH_SLOW_GRADCHECK}
     defaults = {name: value for name, value in chosen.items() if keywords.get(name) is None}
-    return make_call(checker, bind_arguments(checker, args, {**keywords, **defaults}))
+    return make_call(checker, bind_arguments(checker, (args, {**keywords, **defaults})).arguments)

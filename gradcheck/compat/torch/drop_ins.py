@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,17 +105,6 @@ def gradgradcheck(
     arguments = dict(locals())
     __tracebackhide__ = True
     return answer_call(make_call(gradgradcheck, arguments))
-
-
-def bind_arguments(checker: Callable[..., bool], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call of a checker of this file by name, with the defaults of those that are left out.
-
-    Raises:
-        TypeError: if they do not fit its signature.
-    """
-    bound = inspect.signature(checker).bind(*args, **keywords)
-    bound.apply_defaults()
-    return bound.arguments
 
 
 def make_call(checker: Callable[..., bool], arguments: Mapping[str, Any]) -> Call:

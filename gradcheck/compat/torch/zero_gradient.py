@@ -68,18 +68,8 @@ class _ZeroDerivative(torch.autograd.Function):
         return tangent * 0
 
 
-class _ZeroSecondDerivative(torch.autograd.Function):
+class _ZeroSecondDerivative(_ZeroDerivative):
     """The identity, with a right gradient, whose derivative is zero."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:

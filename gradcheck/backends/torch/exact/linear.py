@@ -101,7 +101,7 @@ def translate_move(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any
 
 
 def translate_put(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
-    """Translate an operator that overwrites entries of its first argument, or adds to them if it is told to accumulate."""
+    """Translate an operator that overwrites entries of its first argument, or adds to them if it accumulates."""
     accumulates = kwargs.get("accumulate", args[3] if len(args) > 3 else False)
     return translate_linear(operator, result, *args, moves=not accumulates, **kwargs)
 
