@@ -9,7 +9,8 @@ import torch
 
 from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule, flatten_axes
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, node_of, shadow_of, subtract
+from gradcheck.backends.torch.exact.nodes import Operand, Traced, shadow_of
+from gradcheck.exact.build import node_of, subtract
 from gradcheck.exact.graph import Node, NotAvailable
 
 # The place of the axis among the arguments of an operator that selects entries, after the tensor.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -10,33 +9,11 @@ import torch
 
 from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule
-from gradcheck.backends.torch.exact.nodes import (
-    Operand,
-    Traced,
-    add,
-    divide,
-    exp,
-    function,
-    log,
-    make_constants,
-    make_scalar,
-    multiply,
-    node_of,
-    power,
-    raise_to,
-    shadow_of,
-    subtract,
-)
-from gradcheck.exact.constants import Constant, read_constant
+from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, shadow_of
+from gradcheck.exact.build import add, divide, exp, linear, make_scalar, multiply, node_of, power, raise_to, subtract
+from gradcheck.exact.constants import read_constant
+from gradcheck.exact.formulas import HALF_PI, Formula, atan, polygamma
 from gradcheck.exact.graph import Node
-
-Formula = Callable[[Operand | Node], Node]
-
-INVERSE_ROOT = Fraction(-1, 2)
-HALF = make_scalar(Fraction(1, 2))
-HALF_PI = make_scalar(Constant(Fraction(1, 2), half_powers_of_pi=2))
-TWO_BY_ROOT_OF_PI = make_scalar(Constant(Fraction(2), half_powers_of_pi=-1))
-HALF_ROOT_OF_PI = make_scalar(Constant(Fraction(1, 2), half_powers_of_pi=1))
 
 
 def _scale(b: Operand, alpha: float) -> Operand | Node:
@@ -108,72 +85,10 @@ def translate_exp(base: int) -> Rule:
     return rule
 
 
-def translate_log(base: int) -> Rule:
-    """Make the rule of a logarithm to an integer base."""
-    return lambda _o, _r, x: multiply(log(x), make_scalar(Constant(Fraction(1), logarithm=-base)))
-
-
-def _tanh(x: Operand | Node) -> Node:
-    return subtract(1, divide(2, add(exp(multiply(x, 2)), 1)))
-
-
-def _sigmoid(x: Operand | Node) -> Node:
-    return power(add(1, exp(subtract(0, x))), -1)
-
-
-def _sinh(x: Operand | Node) -> Node:
-    return multiply(HALF, subtract(exp(x), exp(subtract(0, x))))
-
-
-def _cosh(x: Operand | Node) -> Node:
-    return multiply(HALF, add(exp(x), exp(subtract(0, x))))
-
-
-def _erf(x: Operand | Node) -> Node:
-    return function("erf", x, torch.erf, lambda x, _: multiply(TWO_BY_ROOT_OF_PI, exp(subtract(0, multiply(x, x)))), -1)
-
-
-def _erfinv(x: Operand | Node) -> Node:
-    return function("erfinv", x, torch.erfinv, lambda _, y: multiply(HALF_ROOT_OF_PI, exp(multiply(y, y))), -1)
-
-
-def _half_tangent(x: Operand | Node) -> Node:
-    """Make tan(x / 2), of which sine, cosine and tangent are rational functions."""
-    return function("sin and cos", x, lambda x: torch.tan(x / 2), lambda _, t: multiply(HALF, add(1, multiply(t, t))), -1)
-
-
-def _sin(x: Operand | Node) -> Node:
-    t = _half_tangent(x)
-    return divide(multiply(2, t), add(1, multiply(t, t)))
-
-
-def _cos(x: Operand | Node) -> Node:
-    square = power(_half_tangent(x), 2)
-    return divide(subtract(1, square), add(1, square))
-
-
-def _tan(x: Operand | Node) -> Node:
-    t = _half_tangent(x)
-    return divide(multiply(2, t), subtract(1, multiply(t, t)))
-
-
-def _quadratic(one: int, sign: int, exponent: Fraction | int) -> Callable[[Node, Node], Node]:
-    """Make the derivative `(one + sign * x^2) ^ exponent`."""
-    return lambda x, _: power(add(one, multiply(x, x), sign), exponent)
-
-
-def _asin(x: Operand | Node) -> Node:
-    return function("asin", x, torch.asin, _quadratic(1, -1, INVERSE_ROOT), -1)
-
-
-def _atan(x: Operand | Node) -> Node:
-    return function("atan", x, torch.atan, _quadratic(1, 1, -1), -1)
-
-
 def translate_atan2(_o: Any, result: torch.Tensor, a: Operand, b: Operand) -> Node:
     """Translate the angle of a point, which is an arc tangent but for half turns."""
     half_turns = torch.round((result - torch.atan(torch.as_tensor(shadow_of(a) / shadow_of(b)))) / torch.pi)
-    return add(_atan(divide(a, b)), multiply(make_constants(half_turns * 2), HALF_PI))
+    return add(atan(divide(a, b)), multiply(make_constants(half_turns * 2), HALF_PI))
 
 
 def translate_hypot(_o: Any, _r: Any, a: Operand, b: Operand) -> Node:
@@ -195,49 +110,12 @@ def translate_trilinear(_o: Any, result: torch.Tensor, *args: Any) -> Node:
     for factor, dims in zip(factors, axes, strict=True):
         product = multiply(product, _insert_axes(factor, sorted(dims)))
     axes_summed = tuple(summed)
-    return nodes.linear([product], lambda arrays: arrays[0].sum(axes_summed), tuple(result.shape))
-
-
-def _polygamma(order: int, x: Operand | Node) -> Node:
-    return function(f"polygamma {order}", x, lambda x: torch.polygamma(order, x), lambda x, _: _polygamma(order + 1, x))
+    return linear([product], lambda arrays: arrays[0].sum(axes_summed), tuple(result.shape))
 
 
 def translate_polygamma(_o: Any, _r: Any, first: Any, second: Any) -> Node:
     """Translate a derivative of digamma, whose order comes first or second."""
-    return _polygamma(first, second) if isinstance(first, int) else _polygamma(int(shadow_of(second)), first)
-
-
-FORMULAS: dict[str, Formula] = {
-    "neg": lambda x: subtract(0, x),
-    "reciprocal": lambda x: power(x, -1),
-    "square": lambda x: power(x, 2),
-    "sqrt": lambda x: power(x, Fraction(1, 2)),
-    "rsqrt": lambda x: power(x, INVERSE_ROOT),
-    "cbrt": lambda x: power(x, Fraction(1, 3)),
-    "expm1": lambda x: subtract(exp(x), 1),
-    "log": log,
-    "log1p": lambda x: log(add(1, x)),
-    "tanh": _tanh,
-    "sigmoid": _sigmoid,
-    "sinh": _sinh,
-    "cosh": _cosh,
-    "erf": _erf,
-    "erfc": lambda x: subtract(1, _erf(x)),
-    "erfinv": _erfinv,
-    "erf_inv": _erfinv,
-    "sin": _sin,
-    "cos": _cos,
-    "tan": _tan,
-    "asin": _asin,
-    "acos": lambda x: subtract(HALF_PI, _asin(x)),
-    "atan": _atan,
-    "asinh": lambda x: function("asinh", x, torch.asinh, _quadratic(1, 1, INVERSE_ROOT), -1),
-    "acosh": lambda x: function("acosh", x, torch.acosh, _quadratic(-1, 1, INVERSE_ROOT)),
-    "atanh": lambda x: function("atanh", x, torch.atanh, _quadratic(1, -1, -1), -1),
-    "lgamma": lambda x: function("lgamma", x, torch.lgamma, lambda x, _: _polygamma(0, x)),
-    "digamma": lambda x: _polygamma(0, x),
-    **dict.fromkeys(("convert_element_type", "_to_copy"), node_of),
-}
+    return polygamma(first, second) if isinstance(first, int) else polygamma(int(shadow_of(second)), first)
 
 
 def make_rule(formula: Formula) -> Rule:

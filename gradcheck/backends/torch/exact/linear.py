@@ -13,7 +13,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradcheck.backends.torch.exact import nodes
-from gradcheck.backends.torch.exact.nodes import Traced, add, multiply, node_of, shadow_of, subtract
+from gradcheck.backends.torch.exact.nodes import Traced, shadow_of
+from gradcheck.exact import build
+from gradcheck.exact.build import add, make_scalar, multiply, node_of, subtract
 from gradcheck.exact.graph import F64, Node, NotAvailable
 
 # A rule: (operator, its result in floating point, arguments, keywords) -> the node of the result, or one per result.
@@ -91,8 +93,8 @@ def translate_linear(operator: Any, result: Any, *args: Any, moves: bool = False
         return apply
 
     if isinstance(result, torch.Tensor):
-        return nodes.linear(operands, make_apply(None), tuple(result.shape), moves=moves)
-    return [nodes.linear(operands, make_apply(i), tuple(r.shape), moves=moves) for i, r in enumerate(result)]
+        return build.linear(operands, make_apply(None), tuple(result.shape), moves=moves)
+    return [build.linear(operands, make_apply(i), tuple(r.shape), moves=moves) for i, r in enumerate(result)]
 
 
 def translate_move(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
@@ -169,7 +171,7 @@ def translate_mean(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, ke
     """Translate a mean: a sum, divided by the number of its terms."""
     total = translate_linear(torch.ops.aten.sum.dim_IntList, result, x, dim, keepdim)
     count = max(x.shadow.numel(), 1) // max(result.numel(), 1)
-    return multiply(total, nodes.make_scalar(Fraction(1, max(count, 1))))
+    return multiply(total, make_scalar(Fraction(1, max(count, 1))))
 
 
 def translate_variance(
@@ -183,11 +185,11 @@ def translate_variance(
         raise NotAvailable("a variance of one number")
     kept = x.shadow.sum(axes, keepdim=True)
     total = torch.ops.aten.sum.dim_IntList
-    mean = multiply(translate_linear(total, kept, x, axes, True), nodes.make_scalar(Fraction(1, count)))
+    mean = multiply(translate_linear(total, kept, x, axes, True), make_scalar(Fraction(1, count)))
     centred = subtract(x, mean)
     squares = Traced(x.shadow, multiply(centred, centred))
     keepdim = result.ndim == x.shadow.ndim
-    return multiply(translate_linear(total, result, squares, axes, keepdim), nodes.make_scalar(1 / freedom))
+    return multiply(translate_linear(total, result, squares, axes, keepdim), make_scalar(1 / freedom))
 
 
 def translate_product(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, *_: Any, **__: Any) -> Node:
@@ -214,7 +216,7 @@ def translate_cumulative_product(_o: Any, result: torch.Tensor, x: Traced, dim: 
     for k in range(x.shadow.shape[dim]):
         factor = _take_slice(x, dim, k)
         products.append(multiply(products[-1], factor) if products else factor)
-    return nodes.linear(products, lambda arrays: np.concatenate(arrays, axis=dim), tuple(result.shape), moves=True)
+    return build.linear(products, lambda arrays: np.concatenate(arrays, axis=dim), tuple(result.shape), moves=True)
 
 
 def _take_slice(x: Traced, dim: int, k: int) -> Node:
@@ -269,5 +271,5 @@ def translate_convolution_backward(
         parts[1] = nodes.bilinear(gradient, x, lambda g, a: run(1, g, a, no_weight), tuple(result[1].shape))
     if mask[2]:
         axes = (0, *range(2, gradient.shadow.ndim))
-        parts[2] = nodes.linear([node_of(gradient)], lambda arrays: arrays[0].sum(axes), tuple(result[2].shape))
+        parts[2] = build.linear([node_of(gradient)], lambda arrays: arrays[0].sum(axes), tuple(result[2].shape))
     return parts

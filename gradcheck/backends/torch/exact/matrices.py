@@ -11,20 +11,8 @@ import torch
 
 from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule
-from gradcheck.backends.torch.exact.nodes import (
-    Operand,
-    Traced,
-    add,
-    choose,
-    divide,
-    log,
-    make_constants,
-    move,
-    multiply,
-    node_of,
-    power,
-    subtract,
-)
+from gradcheck.backends.torch.exact.nodes import Operand, Traced, choose, make_constants, move
+from gradcheck.exact.build import add, divide, log, multiply, node_of, power, subtract
 from gradcheck.exact.graph import Node, NotAvailable
 
 MAX_ROWS = 12

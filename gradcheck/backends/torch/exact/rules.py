@@ -6,6 +6,8 @@ from typing import Any
 
 from gradcheck.backends.torch.exact import branches, functions, linear, matrices
 from gradcheck.backends.torch.exact.linear import Rule, list_names
+from gradcheck.exact.build import node_of
+from gradcheck.exact.formulas import FORMULAS
 
 # Functions that are constant between jumps, and tensors that do not depend on the values of their arguments.
 STEPS = list_names(
@@ -42,7 +44,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(linear.CHOSEN_SUMS, linear.translate_chosen_sum),
     **dict.fromkeys(linear.WEIGHTED_SUMS, linear.translate_by_matrix),
     **dict.fromkeys(STEPS, functions.translate_step),
-    **{name: functions.make_rule(formula) for name, formula in functions.FORMULAS.items()},
+    **{name: functions.make_rule(formula) for name, formula in FORMULAS.items()},
+    **dict.fromkeys(("convert_element_type", "_to_copy"), functions.make_rule(node_of)),
+    "erf_inv": functions.make_rule(FORMULAS["erfinv"]),
     **dict.fromkeys(("index_put", "_unsafe_index_put", "put"), linear.translate_put),
     "scatter_reduce": linear.translate_reduction,
     "masked_fill": linear.translate_filling("value", 2),
@@ -62,8 +66,6 @@ RULES: dict[str, Rule] = {
     "float_power": functions.translate_pow,
     "exp": functions.translate_exp(0),
     "exp2": functions.translate_exp(2),
-    "log2": functions.translate_log(2),
-    "log10": functions.translate_log(10),
     "atan2": functions.translate_atan2,
     "hypot": functions.translate_hypot,
     "_trilinear": functions.translate_trilinear,

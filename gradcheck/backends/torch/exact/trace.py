@@ -16,13 +16,14 @@ from gradcheck.backends import global_state
 from gradcheck.backends.flat import EPS, F64, Leaf
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
-from gradcheck.backends.torch.exact.nodes import node_of, shadow_of
+from gradcheck.backends.torch.exact.nodes import shadow_of
 from gradcheck.backends.torch.exact.rules import RULES, name_of
 from gradcheck.backends.torch.exact.translation import Translation, writes
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.exact import floating
+from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.exact.identity import Identity
 from gradcheck.tracebacks import summarise_error

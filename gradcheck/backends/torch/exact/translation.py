@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, node_of, shadow_of
+from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, shadow_of
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RESHAPING, RULES, name_of
+from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
