@@ -85,7 +85,7 @@ def translate_linear(operator: Any, result: Any, *args: Any, moves: bool = False
         def apply(arrays: Sequence[F64]) -> F64:
             values = list(template)
             for i, array in zip(places, arrays, strict=True):
-                values[i] = torch.from_numpy(np.array(array))
+                values[i] = torch.from_numpy(np.array(array, order="C"))
             a, k = pytree.tree_unflatten(values, spec)
             out = operator(*a, **k)
             return np.asarray((out if index is None else out[index]).numpy())

@@ -24,8 +24,6 @@ BRANCHES = {
     *branches.SELECTION_AXES,
     *branches.POOLS,
 }
-# Operators that change the shape of the tensor itself.
-RESHAPING = frozenset(("squeeze_", "unsqueeze_", "transpose_", "t_", "detach_"))
 # Operators that give a number of a tensor to Python.
 READING = frozenset(("_local_scalar_dense", "item"))
 # Operators that compare two tensors: a branch that equal numbers choose is one by chance, unless they are always equal.

@@ -16,9 +16,9 @@ from gradcheck.backends import global_state
 from gradcheck.backends.flat import EPS, F64, Leaf
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
-from gradcheck.backends.torch.exact.nodes import shadow_of
-from gradcheck.backends.torch.exact.rules import RULES, name_of
-from gradcheck.backends.torch.exact.translation import Translation, writes
+from gradcheck.backends.torch.exact.nodes import Traced, shadow_of
+from gradcheck.backends.torch.exact.recorder import Recorder
+from gradcheck.backends.torch.exact.rules import name_of
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
 from gradcheck.backends.torch.twin_precision import twin_precision
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
 MAX_DIFFERENCE = 1e-9
-SHIFT = 1e-4
+SHIFT = 1e-6
 TRACE_DIFFERS = "the traced graph does not compute what the program computes"
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
@@ -135,23 +135,22 @@ def trace_exactly(
     vector = draw.standard_normal(joint.vector_leaves[-1].span.stop)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
+    inputs, recorder = [*joint.leaves(program.point), *vectors], Recorder()
     with twin_precision(twin, binding.leaves), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = _trace(joint, joint.leaves(program.point), vectors)
-        module = _decompose(plain, joint.leaves(program.point), vectors)
-        translation = Translation(module)
         global_state.restore(draws)
-        results = _translate(translation, [*joint.leaves(program.point), *vectors])
-        _compare(results, joint, program.value, product(program.point, vector[None])[0], TRACE_DIFFERS)
+        results = _record(recorder, joint, inputs)
+        here = program.value, product(program.point, vector[None])[0]
         global_state.restore(draws)
-        moved = module(joint.leaves(shifted), vectors)
-        outputs = program.evaluate(shifted)
-        _compare(moved, joint, outputs, product(shifted, vector[None])[0], TRACE_HOLDS_HERE)
+        there = program.evaluate(shifted), product(shifted, vector[None])[0]
+    _compare([shadow_of(x) for x in results], joint, *here, TRACE_DIFFERS)
     nodes = [None if x is None else node_of(x) for x in results]
-    _compare_rules(nodes, results, translation.inputs, [*joint.leaves(program.point), *vectors], joint)
-    identity = replace(_make_identity(nodes, translation.inputs, joint), equalities=tuple(translation.equalities))
-    branches = frozenset(translation.branches)
-    return ExactProgram(identity, branches, len(translation.nodes), lambda at, v: _differentiate(plain, joint, draws, at, v))
+    _compare(_evaluate_nodes(nodes, recorder.inputs, inputs), joint, *here, RULE_DIFFERS)
+    moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors])
+    _compare(moved, joint, *there, TRACE_HOLDS_HERE)
+    identity = replace(_make_identity(nodes, recorder.inputs, joint), equalities=tuple(recorder.equalities))
+    differentiate = _AttachedTrace(joint, draws, inputs).differentiate
+    return ExactProgram(identity, frozenset(recorder.branches), recorder.operators, differentiate)
 
 
 def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint) -> Identity:
@@ -165,57 +164,28 @@ def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint)
     return Identity(leaves, tuple(Input(node.shape) for node in outputs), outputs, claims, vectors)
 
 
-def _compare_rules(
-    nodes: list[Node | None], results: list[Any], inputs: list[Input], tensors: list[torch.Tensor], joint: _Joint
-) -> None:
-    """Raise unless the exact graph computes in floating point what the traced one does."""
+def _evaluate_nodes(nodes: list[Node | None], inputs: list[Input], tensors: list[torch.Tensor]) -> list[torch.Tensor | None]:
+    """Evaluate the outputs and derivatives of an exact graph in floating point."""
     numbers: dict[Node, F64] = dict(zip(inputs, [x.numpy(force=True) for x in tensors], strict=True))
     floats = iter(floating.evaluate([node for node in nodes if node is not None], numbers))
-    computed = [None if node is None else torch.from_numpy(np.array(next(floats))) for node in nodes]
-    shadows, count = [shadow_of(result) for result in results], len(joint.binding.outputs)
-    value, derivative = (
-        flat_of_all(shadows[:count], joint.binding.outputs),
-        flat_of_all(shadows[count:], joint.derivative_leaves),
-    )
-    _compare(computed, joint, value, derivative, RULE_DIFFERS)
+    return [None if node is None else torch.from_numpy(np.array(next(floats))) for node in nodes]
 
 
-def _trace(function: Callable[..., Any], leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> torch.fx.GraphModule:
-    """Trace a function; if it writes to tensors, the graph is traced once more without that."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
+def _record(recorder: Recorder, joint: _Joint, inputs: list[torch.Tensor]) -> list[Traced | None]:
+    """Run the program and its derivative, and return what is known of the outputs and the derivatives."""
+    for tensor in inputs:
+        recorder.add_input(tensor)
+    count = len(joint.binding.leaves)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
-        if any(writes(node) for node in module.graph.nodes):
-            functional = torch.func.functionalize(module, remove="mutations_and_views")
-            module = make_fx(functional, _error_on_data_dependent_ops=False)(leaves, vectors)
+        with sdpa_kernel(SDPBackend.MATH), recorder:
+            results = joint(inputs[:count], inputs[count:])
     except NotAvailable:
         raise
     except Exception as error:
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-    return module
-
-
-def _decompose(module: torch.fx.GraphModule, leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> torch.fx.GraphModule:
-    """Replace the operators of a graph without a rule by others that have one."""
-    from torch._decomp import decomposition_table
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    table: Any = {op: rule for op, rule in decomposition_table.items() if name_of(op) not in RULES}
-    try:
-        return make_fx(module, decomposition_table=table, _error_on_data_dependent_ops=False)(leaves, vectors)
-    except Exception as error:
-        raise NotAvailable(f"the decomposition raised {summarise_error(error, 120)}") from error
-
-
-def _translate(translation: Translation, inputs: list[torch.Tensor]) -> list[Any]:
-    try:
-        return translation.translate(inputs)
-    except NotAvailable:
-        raise
-    except Exception as error:
-        raise NotAvailable(f"the translation raised {summarise_error(error, 120)}") from error
+    if recorder.refusal is not None:
+        raise recorder.refusal
+    return [None if x is None else recorder.find(x) for x in results]
 
 
 def _compare(results: list[Any], joint: _Joint, value: F64, derivative: F64, message: str) -> None:
@@ -233,30 +203,69 @@ def _compare(results: list[Any], joint: _Joint, value: F64, derivative: F64, mes
             raise NotAvailable(message)
 
 
-def _differentiate(
-    module: torch.fx.GraphModule, joint: _Joint, draws: global_state.States, point: F64, vector: F64
-) -> tuple[F64, F64]:
-    """Return the claim and the derivative of the traced forward for a vector, both in floating point."""
-    leaves, vectors, layout = joint.leaves(point), joint.vectors(vector), joint.derivative_leaves
-    count = len(joint.binding.outputs)
-    global_state.restore(draws)
-    try:
-        if joint.forward:
-            with forward_mode_level():
-                pairs = zip(leaves, vectors, strict=True)
-                duals = [forward_ad.make_dual(x, t) for x, t in pairs]  # type: ignore[no-untyped-call]
-                results = _AttachedInterpreter(module).run(duals, vectors)
-                derivatives = [tangent_of(output) for output in results[:count]]
-                claims = [None if c is None else forward_ad.unpack_dual(c).primal for c in results[count:]]  # type: ignore[no-untyped-call]
-        else:
-            with torch.enable_grad():
-                leaves = [x.requires_grad_() for x in leaves]
-                results = _AttachedInterpreter(module).run(leaves, vectors)
-                derivatives = list(torch.autograd.grad(results[:count], leaves, vectors, allow_unused=True))
-                claims = [None if c is None else c.detach() for c in results[count:]]
-    except Exception as error:
-        raise NotAvailable(f"the derivative of the trace raised {summarise_error(error, 120)}") from error
-    return flat_of_all(claims, layout), flat_of_all(derivatives, layout)
+class _AttachedTrace:
+    """The operators of a program and its derivative, without what is detached and without rules written by hand.
+
+    It is traced at its first use, since it only serves to measure a difference that the fields have found.
+
+    Args:
+        joint: the program and its derivative.
+        draws: the states of the random generators that the target draws from.
+        inputs: the leaves at the primal, and vectors.
+    """
+
+    def __init__(self, joint: _Joint, draws: global_state.States, inputs: list[torch.Tensor]) -> None:
+        self.joint, self.draws, self.inputs = joint, draws, inputs
+        self._traced: torch.fx.GraphModule | None = None
+
+    def differentiate(self, point: F64, vector: F64) -> tuple[F64, F64]:
+        """Return the claim and the derivative of the traced forward for a vector, both in floating point.
+
+        Raises:
+            NotAvailable: if they cannot be traced or differentiated.
+        """
+        joint, module, layout = self.joint, self._trace(), self.joint.derivative_leaves
+        leaves, vectors, count = joint.leaves(point), joint.vectors(vector), len(joint.binding.outputs)
+        global_state.restore(self.draws)
+        try:
+            if joint.forward:
+                with forward_mode_level():
+                    pairs = zip(leaves, vectors, strict=True)
+                    duals = [forward_ad.make_dual(x, t) for x, t in pairs]  # type: ignore[no-untyped-call]
+                    results = _AttachedInterpreter(module).run(duals, vectors)
+                    derivatives = [tangent_of(output) for output in results[:count]]
+                    claims = [None if c is None else forward_ad.unpack_dual(c).primal for c in results[count:]]  # type: ignore[no-untyped-call]
+            else:
+                with torch.enable_grad():
+                    leaves = [x.requires_grad_() for x in leaves]
+                    results = _AttachedInterpreter(module).run(leaves, vectors)
+                    derivatives = list(torch.autograd.grad(results[:count], leaves, vectors, allow_unused=True))
+                    claims = [None if c is None else c.detach() for c in results[count:]]
+        except Exception as error:
+            raise NotAvailable(f"the derivative of the trace raised {summarise_error(error, 120)}") from error
+        return flat_of_all(claims, layout), flat_of_all(derivatives, layout)
+
+    def _trace(self) -> torch.fx.GraphModule:
+        """Trace the operators; if some write to tensors, the graph is traced once more without that."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        if self._traced is not None:
+            return self._traced
+        count = len(self.joint.binding.leaves)
+        leaves, vectors = self.inputs[:count], self.inputs[count:]
+        function: Callable[..., Any] = self.joint
+        try:
+            with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                global_state.restore(self.draws)
+                module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
+                if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in module.graph.nodes):
+                    function = torch.func.functionalize(module, remove="mutations_and_views")
+                    module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
+        except Exception as error:
+            raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
+        self._traced = module
+        return module
 
 
 class _AttachedInterpreter(torch.fx.Interpreter):
