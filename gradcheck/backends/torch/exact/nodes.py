@@ -24,7 +24,7 @@ class Traced:
 
     Attributes:
         shadow: the tensor.
-        node: the same array exactly.
+        node: the same array exactly; that of a complex tensor has a last axis for the real and the imaginary part.
     """
 
     shadow: torch.Tensor

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradcheck.backends.torch.exact import complex_numbers
+from gradcheck.backends.torch.exact.complex_numbers import MAKING_COMPLEX, join, pair_of, translate_complex
 from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, shadow_of
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, STEPS, name_of
 from gradcheck.exact.build import linear, node_of
@@ -74,7 +76,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add_input(self, tensor: torch.Tensor) -> None:
         """Make the numbers of a tensor an exact input."""
-        self.inputs.append(Input(tuple(tensor.shape)))
+        self.inputs.append(Input((*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)))
         self._learn(tensor, self.inputs[-1])
 
     def find(self, value: Any) -> Any:
@@ -85,16 +87,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if not isinstance(value, torch.Tensor):
             return value
-        if value.is_meta or value.layout is not torch.strided or value.is_complex():  # forward mode describes layouts so
+        if value.is_meta or value.layout is not torch.strided:  # forward mode describes layouts so
             _refuse_unusual(value)
             return Traced(value)
         if value._is_zerotensor():  # without memory: a tangent that is zero
-            return Traced(zeros := torch.zeros(value.shape, dtype=value.dtype), make_constants(zeros))
+            return Traced(zeros := torch.zeros(value.shape, dtype=value.dtype), _read_constants(zeros))
         place, known = _place_of(value), self._memory[self._key(value)]
         traced = known.get(place) or self._find_view(value)
         if traced is None:
-            traced = self._learn(value, make_constants(value) if value.is_floating_point() else None)
-        if not torch.equal(torch.nan_to_num(traced.shadow), torch.nan_to_num(value)):
+            traced = self._learn(value, _read_constants(value))
+        before, now = (_as_real(t.detach()) for t in (traced.shadow, value))
+        if not torch.equal(torch.nan_to_num(before), torch.nan_to_num(now)):
             raise NotAvailable(CHANGED)
         return traced
 
@@ -137,14 +140,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _find_view(self, tensor: torch.Tensor) -> Traced | None:
         """Find the numbers of a tensor in another one that holds all of them."""
-        if not tensor.is_floating_point() or tensor.is_meta or tensor._is_zerotensor():
+        if not _has_node(tensor) or tensor.is_meta or tensor._is_zerotensor():
             return None
         place = _place_of(tensor)
         for other, traced in self._memory[self._key(tensor)].items():
             if traced.node is not None and tensor.dtype is other.dtype and place.bits == other.bits:
                 found = _locate(place, other)
                 if found.min(initial=0) >= 0:
-                    return self._learn(tensor, traced.node if place == other else _take([traced.node], found))
+                    node = traced.node if place == other else _take([traced.node], _list_parts(found, tensor))
+                    return self._learn(tensor, node)
         return None
 
     def _write(self, tensor: torch.Tensor, node: Node | None) -> None:
@@ -153,17 +157,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         others = [(other, traced) for other, traced in known.items() if other != place]
         self._learn(tensor, node)
         for other, traced in others:
-            found = _locate(other, place)
             if other.dtype is not place.dtype or other.bits != place.bits:
-                del known[other]
-            elif found.max(initial=-1) >= 0:
+                raise NotAvailable("the code writes to parts of complex numbers")
+            found = _locate(other, place)
+            if found.max(initial=-1) >= 0:
                 like = torch.empty(0, dtype=other.dtype).set_(
                     tensor.untyped_storage(), other.offset, other.shape, other.strides
                 )
                 pair = [x for x in (node, traced.node) if x is not None]
-                size = int(np.prod(place.shape))
-                rest = size + np.arange(found.size).reshape(found.shape)
-                self._learn(like, _take(pair, np.where(found >= 0, found, rest)) if len(pair) == 2 else None)
+                rest = int(np.prod(place.shape)) + np.arange(found.size).reshape(found.shape)
+                index = _list_parts(np.where(found >= 0, found, rest), tensor)
+                self._learn(like, _take(pair, index) if len(pair) == 2 else None)
 
     # --- operators
 
@@ -199,7 +203,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 keywords = {key: value for key, value in named.items() if key != "out"}
                 (_, node), *_ = self._translate(functional, tensor.detach().clone(), positional, keywords)
             elif name.rstrip("_") in STEPS or not any(map(self._depends, pytree.tree_leaves((positional, named)))):
-                node = make_constants(tensor) if tensor.is_floating_point() else None
+                node = _read_constants(tensor)
             else:
                 raise NotAvailable(f"the operator {name} writes to a tensor")
             self._write(tensor, node)
@@ -226,7 +230,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note_equal_numbers(*args[:2])
         self._note_reading(name_of(operator), args)
         results = list(result) if isinstance(result, list | tuple) else [result]
-        if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in results):
+        if not any(map(_has_node, results)):
             return [(t, None) for t in results]
         if any(isinstance(t, torch.Tensor) and t._is_zerotensor() for t in results):
             return []
@@ -236,8 +240,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_equal_numbers(self, a: Operand, b: Operand) -> None:
         """Note where two operands of a comparison are equal and finite."""
-        first, second = node_of(a), node_of(b)
         where = torch.as_tensor(shadow_of(a) == shadow_of(b)) & torch.isfinite(torch.as_tensor(shadow_of(a)))
+        if _is_complex(a) or _is_complex(b):
+            first, second, where = join(pair_of(a)), join(pair_of(b)), where.unsqueeze(-1)
+        else:
+            first, second = node_of(a), node_of(b)
         if (first.varies or second.varies) and bool(where.any()):
             self.equalities.append(Equality(first, second, where.numpy(force=True)))
 
@@ -255,6 +262,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if varies and name in BRANCHES:
             self.branches.add(name)
         try:
+            if any(map(_is_complex, pytree.tree_leaves((result, args, kwargs)))):
+                return translate_complex(operator, name, result, args, kwargs)
             if name not in RULES:
                 raise NotAvailable(f"no rule for the operator {name}")
             return RULES[name](operator, result, *args, **kwargs)
@@ -274,6 +283,11 @@ def _locate(place: _Place, other: _Place) -> NDArray[np.int64]:
     return np.asarray(table[wanted])
 
 
+def _list_parts(index: NDArray[np.int64], tensor: torch.Tensor) -> NDArray[np.int64]:
+    """Return the places of entries in an exact node, where a complex one takes two."""
+    return np.stack([2 * index, 2 * index + 1], axis=-1) if tensor.is_complex() else index
+
+
 def _take(nodes: list[Node], index: NDArray[np.int64]) -> Node:
     """Make a node of entries of others, counted through all of them."""
 
@@ -283,14 +297,34 @@ def _take(nodes: list[Node], index: NDArray[np.int64]) -> Node:
     return linear(nodes, apply, index.shape, moves=True)
 
 
+def _has_node(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def _is_complex(value: Any) -> bool:
+    tensor = shadow_of(value)
+    return isinstance(tensor, torch.Tensor) and tensor.is_complex()
+
+
+def _as_real(tensor: torch.Tensor) -> torch.Tensor:
+    """View a complex tensor as one with a last axis for its two parts; leave a real one."""
+    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
+
+
+def _read_constants(tensor: torch.Tensor) -> Node | None:
+    return make_constants(_as_real(tensor)) if _has_node(tensor) else None
+
+
 def _find_decomposition(operator: Any, args: Any, keywords: Any) -> Callable[..., Any] | None:
     """Find how an operator without a rule is made of simpler ones, if its results depend on numbers."""
-    from torch._decomp import decomposition_table
-
     name = name_of(operator)
-    tensors = (t for t in pytree.tree_leaves((args, keywords)) if isinstance(t, torch.Tensor))
-    if name in RULES or name.rstrip("_") in RULES or not any(t.is_floating_point() for t in tensors):
+    tensors = [t for t in pytree.tree_leaves((args, keywords)) if isinstance(t, torch.Tensor)]
+    if name in MAKING_COMPLEX or (name in complex_numbers.RULES and any(t.is_complex() for t in tensors)):
         return None
+    if name in RULES or name.rstrip("_") in RULES or not any(map(_has_node, tensors)):
+        return None
+    from torch._decomp import decomposition_table  # takes a second to load, and most programs need none of them
+
     if operator in decomposition_table:
         return decomposition_table[operator]
     return operator.decompose if operator._can_decompose() else None
@@ -318,15 +352,13 @@ def _find_functional(operator: Any) -> Any:
 def _refuse_unusual(value: Any) -> None:
     if isinstance(value, torch.Tensor) and value.layout is not torch.strided:
         raise NotAvailable("sparse tensors")
-    if isinstance(value, torch.Tensor) and value.is_complex():
-        raise NotAvailable("complex numbers")
 
 
 def _finish(shadow: Any, node: Node | None) -> Node | None:
     """Return the exact node of a result: constants if it has none, and without numbers where it is infinite."""
-    if not isinstance(shadow, torch.Tensor) or not shadow.is_floating_point():
+    if not _has_node(shadow):
         return None
-    exact = make_constants(shadow) if node is None else node
-    if exact.shape != tuple(shadow.shape):
-        raise NotAvailable(f"a rule that gives the shape {exact.shape} for {tuple(shadow.shape)}")
-    return mark_undefined(exact, shadow)
+    exact, numbers = _read_constants(shadow) if node is None else node, _as_real(shadow)
+    if exact is None or exact.shape != tuple(numbers.shape):
+        raise NotAvailable(f"a rule that gives the shape {exact and exact.shape} for {tuple(numbers.shape)}")
+    return mark_undefined(exact, numbers)

@@ -103,7 +103,8 @@ class _Joint:
 
     def vectors(self, vector: F64) -> list[torch.Tensor]:
         """Return a vector as tensors."""
-        dtypes = [torch.float64 if self.twin else getattr(torch, leaf.dtype) for leaf in self.vector_leaves]
+        own = [getattr(torch, leaf.dtype) for leaf in self.vector_leaves]
+        dtypes = [torch.promote_types(dtype, torch.float64) if self.twin else dtype for dtype in own]
         return [tensor_of(vector[leaf.span], leaf, dtype) for leaf, dtype in zip(self.vector_leaves, dtypes, strict=True)]
 
 
@@ -123,8 +124,6 @@ def trace_exactly(
     Raises:
         NotAvailable: if the target cannot be traced or its graph has no exact meaning.
     """
-    if any(leaf.width != 1 for leaf in (*binding.leaves, *binding.outputs)):
-        raise NotAvailable("complex numbers")
     if program.device not in ("", "cpu"):
         raise NotAvailable(f"tensors on {program.device}")
     if program.eps > EPS["float64"]:
@@ -145,8 +144,8 @@ def trace_exactly(
         there = program.evaluate(shifted), product(shifted, vector[None])[0]
     _compare([shadow_of(x) for x in results], joint, *here, TRACE_DIFFERS)
     nodes = [None if x is None else node_of(x) for x in results]
-    _compare(_evaluate_nodes(nodes, recorder.inputs, inputs), joint, *here, RULE_DIFFERS)
-    moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors])
+    _compare(_evaluate_nodes(nodes, recorder.inputs, inputs, joint), joint, *here, RULE_DIFFERS)
+    moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors], joint)
     _compare(moved, joint, *there, TRACE_HOLDS_HERE)
     identity = replace(_make_identity(nodes, recorder.inputs, joint), equalities=tuple(recorder.equalities))
     differentiate = _AttachedTrace(joint, draws, inputs).differentiate
@@ -164,11 +163,16 @@ def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint)
     return Identity(leaves, tuple(Input(node.shape) for node in outputs), outputs, claims, vectors)
 
 
-def _evaluate_nodes(nodes: list[Node | None], inputs: list[Input], tensors: list[torch.Tensor]) -> list[torch.Tensor | None]:
+def _evaluate_nodes(
+    nodes: list[Node | None], inputs: list[Input], tensors: list[torch.Tensor], joint: _Joint
+) -> list[torch.Tensor | None]:
     """Evaluate the outputs and derivatives of an exact graph in floating point."""
-    numbers: dict[Node, F64] = dict(zip(inputs, [x.numpy(force=True) for x in tensors], strict=True))
-    floats = iter(floating.evaluate([node for node in nodes if node is not None], numbers))
-    return [None if node is None else torch.from_numpy(np.array(next(floats))) for node in nodes]
+    arrays = [(torch.view_as_real(x) if x.is_complex() else x).numpy(force=True) for x in tensors]
+    floats = iter(floating.evaluate([node for node in nodes if node is not None], dict(zip(inputs, arrays, strict=True))))
+    results = [None if node is None else torch.from_numpy(np.array(next(floats), order="C")) for node in nodes]
+    layout = (*joint.binding.outputs, *joint.derivative_leaves)
+    pairs = zip(results, layout, strict=True)
+    return [torch.view_as_complex(x) if x is not None and leaf.width == 2 else x for x, leaf in pairs]
 
 
 def _record(recorder: Recorder, joint: _Joint, inputs: list[torch.Tensor]) -> list[Traced | None]:
