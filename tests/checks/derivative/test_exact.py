@@ -357,7 +357,7 @@ def test_a_proof_settles_what_the_differences_cannot_decide():
         return x + (x * 1e12).sum() - (x * 1e12).sum()
 
     methods = ("reverse", "numeric")
-    plain = gradcheck.check(drowned, draw(4), contracts=False, methods=methods)
+    plain = gradcheck.check(drowned, draw(4), contracts=False, methods=methods, exact=False)
     proved = check(drowned, draw(4), methods=methods)
     assert plain.verdict is Verdict.INCONCLUSIVE
     assert_proved(proved)

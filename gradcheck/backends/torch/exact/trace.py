@@ -23,7 +23,7 @@ from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.exact import floating
-from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.graph import DEMOTES, Input, Node, NotAvailable
 from gradcheck.exact.identity import Identity
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
 MAX_DIFFERENCE = 1e-9
 SHIFT = 1e-4
+# And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
+RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 8.0, 2.0**-48, 1e-9
 TRACE_DIFFERS = "the traced graph does not compute what the program computes"
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
@@ -134,6 +136,7 @@ def trace_exactly(
     vector = draw.standard_normal(joint.vector_leaves[-1].span.stop)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
+    rounding = _measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
     with twin_precision(twin, binding.leaves), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = _trace(joint, joint.leaves(program.point), vectors)
@@ -141,16 +144,18 @@ def trace_exactly(
         translation = Translation(module)
         global_state.restore(draws)
         results = _translate(translation, [*joint.leaves(program.point), *vectors])
-        _compare(results, joint, program.value, product(program.point, vector[None])[0], TRACE_DIFFERS)
+        _compare(results, joint, program.value, product(program.point, vector[None])[0], rounding, TRACE_DIFFERS)
         global_state.restore(draws)
         moved = module(joint.leaves(shifted), vectors)
         outputs = program.evaluate(shifted)
-        _compare(moved, joint, outputs, product(shifted, vector[None])[0], TRACE_HOLDS_HERE)
+        _compare(moved, joint, outputs, product(shifted, vector[None])[0], rounding, TRACE_HOLDS_HERE)
     nodes = [None if x is None else node_of(x) for x in results]
-    _compare_rules(nodes, results, translation.inputs, [*joint.leaves(program.point), *vectors], joint)
+    demotions = frozenset(translation.demotions)
+    message = DEMOTES.format(" and ".join(sorted(demotions))) if demotions else RULE_DIFFERS
+    _compare_rules(nodes, results, translation.inputs, [*joint.leaves(program.point), *vectors], joint, rounding, message)
     identity = replace(_make_identity(nodes, translation.inputs, joint), equalities=tuple(translation.equalities))
     branches = frozenset(translation.branches)
-    return ExactProgram(identity, branches, len(translation.nodes), lambda at, v: _differentiate(plain, joint, draws, at, v))
+    return ExactProgram(identity, branches, demotions, lambda at, v: _differentiate(plain, joint, draws, at, v))
 
 
 def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint) -> Identity:
@@ -165,7 +170,13 @@ def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint)
 
 
 def _compare_rules(
-    nodes: list[Node | None], results: list[Any], inputs: list[Input], tensors: list[torch.Tensor], joint: _Joint
+    nodes: list[Node | None],
+    results: list[Any],
+    inputs: list[Input],
+    tensors: list[torch.Tensor],
+    joint: _Joint,
+    rounding: tuple[float, float],
+    message: str,
 ) -> None:
     """Raise unless the exact graph computes in floating point what the traced one does."""
     numbers: dict[Node, F64] = dict(zip(inputs, [x.numpy(force=True) for x in tensors], strict=True))
@@ -176,7 +187,7 @@ def _compare_rules(
         flat_of_all(shadows[:count], joint.binding.outputs),
         flat_of_all(shadows[count:], joint.derivative_leaves),
     )
-    _compare(computed, joint, value, derivative, RULE_DIFFERS)
+    _compare(computed, joint, value, derivative, rounding, message)
 
 
 def _trace(function: Callable[..., Any], leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> torch.fx.GraphModule:
@@ -217,17 +228,30 @@ def _translate(translation: Translation, inputs: list[torch.Tensor]) -> list[Any
         raise NotAvailable(f"the translation raised {summarise_error(error, 120)}") from error
 
 
-def _compare(results: list[Any], joint: _Joint, value: F64, derivative: F64, message: str) -> None:
+def _measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:
+    """Return the rounding of the values and of a derivative, which shows where the inputs move by a few units of theirs."""
+    moved = [program.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, program.point.size)) for _ in range(2)]
+    sizes = [
+        np.max([np.max(np.nan_to_num(np.abs(f(at) - f(program.point))), initial=0.0) for at in moved])
+        for f in (program.evaluate, product)
+    ]
+    of_value, of_derivative = (float(min(RATIO_TO_ROUNDING * size, MAX_ROUNDING)) for size in sizes)
+    return of_value, of_derivative
+
+
+def _compare(
+    results: list[Any], joint: _Joint, value: F64, derivative: F64, rounding: tuple[float, float], message: str
+) -> None:
     """Raise unless the graph gives the values and the derivative of the program, but for rounding."""
     count = len(joint.binding.outputs)
     of_value, of_derivative = (
-        (results[:count], joint.binding.outputs, value),
-        (results[count:], joint.derivative_leaves, derivative),
+        (results[:count], joint.binding.outputs, value, rounding[0]),
+        (results[count:], joint.derivative_leaves, derivative, rounding[1]),
     )
-    for parts, leaves, expected in (of_value, of_derivative):
+    for parts, leaves, expected, absolute in (of_value, of_derivative):
         computed = flat_of_all([shadow_of(part) for part in parts], leaves)
         with np.errstate(all="ignore"):
-            apart = np.abs(computed - expected) > MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
+            apart = np.abs(computed - expected) > absolute + MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
         if np.any(apart & (computed != expected)):
             raise NotAvailable(message)
 

@@ -17,6 +17,7 @@ from gradcheck.tracebacks import summarise_error
 MAX_OPERATORS = 20_000
 MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
+CASTS = frozenset(("_to_copy", "convert_element_type"))
 
 
 class Translation:
@@ -27,6 +28,7 @@ class Translation:
         nodes: the operators.
         branches: the operators whose branch the floating-point values chose.
         equalities: where the operands of a comparison are equal.
+        demotions: the dtypes of less precision than their arguments' in which operators compute.
     """
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
@@ -34,6 +36,7 @@ class Translation:
         self.inputs: list[Input] = []
         self.branches: set[str] = set()
         self.equalities: list[Equality] = []
+        self.demotions: set[str] = set()
         self._known: dict[torch.fx.Node, Any] = {}
         self._numbers = 0
         if len(self.nodes) > MAX_OPERATORS:
@@ -88,6 +91,7 @@ class Translation:
         if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
             self._note_equal_numbers(*args[:2])
         self._note_reading(name_of(operator), args)
+        self._note_demotion(name_of(operator), result, (args, kwargs))
         if not any(isinstance(t, torch.Tensor) and t.is_floating_point() for t in pytree.tree_leaves(result)):
             return pytree.tree_map(lambda t: Traced(t) if isinstance(t, torch.Tensor) else t, result)
         translated = self._apply_rule(operator, result, args, kwargs)
@@ -109,6 +113,14 @@ class Translation:
             raise NotAvailable("the code reads numbers of its tensors")
         if name in BRANCHES and not any(x.node is not None for x in operands):
             self.branches.add(CONDITION)
+
+    def _note_demotion(self, name: str, results: Any, arguments: Any) -> None:
+        """Note the dtype of a result that has less precision than an argument that depends on the inputs."""
+        operands = [x for x in pytree.tree_leaves(arguments) if isinstance(x, Traced) and x.node is not None and x.node.varies]
+        finest = min((torch.finfo(x.shadow.dtype).eps for x in operands), default=1.0)
+        dtypes = {t.dtype for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor) and t.dtype is not torch.bool}
+        coarser = {t for t in dtypes if (torch.finfo(t).eps > finest if t.is_floating_point else operands and name in CASTS)}
+        self.demotions |= {str(dtype).removeprefix("torch.") for dtype in coarser}
 
     def _translate_write(self, node: torch.fx.Node, args: Any) -> Any:
         """Translate an operator that updates a tensor, such as a running mean, of which there are no views."""
