@@ -56,7 +56,8 @@ class Options:
         contracts: whether to check the further contracts of a differentiable function, listed in CONTRACTS.
         contract: contracts to check although they are off by default, such as 'compile', or although `contracts` is False.
         no_contract: contracts to leave out.
-        exact: whether to decide PyTorch's automatic differentiation exactly, too, in prime fields. None: no.
+        exact: whether to decide PyTorch's automatic differentiation exactly, too, in prime fields and with sixty digits.
+            None: where rounding in float64 hides the derivative, and that costs little.
         by_layer: whether to check every layer of a module or NumPy network, or every custom rule of a JAX function, alone, on
             the inputs that it receives in the first trial.
         straight_through: whether claims pass where the function is constant around the inputs, as rounding is.

@@ -161,14 +161,14 @@ class ExactProgram:
     Attributes:
         identity: that makes the claim the derivative.
         branches: the operators whose branch was taken from the floating-point values, such as 'relu'.
-        operators: the number of operators in the graph.
+        demotions: the dtypes of less precision in which the code computes with its inputs, such as 'float32'.
         differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
             forward pass, both in floating point. Raises NotAvailable.
     """
 
     identity: Identity
     branches: frozenset[str]
-    operators: int
+    demotions: frozenset[str]
     differentiate: Callable[[F64, F64], tuple[F64, F64]]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck.exact.arithmetic import Arithmetic, Array, list_ancestors
 from gradcheck.exact.constants import Constant
 from gradcheck.exact.field import LIMB_BITS, MAX_TERMS, PrimeField, Residues
 from gradcheck.exact.graph import (
@@ -30,7 +31,7 @@ from gradcheck.exact.graph import (
 )
 
 
-class Evaluation:
+class Evaluation(Arithmetic):
     """The values of nodes at one random point.
 
     An entry that the field cannot express, such as the square root of a number that is no square, is filled at random. What
@@ -58,13 +59,13 @@ class Evaluation:
         *,
         expands_logs: bool = False,
     ) -> None:
+        super().__init__()
         self.chain, self.inputs, self.seed, self.filling, self.expands_logs = chain, inputs, seed, filling, expands_logs
         self.filled: set[str] = set()
         self.unknown: set[str] = set()
         self._values: dict[tuple[Node, int], Residues] = {}
         self._exponentials: dict[tuple[Node, int, int], Residues] = {}
         self._fillings = 0
-        self._derivatives: dict[Node, Node] = {}
 
     # --- values
 
@@ -239,82 +240,31 @@ class Evaluation:
         factor, other = _split_factor(node)
         return np.broadcast_to(self._power(exponential(other), factor, field), node.shape)
 
-    # --- derivatives
+    # --- what derivatives need
 
-    def tangent(self, node: Node, tangents: Mapping[Node, Residues], memory: dict[Node, Residues | None]) -> Residues | None:
-        """Return the derivative of a node along a tangent of the inputs; None if it is zero.
+    def _reduce(self, numbers: Array) -> Residues:
+        return np.asarray(numbers % self.chain[0].p)
 
-        Args:
-            node: any.
-            tangents: of the inputs, by node.
-            memory: the derivatives along this tangent that are known.
-        """
-        for needed in list_ancestors([node], memory.__contains__, lambda n: n.arguments):
-            parts = [memory[argument] for argument in needed.arguments]
-            if isinstance(needed, Input):
-                memory[needed] = tangents.get(needed)
-            else:
-                memory[needed] = None if all(part is None for part in parts) else self._push(needed, parts)
-        return memory[node]
+    def _zeros(self, shape: tuple[int, ...]) -> Residues:
+        return np.zeros(shape, np.int64)
 
-    def _push(self, node: Node, parts: list[Residues | None]) -> Residues:
-        """Return the derivative of a node from those of its arguments."""
-        if isinstance(node, Sum | Linear | Product | Bilinear | PowerOfArray):
-            return np.broadcast_to(PUSHES[type(node)](self, node, parts), node.shape)
-        (part,) = parts
-        assert part is not None
-        if isinstance(node, Undefined):
-            return self._fill(part, node.where, self.chain[0], "infinities")
-        return self._slope(node) * part % self.chain[0].p
+    def _number(self, constant: Constant) -> int:
+        return self._constant(constant, 0)
 
-    def _push_sum(self, node: Sum, parts: list[Residues | None]) -> Residues:
-        first, second = (np.int64(0) if part is None else part for part in parts)
-        return np.asarray((first + node.sign * second) % self.chain[0].p)
+    def _raise(self, x: Residues, exponent: Fraction) -> Residues:
+        return self._power(x, exponent, self.chain[0])
 
-    def _push_linear(self, node: Linear, parts: list[Residues | None]) -> Residues:
-        pairs = zip(node.arguments, parts, strict=True)
-        arrays = [np.zeros(argument.shape, np.int64) if part is None else part for argument, part in pairs]
+    def _logarithm_of(self, node: Node) -> Residues:
+        return self._logarithm(node, 0)
+
+    def _combine(self, node: Linear, arrays: Sequence[Residues]) -> Residues:
         return self._apply_linear(node, arrays, self.chain[0])
 
-    def _push_product(self, node: Product | Bilinear, parts: list[Residues | None]) -> Residues:
-        field = self.chain[0]
-        first, second = (self.value(argument) for argument in node.arguments)
+    def _multiply(self, node: Bilinear, first: Residues, second: Residues) -> Residues:
+        return _apply_bilinear(node, first, second, self.chain[0])
 
-        def multiply(x: Residues, y: Residues) -> Residues:
-            return _apply_bilinear(node, x, y, field) if isinstance(node, Bilinear) else x * y % field.p
-
-        left = 0 if parts[0] is None else multiply(parts[0], second)
-        return np.asarray((left + (0 if parts[1] is None else multiply(first, parts[1]))) % field.p)
-
-    def _push_power(self, node: PowerOfArray, parts: list[Residues | None]) -> Residues:
-        """Return the derivative of a^b: b a^(b-1) da + log(a) a^b db."""
-        field, (a, b), (da, db) = self.chain[0], (self.value(argument) for argument in node.arguments), parts
-        p, value, result = field.p, self.value(node), np.zeros(node.shape, np.int64)
-        if da is not None:
-            result = value * self._power(a, Fraction(-1), field) % p * b % p * da % p
-        if db is not None:
-            result = (result + value * self._logarithm(node.arguments[0], 0) % p * db) % p
-        return result
-
-    def _slope(self, node: Node) -> Residues:
-        """Return the derivative of a function of single numbers at its argument."""
-        field, x = self.chain[0], node.arguments[0]
-        if isinstance(node, Power):
-            return field.of_fraction(node.exponent) * self._power(self.value(x), node.exponent - 1, field) % field.p
-        if isinstance(node, Exp):
-            factor = self._constant(Constant(Fraction(1), logarithm=node.base), 0) if node.base else 1
-            return self.value(node) * factor % field.p
-        if isinstance(node, Log):
-            return self._power(self.value(x), Fraction(-1), field)
-        assert isinstance(node, Function)
-        return self.value(self._derivative(node))
-
-    def _derivative(self, node: Function) -> Node:
-        if node.derivative is None:
-            raise NotAvailable(f"{node.name} has no known derivative")
-        if node not in self._derivatives:
-            self._derivatives[node] = node.derivative(node.arguments[0], node)
-        return self._derivatives[node]
+    def _mark_undefined(self, node: Undefined, x: Residues) -> Residues:
+        return self._fill(x, node.where, self.chain[0], "infinities")
 
 
 def _apply_bilinear(node: Bilinear, first: Residues, second: Residues, field: PrimeField) -> Residues:
@@ -350,23 +300,7 @@ def _same_level_arguments(node: Node) -> Sequence[Node]:
     return node.arguments[:1] if isinstance(node, PowerOfArray) else node.arguments
 
 
-def list_ancestors(
-    nodes: Sequence[Node], is_known: Callable[[Node], bool], arguments: Callable[[Node], Sequence[Node]]
-) -> list[Node]:
-    """List nodes and what they are made of, each after its arguments, without what is known."""
-    order: dict[Node, None] = {}
-    stack = [(node, False) for node in nodes]
-    while stack:
-        node, is_ready = stack.pop()
-        if is_ready:
-            order[node] = None
-        elif node not in order and not is_known(node):
-            stack.append((node, True))
-            stack += [(argument, False) for argument in arguments(node) if argument not in order]
-    return list(order)
-
-
-# How each kind of node is evaluated in a field, and differentiated along a tangent.
+# How each kind of node is evaluated in a field.
 VALUES: dict[type[Node], Callable[[Any, Any, int], Residues]] = {
     Input: Evaluation._value_of_input,
     Constants: Evaluation._value_of_constants,
@@ -380,11 +314,4 @@ VALUES: dict[type[Node], Callable[[Any, Any, int], Residues]] = {
     Log: Evaluation._value_of_log,
     Function: Evaluation._value_of_function,
     Undefined: Evaluation._value_of_undefined,
-}
-PUSHES: dict[type[Node], Callable[[Any, Any, list[Residues | None]], Residues]] = {
-    Sum: Evaluation._push_sum,
-    Linear: Evaluation._push_linear,
-    Product: Evaluation._push_product,
-    Bilinear: Evaluation._push_product,
-    PowerOfArray: Evaluation._push_power,
 }

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck.exact.arithmetic import list_ancestors
 from gradcheck.exact.constants import Constant
-from gradcheck.exact.evaluation import list_ancestors
 from gradcheck.exact.graph import (
     F64,
     Bilinear,

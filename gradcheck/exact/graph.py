@@ -17,6 +17,9 @@ ApplyLinear = Callable[[Sequence[F64]], F64]
 ApplyBilinear = Callable[[F64, F64], F64]
 
 
+DEMOTES = "the code computes in {} inside, whose rounding is no part of the formulas"
+
+
 class NotAvailable(Exception):  # noqa: N818 - not an error: a proof that cannot be tried
     """The identity cannot be decided exactly; the message says why."""
 
@@ -79,7 +82,7 @@ class Product(Node):
 
 @dataclass(frozen=True, eq=False)
 class Linear(Node):
-    """A linear map with integer coefficients of all its arguments together.
+    """A linear map of all its arguments together, with integer coefficients that are not negative.
 
     Attributes:
         apply: the map.
@@ -96,7 +99,7 @@ class Linear(Node):
 
 @dataclass(frozen=True, eq=False)
 class Bilinear(Node):
-    """A map that is linear in each of its two arguments, with integer coefficients, such as a matrix product."""
+    """A map that is linear in each of its two arguments, such as a matrix product: integer coefficients, none negative."""
 
     apply: ApplyBilinear = lambda a, b: a * b
     terms: int = 1

@@ -10,7 +10,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.exact.evaluation import Evaluation, list_ancestors
+from gradcheck.exact.arithmetic import list_ancestors
+from gradcheck.exact.evaluation import Evaluation
 from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
 from gradcheck.exact.graph import Input, Log, Node, PowerOfArray
 from gradcheck.exact.roots import draw_until_roots_exist

@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.exact.evaluation import Evaluation, list_ancestors
+from gradcheck.exact.arithmetic import list_ancestors
+from gradcheck.exact.evaluation import Evaluation
 from gradcheck.exact.field import PrimeField, Residues
 from gradcheck.exact.graph import Input, Node, Power
 

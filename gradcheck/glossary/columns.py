@@ -36,5 +36,6 @@ METHODS = {
     "numeric": "central differences of the function's values",
     "complex-step": "the imaginary part of the function's value after a tiny imaginary step",
     "exact": "the derivative of the code's operators, compared with the claim in prime fields, without rounding",
+    "high-precision": "the derivative of the code's operators at the inputs, computed with sixty digits or more",
     "reference": "the derivative of a second implementation",
 }

@@ -37,6 +37,11 @@ class Reason(Enum):
         "the claim is the derivative: both are the same function, decided exactly in prime fields",
         "This concerns real numbers and the branch taken at these inputs, and not the rounding of the code.",
     )
+    HIGH_PRECISION_AGREES = (
+        "high-precision-agrees",
+        "the claim is the derivative at these inputs, to thirty digits and more: rounding hides it from other evidence",
+        "Both are computed from the code's operators, with bounds of the error. The rounding of the code is not judged.",
+    )
     KINK_SUBGRADIENT = (
         "kink-subgradient",
         "the function has a kink here and the claim lies between its one-sided slopes",
@@ -47,6 +52,11 @@ class Reason(Enum):
         "identity-refuted",
         "the claim is another function than the derivative, decided exactly in prime fields",
         "Compare the formula of the backward with the derivative of the forward, term by term.",
+    )
+    HIGH_PRECISION_DIFFERS = (
+        "high-precision-differs",
+        "the claim differs from the derivative by more than rtol at these inputs, computed with many digits",
+        "Compare the formula of the backward with the derivative of the forward at the entry that is shown.",
     )
     VALUE_DIFFERS = (
         "value-differs",

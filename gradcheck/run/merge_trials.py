@@ -94,7 +94,8 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
     filled = [result for result in trial_results if result.stop is not Reason.EMPTY] or trial_results
     stopped = next((result for result in filled if result.stop), None)
     location = next((result.place for result in trial_results if result.place), None)
-    verdict, reason = _decide(comparisons, contracts, stopped)
+    undecided = [rows for result in trial_results for rows in _list_undecided(merge_comparisons(list(result.comparisons)))]
+    verdict, reason = _decide(comparisons, contracts, stopped, undecided)
     if checks and verdict is not Verdict.ERROR:
         # A check that does not apply decides nothing.
         of_checks = [(table.verdict, table.reason) for table in checks if table.reason is not Reason.NOT_SCALAR]
@@ -135,12 +136,15 @@ def add_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckRes
 
 
 def _decide(
-    comparisons: tuple[Comparison, ...], contracts: tuple[Contract, ...], stopped: TrialResult | None
+    comparisons: tuple[Comparison, ...],
+    contracts: tuple[Contract, ...],
+    stopped: TrialResult | None,
+    undecided: list[list[Comparison]],
 ) -> tuple[Verdict, Reason]:
     """Decide the verdict of a case.
 
-    It is FAIL if anything is certainly wrong, and PASS if independent evidence confirms every claim on every leaf, or if there
-    is no number to differentiate.
+    It is FAIL if anything is certainly wrong, and PASS if in every trial independent evidence confirms every claim on every
+    leaf, or if there is no number to differentiate.
     """
     wrong = [row for row in comparisons if row.verdict is Verdict.FAIL]
     if wrong:
@@ -149,6 +153,14 @@ def _decide(
         return Verdict.FAIL, Reason.CONTRACT_BROKEN
     if stopped is not None and stopped.stop is not None:
         return Verdict.PASS if stopped.stop is Reason.EMPTY else Verdict.INCONCLUSIVE, stopped.stop
+    if undecided:
+        return worst_verdict(row.verdict for row in undecided[0]), undecided[0][0].reason
+    reasons = {row.reason for row in comparisons if row.verdict is Verdict.PASS}
+    return Verdict.PASS, next((reason for reason in REMARKABLE_PASSES if reason in reasons), Reason.AGREES)
+
+
+def _list_undecided(comparisons: tuple[Comparison, ...]) -> list[list[Comparison]]:
+    """List the comparisons of each claim on a leaf that no independent evidence confirms in a trial."""
     rows_by_claim: dict[tuple[int, str, str], list[Comparison]] = {}
     for row in comparisons:
         if row.against in NUMERICAL_METHODS or row.order == VALUE_ORDER:
@@ -156,12 +168,8 @@ def _decide(
         elif row.against == TWIN_METHOD:
             rows_by_claim[row.order, row.wrt, f"{row.method}, {row.dtype}"] = [row]
     confirmed = find_confirmed_claims(comparisons)
-    undecided = [
+    return [
         rows
         for claim, rows in rows_by_claim.items()
         if claim not in confirmed and all(row.verdict is not Verdict.PASS for row in rows)
     ]
-    if undecided:
-        return worst_verdict(row.verdict for row in undecided[0]), undecided[0][0].reason
-    reasons = {row.reason for row in comparisons if row.verdict is Verdict.PASS}
-    return Verdict.PASS, next((reason for reason in REMARKABLE_PASSES if reason in reasons), Reason.AGREES)

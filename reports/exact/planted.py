@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from gradcheck.exact import floating
+from gradcheck.exact.arithmetic import list_ancestors
 from gradcheck.exact.constants import Constant
-from gradcheck.exact.evaluation import list_ancestors
 from gradcheck.exact.graph import Constants, Input, Node, Product
 from gradcheck.exact.identity import Identity, Outcome, decide
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METHOD = "reference"
 # These methods only look at the function, so that what they show is independent of any claim.
-NUMERICAL_METHODS = ("numeric", "complex-step", "exact")
+NUMERICAL_METHODS = ("numeric", "complex-step", "exact", "high-precision")
 # With one of these reasons the reference may decide where the target's own slopes do not.
 LOW_RESOLUTION = (Reason.DULL, Reason.QUANTISED)
 NON_SMOOTH = (Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH)

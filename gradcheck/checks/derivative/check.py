@@ -80,8 +80,9 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])
     trial.recorder.note(*describe_small_differences(comparisons.rows))
     contracts += _check_contracts(comparisons)
-    if options.exact and comparisons.rows:
-        from gradcheck.checks.derivative.exact import check_exactly  # only for those who ask
+    is_open = any(row.verdict is Verdict.INCONCLUSIVE for row in comparisons.rows)
+    if comparisons.rows and (is_open if options.exact is None else options.exact):
+        from gradcheck.checks.derivative.exact import check_exactly  # only where it is needed
 
         comparisons = replace(comparisons, rows=[*comparisons.rows, *check_exactly(trial, comparisons.rows)])
     trial.recorder.note(*_describe_equal_sizes(program))

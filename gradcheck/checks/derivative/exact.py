@@ -1,20 +1,21 @@
 """Decide each claim exactly: the identity that makes it the derivative, at random points of prime fields.
 
-A proof is a row with the method `exact`, and so is an identity that does not hold. In floating point we then measure by how
-much, since the identity alone does not say whether that matters. What cannot be decided is a note.
+A proof is a row with the method `exact`, and so is an identity that does not hold, with the difference that high precision
+shows. What the fields leave open is compared in high precision. What cannot be decided is a note.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from gradcheck.backends.flat import EPS
+from gradcheck.checks.derivative.high_precision import Difference, PreciseComparison, measure_in_float64
 from gradcheck.compare.table_row import find_output_leaf
 from gradcheck.exact import identity
-from gradcheck.exact.graph import NotAvailable
-from gradcheck.exact.identity import Decision, Outcome
+from gradcheck.exact.graph import DEMOTES, NotAvailable
+from gradcheck.exact.high_precision import NO_FLINT
+from gradcheck.exact.identity import EQUAL_BY_CHANCE, Decision, Outcome
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import summarise_error
@@ -22,81 +23,126 @@ from gradcheck.tracebacks import summarise_error
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradcheck.backends.flat import F64, Leaf
+    from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Claim, ExactProgram
     from gradcheck.compare.trial import Trial
+    from gradcheck.exact.high_precision import Measurement
 
-METHOD = "exact"
+METHOD, HIGH_PRECISION = "exact", "high-precision"
 CLAIMS = ("reverse", "forward")
 MAX_MESSAGE = 120  # characters of an error that a note shows
 SECONDS = 10.0  # that the random points of a trial may take
+MAX_NUMBERS = 500_000  # in a graph that is evaluated in high precision
+# Nobody asked for it where `numeric` is INCONCLUSIVE: there it must cost little. Numbers of inputs and outputs, in the graph,
+# and seconds of one evaluation.
+MAX_SIZE_UNASKED, MAX_NUMBERS_UNASKED, MAX_SECONDS_UNASKED = 10_000, 100_000, 0.2
 NOT_AVAILABLE = "exact not available: {}"
 PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
+AGREES = "high-precision: claim and derivative agree at these inputs{}; `gradcheck explain high-precision-agrees` says more"
 ON_BRANCH = ", on the branch taken at these inputs ({})"
 NO_TRACE = "only automatic differentiation by PyTorch can be traced"
 DECLARED = "a straight-through estimator is not the derivative"
-NOT_SHOWN = "the fields find a difference that floating point does not show; a rule for {} may be missing"
-# A difference of a claim from the derivative counts from this many times the rounding that moved inputs show, and from this
-# many times the largest derivative of the leaf.
-MIN_RATIO_TO_ROUNDING = 8.0
-# Without a FAIL of the numerical method, one by the identity needs a difference of this many times the rounding.
-MIN_RATIO_TO_ROUNDING_OF_FAIL = 1e3
-MIN_RELATIVE_DIFFERENCE = 1e-14
-# The difference is measured at this many points next to the primal, each with its own cotangent moved alike.
-MEASUREMENTS = 4
-NUDGE = 2.0**-48
+NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
+# Reasons of INCONCLUSIVE that are the rounding of float64, if the code does not round on purpose.
+BY_ROUNDING = (Reason.DULL, Reason.QUANTISED, Reason.METHODS_DISAGREE)
+ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc"))
+# Where these are the reasons of the numerical method, the derivative on one branch does not refute a claim.
+NOT_SMOOTH = (
+    *(Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH, Reason.OUTSIDE_KINK, Reason.BESIDE_KINK),
+    *(Reason.JUMP, Reason.SINGULAR, Reason.QUANTISED),
+)
 
 
 def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
     """Decide the claims of automatic differentiation on each leaf; notes say what could not be decided.
 
+    Without the option `exact`, only claims that the rounding of float64 hides are decided, and notes are left out.
+
     Args:
         trial: what is checked.
         rows: the comparisons of the claims with other evidence.
     """
-    compared = {row.method for row in rows} & set(CLAIMS)
+    compared, is_asked = {row.method for row in rows} & set(CLAIMS), bool(trial.options.exact)
     claims = [claim for claim in trial.program.claims if claim.method in compared]
-    trial.recorder.note(*([] if claims else [NOT_AVAILABLE.format(NO_TRACE)]))
+    trial.recorder.note(*([] if claims or not is_asked else [NOT_AVAILABLE.format(NO_TRACE)]))
     made = list[Comparison]()
     for claim in claims:
+        of_claim = [row for row in rows if row.method == claim.method and row.order == 1]
+        wanted = of_claim if is_asked else _list_hidden(trial, of_claim, claim)
         try:
-            made += _check_claim(trial, claim, [row for row in rows if row.method == claim.method and row.order == 1])
+            made += _check_claim(trial, claim, of_claim, {row.wrt for row in wanted}) if wanted else []
         except NotAvailable as why:
-            trial.recorder.note(NOT_AVAILABLE.format(why))
+            trial.recorder.note(*([NOT_AVAILABLE.format(why)] if is_asked else []))
     return made
 
 
-def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Decide one claim on each leaf.
+def _list_hidden(trial: Trial, rows: Sequence[Comparison], claim: Claim) -> list[Comparison]:
+    """List the comparisons that only the rounding of float64 leaves open, if it costs little to trace the claim."""
+    program, seconds = trial.program, trial.evaluator.seconds
+    is_cheap = program.point.size + program.value.size <= MAX_SIZE_UNASKED and not seconds > MAX_SECONDS_UNASKED
+    if not is_cheap or claim.eps > EPS["float64"]:
+        return []
+    decided = {row.wrt for row in rows if row.against not in CLAIMS and row.verdict is not Verdict.INCONCLUSIVE}
+    hidden = [row for row in rows if row.verdict is Verdict.INCONCLUSIVE and row.reason in BY_ROUNDING]
+    return [row for row in hidden if row.wrt not in decided]
+
+
+def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted: set[str]) -> list[Comparison]:
+    """Decide one claim on the leaves that are wanted.
 
     Raises:
         NotAvailable: if it cannot be decided on any.
     """
-    program = _trace(trial, claim)
+    program, is_asked = _trace(trial, claim), bool(trial.options.exact)
+    if not is_asked and (program.branches & ROUNDING_OPERATORS or program.demotions):
+        raise NotAvailable("the code rounds")
     seed = int(make_generator(trial.options.seed, trial.label, METHOD).integers(2**31))
-    decision = _decide(program, seed)
-    made, unshown = list[Comparison](), False
-    for leaf, outcome in zip(trial.program.leaves, decision.outcomes, strict=True):
-        row = next((row for row in rows if row.wrt == leaf.path), None)
+    decision, made = _decide(program, seed), list[Comparison]()
+    leaf_outcomes = list(zip(trial.program.leaves, decision.outcomes, strict=True))
+    precise, why = None, ""
+    if any(outcome is not Outcome.PROVED for leaf, outcome in leaf_outcomes if leaf.path in wanted):
+        try:
+            precise = _compare_precisely(trial, claim, program, decision)
+        except NotAvailable as error:
+            why = str(error)
+    unshown = False
+    for number, (leaf, outcome) in enumerate(leaf_outcomes):
+        row = next((row for row in rows if row.wrt == leaf.path and row.wrt in wanted), None)
         if row is not None and outcome is Outcome.PROVED:
-            made.append(_make_proof(row))
-        elif row is not None and outcome is Outcome.REFUTED:
-            refutation = _make_refutation(trial, row, rows, leaf, _measure_differences(trial, claim, program, leaf))
-            unshown |= refutation is None
-            made += [] if refutation is None else [refutation]
-    trial.recorder.note(*_describe(decision, program, unshown=unshown))
+            made.append(_make_agreement(row))
+        elif row is not None:
+            judged = _judge(trial, claim, program, precise, [row, *rows], number, is_refuted=outcome is Outcome.REFUTED)
+            unshown |= judged is None and outcome is Outcome.REFUTED
+            made += [] if judged is None else [judged]
+    trial.recorder.note(*([why] if why == NO_FLINT else []))
+    if is_asked or made:
+        trial.recorder.note(*_describe(decision, program, made, unshown=unshown, by_flint=precise is not None))
     return made
 
 
 def _decide(program: ExactProgram, seed: int) -> Decision:
+    """Decide the identity in the fields; if they cannot, everything is unknown."""
     try:
         return identity.decide(program.identity, seed, SECONDS)
-    except NotAvailable:
-        raise
+    except NotAvailable as error:
+        why = str(error)
     except Exception as error:  # an operator may refuse numbers that are no results of a program
-        raise NotAvailable(f"the fields raised {summarise_error(error, MAX_MESSAGE)}") from error
+        why = f"the fields raised {summarise_error(error, MAX_MESSAGE)}"
+    return Decision([Outcome.UNKNOWN] * len(program.identity.leaves), 0, set(), why)
+
+
+def _compare_precisely(trial: Trial, claim: Claim, program: ExactProgram, decision: Decision) -> PreciseComparison | None:
+    """Prepare the comparison in high precision; None if it would say nothing.
+
+    Raises:
+        NotAvailable: if python-flint is missing, or the graph is too large.
+    """
+    if decision.why == EQUAL_BY_CHANCE or program.demotions:
+        return None
+    precise = PreciseComparison(trial, claim, program, MAX_NUMBERS if trial.options.exact else MAX_NUMBERS_UNASKED)
+    return precise if precise.keeps_equal_numbers() else None
 
 
 def _trace(trial: Trial, claim: Claim) -> ExactProgram:
@@ -108,22 +154,35 @@ def _trace(trial: Trial, claim: Claim) -> ExactProgram:
     return trace(claim)
 
 
-def _describe(decision: Decision, program: ExactProgram, *, unshown: bool) -> list[str]:
-    notes = []
+def _describe(
+    decision: Decision, program: ExactProgram, made: Sequence[Comparison], *, unshown: bool, by_flint: bool
+) -> list[str]:
+    notes, reasons = [], {row.reason for row in made}
+    branches = ", ".join(sorted(program.branches))
+    on_branch = ON_BRANCH.format(branches) if branches else ""
     if Outcome.PROVED in decision.outcomes:
-        branches = ", ".join(sorted(program.branches))
-        notes.append(PROVED.format(decision.points, ON_BRANCH.format(branches) if branches else ""))
+        notes.append(PROVED.format(decision.points, on_branch))
+    if Reason.HIGH_PRECISION_AGREES in reasons:
+        notes.append(AGREES.format(on_branch))
     if decision.why:
         notes.append(NOT_AVAILABLE.format(decision.why))
     if unshown:
         functions = ", ".join(sorted(decision.unknown)) or "logarithms or roots"
-        notes.append(NOT_AVAILABLE.format(NOT_SHOWN.format(functions)))
+        notes.append(NOT_AVAILABLE.format(NOT_SHOWN.format("high precision" if by_flint else "floating point", functions)))
+    if program.demotions:
+        notes.append(NOT_AVAILABLE.format(DEMOTES.format(" and ".join(sorted(program.demotions)))))
     return notes
 
 
-def _make_proof(row: Comparison) -> Comparison:
-    proof = replace(_without_evidence(row), verdict=Verdict.PASS, reason=Reason.IDENTITY_PROVED)
-    return replace(proof, estimate=row.claimed, bound=0.0, abs_err=0.0, rel_err=0.0, resolution=0.0)
+def _make_agreement(row: Comparison, measured: Measurement | None = None) -> Comparison:
+    """Make the row of a proof, or of an agreement in high precision."""
+    agreement = replace(_without_evidence(row), verdict=Verdict.PASS, reason=Reason.IDENTITY_PROVED)
+    error = 0.0
+    if measured is not None:
+        error = measured.rel_err
+        agreement = replace(agreement, against=HIGH_PRECISION, reason=Reason.HIGH_PRECISION_AGREES)
+    size = error * abs(row.claimed)
+    return replace(agreement, estimate=row.claimed, bound=size, abs_err=size, rel_err=error, resolution=error)
 
 
 def _without_evidence(row: Comparison) -> Comparison:
@@ -143,78 +202,85 @@ def _without_evidence(row: Comparison) -> Comparison:
     )
 
 
-@dataclass(frozen=True)
-class _Differences:
-    """The claim and the derivative of the traced operators for a random vector, and how far rounding moves their difference.
+def _judge(
+    trial: Trial,
+    claim: Claim,
+    program: ExactProgram,
+    precise: PreciseComparison | None,
+    rows: Sequence[Comparison],
+    number: int,
+    *,
+    is_refuted: bool,
+) -> Comparison | None:
+    """Make the row of a leaf on which the claim is not proved; None if no difference is shown, and no agreement.
 
-    In reverse mode each holds the numbers of a leaf, in forward mode those of the outputs.
+    Args:
+        trial: what is checked.
+        claim: by reverse or forward mode.
+        program: traced with the claim.
+        precise: compares in high precision, if that is available.
+        rows: of the claim on this leaf, and then on all leaves.
+        number: of the leaf.
+        is_refuted: whether the fields show that the identity does not hold.
     """
-
-    claim: F64
-    derivative: F64
-    rounding: F64
-
-
-def _measure_differences(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> _Differences:
-    """Measure in floating point how far the claim is from the derivative, at the primal and right next to it."""
-    draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
-    forward = claim.method == "forward"
-    size = target.point.size if forward else target.value.size
-    vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
-    if forward:
-        vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
-    pairs = [program.differentiate(target.point, vector)]
-    for _ in range(MEASUREMENTS):
-        nudged = target.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
-        pairs.append(program.differentiate(nudged, vector))
-    span = slice(None) if forward else leaf.span
-    with np.errstate(all="ignore"):
-        apart = np.stack([claimed[span] - derivative[span] for claimed, derivative in pairs])
-    claimed, derivative = pairs[0]
-    return _Differences(claimed[span], derivative[span], np.max(np.abs(apart - apart[0]), axis=0))
+    leaf, row = trial.program.leaves[number], rows[0]
+    numerical = [other for other in rows if other.wrt == leaf.path and other.against not in CLAIMS]
+    failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
+    measured = precise.compare(number) if precise else None
+    difference = None
+    if precise and measured and measured.differs:
+        difference = precise.find_difference(number, leaf, measured)
+    elif precise and measured:
+        nearby = precise.compare(number, nearby=True) if is_refuted else measured
+        if nearby and not nearby.differs and not (is_refuted and failed):
+            return _make_agreement(row, measured)
+    elif is_refuted:
+        difference = measure_in_float64(trial, claim, program, leaf)
+    if difference is None:  # PyTorch may differentiate the operators of the forward in the same wrong way
+        return replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED) if failed and is_refuted else None
+    if not is_refuted and any(other.reason in NOT_SMOOTH for other in numerical):
+        return None
+    return _make_refutation(trial, row, leaf, difference, failed=failed is not None, is_refuted=is_refuted)
 
 
 def _make_refutation(
-    trial: Trial, row: Comparison, rows: Sequence[Comparison], leaf: Leaf, differences: _Differences
+    trial: Trial, row: Comparison, leaf: Leaf, difference: Difference, *, failed: bool, is_refuted: bool
 ) -> Comparison | None:
-    """Make the row of a leaf on which the identity does not hold; None if floating point does not show that.
+    """Make the row of a leaf on which the claim is not the derivative; None if rounding may explain a large difference.
 
     Args:
         trial: what is checked.
         row: of the claim on this leaf.
-        rows: of the claim on all leaves.
         leaf: which it is.
-        differences: of the claim from the derivative.
+        difference: of the claim from the derivative.
+        failed: whether the numerical method fails there.
+        is_refuted: whether the fields show it.
     """
-    claim, derivative, rounding = differences.claim, differences.derivative, differences.rounding
-    with np.errstate(all="ignore"):
-        apart, scale = np.abs(claim - derivative), np.fmax(np.abs(claim), np.abs(derivative))
-        least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))
-        errors = np.where(apart > least, apart / scale, 0.0)
-    worst = int(np.nanargmax(errors))
-    numerical = [r for r in rows if r.wrt == leaf.path and r.against == "numeric"]
-    failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
-    if not errors[worst] > 0:  # PyTorch differentiates the operators of the forward in the same wrong way
-        return failed and replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED)
-    is_clear = apart[worst] > MIN_RATIO_TO_ROUNDING_OF_FAIL * rounding[worst]
-    fails = failed is not None or (is_clear and errors[worst] > row.rtol)
+    is_large = difference.rel_err > row.rtol
+    fails = failed or (is_large and difference.is_clear)
+    if is_large and not fails and not is_refuted:
+        return None
+    reason = Reason.IDENTITY_REFUTED if is_refuted else Reason.HIGH_PRECISION_DIFFERS
     return replace(
         _without_evidence(row),
+        against=METHOD if is_refuted else HIGH_PRECISION,
         verdict=Verdict.FAIL if fails else Verdict.PASS,
-        reason=Reason.IDENTITY_REFUTED if fails else Reason.SMALL_DIFFERENCE,
-        claimed=float(claim[worst]),
-        estimate=float(derivative[worst]),
-        bound=float(rounding[worst]),
-        abs_err=float(apart[worst]),
-        rel_err=float(errors[worst]),
-        resolution=float("nan") if fails else float(errors[worst]),
-        **_name_place(trial, row, leaf, worst),
+        reason=reason if fails else Reason.SMALL_DIFFERENCE,
+        claimed=difference.claimed,
+        estimate=difference.derivative,
+        bound=difference.bound,
+        abs_err=difference.abs_err,
+        rel_err=difference.rel_err,
+        resolution=float("nan") if fails else difference.rel_err,
+        **_name_place(trial, row, leaf, difference.place),
     )
 
 
-def _name_place(trial: Trial, row: Comparison, leaf: Leaf, worst: int) -> dict[str, Any]:
+def _name_place(trial: Trial, row: Comparison, leaf: Leaf, place: int | None) -> dict[str, Any]:
     """Name the output and the entry of a difference: an entry for a random cotangent, or an output along a random tangent."""
+    if place is None:
+        return {"output": "combination", "worst_entry": None, "mode": "probe"}
     if row.method == "forward":
-        return {"output": find_output_leaf(trial.program, worst).entry(worst), "worst_entry": None, "mode": "probe"}
+        return {"output": find_output_leaf(trial.program, place).entry(place), "worst_entry": None, "mode": "probe"}
     output = row.output if trial.program.value.size == 1 else "combination"
-    return {"output": output, "worst_entry": leaf.index(leaf.start + worst)}
+    return {"output": output, "worst_entry": leaf.index(leaf.start + place)}

@@ -260,7 +260,7 @@ UNDECIDED = {
     "values of tensors": (lambda x: x * torch.from_numpy(np.sin(x.detach().numpy())), "the traced graph"),
     "numbers of tensors": (halve, "the code reads numbers of its tensors"),
     "an opaque kernel": (opaque, "no rule for the operator"),
-    "complex numbers": (lambda x: torch.fft.rfft(x).abs(), "complex numbers"),
+    "roots of unity": (lambda x: torch.fft.rfft(x).abs(), "no rule for the operator _fft_r2c of complex numbers"),
     "an operator without a rule": (lambda x: torch.special.i0e(x), "no rule for the operator"),
     "equal numbers": (lambda x: torch.sort(torch.cat([x, x])).values * torch.arange(8.0), "equal numbers in sort"),
     "too many factors": (lambda x: x.repeat(100).prod(), "a product of 400 factors"),
@@ -357,7 +357,7 @@ def test_a_proof_settles_what_the_differences_cannot_decide():
         return x + (x * 1e12).sum() - (x * 1e12).sum()
 
     methods = ("reverse", "numeric")
-    plain = gradcheck.check(drowned, draw(4), contracts=False, methods=methods)
+    plain = gradcheck.check(drowned, draw(4), contracts=False, methods=methods, exact=False)
     proved = check(drowned, draw(4), methods=methods)
     assert plain.verdict is Verdict.INCONCLUSIVE
     assert_proved(proved)

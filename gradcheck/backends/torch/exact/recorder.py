@@ -26,6 +26,7 @@ from gradcheck.tracebacks import summarise_error
 MAX_OPERATORS = 20_000
 MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
+CASTS = frozenset(("_to_copy", "convert_element_type"))
 CHANGED = "the code changes tensors in a way that PyTorch does not see"
 
 
@@ -60,6 +61,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operators: how many have run.
         branches: the operators whose branch the floating-point values chose.
         equalities: where the operands of a comparison are equal.
+        demotions: the dtypes of less precision than their arguments' in which operators compute.
         refusal: why the program has no exact meaning, if it has none.
     """
 
@@ -69,6 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operators = 0
         self.branches: set[str] = set()
         self.equalities: list[Equality] = []
+        self.demotions: set[str] = set()
         self.refusal: NotAvailable | None = None
         self._memory: dict[int, dict[_Place, Traced]] = defaultdict(dict)
         self._kept: dict[int, Any] = {}  # the storages, so that none is used again for other numbers
@@ -229,6 +232,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
             self._note_equal_numbers(*args[:2])
         self._note_reading(name_of(operator), args)
+        self._note_demotion(name_of(operator), result, (args, kwargs))
         results = list(result) if isinstance(result, list | tuple) else [result]
         if not any(map(_has_node, results)):
             return [(t, None) for t in results]
@@ -255,6 +259,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotAvailable("the code reads numbers of its tensors")
         if name in BRANCHES and not any(x.node is not None for x in operands):
             self.branches.add(CONDITION)
+
+    def _note_demotion(self, name: str, results: Any, arguments: Any) -> None:
+        """Note the dtype of a result that has less precision than an argument that depends on the inputs."""
+        operands = [x for x in pytree.tree_leaves(arguments) if self._depends(x)]
+        finest = min((torch.finfo(x.shadow.dtype).eps for x in operands), default=1.0)
+        dtypes = {t.dtype for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor) and t.dtype is not torch.bool}
+        inexact = {t: t.is_floating_point or t.is_complex for t in dtypes}
+        coarser = {t for t in dtypes if (torch.finfo(t).eps > finest if inexact[t] else operands and name in CASTS)}
+        self.demotions |= {str(dtype).removeprefix("torch.") for dtype in coarser}
 
     def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the exact result; None for each tensor that depends on no input and has no rule."""

@@ -24,7 +24,7 @@ from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leav
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.exact import floating
 from gradcheck.exact.build import node_of
-from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.graph import DEMOTES, Input, Node, NotAvailable
 from gradcheck.exact.identity import Identity
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
 MAX_DIFFERENCE = 1e-9
 SHIFT = 1e-6
+# And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
+RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 8.0, 2.0**-48, 1e-9
 TRACE_DIFFERS = "the traced graph does not compute what the program computes"
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
@@ -135,21 +137,24 @@ def trace_exactly(
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
     inputs, recorder = [*joint.leaves(program.point), *vectors], Recorder()
+    rounding = _measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
     with twin_precision(twin, binding.leaves), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         global_state.restore(draws)
         results = _record(recorder, joint, inputs)
-        here = program.value, product(program.point, vector[None])[0]
+        here = program.value, product(program.point, vector[None])[0], rounding
         global_state.restore(draws)
-        there = program.evaluate(shifted), product(shifted, vector[None])[0]
+        there = program.evaluate(shifted), product(shifted, vector[None])[0], rounding
     _compare([shadow_of(x) for x in results], joint, *here, TRACE_DIFFERS)
     nodes = [None if x is None else node_of(x) for x in results]
-    _compare(_evaluate_nodes(nodes, recorder.inputs, inputs, joint), joint, *here, RULE_DIFFERS)
+    demotions = frozenset(recorder.demotions)
+    message = DEMOTES.format(" and ".join(sorted(demotions))) if demotions else RULE_DIFFERS
+    _compare(_evaluate_nodes(nodes, recorder.inputs, inputs, joint), joint, *here, message)
     moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors], joint)
     _compare(moved, joint, *there, TRACE_HOLDS_HERE)
     identity = replace(_make_identity(nodes, recorder.inputs, joint), equalities=tuple(recorder.equalities))
     differentiate = _AttachedTrace(joint, draws, inputs).differentiate
-    return ExactProgram(identity, frozenset(recorder.branches), recorder.operators, differentiate)
+    return ExactProgram(identity, frozenset(recorder.branches), demotions, differentiate)
 
 
 def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint) -> Identity:
@@ -192,17 +197,30 @@ def _record(recorder: Recorder, joint: _Joint, inputs: list[torch.Tensor]) -> li
     return [None if x is None else recorder.find(x) for x in results]
 
 
-def _compare(results: list[Any], joint: _Joint, value: F64, derivative: F64, message: str) -> None:
+def _measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:
+    """Return the rounding of the values and of a derivative, which shows where the inputs move by a few units of theirs."""
+    moved = [program.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, program.point.size)) for _ in range(2)]
+    sizes = [
+        np.max([np.max(np.nan_to_num(np.abs(f(at) - f(program.point))), initial=0.0) for at in moved])
+        for f in (program.evaluate, product)
+    ]
+    of_value, of_derivative = (float(min(RATIO_TO_ROUNDING * size, MAX_ROUNDING)) for size in sizes)
+    return of_value, of_derivative
+
+
+def _compare(
+    results: list[Any], joint: _Joint, value: F64, derivative: F64, rounding: tuple[float, float], message: str
+) -> None:
     """Raise unless the graph gives the values and the derivative of the program, but for rounding."""
     count = len(joint.binding.outputs)
     of_value, of_derivative = (
-        (results[:count], joint.binding.outputs, value),
-        (results[count:], joint.derivative_leaves, derivative),
+        (results[:count], joint.binding.outputs, value, rounding[0]),
+        (results[count:], joint.derivative_leaves, derivative, rounding[1]),
     )
-    for parts, leaves, expected in (of_value, of_derivative):
+    for parts, leaves, expected, absolute in (of_value, of_derivative):
         computed = flat_of_all([shadow_of(part) for part in parts], leaves)
         with np.errstate(all="ignore"):
-            apart = np.abs(computed - expected) > MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
+            apart = np.abs(computed - expected) > absolute + MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
         if np.any(apart & (computed != expected)):
             raise NotAvailable(message)
 

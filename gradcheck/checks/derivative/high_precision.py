@@ -1,0 +1,180 @@
+"""How far a claim is from the derivative of the traced operators: in high precision, or without python-flint in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.exact.high_precision import Point
+from gradcheck.seeds import make_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradcheck.backends.flat import F64, Leaf
+    from gradcheck.backends.program import Claim, ExactProgram
+    from gradcheck.compare.trial import Trial
+    from gradcheck.exact.high_precision import Measurement
+
+# A difference of a claim from the derivative counts from this many times the rounding that moved inputs show, and from this
+# many times the largest derivative of the leaf.
+MIN_RATIO_TO_ROUNDING = 8.0
+# Without a FAIL of the numerical method, one by the identity needs a difference of this many times the rounding.
+MIN_RATIO_TO_ROUNDING_OF_FAIL = 1e3
+MIN_RELATIVE_DIFFERENCE = 1e-14
+# In float64 the difference is measured at this many points next to the primal, each with its own cotangent moved alike.
+MEASUREMENTS = 4
+NUDGE = 2.0**-48
+# In high precision an agreement must hold at this many points near the primal too, if the fields do not know it.
+NEARBY_POINTS, DISTANCE = 2, 2.0**-10
+# Of larger leaves this many entries are looked at: those that differ most in float64.
+MAX_ENTRIES = 32
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of a claim from the derivative.
+
+    Attributes:
+        claimed: the claim.
+        derivative: the derivative.
+        abs_err: their difference.
+        rel_err: their difference, divided by the larger of them.
+        bound: how far their difference may be off.
+        is_clear: whether no rounding explains it.
+        place: its entry of the leaf, or in forward mode of the outputs; None if it is of a sum of entries.
+    """
+
+    claimed: float
+    derivative: float
+    abs_err: float
+    rel_err: float
+    bound: float
+    is_clear: bool
+    place: int | None
+
+
+class PreciseComparison:
+    """The claims of a traced program, compared with the derivative of its operators in high precision.
+
+    Args:
+        trial: what is checked.
+        claim: by reverse or forward mode.
+        program: traced with that claim.
+        most: numbers in the graph.
+
+    Raises:
+        NotAvailable: if python-flint is missing, or the graph is too large.
+    """
+
+    def __init__(self, trial: Trial, claim: Claim, program: ExactProgram, most: int) -> None:
+        self.program, self.target, self.forward = program, trial.program, claim.method == "forward"
+        self.draw = make_generator(trial.options.seed, trial.label, "high precision", claim.method)
+        self.vector = self._draw_numbers(self.target.point.size if self.forward else self.target.value.size)
+        self.most = most
+        self.primal = self._make_point(self.target.point)
+        moved = [self._move(self.target.point) for _ in range(NEARBY_POINTS)]
+        self.nearby = [self._make_point(at) for at in moved]
+
+    def _draw_numbers(self, size: int) -> F64:
+        return np.asarray(self.draw.uniform(0.5, 1.0, size) * self.draw.choice([-1.0, 1.0], size))
+
+    def _move(self, at: F64) -> F64:
+        return at + DISTANCE * self._draw_numbers(at.size) * np.where(at == 0, 1.0, at)
+
+    def _make_point(self, at: F64) -> Point:
+        leaves = self.target.leaves
+        vectors = _split(self.vector, leaves if self.forward else self.target.outputs)
+        return Point(self.program.identity, _split(at, leaves), vectors, self.most)
+
+    def keeps_equal_numbers(self) -> bool:
+        """Say whether no branch depends on numbers that are equal at the primal only."""
+        return all(point.keeps_equal_numbers() for point in self.nearby)
+
+    def compare(self, number: int, *, nearby: bool = False) -> Measurement | None:
+        """Compare the claim on a leaf with the derivative, for random weights; None if that is not known.
+
+        Args:
+            number: of the leaf.
+            nearby: whether to return the largest difference near the primal.
+        """
+        weights = self._weights(number, None)
+        found = [point.compare(number, weights) for point in (self.nearby if nearby else [self.primal])]
+        known = [measurement for measurement in found if measurement is not None]
+        return max(known, key=lambda m: (m.differs, m.rel_err)) if len(known) == len(found) else None
+
+    def find_difference(self, number: int, leaf: Leaf, whole: Measurement) -> Difference:
+        """Find the entry of a leaf at which the claim is furthest from the derivative.
+
+        Args:
+            number: of the leaf.
+            leaf: which it is.
+            whole: the difference for random weights.
+        """
+        vector = self._keep_leaf(self.vector, leaf) if self.forward else self.vector
+        span = slice(None) if self.forward else leaf.span
+        with np.errstate(all="ignore"):
+            claim, derivative = (np.nan_to_num(x[span]) for x in self.program.differentiate(self.target.point, vector))
+            sizes = np.fmax(np.abs(claim), np.abs(derivative))
+            errors = np.nan_to_num(np.abs(claim - derivative) / sizes)
+        least, worst = MIN_RELATIVE_DIFFERENCE * np.max(sizes, initial=0.0), whole
+        place: int | None = None
+        for i in np.argsort(-errors, kind="stable")[:MAX_ENTRIES]:
+            measured = self.primal.compare(number, self._weights(number, int(i)))
+            counts = measured is not None and measured.differs and measured.abs_err > least
+            if measured and counts and (place is None or measured.rel_err > worst.rel_err):
+                worst, place = measured, int(i)
+        blurred = self.primal.compare(number, self._weights(number, place), blurs=True)
+        is_clear = blurred is not None and blurred.differs
+        return Difference(worst.claimed, worst.derivative, worst.abs_err, worst.rel_err, worst.bound, is_clear, place)
+
+    def _weights(self, number: int, place: int | None) -> list[F64]:
+        """Return random weights for the entries of a leaf, or in forward mode of the outputs; with a place, for it alone."""
+        leaves = self.target.outputs if self.forward else self.target.leaves[number : number + 1]
+        size = leaves[-1].span.stop - leaves[0].span.start
+        numbers = np.zeros(size) if place is not None else self._draw_numbers(size)
+        if place is not None:
+            numbers[place] = 1.0
+        return _split(numbers, leaves)
+
+    @staticmethod
+    def _keep_leaf(vector: F64, leaf: Leaf) -> F64:
+        kept = np.zeros_like(vector)
+        kept[leaf.span] = vector[leaf.span]
+        return kept
+
+
+def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
+    """Return the part of each leaf; the first leaf begins with the first number."""
+    start = leaves[0].span.start
+    return [flat[leaf.span.start - start : leaf.span.stop - start].reshape(leaf.shape) for leaf in leaves]
+
+
+def measure_in_float64(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> Difference | None:
+    """Measure in float64 how far a claim is from the derivative, at the primal and next to it; None if it does not show."""
+    draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
+    forward = claim.method == "forward"
+    size = target.point.size if forward else target.value.size
+    vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
+    if forward:
+        vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
+    pairs = [program.differentiate(target.point, vector)]
+    for _ in range(MEASUREMENTS):
+        nudged = target.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
+        pairs.append(program.differentiate(nudged, vector))
+    span = slice(None) if forward else leaf.span
+    claimed, derivative = (x[span] for x in pairs[0])
+    with np.errstate(all="ignore"):
+        differences = np.stack([c[span] - d[span] for c, d in pairs])
+        rounding = np.max(np.abs(differences - differences[0]), axis=0)
+        apart, scale = np.abs(claimed - derivative), np.fmax(np.abs(claimed), np.abs(derivative))
+        least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))
+        errors = np.where(apart > least, apart / scale, 0.0)
+    i = int(np.nanargmax(errors))
+    if not errors[i] > 0:
+        return None
+    is_clear = bool(apart[i] > MIN_RATIO_TO_ROUNDING_OF_FAIL * rounding[i])
+    of_claim, of_derivative, abs_err, rel_err, bound = (float(x[i]) for x in (claimed, derivative, apart, errors, rounding))
+    return Difference(of_claim, of_derivative, abs_err, rel_err, bound, is_clear, i)
