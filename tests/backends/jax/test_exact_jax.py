@@ -12,6 +12,7 @@ from jax import lax  # noqa: E402
 
 import gradcheck  # noqa: E402
 from gradcheck import Reason, Verdict  # noqa: E402
+from gradcheck.backends.jax.arrays import use_x64  # noqa: E402
 
 
 def draw(*shape, seed=0):
@@ -143,7 +144,7 @@ def test_second_derivative_of_a_custom_rule_is_proved():
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_rules_are_refuted(name):
     function, x, verdict = WRONG[name]
-    with jax.enable_x64(True):
+    with use_x64(True):
         result = check(function, x.astype(np.float64))
     (row,) = exact_rows(result)
     assert row.reason in (Reason.IDENTITY_REFUTED, Reason.SMALL_DIFFERENCE)

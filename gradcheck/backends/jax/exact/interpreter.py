@@ -12,11 +12,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from gradcheck.backends.jax.exact.primitives import Array, evaluate, is_float, is_key
-from gradcheck.backends.jax.exact.rules import BRANCHES, COMPARISONS, RULES, Call, Traced, make_constants
+from gradcheck.backends.jax.exact.rules import BRANCHES, COMPARISONS, OBSERVERS, RULES, Call, Traced, make_constants
 from gradcheck.exact.build import mark_undefined
-from gradcheck.exact.graph import Node, NotAvailable
+from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
 from gradcheck.exact.identity import Equality
-from gradcheck.exact.tracing import MAX_NUMBERS, MAX_OPERATORS
 from gradcheck.tracebacks import summarise_error
 
 # The names under which a primitive that calls a function keeps the jaxpr of that.
@@ -80,7 +79,10 @@ class Interpreter:
         inner = next((params[name] for name in INNER_JAXPRS if name in params), None)
         if inner is not None and primitive.name not in CONTROL:
             return self.run(inner, operands)
-        if varies and primitive.name not in RULES and any(is_float(var.aval) for var in equation.outvars):
+        if not equation.outvars:  # such as `jax.debug.print`
+            return []
+        touches_floats = any(is_float(var.aval) for var in (*equation.invars, *equation.outvars))
+        if varies and touches_floats and primitive.name not in RULES and primitive.name not in OBSERVERS:
             raise NotAvailable(f"no rule for the primitive {primitive.name}")
         return self._evaluate(primitive, params, operands, varies=varies)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.backends.jax.exact.primitives import IDENTITIES, Array, evaluate
-from gradcheck.exact import build, matrices
+from gradcheck.exact import build, elimination
 from gradcheck.exact.build import add, choose, divide, exp, log, move, multiply, node_of, power, raise_to, subtract
 from gradcheck.exact.formulas import FORMULAS, HALF_PI, Formula, atan, polygamma
 from gradcheck.exact.graph import F64, Constants, Node, NotAvailable
@@ -58,9 +58,8 @@ def _node_of_traced(operand: Traced) -> Node:
 
 
 def make_constants(values: Array) -> Constants:
-    """Read the numbers of an array as the numbers that were meant; infinities and NaNs become zero."""
-    dtype = "float32" if values.dtype == np.float32 else "float64"
-    return build.make_constants(np.asarray(values, np.float64), dtype)
+    """Read the numbers of an array as the numbers that were meant; those of a lower precision as what they are."""
+    return build.make_constants(np.asarray(values, np.float64))
 
 
 # --- linear maps, and products of arrays
@@ -273,32 +272,26 @@ def translate_pool(call: Call, x: Traced) -> Node:
 
 def translate_factors(call: Call, a: Traced) -> list[Node | None]:
     """Translate the factors L and U of a matrix, with the rows in the order that was chosen."""
-    n, order = matrices.size_of(a), call.results[2]
-    rows = move(a, lambda t: np.take_along_axis(t, order[..., None], -2))
-    return [matrices.eliminate(rows, n), None, None]
+    n, order = elimination.count_rows(a), call.results[2]
+    return [elimination.eliminate(move(a, lambda t: np.take_along_axis(t, order[..., None], -2)), n), None, None]
 
 
 def translate_triangular_solve(call: Call, a: Traced, b: Traced) -> Node:
-    """Translate the solution of linear equations with a triangular matrix."""
-    inverse = matrices.invert_triangle(a, upper=not call.params["lower"], unit=call.params["unit_diagonal"])
-    inverse = matrices.transpose(inverse) if call.params["transpose_a"] else inverse
-    return matrices.matmul(inverse, b) if call.params["left_side"] else matrices.matmul(b, inverse)
+    """Translate the solution of linear equations with a triangular matrix, whose diagonal may stand for ones."""
+    n, unit = elimination.count_rows(a), bool(call.params["unit_diagonal"])
+    ones = np.ones((n, n), bool)
+    triangle = elimination.mask(a, np.tril(ones, -unit) if call.params["lower"] else np.triu(ones, unit))
+    inverse = elimination.invert(add(triangle, elimination.make_identity(n)) if unit else triangle, n)
+    inverse = elimination.transpose(inverse) if call.params["transpose_a"] else inverse
+    return elimination.matmul(inverse, b) if call.params["left_side"] else elimination.matmul(b, inverse)
 
 
 def translate_cholesky(_: Call, a: Traced) -> Node:
     """Translate a Cholesky factor."""
-    return matrices.factor_symmetric(node_of(a), matrices.size_of(a))
+    return elimination.factor_symmetric(node_of(a), elimination.count_rows(a))
 
 
-def translate_orthogonal_factors(call: Call, a: Traced) -> list[Node]:
-    """Translate an orthogonal factorisation of a matrix with at least as many rows as columns."""
-    rows, count = a.shadow.shape[-2:]
-    if len(call.results) > 2 or call.results[0].shape != a.shadow.shape or count > matrices.MAX_ROWS:
-        raise NotAvailable(f"an orthogonal factorisation of {rows} rows and {count} columns")
-    return list(matrices.orthogonalise(a, np.sign(np.diagonal(call.results[1], axis1=-2, axis2=-1))))
-
-
-STEPS = "sign floor ceil round nextafter"
+STEPS = "sign floor ceil round"
 MOVES = """
 broadcast_in_dim reshape transpose squeeze expand_dims rev slice dynamic_slice dynamic_update_slice concatenate stack pad split
 scatter select_n optimization_barrier
@@ -321,6 +314,8 @@ BRANCHES = {
 }
 # Primitives that compare two arrays: a branch that equal numbers choose is one by chance, unless they are always equal.
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+# Primitives that make integers or truth values of numbers, which are constant on the branch.
+OBSERVERS = COMPARISONS | {"is_finite", "argmax", "argmin"}
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(STEPS.split(), translate_step),
@@ -359,6 +354,5 @@ RULES: dict[str, Rule] = {
     "lu": translate_factors,
     "triangular_solve": translate_triangular_solve,
     "cholesky": translate_cholesky,
-    "qr": translate_orthogonal_factors,
     **dict.fromkeys(("reduce_window_max", "reduce_window_min"), translate_pool),
 }

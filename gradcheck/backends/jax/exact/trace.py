@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.exact_claim import choose_product
+from gradcheck.backends.exact_identity import (
+    RULE_DIFFERS,
+    SHIFT,
+    choose_product,
+    make_identity,
+    refuse_unusual,
+    require_equal,
+)
 from gradcheck.backends.flat import F64
 from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat
 from gradcheck.backends.jax.derivatives import TracedTarget, build_pullback, build_pushforward
@@ -17,10 +24,13 @@ from gradcheck.backends.jax.exact.interpreter import Interpreter, Step
 from gradcheck.backends.jax.exact.rules import Traced
 from gradcheck.backends.jax.jit import fast_compile_options
 from gradcheck.backends.program import Claim, ExactProgram, Program
+from gradcheck.exact import floating
 from gradcheck.exact.build import node_of
-from gradcheck.exact.graph import Input, NotAvailable
-from gradcheck.exact.tracing import RULE_DIFFERS, TRACE_DIFFERS, evaluate_graph, make_identity, require_same, shift
+from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
+
+TRACE_DIFFERS = "the traced jaxpr does not compute what the program computes"
+BY_HAND = "a derivative by hand of a JAX function"
 
 
 def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> ExactProgram:
@@ -34,35 +44,35 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     Raises:
         NotAvailable: if the target cannot be traced or its jaxpr has no exact meaning.
     """
-    product, forward = choose_product(program, claim), claim.method == "forward"
+    if claim.method not in ("reverse", "forward"):
+        raise NotAvailable(BY_HAND)
+    refuse_unusual(target.binding, program)
+    product, forward = choose_product(claim), claim.method == "forward"
     layout, draw = target.binding.leaves if forward else target.binding.outputs, np.random.default_rng(0)
     vector = draw.standard_normal(layout[-1].span.stop)
     leaves, vectors = (
         [Traced(x, Input(x.shape), varies=True) for x in arrays]
         for arrays in (target.leaves_at(program.point), arrays_at(vector, layout, twin=target.is_twin))
     )
-    interpreter = Interpreter()
+    interpreter, inputs = Interpreter(), [*leaves, *vectors]
     with target.computing():
         outputs = _interpret(interpreter, target, target.jitted, leaves)
         steps = list(interpreter.steps)
         derivative = build_pushforward(target.jitted) if forward else build_pullback(target.jitted, target.binding)
-        claims = _interpret(interpreter, target, derivative, [*leaves, *vectors])[len(outputs) :]
-    results, inputs = [*outputs, *claims], [*leaves, *vectors]
+        results = [*outputs, *_interpret(interpreter, target, derivative, inputs)[len(outputs) :]]
     nodes, input_nodes = [node_of(x) for x in results], [x.node for x in inputs if isinstance(x.node, Input)]
 
     def compare(arrays: Sequence[Any], at: F64, message: str) -> None:
-        expected = np.concatenate([program.evaluate(at), product(at, vector[None])[0]])
-        require_same(concatenate_flat(arrays), expected, message)
+        count, flat = program.value.size, concatenate_flat(arrays)
+        require_equal(flat[:count], program.evaluate(at), message)
+        require_equal(flat[count:], product(at, vector[None])[0], message)
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
-    shifted = program.point if interpreter.branches else shift(program.point, draw)
-    for at in (program.point, shifted):
-        arrays = [*target.leaves_at(at), *(x.shadow for x in vectors)]
-        compare([x for x in evaluate_graph(nodes, input_nodes, arrays) if x is not None], at, RULE_DIFFERS)
-    count, moving = len(outputs), len(leaves)
-    identity = make_identity(
-        nodes[:count], nodes[count:], input_nodes[:moving], input_nodes[moving:], interpreter.equalities, forward=forward
-    )
+    shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
+    for at in (program.point,) if interpreter.branches else (program.point, shifted):
+        numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
+        compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)
+    identity = make_identity(nodes, input_nodes, target.binding, interpreter.equalities, forward=forward)
     differentiate = _make_derivative(target, leaves, steps, outputs, forward=forward)
 
     def differentiate_both(point: F64, v: F64) -> tuple[F64, F64]:

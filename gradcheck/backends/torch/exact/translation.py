@@ -12,9 +12,11 @@ from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING,
 from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
-from gradcheck.exact.tracing import MAX_NUMBERS, MAX_OPERATORS
 from gradcheck.tracebacks import summarise_error
 
+# Larger graphs are not translated: this many operators, and numbers in all their results together.
+MAX_OPERATORS = 20_000
+MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
 
 
