@@ -19,7 +19,7 @@ from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
 # The names under which a primitive that calls a function keeps the jaxpr of that.
-INNER_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+INNER_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Interpreter:
         if primitive.name in CONTROL and varies:
             return CONTROL[primitive.name](self, params, operands)
         inner = next((params[name] for name in INNER_JAXPRS if name in params), None)
-        if inner is not None and primitive.name not in CONTROL:
+        if inner is not None and primitive.name not in CONTROL and _takes(inner, operands):
             return self.run(inner, operands)
         if not equation.outvars:  # such as `jax.debug.print`
             return []
@@ -169,6 +169,12 @@ def trace_constant(value: Array) -> Traced:
     """Return an array that depends on no input."""
     array = value if is_key(value) else np.asarray(value)
     return Traced(array, make_constants(array) if is_float(array) else None)
+
+
+def _takes(jaxpr: Any, operands: list[Traced]) -> bool:
+    """Say whether a jaxpr takes arrays of these shapes; that of a reduction takes single numbers."""
+    shapes = [getattr(var.aval, "shape", None) for var in getattr(jaxpr, "jaxpr", jaxpr).invars]
+    return shapes == [tuple(x.shadow.shape) for x in operands]
 
 
 def _refuse_unusual(results: list[Array], *, varies: bool) -> None:

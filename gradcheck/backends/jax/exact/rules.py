@@ -293,8 +293,8 @@ def translate_cholesky(_: Call, a: Traced) -> Node:
 
 STEPS = "sign floor ceil round"
 MOVES = """
-broadcast_in_dim reshape transpose squeeze expand_dims rev slice dynamic_slice dynamic_update_slice concatenate stack pad split
-scatter select_n optimization_barrier
+broadcast_in_dim reshape transpose squeeze expand_dims rev slice dynamic_slice dynamic_update_slice concatenate stack unstack
+tile pad split scatter select_n optimization_barrier device_put sharding_constraint layout_constraint
 """
 SUMS = "reduce_sum cumsum scatter-add scatter_add scatter-sub scatter_sub reduce_window_sum"
 FUNCTIONS = """
@@ -313,7 +313,7 @@ BRANCHES = {
     **dict(zip(CHOICES.split(), CHOICES.split(), strict=True)),
 }
 # Primitives that compare two arrays: a branch that equal numbers choose is one by chance, unless they are always equal.
-COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to"))
 # Primitives that make integers or truth values of numbers, which are constant on the branch.
 OBSERVERS = COMPARISONS | {"is_finite", "argmax", "argmin"}
 
