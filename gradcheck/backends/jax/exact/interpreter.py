@@ -89,7 +89,7 @@ class Interpreter:
     def _evaluate(self, primitive: Any, params: dict[str, Any], operands: list[Traced], *, varies: bool) -> list[Traced]:
         call = Call(primitive, params, evaluate(primitive, params, [x.shadow for x in operands]))
         self._count(call.results)
-        _refuse_unusual(call.results, varies=varies)
+        _refuse_unusual(call.results, operands)
         if primitive.name in COMPARISONS:
             self._note_equal_numbers(*operands)
         if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
@@ -177,10 +177,11 @@ def _takes(jaxpr: Any, operands: list[Traced]) -> bool:
     return shapes == [tuple(x.shadow.shape) for x in operands]
 
 
-def _refuse_unusual(results: list[Array], *, varies: bool) -> None:
+def _refuse_unusual(results: list[Array], operands: list[Traced]) -> None:
     if any(not is_key(x) and jnp.issubdtype(x.dtype, jnp.complexfloating) for x in results):
         raise NotAvailable("complex numbers")
-    coarse = [x.dtype.name for x in results if varies and is_float(x) and x.dtype != np.float64]
+    is_rounded = any(x.node is not None and x.node.varies for x in operands)
+    coarse = [x.dtype.name for x in results if is_rounded and is_float(x) and x.dtype != np.float64]
     if coarse:
         raise NotAvailable(f"the code rounds to {coarse[0]}")
 
