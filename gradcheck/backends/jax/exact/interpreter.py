@@ -95,7 +95,8 @@ class Interpreter:
         if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
             self.branches.add(BRANCHES[primitive.name])
         nodes = _translate(call, operands, varies=varies)
-        results = tuple(_finish(x, node, varies=varies) for x, node in zip(call.results, nodes, strict=True))
+        is_bits = varies and (primitive.name == "bitcast_convert_type" or any(x.is_bits for x in operands))
+        results = tuple(_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True))
         if varies:
             self.steps.append(Step(primitive, params, tuple(operands), results))
         return list(results)
@@ -203,9 +204,11 @@ def _translate(call: Call, operands: list[Traced], *, varies: bool) -> Sequence[
     return nodes if isinstance(nodes, list) else [nodes]
 
 
-def _finish(shadow: Array, node: Node | None, *, varies: bool) -> Traced:
+def _finish(shadow: Array, node: Node | None, *, varies: bool, is_bits: bool) -> Traced:
     if not is_float(shadow):
-        return Traced(shadow, varies=varies)
+        return Traced(shadow, varies=varies, is_bits=is_bits and shadow.dtype != bool)
+    if is_bits:
+        raise NotAvailable("the code computes with the bits of floating-point numbers")
     exact = make_constants(shadow) if node is None else node
     if exact.shape != tuple(shadow.shape):
         raise NotAvailable(f"a rule that gives the shape {exact.shape} for {tuple(shadow.shape)}")

@@ -16,6 +16,7 @@ from gradcheck.exact.formulas import FORMULAS, HALF_PI, Formula, atan, polygamma
 from gradcheck.exact.graph import F64, Constants, Node, NotAvailable
 
 MAX_FACTORS = 256
+MAX_LOGARITHMS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,13 @@ class Traced:
         shadow: the array.
         node: the same array exactly.
         varies: whether it depends on an input.
+        is_bits: whether it holds integers made of the bits of floating-point numbers.
     """
 
     shadow: Array
     node: Node | None = None
     varies: bool = False
+    is_bits: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,23 @@ def _flatten_axes(x: Array, axes: Iterable[int]) -> Array:
     return x.transpose([*rest, *axes]).reshape([*[x.shape[axis] for axis in rest], -1])
 
 
+def _take_entries(x: Traced, axes: Sequence[int]) -> list[Node]:
+    """Take the entries along some axes apart."""
+    count = int(np.prod([x.shadow.shape[axis] for axis in axes]))
+    return [move(x, lambda t, k=k: _flatten_axes(t, axes)[..., k]) for k in range(count)]  # type: ignore[misc]
+
+
+def translate_sum(call: Call, x: Traced) -> Node | list[Node]:
+    """Translate a sum along axes; one of a few logarithms term by term, since its exponential is a product."""
+    axes = sorted(call.params["axes"])
+    is_short = 0 < int(np.prod([x.shadow.shape[axis] for axis in axes])) <= MAX_LOGARITHMS
+    return reduce(add, _take_entries(x, axes)) if node_of(x).has_log and is_short else translate_linear(call, x)
+
+
 def translate_product(call: Call, x: Traced) -> Node:
     """Translate the product of entries along axes."""
-    axes = sorted(call.params["axes"])
-    count = int(np.prod([x.shadow.shape[axis] for axis in axes]))
-    _refuse_many_factors(count)
-    factors = [move(x, lambda t, k=k: _flatten_axes(t, axes)[..., k]) for k in range(count)]  # type: ignore[misc]
+    _refuse_many_factors(x.shadow.size // max(call.results[0].size, 1))
+    factors = _take_entries(x, sorted(call.params["axes"]))
     return reduce(multiply, factors) if factors else make_constants(call.results[0])
 
 
@@ -296,7 +310,7 @@ MOVES = """
 broadcast_in_dim reshape transpose squeeze expand_dims rev slice dynamic_slice dynamic_update_slice concatenate stack unstack
 tile pad split scatter select_n optimization_barrier device_put sharding_constraint layout_constraint
 """
-SUMS = "reduce_sum cumsum scatter-add scatter_add scatter-sub scatter_sub reduce_window_sum"
+SUMS = "cumsum scatter-add scatter_add scatter-sub scatter_sub reduce_window_sum"
 FUNCTIONS = """
 neg square sqrt rsqrt cbrt expm1 log log1p tanh sinh cosh erf erfc sin cos tan asin acos atan asinh acosh atanh lgamma digamma
 """
@@ -315,7 +329,7 @@ BRANCHES = {
 # Primitives that compare two arrays: a branch that equal numbers choose is one by chance, unless they are always equal.
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to"))
 # Primitives that make integers or truth values of numbers, which are constant on the branch.
-OBSERVERS = COMPARISONS | {"is_finite", "argmax", "argmin"}
+OBSERVERS = COMPARISONS | {"is_finite", "argmax", "argmin", "bitcast_convert_type"}
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(STEPS.split(), translate_step),
@@ -339,6 +353,7 @@ RULES: dict[str, Rule] = {
     "polygamma": translate_polygamma,
     "gather": translate_gather,
     **dict.fromkeys(("dot_general", "conv_general_dilated"), translate_bilinear),
+    "reduce_sum": translate_sum,
     "reduce_prod": translate_product,
     "cumprod": translate_cumulative_product,
     "cumlogsumexp": translate_cumulative_log_sum,
