@@ -60,9 +60,9 @@ def scan_rnn(w, x):
     return last, sums
 
 
-def gelu_gradient(g, x, slope=0.134145):
+def gelu_gradient(g, x):
     t = jnp.tanh(ROOT * (x + 0.044715 * x**3))
-    return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + slope * x * x)),)
+    return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + 0.134145 * x * x)),)
 
 
 def softmax_gradient(g, x, axis=-1, factor=1.0):
@@ -117,7 +117,6 @@ WRONG = {
     "axis": (make_rule(softmax, lambda g, x: softmax_gradient(g, x, axis=0)), draw(4, 4), Verdict.FAIL),
     "missing term": (make_rule(rms, lambda g, x: rms_gradient(g, x, 0.0)), draw(3, 4), Verdict.FAIL),
     "1e-12": (make_rule(rms, lambda g, x: rms_gradient(g, x, 1 + 1e-12)), draw(3, 4), Verdict.PASS),
-    "a constant": (make_rule(gelu, lambda g, x: gelu_gradient(g, x, 0.134146)), draw(3, 4), None),
 }
 NOT_AVAILABLE = {
     "complex numbers": (lambda x: jnp.abs(jnp.fft.fft(x)), draw(4)),
@@ -149,7 +148,7 @@ def test_wrong_rules_are_refuted(name):
         result = check(function, x.astype(np.float64))
     (row,) = exact_rows(result)
     assert row.reason in (Reason.IDENTITY_REFUTED, Reason.SMALL_DIFFERENCE)
-    assert verdict is None or row.verdict is verdict
+    assert row.verdict is verdict
     assert row.rel_err > 0
 
 
