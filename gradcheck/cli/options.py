@@ -100,9 +100,7 @@ class CheckOptions:
     no_contract: Annotated[OptionalTexts, typer.Option(help="A contract to leave out, by its name. Repeatable.")] = None
     exact: Annotated[
         bool | None,
-        typer.Option(
-            "--exact/--no-exact", help="Decide PyTorch's derivatives exactly, too. Default: where rounding hides them."
-        ),
+        typer.Option("--exact/--no-exact", help="Decide derivatives exactly, too. Default: where rounding hides them."),
     ] = None
     straight_through: Annotated[
         bool | None,

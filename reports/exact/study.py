@@ -79,7 +79,7 @@ def run_check(sample: Sample, *, exact: bool) -> CheckResult | None:
             sample.function,
             *sample.args,
             kwargs=sample.kwargs,
-            framework="torch",
+            framework=sample.framework,
             name=sample.name,
             exact=exact,
             contracts=False,

@@ -22,6 +22,7 @@ class Sample:
     Attributes:
         index: the sample's place among those of its operator.
         chosen: whether the sample goes through PyTorch's checkers too.
+        framework: that the operator belongs to.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Sample:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     chosen: bool
+    framework: str = "torch"
 
 
 def load_samples(dtype: torch.dtype) -> list[Sample]:

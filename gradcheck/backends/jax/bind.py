@@ -29,6 +29,7 @@ from gradcheck.backends.jax.arrays import (
     use_x64,
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
+from gradcheck.backends.jax.exact.capability import make_exact_trace
 from gradcheck.backends.jax.functional import (
     JaxFunctionalCall,
     fill_leaves,
@@ -113,7 +114,10 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         ),
         device=platform,
     )
-    return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
+    return program.with_capabilities(
+        trace_exactly=make_exact_trace(program, twin or native),
+        gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v),
+    )
 
 
 def _make_claims(

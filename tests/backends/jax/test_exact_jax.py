@@ -1,0 +1,164 @@
+"""Proofs and refutations of JAX targets: jaxprs of functions, custom rules, loops and branches."""
+
+import math
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp  # noqa: E402
+from jax import lax  # noqa: E402
+
+import gradcheck  # noqa: E402
+from gradcheck import Reason, Verdict  # noqa: E402
+from gradcheck.backends.jax.arrays import use_x64  # noqa: E402
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed + len(shape)).normal(size=shape).astype(np.float32)
+
+
+def check(fn, *args, methods=("reverse", "numeric"), **options):
+    return gradcheck.check(fn, *args, framework="jax", exact=True, contracts=False, methods=methods, **options)
+
+
+def exact_rows(result):
+    return [row for row in result.comparisons if row.against == "exact"]
+
+
+def assert_proved(result):
+    assert result.verdict is Verdict.PASS, str(result)
+    claims = {(row.wrt, row.method) for row in result.comparisons if row.against == "numeric"}
+    assert {(row.wrt, row.method): row.reason for row in exact_rows(result)} == dict.fromkeys(claims, Reason.IDENTITY_PROVED)
+
+
+def make_rule(forward, backward):
+    """Make a custom_vjp: (cotangent, *inputs) -> gradients."""
+    rule = jax.custom_vjp(forward)
+    rule.defvjp(lambda *inputs: (forward(*inputs), inputs), lambda inputs, g: backward(g, *inputs))
+    return rule
+
+
+def normalise(x, w, b):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w + b
+
+
+@jax.jit
+def loop_and_guard(x):
+    x = lax.fori_loop(0, 2, lambda i, y: y * x + i, x)
+    return jnp.where(x > 0.5, jnp.log(jnp.where(x > 0.5, x, 1.0)), 0.0) * (x < 3).astype(jnp.float32)
+
+
+def scan_rnn(w, x):
+    def step(h, a):
+        h = jnp.tanh(w @ h + a)
+        return h, h.sum()
+
+    last, sums = lax.scan(step, jnp.zeros(3, w.dtype), x)
+    return last, sums
+
+
+def gelu_gradient(g, x):
+    t = jnp.tanh(ROOT * (x + 0.044715 * x**3))
+    return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + 0.134145 * x * x)),)
+
+
+def softmax_gradient(g, x, axis=-1, factor=1.0):
+    y = softmax(x)
+    return (y * (g - factor * (g * y).sum(axis, keepdims=True)),)
+
+
+def rms(x):
+    return x / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+
+def rms_gradient(g, x, scale=1.0):
+    r = 1 / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+    return (r * (g - scale * x * r * r * (g * x).mean(-1, keepdims=True)),)
+
+
+ROOT = math.sqrt(2 / math.pi)
+
+
+def softmax(x):
+    return jax.nn.softmax(x, axis=-1)
+
+
+def gelu(x):
+    return jax.nn.gelu(x)
+
+
+logsumexp = jax.custom_jvp(lambda x: jax.nn.logsumexp(x, axis=-1))
+logsumexp.defjvp(lambda x, t: (logsumexp(x[0]), (softmax(x[0]) * t[0]).sum(-1)))
+MASK = np.random.default_rng(0).random((3, 4)) < 0.5
+SQUARE = draw(3, 3) + 4 * np.eye(3, dtype=np.float32)
+
+RIGHT = {
+    "softmax by hand": (make_rule(softmax, softmax_gradient), draw(3, 4)),
+    "gelu by hand": (make_rule(gelu, gelu_gradient), draw(3, 4)),
+    "rms norm by hand": (make_rule(rms, rms_gradient), draw(3, 4)),
+    "layer norm": (jax.checkpoint(normalise), draw(30, 4), draw(4), draw(4, seed=1)),
+    "recurrent network": (scan_rnn, draw(3, 3), draw(4, 3)),
+    "guarded where after a loop": (loop_and_guard, draw(3, 4)),
+    "pooled convolution": (
+        lambda x, w: lax.reduce_window(
+            lax.conv(x, w, (1, 1), "SAME"), -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"
+        ),
+        draw(1, 2, 4, 4),
+        draw(2, 2, 3, 3, seed=1),
+    ),
+    "indices and products": (lambda x: lax.cumprod(x.at[jnp.array([0, 0])].add(x[1] ** 2)[jnp.array([2, 0])], 0), draw(3, 4)),
+    "dropout and drawn noise": (lambda x: jnp.where(MASK, x / 0.5, 0) * jax.random.normal(jax.random.key(0), (4,)), draw(3, 4)),
+    "solve": (jnp.linalg.solve, SQUARE, draw(3)),
+}  # fmt: skip
+WRONG = {
+    "axis": (make_rule(softmax, lambda g, x: softmax_gradient(g, x, axis=0)), draw(4, 4), Verdict.FAIL),
+    "missing term": (make_rule(rms, lambda g, x: rms_gradient(g, x, 0.0)), draw(3, 4), Verdict.FAIL),
+    "1e-12": (make_rule(rms, lambda g, x: rms_gradient(g, x, 1 + 1e-12)), draw(3, 4), Verdict.PASS),
+}
+NOT_AVAILABLE = {
+    "complex numbers": (lambda x: jnp.abs(jnp.fft.fft(x)), draw(4)),
+    "no rule for the primitive eigh": (lambda x: jnp.linalg.eigvalsh(x + x.T), draw(3, 3)),
+    "the code rounds to float32": (lambda x: (x.astype(jnp.float32) ** 2).astype(x.dtype), draw(3)),
+    "a branch depends on numbers that are equal at these inputs only": (jnp.max, np.ones(3, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_derivatives_are_proved(name):
+    assert_proved(check(*RIGHT[name]))
+
+
+def test_forward_mode_of_a_custom_rule_is_proved():
+    assert_proved(check(logsumexp, draw(3, 4), methods=("reverse", "forward", "numeric")))
+
+
+def test_second_derivative_of_a_custom_rule_is_proved():
+    result = check(RIGHT["softmax by hand"][0], draw(3), order=2)
+    assert result.verdict is Verdict.PASS
+    assert {(row.order, row.reason) for row in exact_rows(result)} == {(1, Reason.IDENTITY_PROVED), (2, Reason.IDENTITY_PROVED)}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_rules_are_refuted(name):
+    function, x, verdict = WRONG[name]
+    with use_x64(True):
+        result = check(function, x.astype(np.float64))
+    (row,) = exact_rows(result)
+    assert row.reason in (Reason.IDENTITY_REFUTED, Reason.SMALL_DIFFERENCE)
+    assert row.verdict is verdict
+    assert row.rel_err > 0
+
+
+@pytest.mark.parametrize("reason", NOT_AVAILABLE)
+def test_what_cannot_be_decided_says_why(reason):
+    result = check(*NOT_AVAILABLE[reason])
+    assert not exact_rows(result)
+    assert f"exact not available: {reason}" in " ".join(result.notes)
+
+
+def test_branches_that_the_inputs_chose_are_named():
+    notes = " ".join(check(lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, jax.nn.relu(x)), draw(3)).notes)
+    assert "on the branch taken at these inputs (cond, maximum, where)" in notes
