@@ -48,6 +48,18 @@ def _return_node(operand: Node) -> Node:
     return operand
 
 
+@node_of.register
+def _read_array(operand: np.ndarray) -> Node:
+    if operand.dtype.kind not in "fiub":
+        raise NotAvailable(f"an array of {operand.dtype}")
+    return make_constants(operand.astype(np.float64), "float32" if operand.dtype == np.float32 else "float64")
+
+
+@node_of.register
+def _read_scalar(operand: np.generic) -> Node:
+    return _read_array(np.asarray(operand))
+
+
 def make_constants(values: F64, dtype: str = "float64") -> Constants:
     """Read the numbers of an array as the numbers that were meant; infinities and NaNs become zero.
 

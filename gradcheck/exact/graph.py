@@ -15,6 +15,9 @@ F64 = NDArray[np.float64]
 # A function of float64 arrays that hold integers, which returns such an array.
 ApplyLinear = Callable[[Sequence[F64]], F64]
 ApplyBilinear = Callable[[F64, F64], F64]
+# Larger programs are not translated: this many operators, and numbers in all their results together.
+MAX_OPERATORS = 20_000
+MAX_NUMBERS = 5_000_000
 
 
 class NotAvailable(Exception):  # noqa: N818 - not an error: a proof that cannot be tried

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import Trial
 
 METHOD = "exact"
-CLAIMS = ("reverse", "forward")
+CLAIMS = ("analytic", "reverse", "forward")
 MAX_MESSAGE = 120  # characters of an error that a note shows
 SECONDS = 10.0  # that the random points of a trial may take
 NOT_AVAILABLE = "exact not available: {}"
@@ -35,7 +35,7 @@ PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
 ON_BRANCH = ", on the branch taken at these inputs ({})"
-NO_TRACE = "only automatic differentiation by PyTorch can be traced"
+NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that floating point does not show; a rule for {} may be missing"
 # A difference of a claim from the derivative counts from this many times the rounding that moved inputs show, and from this
@@ -50,14 +50,14 @@ NUDGE = 2.0**-48
 
 
 def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Decide the claims of automatic differentiation on each leaf; notes say what could not be decided.
+    """Decide the claims on each leaf; notes say what could not be decided.
 
     Args:
         trial: what is checked.
         rows: the comparisons of the claims with other evidence.
     """
     compared = {row.method for row in rows} & set(CLAIMS)
-    claims = [claim for claim in trial.program.claims if claim.method in compared]
+    claims = [claim for claim in trial.program.claims if claim.method in compared and not claim.derived]
     trial.recorder.note(*([] if claims else [NOT_AVAILABLE.format(NO_TRACE)]))
     made = list[Comparison]()
     for claim in claims:
@@ -153,12 +153,13 @@ class _Differences:
     claim: F64
     derivative: F64
     rounding: F64
+    forward: bool
 
 
 def _measure_differences(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> _Differences:
     """Measure in floating point how far the claim is from the derivative, at the primal and right next to it."""
     draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
-    forward = claim.method == "forward"
+    forward = claim.vjp is None
     size = target.point.size if forward else target.value.size
     vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
     if forward:
@@ -171,7 +172,7 @@ def _measure_differences(trial: Trial, claim: Claim, program: ExactProgram, leaf
     with np.errstate(all="ignore"):
         apart = np.stack([claimed[span] - derivative[span] for claimed, derivative in pairs])
     claimed, derivative = pairs[0]
-    return _Differences(claimed[span], derivative[span], np.max(np.abs(apart - apart[0]), axis=0))
+    return _Differences(claimed[span], derivative[span], np.max(np.abs(apart - apart[0]), axis=0), forward)
 
 
 def _make_refutation(
@@ -208,13 +209,13 @@ def _make_refutation(
         abs_err=float(apart[worst]),
         rel_err=float(errors[worst]),
         resolution=float("nan") if fails else float(errors[worst]),
-        **_name_place(trial, row, leaf, worst),
+        **_name_place(trial, row, leaf, worst, forward=differences.forward),
     )
 
 
-def _name_place(trial: Trial, row: Comparison, leaf: Leaf, worst: int) -> dict[str, Any]:
+def _name_place(trial: Trial, row: Comparison, leaf: Leaf, worst: int, *, forward: bool) -> dict[str, Any]:
     """Name the output and the entry of a difference: an entry for a random cotangent, or an output along a random tangent."""
-    if row.method == "forward":
+    if forward:
         return {"output": find_output_leaf(trial.program, worst).entry(worst), "worst_entry": None, "mode": "probe"}
     output = row.output if trial.program.value.size == 1 else "combination"
     return {"output": output, "worst_entry": leaf.index(leaf.start + worst)}

@@ -10,13 +10,10 @@ from torch.utils import _pytree as pytree
 from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, move, shadow_of
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RESHAPING, RULES, name_of
 from gradcheck.exact.build import node_of
-from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
-# Larger graphs are not translated: this many operators, and numbers in all their results together.
-MAX_OPERATORS = 20_000
-MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
 
 

@@ -1,0 +1,73 @@
+"""What the exact traces of all frameworks share: what they refuse, how they are compared with the program, the identity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.backends.flat import EPS, F64
+from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.identity import Equality, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradcheck.backends.flat_call import Binding
+    from gradcheck.backends.program import Claim, Program
+
+# How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
+MAX_DIFFERENCE = 1e-9
+SHIFT = 1e-4
+RULE_DIFFERS = "the exact graph does not compute what the program computes"
+TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
+
+
+def refuse_unusual(binding: Binding, program: Program) -> None:
+    """Raise NotAvailable for programs that have no exact meaning."""
+    if any(leaf.width != 1 for leaf in (*binding.leaves, *binding.outputs)):
+        raise NotAvailable("complex numbers")
+    if program.device not in ("", "cpu"):
+        raise NotAvailable(f"tensors on {program.device}")
+    if program.eps > EPS["float64"]:
+        raise NotAvailable("the target does not compute in float64")
+
+
+def choose_product(claim: Claim) -> Callable[[F64, F64], F64]:
+    """Return the vjp of a claim, or its jvp if that is what it claims, in the precision of the evaluation."""
+    product = (claim.twin_jvp or claim.jvp) if claim.vjp is None else (claim.twin or claim.vjp)
+    assert product is not None
+    return product
+
+
+def require_equal(computed: F64, expected: F64, message: str) -> None:
+    """Raise NotAvailable unless two arrays are equal, but for rounding."""
+    with np.errstate(all="ignore"):
+        apart = np.abs(computed - expected) > MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
+    if np.any(apart & (computed != expected)):
+        raise NotAvailable(message)
+
+
+def make_identity(
+    nodes: Sequence[Node | None],
+    inputs: Sequence[Input],
+    binding: Binding,
+    equalities: Sequence[Equality],
+    *,
+    forward: bool,
+) -> Identity:
+    """Make the identity of traced outputs and derivatives.
+
+    Args:
+        nodes: the outputs, and behind them the derivatives.
+        inputs: the leaves, and behind them the cotangents, or in forward mode the tangents.
+        binding: of the call.
+        equalities: numbers that a branch depends on.
+        forward: whether the derivatives are those of the outputs.
+    """
+    leaves, vectors = tuple(inputs[: len(binding.leaves)]), tuple(inputs[len(binding.leaves) :])
+    outputs = tuple(node for node in nodes[: len(binding.outputs)] if node is not None)
+    claims = tuple(nodes[len(binding.outputs) :])
+    if not forward:
+        return Identity(leaves, vectors, outputs, claims, equalities=tuple(equalities))
+    return Identity(leaves, tuple(Input(node.shape) for node in outputs), outputs, claims, vectors, tuple(equalities))
