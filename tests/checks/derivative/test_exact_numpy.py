@@ -291,7 +291,7 @@ UNDECIDED = {
     "float(x)": (lambda x: np.sum(x) * float(x[0]), lambda x: x[0] + np.sum(x) * np.eye(3)[0], READ),
     "an array from elsewhere": (lambda x: np.sum(x**2), write_elsewhere, READ),
     "no rule": (lambda x: np.sum(np.sinc(x) * x), lambda x: np.cos(np.pi * x), "no rule for numpy.sinc"),
-    "a kink": (lambda x: np.sum(np.abs(x)), np.sign, "too few points of the fields decide, because of equal numbers"),
+    "a kink": (lambda x: np.sum(np.abs(x)), np.sign, "a branch depends on numbers that are equal"),
     "equal numbers": (lambda x: np.sum(np.where(x >= 1, x, x * x)), lambda x: np.ones(3), "the traced graph holds"),
 }
 

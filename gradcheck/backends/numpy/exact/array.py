@@ -339,8 +339,8 @@ def _write_out(out: Any, where: Any, result: Any) -> Any:
 
 def _apply_ufunc(ufunc: np.ufunc, operands: Sequence[Any]) -> Any:
     name, result = ufunc.__name__, ufunc(*map(shadow_of, operands))
-    if name in COMPARISONS:
-        _note_equal_numbers(*operands)
+    if name in COMPARISONS or name == "sign":
+        _note_equal_numbers(*[*operands, 0][:2])
     if name in BRANCHES:
         note_branch(name, *operands)
     if np.asarray(result).dtype.kind != "f":

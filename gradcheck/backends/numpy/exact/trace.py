@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 HOLDS_HERE = "the traced graph holds for these inputs only: the code reads numbers of its arrays, or is between two branches"
 SMALL_SHIFT = 1e-6
-# Of a leaf with more entries than this, the derivative in floating point is computed for so many entries, drawn at random.
-MAX_ENTRIES = 256
+# Of a leaf with more entries than this, the derivative in floating point is computed for so many entries, drawn at random; for
+# fewer if the graph is large: operators times entries are at most the second number, in about a second.
+MAX_ENTRIES, MAX_WORK = 256, 100_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Joint:
         vectors = [finish(np.array(x), node) for x, node in zip(numbers[count:], inputs[count:], strict=True)]
 
         def make_leaves() -> list[Any]:
-            values = [make_constant(x) if getattr(x, "dtype", np.dtype(int)).kind == "f" else x for x in self.values]
+            values = [make_constant(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in self.values]
             for place, x, node in zip(self.binding.input_places, numbers, inputs, strict=False):
                 values[place] = finish(np.array(x), node)
             return values
@@ -122,7 +123,7 @@ def trace_exactly(
         compare(program.point + SHIFT * direction, HOLDS_HERE)
     except NotAvailable:  # another branch may be that near
         compare(program.point + SMALL_SHIFT * direction, HOLDS_HERE)
-    outputs = nodes[: len(binding.outputs)]
+    outputs, most = nodes[: len(binding.outputs)], min(MAX_ENTRIES, 1 + MAX_WORK // record.operators)
 
     def differentiate(point: F64, vector: F64) -> tuple[F64, F64]:
         claimed = product(point, vector[None])[0]
@@ -132,7 +133,7 @@ def trace_exactly(
             tangents: dict[Node, F64] = dict(zip(inputs, _split(tangent, binding.leaves), strict=False))
             return np.concatenate([np.ravel(part) for part in linear(tangents)])
 
-        return claimed, push(vector) if forward else _pull(push, claimed, vector, binding.leaves)
+        return claimed, push(vector) if forward else _pull(push, claimed, vector, binding.leaves, most)
 
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
     return ExactProgram(identity, frozenset(record.branches), record.operators, differentiate)
@@ -152,12 +153,12 @@ def _trace(joint: _Joint, inputs: list[Input], numbers: list[F64]) -> list[Node]
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
 
 
-def _pull(push: Callable[[F64], F64], claimed: F64, cotangent: F64, leaves: Sequence[Leaf]) -> F64:
-    """Return the gradient for a cotangent, entry by entry; where there are too many, it is the claim."""
+def _pull(push: Callable[[F64], F64], claimed: F64, cotangent: F64, leaves: Sequence[Leaf], most: int) -> F64:
+    """Return the gradient for a cotangent, entry by entry: at most so many of each leaf, and the claim for the rest."""
     gradient, draw = claimed.copy(), np.random.default_rng(0)
     for leaf in leaves:
         entries = np.arange(leaf.span.start, leaf.span.stop)
-        for i in entries if leaf.entries <= MAX_ENTRIES else draw.choice(entries, MAX_ENTRIES, replace=False):
+        for i in entries if leaf.entries <= most else draw.choice(entries, most, replace=False):
             tangent = np.zeros(claimed.size)
             tangent[i] = 1.0
             gradient[i] = cotangent @ push(tangent)
