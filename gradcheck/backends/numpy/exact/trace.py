@@ -145,7 +145,7 @@ def _split(vector: F64, leaves: Sequence[Leaf]) -> list[F64]:
 
 def _trace(joint: _Joint, inputs: list[Input], numbers: list[F64]) -> list[Node]:
     try:
-        with traced_constructors(), np.errstate(all="ignore"):
+        with traced_constructors(joint.function, joint.claim.direct_calls[0].function), np.errstate(all="ignore"):
             return [x.node for x in joint.trace(inputs, numbers)]
     except NotAvailable:
         raise
