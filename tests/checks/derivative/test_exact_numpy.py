@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from numpy import zeros
+from scipy import special
 
 import gradcheck
 from gradcheck import Reason, Verdict
@@ -314,6 +315,11 @@ def test_numpy_is_as_before_afterwards():
     assert (np, zeros) == before
     assert np is sys.modules["numpy"]
     assert type(np.zeros(3)) is np.ndarray
+
+
+def test_functions_of_scipy_are_traced():
+    result = check(lambda x: special.logsumexp(x), draw(4), gradient=lambda x: special.softmax(x))
+    assert reasons_of(result) == {"x": Reason.IDENTITY_PROVED}
 
 
 def test_random_draws_are_replayed():

@@ -1,7 +1,7 @@
 """NumPy's functions that make arrays, as traced code sees them: what they make can be written to and stays traced.
 
 They are replaced in the variables of Python modules, such as their `np`, and not in NumPy: compiled code takes what these
-functions return for plain arrays, without a check.
+functions return for plain arrays, without a check. So are functions of SciPy that are written in Python.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import numpy as np
 
 from gradcheck.backends.generators import LIBRARIES
 from gradcheck.backends.numpy.exact.array import contains_traced, make_constant, trace_sequences
+from gradcheck.backends.numpy.exact.functions import SPECIAL_RULES
 
 NEW = ("zeros", "ones", "full", "eye", "identity", "zeros_like", "ones_like", "full_like")
-EMPTY = {"empty": np.zeros, "empty_like": np.zeros_like}  # so that no number depends on what the memory held
+EMPTY: dict[str, Callable[..., Any]] = {
+    "empty": np.zeros,
+    "empty_like": np.zeros_like,
+}  # so that no number depends on what the memory held
 CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "copy")
 REFERENCE = "gradcheck.reference"
 _lock = threading.RLock()
@@ -34,13 +38,14 @@ def traced_constructors(*functions: Callable[..., Any]) -> Iterator[None]:
         functions: whose variables are replaced too, wherever they are defined.
     """
     with _lock:
-        namespace = _Namespace("numpy")
-        made: dict[int, Any] = {id(np): namespace}
-        for name in (*NEW, *EMPTY, *CONVERSIONS):
-            original = getattr(np, name)
-            make = _convert(original) if name in CONVERSIONS else _trace(EMPTY.get(name, original))
-            made[id(original)] = _choose(threading.get_ident(), original, make)
-            setattr(namespace, name, made[id(original)])
+        made, thread = dict[int, Any](), threading.get_ident()
+        replaced: dict[str, dict[str, Callable[..., Any]]] = {"numpy": _list_makers(), "scipy.special": SPECIAL_RULES}
+        for module, makers in [(sys.modules[name], makers) for name, makers in replaced.items() if name in sys.modules]:
+            namespace = made[id(module)] = _Namespace(module)
+            for name, make in makers.items():
+                original = getattr(module, name)
+                made[id(original)] = _choose(thread, original, make, is_rule=module is not np)
+                setattr(namespace, name, made[id(original)])
         changed = [(space, key, x) for space in _list_variables(functions) for key, x in list(space.items()) if id(x) in made]
         try:
             for space, key, value in changed:
@@ -52,10 +57,24 @@ def traced_constructors(*functions: Callable[..., Any]) -> Iterator[None]:
 
 
 class _Namespace(ModuleType):
-    """NumPy with some functions replaced."""
+    """A module with some functions replaced."""
+
+    def __init__(self, original: ModuleType) -> None:
+        super().__init__(original.__name__)
+        self._original = original
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
+        return getattr(self._original, name)
+
+
+def _list_makers() -> dict[str, Callable[..., Any]]:
+    """Return the functions in place of those of NumPy."""
+    conversions = {name: _convert(getattr(np, name)) for name in CONVERSIONS}
+    return {
+        **{name: _trace(getattr(np, name)) for name in NEW},
+        **{name: _trace(make) for name, make in EMPTY.items()},
+        **conversions,
+    }
 
 
 def _list_variables(functions: tuple[Callable[..., Any], ...]) -> list[dict[str, Any]]:
@@ -69,11 +88,12 @@ def _list_variables(functions: tuple[Callable[..., Any], ...]) -> list[dict[str,
     return list({id(space): space for space in spaces}.values())
 
 
-def _choose(thread: int, original: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
-    """Let another thread, which may run the same code, keep the original."""
+def _choose(thread: int, original: Callable[..., Any], make: Callable[..., Any], *, is_rule: bool) -> Callable[..., Any]:
+    """Let another thread, which may run the same code, keep the original, and a rule have traced arrays alone."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (make if threading.get_ident() == thread else original)(*args, **kwargs)
+        applies = threading.get_ident() == thread and not (is_rule and not contains_traced(args))
+        return (make if applies else original)(*args, **kwargs)
 
     return call
 

@@ -319,6 +319,30 @@ def _norm_of_vector(x: Any, *, axis: Any = None, keepdims: bool = False, ord: An
     return _norm(as_traced(x).reshape(-1) if axis is None else x, ord, 0 if axis is None else axis, keepdims)
 
 
+# --- SciPy's functions that are made of NumPy's
+
+
+def _log_sum_exp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
+    if b is not None or return_sign:
+        raise NotAvailable("scipy.special.logsumexp with b= or return_sign=")
+    array = as_traced(a)
+    offset = np.floor(np.max(array.shadow, axis=axis, keepdims=True))
+    offset[~np.isfinite(offset)] = 0.0
+    total = np.log(_sum(np.exp(array - offset), axis, keepdims=True)) + offset
+    return total if keepdims else total.reshape(np.sum(array.shadow, axis).shape)
+
+
+def _log_softmax(x: Any, axis: Any = None) -> Any:
+    return as_traced(x) - _log_sum_exp(x, axis, keepdims=True)
+
+
+SPECIAL_RULES: dict[str, Rule] = {
+    "logsumexp": _log_sum_exp,
+    "log_softmax": _log_softmax,
+    "softmax": lambda *args, **kw: np.exp(_log_softmax(*args, **kw)),
+}
+
+
 def _list_existing(text: str) -> dict[str, Callable[..., Any]]:
     """Return the functions of a list that this version of NumPy has, by name."""
     found: dict[str, Any] = {}
