@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
 MAX_DIFFERENCE = 1e-9
-SHIFT = 1e-4
+# And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
+RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 8.0, 2.0**-48, 1e-9
+SHIFT = 1e-6
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
 
 
 def refuse_unusual(binding: Binding, program: Program) -> None:
     """Raise NotAvailable for programs that have no exact meaning."""
-    if any(leaf.width != 1 for leaf in (*binding.leaves, *binding.outputs)):
+    if program.framework != "torch" and any(leaf.width != 1 for leaf in (*binding.leaves, *binding.outputs)):
         raise NotAvailable("complex numbers")
     if program.device not in ("", "cpu"):
         raise NotAvailable(f"tensors on {program.device}")
@@ -40,10 +42,21 @@ def choose_product(claim: Claim) -> Callable[[F64, F64], F64]:
     return product
 
 
-def require_equal(computed: F64, expected: F64, message: str) -> None:
-    """Raise NotAvailable unless two arrays are equal, but for rounding."""
+def measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:
+    """Return the rounding of the values and of a derivative, which shows where the inputs move by a few units of theirs."""
+    moved = [program.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, program.point.size)) for _ in range(2)]
+    sizes = [
+        np.max([np.max(np.nan_to_num(np.abs(f(at) - f(program.point))), initial=0.0) for at in moved])
+        for f in (program.evaluate, product)
+    ]
+    of_value, of_derivative = (float(min(RATIO_TO_ROUNDING * size, MAX_ROUNDING)) for size in sizes)
+    return of_value, of_derivative
+
+
+def require_equal(computed: F64, expected: F64, message: str, rounding: float) -> None:
+    """Raise NotAvailable unless two arrays are equal, but for rounding, whose measured part is given."""
     with np.errstate(all="ignore"):
-        apart = np.abs(computed - expected) > MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
+        apart = np.abs(computed - expected) > rounding + MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
     if np.any(apart & (computed != expected)):
         raise NotAvailable(message)
 

@@ -75,6 +75,15 @@ def flatten_call(inputs: Inputs) -> FlatCall:
     )
 
 
+def rebuild_outputs(returned: Any, binding: Binding, arrays: Sequence[Any]) -> Any:
+    """Return what a target returned with other arrays in place of its differentiable outputs."""
+    flat = flatten(returned)
+    values = list(flat.leaves)
+    for i, array in zip(binding.output_places, arrays, strict=True):
+        values[i] = array
+    return flat.rebuild(values)
+
+
 def flatten_arguments(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[Any]:
     """Return every leaf of some arguments (args, kwargs), in the order of a call's paths."""
     args, kwargs = arguments

@@ -46,6 +46,8 @@ class Adapter:
         to_numpy: (array of the framework, its leaf) -> array of NumPy.
         paths: of every leaf of the arguments.
         params: point (N,) -> a module's parameters by name; None for functions.
+        rebuild: every leaf of the call, maybe traced -> the call's (args, kwargs, params); None if they cannot be traced.
+        rebuild_outputs: one array for each output, maybe traced -> the structure of what the target returns.
     """
 
     call: FlatCall
@@ -58,6 +60,8 @@ class Adapter:
     to_numpy: Callable[[Any, Leaf], NDArray[Any]]
     paths: tuple[str, ...]
     params: Callable[[F64], dict[str, Any]] | None = None
+    rebuild: Callable[[Sequence[Any]], tuple[Any, Any, Any]] | None = None
+    rebuild_outputs: Callable[[Sequence[Any]], Any] | None = None
 
 
 def replay_draws(case: Case, draws: States) -> Case:
@@ -81,7 +85,8 @@ def make_claims(functions: Mapping[str, Callable[..., Any]], adapter: Adapter) -
         product = _make_product(call, adapter)
         vjp, jvp = (None, product) if kind == "jvp" else (product, None)
         name = "forward" if claims else "analytic"
-        claims.append(Claim(name, adapter.eps, vjp, jvp, linear=kind != "vjp", direct_calls=(call,)))
+        joint = _make_joint(call, adapter)
+        claims.append(Claim(name, adapter.eps, vjp, jvp, linear=kind != "vjp", direct_calls=(call,), joint=joint))
     return tuple(claims)
 
 
@@ -119,8 +124,7 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
         if kind == "jacobian":
             return np.ravel(np.block(_read_blocks(returned, adapter)))
         leaves = adapter.outputs if kind == "jvp" else adapter.leaves
-        parts = list(flatten(returned, none_is_leaf=True).leaves) if kind == "jvp" else _match_to_leaves(returned, leaves)
-        return _flatten_gradients(label, returned, parts, leaves, adapter)
+        return _flatten_gradients(label, returned, _list_parts(kind, returned, adapter), leaves, adapter)
 
     def find_changed(arguments: Arguments, point: F64, direction: F64) -> list[str]:
         args, kwargs = adapter.arguments(point)
@@ -132,6 +136,46 @@ def _make_direct_call(kind: str, function: Callable[..., Any], adapter: Adapter)
         return find_changed_arrays(tuple(path for path, _, _ in arrays), before, after)
 
     return DirectCall(kind, function, make_arguments, call, read, find_changed, int(kind in ("vjp", "jvp")))
+
+
+def _make_joint(call: DirectCall, adapter: Adapter) -> Callable[[Sequence[Any], Sequence[Any]], list[Any]] | None:
+    """Make the function that calls a derivative with traced arrays, if the adapter takes them; see `Claim.joint`."""
+    rebuild, rebuild_outputs = adapter.rebuild, adapter.rebuild_outputs
+    if rebuild is None or rebuild_outputs is None:
+        return None
+
+    def evaluate(leaves: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
+        args, kwargs, params = rebuild(leaves)
+        traced = replace(
+            adapter,
+            arguments=lambda _: (args, kwargs),
+            params=adapter.params and (lambda _: params),
+            cotangent=lambda _: rebuild_outputs(vectors),
+            tangents=lambda _: list(vectors),
+        )
+        args, kwargs = _make_direct_call(call.kind, call.function, traced).make_arguments(np.empty(0), np.empty(0))
+        return _combine_parts(call.kind, call.function(*args, **kwargs), vectors, adapter)
+
+    return evaluate
+
+
+def _combine_parts(kind: str, returned: Any, vectors: Sequence[Any], adapter: Adapter) -> list[Any]:
+    """Return the vjp or jvp that a derivative claims, one array for each leaf, or for each output of a `jvp`."""
+    if kind == "gradient":
+        return [vectors[0].reshape(()) * part for part in _list_parts(kind, returned, adapter)]
+    if kind != "jacobian":
+        return _list_parts(kind, returned, adapter)
+    rows = [returned] if len(adapter.outputs) == 1 else _as_sequence(returned, len(adapter.outputs), "jacobian=", "output")
+    totals: list[Any] = [0] * len(adapter.leaves)
+    for g, row in zip(vectors, rows, strict=True):
+        for k, (leaf, block) in enumerate(zip(adapter.leaves, _match_to_leaves(row, adapter.leaves), strict=True)):
+            totals[k] = totals[k] + (g.reshape((1, -1)) @ block.reshape((-1, leaf.entries))).reshape(leaf.shape)
+    return totals
+
+
+def _list_parts(kind: str, returned: Any, adapter: Adapter) -> list[Any]:
+    """Return what a derivative returned as one array for each leaf, or for each output of a `jvp`."""
+    return list(flatten(returned, none_is_leaf=True).leaves) if kind == "jvp" else _match_to_leaves(returned, adapter.leaves)
 
 
 def _advise_on_cache(kind: str, function: Callable[..., Any], error: BaseException) -> str:

@@ -88,6 +88,8 @@ class Claim:
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
         direct_calls: the functions that it was made of, if it was written by hand.
+        joint: (every leaf of the call, cotangents of the outputs or tangents of the leaves) -> the products, all in traced
+            arrays; None if it is not written by hand, or cannot be traced.
         has_jvp_rule: () -> whether a rule for the jvp takes part that JAX does not derive, as that of a `custom_jvp`.
     """
 
@@ -103,6 +105,7 @@ class Claim:
     linear: bool = False
     derived: bool = False
     direct_calls: tuple[DirectCall, ...] = ()
+    joint: Callable[[Sequence[Any], Sequence[Any]], list[Any]] | None = None
     has_jvp_rule: Callable[[], bool] = bool
 
 
@@ -135,7 +138,8 @@ class Capabilities:
         without_tf32: the context in which claims are computed without TF32; None if TF32 is not used.
         layer: the target as the contracts of a custom layer call it.
         upstream: the cotangent that a model around the target sends back to it, (M,).
-        trace_exactly: a claim by reverse or forward mode -> the target and the claim as an exact graph. Raises NotAvailable.
+        trace_exactly: a claim, by hand or by reverse or forward mode -> the target and the claim as an exact graph. Raises
+            NotAvailable.
     """
 
     evaluate_along: Callable[[F64], Callable[[float], list[F64]]] | None = None

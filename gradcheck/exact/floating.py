@@ -35,10 +35,61 @@ def evaluate(outputs: Sequence[Node], inputs: Mapping[Node, F64]) -> list[F64]:
         inputs: the value of every input.
     """
     known: dict[Node, F64] = {node: np.asarray(value, np.float64) for node, value in inputs.items()}
+    _evaluate_all(outputs, known)
+    return [known[node] for node in outputs]
+
+
+def _evaluate_all(outputs: Sequence[Node], known: dict[Node, F64]) -> None:
     with np.errstate(all="ignore"):
         for node in list_ancestors(outputs, known.__contains__, lambda n: n.arguments):
             known[node] = np.asarray(FORMULAS[type(node)](node, *(known[argument] for argument in node.arguments)))
-    return [known[node] for node in outputs]
+
+
+def linearise(outputs: Sequence[Node], inputs: Mapping[Node, F64]) -> Callable[[Mapping[Node, F64]], list[F64]]:
+    """Return the derivative of nodes in floating point: the tangent of every input -> those of the nodes.
+
+    Args:
+        outputs: the nodes.
+        inputs: the value of every input.
+    """
+    known: dict[Node, F64] = {node: np.asarray(value, np.float64) for node, value in inputs.items()}
+    nodes = [node for node in list_ancestors(outputs, known.__contains__, lambda n: n.arguments) if node.varies]
+    derivatives = {
+        node: node.derivative(node.arguments[0], node) for node in nodes if isinstance(node, Function) and node.derivative
+    }
+    _evaluate_all([*outputs, *derivatives.values()], known)
+    slopes: dict[Node, F64] = {node: known[derivative] for node, derivative in derivatives.items()}
+
+    def push(tangents: Mapping[Node, F64]) -> list[F64]:
+        moved = dict(tangents)
+        with np.errstate(all="ignore"):
+            for node in nodes:
+                parts = [moved.get(argument, np.zeros(argument.shape)) for argument in node.arguments]
+                moved[node] = _push(node, [known[a] for a in node.arguments], parts, known[node], slopes.get(node))
+        return [moved.get(node, np.zeros(node.shape)) for node in outputs]
+
+    return push
+
+
+def _push(node: Node, values: list[F64], parts: list[F64], value: F64, slope: F64 | None) -> F64:
+    """Return the tangent of a node from those of its arguments."""
+    if isinstance(node, Product | Bilinear):
+        product = FORMULAS[type(node)]
+        return np.asarray(product(node, parts[0], values[1]) + product(node, values[0], parts[1]))
+    if isinstance(node, PowerOfArray):
+        (a, b), (da, db) = values, parts
+        return np.asarray(b * np.power(a, b - 1) * da + np.where(db == 0, 0.0, value * np.log(a) * db))
+    if isinstance(node, Power):
+        slope = float(node.exponent) * np.power(values[0], float(node.exponent - 1))
+    elif isinstance(node, Exp):
+        slope = value * (math.log(node.base) if node.base else 1.0)
+    elif isinstance(node, Log):
+        slope = 1 / values[0]
+    elif isinstance(node, Undefined):
+        slope = np.ones(node.shape)
+    if slope is None:  # it is linear
+        return np.broadcast_to(FORMULAS[type(node)](node, *parts), node.shape)
+    return np.asarray(slope * parts[0])
 
 
 def _value_of_constant(constant: Constant) -> float:

@@ -19,7 +19,6 @@ ApplyBilinear = Callable[[F64, F64], F64]
 MAX_OPERATORS = 20_000
 MAX_NUMBERS = 5_000_000
 
-
 DEMOTES = "the code computes in {} inside, whose rounding is no part of the formulas"
 
 

@@ -163,7 +163,7 @@ class _Point:
         inputs: dict[Node, Sequence[Residues]] = {leaf: draw_all(leaf) for leaf in identity.leaves}
         function_seed = int(draw.integers(2**31))
         draw_until_roots_exist(
-            identity.outputs,
+            [*identity.outputs, *(claim for claim in identity.claims if claim is not None)],
             inputs,
             chain,
             lambda: Evaluation(chain, inputs, function_seed, expands_logs=expands_logs),

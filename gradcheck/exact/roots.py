@@ -30,14 +30,17 @@ def draw_until_roots_exist(
     for a leaf with n slices, and draw those again whose root does not exist.
 
     Args:
-        outputs: of the program.
+        outputs: of the program, and its claims; roots that depend on cotangents are left as they are.
         inputs: the values of every leaf in each field.
         chain: the fields.
         evaluate: makes an evaluation of the inputs as they are.
         draw: draws residues.
     """
     nodes = list_ancestors(outputs, lambda _: False, lambda node: node.arguments)
-    roots = [node for node in nodes if isinstance(node, Power) and node.exponent.denominator != 1]
+    others: set[Node] = {node for node in nodes if isinstance(node, Input) and node not in inputs}
+    for node in nodes:
+        others |= {node} if any(argument in others for argument in node.arguments) else set()
+    roots = [node for node in nodes if isinstance(node, Power) and node.exponent.denominator != 1 and node not in others]
     choices = {root: _list_slicings(root, list(inputs)) for root in roots}
     for _ in range(MAX_DRAWS if roots else 0):
         evaluation = evaluate()

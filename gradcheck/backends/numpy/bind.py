@@ -24,12 +24,13 @@ from gradcheck.backends.flat_call import (
     Binding,
     FlatCall,
     flatten_call,
+    rebuild_outputs,
     select_inputs,
     shapes_of,
 )
 from gradcheck.backends.numpy import array_api
 from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
-from gradcheck.backends.program import Capabilities, Claim, Member, Program, Unavailable, VjpOfCombination
+from gradcheck.backends.program import Capabilities, Claim, ExactProgram, Member, Program, Unavailable, VjpOfCombination
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
@@ -121,6 +122,8 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         notes=(refusal,) if refusal else (),
         mutated_inputs=mutated,
     )
+    if case.claims:
+        program = program.with_capabilities(trace_exactly=_make_exact_trace(program, function, binding, twin=twin))
     return program.with_capabilities(gradient_program=_make_gradient_program(program, function, binding, twin=twin))
 
 
@@ -172,6 +175,19 @@ def _make_written_claims(case: Case, binding: Binding, first: Any, *, twin: bool
     return tuple(replace(claim, twin=other.vjp, twin_jvp=other.jvp) for claim, other in zip(claims, twins, strict=True))
 
 
+def _make_exact_trace(
+    program: Program, function: Callable[..., Any], binding: Binding, *, twin: bool
+) -> Callable[[Claim], ExactProgram]:
+    """Make the function that traces a program with its hand-written derivative."""
+
+    def trace_exactly(claim: Claim) -> ExactProgram:
+        from gradcheck.backends.numpy.exact import trace  # loaded only when a proof is asked for
+
+        return trace.trace_exactly(function, binding, _build_leaves(binding, program.point, twin=twin), program, claim)
+
+    return trace_exactly
+
+
 def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:
     return hand_written.Adapter(
         binding.call,
@@ -186,6 +202,8 @@ def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.A
         ],
         lambda part, _: np.asarray(part),
         binding.call.paths,
+        rebuild=lambda leaves: (*binding.call.rebuild(leaves), {}),
+        rebuild_outputs=lambda arrays: rebuild_outputs(first, binding, arrays),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
+from gradcheck.backends.flat_call import rebuild_outputs
 from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.attached import make_attached_vjp
@@ -242,6 +243,10 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         has_full_shape = pattern is not None and isinstance(part, torch.Tensor) and part.shape == pattern.shape
         return to_numpy(sparse.read_at_pattern(part, pattern) if pattern is not None and has_full_shape else part)
 
+    def rebuild(leaves: Sequence[Any]) -> tuple[Any, Any, Any]:
+        args, kwargs, params = call.arguments(list(leaves), binding)
+        return args, kwargs, {**call.frozen, **params}
+
     adapter = hand_written.Adapter(
         binding.call,
         binding.leaves,
@@ -253,6 +258,8 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
         to_array,
         call.user_call.paths,
         lambda at: {**call.frozen, **call.arguments(leaves_at(binding, at), binding)[2]},
+        None if patterns else rebuild,
+        lambda arrays: rebuild_outputs(returned, binding, arrays),
     )
     return next(iter(hand_written.make_claims(case.claims, adapter)), None)
 

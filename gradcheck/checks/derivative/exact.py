@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gradcheck.exact.high_precision import Measurement
 
 METHOD, HIGH_PRECISION = "exact", "high-precision"
-CLAIMS = ("reverse", "forward")
+CLAIMS = ("analytic", "reverse", "forward")
 MAX_MESSAGE = 120  # characters of an error that a note shows
 SECONDS = 10.0  # that the random points of a trial may take
 MAX_NUMBERS = 500_000  # in a graph that is evaluated in high precision
@@ -42,7 +42,7 @@ PROVED = (
 )
 AGREES = "high-precision: claim and derivative agree at these inputs{}; `gradcheck explain high-precision-agrees` says more"
 ON_BRANCH = ", on the branch taken at these inputs ({})"
-NO_TRACE = "only automatic differentiation by PyTorch can be traced"
+NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
 # Reasons of INCONCLUSIVE that are the rounding of float64, if the code does not round on purpose.
@@ -56,7 +56,7 @@ NOT_SMOOTH = (
 
 
 def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
-    """Decide the claims of automatic differentiation on each leaf; notes say what could not be decided.
+    """Decide the claims on each leaf; notes say what could not be decided.
 
     Without the option `exact`, only claims that the rounding of float64 hides are decided, and notes are left out.
 
@@ -65,7 +65,7 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
         rows: the comparisons of the claims with other evidence.
     """
     compared, is_asked = {row.method for row in rows} & set(CLAIMS), bool(trial.options.exact)
-    claims = [claim for claim in trial.program.claims if claim.method in compared]
+    claims = [claim for claim in trial.program.claims if claim.method in compared and not claim.derived]
     trial.recorder.note(*([] if claims or not is_asked else [NOT_AVAILABLE.format(NO_TRACE)]))
     made = list[Comparison]()
     for claim in claims:
@@ -272,15 +272,16 @@ def _make_refutation(
         abs_err=difference.abs_err,
         rel_err=difference.rel_err,
         resolution=float("nan") if fails else difference.rel_err,
-        **_name_place(trial, row, leaf, difference.place),
+        **_name_place(trial, row, leaf, difference),
     )
 
 
-def _name_place(trial: Trial, row: Comparison, leaf: Leaf, place: int | None) -> dict[str, Any]:
+def _name_place(trial: Trial, row: Comparison, leaf: Leaf, difference: Difference) -> dict[str, Any]:
     """Name the output and the entry of a difference: an entry for a random cotangent, or an output along a random tangent."""
+    place = difference.place
     if place is None:
         return {"output": "combination", "worst_entry": None, "mode": "probe"}
-    if row.method == "forward":
+    if difference.of_outputs:
         return {"output": find_output_leaf(trial.program, place).entry(place), "worst_entry": None, "mode": "probe"}
     output = row.output if trial.program.value.size == 1 else "combination"
     return {"output": output, "worst_entry": leaf.index(leaf.start + place)}

@@ -44,7 +44,8 @@ class Difference:
         rel_err: their difference, divided by the larger of them.
         bound: how far their difference may be off.
         is_clear: whether no rounding explains it.
-        place: its entry of the leaf, or in forward mode of the outputs; None if it is of a sum of entries.
+        place: its entry of the leaf or of the outputs; None if it is of a sum of entries.
+        of_outputs: whether the entry is one of the outputs, as in forward mode.
     """
 
     claimed: float
@@ -54,6 +55,7 @@ class Difference:
     bound: float
     is_clear: bool
     place: int | None
+    of_outputs: bool
 
 
 class PreciseComparison:
@@ -70,7 +72,7 @@ class PreciseComparison:
     """
 
     def __init__(self, trial: Trial, claim: Claim, program: ExactProgram, most: int) -> None:
-        self.program, self.target, self.forward = program, trial.program, claim.method == "forward"
+        self.program, self.target, self.forward = program, trial.program, claim.vjp is None
         self.draw = make_generator(trial.options.seed, trial.label, "high precision", claim.method)
         self.vector = self._draw_numbers(self.target.point.size if self.forward else self.target.value.size)
         self.most = most
@@ -128,10 +130,12 @@ class PreciseComparison:
                 worst, place = measured, int(i)
         blurred = self.primal.compare(number, self._weights(number, place), blurs=True)
         is_clear = blurred is not None and blurred.differs
-        return Difference(worst.claimed, worst.derivative, worst.abs_err, worst.rel_err, worst.bound, is_clear, place)
+        return Difference(
+            worst.claimed, worst.derivative, worst.abs_err, worst.rel_err, worst.bound, is_clear, place, self.forward
+        )
 
     def _weights(self, number: int, place: int | None) -> list[F64]:
-        """Return random weights for the entries of a leaf, or in forward mode of the outputs; with a place, for it alone."""
+        """Return random weights for the entries of a leaf or of the outputs; with a place, for it alone."""
         leaves = self.target.outputs if self.forward else self.target.leaves[number : number + 1]
         size = leaves[-1].span.stop - leaves[0].span.start
         numbers = np.zeros(size) if place is not None else self._draw_numbers(size)
@@ -147,15 +151,17 @@ class PreciseComparison:
 
 
 def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
-    """Return the part of each leaf; the first leaf begins with the first number."""
+    """Return the part of each leaf, a complex one with a last axis of two; the first leaf begins with the first number."""
     start = leaves[0].span.start
-    return [flat[leaf.span.start - start : leaf.span.stop - start].reshape(leaf.shape) for leaf in leaves]
+    shapes = [(*leaf.shape, 2) if leaf.width == 2 else leaf.shape for leaf in leaves]
+    parts = [flat[leaf.span.start - start : leaf.span.stop - start] for leaf in leaves]
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def measure_in_float64(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> Difference | None:
     """Measure in float64 how far a claim is from the derivative, at the primal and next to it; None if it does not show."""
     draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
-    forward = claim.method == "forward"
+    forward = claim.vjp is None
     size = target.point.size if forward else target.value.size
     vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
     if forward:
@@ -177,4 +183,4 @@ def measure_in_float64(trial: Trial, claim: Claim, program: ExactProgram, leaf: 
         return None
     is_clear = bool(apart[i] > MIN_RATIO_TO_ROUNDING_OF_FAIL * rounding[i])
     of_claim, of_derivative, abs_err, rel_err, bound = (float(x[i]) for x in (claimed, derivative, apart, errors, rounding))
-    return Difference(of_claim, of_derivative, abs_err, rel_err, bound, is_clear, i)
+    return Difference(of_claim, of_derivative, abs_err, rel_err, bound, is_clear, i, forward)

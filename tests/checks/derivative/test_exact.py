@@ -328,10 +328,31 @@ def test_a_branch_that_equal_numbers_choose_is_not_proved(fn):
     assert exact_rows(check(fn, torch.ones(3, dtype=torch.float64))) == []
 
 
-def test_code_of_numpy_is_not_traced():
-    result = check(lambda x: np.sum(x**2), np.ones(3), gradient=lambda x: 2 * x)
+WRITTEN = {
+    "vjp": ({"vjp": softmax_backward}, softmax, X),
+    "gradient": ({"gradient": lambda x: x**2 / 4}, lambda x: (x**3).mean(), X),
+    "jacobian": ({"jacobian": lambda x: EYE * x.sum() + x[:, None]}, lambda x: x * x.sum(), draw(3)),
+    "jvp": ({"jvp": lambda t, x: t * x.cos()}, torch.sin, X),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_derivatives_that_are_given_beside_the_function_are_proved(form):
+    derivative, fn, x = WRITTEN[form]
+    result = check(fn, x, **derivative, methods=("analytic", "numeric"))
+    assert_proved(result)
+
+
+def test_a_wrong_gradient_beside_the_function_is_refuted_and_the_right_reverse_mode_proved():
+    result = check(softmax, X, vjp=lambda g, x: softmax_backward(g, x, 0), methods=("analytic", "reverse", "numeric"))
+    reasons = {row.method: row.reason for row in exact_rows(result)}
+    assert reasons == {"analytic": Reason.IDENTITY_REFUTED, "reverse": Reason.IDENTITY_PROVED}
+
+
+def test_what_pytorch_makes_of_numpy_code_is_not_traced():
+    result = check(lambda x: np.sum(x**2), np.ones(3))
     assert exact_rows(result) == []
-    assert any("only automatic differentiation by PyTorch" in note for note in result.notes)
+    assert "exact not available: the derivative cannot be traced" in result.notes
 
 
 def test_a_straight_through_estimator_is_not_refuted():

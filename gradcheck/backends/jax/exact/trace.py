@@ -14,6 +14,7 @@ from gradcheck.backends.exact_identity import (
     SHIFT,
     choose_product,
     make_identity,
+    measure_rounding,
     refuse_unusual,
     require_equal,
 )
@@ -62,10 +63,12 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
         results = [*outputs, *_interpret(interpreter, target, derivative, inputs)[len(outputs) :]]
     nodes, input_nodes = [node_of(x) for x in results], [x.node for x in inputs if isinstance(x.node, Input)]
 
+    rounding = measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
+
     def compare(arrays: Sequence[Any], at: F64, message: str) -> None:
         count, flat = program.value.size, concatenate_flat(arrays)
-        require_equal(flat[:count], program.evaluate(at), message)
-        require_equal(flat[count:], product(at, vector[None])[0], message)
+        require_equal(flat[:count], program.evaluate(at), message, rounding[0])
+        require_equal(flat[count:], product(at, vector[None])[0], message, rounding[1])
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))

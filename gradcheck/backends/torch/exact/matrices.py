@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 
-from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule
 from gradcheck.backends.torch.exact.nodes import Operand, Traced, choose, make_constants, move
 from gradcheck.exact.build import add, divide, log, multiply, node_of, power, subtract
+from gradcheck.exact.elimination import (
+    MAX_ROWS,
+    count_rows,
+    eliminate,
+    factor_symmetric,
+    invert,
+    join_columns,
+    make_identity,
+    mask,
+    matmul,
+    multiply_diagonal,
+    take_column,
+    transpose,
+)
 from gradcheck.exact.graph import Node, NotAvailable
-
-MAX_ROWS = 12
-
-
-def _size(a: Operand | Node) -> int:
-    """Return the number of rows of a square matrix."""
-    rows, columns = node_of(a).shape[-2:]
-    if rows != columns or rows > MAX_ROWS:
-        raise NotAvailable(f"linear algebra with matrices of {rows} rows and {columns} columns")
-    return rows
-
-
-def _entry(a: Node, i: int, j: int) -> Node:
-    return move(a, lambda t: t[..., i : i + 1, j : j + 1])
-
-
-def _row(a: Operand | Node, k: int) -> Node:
-    return move(a, lambda t: t[..., k : k + 1, :])
-
-
-def _column(a: Operand | Node, k: int) -> Node:
-    return move(a, lambda t: t[..., :, k : k + 1])
-
-
-def _diagonal(a: Node, k: int) -> Node:
-    return move(a, lambda t: t[..., k, k])
-
-
-def _matmul(a: Operand | Node, b: Operand | Node) -> Node:
-    first, second = node_of(a), node_of(b)
-    shape = torch.matmul(torch.empty(first.shape), torch.empty(second.shape)).shape
-    return nodes.bilinear(first, second, torch.matmul, tuple(shape))
-
-
-def _transpose(a: Operand | Node) -> Node:
-    return move(a, lambda t: t.transpose(-1, -2))
-
-
-def _identity(n: int) -> Node:
-    return make_constants(torch.eye(n, dtype=torch.float64))
-
-
-def _mask(a: Node, where: torch.Tensor) -> Node:
-    """Keep some entries, and make the others zero."""
-    return choose(where, a, 0)
 
 
 def _permutation(pivots: torch.Tensor, n: int) -> torch.Tensor:
@@ -68,41 +36,16 @@ def _permutation(pivots: torch.Tensor, n: int) -> torch.Tensor:
     return exchange
 
 
-def _eliminate(a: Node, n: int) -> Node:
-    """Return L, without its ones, and U in one matrix, with no exchange of rows."""
-    row, column = torch.arange(n).unsqueeze(1), torch.arange(n)
-    for k in range(n - 1):
-        factors = _mask(divide(_column(a, k), _entry(a, k, k)), row > k)
-        updates = multiply(factors, _row(a, k))
-        below = subtract(a, updates)
-        a = choose((row > k) & (column == k), factors, choose((row > k) & (column > k), below, a))
-    return a
-
-
-def _invert(a: Node, n: int) -> Node:
-    """Invert a matrix by Gauss and Jordan, with no exchange of rows."""
-    inverse = add(make_constants(torch.eye(n, dtype=torch.float64)), multiply(a, 0))
-    rows = torch.arange(n).unsqueeze(1)
-    for k in range(n):
-        pivot, column = _entry(a, k, k), _column(a, k)
-        parts = []
-        for matrix in (a, inverse):
-            scaled = divide(_row(matrix, k), pivot)
-            parts.append(choose(rows == k, scaled, subtract(matrix, multiply(column, scaled))))
-        a, inverse = parts
-    return inverse
-
-
 def _invert_with_pivots(a: Operand, pivots: torch.Tensor) -> Node:
     """Invert a matrix in the order of rows that `pivots` names."""
-    n = _size(a)
+    n = count_rows(a)
     exchange = make_constants(_permutation(pivots, n).transpose(-1, -2))
-    return _matmul(_invert(_matmul(exchange, a), n), exchange)
+    return matmul(invert(matmul(exchange, a), n), exchange)
 
 
 def _factor(a: Operand | Node, pivots: torch.Tensor) -> Node:
-    n = _size(a)
-    return _eliminate(_matmul(make_constants(_permutation(pivots, n).transpose(-1, -2)), a), n)
+    n = count_rows(a)
+    return eliminate(matmul(make_constants(_permutation(pivots, n).transpose(-1, -2)), a), n)
 
 
 def _pivots_of(a: Traced) -> torch.Tensor:
@@ -135,21 +78,20 @@ def translate_log_determinant(_o: Any, result: Any, a: Traced) -> list[Node | No
 
 def _multiply_pivots(a: Traced, packed: torch.Tensor, pivots: torch.Tensor) -> tuple[Node, Node]:
     """Return the determinant and the factors, which are those of the matrix or of its transpose."""
-    n, product = _size(a), reduce(torch.matmul, torch.lu_unpack(packed, pivots))
+    n, product = count_rows(a), reduce(torch.matmul, torch.lu_unpack(packed, pivots))
     is_transposed = not torch.allclose(product, a.shadow)
-    factors = _factor(_transpose(a) if is_transposed else node_of(a), pivots)
-    diagonal = [_diagonal(factors, k) for k in range(n)]
+    factors = _factor(transpose(a) if is_transposed else node_of(a), pivots)
     sign = make_constants(torch.linalg.det(_permutation(pivots, n)).round())
-    return multiply(sign, reduce(multiply, diagonal)), factors
+    return multiply(sign, multiply_diagonal(factors)), factors
 
 
 def translate_solve(_o: Any, result: Any, a: Traced, b: Traced, *, left: bool = True, **_: Any) -> list[Node | None]:
     """Translate the solution of linear equations, which comes with the factors of the matrix."""
     inverse = _invert_with_pivots(a, result[2])
     if left and b.shadow.ndim == a.shadow.ndim - 1:
-        solution = move(_matmul(inverse, move(b, lambda t: t.unsqueeze(-1))), lambda t: t.squeeze(-1))
+        solution = move(matmul(inverse, move(b, lambda t: t.unsqueeze(-1))), lambda t: t.squeeze(-1))
     else:
-        solution = _matmul(inverse, b) if left else _matmul(b, inverse)
+        solution = matmul(inverse, b) if left else matmul(b, inverse)
     return [solution, _factor(a, result[2]), None, None]
 
 
@@ -157,31 +99,31 @@ def translate_lu_solve(
     _o: Any, _r: Any, factors: Traced, pivots: Traced, b: Traced, *, left: bool = True, adjoint: bool = False
 ) -> Node:
     """Translate the solution of linear equations by factors."""
-    n = _size(factors)
+    n = count_rows(factors)
     lower, upper = _split_factors(factors, n)
     exchange = make_constants(_permutation(pivots.shadow, n).transpose(-1, -2))
-    inverse = _matmul(_matmul(_invert(upper, n), _invert(lower, n)), exchange)
-    inverse = _transpose(inverse) if adjoint else inverse
-    return _matmul(inverse, b) if left else _matmul(b, inverse)
+    inverse = matmul(matmul(invert(upper, n), invert(lower, n)), exchange)
+    inverse = transpose(inverse) if adjoint else inverse
+    return matmul(inverse, b) if left else matmul(b, inverse)
 
 
 def _split_factors(factors: Operand, n: int) -> tuple[Node, Node]:
-    ones = torch.ones(n, n, dtype=torch.bool)
+    ones = np.ones((n, n), bool)
     node = node_of(factors)
-    return add(_mask(node, ones.tril(-1)), _identity(n)), _mask(node, ones.triu())
+    return add(mask(node, np.tril(ones, -1)), make_identity(n)), mask(node, np.triu(ones))
 
 
 def translate_lu(_o: Any, result: Any, a: Traced, *, pivot: bool = True) -> list[Node | None]:
     """Translate the factors of a matrix as matrices of their own."""
-    n = _size(a)
+    n = count_rows(a)
     exchange = make_constants(result[0].transpose(-1, -2) if pivot else torch.eye(n, dtype=torch.float64))
-    lower, upper = _split_factors(Traced(a.shadow, _eliminate(_matmul(exchange, a), n)), n)
+    lower, upper = _split_factors(Traced(a.shadow, eliminate(matmul(exchange, a), n)), n)
     return [make_constants(result[0]), lower, upper]
 
 
 def translate_lu_unpack(_o: Any, result: Any, factors: Traced, *_: Any, **__: Any) -> list[Node | None]:
     """Translate the separation of factors."""
-    lower, upper = _split_factors(factors, _size(factors))
+    lower, upper = _split_factors(factors, count_rows(factors))
     return [make_constants(r) if i == 0 or r.numel() == 0 else (lower, upper)[i - 1] for i, r in enumerate(result)]
 
 
@@ -189,47 +131,28 @@ def translate_triangular_solve(
     _o: Any, _r: Any, a: Traced, b: Traced, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Node:
     """Translate the solution of linear equations with a triangular matrix."""
-    n = _size(a)
-    ones = torch.ones(n, n, dtype=torch.bool)
+    n = count_rows(a)
+    ones = np.ones((n, n), bool)
     strict = 1 if unitriangular else 0
-    matrix = _mask(node_of(a), ones.triu(strict) if upper else ones.tril(-strict))
-    inverse = _invert(add(matrix, _identity(n)) if unitriangular else matrix, n)
-    return _matmul(inverse, b) if left else _matmul(b, inverse)
+    matrix = mask(node_of(a), np.triu(ones, strict) if upper else np.tril(ones, -strict))
+    inverse = invert(add(matrix, make_identity(n)) if unitriangular else matrix, n)
+    return matmul(inverse, b) if left else matmul(b, inverse)
 
 
 def translate_cholesky(is_pair: bool) -> Rule:
     """Make the rule of a Cholesky factor; `is_pair` is whether it comes with a status."""
 
     def rule(_o: Any, _r: Any, a: Traced, upper: bool = False, **kwargs: Any) -> Any:
-        factor = _factor_symmetric(node_of(a), _size(a))
-        factor = _transpose(factor) if kwargs.get("upper", upper) else factor
+        factor = factor_symmetric(node_of(a), count_rows(a))
+        factor = transpose(factor) if kwargs.get("upper", upper) else factor
         return [factor, None] if is_pair else factor
 
     return rule
 
 
-def _factor_symmetric(a: Node, n: int) -> Node:
-    """Return the Cholesky factor of a matrix, of which the lower triangle counts."""
-    columns = []
-    rows = torch.arange(n).unsqueeze(1)
-    for k in range(n):
-        column = _mask(_column(a, k), rows >= k)
-        column = multiply(column, power(_entry(a, k, k), Fraction(-1, 2)))
-        columns.append(column)
-        a = subtract(a, multiply(column, _transpose(column)))
-    return _concatenate(columns)
-
-
-def _concatenate(columns: Sequence[Node]) -> Node:
-    whole: Node = make_constants(torch.zeros((*columns[0].shape[:-1], len(columns)), dtype=torch.float64))
-    for k, column in enumerate(columns):
-        whole = choose(torch.arange(len(columns)) == k, column, whole)
-    return whole
-
-
 def translate_cholesky_solve(_o: Any, _r: Any, b: Traced, factor: Traced, upper: bool = False) -> Node:
     """Translate the solution of linear equations by a Cholesky factor."""
-    return _matmul(_invert_product(factor, upper=upper), b)
+    return matmul(_invert_product(factor, upper=upper), b)
 
 
 def translate_cholesky_inverse(_o: Any, _r: Any, factor: Traced, upper: bool = False) -> Node:
@@ -238,10 +161,10 @@ def translate_cholesky_inverse(_o: Any, _r: Any, factor: Traced, upper: bool = F
 
 
 def _invert_product(factor: Traced, *, upper: bool) -> Node:
-    n = _size(factor)
-    ones = torch.ones(n, n, dtype=torch.bool)
-    inverse = _invert(_mask(node_of(factor), ones.triu() if upper else ones.tril()), n)
-    return _matmul(inverse, _transpose(inverse)) if upper else _matmul(_transpose(inverse), inverse)
+    n = count_rows(factor)
+    ones = np.ones((n, n), bool)
+    inverse = invert(mask(node_of(factor), np.triu(ones) if upper else np.tril(ones)), n)
+    return matmul(inverse, transpose(inverse)) if upper else matmul(transpose(inverse), inverse)
 
 
 def translate_qr(_o: Any, result: Any, a: Traced, mode: str = "reduced") -> list[Node | None]:
@@ -252,14 +175,14 @@ def translate_qr(_o: Any, result: Any, a: Traced, mode: str = "reduced") -> list
     signs = torch.sign(result[1].diagonal(dim1=-2, dim2=-1))
     directions: list[Node] = []
     for k in range(count):
-        column = _column(a, k)
+        column = take_column(a, k)
         for direction in directions:
-            column = subtract(column, multiply(direction, _matmul(_transpose(direction), column)))
-        length = power(_matmul(_transpose(column), column), Fraction(1, 2))
+            column = subtract(column, multiply(direction, matmul(transpose(direction), column)))
+        length = power(matmul(transpose(column), column), Fraction(1, 2))
         directions.append(multiply(divide(column, length), make_constants(signs[..., k, None, None])))
-    orthogonal = _concatenate(directions)
-    triangle = torch.ones(count, count, dtype=torch.bool).triu()
-    return [orthogonal, _mask(_matmul(_transpose(orthogonal), a), triangle)]
+    orthogonal = join_columns(directions)
+    triangle = np.triu(np.ones((count, count), bool))
+    return [orthogonal, mask(matmul(transpose(orthogonal), a), triangle)]
 
 
 RULES: dict[str, Rule] = {

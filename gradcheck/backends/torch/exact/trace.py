@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,16 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradcheck.backends import global_state
+from gradcheck.backends.exact_identity import (
+    RULE_DIFFERS,
+    SHIFT,
+    TRACE_HOLDS_HERE,
+    choose_product,
+    make_identity,
+    measure_rounding,
+    refuse_unusual,
+    require_equal,
+)
 from gradcheck.backends.flat import EPS, F64, Leaf
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
@@ -25,21 +35,13 @@ from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.exact import floating
 from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import DEMOTES, Input, Node, NotAvailable
-from gradcheck.exact.identity import Identity
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat_call import Binding
 
-# How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
-MAX_DIFFERENCE = 1e-9
-SHIFT = 1e-6
-# And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
-RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 8.0, 2.0**-48, 1e-9
 TRACE_DIFFERS = "the traced graph does not compute what the program computes"
-RULE_DIFFERS = "the exact graph does not compute what the program computes"
-TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class _Joint:
         twin: whether to compute in the precision of the twin.
         point: the primal, (N,).
         forward: whether the vectors are tangents, and the derivatives those of the outputs.
+        written: the derivative, if it is written by hand; see `Claim.joint`.
     """
 
     run: Callable[..., Any]
@@ -59,9 +62,13 @@ class _Joint:
     twin: bool
     point: F64
     forward: bool
+    written: Callable[[Sequence[Any], Sequence[Any]], list[Any]] | None
 
     def __call__(self, leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> list[Any]:
         """Return the outputs, and behind them the derivatives."""
+        if self.written is not None:
+            outputs = self._evaluate(leaves)
+            return [*outputs, *self.written(self._place(leaves), vectors)]
         return self._push(leaves, vectors) if self.forward else self._pull(leaves, vectors)
 
     def _pull(self, leaves: list[torch.Tensor], cotangents: list[torch.Tensor]) -> list[Any]:
@@ -81,12 +88,16 @@ class _Joint:
         return [*(part.primal for part in parts), *(part.tangent for part in parts)]
 
     def _evaluate(self, inputs: list[torch.Tensor]) -> list[Any]:
+        with swap_scope():
+            returned = flatten(self.run(self._place(inputs), self.binding, twin=self.twin)).leaves
+        return [returned[i] for i in self.binding.output_places]
+
+    def _place(self, inputs: list[torch.Tensor]) -> list[Any]:
+        """Return every leaf of the call with some inputs."""
         tensors = leaves_at(self.binding, self.point, twin=self.twin)
         for i, x in zip(self.binding.input_places, inputs, strict=True):
             tensors[i] = x
-        with swap_scope():
-            returned = flatten(self.run(tensors, self.binding, twin=self.twin)).leaves
-        return [returned[i] for i in self.binding.output_places]
+        return tensors
 
     @property
     def vector_leaves(self) -> tuple[Leaf, ...]:
@@ -119,25 +130,23 @@ def trace_exactly(
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
         binding: of the call.
         program: the program.
-        claim: its claim by reverse or forward mode.
+        claim: its claim, made by hand or by reverse or forward mode.
         draws: the states of the random generators that the target draws from.
         twin: whether to trace in the precision of the twin.
 
     Raises:
         NotAvailable: if the target cannot be traced or its graph has no exact meaning.
     """
-    if program.device not in ("", "cpu"):
-        raise NotAvailable(f"tensors on {program.device}")
-    if program.eps > EPS["float64"]:
-        raise NotAvailable("the target does not compute in float64")
-    product = (claim.twin or claim.vjp) if claim.method == "reverse" else (claim.twin_jvp or claim.jvp)
-    assert product is not None
-    joint, draw = _Joint(run, binding, twin, program.point, claim.method == "forward"), np.random.default_rng(0)
+    refuse_unusual(binding, program)
+    if claim.direct_calls and (claim.joint is None or claim.eps > EPS["float64"]):
+        raise NotAvailable("a derivative by hand that computes in lower precision, or with sparse tensors")
+    product = choose_product(claim)
+    joint, draw = _Joint(run, binding, twin, program.point, claim.vjp is None, claim.joint), np.random.default_rng(0)
     vector = draw.standard_normal(joint.vector_leaves[-1].span.stop)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
     inputs, recorder = [*joint.leaves(program.point), *vectors], Recorder()
-    rounding = _measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
+    rounding = measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
     with twin_precision(twin, binding.leaves), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         global_state.restore(draws)
@@ -152,20 +161,9 @@ def trace_exactly(
     _compare(_evaluate_nodes(nodes, recorder.inputs, inputs, joint), joint, *here, message)
     moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors], joint)
     _compare(moved, joint, *there, TRACE_HOLDS_HERE)
-    identity = replace(_make_identity(nodes, recorder.inputs, joint), equalities=tuple(recorder.equalities))
+    identity = make_identity(nodes, recorder.inputs, binding, recorder.equalities, forward=joint.forward)
     differentiate = _AttachedTrace(joint, draws, inputs).differentiate
     return ExactProgram(identity, frozenset(recorder.branches), demotions, differentiate)
-
-
-def _make_identity(nodes: list[Node | None], inputs: list[Input], joint: _Joint) -> Identity:
-    """Make the identity of the translated outputs and derivatives."""
-    binding = joint.binding
-    leaves, vectors = tuple(inputs[: len(binding.leaves)]), tuple(inputs[len(binding.leaves) :])
-    outputs = tuple(node for node in nodes[: len(binding.outputs)] if node is not None)
-    claims = tuple(nodes[len(binding.outputs) :])
-    if not joint.forward:
-        return Identity(leaves, vectors, outputs, claims)
-    return Identity(leaves, tuple(Input(node.shape) for node in outputs), outputs, claims, vectors)
 
 
 def _evaluate_nodes(
@@ -197,17 +195,6 @@ def _record(recorder: Recorder, joint: _Joint, inputs: list[torch.Tensor]) -> li
     return [None if x is None else recorder.find(x) for x in results]
 
 
-def _measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:
-    """Return the rounding of the values and of a derivative, which shows where the inputs move by a few units of theirs."""
-    moved = [program.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, program.point.size)) for _ in range(2)]
-    sizes = [
-        np.max([np.max(np.nan_to_num(np.abs(f(at) - f(program.point))), initial=0.0) for at in moved])
-        for f in (program.evaluate, product)
-    ]
-    of_value, of_derivative = (float(min(RATIO_TO_ROUNDING * size, MAX_ROUNDING)) for size in sizes)
-    return of_value, of_derivative
-
-
 def _compare(
     results: list[Any], joint: _Joint, value: F64, derivative: F64, rounding: tuple[float, float], message: str
 ) -> None:
@@ -219,10 +206,7 @@ def _compare(
     )
     for parts, leaves, expected, absolute in (of_value, of_derivative):
         computed = flat_of_all([shadow_of(part) for part in parts], leaves)
-        with np.errstate(all="ignore"):
-            apart = np.abs(computed - expected) > absolute + MAX_DIFFERENCE * np.max(np.abs(expected), initial=1e-300)
-        if np.any(apart & (computed != expected)):
-            raise NotAvailable(message)
+        require_equal(computed, expected, message, absolute)
 
 
 class _AttachedTrace:
