@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.verdict import value_patterns
 from gradcheck.verdict.factor_names import describe_factor_name, format_factor, hint_at_cause, name_factor
-from gradcheck.verdict.fault_facts import F64, MIN_ENTRIES_FOR_FIT, Facts, FaultDescription, describe, explains
+from gradcheck.verdict.fault_facts import (
+    F64,
+    MIN_ENTRIES_FOR_FIT,
+    MIN_ENTRIES_PER_EXCEPTION,
+    Facts,
+    FaultDescription,
+    describe,
+    explains,
+)
 
 # How the relation of a claim to the derivative begins.
 IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
@@ -27,8 +35,6 @@ IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
 MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # Among fewer entries than this, the single wrong entry may be the largest or smallest by chance.
 MIN_ENTRIES_FOR_EXTREME = 8
-# The wrong entries are exceptions if there are at least this many entries per wrong one.
-MIN_ENTRIES_PER_EXCEPTION = 10
 # A constant factor that explains a single number explains nothing, unless it is a simple fraction.
 MIN_ENTRIES_FOR_FACTOR = 2
 

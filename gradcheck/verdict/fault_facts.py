@@ -16,6 +16,8 @@ F64 = NDArray[np.float64]
 MAX_UNEXPLAINED = 1e-2
 # A fitted constant that explains fewer entries than this may be a coincidence.
 MIN_ENTRIES_FOR_FIT = 3
+# The wrong entries are exceptions if there are at least this many entries per wrong one.
+MIN_ENTRIES_PER_EXCEPTION = 10
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ import numpy as np
 
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.verdict.factor_names import MAX_MISMATCH, format_factor, name_factor
-from gradcheck.verdict.fault_facts import F64, MIN_ENTRIES_FOR_FIT, Facts, FaultDescription, Part, describe, explains
+from gradcheck.verdict.fault_facts import (
+    F64,
+    MIN_ENTRIES_FOR_FIT,
+    MIN_ENTRIES_PER_EXCEPTION,
+    Facts,
+    FaultDescription,
+    Part,
+    describe,
+    explains,
+)
 
 # Factors of a formula that a backward may have by mistake, of a number of the input or of the output.
 FORMULAS: dict[str, Callable[[F64], F64]] = {
@@ -27,13 +36,17 @@ MAX_ENTRIES = 20_000  # of a leaf on which all pairs of formulas are tried
 
 def try_formulas(facts: Facts) -> Iterator[FaultDescription]:
     """The claim has a factor of an input or an output too many, or another one than the derivative."""
-    if facts.width == 2 or facts.x.size > MAX_ENTRIES or np.unique(np.abs(facts.x)).size < MIN_ENTRIES_FOR_FIT:
+    if facts.true is None or facts.width == 2 or facts.x.size > MAX_ENTRIES:
         return
+    if np.unique(np.abs(facts.x)).size < MIN_ENTRIES_FOR_FIT:
+        return
+    largest = np.max(np.abs(facts.true), initial=0.0)
     numbers = {"x": facts.x} if facts.y is None else {"x": facts.x, "y": facts.y}
     factors = {text.format(name): formula(x) for name, x in numbers.items() for text, formula in FORMULAS.items()}
     for claimed, needed in permutations({ONE: np.ones_like(facts.x), **factors}, 2):
         ratio = factors.get(needed, 1.0) / factors.get(claimed, 1.0)
-        if np.all(np.isfinite(ratio)) and facts.passes(facts.claim * ratio):
+        is_near = np.all(np.isfinite(ratio)) and np.all(np.abs(facts.claim * ratio - facts.true) <= MAX_MISMATCH * largest)
+        if is_near and facts.passes(facts.claim * ratio):
             yield describe(Diagnosis.FORMULA, _compare_factors(claimed, needed))
 
 
@@ -51,14 +64,15 @@ def try_functions_of_derivative(facts: Facts) -> Iterator[FaultDescription]:
     if facts.true is None or facts.width == 2 or facts.claim.shape[1] < MIN_ENTRIES_FOR_FIT:
         return
     claim, true = facts.claim, facts.true
-    low, high = np.min(claim, axis=1, keepdims=True), np.max(claim, axis=1, keepdims=True)
-    mean = np.mean(true, axis=1, keepdims=True)
-    for text, candidate in (
-        ("the absolute value of the derivative", np.abs(true)),
-        (f"the derivative limited to the range from {low[0, 0]:.4g} to {high[0, 0]:.4g}", np.clip(true, low, high)),
-        ("the derivative without its mean over all entries", true - mean),
+    limit, mean = np.max(np.abs(claim), axis=1, keepdims=True), np.mean(true, axis=1, keepdims=True)
+    has_signs = np.sum(true < 0) >= MIN_ENTRIES_FOR_FIT
+    has_limits = min(np.sum(np.abs(true) > limit), np.sum((np.abs(true) < limit) & (true != 0))) >= MIN_ENTRIES_FOR_FIT
+    for text, is_plain, candidate in (
+        ("the absolute value of the derivative", has_signs, np.abs(true)),
+        (f"the derivative limited to at most {limit[0, 0]:.4g} in magnitude", has_limits, np.clip(true, -limit, limit)),
+        ("the derivative without its mean over all entries", True, true - mean),
     ):
-        if explains(claim, candidate, true):
+        if is_plain and explains(claim, candidate, true):
             yield describe(Diagnosis.FORMULA, f"the claim is {text}, on {facts.everywhere}")
     shift = np.mean(claim - true, axis=1, keepdims=True)
     if explains(claim, true + shift, true):
@@ -115,7 +129,7 @@ def try_single_entry(facts: Facts) -> Iterator[FaultDescription]:
     if facts.true is None or facts.wrong is None or facts.width == 2:
         return
     wrong = np.any(facts.wrong, axis=0)
-    if np.sum(wrong) != 1 or wrong.size < MIN_ENTRIES_FOR_FIT:
+    if np.sum(wrong) != 1 or wrong.size < MIN_ENTRIES_PER_EXCEPTION:
         return
     place = int(np.argmax(wrong))
     claim, true = facts.claim[:, place], facts.true[:, place]

@@ -1,7 +1,7 @@
 """Count the diagnoses of the planted faults at their full size: how many remain unknown?
 
-    python reports/detection/diagnoses.py            # prints a table; two minutes on one core
-    python reports/detection/diagnoses.py float32    # the same in float32
+python reports/detection/diagnoses.py            # prints a table; two minutes on one core
+python reports/detection/diagnoses.py float32    # the same in float32
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.checks.derivative.wrong_calls import describe_wrong_call
 from gradcheck.compare.judge import judge_lines
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.results import Comparison, Reason, Verdict
@@ -16,7 +17,6 @@ from gradcheck.seeds import make_generator
 from gradcheck.verdict.diagnose import diagnose
 from gradcheck.verdict.fault_facts import Facts, FaultDescription, Part
 from gradcheck.verdict.interval import Code
-from gradcheck.verdict.wrong_calls import describe_wrong_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
