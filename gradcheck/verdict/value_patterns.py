@@ -66,7 +66,10 @@ def try_functions_of_derivative(facts: Facts) -> Iterator[FaultDescription]:
     claim, true = facts.claim, facts.true
     limit, mean = np.max(np.abs(claim), axis=1, keepdims=True), np.mean(true, axis=1, keepdims=True)
     has_signs = np.sum(true < 0) >= MIN_ENTRIES_FOR_FIT
-    has_limits = min(np.sum(np.abs(true) > limit), np.sum((np.abs(true) < limit) & (true != 0))) >= MIN_ENTRIES_FOR_FIT
+    # In each row that has limits, two entries at least are cut, and one is not: a row of zeros has no limit.
+    cut = np.sum(np.abs(true) > limit, axis=1)
+    kept = np.sum((np.abs(true) < limit) & (true != 0), axis=1)
+    has_limits = bool(np.any(cut)) and bool(np.all((cut == 0) | ((cut > 1) & (kept > 0))))
     for text, is_plain, candidate in (
         ("the absolute value of the derivative", has_signs, np.abs(true)),
         (f"the derivative limited to at most {limit[0, 0]:.4g} in magnitude", has_limits, np.clip(true, -limit, limit)),
