@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
 # derivatives below 1e-124 underflow.
 COMPLEX_STEP = 1e-200
+# Two derivatives of one call differ if they do so by this share of the largest number: far more than rounding in float64.
+MIN_DIFFERENCE_OF_CALLS = 1e-7
 
 # A member of a combination of functions of the same inputs: the function (None for the target) and a factor for each leaf.
 Member = tuple[Callable[..., Any] | None, tuple[float, ...]]
@@ -71,6 +73,47 @@ class DirectCall:
         return self.read(self.call(self.make_arguments(point, direction)))
 
 
+class Rederived(Protocol):
+    """What a framework derives from the code of a target, without the derivatives that are written by hand."""
+
+    def vjp(self, point: F64, cotangents: F64) -> F64:
+        """Return the vector-Jacobian products: (point (N,), cotangents (C, M)) -> (C, N)."""
+
+    def list_operations(self, point: F64) -> list[str]:
+        """List the operations of the code in words."""
+
+    def vjp_without(self, number: int, point: F64, cotangents: F64) -> F64:
+        """Return the vector-Jacobian products if the result of an operation were a constant."""
+
+
+@dataclass(frozen=True)
+class WrongCall:
+    """A call of a hand-written derivative inside a target, which is not the derivative of its own forward.
+
+    Attributes:
+        name: of the method, such as 'MyNorm.backward'.
+        place: where it is written, such as 'norm.py:31'.
+        subject: the derivative that is wrong, such as 'its gradient for x'.
+        claimed: what it returned for each vector, (C, ...).
+        true: what the framework derives from its forward, (C, ...).
+        repair: (point (N,), cotangents or tangents) -> the product of the target with this derivative alone corrected.
+    """
+
+    name: str
+    place: str
+    subject: str
+    claimed: F64
+    true: F64
+    repair: Callable[[F64, F64], F64]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether both differ by more than rounding."""
+        same_shape = self.claimed.shape == self.true.shape and not np.iscomplexobj(self.true)
+        size = np.max(np.abs(self.true), initial=0.0) + np.max(np.abs(self.claimed), initial=0.0) if same_shape else 0.0
+        return same_shape and bool(np.max(np.abs(self.claimed - self.true), initial=0.0) > MIN_DIFFERENCE_OF_CALLS * size)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A derivative by one method, which a check must confirm.
@@ -84,6 +127,9 @@ class Claim:
         twin_jvp: the jvp computed in that precision.
         plain: the vjp as a plain implementation in the claim's half precision would compute it.
         attached: the vjp in the precision of the evaluation if nothing in the function were detached, with the lines that do.
+        rederived: what the framework derives from the code of the function alone, in the precision of the evaluation.
+        find_wrong_calls: (point (N,), cotangents or tangents) -> the calls of hand-written derivatives inside the target that
+            are not the derivative of their own forward, in the order in which the product calls them.
         optional: whether it may be unavailable without that being the user's fault.
         linear: whether the vjp is linear in the cotangent by construction, since it is made of a gradient or a Jacobian.
         derived: whether it was made from the function's code by tracing; if it disagrees, the tracing is at fault.
@@ -101,12 +147,19 @@ class Claim:
     twin_jvp: Callable[[F64, F64], F64] | None = None
     plain: Callable[[F64, F64], F64] | None = None
     attached: Callable[[F64, F64], tuple[F64, tuple[str, ...]]] | None = None
+    rederived: Rederived | None = None
+    find_wrong_calls: Callable[[F64, F64], list[WrongCall]] | None = None
     optional: bool = False
     linear: bool = False
     derived: bool = False
     direct_calls: tuple[DirectCall, ...] = ()
     joint: Callable[[Sequence[Any], Sequence[Any]], list[Any]] | None = None
     has_jvp_rule: Callable[[], bool] = bool
+
+    @property
+    def precise_product(self) -> Callable[[F64, F64], F64] | None:
+        """The vjp, or without one the jvp, in the highest precision."""
+        return self.twin or self.vjp or self.twin_jvp or self.jvp
 
 
 def make_zero_claim(eps: float, size: int) -> Claim:

@@ -99,11 +99,29 @@ class Diagnosis(Enum):
         "every output contributes: sum over the batch, and use every entry of the cotangent",
         "return g[0] * x instead of (g * x).sum(0)",
     )
+    FORMULA = (
+        "formula",
+        "the claim has another factor or another operation than the derivative",
+        "compare the formulas: is the input used where the output belongs, or a factor lost?",
+        "y = tanh(x); backward: return g * (1 - x**2) instead of g * (1 - y**2)",
+    )
+    FUNCTION = (
+        "function",
+        "an autograd Function inside the target has a wrong derivative",
+        "correct that method, or check the Function alone",
+        "return Scale.apply(x).sum(), where Scale.backward returns g instead of 2 * g",
+    )
+    COTANGENT = (
+        "cotangent",
+        "the claim is the derivative for another cotangent than the one that it is given",
+        "multiply by the cotangent that the backward receives, entry by entry: it is seldom all ones",
+        "y = sin(x); backward: return cos(x) instead of g * cos(x)",
+    )
     UNKNOWN = (
         "unknown",
         "no simple correction makes the claim right",
         "compare its formula with the function term by term, starting from the wrong entries and their values",
-        "y = tanh(x); backward: return g * (1 - x**2) instead of g * (1 - y**2)",
+        "y = x**3 - x; backward: return g * (3 * x**2 - x)",
     )
 
     def __new__(cls, code: str, message: str, fix: str, example: str) -> Diagnosis:

@@ -20,11 +20,11 @@ BACKWARD_METHODS = ("backward", "vjp")  # names under which a Function may defin
 def locate_derivative(case: Case) -> Location:
     """Locate a hand-written derivative, a JAX rule or a Function's backward; without any of these, the target."""
     for kind, claim in case.claims.items():
-        return _locate_def(case.fn if kind == "returned" else claim)
+        return locate_method(case.fn if kind == "returned" else claim)
     rule = find_rule(case.fn)
     derivative = getattr(rule, JAX_RULES[type(rule).__name__]) if rule is not None else None
     if derivative is not None and _is_from_user(derivative):
-        return _locate_def(derivative)
+        return locate_method(derivative)
     return locate_backward(case.fn) if classify_target(case.fn) is TargetKind.AUTOGRAD_FUNCTION else (case.file, case.line)
 
 
@@ -59,8 +59,8 @@ def locate_backward(function: Any) -> Location:
     for name in BACKWARD_METHODS:
         method = getattr(function, name, None)
         if method is not None and not str(method.__module__).startswith("torch."):
-            return _locate_def(method)
-    return _locate_def(_find_registered_backward(getattr(function, "backward", None)) or function)
+            return locate_method(method)
+    return locate_method(_find_registered_backward(getattr(function, "backward", None)) or function)
 
 
 def _find_registered_backward(method: Any) -> Any:
@@ -69,7 +69,7 @@ def _find_registered_backward(method: Any) -> Any:
     return next((function for function in functions if function is not None), None)
 
 
-def _locate_def(target: Any) -> Location:
+def locate_method(target: Any) -> Location:
     """Locate the `def` line of a function, which follows its decorators; locate anything else by `locate_source`."""
     file, line = locate_source(target)
     if line is None or not inspect.isfunction(target) or target.__name__ == "<lambda>":

@@ -6,17 +6,25 @@ would let pass names the fault. Repairs are tried in turn, simple ones first; if
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck.glossary.diagnoses import Diagnosis
-from gradcheck.verdict.factor_names import MAX_MISMATCH, describe_factor_name, format_factor, hint_at_cause, name_factor
+from gradcheck.verdict import value_patterns
+from gradcheck.verdict.factor_names import describe_factor_name, format_factor, hint_at_cause, name_factor
+from gradcheck.verdict.fault_facts import (
+    F64,
+    MIN_ENTRIES_FOR_FIT,
+    MIN_ENTRIES_PER_EXCEPTION,
+    Facts,
+    FaultDescription,
+    describe,
+    explains,
+)
 
-F64 = NDArray[np.float64]
 # How the relation of a claim to the derivative begins.
 IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
     "the claim is 0",
@@ -25,68 +33,10 @@ IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
     "the claim contains in excess",
 )
 MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
-# A diagnosis may leave at most this share of the claim's error unexplained.
-MAX_UNEXPLAINED = 1e-2
 # Among fewer entries than this, the single wrong entry may be the largest or smallest by chance.
 MIN_ENTRIES_FOR_EXTREME = 8
-# The wrong entries are exceptions if there are at least this many entries per wrong one.
-MIN_ENTRIES_PER_EXCEPTION = 10
-# A fitted constant that explains fewer entries than this may be a coincidence.
-MIN_ENTRIES_FOR_FIT = 3
 # A constant factor that explains a single number explains nothing, unless it is a simple fraction.
 MIN_ENTRIES_FOR_FACTOR = 2
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Facts about a wrong claim on one leaf of n numbers, for C combinations of the outputs.
-
-    Attributes:
-        claim: the claimed derivatives, (C, n).
-        x: the leaf itself, (n,).
-        shape: shape of the leaf.
-        width: numbers per entry, 2 if the leaf is complex.
-        size_names: size of an axis -> what it is the size of; a wrong factor may be one of these sizes.
-        passes: another claim, (C, n) -> whether the evidence would let it pass.
-        fit: (candidate, offset), (C, n) each -> the c for which offset + c candidate is nearest to the evidence, and the
-            number of entries that c was fitted to.
-        conjugate_claim: () -> the claim for the conjugate of each combination, (C, n); None if the outputs are real.
-        attached_claim: () -> the claim if nothing in the function were detached, (C, n), and the lines that detach; None if
-            it cannot be computed.
-        true: the estimates, (C, n), if every entry was estimated.
-        wrong: the entries that the claim misses, (C, n), if every entry was estimated.
-    """
-
-    claim: F64
-    x: F64
-    shape: tuple[int, ...]
-    width: int
-    size_names: Mapping[int, str]
-    passes: Callable[[F64], bool]
-    fit: Callable[[F64, F64], tuple[float, int]]
-    conjugate_claim: Callable[[], F64 | None] = lambda: None
-    attached_claim: Callable[[], tuple[F64, tuple[str, ...]] | None] = lambda: None
-    true: F64 | None = None
-    wrong: NDArray[np.bool_] | None = None
-
-    @property
-    def shaped(self) -> F64:
-        """The claim, (C, *shape, width)."""
-        return self.claim.reshape(len(self.claim), *self.shape, self.width)
-
-    @property
-    def everywhere(self) -> str:
-        """All entries, in words."""
-        n = self.claim.shape[1] // self.width
-        return f"all {n} entries" if n > 1 else "the only entry"
-
-
-@dataclass(frozen=True)
-class FaultDescription:
-    """A fault by name, with one line that says what was seen and where to look."""
-
-    diagnosis: Diagnosis
-    sentence: str
 
 
 def diagnose(facts: Facts) -> FaultDescription:
@@ -101,17 +51,18 @@ def diagnose(facts: Facts) -> FaultDescription:
         _try_missing_term,
         _try_reductions,
         _try_symmetrisation,
+        value_patterns.try_functions_of_derivative,
         _try_parts,
+        value_patterns.try_formulas,
+        value_patterns.try_cotangents,
+        value_patterns.try_parts_of_code,
+        value_patterns.try_single_entry,
     )
     for hypothesis in hypotheses:
         description = next(iter(hypothesis(facts)), None)
         if description is not None:
             return description
     return _describe_unknown(facts)
-
-
-def _describe(diagnosis: Diagnosis, observation: str, advice: str = "") -> FaultDescription:
-    return FaultDescription(diagnosis, f"{observation}; {advice or diagnosis.fix}")
 
 
 def _describe_unknown(facts: Facts) -> FaultDescription:
@@ -121,8 +72,8 @@ def _describe_unknown(facts: Facts) -> FaultDescription:
     if 0 < MIN_ENTRIES_PER_EXCEPTION * wrong <= entries:
         no_pattern = "with no common factor and no pattern in their values or positions"
         observation = "only one entry is wrong" if wrong == 1 else f"only {wrong} entries are wrong, {no_pattern}"
-        return _describe(Diagnosis.UNKNOWN, observation, "look for what the backward does only there")
-    return _describe(Diagnosis.UNKNOWN, "no sign, factor, reordering or missing term explains it")
+        return describe(Diagnosis.UNKNOWN, observation, "look for what the backward does only there")
+    return describe(Diagnosis.UNKNOWN, "no sign, factor, reordering or missing term explains it")
 
 
 def _try_detached(facts: Facts) -> Iterator[FaultDescription]:
@@ -130,34 +81,34 @@ def _try_detached(facts: Facts) -> Iterator[FaultDescription]:
     attached_claim = facts.attached_claim()
     if attached_claim is not None and attached_claim[1] and facts.passes(attached_claim[0]):
         lines = ", ".join(attached_claim[1][:MAX_LINES])
-        yield _describe(Diagnosis.DETACHED, f"the claim would be right if nothing were detached in {lines}")
+        yield describe(Diagnosis.DETACHED, f"the claim would be right if nothing were detached in {lines}")
 
 
 def _try_zero(facts: Facts) -> Iterator[FaultDescription]:
     """The claim is zero everywhere, or in the imaginary part of every entry."""
     if not np.any(facts.claim):
-        yield _describe(Diagnosis.ZERO, f"{IS_ZERO} on {facts.everywhere}")
+        yield describe(Diagnosis.ZERO, f"{IS_ZERO} on {facts.everywhere}")
     elif facts.width == 2 and facts.true is not None and not np.any(facts.shaped[..., 1]):
         repaired = np.stack([facts.shaped[..., 0], facts.true.reshape(facts.shaped.shape)[..., 1]], axis=-1)
         if facts.passes(repaired.reshape(facts.claim.shape)):
             observation = f"the imaginary part of the claim is 0 on {facts.everywhere}"
-            yield _describe(Diagnosis.ZERO, observation, "does the backward return a real gradient for a complex input?")
+            yield describe(Diagnosis.ZERO, observation, "does the backward return a real gradient for a complex input?")
 
 
 def _try_sign(facts: Facts) -> Iterator[FaultDescription]:
     """The claim has the wrong sign."""
     if facts.passes(-facts.claim):
-        yield _describe(Diagnosis.SIGN, f"the claim has the opposite sign on {facts.everywhere}")
+        yield describe(Diagnosis.SIGN, f"the claim has the opposite sign on {facts.everywhere}")
 
 
 def _try_conjugation(facts: Facts) -> Iterator[FaultDescription]:
     """The claim is the conjugate of the derivative, or was made with the conjugate of the local derivative."""
     if facts.width == 2 and facts.passes(_conjugate(facts.claim)):
-        yield _describe(Diagnosis.CONJUGATED, f"the claim is the conjugate of the derivative on {facts.everywhere}")
+        yield describe(Diagnosis.CONJUGATED, f"the claim is the conjugate of the derivative on {facts.everywhere}")
     conjugate_claim = facts.conjugate_claim()
     if conjugate_claim is not None and facts.passes(_conjugate(conjugate_claim) if facts.width == 2 else conjugate_claim):
         observation = "the claim is the cotangent times the local derivative, which must be conjugated"
-        yield _describe(Diagnosis.CONJUGATED, f"{observation}, on {facts.everywhere}")
+        yield describe(Diagnosis.CONJUGATED, f"{observation}, on {facts.everywhere}")
 
 
 def _conjugate(claim: F64) -> F64:
@@ -172,10 +123,10 @@ def _try_factor(facts: Facts) -> Iterator[FaultDescription]:
     named_factor, name = name_factor(1 / inverse, facts.size_names)
     if name and facts.passes(facts.claim / named_factor):
         observation = f"{_describe_factor(named_factor)} on {facts.everywhere}{describe_factor_name(named_factor, name)}"
-        yield _describe(Diagnosis.FACTOR, observation, hint_at_cause(named_factor, name))
+        yield describe(Diagnosis.FACTOR, observation, hint_at_cause(named_factor, name))
     elif numbers >= MIN_ENTRIES_FOR_FACTOR and facts.passes(facts.claim * inverse):
         observation = f"{_describe_factor(1 / inverse)} on {facts.everywhere}"
-        yield _describe(Diagnosis.FACTOR, observation)
+        yield describe(Diagnosis.FACTOR, observation)
 
 
 def _describe_factor(factor: float) -> str:
@@ -187,17 +138,20 @@ def _try_rearrangements(facts: Facts) -> Iterator[FaultDescription]:
     claim, flat_shape = facts.shaped, facts.claim.shape
     axes = range(1, 1 + len(facts.shape))
     for a, b in combinations(axes, 2):
-        if facts.passes(np.swapaxes(claim, a, b).reshape(flat_shape)):
-            yield _describe(Diagnosis.TRANSPOSED, f"the claim is the derivative with the axes {a - 1} and {b - 1} swapped")
+        shape = list(claim.shape)
+        shape[a], shape[b] = shape[b], shape[a]
+        for candidate in (np.swapaxes(claim, a, b), np.swapaxes(claim.reshape(shape), a, b)):
+            if facts.passes(candidate.reshape(flat_shape)):
+                yield describe(Diagnosis.TRANSPOSED, f"the claim is the derivative with the axes {a - 1} and {b - 1} swapped")
     for axis in axes:
         if facts.passes(np.flip(claim, axis).reshape(flat_shape)):
-            yield _describe(Diagnosis.FLIPPED, f"the claim is the derivative in reverse order along axis {axis - 1}")
+            yield describe(Diagnosis.FLIPPED, f"the claim is the derivative in reverse order along axis {axis - 1}")
         for shift in (1, -1):
             if facts.passes(np.roll(claim, -shift, axis).reshape(flat_shape)):
-                yield _describe(Diagnosis.ROLLED, f"the claim is the derivative shifted by {shift} along axis {axis - 1}")
+                yield describe(Diagnosis.ROLLED, f"the claim is the derivative shifted by {shift} along axis {axis - 1}")
     enough = flat_shape[1] >= MIN_ENTRIES_FOR_FIT
     if facts.true is not None and enough and facts.passes(_sort_like(facts.claim, facts.true)):
-        yield _describe(
+        yield describe(
             Diagnosis.PERMUTED, f"the claim has the numbers of the derivative in another order, on {facts.everywhere}"
         )
 
@@ -214,7 +168,7 @@ def _try_missing_term(facts: Facts) -> Iterator[FaultDescription]:
     """A term proportional to the input or to its sign, or a constant, is missing."""
     if facts.width == 1:
         for missing in _find_missing_terms(facts, np.ones(facts.x.shape, dtype=bool)):
-            yield _describe(Diagnosis.TERM, f"{missing} on {facts.everywhere}")
+            yield describe(Diagnosis.TERM, f"{missing} on {facts.everywhere}")
 
 
 def _find_missing_terms(facts: Facts, where: NDArray[np.bool_]) -> Iterator[str]:
@@ -241,8 +195,8 @@ def _try_reductions(facts: Facts) -> Iterator[FaultDescription]:
             ("sum", np.sum(true, axis=reduced_axes, keepdims=True)),
             ("mean", np.mean(true, axis=reduced_axes, keepdims=True)),
         ):
-            if count > 1 and _explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
-                yield _describe(Diagnosis.SUMMED, f"the claim is the {name} of the derivative over {over}, repeated along it")
+            if count > 1 and explains(facts.shaped, np.broadcast_to(reduced, true.shape), true):
+                yield describe(Diagnosis.SUMMED, f"the claim is the {name} of the derivative over {over}, repeated along it")
 
 
 def _try_symmetrisation(facts: Facts) -> Iterator[FaultDescription]:
@@ -252,15 +206,8 @@ def _try_symmetrisation(facts: Facts) -> Iterator[FaultDescription]:
     true = facts.true.reshape(len(facts.claim), *facts.shape)
     symmetric = (true + np.swapaxes(true, -1, -2)) / 2
     triangular = not (np.any(np.triu(true, 1)) and np.any(np.tril(true, -1)))
-    if triangular and _explains(facts.claim, symmetric.reshape(facts.claim.shape), facts.true):
-        yield _describe(Diagnosis.SYMMETRISED, "the claim is the mean of the derivative and its transpose")
-
-
-def _explains(claim: F64, explanation: F64, true: F64) -> bool:
-    """Whether a claim is what a diagnosis says: to 1e-4 everywhere, and far nearer to that than to the truth."""
-    unexplained = float(np.max(np.abs(claim - explanation), initial=0.0))
-    close = unexplained <= MAX_MISMATCH * float(np.max(np.abs(claim), initial=0.0))
-    return close and unexplained <= MAX_UNEXPLAINED * float(np.max(np.abs(claim - true), initial=0.0))
+    if triangular and explains(facts.claim, symmetric.reshape(facts.claim.shape), facts.true):
+        yield describe(Diagnosis.SYMMETRISED, "the claim is the mean of the derivative and its transpose")
 
 
 def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
@@ -270,22 +217,22 @@ def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
     silent = np.all(facts.claim == 0, axis=1) & np.any(facts.wrong, axis=1)
     if np.any(silent) and not np.any(facts.wrong[~silent]):
         count = int(np.sum(silent))
-        yield _describe(Diagnosis.OUTPUTS, f"{IS_ZERO} for {count} of {silent.size} outputs, and right for the others")
+        yield describe(Diagnosis.OUTPUTS, f"{IS_ZERO} for {count} of {silent.size} outputs, and right for the others")
         return
     wrong = np.any(facts.wrong, axis=0)
     if facts.width == 2 or np.all(wrong):
         return
     relation, extent = _relate_to_truth(facts, wrong), f"{int(np.sum(wrong))} of {wrong.size} entries"
     for kind, place in _name_places(facts, wrong):
-        yield _describe(
+        yield describe(
             Diagnosis.TERM if relation.startswith((MISSING, SUPERFLUOUS)) else kind, f"{relation} on {extent}, {place}"
         )
     if relation.startswith((MISSING, SUPERFLUOUS)):
-        yield _describe(Diagnosis.TERM, f"{relation} on {extent}")
+        yield describe(Diagnosis.TERM, f"{relation} on {extent}")
     elif relation == IS_ZERO:
-        yield _describe(Diagnosis.ZERO, f"{relation} on {extent}")
+        yield describe(Diagnosis.ZERO, f"{relation} on {extent}")
     elif relation != IS_WRONG and np.sum(wrong) > 1:
-        yield _describe(Diagnosis.FACTOR, f"{relation} on {extent}")
+        yield describe(Diagnosis.FACTOR, f"{relation} on {extent}")
 
 
 def _name_places(facts: Facts, wrong: NDArray[np.bool_]) -> Iterator[tuple[Diagnosis, str]]:
@@ -309,7 +256,7 @@ def _relate_to_truth(facts: Facts, wrong: NDArray[np.bool_]) -> str:
     if not np.any(claim):
         return IS_ZERO
     factor = float(np.sum(claim * true) / np.sum(true * true)) if np.any(true) else 0.0
-    proportional = factor and _explains(claim, factor * true, true)
+    proportional = factor and explains(claim, factor * true, true)
     if proportional:
         return _describe_factor(factor)
     missing = next(_find_missing_terms(facts, wrong), "") if facts.width == 1 and np.any(true) else ""

@@ -14,7 +14,7 @@ from gradcheck.results import Search, Verdict
         ("logarithm_too[tolerated]", []),
         ("square[3]", ["diagnosis/factor"]),
         ("square[fixed]", ["reason/expected-fail-passed"]),
-        ("wave[1]", ["diagnosis/unknown"]),
+        ("wave[1]", ["diagnosis/function"]),
         ("model", ["diagnosis/unknown"]),
         ("cube", ["contract/backward-intact"]),
         ("raises", ["reason/target-raised"]),

@@ -73,7 +73,7 @@ def test_what_is_not_ok_is_a_result_with_the_rule_that_it_breaks(varied):
         "square[3]": ("diagnosis/factor", "error"),
         "square[fixed]": ("reason/expected-fail-passed", "error"),
         "wave[wide]": found["wave[wide]"],
-        "wave[1]": ("diagnosis/unknown", "error"),
+        "wave[1]": ("diagnosis/function", "error"),
         "model": ("diagnosis/unknown", "error"),
         "cube": ("contract/backward-intact", "error"),
         "raises": ("reason/target-raised", "error"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from gradcheck.backends.flat_call import rebuild_outputs
 from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.attached import make_attached_vjp
+from gradcheck.backends.torch.derived_backwards import Rederivation
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import (
     carries_gradient,
@@ -30,7 +32,7 @@ from gradcheck.backends.torch.tensors import (
 )
 from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.user_code import call_user_code
-from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.framework import TargetKind, classify_target, unwrap_apply
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten, leaves_of
 
@@ -59,12 +61,22 @@ def make_claims(
         twin: whether the target has a twin.
     """
     analytic_claim = _make_analytic_claim(case, binding, returned, call)
-    claims = [] if analytic_claim is None else [analytic_claim]
+    rederivation = Rederivation(run, lambda call: make_vjp(call, binding, twin=twin), binding.outputs[-1].span.stop)
+    claims = [] if analytic_claim is None else [replace(analytic_claim, rederived=rederivation)]
     if not is_connected(returned, binding):
         eps = max(EPS[leaf.dtype] for leaf in binding.leaves)
         return tuple(claims) or (make_zero_claim(eps, binding.leaves[-1].span.stop),)
     optional = not _has_jvp(target) or bool(call.sparse_patterns) or any(map(_was_sparse, flatten(returned).leaves))
-    return (*claims, *make_autograd_claims(run, binding, twin=twin, optional=optional))
+    reverse, forward = make_autograd_claims(run, binding, twin=twin, optional=optional)
+    return (*claims, *(_add_rederivation(claim, rederivation, target) for claim in (reverse, forward)))
+
+
+def _add_rederivation(claim: Claim, rederivation: Rederivation, target: Any) -> Claim:
+    """Add what PyTorch derives from the forwards of autograd Functions; the calls of them unless the target is one."""
+    product = claim.precise_product
+    is_function = classify_target(unwrap_apply(target)) is TargetKind.AUTOGRAD_FUNCTION
+    find = None if is_function or product is None else partial(rederivation.find_wrong_calls, product)
+    return replace(claim, rederived=rederivation, find_wrong_calls=find)
 
 
 def make_autograd_claims(

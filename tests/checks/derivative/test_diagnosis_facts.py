@@ -95,7 +95,10 @@ FAULTS = [
     ("slice", "bilinear", lambda g, x: g * np.array([1, 1, 1, 0])[:, None]),
     ("unknown", "mse", lambda g, x: g**2),
     ("unknown", "bilinear", lambda g, x: np.tanh(g)),
-    ("unknown", "cubes", lambda g, x: g * (1 + x**2)),
+    ("formula", "cubes", lambda g, x: g * (1 + x**2)),
+    ("formula", "bilinear", lambda g, x: np.abs(g)),
+    ("missing-term", "mse", lambda g, x: g - g.mean()),
+    ("unknown", "cubes", lambda g, x: g * np.cosh(3 * x)),
 ]  # fmt: skip
 
 
