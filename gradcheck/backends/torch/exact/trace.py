@@ -181,14 +181,11 @@ def _compare_rules(
 
 def _trace(function: Callable[..., Any], leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> torch.fx.GraphModule:
     """Trace a function; if it writes to tensors, the graph is traced once more without that."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     try:
         with sdpa_kernel(SDPBackend.MATH):
-            module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
+            module = _make_graph(function, leaves, vectors)
         if any(writes(node) for node in module.graph.nodes):
-            functional = torch.func.functionalize(module, remove="mutations_and_views")
-            module = make_fx(functional, _error_on_data_dependent_ops=False)(leaves, vectors)
+            module = _make_graph(torch.func.functionalize(module, remove="mutations_and_views"), leaves, vectors)
     except NotAvailable:
         raise
     except Exception as error:
@@ -199,13 +196,22 @@ def _trace(function: Callable[..., Any], leaves: list[torch.Tensor], vectors: li
 def _decompose(module: torch.fx.GraphModule, leaves: list[torch.Tensor], vectors: list[torch.Tensor]) -> torch.fx.GraphModule:
     """Replace the operators of a graph without a rule by others that have one."""
     from torch._decomp import decomposition_table
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     table: Any = {op: rule for op, rule in decomposition_table.items() if name_of(op) not in RULES}
     try:
-        return make_fx(module, decomposition_table=table, _error_on_data_dependent_ops=False)(leaves, vectors)
+        return _make_graph(module, leaves, vectors, table)
     except Exception as error:
         raise NotAvailable(f"the decomposition raised {summarise_error(error, 120)}") from error
+
+
+def _make_graph(function: Callable[..., Any], leaves: Any, vectors: Any, decompositions: Any = None) -> torch.fx.GraphModule:
+    """Trace with one mode for the metadata of all nodes; PyTorch would make one for each, at a third of the trace's cost."""
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function, decompositions, _error_on_data_dependent_ops=False)(leaves, vectors)
 
 
 def _translate(translation: Translation, inputs: list[torch.Tensor]) -> list[Any]:
