@@ -18,10 +18,15 @@ from gradcheck.errors import UsageError
 X = np.array([0.3, -1.2, 0.7])
 
 
-@pytest.fixture(params=[False, True], ids=["x32", "x64"], autouse=True)
+@pytest.fixture(autouse=True)
 def bits(request):
-    with use_x64(request.param):
-        yield 64 if request.param else 32
+    """Switch to float32, as JAX does, unless a test asks for both with `IN_BOTH`."""
+    bits = getattr(request, "param", 32)
+    with use_x64(bits == 64):
+        yield bits
+
+
+IN_BOTH = pytest.mark.parametrize("bits", [32, 64], ids=["x32", "x64"], indirect=True)
 
 
 def make_vjp_rule(factor=2.0):
@@ -54,6 +59,7 @@ def test_signatures_are_those_of_jax(name):
     assert getattr(jax.test_util, name) is getattr(public_test_util, name)
 
 
+@IN_BOTH
 @pytest.mark.parametrize(("f", "args", "order", "modes"), [
     (lambda x: jnp.sin(x) * x, (X,), 2, ("fwd", "rev")),
     (lambda x: jnp.sin(x) * x, [X], 2, ["lin"]),
@@ -73,6 +79,7 @@ def test_right_derivatives_pass(f, args, order, modes):
     compat.check_grads(f, args, order, modes)
 
 
+@IN_BOTH
 @pytest.mark.parametrize(("f", "args", "order", "modes", "said"), [
     (make_vjp_rule(1.998), (X,), 1, ("rev",), "factor: the claim is 0.999 times the derivative"),
     (make_vjp_rule(1.998), (X,), 2, ("rev",), "factor: the claim is 0.999 times the derivative"),
@@ -99,11 +106,10 @@ def test_a_wrong_fourth_derivative_fails():
         compat.check_grads(second_integral, (0.7,), 4, ("rev",))
 
 
-def test_jax_passes_what_fails_here(bits):
+def test_jax_passes_what_fails_here():
     """In float32, JAX's tolerances grow with the number of outputs, until a tangent of zero passes."""
     zero, x = make_jvp_rule(0.0), np.linspace(0.5, 2, 500)
-    if bits == 32:
-        jax.test_util.check_grads(zero, (x,), 1, modes=("fwd",))
+    jax.test_util.check_grads(zero, (x,), 1, modes=("fwd",))
     with pytest.raises(AssertionError, match="zero: the claim is 0 on all 500 entries"):
         compat.check_grads(zero, (x,), 1, modes=("fwd",))
 
@@ -172,6 +178,7 @@ def test_an_unknown_mode_is_refused():
         compat.check_grads(make_jvp_rule(), (X,), 1, modes=("reverse",))
 
 
+@IN_BOTH
 @pytest.mark.parametrize(("factor", "tolerances", "passes"), [
     (1.99, {}, False),
     (1.99, {"rtol": 1e-2}, True),
@@ -194,7 +201,7 @@ def test_tolerances_that_a_call_chooses_count(bits, factor, tolerances, passes):
         check()
 
 
-@pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("fwd", "rev"), ("lin",)])
+@pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("lin",)])
 def test_second_derivatives_are_checked_where_the_first_is_tolerated(modes):
     def make_cube(second):
         slope = jax.custom_jvp(lambda x: 3.003 * x * x)
@@ -316,6 +323,7 @@ CALLS = {
 }
 
 
+@IN_BOTH
 @pytest.mark.parametrize("checker", compat.CHECKERS, ids=lambda checker: checker.attribute)
 def test_checkers_describe_the_originals(bits, checker):
     original, arguments = getattr(public_test_util, checker.attribute), CALLS[checker.attribute]
