@@ -117,9 +117,10 @@ def _ready(page: Page) -> Iterator[None]:
     """Make the page the main module and its folder the current one, put that on the import path, and set the width."""
     settings = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONWARNINGS": "ignore"}
     settings["IPYTHONDIR"] = str(page.folder / ".ipython")
+    settings["PYTEST_ADDOPTS"] = "-p no:hypothesispytest -p no:jaxtyping -p no:pytest_cov"  # which take a second to load
     settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for `python` and `gradcheck`
     before, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "FORCE_COLOR", "CI", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "FORCE_COLOR", "CI", "PYTEST_CURRENT_TEST"):
         os.environ.pop(name, None)
     os.environ.update(settings)
     sys.path.insert(0, str(page.folder))

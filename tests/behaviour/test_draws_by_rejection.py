@@ -43,7 +43,7 @@ def test_jax_differentiates_draws_by_rejection_implicitly_too(factor, verdict):
 
     scale.defvjp(lambda w: (3 * w, None), lambda _, g: (3 * factor * g,))
     key = jax.random.key(0)
-    result = gradcheck.check(lambda a, w: (scale(w) * jax.random.gamma(key, a)).sum(), jnp.array([1.5, 2.5]), jnp.ones(2))
+    result = gradcheck.check(lambda a, w: (scale(w) * jax.random.gamma(key, a)).sum(), jnp.array([1.5]), jnp.ones(1))
     assert result.verdict is verdict, str(result)
     assert {c.verdict for c in result.comparisons if c.wrt == "a" and c.against == "numeric"} == {Verdict.INCONCLUSIVE}
 

@@ -1,6 +1,5 @@
 """bfloat16 and float16: the error of a claim and of a value compared with that of a plain implementation in the same dtype."""
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +37,14 @@ def test_right_functions_pass_plain_ones_and_those_that_compute_in_float32(dtype
         assert all(c.ratio <= most and c.ratio == pytest.approx(c.error_ulp / c.plain_ulp) for c in rows.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "where"), [*product(("softmax", "RMSNorm"), ("forward", "backward")), ("cross-entropy", "backward")]
-)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sums_in_the_low_dtype_fail_with_the_ratio(dtype, name, where, monkeypatch):
+@pytest.mark.parametrize(("name", "where", "dtype"), [
+    ("softmax", "forward", torch.float16),
+    ("softmax", "backward", torch.bfloat16),
+    ("RMSNorm", "forward", torch.bfloat16),
+    ("RMSNorm", "backward", torch.float16),
+    ("cross-entropy", "backward", torch.bfloat16),
+])  # fmt: skip
+def test_sums_in_the_low_dtype_fail_with_the_ratio(name, where, dtype, monkeypatch):
     """The partial sums are kept in the low dtype."""
     columns, block = LONG[dtype]
     monkeypatch.setattr(CASES, "EXACT_BLOCK", block)

@@ -1,5 +1,6 @@
 """A project of a user's, with pytest run inside it, in this process where nothing speaks against it."""
 
+import functools
 import sys
 
 import hypothesis.strategies  # noqa: F401 - what is imported here is not imported anew in each run
@@ -57,6 +58,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 """
+SLOW_PLUGINS = ("hypothesispytest", "jaxtyping", "pytest_cov")  # which take a second to load, in each process
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,13 +72,16 @@ def _loaded():
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """Write files into a user's project whose warnings are errors; `project.run` runs pytest there."""
+    """Write files into a user's project whose warnings are errors; `project.run_alone` runs pytest in another process."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     pytester.makeini("[pytest]\nfilterwarnings =\n    error\n    default::pytest_gradcheck.InconclusiveWarning\n")
     pytester.makepyfile(layers=LAYERS, cases=NUMPY)
     pytester.syspathinsert()
+    others = [word for name in SLOW_PLUGINS for word in ("-p", f"no:{name}")]
+    pytester.run_alone = functools.partial(pytester.runpytest_subprocess, *others)
+    pytester.block_torch = functools.partial(pytester.makeconftest, WITHOUT_TORCH)
     return pytester
 
 

@@ -7,16 +7,6 @@ import pytest
 
 from gradcheck.report.formats import FORMATS
 
-WITHOUT_TORCH = """
-import sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-sys.meta_path.insert(0, Blocked())
-"""
 TESTS = """
 import numpy as np, pytest
 from gradcheck import normal
@@ -47,12 +37,11 @@ def plain(path):
 
 
 def test_over_workers_and_without_torch_results_are_as_in_one_process(project):
-    project.makeconftest(WITHOUT_TORCH)
+    project.block_torch()
     project.makepyfile(test_it=TESTS)
 
-    def run(*words):  # without plugins that take a second to load, in each process
-        others = [word for name in ("hypothesispytest", "jaxtyping", "pytest_cov") for word in ("-p", f"no:{name}")]
-        return project.runpytest_subprocess(*others, "--gradcheck", "cases", *words)
+    def run(*words):
+        return project.run_alone("--gradcheck", "cases", *words)
 
     spread = run(
         "-n2", "--gradcheck-seed=random", "--gradcheck-json=spread.json", "--junit-xml=junit.xml", "-k", "not undecided"

@@ -1,6 +1,5 @@
 """`--gradcheck-takeover` in a user's project, whose checker is that of `tests/support/incumbent.py`."""
 
-import functools
 import json
 import re
 import shlex
@@ -80,10 +79,8 @@ def run(suite):
     """Run pytest, with workers in a process of its own; return what it printed, and its JSON."""
 
     def call(*words):
-        others = [word for name in ("jaxtyping", "pytest_cov") for word in ("-p", f"no:{name}")]
-        alone = any(word.startswith("-n") for word in words)
-        pytest_ = functools.partial(suite.runpytest_subprocess, *others) if alone else suite.runpytest
-        done = pytest_("--gradcheck-takeover-json=run.json", *words)
+        run_pytest = suite.run_alone if any(word.startswith("-n") for word in words) else suite.runpytest
+        done = run_pytest("--gradcheck-takeover-json=run.json", *words)
         path = suite.path / "run.json"
         return done, TakeoverRun.from_dict(json.loads(path.read_text())) if path.exists() else None
 

@@ -15,8 +15,8 @@ CASES = plan(Request(["gradcheck.reference"]))
 def test_every_model_comes_out_as_declared_by_three_methods(case):
     result = check_case(case, Options(every_entry=True))
     assert result.ok, str(result)
-    others = check_case(case, Options(trials=2, seed=1))
-    assert others.ok, str(others)
+    other = check_case(case, Options(seed=1))
+    assert other.ok, str(other)
     assert {"analytic", "reverse"} <= {c.method for c in result.comparisons}
     assert "numeric" in {c.against for c in result.comparisons}
 

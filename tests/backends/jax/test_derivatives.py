@@ -58,7 +58,9 @@ def test_a_right_custom_vjp_passes_and_a_note_says_that_forward_mode_is_missing(
     assert result.framework == "jax"
 
 
-@pytest.mark.parametrize("fault", WRONG)
+@pytest.mark.parametrize(
+    ("fault", "x"), [*((fault, "float32") for fault in WRONG), ("factor", "x64"), ("missing-term", "x64")], indirect=["x"]
+)
 def test_a_wrong_custom_vjp_fails(fault, x):
     result = gradcheck.check(by_vjp(lambda x, g: (WRONG[fault](x, g),)), x)
     assert (result.verdict, result.reason) == (Verdict.FAIL, Reason.DISAGREES)
@@ -230,7 +232,7 @@ KEY = jax.random.key(0)
     ],
 )
 def test_the_twin_of_a_random_function_draws_the_same_numbers(draw):
-    x = jnp.linspace(-1, 2, 32, dtype="float32")
+    x = jnp.linspace(-1, 2, 8, dtype="float32")
     right = gradcheck.check(lambda x: jnp.sum(draw(x) * x**2), x)
     assert right.ok
     assert not right.notes

@@ -32,7 +32,7 @@ def test_wrong_gradients_are_caught(name, n, dtype, seed):
     assert result.verdict is Verdict.FAIL, str(result)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("name", "n"), [("sin", 3000), ("exp", 500), ("cube", 2000)])
 def test_an_entry_wrong_by_more_than_the_stated_resolution_does_not_pass(name, n, seed):
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal(n))

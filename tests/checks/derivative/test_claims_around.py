@@ -40,8 +40,7 @@ def gradient_of_quantile(x, p):
     return gradient
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("p", [0.3, 0.5])
+@pytest.mark.parametrize(("p", "mode"), [(0.3, "probe"), (0.5, "full")])
 def test_the_quantile_of_quantised_numbers_is_right(mode, p):
     x = quantised(30, 1)
     by_torch = gradcheck.check(lambda x: torch.quantile(x, p), x, mode=mode, contracts=False)

@@ -23,7 +23,7 @@ def median_with_gradient_times(factor):
 
 
 @pytest.mark.parametrize("name", TIED)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (1.001, Verdict.FAIL)])
 def test_a_factor_close_to_one_is_seen_beside_a_tie(name, seed, factor, verdict):
     result = gradcheck.check(median_with_gradient_times(factor), TIED[name], seed=seed)
