@@ -178,7 +178,7 @@ def test_a_right_function_is_not_blamed(function):
 
 
 def test_an_undecided_derivative_is_not_blamed():
-    result = check(lambda x: Sine.apply(x) + (x * 1e12).sum() - (x * 1e12).sum(), X)
+    result = check(lambda x: Sine.apply(x) + (x * 1e12).sum() - (x * 1e12).sum(), X, exact=False)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert diagnoses(result) == set()
 
