@@ -35,6 +35,7 @@ KEYS = {
     "partners": "Functions of the same inputs, for `checks = [\"laws\"]`.",
     "expect": "`pass`, `fail` or `straight-through`: the verdict that you expect.",
     "because": "Why. Every declaration needs a reason, and the report shows it.",
+    "depends": "What outputs may depend on: a rule, or rules by output.",
     "detached": "Inputs whose gradient must be zero or missing.",
     "tolerates": "Contracts that may be broken, and reasons for which a result may be INCONCLUSIVE.",
     "nondeterministic": "Why the function returns another value on every call.",

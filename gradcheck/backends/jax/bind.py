@@ -112,6 +112,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             *filter(None, [not_jitted, refusal]),
         ),
         device=platform,
+        draws=draws,
     )
     return program.with_capabilities(gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v))
 

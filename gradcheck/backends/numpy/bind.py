@@ -120,6 +120,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         ),
         notes=(refusal,) if refusal else (),
         mutated_inputs=mutated,
+        draws=draws,
     )
     return program.with_capabilities(gradient_program=_make_gradient_program(program, function, binding, twin=twin))
 
