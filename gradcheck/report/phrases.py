@@ -193,7 +193,7 @@ def _describe_declared(result: CheckResult) -> str:
         return " (tolerated)" if result.as_declared is Verdict.PASS and result.verdict is not Verdict.PASS else ""
     if result.as_declared is Verdict.FAIL and result.verdict is Verdict.PASS:
         return f" although expect={result.expect!r}: {UNMET_EXPECTATION[result.expect].advice}"
-    if result.expect == "straight-through":
+    if result.expect != "fail":
         return ""
     return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"
 

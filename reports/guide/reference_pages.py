@@ -33,7 +33,7 @@ KEYS = {
     "inputs": "The inputs: a list of specs, or specs by argument name.",
     "dims": "Sizes of named dimensions; a range draws another size for each trial.",
     "partners": "Functions of the same inputs, for `checks = [\"laws\"]`.",
-    "expect": "`pass`, `fail` or `straight-through`: the verdict that you expect.",
+    "expect": "`pass`, `fail`, `straight-through` or `unbiased`: what you expect.",
     "because": "Why. Every declaration needs a reason, and the report shows it.",
     "depends": "What outputs may depend on: a rule, or rules by output.",
     "detached": "Inputs whose gradient must be zero or missing.",
