@@ -26,23 +26,22 @@ from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
     from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.program import Claim, Program
+    from gradcheck.backends.program import Claim
     from gradcheck.compare.trial import Trial
 
 # Probability that a right claim of a case is ever refused.
 ALPHA = 1e-6
 # Each leaf is moved along two directions, which are the same for all draws. The signs of the first are those of the mean of
 # some claims, so that a gradient of a wrong size cannot cancel in it; those of the second are random.
-DIRECTIONS = 2
-SIGN_DRAWS = 32
+DIRECTIONS, SIGN_DRAWS = 2, 32
 # Half of the length of the segment, in units of the direction; shorter if the function is not finite at its ends.
-REACHES = (0.5, 0.125, 0.03125)
-PILOT_DRAWS = 4
+REACHES, PILOT_DRAWS = (0.5, 0.125, 0.03125), 4
 # Numbers of draws after which the means are judged.
 JUDGED_AFTER = [int(256 * 1.5**k) for k in range(16)]
 DEFAULT_BUDGET = 10.0  # seconds
 # Without rtol, the mean passes if it is known to this share of its size.
 DEFAULT_RESOLUTION = 0.1
+REASONS = {Verdict.PASS: Reason.UNBIASED, Verdict.FAIL: Reason.BIASED, Verdict.INCONCLUSIVE: Reason.FEW_DRAWS}
 NOTHING_DRAWN = (
     "expect='unbiased': the function draws nothing from the generators of Python, NumPy and PyTorch, nor from one that it"
     " holds; remove expect=, or draw inside the function"
@@ -50,45 +49,26 @@ NOTHING_DRAWN = (
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """A direction of one leaf.
-
-    Attributes:
-        leaf: the leaf.
-        tangent: the direction, (N,), zero elsewhere.
-    """
-
-    leaf: Leaf
-    tangent: F64
-
-
-@dataclass(frozen=True)
 class _Means:
-    """What some draws say of one claim along one segment.
+    """Means over draws along one direction of one leaf.
 
     Attributes:
-        claim: the claim.
-        segment: the segment.
         draws: the number of draws.
         claimed: the mean of the claims.
         estimate: the mean of the differences.
-        bound: how far the difference of the two may be from its expectation.
+        bound: how far the difference of the two may be from its expectation; infinite if the draws are too few for a bound.
         scale: the size of the mean of the claims along such a direction.
-        is_known: whether the draws are enough for the bound.
-        target: the share of the scale that the means may differ by.
-        is_given: whether the user gave that share.
+        target: the share of the scale that the difference must be known to.
+        tolerated: the share of the scale that a bias may have.
     """
 
-    claim: Claim
-    segment: _Segment
     draws: int
     claimed: float
     estimate: float
     bound: float
     scale: float
-    is_known: bool
     target: float
-    is_given: bool
+    tolerated: float
 
     @property
     def difference(self) -> float:
@@ -98,22 +78,24 @@ class _Means:
     @property
     def verdict(self) -> Verdict:
         """FAIL if there certainly is a bias that matters; PASS if there certainly is none."""
-        if not self.is_known:
-            return Verdict.INCONCLUSIVE
-        if self.difference - self.bound > (self.target if self.is_given else 0.0) * self.scale:
+        if self.difference - self.bound > self.tolerated * self.scale:
             return Verdict.FAIL
-        is_small = self.difference + self.bound <= self.target * self.scale
-        return Verdict.PASS if is_small or self.is_zero else Verdict.INCONCLUSIVE
+        return Verdict.PASS if self.difference + self.bound <= self.target * self.scale else Verdict.INCONCLUSIVE
 
     @property
-    def is_zero(self) -> bool:
-        """Whether every draw gave zero for both."""
-        return self.scale == 0 and self.difference == 0
+    def reason(self) -> Reason:
+        """The reason of the verdict."""
+        return REASONS[self.verdict] if self.scale else Reason.BOTH_ZERO
 
-    def count_missing(self) -> int | None:
-        """Estimate how many more draws would decide; None if the mean is too near zero to say."""
+    def __str__(self) -> str:
+        """Return what the draws show, and how many more are needed."""
+        slopes = f"{self.claimed:.4g} claimed, {self.estimate:.4g} by differences"
+        text = f"mean slope over {self.draws:,} draws: {slopes}, bias {self.claimed - self.estimate:.2g} ± {self.bound:.1g}"
         margin = max(self.target * self.scale - self.difference, self.difference)
-        return None if not self.scale or not margin else max(0, int(self.draws * (self.bound / margin) ** 2) - self.draws)
+        if self.verdict is not Verdict.INCONCLUSIVE or not margin:
+            return text
+        missing = self.draws * ((self.bound / margin) ** 2 - 1) if np.isfinite(self.bound) else self.draws
+        return f"{text}; about {max(missing, self.draws):,.0f} more draws would decide: raise --budget, or rtol="
 
 
 def compare_means(trial: Trial, spread: F64) -> Comparisons:
@@ -145,7 +127,7 @@ class _Sampler:
     Attributes:
         trial: what is checked.
         claims: whose means are compared.
-        segments: directions of the leaves.
+        lines: leaves, each with a direction of its entries.
         reach: half of the length of a segment in units of its direction; None: the function is not finite anywhere near.
     """
 
@@ -158,8 +140,10 @@ class _Sampler:
         self.precise = [claimed_jacobians.make_twin(claim) or claim for claim in claims]
         self.largest = 0.0  # of the combined outputs
         self.moments = np.zeros((2, len(claims), program.point.size))  # of the claims, for the size of their mean
-        leaves, signs = [leaf for leaf in program.leaves if leaf.entries], self._find_signs()
-        self.segments = [_draw_segment(program, leaf, k, trial.label, signs) for leaf in leaves for k in range(DIRECTIONS)]
+        signs = self._find_signs()
+        self.lines = [
+            (leaf, self._draw_line(leaf, k, signs)) for leaf in program.leaves if leaf.entries for k in range(DIRECTIONS)
+        ]
         self.reach = next((reach for reach in REACHES if self._is_finite(reach)), None)
 
     def _find_signs(self) -> F64:
@@ -171,6 +155,25 @@ class _Sampler:
             global_state.draw_next(program.draws)
         return np.sign(total)
 
+    def _draw_line(self, leaf: Leaf, k: int, signs: F64) -> F64:
+        tangent, own_signs = np.empty(leaf.entries * leaf.width), signs[leaf.span]
+        rng = make_generator(0, "unbiased", self.trial.label, leaf.path, k)
+        directions.fill_even(rng, self.trial.program.point[leaf.span], tangent)
+        return np.where((own_signs == 0) | (k > 0), tangent, np.abs(tangent) * own_signs)
+
+    def _is_finite(self, reach: float) -> bool:
+        for _ in range(PILOT_DRAWS):
+            if not all(np.isfinite(self._evaluate(k, t)) for k in range(len(self.lines)) for t in (reach, -reach)):
+                return False
+            global_state.draw_next(self.trial.program.draws)
+        return True
+
+    def _move(self, k: int, t: float) -> F64:
+        """Return the point at `t` on a line, (N,)."""
+        (leaf, tangent), point = self.lines[k], self.trial.program.point.copy()
+        point[leaf.span] += t * tangent
+        return point
+
     def _claim(self, claim: int, point: F64) -> F64:
         """Return the claimed gradient of the combination of the outputs, (N,)."""
         vjp = self.precise[claim].vjp
@@ -178,114 +181,85 @@ class _Sampler:
         gradient: F64 = vjp(point, self.cotangent[None])[0]
         return gradient
 
-    def _is_finite(self, reach: float) -> bool:
-        for _ in range(PILOT_DRAWS):
-            if not all(np.isfinite(self._evaluate(s.tangent * sign * reach)) for s in self.segments for sign in (1, -1)):
-                return False
-            global_state.draw_next(self.trial.program.draws)
-        return True
-
-    def _evaluate(self, displacement: F64) -> float:
-        """Return the combination of the outputs at a displaced point; NaN if the function raises there."""
+    def _evaluate(self, k: int, t: float) -> float:
+        """Return the combination of the outputs on a line; NaN if the function raises there."""
         with np.errstate(all="ignore"):
-            value = float(self.cotangent @ self.trial.evaluator(self.trial.program.point + displacement))
+            value = float(self.cotangent @ self.trial.evaluator(self._move(k, t)))
         self.largest = np.fmax(self.largest, abs(value))
         return value
 
-    def draw(self) -> F64:
-        """Return the claimed slopes of every claim, and the slope by differences in the last row, (claims + 1, segments)."""
-        assert self.reach is not None
-        slopes, point = np.empty((len(self.claims) + 1, len(self.segments))), self.trial.program.point
-        for k, segment in enumerate(self.segments):
-            shift = self.rng.uniform(0, self.reach) * segment.tangent
+    def draw(self, reach: float) -> F64:
+        """Return the claimed slopes of every claim, and the slope by differences in the last row, (claims + 1, lines)."""
+        slopes = np.empty((len(self.claims) + 1, len(self.lines)))
+        for k, (leaf, tangent) in enumerate(self.lines):
+            t = self.rng.uniform(0, reach)
             for c in range(len(self.claims)):
-                gradient = (self._claim(c, point + shift) + self._claim(c, point - shift)) / 2
-                slopes[c, k] = gradient @ segment.tangent
+                gradient = ((self._claim(c, self._move(k, t)) + self._claim(c, self._move(k, -t))) / 2)[leaf.span]
+                slopes[c, k] = gradient @ tangent
                 if k % DIRECTIONS == 0:
-                    span = segment.leaf.span
-                    self.moments[:, c, span] += gradient[span], gradient[span] ** 2
-            ends = [self._evaluate(sign * self.reach * segment.tangent) for sign in (1, -1)]
-            slopes[-1, k] = (ends[0] - ends[1]) / (2 * self.reach)
+                    self.moments[:, c, leaf.span] += gradient, gradient**2
+            slopes[-1, k] = (self._evaluate(k, reach) - self._evaluate(k, -reach)) / (2 * reach)
         global_state.draw_next(self.trial.program.draws)
         return slopes
 
-    def measure_scales(self, draws: int) -> F64:
-        """Measure the size of the mean of each claim along each segment, without what the draws scatter, (claims, segments)."""
+    def judge(self, slopes: F64, reach: float) -> list[list[_Means]]:
+        """Judge the slopes of all draws, (claims + 1, lines, n): the means of each claim along each line."""
+        draws, options = slopes.shape[-1], self.trial.options
+        alpha = ALPHA / (len(self.claims) * len(self.lines))
         mean, square = self.moments / draws
-        energy = mean**2 - (square - mean**2) / draws
-        squares = np.stack([segment.tangent**2 for segment in self.segments])
-        return np.asarray(np.sqrt(np.maximum(energy @ squares.T, 0.0)))
+        energy = np.maximum(mean**2 - (square - mean**2) / draws, 0.0)  # of the mean, without what the draws scatter
+        target, tolerated = options.rtol or DEFAULT_RESOLUTION, options.rtol or 0.0
 
+        def judge_line(c: int, k: int) -> _Means:
+            (leaf, tangent), differences = self.lines[k], slopes[c, k] - slopes[-1, k]
+            claimed, estimate, largest = slopes[c, k].mean(), slopes[-1, k].mean(), np.max(np.abs(differences))
+            rounding = ROUNDING_UNITS * self.trial.program.eps * (self.largest / reach + abs(claimed))
+            bound = bound_mean(differences[None], alpha)[0] + rounding if largest else 0.0
+            if largest > rounding and not is_representative(differences):
+                bound = np.inf
+            scale = max(np.sqrt(energy[c, leaf.span] @ tangent**2), abs(claimed), abs(estimate))
+            return _Means(draws, float(claimed), float(estimate), float(bound), float(scale), target, tolerated)
 
-def _draw_segment(program: Program, leaf: Leaf, k: int, label: str, signs: F64) -> _Segment:
-    tangent = np.zeros(program.point.size)
-    directions.fill_even(make_generator(0, "unbiased", label, leaf.path, k), program.point[leaf.span], tangent[leaf.span])
-    if k == 0:
-        tangent = np.where(signs == 0, tangent, np.abs(tangent) * signs)
-    return _Segment(leaf, tangent)
+        return [[judge_line(c, k) for k in range(len(self.lines))] for c in range(len(self.claims))]
 
 
 def _compare(sampler: _Sampler) -> list[Comparison]:
     """Draw until everything is decided; return the rows of the table, and note what they rest on."""
-    trial = sampler.trial
-    if sampler.reach is None:
-        return [_make_row(sampler, claim, None, leaf) for claim in sampler.claims for leaf in trial.program.leaves]
+    trial, reach = sampler.trial, sampler.reach
+    leaves = [leaf for leaf, _ in sampler.lines[::DIRECTIONS]]
+    if reach is None:
+        return [_make_row(trial, claim, leaf, None) for claim in sampler.claims for leaf in leaves]
     budget, start = trial.options.budget or DEFAULT_BUDGET, time.perf_counter()
     slopes: list[F64] = []
-    means: list[_Means] = []
     for count in JUDGED_AFTER:
-        while len(slopes) < count and (not means or time.perf_counter() - start < budget):
-            slopes.append(sampler.draw())
-        is_last = len(slopes) < count
-        means = _judge(sampler, np.stack(slopes, axis=-1))
-        if is_last or all(mean.verdict is not Verdict.INCONCLUSIVE for mean in means):
+        while len(slopes) < count and (len(slopes) < JUDGED_AFTER[0] or time.perf_counter() - start < budget):
+            slopes.append(sampler.draw(reach))
+        means = sampler.judge(np.stack(slopes, axis=-1), reach)
+        is_decided = all(mean.verdict is not Verdict.INCONCLUSIVE for of_claim in means for mean in of_claim)
+        if is_decided or len(slopes) < count:
             break
-    rows = []
-    for claim in sampler.claims:
-        for leaf in dict.fromkeys(segment.leaf for segment in sampler.segments):
-            own = [mean for mean in means if mean.claim is claim and mean.segment.leaf is leaf]
-            severity = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
+    severity, rows = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL), []
+    for claim, of_claim in zip(sampler.claims, means, strict=True):
+        for i, leaf in enumerate(leaves):
+            own = of_claim[DIRECTIONS * i : DIRECTIONS * (i + 1)]
             worst = max(own, key=lambda m: (severity.index(m.verdict), (m.difference + m.bound) / (m.scale or 1.0)))
-            rows.append(_make_row(sampler, claim, worst, leaf))
-            trial.recorder.note(_describe(worst))
+            rows.append(_make_row(trial, claim, leaf, worst))
+            trial.recorder.note(f"{leaf.path}: {worst}")
     return rows
 
 
-def _judge(sampler: _Sampler, slopes: F64) -> list[_Means]:
-    """Judge the slopes of all draws, (claims + 1, segments, n)."""
-    draws, trial, means = slopes.shape[-1], sampler.trial, list[_Means]()
-    alpha = ALPHA / (len(sampler.claims) * len(sampler.segments))
-    scales = sampler.measure_scales(draws)
-    for c, claim in enumerate(sampler.claims):
-        differences = slopes[c] - slopes[-1]
-        bounds = bound_mean(differences, alpha)
-        for k, segment in enumerate(sampler.segments):
-            claimed, estimate = float(slopes[c, k].mean()), float(slopes[-1, k].mean())
-            rounding = ROUNDING_UNITS * trial.program.eps * (sampler.largest / (sampler.reach or 1.0) + abs(claimed))
-            largest = float(np.max(np.abs(differences[k])))
-            is_known = largest <= rounding or is_representative(differences[k])
-            scale = max(scales[c, k], abs(claimed), abs(estimate))
-            target, is_given = trial.options.rtol or DEFAULT_RESOLUTION, trial.options.rtol is not None
-            bound = float(bounds[k] + rounding) if largest else 0.0
-            means.append(_Means(claim, segment, draws, claimed, estimate, bound, scale, is_known, target, is_given))
-    return means
-
-
-def _make_row(sampler: _Sampler, claim: Claim, mean: _Means | None, leaf: Leaf) -> Comparison:
+def _make_row(trial: Trial, claim: Claim, leaf: Leaf, mean: _Means | None) -> Comparison:
     """Make the row of one leaf and claim; without means the function is not finite nearby."""
-    trial = sampler.trial
+    nan, size = float("nan"), trial.program.value.size
     verdict = mean.verdict if mean else Verdict.INCONCLUSIVE
-    reasons = {Verdict.PASS: Reason.UNBIASED, Verdict.FAIL: Reason.BIASED, Verdict.INCONCLUSIVE: Reason.FEW_DRAWS}
-    reason = Reason.NOT_FINITE_NEARBY if mean is None else Reason.BOTH_ZERO if mean.is_zero else reasons[verdict]
-    nan = float("nan")
     scale = mean.scale if mean and mean.scale else nan
     return Comparison(
         wrt=leaf.path,
-        output="combination" if trial.program.value.size > 1 else trial.program.outputs[0].path,
+        output="combination" if size > 1 else trial.program.outputs[0].path,
         method=claim.method,
         against="numeric",
         verdict=verdict,
-        reason=reason,
+        reason=mean.reason if mean else Reason.NOT_FINITE_NEARBY,
         claimed=mean.claimed if mean else nan,
         estimate=mean.estimate if mean else nan,
         bound=mean.bound if mean else nan,
@@ -300,15 +274,3 @@ def _make_row(sampler: _Sampler, claim: Claim, mean: _Means | None, leaf: Leaf) 
         mode="draws",
         certainty=1 - ALPHA,
     )
-
-
-def _describe(mean: _Means) -> str:
-    """Say what the draws show of one leaf, and how many more are needed."""
-    digits = f"{mean.claimed:.4g} claimed, {mean.estimate:.4g} by differences, bias {mean.claimed - mean.estimate:.2g}"
-    text = f"{mean.segment.leaf.path}: mean slope over {mean.draws:,} draws: {digits} ± {mean.bound:.1g}"
-    if mean.verdict is not Verdict.INCONCLUSIVE:
-        return text
-    missing = mean.count_missing()
-    if missing is None:
-        return f"{text}; the mean is too near zero to say how many more are needed"
-    return f"{text}; about {missing:,} more draws would decide: raise --budget, or rtol= for a coarser answer"

@@ -220,7 +220,7 @@ def _find_leak(rule: DependenceRule, way: Way, trial: Trial) -> tuple[str, float
                 continue
             answered = True
             if place is not None:
-                return _describe_leak(rule, way, _narrow(way, moving, responding, block, draw, place), trial), share
+                return _describe_leak(rule, way, trial, block, draw, place), share
     if raised and not answered:
         raise raised
     return "", share
@@ -258,21 +258,9 @@ def choose_blocks(allowed: Allowed, limit: int) -> tuple[list[Chosen], float]:
     return blocks, 1 - int(left.sum()) / total
 
 
-@dataclass(frozen=True)
-class _Leak:
-    """A position that responds, and the part and position that it responds to, both by their side."""
-
-    part: Part
-    position: int
-    place: int
-    moved: Sequence[tuple[Part, int]]
-    response: float
-
-
-def _narrow(way: Way, moving: Side, responding: Side, block: Chosen, draw: int, place: int) -> _Leak:
+def _narrow(way: Way, moving: Side, responding: Side, block: Chosen, draw: int, place: int) -> list[tuple[Part, int]]:
     """Narrow a block down by bisection to one position of one part; those near the responding position are tried first."""
-    at = np.arange(responding.size) == place
-    position = int(responding.positions[place])
+    at, position = np.arange(responding.size) == place, responding.positions[place]
     pairs = [(part, int(j)) for j in np.flatnonzero(block) for part in moving.parts]
     pairs.sort(key=lambda pair: abs(pair[1] - position))
     while len(pairs) > 1:
@@ -281,27 +269,28 @@ def _narrow(way: Way, moving: Side, responding: Side, block: Chosen, draw: int, 
         if smaller is None:
             break
         pairs = smaller
+    return pairs
+
+
+def _describe_leak(rule: DependenceRule, way: Way, trial: Trial, block: Chosen, draw: int, place: int) -> str:
+    """Name the position that responds, and the nearest single position that it responds to."""
+    moving, responding, _ = _sides_of(rule, way, trial)
+    pairs = _narrow(way, moving, responding, block, draw, place)
     response = float(way.respond(moving.select_pairs(pairs), draw, 0.0)[0][place])
     part = next(part for part in responding.parts if part.leaf.span.start <= place < part.leaf.span.stop)
-    return _Leak(part, position, place, pairs, response)
-
-
-def _describe_leak(rule: DependenceRule, way: Way, leak: _Leak, trial: Trial) -> str:
-    moved_part, moved = leak.moved[0]
-    others = f" and {len(leak.moved) - 1} others" if len(leak.moved) > 1 else ""
-    names = moved_part.name_position(moved) + others, leak.part.name_position(leak.position)
+    (moved_part, moved), position = pairs[0], int(responding.positions[place])
+    others = f" and {len(pairs) - 1} others" if len(pairs) > 1 else ""
+    source, reached, entry = moved_part.name_position(moved) + others, part.name_position(position), part.leaf.entry(place)
+    declared, unlike = f"(declared: {rule})", "although the values do not depend on it"
     if way.backward:
-        relation = rule.describe_pair(moved, leak.position)
+        relation = rule.describe_pair(moved, position)
         return (
-            f"the {way.name} gradient of {names[0]} reaches {names[1]}, {relation}: at {leak.part.leaf.entry(leak.place)} it is"
-            f" {leak.response:.3g} instead of exactly 0, although the values do not depend on it (declared: {rule})"
+            f"the {way.name} gradient of {source} reaches {reached}, {relation}: at {entry} it is {response:.3g} instead of"
+            f" exactly 0, {unlike} {declared}"
         )
-    relation, how = (
-        rule.describe_pair(leak.position, moved),
-        f"{leak.part.leaf.entry(leak.place)} changes by {leak.response:.3g}",
-    )
-    by = "when that moves" if way.name == "values" else f"by the {way.name} derivative, although the values do not depend on it"
-    return f"{names[1]} depends on {names[0]}, {relation}: {how} {by} (declared: {rule})"
+    by = "when that moves" if way.name == "values" else f"by the {way.name} derivative, {unlike}"
+    relation = rule.describe_pair(position, moved)
+    return f"{reached} depends on {source}, {relation}: {entry} changes by {response:.3g} {by} {declared}"
 
 
 def _describe_hints(rule: DependenceRule, target: Any) -> str:
