@@ -90,7 +90,8 @@ class _Means:
     def __str__(self) -> str:
         """Return what the draws show, and how many more are needed."""
         slopes = f"{self.claimed:.4g} claimed, {self.estimate:.4g} by differences"
-        text = f"mean slope over {self.draws:,} draws: {slopes}, bias {self.claimed - self.estimate:.2g} ± {self.bound:.1g}"
+        error = f"± {self.bound:.1g}" if np.isfinite(self.bound) else "and too few that differ for a bound"
+        text = f"mean slope over {self.draws:,} draws: {slopes}, bias {self.claimed - self.estimate:.2g} {error}"
         margin = max(self.target * self.scale - self.difference, self.difference)
         if self.verdict is not Verdict.INCONCLUSIVE or not margin:
             return text
