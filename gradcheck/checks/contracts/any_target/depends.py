@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradcheck.backends.flat import F64
+    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.program import Claim
     from gradcheck.checks.contracts.dependence_rules import Allowed, DependenceRule, Part
     from gradcheck.compare.trial import Trial
@@ -120,7 +120,7 @@ def check_depends(rules: Sequence[DependenceRule], trial: Trial, target: Any) ->
     """
     passed = []
     for rule in rules:
-        ways, share = _list_ways(trial), 1.0
+        ways, share = _list_ways(trial, rule), 1.0
         for way in ways if rule.inputs else ():
             try:
                 leak, share = _find_leak(rule, way, trial)
@@ -141,10 +141,10 @@ class _Raised(Exception):  # noqa: N818 - says that nothing is known, and not th
     """The function raises at moved inputs."""
 
 
-def _list_ways(trial: Trial) -> list[Way]:
+def _list_ways(trial: Trial, rule: DependenceRule) -> list[Way]:
     """List the values and every claim that was not made by tracing."""
     program = trial.program
-    ways = [Way("values", _make_value_response(trial), False, len(FACTORS), program.eps)]
+    ways = [Way("values", _make_value_response(trial, rule.output.leaf), False, len(FACTORS), program.eps)]
     for claim in program.claims:
         if claim.derived or (claim.vjp is None and claim.optional):
             continue
@@ -153,7 +153,7 @@ def _list_ways(trial: Trial) -> list[Way]:
     return ways
 
 
-def _make_value_response(trial: Trial) -> Callable[[Chosen, int, float], tuple[F64, float]]:
+def _make_value_response(trial: Trial, output: Leaf) -> Callable[[Chosen, int, float], tuple[F64, float]]:
     """Make the response of the values: what changes when some inputs are multiplied by random factors."""
     program = trial.program
     base = program.evaluate(program.point)
@@ -174,7 +174,8 @@ def _make_value_response(trial: Trial) -> Callable[[Chosen, int, float], tuple[F
             raise _Raised("its outputs have another shape there")
         with np.errstate(all="ignore"):
             change = np.where(np.isfinite(values), values - base, 0.0)  # a NaN that is multiplied by 0 is no dependence
-        return change, float(np.max(np.abs(values), where=np.isfinite(values), initial=np.max(np.abs(base))))
+        size = np.abs(np.concatenate([base[output.span], values[output.span]]))
+        return change, float(np.max(size, where=np.isfinite(size), initial=0.0))
 
     return respond
 
