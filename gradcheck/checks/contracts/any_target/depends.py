@@ -120,21 +120,32 @@ def check_depends(rules: Sequence[DependenceRule], trial: Trial, target: Any) ->
     """
     passed = []
     for rule in rules:
-        ways, share = _list_ways(trial, rule), 1.0
-        for way in ways if rule.inputs else ():
-            try:
-                leak, share = _find_leak(rule, way, trial)
-            except Unavailable:
-                continue
-            except _Raised as error:
-                return [Contract(NAME, Verdict.INCONCLUSIVE, f"{rule}: not tried, as the function raises elsewhere: {error}")]
-            if leak:
-                return [Contract(NAME, Verdict.FAIL, leak + _describe_hints(rule, target))]
-        unused = _find_unused(rule, ways[0], trial) if rule.declared.fully else ""
-        if unused:
-            return [Contract(NAME, Verdict.FAIL, unused)]
-        passed.append(_describe_pass(rule, ways, share))
+        try:
+            verdict, message = _check_rule(rule, trial, target)
+        except _Raised as error:
+            verdict, message = Verdict.INCONCLUSIVE, f"{rule}: not tried, as the function raises at moved inputs: {error}"
+        if verdict is not Verdict.PASS:
+            return [Contract(NAME, verdict, message)]
+        passed.append(message)
     return [Contract(NAME, Verdict.PASS, "; ".join(passed))]
+
+
+def _check_rule(rule: DependenceRule, trial: Trial, target: Any) -> tuple[Verdict, str]:
+    """Check one rule by the values and by every claim.
+
+    Raises:
+        _Raised: if the function raises wherever inputs are moved.
+    """
+    ways, share = _list_ways(trial, rule), 1.0
+    for way in ways if rule.inputs else ():
+        try:
+            leak, share = _find_leak(rule, way, trial)
+        except Unavailable:
+            continue
+        if leak:
+            return Verdict.FAIL, leak + _describe_hints(rule, target)
+    unused = _find_unused(rule, ways[0], trial) if rule.declared.fully else ""
+    return (Verdict.FAIL, unused) if unused else (Verdict.PASS, _describe_pass(rule, ways, share))
 
 
 class _Raised(Exception):  # noqa: N818 - says that nothing is known, and not that something is wrong
