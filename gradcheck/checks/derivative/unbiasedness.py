@@ -56,7 +56,8 @@ class _Means:
         draws: the number of draws.
         claimed: the mean of the claims.
         estimate: the mean of the differences.
-        bound: how far the difference of the two may be from its expectation; infinite if the draws are too few for a bound.
+        bound: how far the difference of the two may be from its expectation; the largest difference at a draw, if that is more
+            and the draws are too few for a bound.
         scale: the size of the mean of the claims along such a direction.
         target: the share of the scale that the difference must be known to.
         tolerated: the share of the scale that a bias may have.
@@ -90,12 +91,11 @@ class _Means:
     def __str__(self) -> str:
         """Return what the draws show, and how many more are needed."""
         slopes = f"{self.claimed:.4g} claimed, {self.estimate:.4g} by differences"
-        error = f"± {self.bound:.1g}" if np.isfinite(self.bound) else "and too few that differ for a bound"
-        text = f"mean slope over {self.draws:,} draws: {slopes}, bias {self.claimed - self.estimate:.2g} {error}"
+        text = f"mean slope over {self.draws:,} draws: {slopes}, bias {self.claimed - self.estimate:.2g} ± {self.bound:.1g}"
         margin = max(self.target * self.scale - self.difference, self.difference)
         if self.verdict is not Verdict.INCONCLUSIVE or not margin:
             return text
-        missing = self.draws * ((self.bound / margin) ** 2 - 1) if np.isfinite(self.bound) else self.draws
+        missing = self.draws * ((self.bound / margin) ** 2 - 1)
         return f"{text}; about {max(missing, self.draws):,.0f} more draws would decide: raise --budget, or rtol="
 
 
@@ -217,7 +217,7 @@ class _Sampler:
             rounding = ROUNDING_UNITS * self.trial.program.eps * (self.largest / reach + abs(claimed))
             bound = bound_mean(differences[None], alpha)[0] + rounding if largest else 0.0
             if largest > rounding and not is_representative(differences):
-                bound = np.inf
+                bound = max(bound, largest)
             scale = max(np.sqrt(energy[c, leaf.span] @ tangent**2), abs(claimed), abs(estimate))
             return _Means(draws, float(claimed), float(estimate), float(bound), float(scale), target, tolerated)
 
