@@ -67,6 +67,7 @@ class Options:
             a `torch.optim.Optimizer` class. None: gradient descent.
         partners: functions of the same inputs with outputs of the same shapes, which `laws` combines with the target; none:
             the target itself at three quarters of its inputs.
+        unbiased: whether claims are compared by their mean over random draws, which the derivative of the mean must equal.
         nondeterministic: whether to go on if the function returns another value on every call. The differences count as
             noise.
         every_entry: whether to estimate every partial derivative of a small input although a pass over all of them at once
@@ -91,6 +92,7 @@ class Options:
     exact: bool | None = None
     by_layer: bool = False
     straight_through: bool = False
+    unbiased: bool = False
     nondeterministic: bool = False
     stories: bool = False
     every_entry: bool = False
@@ -160,6 +162,7 @@ class OptionArguments(TypedDict, total=False):
     exact: bool | None
     by_layer: bool
     straight_through: bool
+    unbiased: bool
     stories: bool
     every_entry: bool
     checks: tuple[str, ...] | list[str]

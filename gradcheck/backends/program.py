@@ -20,6 +20,7 @@ from gradcheck.targets.location import find_rule
 
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
+    from gradcheck.backends.global_state import States
     from gradcheck.exact.identity import Identity
 
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
@@ -251,6 +252,7 @@ class Program:
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
         is_detached: whether no output carries a gradient, so that the claim is zero.
         device: where the target computes, such as 'cuda:0'; '' for NumPy.
+        draws: the states of random generators that every evaluation replays; changing them in place has it draw other numbers.
         native_value: the outputs at the primal in the target's own dtype, (M,), if `value` is that of a twin.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
@@ -274,6 +276,7 @@ class Program:
     value_rounding: F64 | None = None
     device: str = ""
     native_value: F64 | None = None
+    draws: States = field(default_factory=dict)
 
     @property
     def half(self) -> bool:

@@ -1,6 +1,6 @@
 """The contracts by name, each with what it requires.
 
-The first eight apply to every target. The others apply to a user's own `autograd.Function`. Three of them,
+The first nine apply to every target. The others apply to a user's own `autograd.Function`. Three of them,
 `deterministic-backward`, `retain-graph` and `state`, apply to hand-written derivatives too, and the last one to modules.
 """
 
@@ -13,6 +13,7 @@ CONTRACTS = {
     "linear-vjp": "the vjp of a sum of cotangents is the sum of their vjps",
     "linear-jvp": "the jvp of 2t is 2 jvp(t), and that of -t is -jvp(t)",
     "detached": "no gradient reaches inputs that are declared detached",
+    "depends": "outputs and gradients depend on nothing but what `depends=` declares",
     "symmetric-hessian": "with order=2, the derivative of a vjp is symmetric",
     "double-adjoint": "with order=2, the derivative of a vjp with respect to its cotangent is the Jacobian",
     "primal": "the outputs are the same under no_grad",

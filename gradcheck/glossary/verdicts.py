@@ -118,6 +118,22 @@ class Reason(Enum):
         "the function is constant around the inputs, like rounding or a sign, but the claim is not zero",
         "If a straight-through estimator is intended, declare it: straight_through=True, or --straight-through.",
     )
+    UNBIASED = (
+        "unbiased",
+        "the mean of the claims over random draws is the derivative of the mean",
+        "The last column says how well the mean is known; a smaller --rtol asks for more draws.",
+    )
+    BIASED = (
+        "biased",
+        "the mean of the claims over random draws is not the derivative of the mean",
+        "Return the sampled value and not a surrogate of it; look for a missing score, a baseline that depends on the draw, or"
+        " rounding that is passed straight through.",
+    )
+    FEW_DRAWS = (
+        "few-draws",
+        "too few random draws to say whether the gradient is unbiased",
+        "Raise --budget, average over more samples inside the function, or give a coarser --rtol.",
+    )
     EXPECTED_FAIL_PASSED = (
         "expected-fail-passed",
         "declared with expect='fail', but nothing wrong was found",

@@ -26,6 +26,7 @@ PASS_REMARKS = {
     Reason.SMALL_DIFFERENCE: "within rtol",
     Reason.TIE: "tie",
     Reason.STRAIGHT_THROUGH: "declared",
+    Reason.UNBIASED: "mean",
 }
 
 MAX_LISTED_SEEDS = 8  # seeds of a grid that the summary lists
@@ -192,7 +193,7 @@ def _describe_declared(result: CheckResult) -> str:
         return " (tolerated)" if result.as_declared is Verdict.PASS and result.verdict is not Verdict.PASS else ""
     if result.as_declared is Verdict.FAIL and result.verdict is Verdict.PASS:
         return f" although expect={result.expect!r}: {UNMET_EXPECTATION[result.expect].advice}"
-    if result.expect == "straight-through":
+    if result.expect != "fail":
         return ""
     return " (expected)" if result.verdict is Verdict.FAIL else " (expected to fail)"
 
@@ -244,6 +245,8 @@ def describe_resolution(result: CheckResult) -> str:
     certainty = min(comparison.certainty for comparison in passed)
     probability = "" if certainty == 1 else f", with a probability of {100 * certainty:.3g} %"
     resolution = format_number(result.resolution)
+    if result.reason is Reason.UNBIASED:
+        return f"unbiased to {resolution}: the mean of the gradients over random draws is known to this share of its size"
     return f"right to {resolution}: a single entry that is wrong by more would have been caught{probability}"
 
 

@@ -17,7 +17,8 @@ class Intent:
     """A declaration that a finding is intended, and why.
 
     Attributes:
-        kind: 'fail', 'straight-through', 'detached', 'tolerates' or 'nondeterministic'; 'known' if a baseline lists it.
+        kind: 'fail', 'straight-through', 'unbiased', 'detached', 'tolerates' or 'nondeterministic'; 'known' if a
+            baseline lists it.
         subject: the leaf that is detached, the contract or reason that is tolerated, the failure that is known; else ''.
         because: the stated reason.
     """
@@ -167,11 +168,11 @@ class CheckResult:
         details: remarks for the verbose report.
         message: why the case could not be checked; '' otherwise.
         traceback: the frames of the user's code, if it raised.
-        expect: 'pass', 'fail' or 'straight-through', as declared.
+        expect: 'pass', 'fail', 'straight-through' or 'unbiased', as declared.
         because: the declared reason of `expect`.
         intents: everything that is declared to be intended.
         device: where the target computes, such as 'cuda:0'; '' for NumPy, and if nothing was checked.
-        mode: 'full' or 'probe'; '' if nothing was checked.
+        mode: 'full', 'probe', or 'draws' for means over random draws; '' if nothing was checked.
         seed: the seed of all random numbers.
         trials: the number of draws of the inputs.
         evaluations: the number of times the function was evaluated.

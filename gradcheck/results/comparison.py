@@ -165,7 +165,7 @@ class Comparison:
         entries: the number of entries of the leaf.
         unresolved: the number of entries that are too small, compared with others of the leaf, to be judged by their own size.
         trial: the number of the draw of the inputs, from 0.
-        mode: 'full' or 'probe'.
+        mode: 'full', 'probe', or 'draws' for means over random draws.
         self_test: for a PASS against numerical evidence, the result of the fault injection.
         where: for a FAIL, which entries are wrong.
         story: how the estimate at the worst entry was made, if steps were tried one by one.

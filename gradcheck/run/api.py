@@ -28,6 +28,7 @@ from gradcheck.targets.check_arguments import (
     document_arguments,
     split_arguments,
 )
+from gradcheck.targets.dependence import parse_depends
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.intent import parse_intents
 from gradcheck.targets.plain_class import advise_on_class, is_plain_layer
@@ -107,6 +108,7 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
             tolerates=arguments["tolerates"],
             nondeterministic=arguments["nondeterministic"],
         ),
+        depends=parse_depends(arguments["depends"]),
         target=name,
         file=file,
         line=line,
@@ -116,7 +118,8 @@ def build_case(fn: Callable[..., Any], *inputs: Any, **description: Unpack[CaseA
         if len(declared_cases) > 1:
             raise UsageError(f"{name} has {len(declared_cases)} declared cases: give inputs, or run them with `gradcheck run`")
         (declared,) = declared_cases
-        case = replace(declared, name=name, target=name, file=file, line=line, reference=case.reference or declared.reference)
+        replaced = {"reference": case.reference or declared.reference, "depends": case.depends or declared.depends}
+        case = replace(declared, name=name, target=name, file=file, line=line, **replaced)
     return case
 
 

@@ -31,7 +31,8 @@ from gradcheck.backends.load_target import (
 from gradcheck.backends.time_budget import OverBudgetError, limit_preparation, limit_trial
 from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
-from gradcheck.checks.contracts.any_target import detached, own_derivative
+from gradcheck.checks.contracts.any_target import depends, detached, own_derivative
+from gradcheck.checks.contracts.dependence_rules import bind_rules
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
 from gradcheck.checks.higher_order.check import check_higher_orders
@@ -221,6 +222,10 @@ def _refuse_what_framework_lacks(case: Case, options: Options, name: str) -> Non
     Raises:
         InputError: with what to do instead.
     """
+    if options.unbiased and options.order > 1:
+        raise InputError(
+            f"order={options.order}: means over random draws are of first derivatives; use order=1 for {case.name}"
+        )
     if case.detached and name not in RECORDING_FRAMEWORKS:
         raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
     if len(case.claims) > 1 and name != "numpy":
@@ -279,6 +284,9 @@ def check_trial(
         if case.detached and options.tries(detached.NAME):
             cut_off = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, inputs)
             result = replace(result, contracts=(*result.contracts, *detached.check_detached(cut_off, label)))
+        if case.depends and result.stop in (None, Reason.NOTHING_CLAIMED) and options.tries(depends.NAME):
+            rules = bind_rules(case.depends, program, inputs, backend.to_numpy)
+            result = replace(result, contracts=(*result.contracts, *depends.check_depends(rules, trial, target)))
         if options.tries(own_derivative.NAME):
             unchecked = own_derivative.check_own_derivative(case, target, program, has_rows=bool(result.comparisons))
             result = replace(result, contracts=(*result.contracts, *unchecked))

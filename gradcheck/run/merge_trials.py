@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradcheck.targets.location import Location
 
 # Ways to pass that a reader wants to know of, the most remarkable first.
-REMARKABLE_PASSES = (Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)
+REMARKABLE_PASSES = (Reason.UNBIASED, Reason.STRAIGHT_THROUGH, Reason.TIE, Reason.KINK_SUBGRADIENT)
 
 
 def merge_comparisons(comparisons: list[Comparison]) -> tuple[Comparison, ...]:

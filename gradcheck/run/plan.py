@@ -17,6 +17,7 @@ from gradcheck.run import grid
 from gradcheck.run.keyword import matches_keyword
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case, collect_claims, locate_source, split_names
+from gradcheck.targets.dependence import Dependence
 from gradcheck.targets.framework import FRAMEWORKS, TargetKind, classify_target, unwrap_apply
 from gradcheck.targets.plain_class import is_plain_layer_class
 from gradcheck.targets.specs import parse
@@ -82,6 +83,7 @@ class Entry:
         expect: 'pass' or 'fail', as in `gradcheck.case`.
         because: why the case is expected to fail.
         intents: behaviour that is declared as intended; replaces what is declared in the code.
+        depends: what outputs may depend on; replaces what is declared in the code.
         unfinished: a message that says what the user still has to fill in; '' if nothing.
     """
 
@@ -93,6 +95,7 @@ class Entry:
     expect: str = "pass"
     because: str = ""
     intents: tuple[Intent, ...] = ()
+    depends: tuple[Dependence, ...] = ()
     unfinished: str = ""
 
     @property
@@ -238,6 +241,7 @@ def _plan_entry(entry: Entry) -> list[Case]:
         overrides = _parse_overrides(entry.request, root=entry.root)
         if entry.intents:
             overrides |= {"expect": entry.expect, "because": entry.because, "intents": entry.intents}
+        overrides |= {"depends": entry.depends} if entry.depends else {}
         cases = _override_cases(_find_cases(entry.target, entry.root), entry.target, overrides)
         if entry.name and [case.name for case in cases] != [entry.target]:
             raise UsageError(f"{entry.target!r} declares cases of its own: leave out name")

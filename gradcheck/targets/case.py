@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from gradcheck import sweeps
 from gradcheck.errors import UsageError
 from gradcheck.results import Intent
+from gradcheck.targets.dependence import Dependence, DependsArgument, parse_depends
 from gradcheck.targets.intent import NamesWithReasons, parse_intents
 from gradcheck.targets.notebook import CLASS_PLACES
 
@@ -40,8 +41,9 @@ class Case:
         init: arguments that construct the target from `fn` (a class or a factory); None: `fn` is the target.
         wrt: names or leaf paths to differentiate with respect to; None: every floating or complex leaf, and parameters.
         framework: 'numpy', 'torch' or 'jax'; None: inferred from the inputs and the code.
-        expect: 'pass', 'fail' or 'straight-through'; `because` says why.
+        expect: 'pass', 'fail', 'straight-through' or 'unbiased'; `because` says why.
         intents: everything that the user declared as intended, with the reasons.
+        depends: what outputs may depend on, as declared.
         options: overrides of the run's options.
         target: the text that names the target on the command line; '' if it has none.
         command: the target with the options of the command line, for commands to paste; '' if it was not named there.
@@ -67,6 +69,7 @@ class Case:
     expect: str = "pass"
     because: str = ""
     intents: tuple[Intent, ...] = ()
+    depends: tuple[Dependence, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     target: str = ""
     command: str = ""
@@ -90,7 +93,7 @@ class Case:
     def option_overrides(self) -> dict[str, Any]:
         """Overrides of the run's options, including those that an intent implies."""
         kinds = {intent.kind for intent in self.intents}
-        implied = {"straight_through": "straight-through", "nondeterministic": "nondeterministic"}
+        implied = {"straight_through": "straight-through", "unbiased": "unbiased", "nondeterministic": "nondeterministic"}
         return {**self.options, **{option: True for option, kind in implied.items() if kind in kinds}}
 
     @property
@@ -126,6 +129,7 @@ def case(
     detached: NamesWithReasons = (),
     tolerates: NamesWithReasons = (),
     nondeterministic: str = "",
+    depends: DependsArgument = (),
     name: str = "",
     options: Mapping[str, Any] | None = None,
     **specs: Any,
@@ -143,12 +147,14 @@ def case(
         init: arguments that construct the target, for an nn.Module class or a factory.
         wrt: names or leaf paths to differentiate with respect to.
         framework: 'numpy', 'torch' or 'jax', if neither the arrays nor the code show it.
-        expect: 'fail' for a case that must fail, 'straight-through' for a backward that replaces a derivative of zero.
+        expect: 'fail' for a case that must fail, 'straight-through' for a backward that replaces a derivative of zero,
+            'unbiased' for a gradient that is right on average over the random numbers drawn.
         because: the reason, shown in the report. Every declaration needs this reason, or one of its own.
         detached: torch or JAX inputs whose gradient must be exactly zero, or None: names, or names with reasons.
         tolerates: contracts that may be broken, and reasons for an INCONCLUSIVE result that are no fault: names, or names
             with reasons.
         nondeterministic: why the function returns another value on every call. The differences then count as noise.
+        depends: what outputs may depend on, as for `gradcheck.check`.
         name: name of this declaration, if a target has several.
         options: overrides such as {'trials': 5, 'rtol': 1e-6}. A list of dtypes, seeds or sizes makes a grid of cases.
         **specs: inputs by name.
@@ -159,7 +165,7 @@ def case(
     intents = parse_intents(
         expect=expect, because=because, detached=detached, tolerates=tolerates, nondeterministic=nondeterministic
     )
-    options = sweeps.read_options(options or {})
+    dependences, options = parse_depends(depends), sweeps.read_options(options or {})
 
     def declare(target: T) -> T:
         if not hasattr(target, "__dict__"):
@@ -181,6 +187,7 @@ def case(
             expect=expect,
             because=because,
             intents=intents,
+            depends=dependences,
             options=options,
         )
         setattr(target, CASES_ATTRIBUTE, (*vars(target).get(CASES_ATTRIBUTE, ()), declared_case))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar, cast
 
 from gradcheck.options import OptionArguments
+from gradcheck.targets.dependence import DependsArgument
 from gradcheck.targets.intent import NamesWithReasons
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +47,8 @@ class CaseArguments(TypedDict, total=False):
         init: arguments that construct the target from `fn`, a module class or a factory.
         framework: 'numpy', 'torch' or 'jax', if neither the inputs nor the code show it.
         expect: 'pass'; 'fail' for a case that must fail; 'straight-through' for a backward that replaces a derivative of
-            zero. All but 'pass' need `because`.
+            zero; 'unbiased' for a gradient that is right on average over the random numbers drawn. All but 'pass' need
+            `because`.
         because: the reason for `expect`, and for names in `detached` and `tolerates` without a reason of their own. The
             report shows it.
         detached: names or leaf paths of PyTorch or JAX inputs whose gradient must be exactly zero, or None. A mapping gives
@@ -54,6 +56,8 @@ class CaseArguments(TypedDict, total=False):
         tolerates: contracts that may be broken, and reasons for an INCONCLUSIVE result that are no fault. A mapping gives
             each name its own reason.
         nondeterministic: why the function returns another value on every call. The differences then count as noise.
+        depends: what outputs may depend on: a rule, or rules by output. A rule is 'causal along 1', 'independent along 0',
+            ('masked along 1', mask), or a list of input names. Everything else must have no influence on values and gradients.
         name: name of the case, from which its seeds derive. Default: the qualified name of `fn`.
     """
 
@@ -74,6 +78,7 @@ class CaseArguments(TypedDict, total=False):
     detached: NamesWithReasons
     tolerates: NamesWithReasons
     nondeterministic: str
+    depends: DependsArgument
     name: str | None
 
 
@@ -95,6 +100,7 @@ DEFAULTS: CaseArguments = {
     "detached": (),
     "tolerates": (),
     "nondeterministic": "",
+    "depends": (),
     "name": None,
 }
 

@@ -10,7 +10,7 @@ from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.verdicts import Reason
 from gradcheck.results import Intent
 
-EXPECTATIONS = ("pass", "fail", "straight-through")
+EXPECTATIONS = ("pass", "fail", "straight-through", "unbiased")
 TOLERABLE = tuple(  # codes of the reasons for an INCONCLUSIVE result that a user may tolerate
     reason.code
     for reason in (
@@ -29,6 +29,7 @@ TOLERABLE = tuple(  # codes of the reasons for an INCONCLUSIVE result that a use
         Reason.BESIDE_KINK,
         Reason.NOTHING_CLAIMED,
         Reason.EMPTY,
+        Reason.FEW_DRAWS,
         Reason.OVER_BUDGET,
     )
 )
@@ -48,7 +49,7 @@ def parse_intents(
     """Parse a user's declarations.
 
     Args:
-        expect: 'pass', 'fail' or 'straight-through'.
+        expect: 'pass', 'fail', 'straight-through' or 'unbiased'.
         because: the reason for `expect`, and for names without a reason of their own.
         detached: leaves or arguments whose gradient must be exactly zero, or None.
         tolerates: contracts that may be broken, and reasons for which a result may be INCONCLUSIVE.

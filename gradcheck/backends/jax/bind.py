@@ -113,6 +113,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
             *filter(None, [not_jitted, refusal]),
         ),
         device=platform,
+        draws=draws,
     )
     return program.with_capabilities(
         trace_exactly=make_exact_trace(program, twin or native),

@@ -121,6 +121,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         ),
         notes=(refusal,) if refusal else (),
         mutated_inputs=mutated,
+        draws=draws,
     )
     if case.claims:
         program = program.with_capabilities(trace_exactly=_make_exact_trace(program, function, binding, twin=twin))

@@ -178,6 +178,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         ),
         details=functional_call.details,
         is_detached=is_detached,
+        draws=first.draws,
         mutated_inputs=evaluation.mutated_inputs,
         device=next((str(t.device) for t in binding.call.leaves if isinstance(t, torch.Tensor)), ""),
     )

@@ -14,6 +14,7 @@ from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget, n
 from gradcheck.checks.derivative.preconditions import check_preconditions, describe_non_finite
 from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
 from gradcheck.checks.derivative.small_differences import describe_small_differences
+from gradcheck.checks.derivative.unbiasedness import compare_means
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
@@ -71,9 +72,11 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     mode = choose_mode(program, options, trial.evaluator.seconds)
     trial.recorder.note(*filter(None, [mode.why]))
     direct_calls.call_at_other_inputs(trial)
-    if mode.name == "full":
-        comparisons = None if needs_every_entry(program, options) else confirm_every_entry(trial)
-        comparisons = comparisons or compare_every_entry(trial, preconditions.spread)
+    if options.unbiased:
+        comparisons = compare_means(trial, preconditions.spread)
+    elif mode.name == "full":
+        confirmed = None if needs_every_entry(program, options) else confirm_every_entry(trial)
+        comparisons = confirmed or compare_every_entry(trial, preconditions.spread)
     else:
         comparisons = compare_along_directions(trial, preconditions.spread)
     if program.is_detached:
@@ -81,7 +84,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     trial.recorder.note(*describe_small_differences(comparisons.rows))
     contracts += _check_contracts(comparisons)
     is_open = any(row.verdict is Verdict.INCONCLUSIVE for row in comparisons.rows)
-    if comparisons.rows and (is_open if options.exact is None else options.exact):
+    if comparisons.rows and not options.unbiased and (is_open if options.exact is None else options.exact):
         from gradcheck.checks.derivative.exact import check_exactly  # only where it is needed
 
         comparisons = replace(comparisons, rows=[*comparisons.rows, *check_exactly(trial, comparisons.rows)])

@@ -155,6 +155,7 @@ def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
         expect=values.get("expect", "pass"),
         because=values.get("because", ""),
         intents=intents,
+        depends=values.get("depends", ()),
         unfinished=_describe_placeholder(file, values),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradcheck.run.parse_quantities import parse_bytes, parse_seconds, parse_sizes
 from gradcheck.targets.case import CLAIM_KINDS
+from gradcheck.targets.dependence import parse_depends
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ NAMED = ValueType(
     'names, or names with their reasons, as in { x = "labels are data" }',
     lambda value: isinstance(value, str) or _is_list_of_text(value) or _is_table_of_text(value),
 )
+DEPENDS = ValueType(
+    'a rule, or rules by output, as in { logits = "causal along 1", loss = ["x", "params"] }',
+    lambda value: isinstance(value, str | list | dict),
+    parse_depends,
+)
 TABLES = ValueType(
     "tables, each under [[tool.gradcheck.target]]",
     lambda value: isinstance(value, list) and all(isinstance(table, dict) for table in value),
@@ -107,5 +113,6 @@ INTENT_KEYS = {"expect": TEXT, "because": TEXT, "detached": NAMED, "tolerates": 
 TARGET_KEYS = {
     "target": TEXT, "name": TEXT, "inputs": INPUTS, "init": TABLE, **dict.fromkeys(CLAIM_KINDS, TEXT),
     "backward_takes": TEXT, "params": LEAVES,
-    "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, **INTENT_KEYS, **CASE_KEYS,
+    "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, "depends": DEPENDS,
+    **INTENT_KEYS, **CASE_KEYS,
 }  # fmt: skip

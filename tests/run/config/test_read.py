@@ -116,7 +116,7 @@ def test_a_target_can_have_every_key(project):
         "[[target]]\ntarget = 'configured.py:tree'\nname = 'large'\n"
         "inputs = { p = { w = 'normal(3)', b = [1.0, 2.0] }, power = 3 }\n"
         "wrt = \"p['w']\"\ntrials = 2\nmethods = 'analytic'\nchecks = ['laws']\ndims = { n = 3 }\n"
-        "tolerates = { quantised = 'rounded on purpose' }\n"
+        "tolerates = { quantised = 'rounded on purpose' }\ndepends = { output = ['p'] }\n"
         "[[target]]\ntarget = 'configured.py:scaled'\ninit = { a = [1, 2] }\ninputs = { x = 'normal(2)' }\nexpect = 'fail'\n"
         "because = 'not fixed yet'\ngradient = 'configured.py:double'\n"
     )
@@ -125,6 +125,7 @@ def test_a_target_can_have_every_key(project):
     assert tree.kwargs == {"p": {"w": normal(3), "b": array([1.0, 2.0])}, "power": 3}
     assert tree.option_overrides == {"trials": 2, "methods": ("analytic",), "checks": ("laws",), "dims": (("n", (3, 3)),)}
     assert [(i.kind, i.subject) for i in tree.intents] == [("tolerates", "quantised")]
+    assert [(d.output, d.kind, d.inputs) for d in tree.depends] == [("output", "only", (("p", ()),))]
     assert (scaled.init, scaled.expect, scaled.because) == ({"a": [1, 2]}, "fail", "not fixed yet")
     assert [*scaled.claims] == ["gradient"]
 
@@ -144,6 +145,10 @@ def test_a_target_goes_before_a_module_that_holds_it(project):
     [
         ("trials = '3'\n", "gradcheck.toml:1: trials = '3': expected an integer"),
         ("\nseed = true\n", "gradcheck.toml:2: seed = True: expected an integer"),
+        (
+            f"{SQUARE}depends = 'casual along 1'\n",
+            "gradcheck.toml:3: depends: depends={'*': 'casual along 1'}: expected 'causal",
+        ),
         ("strict = 1\n", "gradcheck.toml:1: strict = 1: expected true or false"),
         ("jobs = 0\n", "gradcheck.toml:1: jobs = 0: expected an integer of at least 1"),
         ("trials = 0\n", "gradcheck.toml:1: trials=0: expected an integer of at least 1"),
