@@ -194,6 +194,7 @@ class Program:
         mutated_inputs: () -> paths of the arrays that the last evaluation changed in place.
         is_detached: whether no output carries a gradient, so that the claim is zero.
         device: where the target computes, such as 'cuda:0'; '' for NumPy.
+        ranks: the number of processes that it runs on together.
         native_value: the outputs at the primal in the target's own dtype, (M,), if `value` is that of a twin.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
@@ -217,6 +218,7 @@ class Program:
     value_rounding: F64 | None = None
     device: str = ""
     native_value: F64 | None = None
+    ranks: int = 1
 
     @property
     def half(self) -> bool:

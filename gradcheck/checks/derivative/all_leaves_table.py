@@ -157,7 +157,8 @@ def make_rows(
         )
         excess = np.fmax(compared.difference / compared.uncertainty, 0.0)
         worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
-        size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
+        sizes = np.minimum(sums.magnitudes, MAX_RANDOM_SUM * np.sqrt(sums.squares))
+        size = np.where(sizes[worst] > 0, sizes[worst], np.max(sizes, axis=(0, 1)))  # the worst may not depend on a leaf
         errors = compared.difference[worst] / size
     claim_eps = compared.claim.eps
     rtol = options.rtol or default_rtol(min(claim_eps, EPS["float32"]) if program.half else claim_eps)

@@ -89,6 +89,7 @@ def diagnose_failure(
                 attached_claim=lambda: _evaluate_attached_claim(trial, jacobian, leaf),
                 true=true,
                 wrong=wrong,
+                ranks=trial.program.ranks,
             )
         )
     return replace(row, diagnosis=f"{description.diagnosis.code}: {description.sentence}")
