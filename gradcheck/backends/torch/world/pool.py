@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from gradcheck.backends.torch.world.payload import Payload
 
 START_SECONDS = 300.0  # within which the ranks must import and construct the target
-# What the server imports from which ranks are forked; the last is imported by the first backward pass, and takes a second.
-PRELOADED = [serve.__module__, "torch.fx.experimental.symbolic_shapes"]
+# What the server imports from which ranks are forked. PyTorch imports the last, or parts of it, in the first backward pass, for
+# a DTensor and in DistributedDataParallel; each rank would take a second for it.
+PRELOADED = [serve.__module__, "torch._dynamo"]
 # After one rank has failed, the others are given this many seconds: they may wait for it in a collective.
 GRACE_SECONDS = 0.5
 NESTED = (
@@ -103,7 +104,8 @@ class Pool:
 
     def _start(self) -> None:
         context: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-        context.set_forkserver_preload(PRELOADED)
+        # In a worker of loky the ranks inherit its way to start processes, which they know only if it is imported.
+        context.set_forkserver_preload([*PRELOADED, *(["loky"] if "loky" in sys.modules else [])])
         self.folder = tempfile.mkdtemp(prefix="gradcheck-ranks-")
         environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ} if sys.platform == "linux" else dict(os.environ)
         with _hiding_main():
