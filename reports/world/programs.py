@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - PyTorch says what the methods of modules and Functions do
 """Programs of several ranks for the study: right ones, and wrong ones that are modelled on public mistakes."""
 
 from typing import Any

@@ -90,7 +90,7 @@ def describe(row: Row) -> str:
     times = f"{sorted(taken for _, taken in checked)[len(checked) // 2]:.1f} | {large.verdict.value} | {seconds:.1f}"
     options = ", ".join(f"`{name}={value!r}`" for name, value in row.options.items() if name != "init") or "`ranks='sum'`"
     line = f"| {row.target.__name__} | {options} | {count} | {times} |"
-    print(line, flush=True)
+    sys.stderr.write(f"{line}\n")
     if not row.fault:
         return line
     result = checked[0][0]

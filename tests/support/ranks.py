@@ -102,10 +102,10 @@ def raises_on_one_rank(x):
     return collectives.all_reduce(x)
 
 
-def raises_where_negative(x):
-    """Raise, on one rank alone, as soon as the input moves below its value."""
+def raises_below_one(x):
+    """Raise, on one rank alone, as soon as the input moves down."""
     if dist.get_rank() == 1 and x.min() < 1:
-        raise ValueError("out of the domain")
+        raise ValueError("below one")
     return collectives.all_reduce(x).sqrt()
 
 

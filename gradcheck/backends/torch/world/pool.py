@@ -31,6 +31,7 @@ START_SECONDS = 300.0  # within which the ranks must import and construct the ta
 PRELOADED = [serve.__module__, "torch._dynamo"]
 # After one rank has failed, the others are given this many seconds: they may wait for it in a collective.
 GRACE_SECONDS = 0.5
+MAX_RESTARTS = 3  # of the ranks of a case, each for an error of one rank; then the error is the result
 NESTED = (
     "world= starts processes, and one of them imports this file: put the call under `if __name__ == '__main__':`, or the target"
     " in a module of its own"
@@ -68,6 +69,7 @@ class Pool:
         self.connections: list[Connection] = []
         self.folder = ""
         self.preparation: tuple[int, str] = (0, "")
+        self.restarts = 0
 
     def __enter__(self) -> Pool:
         """Start the ranks."""
@@ -149,10 +151,14 @@ class Pool:
             error = self._describe_dead(dead) if dead else self._describe_silent(seconds, answers)
             self._kill()
             raise LostRankError(error)
+        is_same = len(failed) == self.world and len({str(answers[rank]) for rank in failed}) == 1
+        error = answers[failed[0]] if is_same else _name_rank(answers[failed[0]], failed[0])
         if len(failed) < self.world:
             self._kill()
-        is_same = len(failed) == self.world and len({str(answers[rank]) for rank in failed}) == 1
-        raise answers[failed[0]] if is_same else _name_rank(answers[failed[0]], failed[0])
+            self.restarts += 1
+            if self.restarts > MAX_RESTARTS and isinstance(error, TargetError):
+                raise LostRankError(error)
+        raise error
 
     def _collect(self, answers: dict[int, Any], deadline: float) -> None:
         """Collect the answers in the order in which they come."""
