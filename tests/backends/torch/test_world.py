@@ -13,7 +13,6 @@ from gradcheck.errors import InputError, UsageError
 from gradcheck.options import Options
 from gradcheck.run.api import build_case
 
-
 DDP_LEAVES = ("inputs[0]", "params['module.bias']", "params['module.weight']")
 
 
@@ -59,7 +58,7 @@ def test_every_rank_draws_inputs_of_its_own_unless_they_are_replicated():
     ("target", "options", "leaf", "diagnosis"),
     [
         (ranks.gather_own_slice, {}, "rank 0: x", "does a backward keep only the slice of its own rank?"),
-        (ranks.reduce, {"ranks": "replicated"}, "rank 1: x", "is 2 times the derivative on all 2 entries, and 2 is the number of"),
+        (ranks.reduce, {"ranks": "replicated"}, "rank 1: x", "is 2 times the derivative on all 2 entries, and 2 is the"),
         (ranks.Summed, {"ranks": "mean"}, "rank 1: params['weight']", "2 is the number of ranks; a sum or mean over the ranks"),
         (ranks.ddp, {"init": {}}, "rank 0: params['module.weight']", ""),
     ],
