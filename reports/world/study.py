@@ -22,7 +22,7 @@ from gradcheck.report.findings import parse_diagnosis
 SEEDS = range(5)
 WORLD = 2
 LARGE_WORLD = 4
-QKV = (normal(3, 2), normal(3, 2), normal(3, 2))
+QKV = (normal(2, 2), normal(2, 2), normal(2, 2))
 PAGE = Path(__file__).resolve().parents[1] / "world.md"
 
 
@@ -80,53 +80,70 @@ def check(row: Row, world: int, seed: int) -> tuple[gradcheck.CheckResult, float
     return gradcheck.check(row.target, *row.inputs, world=world, seed=seed, **row.options), time.perf_counter() - start
 
 
-def describe(row: Row) -> str:
-    """Check one program over all seeds, and return its line of the page."""
+def describe_right(row: Row) -> str:
+    """Check a right program over all seeds, and on more ranks; return its line of the page."""
     checked = [check(row, WORLD, seed) for seed in SEEDS]
-    verdicts = [result.verdict for result, _ in checked]
+    passed = sum(result.verdict is Verdict.PASS for result, _ in checked)
     large, seconds = check(row, LARGE_WORLD, 0)
-    wanted = Verdict.FAIL if row.fault else Verdict.PASS
-    count = f"{sum(verdict is wanted for verdict in verdicts)} of {len(verdicts)} {wanted.value}"
-    times = f"{sorted(taken for _, taken in checked)[len(checked) // 2]:.1f} | {large.verdict.value} | {seconds:.1f}"
-    options = ", ".join(f"`{name}={value!r}`" for name, value in row.options.items() if name != "init") or "`ranks='sum'`"
-    line = f"| {row.target.__name__} | {options} | {count} | {times} |"
-    sys.stderr.write(f"{line}\n")
-    if not row.fault:
-        return line
-    result = checked[0][0]
-    text = next((c.diagnosis for c in result.comparisons if c.diagnosis), "")
-    return f"{line} {row.fault} | {parse_diagnosis(text).code if parse_diagnosis(text) else ''} | {name_leaves(result)} |"
+    median = sorted(taken for _, taken in checked)[len(checked) // 2]
+    times = f"{median:.1f} | {large.verdict.value} | {seconds:.1f}"
+    return f"| {row.target.__name__} | {describe_options(row)} | {passed} of {len(checked)} PASS | {times} |"
 
 
-def main() -> None:
-    """Write the page."""
-    start = time.perf_counter()
-    first, _ = check(ROWS[0], WORLD, 0)  # starts the server from which ranks are forked
-    startup = time.perf_counter() - start
-    head = f"| program | options | {WORLD} ranks, {len(SEEDS)} seeds | seconds | {LARGE_WORLD} ranks | seconds |"
-    right = [describe(row) for row in ROWS if not row.fault]
-    wrong = [describe(row) for row in ROWS if row.fault]
-    page = f"""# Several ranks
+def describe_wrong(row: Row) -> str:
+    """Check a wrong program once; return its line of the page."""
+    result, seconds = check(row, WORLD, 0)
+    diagnosis = parse_diagnosis(next((c.diagnosis for c in result.comparisons if c.diagnosis), ""))
+    found = f"{result.verdict.value} | {diagnosis.code if diagnosis else ''} | {name_leaves(result)} | {seconds:.1f}"
+    return f"| {row.fault} | {row.target.__name__} | {describe_options(row)} | {found} |"
 
-`python reports/world/study.py` checks programs of `torch.distributed` (gloo, on the CPU) with `world={WORLD}` over {len(SEEDS)}
-seeds, and once with `world={LARGE_WORLD}`. The programs are in `reports/world/programs.py`. Seconds are wall-clock time of one
-check on a machine with {os.cpu_count()} cores and a load of {os.getloadavg()[1]:.0f}; the median for {WORLD} ranks. The first
-check of a process took {startup:.1f} s: it starts a server that has imported PyTorch, from which the ranks of all checks are
-forked. Evaluations of the first: {first.evaluations}.
+
+def describe_options(row: Row) -> str:
+    """Return the options of a check, without those that construct the target."""
+    return ", ".join(f"`{name}={value!r}`" for name, value in row.options.items() if name != "init") or "`ranks='sum'`"
+
+
+def write_page(right: list[str], wrong: list[str], startup: float) -> None:
+    """Write the page.
+
+    Args:
+        right: the lines of right programs.
+        wrong: the lines of planted faults.
+        startup: seconds that the first check took.
+    """
+    PAGE.write_text(f"""# Several ranks
+
+`python reports/world/study.py` checks programs of `torch.distributed` (gloo, on the CPU): right ones with `world={WORLD}` over
+{len(SEEDS)} seeds, and once with `world={LARGE_WORLD}`; wrong ones with `world={WORLD}`. The programs are in
+`reports/world/programs.py`. Seconds are wall-clock time of one check, the median for {WORLD} ranks, on a machine with
+{os.cpu_count()} cores on which {os.getloadavg()[1]:.0f} processes ran at the same time. The first check of a process took
+{startup:.1f} s: it starts a server that has imported PyTorch, from which the ranks of all checks are forked.
 
 ## Right programs
 
-{head}
+| program | options | {WORLD} ranks | seconds | {LARGE_WORLD} ranks | seconds |
 |---|---|---|---:|---|---:|
 {chr(10).join(right)}
 
 ## Planted faults
 
-{head} fault | diagnosis | leaves that fail |
-|---|---|---|---:|---|---:|---|---|---|
+| fault | program | options | verdict | diagnosis | leaves that fail | seconds |
+|---|---|---|---|---|---|---:|
 {chr(10).join(wrong)}
-"""
-    PAGE.write_text(page)
+""")
+
+
+def main() -> None:
+    """Check every program, and write the page."""
+    _, startup = check(ROWS[0], WORLD, 0)
+    right = [show(describe_right(row)) for row in ROWS if not row.fault]
+    write_page(right, [show(describe_wrong(row)) for row in ROWS if row.fault], startup)
+
+
+def show(line: str) -> str:
+    """Show a line as soon as it is known, and return it."""
+    sys.stderr.write(f"{line}\n")
+    return line
 
 
 if __name__ == "__main__":

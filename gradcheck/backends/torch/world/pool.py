@@ -148,9 +148,9 @@ class Pool:
             return [answers[rank] for rank in range(self.world)]
         dead = [rank for rank in failed if isinstance(answers[rank], EOFError)]
         if dead or not failed:
-            error = self._describe_dead(dead) if dead else self._describe_silent(seconds, answers)
+            lost = self._describe_dead(dead) if dead else self._describe_silent(seconds, answers)
             self._kill()
-            raise LostRankError(error)
+            raise LostRankError(lost)
         is_same = len(failed) == self.world and len({str(answers[rank]) for rank in failed}) == 1
         error = answers[failed[0]] if is_same else _name_rank(answers[failed[0]], failed[0])
         if len(failed) < self.world:
