@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -96,6 +98,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     os.environ.update(assignment.environment)
     warnings.simplefilter("ignore")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // assignment.world))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     rank = Rank(assignment)
     with user_output_on_stderr():
         while True:
@@ -106,6 +109,14 @@ def serve(connection: Connection, assignment: Assignment) -> None:
             with watching(Watch(assignment.record, time.monotonic() + seconds)):
                 answer = answer_request(getattr(rank, method), arguments)
             connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent is gone, even if it waits in a collective then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
 
 
 def answer_request(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
