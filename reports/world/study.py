@@ -1,6 +1,6 @@
 """Study: do right programs of several ranks pass, and are wrong ones caught and named?
 
-python reports/world/study.py   # writes reports/world.md; 15 minutes on two busy cores
+python reports/world/study.py   # writes reports/world.md; a minute on two cores
 """
 
 from __future__ import annotations
