@@ -7,6 +7,7 @@ GradcheckError
 │   └── InputError            inputs missing, superfluous, or of a form the target cannot take
 ├── TargetError           the user's code raised, or broke a contract that makes checking impossible (exit code 3)
 │   ├── DerivativeError       the function runs, but its derivative raises
+│   ├── RankDiedError, RankTimeoutError   one of several ranks died, or did not return in time
 │   ├── NoMemoryError         the device or the host has too little memory for the target
 │   ├── ClaimError            a hand-written derivative has the wrong form
 │   └── BadReferenceError     a reference does not take the target's inputs, or returns something else
@@ -88,6 +89,14 @@ class DerivativeError(TargetError):
 
 class NoMemoryError(TargetError):
     """The target, or its derivative, needs more memory than the device or the host has."""
+
+
+class RankDiedError(TargetError):
+    """One of several ranks died without an answer."""
+
+
+class RankTimeoutError(TargetError):
+    """Some of several ranks did not return in time, most often since they wait for each other."""
 
 
 class ClaimError(TargetError):

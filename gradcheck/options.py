@@ -13,6 +13,7 @@ from gradcheck.glossary.contracts import CONTRACTS, ON_REQUEST
 MODES = ("auto", "full", "probe")
 METHODS = ("analytic", "reverse", "forward", "numeric", "complex-step")
 ORDERS = (1, 2, 3)
+RANKS = ("sum", "replicated", "mean")
 CHECKS = ("differential", "descent", "laws", "sensitivity")
 DIFFERENTIABLE_DTYPES = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 
@@ -74,6 +75,13 @@ class Options:
             confirms the claims: for `-v`, and for the heat maps of the HTML report.
         stories: whether to record how the estimate at each worst entry was found, step by step; about 40 evaluations each.
         dims: sizes of named dimensions, each an integer or a pair (low, high), both included.
+        world: number of processes of `torch.distributed` (gloo, on the CPU) to run a PyTorch target on; together they are one
+            function of the inputs of all ranks. None: the target runs in this process.
+        ranks: with `world`, the scalar that the code differentiates: 'sum' of the outputs of all ranks; 'replicated', one
+            output that every rank returns; or 'mean', as 'sum', but gradients of the parameters are averaged over the ranks,
+            as by DistributedDataParallel.
+        replicated: with `world`, the inputs and parameters that all ranks share, by name or leaf path; 'params' for all
+            parameters. They move on all ranks at once. With ranks='mean' all parameters that are not sharded are replicated.
     """
 
     trials: int = 1
@@ -100,6 +108,9 @@ class Options:
     optimizer: Callable[..., Any] | None = None
     partners: tuple[Callable[..., Any], ...] = ()
     dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    world: int | None = None
+    ranks: str = "sum"
+    replicated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate every option.
@@ -127,6 +138,7 @@ class Options:
             raise UsageError(f"device={self.device!r}: expected a name such as 'cuda' or 'cuda:1'")
         _validate_checks(self.checks, self.optimizer, self.partners)
         _validate_contracts(self.contract, self.no_contract)
+        _validate_world(self.world, self.ranks, self.replicated)
         if type(self.order) is not int or self.order not in ORDERS:
             raise UsageError(
                 f"order={self.order!r}: expected 1 for first derivatives, 2 for second ones too, or 3 for third ones"
@@ -169,6 +181,9 @@ class OptionArguments(TypedDict, total=False):
     optimizer: Callable[..., Any] | None
     partners: tuple[Callable[..., Any], ...] | list[Callable[..., Any]]
     dims: Mapping[str, int | tuple[int, int]]
+    world: int | None
+    ranks: str
+    replicated: tuple[str, ...] | list[str]
 
 
 def override_options(options: Options, overrides: Mapping[str, object]) -> Options:
@@ -237,6 +252,15 @@ def _validate_contracts(included: object, excluded: object) -> None:
     for name in included:
         if name in excluded:
             raise UsageError(f"contract={name!r} and no_contract={name!r}: expected one of them; leave the other out")
+
+
+def _validate_world(world: object, ranks: object, replicated: object) -> None:
+    if world is not None:
+        _validate_integer("world", world, least=1)
+    _validate_choice("ranks", ranks, RANKS)
+    _validate_tuple("replicated", replicated)
+    if world is None and (ranks != RANKS[0] or replicated):
+        raise UsageError("ranks= and replicated= are for several ranks: say how many by world=2, or --world 2")
 
 
 def _validate_checks(checks: object, optimizer: object, partners: object) -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(gradcheck.__file__).parent
 # Each floor may import those before it and none after it.
 FLOORS = [
     "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "sweeps", "seeds",
-    "tracebacks", "trees", "number_format", "import_hook",
+    "tracebacks", "trees", "number_format", "import_hook", "last_place",
     "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report",
     "reference", "compat", "takeover", "harvest",
     "cli",

@@ -253,6 +253,7 @@ class Program:
         is_detached: whether no output carries a gradient, so that the claim is zero.
         device: where the target computes, such as 'cuda:0'; '' for NumPy.
         draws: the states of random generators that every evaluation replays; changing them in place has it draw other numbers.
+        ranks: the number of processes that it runs on together.
         native_value: the outputs at the primal in the target's own dtype, (M,), if `value` is that of a twin.
         value_rounding: what rounding may do to each output at most, (M,), if the outputs are known to be right to that.
     """
@@ -277,6 +278,7 @@ class Program:
     device: str = ""
     native_value: F64 | None = None
     draws: States = field(default_factory=dict)
+    ranks: int = 1
 
     @property
     def half(self) -> bool:

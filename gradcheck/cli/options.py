@@ -142,6 +142,16 @@ class RunCheckOptions(CheckOptions):
     memory: Annotated[OptionalText, typer.Option(help="Memory per trial, besides the target's own: 500MB. Default: 2GiB.")] = (
         None
     )
+    world: Annotated[
+        int | None, typer.Option(help="Run a torch target on this many processes of torch.distributed (gloo, CPU).")
+    ] = None
+    ranks: Annotated[
+        OptionalText,
+        typer.Option(help="What the ranks' code differentiates: sum of their outputs, replicated or mean. Default: sum."),
+    ] = None
+    replicated: Annotated[
+        OptionalTexts, typer.Option(help="An input or parameter that all ranks share, or params. Repeatable.")
+    ] = None
     by_layer: Annotated[
         bool | None,
         typer.Option("--by-layer/--no-by-layer", help="Also check each layer of a model, or rule of a JAX function."),
@@ -310,6 +320,7 @@ def parse_check_options(check_options: CheckOptions) -> dict[str, Any]:
         "memory": parse_bytes,
         "contract": tuple,
         "no_contract": tuple,
+        "replicated": tuple,
         "checks": _split_at_commas,
         "methods": _split_at_commas,
         "dim": parse_sizes,

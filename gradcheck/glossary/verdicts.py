@@ -254,7 +254,11 @@ class Reason(Enum):
         "there is not enough memory for the target, even along random directions",
         "Use smaller inputs, or another --device; --memory bounds what a check holds in addition to the target.",
     )
-    TIMEOUT = ("timeout", "the case took longer than its time limit", "Raise --timeout, or use smaller inputs.")
+    TIMEOUT = (
+        "timeout",
+        "the case took longer than its time limit",
+        "Raise --timeout (for several ranks --budget), or use smaller inputs.",
+    )
     WORKER_DIED = (
         "worker-died",
         "the process that checked this case died",

@@ -40,11 +40,21 @@ from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.trial import Trial
 from gradcheck.compare.trial_recorder import Recorder
-from gradcheck.errors import BadReferenceError, ClaimError, DerivativeError, InputError, NoMemoryError, TargetError, UsageError
+from gradcheck.errors import (
+    BadReferenceError,
+    ClaimError,
+    DerivativeError,
+    InputError,
+    NoMemoryError,
+    RankDiedError,
+    RankTimeoutError,
+    TargetError,
+    UsageError,
+)
 from gradcheck.interrupts import is_interrupt, marking_interrupts
 from gradcheck.options import Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
-from gradcheck.run import by_layer
+from gradcheck.run import by_layer, ranks
 from gradcheck.run.grid import list_size_names
 from gradcheck.run.merge_trials import add_layers, claim_location_fields, merge_trials
 from gradcheck.seeds import make_generator
@@ -68,6 +78,8 @@ REASONS = {
     BadReferenceError: Reason.BAD_REFERENCE,
     DerivativeError: Reason.DERIVATIVE_RAISED,
     NoMemoryError: Reason.OUT_OF_MEMORY,
+    RankDiedError: Reason.WORKER_DIED,
+    RankTimeoutError: Reason.TIMEOUT,
 }
 
 # A trial is stopped after this many times its `--budget`, which the predicted time did not exceed.
@@ -170,6 +182,8 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     _refuse_what_framework_lacks(case, options, name)
     backend = load_backend(name)
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
+    if options.world is not None:
+        return merge_trials(blank, _check_on_ranks(case, options, name, dtype), name)
     results, layers = list[TrialResult](), tuple[LayerResult, ...]()
     with ExitStack() as stack:
         notes = stack.enter_context(backend.restoring(case.fn))
@@ -191,7 +205,7 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
             )
             if options.device is not None:
                 target, drawn = backend.move_to_device(target, drawn, options.device)
-            label = f"{options.seed}/{case.seed_label}/{number}"
+            label = _name_trial(case, options, number)
             with backend.initialising(target, drawn, label, always=options.by_layer):
                 if options.by_layer and number == 0:
                     layers = by_layer.check_layers(case, target, drawn, options, check_case)
@@ -199,12 +213,7 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
                         results = [TrialResult(stop=Reason.LAYER_WRONG)]
                         break
                 adapted = adapt(case, target, drawn)
-                seconds = math.inf if options.budget is None else MAX_OVER_BUDGET * options.budget
-                try:
-                    with limit_trial(seconds):
-                        checked = check_trial(backend, adapted.case, adapted.target, adapted.inputs, options, label, number)
-                except OverBudgetError:
-                    checked = TrialResult(stop=Reason.OVER_BUDGET, message=OVER_BUDGET.format(options.budget))
+                checked = _check_within_budget(backend, adapted.case, adapted.target, adapted.inputs, options, number)
                 unlooked = own_derivative.report_unlooked(adapted.unlooked) if options.tries(own_derivative.NAME) else ()
                 contracts = (*checked.contracts, *unlooked)
                 remarks = (*adapted.notes, *checked.notes)
@@ -214,6 +223,33 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
     merged = merge_trials(blank, results, name)
     merged = replace(merged, notes=(*notes, *merged.notes))
     return add_layers(merged, layers) if layers else merged
+
+
+def _check_on_ranks(case: Case, options: Options, framework: str, dtype: str) -> list[TrialResult]:
+    """Check every trial on several ranks: their joint program stands in the place of the target."""
+    ranks.refuse_unsupported(case, options, framework)
+    seconds = None if options.budget is None else MAX_OVER_BUDGET * options.budget
+
+    def check(backend: Backend, number: int) -> TrialResult:
+        return _check_within_budget(backend, case, case.fn, Inputs(), options, number)
+
+    return ranks.check_ranks(case, options, dtype, seconds, check)
+
+
+def _name_trial(case: Case, options: Options, number: int) -> str:
+    """Return the name of the random streams of a trial."""
+    return f"{options.seed}/{case.seed_label}/{number}"
+
+
+def _check_within_budget(
+    backend: Backend, case: Case, target: Any, inputs: Inputs, options: Options, number: int
+) -> TrialResult:
+    """Check one trial, which is stopped if it takes far longer than its budget; arguments as for `check_trial`."""
+    try:
+        with limit_trial(math.inf if options.budget is None else MAX_OVER_BUDGET * options.budget):
+            return check_trial(backend, case, target, inputs, options, _name_trial(case, options, number), number)
+    except OverBudgetError:
+        return TrialResult(stop=Reason.OVER_BUDGET, message=OVER_BUDGET.format(options.budget))
 
 
 def _refuse_what_framework_lacks(case: Case, options: Options, name: str) -> None:

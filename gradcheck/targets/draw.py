@@ -46,6 +46,7 @@ def draw_inputs(
     dims: Mapping[str, tuple[int, int]],
     dtype: str,
     convert: Callable[..., Any],
+    name_stream: Callable[[str], str] = str,
 ) -> Inputs:
     """Draw every spec; inputs that are not specs stay as they are.
 
@@ -58,6 +59,7 @@ def draw_inputs(
         dtype: dtype of specs that name none.
         convert: converts a NumPy array to the target's framework. It also receives a sparse layout if the spec has one, and
             a dtype that NumPy lacks.
+        name_stream: from the path of a spec to the name of the random stream that it is drawn from.
 
     Returns:
         The inputs with an array in place of each spec.
@@ -65,7 +67,9 @@ def draw_inputs(
     sizes = Sizes(dims, seed, case, trial)
 
     def draw_spec(spec: Spec, path: str) -> Any:
-        return convert_draw(spec, draw_array(spec, make_generator(seed, case, trial, path), sizes, dtype), dtype, convert)
+        return convert_draw(
+            spec, draw_array(spec, make_generator(seed, case, trial, name_stream(path)), sizes, dtype), dtype, convert
+        )
 
     def draw_value(value: Any, root: str) -> Any:
         flat = flatten(value, root)

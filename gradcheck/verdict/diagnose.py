@@ -32,6 +32,13 @@ IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
     "the claim lacks",
     "the claim contains in excess",
 )
+RANK_CONVENTIONS = (
+    "a sum or mean over the ranks is missing or superfluous, or the code differentiates another scalar: ranks='sum' is the sum"
+    " of the outputs of all ranks, 'replicated' one output that every rank returns, 'mean' averages the parameters' gradients"
+)
+OWN_SLICE = (
+    "does a backward keep only the slice of its own rank? If every rank returns one and the same output, use ranks='replicated'"
+)
 MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # Among fewer entries than this, the single wrong entry may be the largest or smallest by chance.
 MIN_ENTRIES_FOR_EXTREME = 8
@@ -46,6 +53,7 @@ def diagnose(facts: Facts) -> FaultDescription:
         _try_zero,
         _try_sign,
         _try_conjugation,
+        _try_ranks,
         _try_factor,
         _try_rearrangements,
         _try_missing_term,
@@ -113,6 +121,25 @@ def _try_conjugation(facts: Facts) -> Iterator[FaultDescription]:
 
 def _conjugate(claim: F64) -> F64:
     return np.asarray(claim.reshape(len(claim), -1, 2) * [1.0, -1.0]).reshape(claim.shape)
+
+
+def _try_ranks(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is off by the number of ranks, or lacks what other ranks contribute."""
+    n = facts.ranks
+    if n == 1:
+        return
+    for factor, text in ((n, f"{n}"), (1 / n, f"1/{n}")):
+        if facts.passes(facts.claim / factor):
+            observation = f"the claim is {text} times the derivative on {facts.everywhere}, and {n} is the number of ranks"
+            yield describe(Diagnosis.FACTOR, observation, RANK_CONVENTIONS)
+    if facts.true is not None and facts.wrong is not None and np.any(facts.silent_outputs):
+        count, others = int(np.sum(facts.silent_outputs)), ~facts.silent_outputs
+        silent = f"{IS_ZERO} for {count} of {others.size} outputs"
+        if not np.any(facts.wrong[others]):
+            yield describe(Diagnosis.OUTPUTS, f"{silent}, and right for the others", OWN_SLICE)
+        elif explains(facts.claim[others], n * facts.true[others], facts.true[others]):
+            observation = f"{silent}, and {n} times the derivative for the others, where {n} is the number of ranks"
+            yield describe(Diagnosis.OUTPUTS, observation, "the gradient is not averaged over the ranks")
 
 
 def _try_factor(facts: Facts) -> Iterator[FaultDescription]:
@@ -214,7 +241,7 @@ def _try_parts(facts: Facts) -> Iterator[FaultDescription]:
     """The claim is wrong only on some entries, or only for some outputs."""
     if facts.true is None or facts.wrong is None:
         return
-    silent = np.all(facts.claim == 0, axis=1) & np.any(facts.wrong, axis=1)
+    silent = facts.silent_outputs
     if np.any(silent) and not np.any(facts.wrong[~silent]):
         count = int(np.sum(silent))
         yield describe(Diagnosis.OUTPUTS, f"{IS_ZERO} for {count} of {silent.size} outputs, and right for the others")

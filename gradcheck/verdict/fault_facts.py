@@ -58,6 +58,7 @@ class Facts:
         derive: other cotangents (C, M) -> the derivatives (C, n) that the framework derives from the function's code; None if
             it does not.
         parts: () -> the parts of the derivative, each through an operation of the function's code.
+        ranks: the number of processes that the function runs on together.
     """
 
     claim: F64
@@ -75,6 +76,13 @@ class Facts:
     cotangents: F64 = field(default_factory=lambda: np.ones((1, 1)))
     derive: Callable[[F64], F64 | None] | None = None
     parts: Callable[[], Iterator[Part]] = lambda: iter(())
+    ranks: int = 1
+
+    @property
+    def silent_outputs(self) -> NDArray[np.bool_]:
+        """The outputs for which the claim is zero and should not be, (C,)."""
+        assert self.wrong is not None
+        return np.asarray(np.all(self.claim == 0, axis=1) & np.any(self.wrong, axis=1))
 
     @property
     def shaped(self) -> F64:

@@ -73,7 +73,7 @@ UNEXPLAINED = 0.25
 
 
 @dataclass(frozen=True)
-class _FirstCall:
+class FirstCall:
     """The target, called once at the primal.
 
     Attributes:
@@ -133,7 +133,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
         TargetError: if the target raises at the primal or returns no floating-point tensor.
     """
     try:
-        first = _call_once(case, target, inputs)
+        first = call_once(case, target, inputs)
     except TargetError as error:
         if case.overwrites or LEAF_OVERWRITTEN not in str(error):
             raise
@@ -144,7 +144,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     if not parameters_exist and lazy_modules.has_new_tensors(target, known_tensors):
         lazy_modules.call_once(target, inputs, case.seed_label)
         return bind(case, target, inputs, parameters_exist=True)
-    binding, detached = _choose_outputs(first)
+    binding, detached = choose_outputs(first)
     case, run = hand_written.replay_draws(case, first.draws), global_state.replaying(functional_call, first.draws)
     value = flatten_outputs(first.returned, binding)
     if first.draws:
@@ -190,7 +190,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     )
 
 
-def _call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> _FirstCall:
+def call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> FirstCall:
     """Flatten the arguments, and call the target at the primal with gradients recorded."""
     functional_call, call, places = make_functional_call(case, target, inputs)
     tensors = [torch.as_tensor(call.leaves[i]) for i in places]
@@ -207,16 +207,16 @@ def _call_once(case: Case, target: Callable[..., Any], inputs: Inputs) -> _First
     with torch.enable_grad():
         returned = call_user_code("the target", start, (), {}, functional_call.user_call)
     binding = replace(binding, leaves=mark_rejection_draws(leaves, [attached[i] for i in places], flatten(returned).leaves))
-    return _FirstCall(functional_call, binding, point, returned, global_state.changes_since(before), buffers)
+    return FirstCall(functional_call, binding, point, returned, global_state.changes_since(before), buffers)
 
 
-def _choose_outputs(first: _FirstCall) -> tuple[Binding, list[str]]:
+def choose_outputs(first: FirstCall) -> tuple[Binding, list[str]]:
     """Bind the floating outputs that carry a gradient, and name the others."""
     output_places, outputs = lay_out_outputs(first.returned, is_differentiable, to_numpy)
     return _without_detached(replace(first.binding, output_places=output_places, outputs=outputs), first.returned)
 
 
-def _capabilities_of(case: Case, target: Callable[..., Any], first: _FirstCall, evaluation: _Evaluation) -> Capabilities:
+def _capabilities_of(case: Case, target: Callable[..., Any], first: FirstCall, evaluation: _Evaluation) -> Capabilities:
     """List what PyTorch can do with the target besides evaluating it."""
     functional_call, binding, run, twin = first.functional_call, evaluation.binding, evaluation.run, evaluation.twin
     point, draws = (

@@ -72,7 +72,8 @@ def to_numpy(value: Any) -> NDArray[Any]:
     """
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
-    dense = value if value.layout is torch.strided else value.to_dense()
+    ended = value.wait() if hasattr(value, "wait") else value  # the result of a collective
+    dense: torch.Tensor = ended if ended.layout is torch.strided else ended.to_dense()
     narrow = dense.dtype.is_floating_point and dense.dtype.itemsize < torch.float32.itemsize  # includes float8
     host = dense.to(torch.float32) if narrow else dense
     return host.numpy(force=True)  # `force` also reads zeros that autograd keeps without memory.

@@ -157,7 +157,10 @@ def make_rows(
         )
         excess = np.fmax(compared.difference / compared.uncertainty, 0.0)
         worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
-        size = np.minimum(sums.magnitudes[worst], MAX_RANDOM_SUM * np.sqrt(sums.squares[worst]))
+        sizes = np.minimum(sums.magnitudes, MAX_RANDOM_SUM * np.sqrt(sums.squares))
+        # The worst sum may be one that does not depend on a leaf; its difference is not infinitely large for that.
+        depends_there = (sizes[worst] > 0) | (compared.difference[worst] == 0)
+        size = np.where(depends_there, sizes[worst], np.max(sizes, axis=(0, 1)))
         errors = compared.difference[worst] / size
     claim_eps = compared.claim.eps
     rtol = options.rtol or default_rtol(min(claim_eps, EPS["float32"]) if program.half else claim_eps)

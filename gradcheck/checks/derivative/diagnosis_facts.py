@@ -104,6 +104,7 @@ def diagnose_failure(
         wrong=wrong,
         y=program.value if is_elementwise else None,
         cotangents=channels,
+        ranks=program.ranks,
     )
     with np.errstate(all="ignore"):
         description = _blame_function(facts, trial, jacobian, leaf) or diagnose(facts)

@@ -97,7 +97,7 @@ TABLES = ValueType(
 CASE_KEYS = {
     "trials": INTEGER, "rtol": NUMBER, "mode": TEXT, "methods": TEXTS, "dtype": DTYPE, "device": TEXT, "order": INTEGER,
     "budget": SECONDS, "memory": BYTES, "contracts": FLAG, "contract": TEXTS, "no_contract": TEXTS, "by_layer": FLAG,
-    "exact": FLAG, "checks": TEXTS, "dims": SIZES,
+    "exact": FLAG, "checks": TEXTS, "dims": SIZES, "world": COUNT, "ranks": TEXT, "replicated": TEXTS,
 }  # fmt: skip
 OPTION_KEYS = {"seed": SEED, **CASE_KEYS}
 RUN_KEYS = {

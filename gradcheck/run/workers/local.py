@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.run.workers.last_place import Watch, read_place
+from gradcheck.last_place import Watch, read_place
 from gradcheck.run.workers.worker import (
     WORKER_DIED,
     Outcome,

@@ -8,10 +8,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from gradcheck.errors import UsageError
+from gradcheck.last_place import Watch, watching
 from gradcheck.results import CheckResult, Reason
 from gradcheck.run.case import check_case_safely, result_of_exception
 from gradcheck.run.plan import Request, plan
-from gradcheck.run.workers.last_place import Watch, watching
 from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:

@@ -47,14 +47,18 @@ def watching(watch: Watch | None) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def read_place(watch: Watch | None) -> str:
-    """Return the user's innermost frame when the time ran out, such as 'slow.py:4 in wait'; '' if none was recorded."""
+def read_place(watch: Watch | None, thread_of: str = "check_named_case") -> str:
+    """Return the user's innermost frame when the time ran out, such as 'slow.py:4 in wait'; '' if none was recorded.
+
+    Args:
+        watch: what recorded it.
+        thread_of: name of a function that the thread in question is in.
+    """
     text = ""
     if watch is not None:
         with suppress(OSError):
             text = Path(watch.path).read_text(errors="replace")
-    # The threads come one after the other; only the one that checks the case has a frame of the worker.
-    threads = [thread for thread in text.split("\n\n") if "check_named_case" in thread]
+    threads = [thread for thread in text.split("\n\n") if f"in {thread_of}\n" in f"{thread}\n"]
     frames = [match.groups() for match in FRAME.finditer("".join(threads))]
     places = (f"{format_place(Path(file).name, int(line))} in {name}" for file, line, name in frames if is_user_file(file))
     return next(places, "")

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from gradcheck.run.workers.last_place import MARGIN, Watch, read_place, watching
+from gradcheck.last_place import MARGIN, Watch, read_place, watching
 from gradcheck.run.workers.worker import timeout_outcome
 
 

@@ -1,0 +1,1 @@
+"""Several processes of `torch.distributed` that are one function together."""
