@@ -187,9 +187,7 @@ class Bench:
                 for parameter in copied.parameters.values():
                     parameter.copy_(_round_otherwise(parameter, self.eps, generator))
             tree = to_dtype(batch.tree, torch.float64) if self.has_twin else batch.tree
-            moved = self.evaluate_gradient(
-                copied, tree_map(lambda x, g=generator: _round_otherwise(x, self.eps, g), tree)
-            )
+            moved = self.evaluate_gradient(copied, tree_map(lambda x, g=generator: _round_otherwise(x, self.eps, g), tree))
             for name, values in gradient.items():
                 noise[name] = max(noise[name], norm(difference(moved[name], values)))
         return noise
@@ -269,7 +267,9 @@ def norm(x: Tensor | None) -> float:
     """Return the Euclidean norm of a gradient; 0 for None."""
     if x is None:
         return 0.0
-    return float(torch.linalg.vector_norm(x.to_dense() if x.is_sparse else x, dtype=torch.float64 if x.is_floating_point() else None))
+    return float(
+        torch.linalg.vector_norm(x.to_dense() if x.is_sparse else x, dtype=torch.float64 if x.is_floating_point() else None)
+    )
 
 
 def difference(a: Tensor | None, b: Tensor | None) -> Tensor | None:

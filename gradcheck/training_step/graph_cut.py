@@ -75,7 +75,11 @@ def explain_missing_gradient(trace: Trace, model: torch.nn.Module, name: str) ->
     called = [p for p in chain if p in trace.calls]
     if not called:
         return f"{_name(path)} is never called"
-    if path not in trace.calls and isinstance(model.get_submodule(path), torch.nn.Module) and list(model.get_submodule(path).children()):
+    if (
+        path not in trace.calls
+        and isinstance(model.get_submodule(path), torch.nn.Module)
+        and list(model.get_submodule(path).children())
+    ):
         return f"{_name(path)} is never called itself; {_name(called[0])} uses it without this parameter"
     if path not in trace.calls:
         return f"{_name(path)} is not called by {_name(called[0])}, or its weights are read there through .data or detach()"

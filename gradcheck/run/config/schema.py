@@ -83,7 +83,7 @@ NAMED = ValueType(
     lambda value: isinstance(value, str) or _is_list_of_text(value) or _is_table_of_text(value),
 )
 TABLES = ValueType(
-    "tables, each under [[tool.gradcheck.target]]",
+    "tables, each under [[tool.gradcheck.target]] or [[tool.gradcheck.step]]",
     lambda value: isinstance(value, list) and all(isinstance(table, dict) for table in value),
 )
 
@@ -109,3 +109,4 @@ TARGET_KEYS = {
     "backward_takes": TEXT, "params": LEAVES,
     "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, **INTENT_KEYS, **CASE_KEYS,
 }  # fmt: skip
+STEP_KEYS = {"target": TEXT, "name": TEXT, "laws": LEAVES, "seed": SEED, "expect": TEXT, "because": TEXT}

@@ -17,7 +17,9 @@ from gradcheck.training_step.pieces import call_user
 
 NAME = "micro-batches"
 RANDOM = "the loss draws random numbers that depend on the batch; pass them in the batch"
-COUPLED = "no weights make the gradients of the parts add up to the batch's: the loss couples samples, as a contrastive one does"
+COUPLED = (
+    "no weights make the gradients of the parts add up to the batch's: the loss couples samples, as a contrastive one does"
+)
 # Weights are equal if they differ by less than this.
 MAX_WEIGHT_DIFFERENCE = 1e-4
 
@@ -103,7 +105,9 @@ def _flatten(gradients: Gradients, like: Gradients) -> Tensor:
     for name, values in like.items():
         mine = gradients.get(name)
         size = 0 if values is None else values.numel()
-        pieces.append(torch.zeros(size, dtype=torch.float64) if mine is None or not size else mine.to_dense().reshape(-1).double())
+        pieces.append(
+            torch.zeros(size, dtype=torch.float64) if mine is None or not size else mine.to_dense().reshape(-1).double()
+        )
     return torch.cat(pieces).cpu()
 
 
@@ -139,7 +143,9 @@ def _explain(
         return f"{listed}; a part is lost: call zero_grad() before the loop only"
     ratios = [u / w if w else math.inf for u, w in zip(used, needed, strict=True)]
     if _are_close(ratios, [ratios[0]] * len(ratios)):
-        return f"{listed}; the sum is off by the factor {ratios[0]:.3g}: is a division by the number of parts missing, or twice?"
+        return (
+            f"{listed}; the sum is off by the factor {ratios[0]:.3g}: is a division by the number of parts missing, or twice?"
+        )
     weight = "add the parts up without dividing" if unit == "1" else f"weight each by its number of {unit}"
     if _are_close(used, [used[0]] * len(used)):
         return f"{listed}; the mean over unequal micro-batches is averaged: {weight}"

@@ -49,7 +49,9 @@ def _trace_gradients(bench: Bench, copied: Copy) -> tuple[Gradients, Trace, str]
             trace.follow(loss)
             call_user("the backward of the loss", loss.backward)
     is_checkpoint = any(NO_INPUT_GRADIENT in str(warning.message) for warning in caught)
-    advice = "checkpoint(use_reentrant=True) is given no input that requires a gradient: use_reentrant=False keeps the gradients"
+    advice = (
+        "checkpoint(use_reentrant=True) is given no input that requires a gradient: use_reentrant=False keeps the gradients"
+    )
     return read_gradients(copied), trace, advice if is_checkpoint else ""
 
 
@@ -96,7 +98,9 @@ def _check_optimizer(bench: Bench, copied: Copy, trainable: list[str]) -> Law | 
     held = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
     known = {id(p) for p in copied.model.parameters()}
     if not held & known:
-        return Law(NAME, Verdict.FAIL, "the optimizer holds no parameter of this model: make it after the model, from its parameters")
+        return Law(
+            NAME, Verdict.FAIL, "the optimizer holds no parameter of this model: make it after the model, from its parameters"
+        )
     missing = [name for name in trainable if id(copied.parameters[name]) not in held]
     return _fail("receives a gradient, but is not in the optimizer", missing) if missing else None
 
@@ -114,12 +118,18 @@ def _check_moves(bench: Bench, copied: Copy, gradients: Gradients, trainable: li
     later = _trace_gradients(bench, copied)[0] if zero else {}
     dead = [name for name in zero if not norm(later[name])]
     if dead:
-        return _fail(f"its gradient is zero and stays zero for {EXTRA_STEPS} steps: multiplied by zero, masked, or a dead unit?", dead, 0.0)
+        return _fail(
+            f"its gradient is zero and stays zero for {EXTRA_STEPS} steps: multiplied by zero, masked, or a dead unit?",
+            dead,
+            0.0,
+        )
     rates = {id(p): float(group.get("lr", 1.0)) for group in copied.optimizer.param_groups for p in group["params"]}
     still = [name for name in trainable if name not in moved and rates.get(id(copied.parameters[name]))]
     if still:
         low = copied.parameters[still[0]].dtype in (torch.bfloat16, torch.float16)
-        cause = "the step is below the spacing of its dtype: keep a float32 copy" if low else "the optimizer leaves it where it is"
+        cause = (
+            "the step is below the spacing of its dtype: keep a float32 copy" if low else "the optimizer leaves it where it is"
+        )
         return _fail(f"receives a gradient, but does not move in {EXTRA_STEPS} steps: {cause}", still)
     woken = f"; {zero[0]} and {len(zero) - 1} more have a zero gradient here, and receive one after a step" if zero else ""
     if not any(rates.values()):

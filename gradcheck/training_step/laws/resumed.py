@@ -49,7 +49,9 @@ def check_law(bench: Bench) -> Law:
     if not worst:
         return Law(NAME, Verdict.PASS, f"{AFTER} steps after loading are equal bit for bit", 0.0, 0.0)
     a, b = _collect_tensors(first)[worst], _collect_tensors(resumed)[worst]
-    value = float((a.double() - b.double()).norm() / max(float(a.double().norm()), 1e-300)) if a.shape == b.shape else float("inf")
+    value = (
+        float((a.double() - b.double()).norm() / max(float(a.double().norm()), 1e-300)) if a.shape == b.shape else float("inf")
+    )
     cause = f"; not in any state_dict: {', '.join(unsaved[:3])}" if unsaved else ""
     return Law(NAME, Verdict.FAIL, f"after loading, {worst} takes another course{cause}", value, 0.0, worst)
 
@@ -92,7 +94,11 @@ def _find_unsaved(fresh: Copy, stepped: Copy) -> list[str]:
     """Return the names of numbers and tensors that steps changed and no `state_dict` holds."""
     saved = set(stepped.model.state_dict())
     buffers = dict(fresh.model.named_buffers())
-    names = [f"{n} (a buffer with persistent=False)" for n, x in stepped.model.named_buffers() if n not in saved and not _equal(x, buffers.get(n))]
+    names = [
+        f"{n} (a buffer with persistent=False)"
+        for n, x in stepped.model.named_buffers()
+        if n not in saved and not _equal(x, buffers.get(n))
+    ]
     modules = dict(fresh.model.named_modules())
     holders = [(path, module, modules.get(path)) for path, module in stepped.model.named_modules()]
     for path, after, before in [*holders, ("optimizer", stepped.optimizer, fresh.optimizer)]:

@@ -43,9 +43,13 @@ def check_law(bench: Bench) -> Law:
         result = compare(combine([1 / factor], [scaled]), bench.gradient, bench.noise, bench.eps)
         if result.verdict is not Verdict.PASS:
             cause = "a hook or a backward clips, or does not use the gradient that it receives"
-            return result.to_law(NAME, "", f"the gradient of {factor:g} times the loss is not {factor:g} times the gradient: {cause}")
+            return result.to_law(
+                NAME, "", f"the gradient of {factor:g} times the loss is not {factor:g} times the gradient: {cause}"
+            )
     if bench.pieces.training_step is None:
-        return result.to_law(NAME, "the gradient of a multiple of the loss is that multiple; give training_step= to try clipping")
+        return result.to_law(
+            NAME, "the gradient of a multiple of the loss is that multiple; give training_step= to try clipping"
+        )
     return _check_step(bench, result)
 
 
