@@ -15,7 +15,8 @@ PACKAGE = Path(gradcheck.__file__).parent
 FLOORS = [
     "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "sweeps", "seeds",
     "tracebacks", "trees", "number_format", "import_hook",
-    "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "training_step", "run", "strategies", "fuzzing", "report",
+    "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "training_step",
+    "run", "strategies", "fuzzing", "report",
     "reference", "compat", "takeover", "harvest",
     "cli",
 ]  # fmt: skip

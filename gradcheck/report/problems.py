@@ -135,7 +135,7 @@ def _law_problems(laws: Sequence[Law]) -> Iterator[Problem]:
     for law in laws:
         if law.verdict in (*BROKEN, Verdict.INCONCLUSIVE):
             where = f" of {law.worst}" if law.worst else ""
-            off = f" (difference {phrases.format_number(law.difference)}{where})" if law.difference == law.difference else ""  # noqa: PLR0124 - NaN
+            off = f" (difference {phrases.format_number(law.difference)}{where})" if law.difference == law.difference else ""
             text = f"law {law.name}: {law.message}{off}"
             reason = Reason.STEP_BROKEN if law.verdict in BROKEN else Reason.DULL
             yield Problem(f"reason/{reason.code}", law.verdict, _first_line(text), text)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gradcheck.results import Row, Verdict
 from gradcheck.results import Law as Law
+from gradcheck.results import Row, Verdict
 from gradcheck.training_step.bench import Gradients, difference, norm
 
 # A bound is this many times the largest change that was seen when every number moved by one rounding.

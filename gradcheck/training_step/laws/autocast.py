@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from gradcheck.backends.torch.twin_precision import RoundingMode
 from gradcheck.errors import TargetError
 from gradcheck.results import Row, Verdict
 from gradcheck.training_step.batches import NotApplicable
@@ -14,10 +16,11 @@ from gradcheck.training_step.bench import Bench, Gradients, difference, norm
 from gradcheck.training_step.judge import SHOWN_ROWS, Law
 from gradcheck.training_step.laws.checkpointed import descend
 from gradcheck.training_step.pieces import Copy
+from gradcheck.trees import tree_map
 
 NAME = "autocast"
 LOW = torch.bfloat16
-# The error of the step may be this many times that of a plain implementation, whose every operation is rounded to bfloat16.
+# The error of the step may be this many times that of a plain implementation, whose layers round to bfloat16.
 MAX_RATIO = 8.0
 # The plain error counts as at least this share of a gradient: what one rounding does.
 LEAST_ERROR = float(torch.finfo(LOW).eps)
@@ -62,9 +65,22 @@ def check_law(bench: Bench) -> Law:
 
 
 def _evaluate_rounded(bench: Bench, copied: Copy) -> Gradients:
-    """Evaluate the gradient with the result of every operation rounded to bfloat16."""
-    with RoundingMode(LOW):  # type: ignore[no-untyped-call]
+    """Evaluate the gradient with the outputs of every layer, and what comes back to them, rounded to bfloat16."""
+    with ExitStack() as stack:
+        for module in copied.model.modules():
+            if not any(True for _ in module.children()):
+                hook = module.register_forward_hook(lambda _m, _i, out: tree_map(_round, out))
+                stack.callback(hook.remove)
         return bench.evaluate_gradient(copied, bench.batch.tree)
+
+
+def _round(x: Any) -> Any:
+    """Round a tensor to bfloat16, and the gradient that comes back to it."""
+    if not (isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()):
+        return x
+    rounded = x + (x.detach().to(LOW).to(x.dtype) - x.detach())
+    rounded.register_hook(lambda g: g.to(LOW).to(g.dtype))
+    return rounded
 
 
 def _follow(copied: Copy, leader: Copy) -> None:

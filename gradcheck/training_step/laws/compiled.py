@@ -25,6 +25,8 @@ STAGES = {
     "inductor": "TorchInductor: look for its fusions; torch._inductor.compiler_bisector names the pass",
 }
 
+OPTIONS = {"inductor": {"compile_threads": 1}}  # without a pool of processes, which would outlive the check
+
 
 def check_law(bench: Bench) -> Law:
     """Compare the compiled gradient with the eager one, in the step's own precision, with each backend that can run here."""
@@ -59,7 +61,7 @@ def _evaluate_compiled(bench: Bench, backend: str) -> Gradients:
     """Evaluate the gradient with the model compiled."""
     copied = bench.copy(double=False)
     with _fresh_compiler(), silence_logging():
-        compiled = replace(copied, model=torch.compile(copied.model, backend=backend))
+        compiled = replace(copied, model=torch.compile(copied.model, backend=backend, options=OPTIONS.get(backend)))
         gradients = bench.evaluate_gradient(compiled, bench.batch.tree, double=False)
     return {name.removeprefix("_orig_mod."): values for name, values in gradients.items()}
 

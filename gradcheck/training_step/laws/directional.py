@@ -83,7 +83,7 @@ def _compare(bench: Bench, copied: Copy, direction: Direction, predicted: float,
     """Measure the slope along a direction; return how far off the prediction is and may be, relative to the slope."""
     phi = _make_line(bench, copied, direction)
     base, finest = phi(0.0), finest_step(bench.eps)
-    noise = measure_noise(phi, base, finest, bench.eps)
+    noise = measure_noise(phi, base, finest, bench.eps, spacings=1)
     slope = estimate_slopes_by_ladder(phi, Setting(base, noise, bench.eps, None, finest, choose_slack(1)))
     size = math.hypot(*(norm(bench.gradient.get(n)) * norm(d) for n, d in direction.items())) or 1.0
     size = max(abs(predicted), abs(float(slope.value[0])), LEAST_SLOPE * size)
@@ -116,12 +116,14 @@ def _make_line(bench: Bench, copied: Copy, direction: Direction) -> Callable[[fl
 
 def _locate(bench: Bench, copied: Copy, direction: Direction, gradient: Direction, along: Row) -> Law:
     """Name the parameter whose own slope differs the most from the gradient's."""
-    rows = []
+    rows, step = [], bench.eps ** (1 / 3)
     for name in list(direction)[:MAX_LOCATED]:
-        single = {name: direction[name]}
+        phi = _make_line(bench, copied, {name: direction[name]})
+        slope = float((phi(step) - phi(-step))[0]) / (2 * step)
         predicted = float((gradient[name].double() * direction[name]).sum()) if name in gradient else 0.0
-        rows.append(_compare(bench, copied, single, predicted, name))
-    broken = [row for row in rows if row.values[0] > max(row.values[1], NEGLIGIBLE)]
+        size = max(abs(predicted), abs(slope), LEAST_SLOPE * norm(gradient.get(name)) * norm(direction[name]))
+        rows.append(Row(name, (abs(predicted - slope) / (size or 1.0), MAX_BOUND)))
+    broken = [row for row in rows if row.values[0] > MAX_BOUND]
     worst = max(broken, key=lambda row: row.values[0], default=along)
     message = (
         f"along {along.label} the loss changes otherwise than the gradient says: look for detach(), no_grad(), .data, .item() "

@@ -36,7 +36,7 @@ def check_law(bench: Bench) -> Law:
     module = find_interaction(bench, whole, alone, [sample])
     if module is not None:
         message = (
-            f"the output of {module.name} for sample {sample} changes with the rest of the batch: a mean, norm or softmax over "
+            f"sample {sample} depends on the rest of the batch, first seen in the output of {module.name}: a mean, norm or softmax over "
             "axis 0?"
         )
         return Law(NAME, Verdict.FAIL, message, worst=module.path)

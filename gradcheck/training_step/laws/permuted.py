@@ -27,7 +27,7 @@ def check_law(bench: Bench) -> Law:
     if result.verdict is Verdict.FAIL:
         whole, permuted = (record_outputs(bench, bench.copy(), tree) for tree in (batch.tree, batch.take(order)))
         module = find_interaction(bench, whole, permuted, order)
-        place = f"the outputs of {module.name} depend on the order of the samples" if module else "the loss depends on it"
+        place = f"it is first seen in the output of {module.name}" if module else "no module does that, the loss does"
         failed = f"the gradient changes with the order of the samples; {place}: look for view() for transpose(), or x[0] for x"
     return result.to_law(NAME, "another order of the samples gives the same gradient", failed)
 

@@ -75,7 +75,7 @@ def _load_state(copied: Copy, state: dict[str, Any]) -> None:
 
 
 def _collect_tensors(copied: Copy) -> dict[str, Tensor]:
-    return {**dict(copied.model.named_parameters()), **dict(copied.model.named_buffers())}
+    return {name: x.detach() for name, x in (*copied.model.named_parameters(), *copied.model.named_buffers())}
 
 
 def _find_difference(a: Copy, b: Copy) -> str:
@@ -86,7 +86,7 @@ def _find_difference(a: Copy, b: Copy) -> str:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and bool(torch.all((a == b) | ((a != a) & (b != b))))  # noqa: PLR0124 - NaN
+        return a.shape == b.shape and bool(torch.all((a == b) | ((a != a) & (b != b))))
     return type(a) is type(b) and (not isinstance(a, int | float | str) or a == b)
 
 
@@ -103,9 +103,9 @@ def _find_unsaved(fresh: Copy, stepped: Copy) -> list[str]:
     holders = [(path, module, modules.get(path)) for path, module in stepped.model.named_modules()]
     for path, after, before in [*holders, ("optimizer", stepped.optimizer, fresh.optimizer)]:
         for name, value in vars(after).items():
-            old = flatten(vars(before).get(name)).leaves if before is not None else ()
-            skip = name in MODULE_ATTRIBUTES or (path == "optimizer" and name in ("state", "param_groups"))
-            new = () if skip else flatten(value).leaves
-            if not skip and (len(old) != len(new) or not all(map(_equal, new, old))):
+            if name in MODULE_ATTRIBUTES or (path == "optimizer" and name in ("state", "param_groups")):
+                continue
+            new, old = flatten(value).leaves, flatten(vars(before).get(name)).leaves if before is not None else ()
+            if len(old) != len(new) or not all(map(_equal, new, old)):
                 names.append(f"{path}.{name}".lstrip("."))
     return names

@@ -66,7 +66,7 @@ def _check_step(bench: Bench, result: Difference) -> Law:
     missed = _find_unclipped(plain)
     (factor,) = fit_weights(plain.gradients, [bench.gradient])
     compared = compare(plain.gradients, combine([factor], [bench.gradient]), bench.noise, bench.eps)
-    if missed or compared.verdict is Verdict.FAIL and not bench.is_random:
+    if missed or (compared.verdict is Verdict.FAIL and not bench.is_random):
         cause = missed or "the gradients at the optimizer's step are not the loss's times one factor: what else changes them?"
         return Law(NAME, Verdict.FAIL, cause, compared.value, compared.bound, compared.worst, compared.rows)
     late = next((g for g, size in plain.clipped if not math.isclose(_total(g), size, rel_tol=1e-4)), None)
