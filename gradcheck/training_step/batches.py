@@ -14,7 +14,7 @@ from gradcheck.trees import flatten, tree_map
 IGNORED = -100  # the label that PyTorch's losses ignore
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """Raise if a law does not apply to a step; the message says why."""
 
 
@@ -34,10 +34,10 @@ class Batch:
         """Return a batch of some samples, in this order; tensors without the batch axis stay.
 
         Raises:
-            NotApplicable: if the batch cannot be split.
+            NotApplicableError: if the batch cannot be split.
         """
         if not self.size:
-            raise NotApplicable(f"a {describe(self.tree)} cannot be split: expected tensors with a common first axis")
+            raise NotApplicableError(f"a {describe(self.tree)} cannot be split: expected tensors with a common first axis")
         index = torch.tensor(list(samples), dtype=torch.long)
         return tree_map(lambda x: x[index.to(x.device)] if self.has_samples(x) else x, self.tree)
 
@@ -49,11 +49,11 @@ class Batch:
         """Raise if the batch has too few samples.
 
         Raises:
-            NotApplicable: with what to pass instead.
+            NotApplicableError: with what to pass instead.
         """
         self.take([])
         if self.size < count:
-            raise NotApplicable(f"the batch has {self.size} sample{'s' * (self.size != 1)}: pass at least {count}")
+            raise NotApplicableError(f"the batch has {self.size} sample{'s' * (self.size != 1)}: pass at least {count}")
 
     def count_labels(self, samples: Sequence[int]) -> int:
         """Count the labels of some samples that are not ignored; 0 if no tensor looks like labels."""
@@ -63,7 +63,7 @@ class Batch:
 
     def with_unequal_labels(self) -> Batch | None:
         """Return the batch with every label but the first ignored in half of the samples; None if it has no `labels`."""
-        labels = self.tree.get("labels") if isinstance(self.tree, dict) else None
+        labels: Any = self.tree.get("labels") if isinstance(self.tree, dict) else None
         if not (self.has_samples(labels) and labels.dtype is torch.long and labels.dim() > 1):
             return None
         masked = labels.clone()

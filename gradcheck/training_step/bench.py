@@ -187,7 +187,9 @@ class Bench:
                 for parameter in copied.parameters.values():
                     parameter.copy_(_round_otherwise(parameter, self.eps, generator))
             tree = to_dtype(batch.tree, torch.float64) if self.has_twin else batch.tree
-            moved = self.evaluate_gradient(copied, tree_map(lambda x, g=generator: _round_otherwise(x, self.eps, g), tree))
+            moved = self.evaluate_gradient(
+                copied, tree_map(functools.partial(_round_otherwise, eps=self.eps, generator=generator), tree)
+            )
             for name, values in gradient.items():
                 noise[name] = max(noise[name], norm(difference(moved[name], values)))
         return noise
@@ -197,7 +199,7 @@ def _step_optimizer(copied: Copy, closure: Callable[[], Tensor]) -> None:
     """Take a step of an optimiser; one that evaluates the loss several times, as LBFGS does, gets the closure."""
     parameter = inspect.signature(copied.optimizer.step).parameters.get("closure")
     if parameter is not None and parameter.default is inspect.Parameter.empty:
-        copied.optimizer.step(closure)
+        copied.optimizer.step(closure)  # type: ignore[arg-type]
     else:
         closure()
         copied.optimizer.step()

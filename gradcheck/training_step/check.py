@@ -12,7 +12,7 @@ from gradcheck.errors import InputError, TargetError
 from gradcheck.glossary.laws import LAWS
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.results import CheckResult, Law, Reason, Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench
 from gradcheck.training_step.pieces import Pieces, leaving_intact
 
@@ -66,7 +66,7 @@ def _try_law(name: str, bench: Bench, done: int, total: int) -> Law:
     start = time.perf_counter()
     try:
         law: Law = import_module(f"gradcheck.training_step.laws.{name.replace('-', '_')}").check_law(bench)
-    except NotApplicable as error:
+    except NotApplicableError as error:
         law = Law(name, None, f"not available: {error}")
     except (InputError, TargetError) as error:
         law = Law(name, Verdict.FAIL, f"{error}\n{error.frames}".rstrip() if isinstance(error, TargetError) else str(error))

@@ -93,7 +93,8 @@ def explain_missing_gradient(trace: Trace, model: torch.nn.Module, name: str) ->
     if outermost == "":
         return "the loss does not depend on the model's output through the graph: look for detach(), .item() or no_grad() there"
     user = _name(outermost.rpartition(".")[0])
-    return f"the loss does not reach the output of {_name(outermost)}: look for detach(), .data or no_grad() in the forward of {user}"
+    advice = f"look for detach(), .data or no_grad() in the forward of {user}"
+    return f"the loss does not reach the output of {_name(outermost)}: {advice}"
 
 
 def _list_ancestors(path: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,12 @@ class Difference:
         return Law(name, self.verdict, message, self.value, self.bound, self.worst, rows)
 
 
+def make_law(name: str, verdict: Verdict, message: str, shown: Row, rows: Sequence[Row] = (), worst: str = "") -> Law:
+    """Return the line of a law from the row with its difference and bound."""
+    size, bound = shown.values
+    return Law(name, verdict, message, size, bound, worst, tuple(rows[:SHOWN_ROWS]))
+
+
 def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) -> Difference:
     """Compare two gradients.
 
@@ -81,4 +87,5 @@ def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) 
     unclear = math.hypot(*decided) > MAX_NOISE * total
     verdict = Verdict.FAIL if broken else Verdict.INCONCLUSIVE if unclear else Verdict.PASS
     shown = max(broken, key=lambda row: row.values[0]) if broken else rows[0]
-    return Difference(verdict, shown.label, *shown.values, tuple((broken or rows)[:SHOWN_ROWS]))
+    value, bound = shown.values
+    return Difference(verdict, shown.label, value, bound, tuple((broken or rows)[:SHOWN_ROWS]))

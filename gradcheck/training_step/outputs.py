@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck.training_step.bench import Bench, Copy
+from gradcheck.training_step.bench import Bench
+from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
 
 # Outputs of a sample alone and in the batch differ by rounding up to this many units in the last place of the largest.

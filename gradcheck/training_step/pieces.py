@@ -43,8 +43,8 @@ def read_pieces(function: Callable[[], Any], overrides: Mapping[str, Any]) -> Pi
     names = [field.name for field in fields(Pieces)]
     if not isinstance(returned, Mapping):
         raise InputError(
-            f"the function returned a {type(returned).__name__}: expected the arguments of gradcheck.step as a dictionary, as in "
-            "dict(model=model, loss=loss, batch=batch)"
+            f"the function returned a {type(returned).__name__}: expected the arguments of gradcheck.step as a dictionary, "
+            "as in dict(model=model, loss=loss, batch=batch)"
         )
     unknown, missing = sorted(returned.keys() - set(names)), sorted({"model", "loss", "batch"} - returned.keys())
     if unknown or missing:

@@ -34,7 +34,7 @@ def _gradcheck(pytestconfig: pytest.Config) -> Gradcheck:
 
 @pytest.fixture(scope="session")
 def gradcheck_step(pytestconfig: pytest.Config) -> GradcheckStep:
-    """Try the laws of a training step: `gradcheck_step(model, loss, batch)`; arguments and result are those of `gradcheck.step`."""
+    """Try the laws of a training step: `gradcheck_step(model, loss, batch)`, with the arguments of `gradcheck.step`."""
     return GradcheckStep(pytestconfig)
 
 

@@ -3,8 +3,8 @@
 import random
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
@@ -23,7 +23,7 @@ class Block(nn.Module):
             k = k - k.mean(0)  # over the batch
         if self.fault == "view":
             v = v.reshape(-1, *v.shape[:1], v.shape[2]).transpose(0, 1)  # mixes samples and positions
-        attended = self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        attended = self.out(functional.scaled_dot_product_attention(q, k, v, is_causal=True))
         if self.fault == "detach":
             attended = attended.detach()
         if self.fault == "first":
@@ -31,7 +31,7 @@ class Block(nn.Module):
         if self.fault == "kept-cast":
             if torch.is_autocast_enabled("cpu"):
                 self.cache = self.out.weight.bfloat16() if self.cache is None else self.cache
-            attended = attended + F.linear(attended, self.out.weight if self.cache is None else self.cache)
+            attended = attended + functional.linear(attended, self.out.weight if self.cache is None else self.cache)
         if self.fault == "counter":
             self.calls += 1
             attended = attended * self.calls
@@ -64,7 +64,7 @@ class GPT(nn.Module):
 
 
 def token_loss(model, batch):
-    return F.cross_entropy(model(batch["ids"]).flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
+    return functional.cross_entropy(model(batch["ids"]).flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
 
 
 def by_tokens(model, loss, batches):
@@ -125,7 +125,12 @@ def lora(seed=0, fault=""):
 def supervised(seed, model, *shape, optimizer=torch.optim.Adam):
     generator = torch.Generator().manual_seed(seed)
     batch = {"x": torch.randn(6, *shape, generator=generator), "y": torch.randint(0, 3, (6,), generator=generator)}
-    return {"model": model, "loss": lambda m, b: F.cross_entropy(m(b["x"]), b["y"]), "batch": batch, "optimizer": optimizer}
+    return {
+        "model": model,
+        "loss": lambda m, b: functional.cross_entropy(m(b["x"]), b["y"]),
+        "batch": batch,
+        "optimizer": optimizer,
+    }
 
 
 def conv_net(seed=0):
@@ -166,7 +171,7 @@ def diffusion(seed=0):
 
     def loss(m, b):
         noisy = b["t"].cos() * b["x"] + b["t"].sin() * b["noise"]
-        return F.mse_loss(m(torch.cat([noisy, b["t"]], 1)), b["noise"])
+        return functional.mse_loss(m(torch.cat([noisy, b["t"]], 1)), b["noise"])
 
     batch = {"x": torch.randn(6, 4), "noise": torch.randn(6, 4), "t": torch.rand(6, 1)}
     return {"model": model, "loss": loss, "batch": batch, "optimizer": torch.optim.Adam}
@@ -177,8 +182,8 @@ def contrastive(seed=0):
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
 
     def loss(m, b):
-        similarity = F.normalize(m(b["a"]), dim=1) @ F.normalize(m(b["b"]), dim=1).T
-        return F.cross_entropy(similarity / 0.5, torch.arange(len(b["a"])))
+        similarity = functional.normalize(m(b["a"]), dim=1) @ functional.normalize(m(b["b"]), dim=1).T
+        return functional.cross_entropy(similarity / 0.5, torch.arange(len(b["a"])))
 
     return {"model": model, "loss": loss, "batch": {"a": torch.randn(6, 4), "b": torch.randn(6, 4)}}
 
@@ -208,7 +213,7 @@ def moe(seed=0):
 
 def clipped(model, batch, optimizer, scaler):
     optimizer.zero_grad()
-    scaler.scale(10 * F.cross_entropy(model(batch["x"]), batch["y"])).backward()
+    scaler.scale(10 * functional.cross_entropy(model(batch["x"]), batch["y"])).backward()
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(model.parameters(), 0.1)
     scaler.step(optimizer)
@@ -217,7 +222,7 @@ def clipped(model, batch, optimizer, scaler):
 
 def clipped_before_unscaling(model, batch, optimizer, scaler):
     optimizer.zero_grad()
-    scaler.scale(F.cross_entropy(model(batch["x"]), batch["y"])).backward()
+    scaler.scale(functional.cross_entropy(model(batch["x"]), batch["y"])).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 0.1)
     scaler.step(optimizer)
     scaler.update()
@@ -225,14 +230,14 @@ def clipped_before_unscaling(model, batch, optimizer, scaler):
 
 def scaled_twice(model, batch, optimizer, scaler):
     optimizer.zero_grad()
-    scaler.scale(scaler.scale(F.cross_entropy(model(batch["x"]), batch["y"]))).backward()
+    scaler.scale(scaler.scale(functional.cross_entropy(model(batch["x"]), batch["y"]))).backward()
     scaler.step(optimizer)
     scaler.update()
 
 
 def clipped_in_part(model, batch, optimizer):
     optimizer.zero_grad()
-    F.cross_entropy(model(batch["x"]), batch["y"]).backward()
+    functional.cross_entropy(model(batch["x"]), batch["y"]).backward()
     nn.utils.clip_grad_norm_(model[0].parameters(), 0.1)
     optimizer.step()
 
@@ -375,7 +380,9 @@ FAULTS = {
     "permuted": {
         "view() for transpose()": lambda: gpt(fault="view"),
         "first sample for all": lambda: gpt(fault="first"),
-        "labels of the next sample": lambda: with_loss(lambda m, b: (m(b["x"])[:-1] * F.one_hot(b["y"][1:], 3)).mean()),
+        "labels of the next sample": lambda: with_loss(
+            lambda m, b: (m(b["x"])[:-1] * functional.one_hot(b["y"][1:], 3)).mean()
+        ),
     },
     "per-sample": {
         "mean over axis 0": lambda: gpt(fault="leak"),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gradcheck.errors import TargetError
 from gradcheck.results import Row, Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench, Gradients, difference, norm
-from gradcheck.training_step.judge import SHOWN_ROWS, Law
+from gradcheck.training_step.judge import Law, make_law
 from gradcheck.training_step.laws.checkpointed import descend
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import tree_map
@@ -31,9 +31,9 @@ LEAST_SHARE = 0.03
 def check_law(bench: Bench) -> Law:
     """Compare the errors of two gradients under autocast, with a small step in between, with those of plain rounding."""
     if not bench.has_twin:
-        raise NotApplicable("the step does not run in float64, which the errors are measured with")
+        raise NotApplicableError("the step does not run in float64, which the errors are measured with")
     if any(p.dtype is not torch.float32 for p in bench.exact_copy().parameters.values()):
-        raise NotApplicable("autocast is for float32 parameters, and some of these have another dtype")
+        raise NotApplicableError("autocast is for float32 parameters, and some of these have another dtype")
     cast, exact, rounded = bench.copy(double=False), bench.copy(), bench.copy()
     worst = Row("", (0.0, 0.0))
     for number in (1, 2):
@@ -43,7 +43,7 @@ def check_law(bench: Bench) -> Law:
             with torch.autocast("cpu", LOW):
                 gradient = bench.evaluate_gradient(cast, bench.batch.tree, double=False)
         except TargetError as error:
-            raise NotApplicable(f"under autocast {error}") from error
+            raise NotApplicableError(f"under autocast {error}") from error
         truth = bench.evaluate_gradient(exact, bench.batch.tree)
         plain = _evaluate_rounded(bench, rounded)
         rows = _measure(gradient, plain, truth)
@@ -51,17 +51,17 @@ def check_law(bench: Bench) -> Law:
         worst = max([worst, *rows], key=lambda row: row.values[0] / max(row.values[1], 1e-300))
         if broken:
             shown = max(broken, key=lambda row: row.values[0])
+            off, plainly = shown.values[0], shown.values[1] / MAX_RATIO
             message = (
-                f"in step {number} under autocast the gradient of {shown.label} is off by {shown.values[0]:.2g} times its size, a "
-                f"plain implementation's by {shown.values[1] / MAX_RATIO:.2g}: look for sums, positions or small numbers in bfloat16, "
-                "and casts that are kept"
+                f"in step {number} under autocast the gradient is off by {off:.2g} times its size, that of a plain "
+                f"implementation by {plainly:.2g}: sums, positions or small numbers in bfloat16, or casts that are kept?"
             )
-            return Law(NAME, Verdict.FAIL, message, *shown.values, shown.label, tuple(broken[:SHOWN_ROWS]))
+            return make_law(NAME, Verdict.FAIL, message, shown, broken, shown.label)
         for copied in (exact, rounded):
             descend(copied)
         _follow(cast, exact)
         _follow(rounded, exact)
-    return Law(NAME, Verdict.PASS, "as accurate as plain rounding to bfloat16, in two steps", *worst.values, worst.label)
+    return make_law(NAME, Verdict.PASS, "as accurate as plain rounding to bfloat16, in two steps", worst, worst=worst.label)
 
 
 def _evaluate_rounded(bench: Bench, copied: Copy) -> Gradients:
@@ -79,7 +79,7 @@ def _round(x: Any) -> Any:
     if not (isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()):
         return x
     rounded = x + (x.detach().to(LOW).to(x.dtype) - x.detach())
-    rounded.register_hook(lambda g: g.to(LOW).to(g.dtype))
+    rounded.register_hook(lambda g: g.to(LOW).to(g.dtype))  # type: ignore[no-untyped-call]
     return rounded
 
 

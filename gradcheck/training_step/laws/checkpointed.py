@@ -13,7 +13,7 @@ from torch.utils import checkpoint as checkpointing
 
 from gradcheck.errors import TargetError
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench, Gradients
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import Copy
@@ -32,7 +32,7 @@ def check_law(bench: Bench) -> Law:
     if not calls:
         blocks = find_blocks(bench.copy().model)
         if not blocks:
-            raise NotApplicable("no block of the model can be checkpointed: it has no submodule with parameters")
+            raise NotApplicableError("no block of the model can be checkpointed: it has no submodule with parameters")
         where = f"checkpointing of {blocks[0]}" + (f" to {blocks[-1]}" if len(blocks) > 1 else "")
         wrap = functools.partial(_checkpoint_blocks, blocks=blocks)
     try:
@@ -85,7 +85,7 @@ def _checkpoint_blocks(copied: Copy, *, blocks: list[str]) -> None:
     for path in blocks:
         module = copied.model.get_submodule(path)
         forward = module.forward
-        module.forward = functools.partial(_call_checkpointed, forward)  # type: ignore[method-assign]
+        module.forward = functools.partial(_call_checkpointed, forward)
 
 
 def _call_checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.errors import TargetError
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench, Gradients
 from gradcheck.training_step.judge import Law, compare
 
@@ -25,13 +26,13 @@ STAGES = {
     "inductor": "TorchInductor: look for its fusions; torch._inductor.compiler_bisector names the pass",
 }
 
-OPTIONS = {"inductor": {"compile_threads": 1}}  # without a pool of processes, which would outlive the check
+OPTIONS: dict[str, Any] = {"inductor": {"compile_threads": 1}}  # without a pool of processes, which would outlive the check
 
 
 def check_law(bench: Bench) -> Law:
     """Compare the compiled gradient with the eager one, in the step's own precision, with each backend that can run here."""
     if bench.is_random:
-        raise NotApplicable("the loss draws random numbers, and compiled code draws others")
+        raise NotApplicableError("the loss draws random numbers, and compiled code draws others")
     eager = bench.evaluate_gradient(bench.copy(double=False), bench.batch.tree, double=False)
     own = _InOwnPrecision(bench)
     noise = own.measure_noise(lambda: bench.copy(double=False), bench.batch, eager)
@@ -40,7 +41,7 @@ def check_law(bench: Bench) -> Law:
         try:
             result = compare(_evaluate_compiled(bench, backend), eager, noise, own.eps)
         except TargetError as error:
-            raise NotApplicable(f"with the backend {backend} {error}") from error
+            raise NotApplicableError(f"with the backend {backend} {error}") from error
         if result.verdict is not Verdict.PASS:
             guilty = _find_stage(bench, eager, noise, own.eps, backend)
             return result.to_law(
@@ -61,7 +62,8 @@ def _evaluate_compiled(bench: Bench, backend: str) -> Gradients:
     """Evaluate the gradient with the model compiled."""
     copied = bench.copy(double=False)
     with _fresh_compiler(), silence_logging():
-        compiled = replace(copied, model=torch.compile(copied.model, backend=backend, options=OPTIONS.get(backend)))
+        model: Any = torch.compile(copied.model, backend=backend, options=OPTIONS.get(backend))
+        compiled = replace(copied, model=model)
         gradients = bench.evaluate_gradient(compiled, bench.batch.tree, double=False)
     return {name.removeprefix("_orig_mod."): values for name, values in gradients.items()}
 

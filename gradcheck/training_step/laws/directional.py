@@ -14,9 +14,9 @@ from gradcheck.evidence.ladder import estimate_slopes_by_ladder
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.evidence.noise import measure_noise
 from gradcheck.results import Row, Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench, norm
-from gradcheck.training_step.judge import NEGLIGIBLE, Law
+from gradcheck.training_step.judge import NEGLIGIBLE, Law, make_law
 from gradcheck.training_step.pieces import Copy
 
 NAME = "directional"
@@ -31,7 +31,7 @@ def check_law(bench: Bench) -> Law:
     gradient = {name: values.to_dense() for name, values in bench.gradient.items() if values is not None}
     size = math.hypot(*map(norm, gradient.values()))
     if not size:
-        raise NotApplicable("the gradient is zero")
+        raise NotApplicableError("the gradient is zero")
     copied = bench.copy()
     directions = {
         "the gradient": {name: values / size for name, values in gradient.items()},
@@ -45,14 +45,14 @@ def check_law(bench: Bench) -> Law:
         predicted = sum(float((gradient[n].double() * d).sum()) for n, d in direction.items() if n in gradient)
         row = _compare(bench, copied, direction, predicted, name)
         if row.values[1] > MAX_BOUND:
-            return Law(NAME, Verdict.INCONCLUSIVE, f"the slope along {name} cannot be measured: {row.remark}", *row.values)
+            return make_law(NAME, Verdict.INCONCLUSIVE, f"the slope along {name} cannot be measured: {row.remark}", row)
         if row.values[0] > max(row.values[1], NEGLIGIBLE):
             return _locate(bench, copied, direction, gradient, row)
         worst = max(worst, row, key=lambda r: r.values[0])
         if name == "the optimizer's step" and predicted > 0:
             message = "the optimizer's step raises the loss: is maximize=True set, or the sign of the loss wrong?"
-            return Law(NAME, Verdict.FAIL, message, *worst.values)
-    return Law(NAME, Verdict.PASS, f"the loss changes as predicted along {', '.join(directions)}", *worst.values)
+            return make_law(NAME, Verdict.FAIL, message, worst)
+    return make_law(NAME, Verdict.PASS, f"the loss changes as predicted along {', '.join(directions)}", worst)
 
 
 def _draw_direction(bench: Bench, copied: Copy) -> Direction:
@@ -129,4 +129,4 @@ def _locate(bench: Bench, copied: Copy, direction: Direction, gradient: Directio
         f"along {along.label} the loss changes otherwise than the gradient says: look for detach(), no_grad(), .data, .item() "
         "or a custom backward"
     )
-    return Law(NAME, Verdict.FAIL, message, *worst.values, worst.label if broken else "", tuple(broken[:5]))
+    return make_law(NAME, Verdict.FAIL, message, worst, broken, worst.label if broken else "")

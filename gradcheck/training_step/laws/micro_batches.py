@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import Batch, NotApplicable, to_dtype
+from gradcheck.training_step.batches import Batch, NotApplicableError, to_dtype
 from gradcheck.training_step.bench import Bench, Gradients, clear_gradients, ignoring_warnings, read_gradients
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import call_user
@@ -28,7 +29,7 @@ def check_law(bench: Bench) -> Law:
     """Compare what accumulation leaves in `.grad` with the gradient of the whole batch, for unequal parts and masks."""
     bench.batch.require_samples(2)
     if bench.is_random:
-        raise NotApplicable(RANDOM)
+        raise NotApplicableError(RANDOM)
     masked = bench.batch.with_unequal_labels()
     if masked is not None:
         law = _check_batch(bench, masked)
@@ -40,7 +41,7 @@ def check_law(bench: Bench) -> Law:
 def split_samples(size: int) -> list[list[int]]:
     """Split a batch into up to three parts of unequal sizes."""
     ends = sorted({0, 1, 1 + max(1, (size - 1) // 3), size})
-    return [list(range(a, b)) for a, b in zip(ends, ends[1:], strict=False) if b <= size]
+    return [list(range(a, b)) for a, b in itertools.pairwise(ends) if b <= size]
 
 
 def _check_batch(bench: Bench, batch: Batch) -> Law:
@@ -55,7 +56,7 @@ def _check_batch(bench: Bench, batch: Batch) -> Law:
     fitted = compare(combined, whole, noise, bench.eps)
     if bench.pieces.accumulate is None:
         if fitted.verdict is not Verdict.PASS:
-            raise NotApplicable(COUPLED)
+            raise NotApplicableError(COUPLED)
         advice = "the loss is a sum: add the parts up" if unit == "1" else f"weight each part by its number of {unit}"
         return fitted.to_law(NAME, f"without accumulate=, parts can add up to the batch; {advice}")
     accumulated = _accumulate(bench, batch, parts)

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicable, to_dtype
-from gradcheck.training_step.bench import Bench, Copy, Gradients, ignoring_warnings, norm
+from gradcheck.training_step.batches import NotApplicableError, to_dtype
+from gradcheck.training_step.bench import Bench, Gradients, ignoring_warnings, norm
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.laws.micro_batches import COUPLED, RANDOM, combine, fit_weights
 from gradcheck.training_step.outputs import find_interaction, record_outputs
+from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
 
 NAME = "per-sample"
@@ -25,19 +26,19 @@ def check_law(bench: Bench) -> Law:
     batch = bench.batch
     batch.require_samples(2)
     if bench.is_random:
-        raise NotApplicable(RANDOM)
+        raise NotApplicableError(RANDOM)
     copied = bench.copy()
     statistics = [n for n, m in copied.model.named_modules() if isinstance(m, _NormBase) and _uses_batch(m)]
     if statistics:
-        raise NotApplicable(f"batch statistics couple the samples in {statistics[0]}")
+        raise NotApplicableError(f"batch statistics couple the samples in {statistics[0]}")
     whole = record_outputs(bench, copied, batch.tree)
     sample = batch.size - 1
     alone = record_outputs(bench, copied, batch.take([sample]))
     module = find_interaction(bench, whole, alone, [sample])
     if module is not None:
         message = (
-            f"sample {sample} depends on the rest of the batch, first seen in the output of {module.name}: a mean, norm or softmax over "
-            "axis 0?"
+            f"sample {sample} depends on the rest of the batch, first seen in the output of {module.name}: "
+            "a mean, norm or softmax over axis 0?"
         )
         return Law(NAME, Verdict.FAIL, message, worst=module.path)
     return _check_sum(bench, copied)
@@ -57,7 +58,7 @@ def _check_sum(bench: Bench, copied: Copy) -> Law:
     valued = [g for g in samples if all(math.isfinite(norm(values)) for values in g.values())]
     summed = compare(combine(fit_weights(gradient, valued), valued), gradient, bench.noise, bench.eps)
     if summed.verdict is not Verdict.PASS:
-        raise NotApplicable(COUPLED.replace("the parts", "the samples"))
+        raise NotApplicableError(COUPLED.replace("the parts", "the samples"))
     passed = f"the gradients of {size} samples add up to the batch's"
     try:
         vmapped = _evaluate_vmapped(bench, copied, part)

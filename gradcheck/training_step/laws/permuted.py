@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicable
+from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.bench import Bench
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.laws.micro_batches import RANDOM
@@ -19,7 +19,7 @@ def check_law(bench: Bench) -> Law:
     batch = bench.batch
     batch.require_samples(2)
     if bench.is_random:
-        raise NotApplicable(RANDOM)
+        raise NotApplicableError(RANDOM)
     order = _draw_order(batch.size, bench.seed)
     moved = bench.evaluate_gradient(bench.copy(), batch.take(order))
     result = compare(moved, bench.gradient, bench.noise, bench.eps)

@@ -66,7 +66,7 @@ def _fail(message: str, names: Sequence[str], value: float = math.nan) -> Law:
 
 
 def _report_missing(copied: Copy, trace: Trace, missing: list[str], trainable: list[str], warned: str) -> Law:
-    """Report parameters without a gradient: INCONCLUSIVE if only siblings of their modules were called, as experts of a router."""
+    """Report parameters without a gradient: INCONCLUSIVE if siblings of their modules were called, as experts of a router."""
     idle = [name for name in missing if _has_called_sibling(copied, trace, name)]
     cut = [name for name in missing if name not in idle]
     if cut:

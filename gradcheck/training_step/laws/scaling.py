@@ -96,7 +96,9 @@ def _recording_clips(copied: Copy, steps: Steps) -> Iterator[None]:
     def record(parameters: Any, max_norm: float, total_norm: Any, *args: Any, **kwargs: Any) -> None:
         parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
         chosen = {id(p) for p in parameters}
-        clipped = {n: p.grad.detach().clone() for n, p in copied.parameters.items() if id(p) in chosen and p.grad is not None}
+        clipped: Gradients = {
+            n: p.grad.detach().clone() for n, p in copied.parameters.items() if id(p) in chosen and p.grad is not None
+        }
         steps.clipped.append((clipped, float(total_norm)))
         clip(parameters, max_norm, total_norm, *args, **kwargs)
 
@@ -132,7 +134,7 @@ def _find_unclipped(plain: Steps) -> str:
     if missing:
         return f"{len(missing)} of {len(plain.gradients)} gradients are not clipped, such as that of {missing[0]}"
     factors = fit_weights(plain.gradients, [clipped])
-    rest = {n: g - combine(factors, [clipped])[n] for n, g in plain.gradients.items() if g is not None}  # type: ignore[operator]
+    rest: Gradients = {n: g - combine(factors, [clipped])[n] for n, g in plain.gradients.items() if g is not None}  # type: ignore[operator]
     if _total(rest) > 1e-4 * _total(plain.gradients):
         return "gradients change between clipping and the optimizer's step: clip once, after the last backward"
     return ""
