@@ -136,7 +136,12 @@ class Bench:
         with self.computing(double), ignoring_warnings():
             batch = to_dtype(batch, torch.float64) if double else batch
             if self.pieces.training_step is not None:
-                arguments = (copied.model, batch, copied.optimizer, scaler or torch.amp.GradScaler("cpu", enabled=False))
+                arguments = (
+                    copied.model,
+                    batch,
+                    copied.optimizer,
+                    scaler or torch.amp.GradScaler(self.device_type, enabled=False),
+                )
                 call_user("the training step", self.pieces.training_step, *arguments[: self.step_arity])
             else:
                 call_user("the optimizer", _step_optimizer, copied, lambda: _compute_loss(self.pieces, copied, batch))
@@ -149,6 +154,12 @@ class Bench:
         return len(inspect.signature(self.pieces.training_step).parameters) if self.pieces.training_step else 0
 
     # --- facts of the step
+
+    @functools.cached_property
+    def device_type(self) -> str:
+        """Where the step computes: 'cpu' or 'cuda'."""
+        parameter = next(iter(self.exact_copy().parameters.values()), None)
+        return "cpu" if parameter is None else parameter.device.type
 
     @functools.cached_property
     def eps(self) -> float:

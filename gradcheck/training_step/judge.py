@@ -50,6 +50,9 @@ class Difference:
             failed: the message if they differ.
         """
         unclear = "rounding alone moves this gradient so far that nothing can be said; use float64, or another batch"
+        unclear = (
+            unclear if math.isfinite(self.value) else "the gradient is NaN or infinite, so that there is nothing to compare"
+        )
         message = {Verdict.PASS: passed, Verdict.FAIL: failed}.get(self.verdict, unclear)
         rows = () if self.verdict is Verdict.PASS else self.rows
         return Law(name, self.verdict, message, self.value, self.bound, self.worst, rows)
@@ -72,6 +75,10 @@ def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) 
     """
     sizes = {name: norm(values) for name, values in b.items()}
     total = math.hypot(*sizes.values())
+    if not math.isfinite(total):
+        return Difference(
+            Verdict.INCONCLUSIVE, next(n for n, size in sizes.items() if not math.isfinite(size)), math.nan, math.nan, ()
+        )
     rows, decided = [], []
     for name, size in sizes.items():
         scale = max(size, LEAST_SHARE * total) or 1.0

@@ -77,7 +77,7 @@ def _differ(bench: Bench, in_batch: Tensor, alone: Tensor, samples: Sequence[int
     index, agreements = torch.tensor(list(samples), dtype=torch.long), []
     for axis in range(in_batch.dim()):
         if in_batch.shape[axis] == bench.batch.size and in_batch.dim() == alone.dim():
-            selected = in_batch.index_select(axis, index)
+            selected = in_batch.index_select(axis, index.to(in_batch.device))
             if selected.shape == alone.shape:
                 size = max(float(selected.abs().max()), 1e-30) if selected.numel() else 1.0
                 agreements.append(bool((selected - alone).abs().max() <= MAX_ULPS * bench.eps * size))

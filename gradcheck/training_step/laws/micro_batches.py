@@ -107,9 +107,9 @@ def _flatten(gradients: Gradients, like: Gradients) -> Tensor:
         mine = gradients.get(name)
         size = 0 if values is None else values.numel()
         pieces.append(
-            torch.zeros(size, dtype=torch.float64) if mine is None or not size else mine.to_dense().reshape(-1).double()
+            torch.zeros(size, dtype=torch.float64) if mine is None or not size else mine.to_dense().reshape(-1).double().cpu()
         )
-    return torch.cat(pieces).cpu()
+    return torch.cat(pieces)
 
 
 def _name_unit(batch: Batch, parts: Sequence[Sequence[int]], weights: Sequence[float]) -> str:

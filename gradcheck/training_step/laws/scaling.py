@@ -80,7 +80,7 @@ def _check_step(bench: Bench, result: Difference) -> Law:
 def record_step(bench: Bench, scale: float) -> Steps:
     """Take the user's training step on a copy, and record what clipping and the optimiser see."""
     steps, copied = Steps(), bench.copy()
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale) if bench.step_arity >= WITH_SCALER else None
+    scaler = torch.amp.GradScaler(bench.device_type, init_scale=scale) if bench.step_arity >= WITH_SCALER else None
     copied.optimizer.register_step_pre_hook(lambda *_: steps.gradients.update(read_gradients(copied)))
     bench.reseed()
     with _recording_clips(copied, steps):
