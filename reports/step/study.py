@@ -35,6 +35,7 @@ def main() -> None:
             caught += line.verdict is gradcheck.Verdict.FAIL
             verdict = line.verdict.value if line.verdict else "-"
             text = line.message.partition("\n")[0].replace("|", "\\|")
+            print(law, name, verdict, flush=True)  # noqa: T201
             lines.append(f"| {law} | {name} | {verdict} | {line.difference:.2g} | {line.bound:.2g} | {text} |")
     lines += ["", f"{caught} of {total} are caught.", "", "## Right steps", ""]
     lines += [
@@ -71,6 +72,7 @@ def try_right(name: str, make: object) -> str:
                 skipped.add(law.name)
             elif law.verdict not in (None, gradcheck.Verdict.PASS):
                 other.append(f"{law.name} {law.verdict.value} (seed {seed})")
+    print(name, passed, skipped, other, flush=True)  # noqa: T201
     seconds = (time.perf_counter() - start) / len(SEEDS)
     return f"| {name} | {len(SEEDS)} | {passed} | {', '.join(sorted(skipped))} | {', '.join(other)} | {seconds:.1f} |"
 

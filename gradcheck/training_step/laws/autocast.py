@@ -37,9 +37,9 @@ def check_law(bench: Bench) -> Law:
     cast, exact, rounded = bench.copy(double=False), bench.copy(), bench.copy()
     worst = Row("", (0.0, 0.0))
     for number in (1, 2):
-        with torch.no_grad(), torch.autocast(bench.device_type, LOW):
-            bench.evaluate_loss(cast, bench.batch.tree, double=False)  # an evaluation before training, as in a validation
         try:
+            with torch.no_grad(), torch.autocast(bench.device_type, LOW):  # an evaluation before training, as in a validation
+                bench.evaluate_loss(cast, bench.batch.tree, double=False)
             with torch.autocast(bench.device_type, LOW):
                 gradient = bench.evaluate_gradient(cast, bench.batch.tree, double=False)
         except TargetError as error:
