@@ -122,7 +122,7 @@ def _locate(bench: Bench, copied: Copy, direction: Direction, gradient: Directio
         slope = float((phi(step) - phi(-step))[0]) / (2 * step)
         predicted = float((gradient[name].double() * direction[name]).sum()) if name in gradient else 0.0
         size = max(abs(predicted), abs(slope), LEAST_SLOPE * norm(gradient.get(name)) * norm(direction[name]))
-        rows.append(Row(name, (abs(predicted - slope) / (size or 1.0), MAX_BOUND)))
+        rows.append(Row(name, (abs(predicted - slope) / (size or 1.0), along.values[1])))  # a cheap slope has no bound
     broken = [row for row in rows if row.values[0] > MAX_BOUND]
     worst = max(broken, key=lambda row: row.values[0], default=along)
     message = (
