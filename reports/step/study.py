@@ -52,7 +52,7 @@ def main() -> None:
     parts = ", ".join(f"{law.name} {law.seconds:.1f}" for law in result.laws)
     lines += [
         "",
-    lines += ["", f"The tiny GPT with all laws, the compiler's cache empty: {result.verdict.value} in {seconds:.0f} s ({parts})."]
+        f"The tiny GPT with all laws, the compiler's cache empty: {result.verdict.value} in {seconds:.0f} s ({parts}).",
     ]
     (ROOT / "reports" / "step.md").write_text("\n".join(lines) + "\n")
 
