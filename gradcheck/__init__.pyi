@@ -19,6 +19,7 @@ from .results import RunResult as RunResult
 from .results import Verdict as Verdict
 from .run.api import assert_gradients as assert_gradients
 from .run.api import check as check
+from .run.step import step as step
 from .targets.case import case as case
 from .targets.specs.spec import array as array
 from .targets.specs.spec import boolean as boolean

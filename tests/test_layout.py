@@ -15,7 +15,8 @@ PACKAGE = Path(gradcheck.__file__).parent
 FLOORS = [
     "untrusted_text", "result_text", "progress", "glossary", "results", "errors", "interrupts", "options", "sweeps", "seeds",
     "tracebacks", "trees", "number_format", "import_hook", "last_place",
-    "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "run", "strategies", "fuzzing", "report",
+    "targets", "exact", "backends", "evidence", "verdict", "compare", "checks", "training_step",
+    "run", "strategies", "fuzzing", "report",
     "reference", "compat", "takeover", "harvest",
     "cli",
 ]  # fmt: skip
@@ -115,7 +116,7 @@ def test_imports_go_one_way(module):
 @pytest.mark.parametrize("module", OF_FLOORS)
 def test_frameworks_are_imported_where_they_are_needed_alone(module):
     heads = {name.split(".")[0] for name in imported_names(parse(TEXTS[module]), set(SOURCES))}
-    floors = ("backends", "reference", "compat", "harvest")  # loaded for targets of theirs alone
+    floors = ("backends", "reference", "compat", "harvest", "training_step")  # loaded for targets of theirs alone
     own = floor_of(module) in floors or ".contracts.torch" in module
     assert own or not heads & {"torch", "jax"}
 

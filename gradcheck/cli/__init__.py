@@ -9,6 +9,7 @@ import signal
 import sys
 
 from gradcheck.cli import run as run  # each import adds a command, in the order of the help
+from gradcheck.cli import step as step
 from gradcheck.cli import fuzz as fuzz
 from gradcheck.cli import list as list
 from gradcheck.cli import report as report

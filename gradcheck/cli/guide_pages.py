@@ -19,7 +19,8 @@ SECTIONS = {
     "reference/diagnoses": "Diagnoses",
     "reference/contracts": "Contracts",
 }
-FIRST = ("quick-start", "tutorial-numpy", "tutorial-custom-function", "tutorial-ci")  # pages to read in this order
+# Pages to read in this order.
+FIRST = ("quick-start", "tutorial-numpy", "tutorial-custom-function", "tutorial-ci", "tutorial-training-step")
 # Words of a report that no page is named after, each with its page.
 ALIASES = {**dict.fromkeys(("pass", "fail", "inconclusive", "error", "verdict"), "results"), "resolution": "what-a-pass-means"}
 CODES = ("reference/reasons", "reference/diagnoses", "reference/contracts")  # these folders have one page per code of a report

@@ -162,6 +162,17 @@ class RunCheckOptions(CheckOptions):
 
 
 @dataclass(frozen=True)
+class StepOptions:
+    """What to try."""
+
+    law: Annotated[OptionalTexts, typer.Option(help="A law to try, such as micro-batches. Repeatable. Default: all.")] = None
+    seed: Annotated[
+        OptionalText,
+        typer.Option(help="Seed of all random numbers. Default: 0. Several make a grid of cases: 0,1,2."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class ExecutionOptions:
     """How to run."""
 

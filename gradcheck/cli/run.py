@@ -27,6 +27,7 @@ from gradcheck.cli.options import (
     PassOptions,
     RunCheckOptions,
     RunTargetOptions,
+    StepOptions,
     build_request,
     load_config,
     parse_check_options,
@@ -69,12 +70,31 @@ def run(
     output_options: OutputOptions,
 ) -> None:
     """Check the derivatives of targets."""
+    carry_out(target or [], target_options, check_options, execution, passing, output_options)
+
+
+def carry_out(
+    targets: list[str],
+    target_options: RunTargetOptions,
+    check_options: RunCheckOptions,
+    execution: ExecutionOptions,
+    passing: PassOptions,
+    output_options: OutputOptions,
+    step: StepOptions | None = None,
+) -> None:
+    """Plan and run the cases, write the reports and exit.
+
+    Args:
+        targets: what to check; none: all that the configuration lists.
+        target_options, check_options, execution, passing, output_options: the options of the command line.
+        step: the options of `gradcheck step`; None for `gradcheck run`.
+    """
     with exit_on_error(), interrupt_guard() as ignore_interrupts:
         paths = output.require_writable(output_options.report_paths)
         stories = output_options.verbose > 1
         every_entry = output_options.verbose > 0 or "html" in paths
         settings = _resolve_settings(
-            target or [], target_options, check_options, execution, passing, stories=stories, every_entry=every_entry
+            targets, target_options, check_options, execution, passing, step, stories=stories, every_entry=every_entry
         )
         result = _run_cases(settings, ignore_interrupts)
         try:
@@ -125,6 +145,7 @@ def _resolve_settings(
     check_options: RunCheckOptions,
     execution: ExecutionOptions,
     passing: PassOptions,
+    step: StepOptions | None,
     *,
     stories: bool,
     every_entry: bool,
@@ -145,17 +166,12 @@ def _resolve_settings(
     # Whether a failure is known depends on the baseline; that of the configuration is found again.
     baseline_words = ("--baseline", passing.baseline) if passing.baseline is not None else ()
     check_words = command_words(replace(check_options, seed=None))
-    replay_words = [*command_words(target_options), *check_words, *config_words, *baseline_words]
+    step_words = command_words(replace(step, seed=None)) if step else ()
+    replay_words = [*command_words(target_options), *check_words, *step_words, *config_words, *baseline_words]
+    entries = [entry for entry in config.override_entries(overrides) if step is None or entry.request.step]
+    request = build_request(targets, target_options, execution.keyword, entries, root, replay_words, run_options)
     return RunSettings(
-        request=build_request(
-            targets,
-            target_options,
-            execution.keyword,
-            config.override_entries(overrides),
-            root,
-            replay_words,
-            run_options,
-        ),
+        request=replace(request, step=step is not None, laws=tuple(step.law or ()) if step else ()),
         options=options,
         execution=run_arguments,
         shard=shard.parse_shard(execution.shard) if execution.shard is not None else None,
@@ -164,7 +180,9 @@ def _resolve_settings(
         report_only=config.execution.get("report_only", False) if passing.report_only is None else passing.report_only,
         baseline=baseline_path,
         known_failures=read_known_failures(baseline_path, passing),
-        replay=build_replay_command(options, replay_words, sweeps.list_axes(run_options).get("seed", ())),
+        replay=build_replay_command(
+            options, replay_words, sweeps.list_axes(run_options).get("seed", ()), steps=step is not None
+        ),
         typed={name: value for name, value in overrides.items() if name in sweeps.OPTIONS},
     )
 

@@ -242,6 +242,11 @@ class Reason(Enum):
         "the target breaks a contract that every differentiable function must honour",
         "The line of the contract says what is broken and what to change.",
     )
+    STEP_BROKEN = (
+        "step-broken",
+        "the training step breaks a law that its pieces must obey together",
+        "The line of the law names the parameter and the likely cause.",
+    )
     BAD_INPUT = ("bad-input", "the inputs or options do not fit the target", "")
     TARGET_RAISED = ("target-raised", "the target itself raised", "")
     DERIVATIVE_RAISED = (

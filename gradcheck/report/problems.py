@@ -9,7 +9,7 @@ from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import phrases
 from gradcheck.report.findings import Finding, explain, parse_diagnosis
-from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, LayerResult, Reason, Verdict
+from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Law, LayerResult, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +72,7 @@ def list_problems(result: CheckResult) -> list[Problem]:
             for problem in _layer_problems(layer, result.framework)
         ),
         *_check_problems(result.checks),
+        *_law_problems(result.laws),
     ]
     decisive = [problem for problem in problems if _severity(problem.verdict) <= _severity(result.outcome)]
     first, *rest = sorted(decisive, key=lambda problem: _severity(problem.verdict)) or [_case_problem(result)]
@@ -128,6 +129,16 @@ def _check_problems(checks: Sequence[CheckTable]) -> Iterator[Problem]:
             short = f"{table.check}: {table.conclusion}"
             text = "\n".join(filter(None, [short, table.reason.advice]))
             yield Problem(f"reason/{table.reason.code}", table.verdict, _first_line(short), text)
+
+
+def _law_problems(laws: Sequence[Law]) -> Iterator[Problem]:
+    for law in laws:
+        if law.verdict in (*BROKEN, Verdict.INCONCLUSIVE):
+            where = f" of {law.worst}" if law.worst else ""
+            off = f" (difference {phrases.format_number(law.difference)}{where})" if law.difference == law.difference else ""
+            text = f"law {law.name}: {law.message}{off}"
+            reason = Reason.STEP_BROKEN if law.verdict in BROKEN else Reason.DULL
+            yield Problem(f"reason/{reason.code}", law.verdict, _first_line(text), text)
 
 
 def _layer_problems(layer: LayerResult, framework: str) -> Iterator[Problem]:

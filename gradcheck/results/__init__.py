@@ -6,6 +6,7 @@ from gradcheck.results.case import CheckResult as CheckResult
 from gradcheck.results.case import CheckTable as CheckTable
 from gradcheck.results.case import Contract as Contract
 from gradcheck.results.case import Intent as Intent
+from gradcheck.results.case import Law as Law
 from gradcheck.results.case import LayerResult as LayerResult
 from gradcheck.results.case import Row as Row
 from gradcheck.results.case import Search as Search

@@ -81,6 +81,31 @@ class CheckTable:
 
 
 @dataclass(frozen=True)
+class Law:
+    """The result of a law of a training step.
+
+    Attributes:
+        name: a key of `gradcheck.glossary.laws.LAWS`.
+        verdict: None if the law does not apply, or only reports.
+        message: what was found, or why the law does not apply.
+        difference: the largest difference, relative to the gradient of its parameter; NaN if there is none to measure.
+        bound: how large the difference may be by rounding, as measured.
+        worst: the parameter or module that is worst; '' if there is none.
+        rows: the worst parameters with difference and bound; of 'norms' the layers, with the size per number and the norm.
+        seconds: wall-clock time.
+    """
+
+    name: str
+    verdict: Verdict | None
+    message: str
+    difference: float = math.nan
+    bound: float = math.nan
+    worst: str = ""
+    rows: tuple[Row, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class LayerResult:
     """The result of a layer, checked alone on the inputs that it has in the model.
 
@@ -159,6 +184,7 @@ class CheckResult:
         comparisons: for each leaf and pair of methods, the comparison of the worst trial.
         contracts: the contracts that were tried.
         checks: the further checks that were requested.
+        laws: of a training step, the laws that were tried.
         partials: partial derivatives by each method in the first trial, for the verbose listing.
         layers: with `by_layer`, every submodule in the order of the tree, or every custom rule of a JAX function.
         culprit: with `by_layer`, a sentence that names the wrong layer.
@@ -193,6 +219,7 @@ class CheckResult:
     comparisons: tuple[Comparison, ...] = ()
     contracts: tuple[Contract, ...] = ()
     checks: tuple[CheckTable, ...] = ()
+    laws: tuple[Law, ...] = ()
     partials: tuple[Partial, ...] = ()
     layers: tuple[LayerResult, ...] = ()
     culprit: str = ""
@@ -258,7 +285,7 @@ class CheckResult:
     def failing(self) -> tuple[str, ...]:
         """The names of the leaves, contracts, layers and checks with the verdict of the case; empty for a PASS."""
         broken = [contract for contract in self.contracts if contract.verdict is Verdict.FAIL and not contract.tolerated]
-        parts: list[Comparison | Contract | LayerResult | CheckTable] = [*self.comparisons, *broken, *self.layers, *self.checks]
+        parts: list[Part] = [*self.comparisons, *broken, *self.layers, *self.checks, *self.laws]
         if self.verdict is Verdict.PASS:
             return ()
         return tuple(dict.fromkeys(_part_name(part) for part in parts if part.verdict is self.verdict))
@@ -307,7 +334,10 @@ class CheckResult:
         return result_text.format_html(self)
 
 
-def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:
+Part = Comparison | Contract | LayerResult | CheckTable | Law
+
+
+def _part_name(part: Part) -> str:
     match part:
         case Comparison():
             return part.wrt
@@ -315,4 +345,6 @@ def _part_name(part: Comparison | Contract | LayerResult | CheckTable) -> str:
             return f"contract {part.name}"
         case LayerResult():
             return f"layer {part.path}"
+        case Law():
+            return f"law {part.name}"
     return f"check {part.check}"

@@ -109,8 +109,11 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
     blank = _blank_result(case, options, Verdict.ERROR, Reason.TARGET_RAISED, trials=options.trials)
     with preserving(case.fn, case.claims, case.reference, case.values), marking_interrupts():
         try:
-            refuse_unknown_sizes(case, options, alone=alone)
-            result = _check_trials(case, options, blank, command)
+            if case.step is not None:
+                result = _check_training_step(case, blank)
+            else:
+                refuse_unknown_sizes(case, options, alone=alone)
+                result = _check_trials(case, options, blank, command)
         except TargetError as error:
             result = replace(blank, reason=_reason_of(error), message=str(error), traceback=error.frames)
         except BaseException as error:
@@ -119,6 +122,14 @@ def check_case(case: Case, options: Options, command: str | None = None, *, alon
             # SystemExit, pytest.skip() and the like are meant for a whole program, and cost this case alone.
             result = replace(blank, message=f"the code raised {summarise_error(error)}", traceback=format_user_frames(error))
     return replace(result, seconds=time.perf_counter() - began)
+
+
+def _check_training_step(case: Case, blank: CheckResult) -> CheckResult:
+    """Check a training step, whose pieces its function returns."""
+    from gradcheck.training_step.check import check_training_step  # loads PyTorch
+    from gradcheck.training_step.pieces import read_pieces
+
+    return check_training_step(read_pieces(case.fn, case.step or {}), blank)
 
 
 def check_case_safely(case: Case, options: Options, *, alone: bool = False) -> CheckResult:

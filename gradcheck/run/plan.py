@@ -44,6 +44,8 @@ class Request:
         root: the folder that relative paths start from; '' for the working directory.
         typed_options: the options of the command line that change what is checked, as words: commands to paste repeat them.
         sweep: the options of the run that have several values, as pairs of name and value; `dims` as pairs, too.
+        step: whether the targets are functions that return the pieces of a training step.
+        laws: the laws of training steps to try; none: all.
     """
 
     targets: Sequence[str]
@@ -62,6 +64,8 @@ class Request:
     root: str = ""
     typed_options: Sequence[str] = ()
     sweep: Sequence[tuple[str, Any]] = ()
+    step: bool = False
+    laws: Sequence[str] = ()
 
     @property
     def distinct_targets(self) -> list[str]:
@@ -131,7 +135,7 @@ def plan(request: Request, *, whole_grid: bool = True) -> list[Case]:
     cases: dict[str, Case] = {}
     for target in request.distinct_targets:
         configured = [case for entry in entries.get(target, ()) for case in _plan_entry(entry)]
-        for case in _override_cases(configured or _find_cases(target, request.root), target, overrides):
+        for case in _override_cases(configured or _find_cases(target, request.root, request), target, overrides):
             # A target that is named explicitly takes precedence over the module that contains it.
             if case.name not in cases or case.target == target:
                 command = shlex.join([case.target, *request.typed_options])
@@ -192,8 +196,13 @@ def _find_functions(request: Request, root: str = "") -> dict[str, Any]:
     return functions
 
 
-def _find_cases(text: str, root: str = "") -> list[Case]:
+def _find_cases(text: str, root: str, request: Request) -> list[Case]:
     """Return the cases that a target declares; for a name that declares none, a case without inputs or claims."""
+    if request.step:
+        function = discover.import_callable(text, root)
+        file, line = locate_source(function)
+        laws = {"laws": tuple(request.laws)} if request.laws else {}
+        return [Case(name=text, fn=function, target=text, file=file, line=line, step=laws)]
     imported = discover.import_target(text, root)
     declared = discover.collect_declared_cases(imported)
     if declared:
@@ -242,7 +251,7 @@ def _plan_entry(entry: Entry) -> list[Case]:
         if entry.intents:
             overrides |= {"expect": entry.expect, "because": entry.because, "intents": entry.intents}
         overrides |= {"depends": entry.depends} if entry.depends else {}
-        cases = _override_cases(_find_cases(entry.target, entry.root), entry.target, overrides)
+        cases = _override_cases(_find_cases(entry.target, entry.root, entry.request), entry.target, overrides)
         if entry.name and [case.name for case in cases] != [entry.target]:
             raise UsageError(f"{entry.target!r} declares cases of its own: leave out name")
         options = {**dict(entry.options), **_find_functions(entry.request, entry.root)}
@@ -360,17 +369,19 @@ def _split_name(text: str) -> tuple[str | None, str]:
 
 
 def build_replay_command(
-    options: Options, typed_options: Sequence[str], seeds: Sequence[str | int] = ()
+    options: Options, typed_options: Sequence[str], seeds: Sequence[str | int] = (), *, steps: bool = False
 ) -> Callable[[Case], str]:
     """Return a function that gives, for a case, the command that repeats it alone.
 
     Args:
         typed_options: the options of the command line that change what is checked, as words.
         seeds: the seeds of the run, if there are several.
+        steps: whether the command line is that of `gradcheck step`.
     """
 
     def command(case: Case) -> str:
-        words = ["gradcheck", "run", case.target, *typed_options]
+        is_other = case.step is not None and not steps  # a step among derivatives, which have other options
+        words = ["gradcheck", "run" if case.step is None else "step", case.target, *([] if is_other else typed_options)]
         if case.name != case.target:
             words += ["-k", "[" + case.name.rpartition("[")[2]]
         return shlex.join([*words, "--seed", ",".join(map(str, seeds)) or str(options.seed)])

@@ -51,6 +51,7 @@ class Case:
         upstream: for a layer inside a model, the cotangent that the model sends to each leaf of the output, by its index.
         overwrites: for a layer inside a model, whether it writes to its input there, as ReLU(inplace=True) does.
         sweep: for a cell of a grid, the value of each axis: 'dtype', 'seed' or a named size.
+        step: for a training step, overrides of the arguments of `gradcheck.step`, which `fn` returns; None for a derivative.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Case:
     upstream: Mapping[int, Any] = field(default_factory=dict)
     overwrites: bool = False
     sweep: Mapping[str, str | int] = field(default_factory=dict)
+    step: Mapping[str, Any] | None = None
 
     @property
     def values(self) -> tuple[Any, ...]:

@@ -76,6 +76,35 @@ class Gradcheck:
         return getattr(gradcheck, name)
 
 
+class GradcheckStep:
+    """Tries the laws of a training step in a test."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def __call__(self, *pieces: Any, **arguments: Any) -> CheckResult:
+        """Try the laws like `gradcheck.step`: `gradcheck_step(model, loss, batch, optimizer=torch.optim.Adam)`.
+
+        Returns:
+            The result, if it is ok, or if it is INCONCLUSIVE and the session is not strict; then with a warning.
+
+        Raises:
+            GradientError: if a law is broken; the message contains the table.
+            UsageError: if a piece is not what it must be.
+        """
+        __tracebackhide__ = True
+        import gradcheck
+
+        item = self._config.stash[CURRENT_ITEM]
+        options = marker.collect_options(item)
+        title = arguments.pop("name", "step")
+        result = gradcheck.step(*pieces, **{"seed": options.get("seed") or 0, **arguments}, name=f"{item.nodeid}: {title}")
+        replay = settings.format_replay(item.config, item.nodeid, result.seed)
+        result = aggregate.record_result(item, replace(result, target=title, replay=replay))
+        outcome.report_outcome(result, strict=options["strict"], warn=_make_warner(item, result.case))
+        return result
+
+
 def _check(item: pytest.Item, target_and_inputs: tuple[Any, ...], arguments: dict[str, Any], *, drawn: bool) -> CheckResult:
     from gradcheck.errors import UsageError
     from gradcheck.run.api import check, discard_rejected_example, get_target_name

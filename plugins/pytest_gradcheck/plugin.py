@@ -19,7 +19,7 @@ from pytest_gradcheck import (
     takeover,
     targets,
 )
-from pytest_gradcheck.fixture import Gradcheck
+from pytest_gradcheck.fixture import Gradcheck, GradcheckStep
 from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
 
 SUMMARY = pytest.StashKey[list[str]]()
@@ -30,6 +30,12 @@ def _gradcheck(pytestconfig: pytest.Config) -> Gradcheck:
     """Check a derivative: `gradcheck(MyLayer(8), normal(4, 8))`; arguments and result are those of `gradcheck.check`."""
     # The fixture has session scope, so that Hypothesis does not complain about a fixture that is not reset between examples.
     return Gradcheck(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def gradcheck_step(pytestconfig: pytest.Config) -> GradcheckStep:
+    """Try the laws of a training step: `gradcheck_step(model, loss, batch)`, with the arguments of `gradcheck.step`."""
+    return GradcheckStep(pytestconfig)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -65,6 +65,8 @@ def describe_api() -> str:
         _list_items(options, defaults),
         "## assert_gradients\n",
         *_describe_function(gradcheck.assert_gradients),
+        "## step\n",
+        *_describe_function(gradcheck.step),
         "## case\n",
         *_describe_function(gradcheck.case),
         "## fuzz\n",

@@ -30,6 +30,7 @@ EXIT_CODES = {
 KEYS = {
     "target": "What to check: `module:name`, `module`, or a path. Required.",
     "name": "Name of the case, if a target is described several times.",
+    "laws": "The laws of the training step to try. Default: all.",
     "inputs": "The inputs: a list of specs, or specs by argument name.",
     "dims": "Sizes of named dimensions; a range draws another size for each trial.",
     "partners": "Functions of the same inputs, for `checks = [\"laws\"]`.",
@@ -150,6 +151,12 @@ Some rules:
 ## Keys for a target
 
 {_table(heads, rows(one))}
+## Keys for a training step
+
+Each `[[tool.gradcheck.step]]` names a function that returns the [pieces of a training step](../how-to/training-step.md).
+`gradcheck run`, `gradcheck step` and `pytest` try it.
+
+{_table(heads, rows(schema.STEP_KEYS))}
 Read on: [gate merges in CI](../start/tutorial-ci.md), [inputs](../how-to/inputs.md),
 [declared intent](../how-to/declared-intent.md).
 """

@@ -20,7 +20,7 @@ from gradcheck.report.findings import Finding, explain
 from gradcheck.report.locations import to_file_name
 from gradcheck.report.phrases import format_number
 from gradcheck.report.problems import format_explain_command
-from gradcheck.report.terminal import check_tables, grids, layers
+from gradcheck.report.terminal import check_tables, grids, laws, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
 
@@ -82,10 +82,11 @@ def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType
     yield from _render_findings(explain(result.comparisons, result.framework, passed=result.verdict is Verdict.PASS))
     yield from _render_contracts(result.contracts, show_all=verbosity >= VERBOSE)
     search_passed = result.search is not None and result.verdict is Verdict.PASS
-    is_explained = result.comparisons or result.layers or search_passed
+    is_explained = result.comparisons or result.layers or result.laws or search_passed
     if result.message or not is_explained or result.verdict is Verdict.ERROR:
         yield from _render_reason(result)
     yield from _render_layers(result, verbosity)
+    yield from laws.render_laws(result.laws, STYLES)
     for check in result.checks:
         yield from check_tables.render_check(check, STYLES[check.verdict])
     yield from _render_details(result, verbosity)

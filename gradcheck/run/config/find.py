@@ -23,8 +23,8 @@ def find_nearest(start: Path) -> Path | None:
 def list_targets(path: Path) -> list[str]:
     """Return the targets that a configuration names, without validating it."""
     table = find_table(load_toml(path)[0], table_path(path)) or {}
-    entries = table.get("target")
-    names = [entry.get("target") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    arrays = [entries for kind in ("target", "step") if isinstance(entries := table.get(kind), list)]
+    names = [entry.get("target") for entries in arrays for entry in entries if isinstance(entry, dict)]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 

@@ -16,6 +16,7 @@ from gradcheck.run.config.schema import (
     INTENT_KEYS,
     OPTION_KEYS,
     RUN_KEYS,
+    STEP_KEYS,
     TABLES,
     TARGET_KEYS,
     ValueType,
@@ -25,6 +26,7 @@ from gradcheck.run.plan import Entry, Request
 from gradcheck.targets.case import CLAIM_KINDS
 from gradcheck.targets.intent import parse_intents
 
+ENTRY_KEYS = {"target": TARGET_KEYS, "step": STEP_KEYS}  # the arrays of tables, and the keys of each
 PLACEHOLDER = "TODO"  # what `gradcheck init` writes for a value that it cannot infer
 
 
@@ -68,9 +70,11 @@ def read_config(path: Path) -> Config:
     data = find_table(document, file.base)
     if data is None:
         raise UsageError(f"{path} has no table [{'.'.join(file.base)}]")
-    values = _read_values(file, data, {**OPTION_KEYS, **RUN_KEYS, "target": TABLES})
+    values = _read_values(file, data, {**OPTION_KEYS, **RUN_KEYS, "target": TABLES, "step": TABLES})
     options = _read_options(file, values)
-    entries = tuple(_read_entry(file, number, entry) for number, entry in enumerate(values.get("target", [])))
+    entries = tuple(
+        _read_entry(file, kind, number, entry) for kind in ENTRY_KEYS for number, entry in enumerate(values.get(kind, []))
+    )
     _require_unique_entries(entries)
     return Config(path, options, {name: values[name] for name in RUN_KEYS if name in values}, entries)
 
@@ -132,13 +136,13 @@ def _read_options(file: _File, values: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
-    """Read the table of a target; `number` is its index in the array of tables."""
-    file = replace(outer, inner=("target", number))
-    values = _read_values(file, data, TARGET_KEYS)
+def _read_entry(outer: _File, kind: str, number: int, data: dict[str, Any]) -> Entry:
+    """Read the table of a target or a training step; `number` is its index in the array of tables."""
+    file = replace(outer, inner=(kind, number))
+    values = _read_values(file, data, ENTRY_KEYS[kind])
     options = _read_options(file, values)
     if "target" not in values:
-        raise UsageError(f'{file.at()}: a target needs target = "module:name", or a module or file')
+        raise UsageError(f'{file.at()}: a {kind} needs target = "module:name", or a module or file')
     if not re.fullmatch(r"[\w.+-]+", values.get("name", "x")):  # these characters form one word of -k
         raise UsageError(f"{file.at('name')}: name = {values['name']!r}: expected letters, digits and any of _ - . +")
     declarations = {name: values[name] for name in INTENT_KEYS if name in values}
@@ -147,7 +151,7 @@ def _read_entry(outer: _File, number: int, data: dict[str, Any]) -> Entry:
     except UsageError as error:
         raise UsageError(f"{file.at()}: {error}") from None
     return Entry(
-        request=_build_request(values),
+        request=replace(_build_request(values), step=kind == "step", laws=values.get("laws", ())),
         place=file.at("target"),
         root=str(file.path.parent),
         name=values.get("name", ""),

@@ -89,7 +89,7 @@ DEPENDS = ValueType(
     parse_depends,
 )
 TABLES = ValueType(
-    "tables, each under [[tool.gradcheck.target]]",
+    "tables, each under [[tool.gradcheck.target]] or [[tool.gradcheck.step]]",
     lambda value: isinstance(value, list) and all(isinstance(table, dict) for table in value),
 )
 
@@ -116,3 +116,4 @@ TARGET_KEYS = {
     "reference": TEXT, "wrt": LEAVES, "framework": TEXT, "optimizer": TEXT, "partners": LEAVES, "depends": DEPENDS,
     **INTENT_KEYS, **CASE_KEYS,
 }  # fmt: skip
+STEP_KEYS = {"target": TEXT, "name": TEXT, "laws": LEAVES, "seed": SEED, "expect": TEXT, "because": TEXT}

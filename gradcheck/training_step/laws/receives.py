@@ -1,0 +1,137 @@
+"""Law `receives`: every trainable parameter receives a gradient and moves, and is in the optimiser; frozen ones do neither."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from gradcheck.results import Row, Verdict
+from gradcheck.training_step.bench import Bench, Gradients, clear_gradients, norm, read_gradients
+from gradcheck.training_step.graph_cut import Trace, explain_missing_gradient, tracing
+from gradcheck.training_step.judge import SHOWN_ROWS, Law
+from gradcheck.training_step.pieces import Copy, call_user
+
+NAME = "receives"
+EXTRA_STEPS = 3  # after which a parameter with a zero gradient, such as LoRA's A while B = 0, must receive one
+NO_INPUT_GRADIENT = "None of the inputs have requires_grad=True"
+
+
+def check_law(bench: Bench) -> Law:
+    """Follow gradients and steps on a copy, in the order in which a cause explains the others."""
+    copied = bench.exact_copy()
+    gradients, trace, warned = _trace_gradients(bench, copied)
+    trainable = [name for name, p in copied.parameters.items() if p.requires_grad]
+    if not trainable:
+        return Law(NAME, Verdict.FAIL, "no parameter of the model requires a gradient")
+    if all(values is None for values in gradients.values()):
+        cause = f"; {warned}" if warned else ": does the loss use the model that it is given, and not another one?"
+        return _fail(f"no parameter receives a gradient{cause}", trainable)
+    wrong = [name for name in trainable if gradients[name] is not None and not _is_finite(gradients, name)]
+    if wrong:
+        return _fail("the gradient is NaN or infinite", wrong)
+    missing = [name for name in trainable if gradients[name] is None]
+    if missing:
+        return _report_missing(copied, trace, missing, trainable, warned)
+    return _check_optimizer(bench, copied, trainable) or _check_moves(bench, copied, gradients, trainable)
+
+
+def _trace_gradients(bench: Bench, copied: Copy) -> tuple[Gradients, Trace, str]:
+    """Return the gradients, the calls of the modules, and what PyTorch warned of inputs of a checkpoint."""
+    clear_gradients(copied)
+    bench.reseed()
+    with warnings.catch_warnings(record=True) as caught, tracing(copied.model) as trace:
+        warnings.simplefilter("always")
+        loss = call_user("the loss", bench.pieces.loss, copied.model, bench.batch.tree)
+        if loss.requires_grad:
+            trace.follow(loss)
+            call_user("the backward of the loss", loss.backward)
+    is_checkpoint = any(NO_INPUT_GRADIENT in str(warning.message) for warning in caught)
+    advice = (
+        "checkpoint(use_reentrant=True) is given no input that requires a gradient: use_reentrant=False keeps the gradients"
+    )
+    return read_gradients(copied), trace, advice if is_checkpoint else ""
+
+
+def _is_finite(gradients: Gradients, name: str) -> bool:
+    return math.isfinite(norm(gradients[name]))
+
+
+def _fail(message: str, names: Sequence[str], value: float = math.nan) -> Law:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    rows = tuple(Row(name, (value, math.nan)) for name in names[:SHOWN_ROWS])
+    return Law(NAME, Verdict.FAIL, f"{names[0]}{more}: {message}", value, math.nan, names[0], rows)
+
+
+def _report_missing(copied: Copy, trace: Trace, missing: list[str], trainable: list[str], warned: str) -> Law:
+    """Report parameters without a gradient: INCONCLUSIVE if siblings of their modules were called, as experts of a router."""
+    idle = [name for name in missing if _has_called_sibling(copied, trace, name)]
+    cut = [name for name in missing if name not in idle]
+    if cut:
+        cause = warned or explain_missing_gradient(trace, copied.model, cut[0])
+        return _fail(f"disconnected, no gradient: {cause}", cut, 0.0)
+    message = f"{idle[0]} and {len(idle) - 1} more are not reached by this batch, but their siblings are: pass a larger batch"
+    return Law(NAME, Verdict.INCONCLUSIVE, message, worst=idle[0])
+
+
+def _has_called_sibling(copied: Copy, trace: Trace, name: str) -> bool:
+    """Whether a parameter belongs to a module that was not called, one of a list of equal modules of which others were."""
+    path = name.rpartition(".")[0]
+    while path:
+        parent, _, _ = path.rpartition(".")
+        siblings = copied.model.get_submodule(parent)
+        if isinstance(siblings, torch.nn.ModuleList) and path not in trace.calls:
+            kind = type(copied.model.get_submodule(path))
+            return any(
+                type(other) is kind and f"{parent}.{key}".lstrip(".") in trace.calls for key, other in siblings.named_children()
+            )
+        path = parent
+    return False
+
+
+def _check_optimizer(bench: Bench, copied: Copy, trainable: list[str]) -> Law | None:
+    """Compare the optimiser's parameters with the model's."""
+    if bench.pieces.optimizer is None:
+        return None
+    held = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
+    known = {id(p) for p in copied.model.parameters()}
+    if not held & known:
+        return Law(
+            NAME, Verdict.FAIL, "the optimizer holds no parameter of this model: make it after the model, from its parameters"
+        )
+    missing = [name for name in trainable if id(copied.parameters[name]) not in held]
+    return _fail("receives a gradient, but is not in the optimizer", missing) if missing else None
+
+
+def _check_moves(bench: Bench, copied: Copy, gradients: Gradients, trainable: list[str]) -> Law:
+    """Take steps, and see what moves and which zero gradients stay zero."""
+    zero = [name for name in trainable if not norm(gradients[name])]
+    before = {name: p.detach().clone() for name, p in copied.parameters.items()}
+    for _ in range(EXTRA_STEPS):
+        bench.take_step(copied)
+    moved = {name for name, p in copied.parameters.items() if not torch.equal(p.detach(), before[name])}
+    frozen = [name for name, p in copied.parameters.items() if not p.requires_grad and name in moved]
+    if frozen:
+        return _fail("is frozen, but moves in a step: weight decay, or code that writes to it?", frozen)
+    later = _trace_gradients(bench, copied)[0] if zero else {}
+    dead = [name for name in zero if not norm(later[name])]
+    if dead:
+        return _fail(
+            f"its gradient is zero and stays zero for {EXTRA_STEPS} steps: multiplied by zero, masked, or a dead unit?",
+            dead,
+            0.0,
+        )
+    rates = {id(p): float(group.get("lr", 1.0)) for group in copied.optimizer.param_groups for p in group["params"]}
+    still = [name for name in trainable if name not in moved and rates.get(id(copied.parameters[name]))]
+    if still:
+        low = copied.parameters[still[0]].dtype in (torch.bfloat16, torch.float16)
+        cause = (
+            "the step is below the spacing of its dtype: keep a float32 copy" if low else "the optimizer leaves it where it is"
+        )
+        return _fail(f"receives a gradient, but does not move in {EXTRA_STEPS} steps: {cause}", still)
+    woken = f"; {zero[0]} and {len(zero) - 1} more have a zero gradient here, and receive one after a step" if zero else ""
+    if not any(rates.values()):
+        woken += "; the learning rate is zero here, so that nothing moves"
+    return Law(NAME, Verdict.PASS, f"all {len(trainable)} trainable parameters receive a gradient{woken}")
