@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
 MAX_DIFFERENCE = 1e-9
 # And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
-RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 8.0, 2.0**-48, 1e-9
+RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 64.0, 2.0**-48, 1e-9
 SHIFT = 1e-6
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"

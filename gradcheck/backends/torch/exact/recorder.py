@@ -359,7 +359,9 @@ def _find_functional(operator: Any) -> Any:
     packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
     if overload == "out" and packet is not None:
         return packet.default if "default" in packet.overloads() else None
-    return getattr(packet, overload, None) if name.endswith("_") else None
+    if not name.endswith("_") or packet is None:
+        return None
+    return getattr(packet, overload, None) or (packet.int if name == "transpose_" else None)
 
 
 def _refuse_unusual(value: Any) -> None:
