@@ -170,7 +170,9 @@ def _describe(
         functions = ", ".join(sorted(decision.unknown)) or "logarithms or roots"
         notes.append(NOT_AVAILABLE.format(NOT_SHOWN.format("high precision" if by_flint else "floating point", functions)))
     if program.demotions:
-        notes.append(NOT_AVAILABLE.format(DEMOTES.format(" and ".join(sorted(program.demotions)))))
+        is_open = any(outcome is not Outcome.PROVED for outcome in decision.outcomes)
+        prefix = NOT_AVAILABLE if is_open else "exact: {}"
+        notes.append(prefix.format(DEMOTES.format(" and ".join(sorted(program.demotions)))))
     return notes
 
 
