@@ -56,7 +56,7 @@ def refuse_unsupported(case: Case, options: Options, framework: str) -> None:
         InputError: with what was asked for.
     """
     if framework != "torch":
-        raise InputError(f"world={options.world} is for torch targets, and {case.name} is of {framework}")
+        raise InputError(f"world={options.world} is for torch targets, but {case.name} uses {framework}")
     asked = {
         "a hand-written derivative": case.claims,
         "reference=": case.reference,

@@ -56,7 +56,7 @@ def step(
         "scheduler": scheduler,
         "accumulate": accumulate,
         "training_step": training_step,
-        "laws": None if laws is None else tuple(laws),
+        "laws": None if laws is None else (laws,) if isinstance(laws, str) else tuple(laws),
     }
     file, line = locate_source(loss)
     name = name or str(getattr(loss, "__qualname__", type(loss).__qualname__))

@@ -62,6 +62,11 @@ def parse_depends(depends: DependsArgument) -> tuple[Dependence, ...]:
     return tuple(dependence for output, rule in by_output.items() for dependence in _parse_rules(output, rule))
 
 
+def show_declaration(output: str, rule: Any) -> str:
+    """Return a declaration as the user wrote it, for messages."""
+    return f"depends={rule!r}" if output == EVERY else f"depends={{{output!r}: {rule!r}}}"
+
+
 def _parse_rules(output: Any, rule: Any) -> list[Dependence]:
     if not isinstance(output, str):
         raise UsageError(f"depends={{{output!r}: ...}}: expected the path of an output, or '*'")
@@ -71,21 +76,21 @@ def _parse_rules(output: Any, rule: Any) -> list[Dependence]:
         return [_parse_rule(output, *rule)]
     if isinstance(rule, list | tuple) and all(isinstance(name, str) for name in rule):
         return [Dependence(output, f"only {', '.join(rule) or 'constants'}", "only", inputs=tuple((name, ()) for name in rule))]
-    raise UsageError(f"depends={{{output!r}: {rule!r}}}: {FORMS}")
+    raise UsageError(f"{show_declaration(output, rule)}: {FORMS}")
 
 
 def _parse_rule(output: str, text: str, mask: Mask) -> Dependence:
     match = RULE.fullmatch(text)
     mask = match["mask"] if match and mask is None else mask
     if not match or (match["kind"] == "masked") != (mask is not None) or (match["strictly"] and match["kind"] != "causal"):
-        raise UsageError(f"depends={{{output!r}: {text!r}}}: {FORMS}")
+        raise UsageError(f"{show_declaration(output, text)}: {FORMS}")
     axes = _parse_axes(match["axes"])
     if match["kind"] == "causal" and len(axes) > 1:
-        raise UsageError(f"depends={{{output!r}: {text!r}}}: expected one axis, since causal positions have an order")
+        raise UsageError(f"{show_declaration(output, text)}: expected one axis, since causal positions have an order")
     names = [INPUT.fullmatch(name.strip()) for name in (match["inputs"] or "").split(",") if name.strip()]
     inputs = tuple((name["name"], _parse_axes(name["axes"])) for name in names if name)
     if any(own and len(own) != len(axes) for _, own in inputs):
-        raise UsageError(f"depends={{{output!r}: {text!r}}}: expected as many axes of each input as of the output")
+        raise UsageError(f"{show_declaration(output, text)}: expected as many axes of each input as of the output")
     return Dependence(output, text, match["kind"], axes, inputs, bool(match["strictly"]), bool(match["fully"]), mask)
 
 

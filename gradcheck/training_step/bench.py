@@ -20,7 +20,7 @@ from gradcheck.backends.torch.tensors import using_default_dtype
 from gradcheck.backends.torch.twin_precision import WideningMode
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import make_generator
-from gradcheck.training_step.batches import Batch, read_batch, to_dtype
+from gradcheck.training_step.batches import Batch, NotApplicableError, read_batch, to_dtype
 from gradcheck.training_step.pieces import Copy, Pieces, call_user, make_copy
 from gradcheck.trees import tree_map
 
@@ -81,7 +81,7 @@ class Bench:
         self._needs_widening = not torch.equal(self._evaluate_twin(), twin)  # it asks for float32 itself somewhere
         low = max(_precision(p.dtype) for p in [*self.copy(double=False).parameters.values(), native])
         allowed = max(MAX_TWIN_DIFFERENCE, 8 * low) * max(abs(native.item()), 1e-3)
-        agrees = abs(native.item() - twin.item()) <= allowed
+        agrees = abs(native.item() - twin.item()) <= allowed or not math.isfinite(native.item())
         if not agrees:
             self.notes.append("the step does not run in float64: differences are judged in its own precision")
         return bool(agrees)
@@ -173,7 +173,34 @@ class Bench:
         """Whether the loss draws random numbers although every dropout layer is off."""
         copied = self.copy()
         first, second = (self.evaluate_loss(copied, self.batch.tree, offset=k).item() for k in (0, 1))
-        return not math.isclose(first, second, rel_tol=1e3 * self.eps)
+        return math.isfinite(first) and not math.isclose(first, second, rel_tol=1e3 * self.eps)
+
+    def require_samples(self, count: int, part: int = 1) -> None:
+        """Raise if the batch has too few samples, the loss does not run on some of them, or nothing can be compared.
+
+        Args:
+            count: the samples that a law needs.
+            part: the number of samples on which the loss must run.
+
+        Raises:
+            NotApplicableError: with the reason.
+        """
+        self.batch.require_samples(count)
+        samples = "one sample" if part == 1 else f"{part} samples"
+        try:
+            self.evaluate_loss(self.copy(plain=True), self.batch.take(range(part)))
+        except (TargetError, InputError) as error:
+            raise NotApplicableError(f"the batch cannot be split: with {samples} of it, {error}") from None
+        self.require_finite_gradient()
+
+    def require_finite_gradient(self) -> None:
+        """Raise if the gradient of the batch is NaN or infinite.
+
+        Raises:
+            NotApplicableError: always in this case.
+        """
+        if not all(math.isfinite(norm(values)) for values in self.gradient.values()):
+            raise NotApplicableError("the gradient is NaN or infinite, so that there is nothing to compare")
 
     @functools.cached_property
     def gradient(self) -> Gradients:

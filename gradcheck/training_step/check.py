@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -56,7 +57,9 @@ def choose_laws(names: Iterable[str] | None) -> tuple[str, ...]:
     """
     chosen = set(LAWS if names is None else names)
     for name in sorted(chosen - LAWS.keys()):
-        raise InputError(f"law {name!r}: expected some of {', '.join(LAWS)}")
+        near = difflib.get_close_matches(name, LAWS, 1)
+        expected = f"did you mean {near[0]!r}? The laws are" if near else "expected some of"
+        raise InputError(f"law {name!r}: {expected} {', '.join(LAWS)}")
     return tuple(name for name in LAWS if name in chosen)
 
 

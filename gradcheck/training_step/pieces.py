@@ -77,15 +77,17 @@ def make_copy(pieces: Pieces, *, double: bool = False) -> Copy:
     Raises:
         InputError: if a piece cannot be copied, or is not what it must be.
     """
+    for name in ("loss", "accumulate", "training_step"):
+        function = getattr(pieces, name)
+        if function is not None and not callable(function):
+            raise InputError(f"{name}: expected a function, got a {type(function).__name__}")
     is_factory = not isinstance(pieces.model, torch.nn.Module)
     bound = [piece for piece in (pieces.optimizer, pieces.scheduler) if piece is not None and not callable(piece)]
     if is_factory and bound:
         raise InputError("the model is a function that makes one: give an optimizer as a function, too, as torch.optim.Adam")
     try:
         model, optimizer, scheduler = (
-            (_call_factory(pieces.model), pieces.optimizer, pieces.scheduler)
-            if is_factory
-            else copy.deepcopy((pieces.model, pieces.optimizer, pieces.scheduler))
+            (_call_factory(pieces.model), pieces.optimizer, pieces.scheduler) if is_factory else _copy_together(pieces)
         )
     except (InputError, TargetError):
         raise
@@ -103,6 +105,17 @@ def make_copy(pieces: Pieces, *, double: bool = False) -> Copy:
     return Copy(model, optimizer, scheduler)
 
 
+def _copy_together(pieces: Pieces) -> tuple[Any, Any, Any]:
+    """Copy model, optimiser and scheduler; PyTorch's copy of an optimiser leaves out what its class adds, as LBFGS does."""
+    memo: dict[int, Any] = {}
+    copied = copy.deepcopy((pieces.model, pieces.optimizer, pieces.scheduler), memo)
+    if isinstance(pieces.optimizer, torch.optim.Optimizer):
+        for name, value in vars(pieces.optimizer).items():
+            if name not in vars(copied[1]) and not callable(value):
+                setattr(copied[1], name, copy.deepcopy(value, memo))
+    return copied
+
+
 def _call_factory(factory: Callable[[], Any]) -> torch.nn.Module:
     if not callable(factory):
         raise InputError(f"model={factory!r}: expected an nn.Module or a function that makes one")
@@ -116,7 +129,10 @@ def _call_factory(factory: Callable[[], Any]) -> torch.nn.Module:
 def _make_optimizer(optimizer: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of a copy: the user's, what the user's function makes, or gradient descent."""
     if optimizer is None:
-        return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=DEFAULT_RATE)
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        if not trainable:
+            raise InputError("the model has no parameter with requires_grad=True: there is nothing to train")
+        return torch.optim.SGD(trainable, lr=DEFAULT_RATE)
     if not callable(optimizer):
         return _require_optimizer(optimizer)
     takes_model = next(iter(inspect.signature(optimizer).parameters), "") == "model"

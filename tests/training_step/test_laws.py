@@ -98,6 +98,29 @@ def test_a_batch_that_cannot_be_split_is_said_by_the_laws_that_need_it():
     )
 
 
+def test_a_loss_that_takes_no_part_of_the_batch_has_no_verdict_of_the_laws_that_split_it():
+    pieces = steps.mlp(0, loss=lambda m, b: m(b[None]).square().mean(), batch=torch.randn(4))
+    result = gradcheck.step(**pieces, laws=("micro-batches", "permuted", "per-sample"))
+    assert [law.verdict for law in result.laws] == [None] * 3
+    assert "cannot be split: with 2 samples of it, the loss raised RuntimeError" in line_of(result, "permuted").message
+
+
+def test_a_loss_that_is_nan_fails_by_its_gradient_and_is_not_called_random():
+    pieces = steps.with_loss(lambda m, b: m(b["x"]).sum() * float("nan"))
+    result = gradcheck.step(**pieces, laws=("micro-batches", "receives", "per-sample", "directional"))
+    assert "NaN or infinite" in line_of(result, "receives").message
+    assert "NaN or infinite" in line_of(result, "micro-batches").message
+    assert line_of(result, "directional").verdict is None
+    assert not result.notes
+
+
+def test_an_optimizer_keeps_what_its_class_adds():
+    pieces = steps.mlp(0)
+    pieces["optimizer"] = torch.optim.LBFGS(pieces["model"].parameters())
+    result = gradcheck.step(**pieces, laws=("receives", "resumed"))
+    assert [law.verdict for law in result.laws] == [Verdict.PASS, Verdict.PASS]
+
+
 def test_random_losses_are_not_split():
     loss = lambda m, b: (m(b["x"]) * torch.rand(len(b["x"]), 3)).mean()  # noqa: E731
     law = line_of(gradcheck.step(**steps.with_loss(loss), laws=("permuted",)), "permuted")
@@ -118,6 +141,9 @@ class Uncopyable(nn.Linear):
         ({"optimizer": "adam"}, "expected a torch.optim.Optimizer"),
         ({"model": lambda: 3}, "returned a int: expected an nn.Module"),
         ({"laws": ("micro",)}, "law 'micro': expected some of micro-batches"),
+        ({"laws": "recieves"}, "law 'recieves': did you mean 'receives'"),
+        ({"loss": {"x": 1}}, "loss: expected a function, got a dict"),
+        ({"model": nn.Linear(4, 3).requires_grad_(False), "optimizer": None}, "there is nothing to train"),
     ],
 )
 def test_a_piece_that_does_not_fit_is_one_clear_error(change, words):

@@ -11,7 +11,8 @@ import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call, root_of
 from gradcheck.errors import InputError
-from gradcheck.targets.dependence import EVERY
+from gradcheck.targets.dependence import EVERY, show_declaration
+from gradcheck.tracebacks import summarise_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +124,7 @@ def _find_leaves(name: str, leaves: Sequence[Leaf], declared: Dependence, kind: 
     named = named or [leaf for leaf in leaves if leaf.path.endswith(f".{name}")]
     if not named:
         known = ", ".join(leaf.path for leaf in leaves)
-        raise _misfit(declared, f"{name!r} is no differentiable {kind} (there are {known})")
+        raise _misfit(declared, f"{name!r} is not a differentiable {kind}: expected one of {known}")
     return named
 
 
@@ -133,13 +134,13 @@ def _read_mask(declared: Dependence, inputs: Inputs, to_numpy: ToNumpy) -> Any:
     if isinstance(mask, str):
         call = flatten_call(inputs)
         if mask not in call.paths:
-            raise _misfit(declared, f"the mask {mask!r} is no input (there are {', '.join(call.paths)})")
+            raise _misfit(declared, f"the mask {mask!r} is not an input: expected one of {', '.join(call.paths)}")
         mask = call.leaves[call.paths.index(mask)]
     return mask if mask is None or callable(mask) else np.asarray(to_numpy(mask) if hasattr(mask, "shape") else mask)
 
 
 def _misfit(declared: Dependence, problem: str) -> InputError:
-    return InputError(f"depends={{{declared.output!r}: {declared.text!r}}}: {problem}")
+    return InputError(f"{show_declaration(declared.output, declared.text)}: {problem}")
 
 
 def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) -> DependenceRule:
@@ -199,7 +200,11 @@ def _make_table(declared: Dependence, mask: Any, output_sizes: tuple[int, ...], 
         return np.tri(n, k=-1 if declared.strictly else 0, dtype=bool)
     if callable(mask):
         places = [place if len(sizes) > 1 else place[0] for place in np.ndindex(*sizes)]
-        return np.array([[bool(mask(i, j)) for j in places] for i in places])
+        try:
+            return np.array([[bool(mask(i, j)) for j in places] for i in places])
+        except Exception as error:
+            problem = f"the mask raised {summarise_error(error, 200)}; it is called with two positions, of output and input"
+            raise _misfit(declared, problem) from None
     table: Allowed = mask != 0
     if table.shape not in (sizes, (*output_sizes, *sizes)):
         raise _misfit(declared, f"the mask has shape {table.shape}: expected {sizes} or {(*output_sizes, *sizes)}")

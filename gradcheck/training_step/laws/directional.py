@@ -28,6 +28,7 @@ MAX_BOUND = 1e-2  # an estimate whose bound is larger, relative to its size, dec
 
 def check_law(bench: Bench) -> Law:
     """Compare the predicted slope of the loss with numerical ones along the gradient, at random, and along the step taken."""
+    bench.require_finite_gradient()
     gradient = {name: values.to_dense() for name, values in bench.gradient.items() if values is not None}
     size = math.hypot(*map(norm, gradient.values()))
     if not size:

@@ -27,7 +27,7 @@ MAX_WEIGHT_DIFFERENCE = 1e-4
 
 def check_law(bench: Bench) -> Law:
     """Compare what accumulation leaves in `.grad` with the gradient of the whole batch, for unequal parts and masks."""
-    bench.batch.require_samples(2)
+    bench.require_samples(2)
     if bench.is_random:
         raise NotApplicableError(RANDOM)
     masked = bench.batch.with_unequal_labels()

@@ -24,7 +24,7 @@ MAX_SAMPLES = 8
 def check_law(bench: Bench) -> Law:
     """Compare each sample alone with the sample in its batch: the modules' outputs, then the sum of the gradients."""
     batch = bench.batch
-    batch.require_samples(2)
+    bench.require_samples(2)
     if bench.is_random:
         raise NotApplicableError(RANDOM)
     copied = bench.copy()
@@ -56,6 +56,8 @@ def _check_sum(bench: Bench, copied: Copy) -> Law:
     gradient = bench.evaluate_gradient(copied, part)
     samples = [bench.evaluate_gradient(copied, batch.take([i])) for i in range(size)]
     valued = [g for g in samples if all(math.isfinite(norm(values)) for values in g.values())]
+    if not valued:
+        raise NotApplicableError(COUPLED.replace("the parts", "the samples"))
     summed = compare(combine(fit_weights(gradient, valued), valued), gradient, bench.noise, bench.eps)
     if summed.verdict is not Verdict.PASS:
         raise NotApplicableError(COUPLED.replace("the parts", "the samples"))

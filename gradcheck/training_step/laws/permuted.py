@@ -17,7 +17,7 @@ NAME = "permuted"
 def check_law(bench: Bench) -> Law:
     """Compare the gradients of the batch and of the batch in another order; if they differ, name the module where it begins."""
     batch = bench.batch
-    batch.require_samples(2)
+    bench.require_samples(2, part=batch.size // 2)
     if bench.is_random:
         raise NotApplicableError(RANDOM)
     order = _draw_order(batch.size, bench.seed)

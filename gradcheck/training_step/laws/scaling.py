@@ -20,6 +20,10 @@ from gradcheck.training_step.pieces import Copy
 NAME = "scaling"
 FACTORS = (2.0**10, 2.0**-10)
 SCALES = (1.0, 2.0**12)  # of a loss scaler
+OTHER_GRADIENTS = (
+    "the gradients at the optimizer's step are not one factor times those of loss=: "
+    "does training_step compute another loss, or change the gradients?"
+)
 WITH_SCALER = 4  # arguments of a training step that takes a loss scaler
 
 
@@ -67,7 +71,7 @@ def _check_step(bench: Bench, result: Difference) -> Law:
     (factor,) = fit_weights(plain.gradients, [bench.gradient])
     compared = compare(plain.gradients, combine([factor], [bench.gradient]), bench.noise, bench.eps)
     if missed or (compared.verdict is Verdict.FAIL and not bench.is_random):
-        cause = missed or "the gradients at the optimizer's step are not the loss's times one factor: what else changes them?"
+        cause = missed or OTHER_GRADIENTS
         return Law(NAME, Verdict.FAIL, cause, compared.value, compared.bound, compared.worst, compared.rows)
     late = next((g for g, size in plain.clipped if not math.isclose(_total(g), size, rel_tol=1e-4)), None)
     if late is not None:

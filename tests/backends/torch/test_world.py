@@ -125,6 +125,7 @@ def test_a_target_that_other_processes_cannot_import_is_refused():
         ({"world": 2, "ranks": "summ"}, "did you mean sum"),
         ({"world": 2, "order": 2, "reference": ranks.reduce}, "leave out reference=, order="),
         ({"world": 2, "framework": "numpy"}, "is for torch targets"),
+        ({"world": 2, "replicated": ("z",)}, "replicated='z' is not an input or a parameter: expected some of x"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):

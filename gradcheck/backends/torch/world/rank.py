@@ -31,7 +31,7 @@ from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.backends.torch.world.in_place import PARAMS, InPlaceModule, Placement, needs_own_parameters
 from gradcheck.backends.torch.world.payload import Payload, unpack
 from gradcheck.backends.user_code import call_user_code
-from gradcheck.errors import TargetError, UsageError
+from gradcheck.errors import InputError, TargetError, UsageError
 from gradcheck.last_place import Watch, watching
 from gradcheck.seeds import make_generator
 from gradcheck.targets.draw import draw_inputs, has_specs
@@ -198,6 +198,7 @@ class Rank:
             target, inputs = self.module, self.module.add_parameters(inputs)
         first = call_once(self.case, target, inputs)
         self.binding, detached = choose_outputs(first)
+        self._require_known_names()
         self.is_connected = is_connected(first.returned, self.binding)
         self.run: Callable[..., Any] = replaying(first.functional_call, first.draws)
         if first.draws and self.module is None:
@@ -212,6 +213,13 @@ class Rank:
             self.redrawn,
             (*first.functional_call.notes, *(f"{path} carries no gradient: not compared" for path in detached)),
         )
+
+    def _require_known_names(self) -> None:
+        paths = [leaf.path for leaf in self.binding.leaves]
+        known = {PARAMS, *paths, *map(root_of, paths)}
+        for name in self.options.replicated:
+            if name not in known:
+                raise InputError(f"replicated={name!r} is not an input or a parameter: expected some of {', '.join(paths)}")
 
     def _is_named(self, path: str) -> bool:
         return any(name in (path, root_of(path)) for name in self.options.replicated)

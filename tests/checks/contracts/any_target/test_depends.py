@@ -181,12 +181,13 @@ def test_an_output_depends_on_its_inputs_only():
 @pytest.mark.parametrize(
     ("declared", "problem"),
     [
-        ({"c": ["x"]}, "no differentiable output"),
-        ({"a": ["z"]}, "no differentiable input"),
+        ({"c": ["x"]}, r"not a differentiable output: expected one of output\["),
+        ({"a": ["z"]}, "not a differentiable input: expected one of x, y"),
         ({"a": "causal along 0"}, "has no axis 0"),
         ({"b": "causal along 0 of y along 1"}, "has no axis 1"),
         ({"b": ("masked along 0", np.ones((2, 2)))}, "the mask has shape"),
-        ({"b": "masked along 0 by m"}, "the mask 'm' is no input"),
+        ({"b": "masked along 0 by m"}, "the mask 'm' is not an input"),
+        ({"b": ("masked along 0", lambda i: True)}, "the mask raised TypeError.* two positions, of output and input"),
     ],
 )
 def test_a_declaration_that_does_not_fit_is_refused(declared, problem):
