@@ -82,7 +82,8 @@ def _list_hidden(trial: Trial, rows: Sequence[Comparison], claim: Claim) -> list
     """List the comparisons that only the rounding of float64 leaves open, if it costs little to trace the claim."""
     program, seconds = trial.program, trial.evaluator.seconds
     is_cheap = program.point.size + program.value.size <= MAX_SIZE_UNASKED and not seconds > MAX_SECONDS_UNASKED
-    if not is_cheap or claim.eps > EPS["float64"]:
+    # NumPy code would have to run on other arrays than plain ones, which it may keep.
+    if not is_cheap or claim.eps > EPS["float64"] or program.framework == "numpy":
         return []
     decided = {row.wrt for row in rows if row.against not in CLAIMS and row.verdict is not Verdict.INCONCLUSIVE}
     hidden = [row for row in rows if row.verdict is Verdict.INCONCLUSIVE and row.reason in BY_ROUNDING]

@@ -39,6 +39,7 @@ ILL_CONDITIONED_NOTE = (
     "{}: {} is {:.1g} of itself away from the derivative in float64, which moves that far when the {} inputs are rounded: the"
     " function is ill-conditioned here"
 )
+UNKNOWN_CAUSE = "The cause may be a constant in single precision, a solver's tolerance, or an added eps"
 # Two numbers that differ are printed with this many digits after the first one that differs.
 DIGITS_AFTER_FIRST = 2
 
@@ -58,7 +59,8 @@ def describe_small_differences(rows: Iterable[Comparison]) -> list[str]:
 
 def _describe(row: Comparison) -> str:
     difference = row.abs_err / max(abs(row.claimed), abs(row.estimate))  # along a direction, `rel_err` is that of the terms
-    digits = min(17, DIGITS_AFTER_FIRST - math.floor(math.log10(difference)))
+    # High precision sees differences that the two numbers do not show when they are rounded to float64.
+    digits = min(17, DIGITS_AFTER_FIRST - math.floor(math.log10(difference))) if difference > 0 else 17
     place = f"{row.wrt}{list(row.worst_entry)}" if row.worst_entry else row.wrt
     return (
         f"{place}: {row.method} {row.claimed:.{digits}g}, {row.against} {row.estimate:.{digits}g}. They differ by"
@@ -68,10 +70,12 @@ def _describe(row: Comparison) -> str:
 
 
 def _guess_cause(row: Comparison) -> str:
+    if row.claimed == 0 or row.estimate == 0:
+        return UNKNOWN_CAUSE
     ratio = row.claimed / row.estimate
     allowed = min(row.bound / abs(row.estimate), MAX_RATIO_ERROR * abs(ratio - 1))
     for name, constant in CONSTANTS.items():
         in_single_precision = float(np.float32(constant)) / constant
         if min(abs(ratio - in_single_precision), abs(1 / ratio - in_single_precision)) <= allowed:
             return f"A constant such as {name} loses that much in single precision: compute it in float64"
-    return "The cause may be a constant in single precision, a solver's tolerance, or an added eps"
+    return UNKNOWN_CAUSE

@@ -70,6 +70,11 @@ def recording() -> Iterator[Record]:
         _record.reset(token)
 
 
+def is_recording() -> bool:
+    """Say whether a trace goes on."""
+    return _record.get(None) is not None
+
+
 def note_branch(name: str, *operands: Any) -> None:
     """Note that the floating-point values of some operands choose a branch."""
     if any(node_of(x).varies for x in operands if isinstance(x, Traced)):
@@ -92,6 +97,9 @@ class _Storage:
 class Traced(NDArrayOperatorsMixin):
     """An array that is traced: NumPy's functions and operators on it make exact nodes.
 
+    Code may keep it, as a layer keeps its input. After the trace it does what a plain array of its numbers would do, and in
+    another trace it is one of constants.
+
     Args:
         shadow: its floating-point numbers; the view of an array is a view of its shadow.
         storage: where it lies.
@@ -101,6 +109,7 @@ class Traced(NDArrayOperatorsMixin):
     def __init__(self, shadow: NDArray[Any], storage: _Storage, places: NDArray[np.int64] | None = None) -> None:
         self.shadow, self.storage, self._places = shadow, storage, places
         self._of_view: tuple[Node, Node] | None = None
+        self._trace = _record.get(None)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -110,6 +119,8 @@ class Traced(NDArrayOperatorsMixin):
     @property
     def node(self) -> Node:
         """What the array is now."""
+        if self._trace is not _record.get(None):
+            return build.node_of(np.array(self.shadow, np.float64))
         whole = self.storage.node
         if self._places is None:
             return whole
@@ -121,6 +132,8 @@ class Traced(NDArrayOperatorsMixin):
     def move(self, function: Callable[[Any], Any]) -> Any:
         """Take entries as a function of one array does: a view if NumPy returns one, a list for a list."""
         moved = function(self.shadow)
+        if not is_recording():
+            return moved
         if isinstance(moved, list | tuple):
             return type(moved)(self.move(lambda x, k=k: function(x)[k]) for k in range(len(moved)))  # type: ignore[misc]
         if isinstance(moved, np.ndarray) and np.may_share_memory(moved, self.shadow):
@@ -136,10 +149,14 @@ class Traced(NDArrayOperatorsMixin):
             sign: 1 to add, -1 to subtract, 0 to overwrite.
         """
         value = trace_sequences(value)
+        if self._trace is not _record.get(None) and contains_traced(value):
+            raise NotAvailable(READS_NUMBERS)
         if sign:
             (np.add if sign > 0 else np.subtract).at(self.shadow, key, shadow_of(value))
         else:
             self.shadow[key] = shadow_of(value)
+        if self._trace is not _record.get(None):
+            return
         places, before = np.asarray(self.places[key]), self.storage.node
 
         def apply(arrays: Sequence[F64]) -> F64:
@@ -160,6 +177,13 @@ class Traced(NDArrayOperatorsMixin):
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, where: Any = True, **kwargs: Any
     ) -> Any:
         """Apply a ufunc, or one of its methods."""
+        if not is_recording():
+            settings = {
+                **kwargs,
+                **({} if out is None else {"out": shadow_of(out)}),
+                **({} if where is True else {"where": where}),
+            }
+            return getattr(ufunc, method)(*map(shadow_of, inputs), **settings)
         if method == "at":
             return _write_at(ufunc, *inputs)
         if out is not None:
@@ -178,6 +202,8 @@ class Traced(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply a function of NumPy by its rule, or run its own code if that is made of others."""
+        if not is_recording():
+            return function(*map(shadow_of, args), **{key: shadow_of(value) for key, value in kwargs.items()})
         name = f"{function.__module__.partition('.')[2]}.{function.__name__}".removeprefix(".")
         if name in FUNCTION_RULES:
             return _call_rule(name, *args, **kwargs)
@@ -206,22 +232,33 @@ class Traced(NDArrayOperatorsMixin):
         """Say whether the number is not zero: a condition in Python, whose branch the floating-point value chooses."""
         return bool(self != 0)
 
-    def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
-        """Refuse to become a plain array."""
+    def __array__(self, *args: Any, **_: Any) -> NDArray[Any]:
+        """Return the plain array after the trace, and refuse before."""
+        if is_recording():
+            raise NotAvailable(READS_NUMBERS)
+        return np.array(self.shadow, *args)
+
+    def _refuse(self, *_: Any) -> Any:
         raise NotAvailable(READS_NUMBERS)
 
-    __float__ = __int__ = __index__ = __complex__ = tolist = tobytes = view = __array__
+    def __float__(self) -> float:
+        """Return the number after the trace, and refuse before."""
+        return self._refuse() if is_recording() else float(self.shadow)
 
-    def __copy__(self) -> Traced:
+    __int__ = __index__ = __complex__ = tolist = tobytes = view = _refuse
+
+    def __copy__(self) -> Any:
         """Return a copy."""
-        return finish(self.shadow.copy(), self.node)
+        return finish(self.shadow.copy(), self.node) if is_recording() else self.shadow.copy()
 
-    def __deepcopy__(self, _: Any) -> Traced:
+    def __deepcopy__(self, _: Any) -> Any:
         """Return a copy."""
         return self.__copy__()
 
     def __getattr__(self, name: str) -> Any:
         """Return a method that is a function of NumPy as well, such as `sum`."""
+        if not name.startswith("_") and not is_recording():
+            return getattr(self.shadow, name)
         if name.startswith("_") or name not in FUNCTION_RULES:
             raise AttributeError(f"a traced array has no attribute {name!r}")
         return partial(_call_rule, name, self)
@@ -258,10 +295,14 @@ class Traced(NDArrayOperatorsMixin):
 
     def sort(self, axis: int = -1, **_: Any) -> None:
         """Sort in place."""
-        self.write(..., FUNCTION_RULES["sort"](self, axis))
+        if not is_recording():
+            return self.shadow.sort(axis)
+        return self.write(..., FUNCTION_RULES["sort"](self, axis))
 
     def astype(self, dtype: Any, **_: Any) -> Any:
         """Convert: to floating point nothing changes but rounding, other dtypes are constant between jumps."""
+        if not is_recording():
+            return self.shadow.astype(dtype)
         if np.dtype(dtype).kind == "f":
             return finish(self.shadow.astype(dtype), self.node)
         note_branch("astype", self)

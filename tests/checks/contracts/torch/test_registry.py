@@ -140,7 +140,7 @@ def test_no_kernel_is_led_out_of_bounds_by_indices_beside_smaller_inputs(index):
 
 
 def test_every_contract_can_be_left_out_by_its_name():
-    of_every_target = {"deterministic", "inputs-intact", "linear-vjp", "linear-jvp", "detached"}
+    of_every_target = {"deterministic", "inputs-intact", "linear-vjp", "linear-jvp", "detached", "depends"}
     of_every_target |= {"symmetric-hessian", "double-adjoint", "own-derivative"}
     assert set(CONTRACTS) == KNOWN | of_every_target
     layer = other(backward=views_the_cotangent)
