@@ -45,12 +45,13 @@ def choose_product(claim: Claim) -> Callable[[F64, F64], F64]:
 def measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:
     """Return the rounding of the values and of a derivative, which shows where the inputs move by a few units of theirs."""
     moved = [program.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, program.point.size)) for _ in range(2)]
-    sizes = [
-        np.max([np.max(np.nan_to_num(np.abs(f(at) - f(program.point))), initial=0.0) for at in moved])
-        for f in (program.evaluate, product)
-    ]
-    of_value, of_derivative = (float(min(RATIO_TO_ROUNDING * size, MAX_ROUNDING)) for size in sizes)
-    return of_value, of_derivative
+
+    def measure(function: Callable[[F64], F64]) -> float:
+        here = function(program.point)
+        sizes = [np.max(np.nan_to_num(np.abs(function(at) - here)), initial=0.0) for at in moved]
+        return float(min(RATIO_TO_ROUNDING * max(sizes), MAX_ROUNDING))
+
+    return measure(program.evaluate), measure(product)
 
 
 def require_equal(computed: F64, expected: F64, message: str, rounding: float) -> None:

@@ -25,7 +25,7 @@ FEW_POINTS = "too few points of the fields decide, because of {}"
 EQUAL_BY_CHANCE = "a branch depends on numbers that are equal at these inputs only"
 
 
-class Outcome(Enum):
+class IdentityOutcome(Enum):
     """What is known of the claim on one leaf."""
 
     PROVED = "proved"
@@ -64,7 +64,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Decision:
+class IdentityDecision:
     """What the random points showed.
 
     Attributes:
@@ -74,13 +74,13 @@ class Decision:
         why: why an outcome is unknown.
     """
 
-    outcomes: list[Outcome]
+    outcomes: list[IdentityOutcome]
     points: int
     unknown: set[str]
     why: str = ""
 
 
-def decide(identity: Identity, seed: int, seconds: float) -> Decision:
+def decide(identity: Identity, seed: int, seconds: float) -> IdentityDecision:
     """Decide the identity, leaf by leaf.
 
     Args:
@@ -92,12 +92,12 @@ def decide(identity: Identity, seed: int, seconds: float) -> Decision:
         NotAvailable: if the graph has an operation that the fields do not express.
     """
     decision = _decide(identity, seed, seconds, expands_logs=False)
-    if Outcome.REFUTED not in decision.outcomes or not _has_log(identity):
+    if IdentityOutcome.REFUTED not in decision.outcomes or not _has_log(identity):
         return decision
     expanded = _decide(identity, seed, seconds, expands_logs=True)
     pairs = zip(decision.outcomes, expanded.outcomes, strict=True)
-    outcomes = [new if new is Outcome.PROVED else old for old, new in pairs]
-    return replace(expanded if Outcome.REFUTED not in outcomes else decision, outcomes=outcomes)
+    outcomes = [new if new is IdentityOutcome.PROVED else old for old, new in pairs]
+    return replace(expanded if IdentityOutcome.REFUTED not in outcomes else decision, outcomes=outcomes)
 
 
 def _has_log(identity: Identity) -> bool:
@@ -105,7 +105,7 @@ def _has_log(identity: Identity) -> bool:
     return any(isinstance(node, Log | PowerOfArray) for node in list_ancestors(nodes, lambda _: False, lambda n: n.arguments))
 
 
-def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool) -> Decision:
+def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool) -> IdentityDecision:
     began, chains = time.perf_counter(), [make_chain(head) for head in CHAIN_HEADS]
     undecided, refuted = list(range(len(identity.leaves))), set[int]()
     unknown, filled = set[str](), set[str]()
@@ -130,11 +130,11 @@ def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool
     return _conclude(identity, refuted, points, unknown, _explain(filled))
 
 
-def _conclude(identity: Identity, refuted: set[int], points: int, unknown: set[str], why: str) -> Decision:
+def _conclude(identity: Identity, refuted: set[int], points: int, unknown: set[str], why: str) -> IdentityDecision:
     """Conclude from the claims that are refuted and the points at which all others hold; `why` is for too few points."""
-    other = Outcome.PROVED if points >= MIN_POINTS else Outcome.UNKNOWN
-    outcomes = [Outcome.REFUTED if i in refuted else other for i in range(len(identity.leaves))]
-    return Decision(outcomes, points, unknown, why if Outcome.UNKNOWN in outcomes else "")
+    other = IdentityOutcome.PROVED if points >= MIN_POINTS else IdentityOutcome.UNKNOWN
+    outcomes = [IdentityOutcome.REFUTED if i in refuted else other for i in range(len(identity.leaves))]
+    return IdentityDecision(outcomes, points, unknown, why if IdentityOutcome.UNKNOWN in outcomes else "")
 
 
 def _explain(filled: set[str]) -> str:

@@ -31,8 +31,7 @@ from gradcheck.backends.load_target import (
 from gradcheck.backends.time_budget import OverBudgetError, limit_preparation, limit_trial
 from gradcheck.backends.views import restrict_to_methods
 from gradcheck.checks.against_reference.derivative import compare_with_reference
-from gradcheck.checks.contracts.any_target import depends, detached, own_derivative
-from gradcheck.checks.contracts.dependence_rules import bind_rules
+from gradcheck.checks.contracts.any_target import detached, own_derivative
 from gradcheck.checks.derivative.check import check_derivative
 from gradcheck.checks.half_precision import check_half_precision
 from gradcheck.checks.higher_order.check import check_higher_orders
@@ -237,7 +236,7 @@ def _check_trials(case: Case, options: Options, blank: CheckResult, command: str
 
 
 def _check_on_ranks(case: Case, options: Options, framework: str, dtype: str) -> list[TrialResult]:
-    """Check every trial on several ranks: their joint program stands in the place of the target."""
+    """Check every trial on several ranks: their joint program replaces the target."""
     ranks.refuse_unsupported(case, options, framework)
     seconds = None if options.budget is None else MAX_OVER_BUDGET * options.budget
 
@@ -331,8 +330,11 @@ def check_trial(
         if case.detached and options.tries(detached.NAME):
             cut_off = backend.bind(replace(case, wrt=case.detached, claims={}, intents=()), target, inputs)
             result = replace(result, contracts=(*result.contracts, *detached.check_detached(cut_off, label)))
-        if case.depends and result.stop in (None, Reason.NOTHING_CLAIMED) and options.tries(depends.NAME):
-            rules = bind_rules(case.depends, program, inputs, backend.to_numpy)
+        if case.depends and result.stop in (None, Reason.NOTHING_CLAIMED) and options.tries("depends"):
+            from gradcheck.checks.contracts import dependence_rules  # only where it is declared
+            from gradcheck.checks.contracts.any_target import depends
+
+            rules = dependence_rules.bind_rules(case.depends, program, inputs, backend.to_numpy)
             result = replace(result, contracts=(*result.contracts, *depends.check_depends(rules, trial, target)))
         if options.tries(own_derivative.NAME):
             unchecked = own_derivative.check_own_derivative(case, target, program, has_rows=bool(result.comparisons))

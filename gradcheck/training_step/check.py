@@ -14,7 +14,7 @@ from gradcheck.glossary.laws import LAWS
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.results import CheckResult, Law, Reason, Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench
+from gradcheck.training_step.experiment import Experiment
 from gradcheck.training_step.pieces import Pieces, leaving_intact
 
 REASONS = {Verdict.PASS: Reason.AGREES, Verdict.FAIL: Reason.STEP_BROKEN, Verdict.INCONCLUSIVE: Reason.DULL}
@@ -33,19 +33,19 @@ def check_training_step(pieces: Pieces, blank: CheckResult) -> CheckResult:
     """
     names = choose_laws(pieces.laws)
     with leaving_intact(pieces):
-        bench = Bench(pieces, blank.seed)
-        _ = bench.has_twin  # a loss that raises ends the check here
-        laws = tuple(_try_law(name, bench, done, len(names)) for done, name in enumerate(names))
+        experiment = Experiment(pieces, blank.seed)
+        _ = experiment.has_twin  # a loss that raises ends the check here
+        laws = tuple(_try_law(name, experiment, done, len(names)) for done, name in enumerate(names))
     verdict = min((law.verdict for law in laws if law.verdict), key=SEVERITY.index, default=Verdict.INCONCLUSIVE)
     return replace(
         blank,
         verdict=verdict,
         reason=REASONS[verdict],
         laws=laws,
-        notes=tuple(bench.notes),
+        notes=tuple(experiment.notes),
         framework="torch",
-        evaluations=bench.evaluations,
-        device=str(next(iter(bench.copy().parameters.values())).device) if bench.copy().parameters else "",
+        evaluations=experiment.evaluations,
+        device=str(next(iter(experiment.copy().parameters.values())).device) if experiment.copy().parameters else "",
     )
 
 
@@ -63,12 +63,12 @@ def choose_laws(names: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(name for name in LAWS if name in chosen)
 
 
-def _try_law(name: str, bench: Bench, done: int, total: int) -> Law:
+def _try_law(name: str, experiment: Experiment, done: int, total: int) -> Law:
     """Try one law; what does not apply or cannot be evaluated has no verdict."""
     progress.report_progress(name, done, total)
     start = time.perf_counter()
     try:
-        law: Law = import_module(f"gradcheck.training_step.laws.{name.replace('-', '_')}").check_law(bench)
+        law: Law = import_module(f"gradcheck.training_step.laws.{name.replace('-', '_')}").check_law(experiment)
     except NotApplicableError as error:
         law = Law(name, None, f"not available: {error}")
     except (InputError, TargetError) as error:

@@ -14,7 +14,7 @@ from gradcheck.trees import flatten
 
 
 @dataclass
-class Call:
+class ModuleCall:
     """What a forward of a module showed.
 
     Attributes:
@@ -30,7 +30,7 @@ class Call:
 class Trace:
     """The calls of the modules in one forward, and what the loss depends on."""
 
-    calls: dict[str, Call] = field(default_factory=dict)
+    calls: dict[str, ModuleCall] = field(default_factory=dict)
     reached: set[Any] = field(default_factory=set)
 
     def is_reached(self, path: str) -> bool:
@@ -55,7 +55,7 @@ def tracing(model: torch.nn.Module) -> Iterator[Trace]:
     def record(path: str, inputs: Any, returned: Any) -> None:
         tensors = [x for x in flatten(returned).leaves if isinstance(x, Tensor)]
         takes = any(isinstance(x, Tensor) and x.requires_grad for x in flatten(inputs).leaves)
-        known = trace.calls.setdefault(path, Call(False, []))
+        known = trace.calls.setdefault(path, ModuleCall(False, []))
         known.takes_gradient |= takes
         known.outputs += [x.grad_fn for x in tensors if x.is_floating_point()]
 

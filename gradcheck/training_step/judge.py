@@ -10,7 +10,7 @@ import torch
 
 from gradcheck.results import Law as Law
 from gradcheck.results import Row, Verdict
-from gradcheck.training_step.bench import Gradients, difference, norm
+from gradcheck.training_step.experiment import Gradients, difference, norm
 
 # A bound is this many times the largest change that was seen when every number moved by one rounding.
 SLACK = 32.0
@@ -24,7 +24,7 @@ SHOWN_ROWS = 5
 
 
 @dataclass(frozen=True)
-class Difference:
+class GradientDifference:
     """Two gradients, compared parameter by parameter.
 
     Attributes:
@@ -64,7 +64,7 @@ def make_law(name: str, verdict: Verdict, message: str, shown: Row, rows: Sequen
     return Law(name, verdict, message, size, bound, worst, tuple(rows[:SHOWN_ROWS]))
 
 
-def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) -> Difference:
+def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) -> GradientDifference:
     """Compare two gradients.
 
     Args:
@@ -76,7 +76,7 @@ def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) 
     sizes = {name: norm(values) for name, values in b.items()}
     total = math.hypot(*sizes.values())
     if not math.isfinite(total):
-        return Difference(
+        return GradientDifference(
             Verdict.INCONCLUSIVE, next(n for n, size in sizes.items() if not math.isfinite(size)), math.nan, math.nan, ()
         )
     rows, decided = [], []
@@ -89,10 +89,10 @@ def compare(a: Gradients, b: Gradients, noise: Mapping[str, float], eps: float) 
         decided.append(bound * scale)
     rows.sort(key=lambda row: -(row.values[0] / max(row.values[1], torch.finfo(torch.float64).tiny)))
     if not rows:
-        return Difference(Verdict.INCONCLUSIVE, "", math.nan, math.nan, ())
+        return GradientDifference(Verdict.INCONCLUSIVE, "", math.nan, math.nan, ())
     broken = [row for row in rows if row.values[0] > max(row.values[1], NEGLIGIBLE)]
     unclear = math.hypot(*decided) > MAX_NOISE * total
     verdict = Verdict.FAIL if broken else Verdict.INCONCLUSIVE if unclear else Verdict.PASS
     shown = max(broken, key=lambda row: row.values[0]) if broken else rows[0]
     value, bound = shown.values
-    return Difference(verdict, shown.label, value, bound, tuple((broken or rows)[:SHOWN_ROWS]))
+    return GradientDifference(verdict, shown.label, value, bound, tuple((broken or rows)[:SHOWN_ROWS]))

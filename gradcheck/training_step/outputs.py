@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck.training_step.bench import Bench
+from gradcheck.training_step.experiment import Experiment
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
 
@@ -38,7 +38,7 @@ class Output:
         return f"{self.path} ({type(self.module).__name__})" if self.path else f"the model ({type(self.module).__name__})"
 
 
-def record_outputs(bench: Bench, copied: Copy, tree: Any) -> list[Output]:
+def record_outputs(experiment: Experiment, copied: Copy, tree: Any) -> list[Output]:
     """Evaluate the loss and record what each module returns; inner modules come before those that call them."""
     outputs: list[Output] = []
 
@@ -50,15 +50,15 @@ def record_outputs(bench: Bench, copied: Copy, tree: Any) -> list[Output]:
         for path, module in copied.model.named_modules():
             hook = module.register_forward_hook(lambda m, _i, out, path=path: record(path, m, out))
             stack.callback(hook.remove)
-        bench.evaluate_loss(copied, tree)
+        experiment.evaluate_loss(copied, tree)
     return outputs
 
 
-def find_interaction(bench: Bench, whole: list[Output], part: list[Output], samples: Sequence[int]) -> Output | None:
+def find_interaction(experiment: Experiment, whole: list[Output], part: list[Output], samples: Sequence[int]) -> Output | None:
     """Return the first module whose outputs for some samples change with the rest of the batch; None if none does.
 
     Args:
-        bench: the step.
+        experiment: the step.
         whole: the outputs for the batch.
         part: the outputs for the samples alone, or in another order.
         samples: which samples of the batch these are.
@@ -67,18 +67,18 @@ def find_interaction(bench: Bench, whole: list[Output], part: list[Output], samp
         return None
     for in_batch, alone in zip(whole, part, strict=True):
         pairs = zip(in_batch.tensors, alone.tensors, strict=False)
-        if any(_differ(bench, a, b, samples) for a, b in pairs):
+        if any(_differ(experiment, a, b, samples) for a, b in pairs):
             return in_batch
     return None
 
 
-def _differ(bench: Bench, in_batch: Tensor, alone: Tensor, samples: Sequence[int]) -> bool:
+def _differ(experiment: Experiment, in_batch: Tensor, alone: Tensor, samples: Sequence[int]) -> bool:
     """Whether an output of some samples differs along every axis that may be the batch axis."""
     index, agreements = torch.tensor(list(samples), dtype=torch.long), []
     for axis in range(in_batch.dim()):
-        if in_batch.shape[axis] == bench.batch.size and in_batch.dim() == alone.dim():
+        if in_batch.shape[axis] == experiment.batch.size and in_batch.dim() == alone.dim():
             selected = in_batch.index_select(axis, index.to(in_batch.device))
             if selected.shape == alone.shape:
                 size = max(float(selected.abs().max()), 1e-30) if selected.numel() else 1.0
-                agreements.append(bool((selected - alone).abs().max() <= MAX_ULPS * bench.eps * size))
+                agreements.append(bool((selected - alone).abs().max() <= MAX_ULPS * experiment.eps * size))
     return bool(agreements) and not any(agreements)

@@ -11,7 +11,7 @@ from gradcheck.exact import floating
 from gradcheck.exact.arithmetic import list_ancestors
 from gradcheck.exact.constants import Constant
 from gradcheck.exact.graph import Constants, Input, Node, Product
-from gradcheck.exact.identity import Identity, Outcome, decide
+from gradcheck.exact.identity import Identity, IdentityOutcome, decide
 
 # A fault multiplies one operator's result. A smaller one does not show in floating point, where a factor of 2 stands for it.
 FACTORS = (Fraction(2), 1 + Fraction(1, 10**12), Fraction(-1))
@@ -43,8 +43,8 @@ def plant_faults(identity: Identity, seed: int) -> Score:
             if not _matters(identity, _scale_node(identity, own[place], visible), draw):
                 continue  # such as another sign of a number that is squared
             decision = decide(_scale_node(identity, own[place], factor), seed, 5.0)
-            is_refuted = Outcome.REFUTED in decision.outcomes
-            score = Score(score.effective + 1, score.refuted + (is_refuted or Outcome.PROVED not in decision.outcomes))
+            is_refuted = IdentityOutcome.REFUTED in decision.outcomes
+            score = Score(score.effective + 1, score.refuted + (is_refuted or IdentityOutcome.PROVED not in decision.outcomes))
     return score
 
 

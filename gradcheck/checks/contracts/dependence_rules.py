@@ -38,7 +38,7 @@ WHICH = {
 
 
 @dataclass(frozen=True)
-class Part:
+class PositionedLeaf:
     """A leaf, divided into positions along some of its axes.
 
     Attributes:
@@ -82,8 +82,8 @@ class DependenceRule:
     """
 
     declared: Dependence
-    output: Part
-    inputs: tuple[Part, ...]
+    output: PositionedLeaf
+    inputs: tuple[PositionedLeaf, ...]
     allowed: Allowed
 
     def __str__(self) -> str:
@@ -146,13 +146,13 @@ def _misfit(declared: Dependence, problem: str) -> InputError:
 def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) -> DependenceRule:
     if declared.kind == "only":
         used = [leaf for name, _ in declared.inputs for leaf in _find_leaves(name, program.leaves, declared, "input")]
-        others = tuple(Part(leaf, ()) for leaf in program.leaves if leaf not in used)
-        return DependenceRule(declared, Part(output, ()), others, np.zeros((1, 1), dtype=bool))
+        others = tuple(PositionedLeaf(leaf, ()) for leaf in program.leaves if leaf not in used)
+        return DependenceRule(declared, PositionedLeaf(output, ()), others, np.zeros((1, 1), dtype=bool))
     keys = getattr(mask, "shape", ())
     if 0 < len(keys) <= len(declared.axes):  # one entry per position of the inputs, for the whole output
-        part, sizes = Part(output, ()), keys
+        part, sizes = PositionedLeaf(output, ()), keys
     else:
-        part = Part(output, _find_axes(declared, declared.axes, output))
+        part = PositionedLeaf(output, _find_axes(declared, declared.axes, output))
         sizes = part.sizes
     inputs = _find_inputs(declared, sizes, program)
     pairs = math.prod(part.sizes) * math.prod(sizes)
@@ -167,10 +167,10 @@ def _find_axes(declared: Dependence, axes: Axes, leaf: Leaf) -> Axes:
     return tuple(axis % len(leaf.shape) for axis in axes)
 
 
-def _find_inputs(declared: Dependence, sizes: tuple[int, ...], program: Program) -> tuple[Part, ...]:
+def _find_inputs(declared: Dependence, sizes: tuple[int, ...], program: Program) -> tuple[PositionedLeaf, ...]:
     """Find the inputs that are concerned: those that are named, or those other than parameters with the same sizes there."""
     named = [
-        Part(leaf, _find_axes(declared, axes or declared.axes, leaf))
+        PositionedLeaf(leaf, _find_axes(declared, axes or declared.axes, leaf))
         for name, axes in declared.inputs
         for leaf in _find_leaves(name, program.leaves, declared, "input")
     ]
@@ -182,7 +182,7 @@ def _find_inputs(declared: Dependence, sizes: tuple[int, ...], program: Program)
         part
         for leaf in free
         if all(-len(leaf.shape) <= axis < len(leaf.shape) for axis in declared.axes)
-        for part in [Part(leaf, _find_axes(declared, declared.axes, leaf))]
+        for part in [PositionedLeaf(leaf, _find_axes(declared, declared.axes, leaf))]
         if part.sizes == sizes
     ]
     if not parts:

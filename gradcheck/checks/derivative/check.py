@@ -14,7 +14,6 @@ from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget, n
 from gradcheck.checks.derivative.preconditions import check_preconditions, describe_non_finite
 from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
 from gradcheck.checks.derivative.small_differences import describe_small_differences
-from gradcheck.checks.derivative.unbiasedness import compare_means
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
@@ -73,6 +72,8 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
     trial.recorder.note(*filter(None, [mode.why]))
     direct_calls.call_at_other_inputs(trial)
     if options.unbiased:
+        from gradcheck.checks.derivative.unbiasedness import compare_means  # only where it is declared
+
         comparisons = compare_means(trial, preconditions.spread)
     elif mode.name == "full":
         confirmed = None if needs_every_entry(program, options) else confirm_every_entry(trial)

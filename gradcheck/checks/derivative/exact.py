@@ -15,7 +15,7 @@ from gradcheck.compare.table_row import find_output_leaf
 from gradcheck.exact import identity
 from gradcheck.exact.graph import DEMOTES, NotAvailable
 from gradcheck.exact.high_precision import NO_FLINT
-from gradcheck.exact.identity import EQUAL_BY_CHANCE, Decision, Outcome
+from gradcheck.exact.identity import EQUAL_BY_CHANCE, IdentityDecision, IdentityOutcome
 from gradcheck.results import Comparison, Reason, Verdict
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import summarise_error
@@ -103,7 +103,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
     decision, made = _decide(program, seed), list[Comparison]()
     leaf_outcomes = list(zip(trial.program.leaves, decision.outcomes, strict=True))
     precise, why = None, ""
-    if any(outcome is not Outcome.PROVED for leaf, outcome in leaf_outcomes if leaf.path in wanted):
+    if any(outcome is not IdentityOutcome.PROVED for leaf, outcome in leaf_outcomes if leaf.path in wanted):
         try:
             precise = _compare_precisely(trial, claim, program, decision)
         except NotAvailable as error:
@@ -111,11 +111,11 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
     unshown = False
     for number, (leaf, outcome) in enumerate(leaf_outcomes):
         row = next((row for row in rows if row.wrt == leaf.path and row.wrt in wanted), None)
-        if row is not None and outcome is Outcome.PROVED:
+        if row is not None and outcome is IdentityOutcome.PROVED:
             made.append(_make_agreement(row))
         elif row is not None:
-            judged = _judge(trial, claim, program, precise, [row, *rows], number, is_refuted=outcome is Outcome.REFUTED)
-            unshown |= judged is None and outcome is Outcome.REFUTED
+            judged = _judge(trial, claim, program, precise, [row, *rows], number, is_refuted=outcome is IdentityOutcome.REFUTED)
+            unshown |= judged is None and outcome is IdentityOutcome.REFUTED
             made += [] if judged is None else [judged]
     trial.recorder.note(*([why] if why == NO_FLINT else []))
     if is_asked or made:
@@ -123,7 +123,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
     return made
 
 
-def _decide(program: ExactProgram, seed: int) -> Decision:
+def _decide(program: ExactProgram, seed: int) -> IdentityDecision:
     """Decide the identity in the fields; if they cannot, everything is unknown."""
     try:
         return identity.decide(program.identity, seed, SECONDS)
@@ -131,10 +131,12 @@ def _decide(program: ExactProgram, seed: int) -> Decision:
         why = str(error)
     except Exception as error:  # an operator may refuse numbers that are no results of a program
         why = f"the fields raised {summarise_error(error, MAX_MESSAGE)}"
-    return Decision([Outcome.UNKNOWN] * len(program.identity.leaves), 0, set(), why)
+    return IdentityDecision([IdentityOutcome.UNKNOWN] * len(program.identity.leaves), 0, set(), why)
 
 
-def _compare_precisely(trial: Trial, claim: Claim, program: ExactProgram, decision: Decision) -> PreciseComparison | None:
+def _compare_precisely(
+    trial: Trial, claim: Claim, program: ExactProgram, decision: IdentityDecision
+) -> PreciseComparison | None:
     """Prepare the comparison in high precision; None if it would say nothing.
 
     Raises:
@@ -156,12 +158,12 @@ def _trace(trial: Trial, claim: Claim) -> ExactProgram:
 
 
 def _describe(
-    decision: Decision, program: ExactProgram, made: Sequence[Comparison], *, unshown: bool, by_flint: bool
+    decision: IdentityDecision, program: ExactProgram, made: Sequence[Comparison], *, unshown: bool, by_flint: bool
 ) -> list[str]:
     notes, reasons = [], {row.reason for row in made}
     branches = ", ".join(sorted(program.branches))
     on_branch = ON_BRANCH.format(branches) if branches else ""
-    if Outcome.PROVED in decision.outcomes:
+    if IdentityOutcome.PROVED in decision.outcomes:
         notes.append(PROVED.format(decision.points, on_branch))
     if Reason.HIGH_PRECISION_AGREES in reasons:
         notes.append(AGREES.format(on_branch))
@@ -171,7 +173,7 @@ def _describe(
         functions = ", ".join(sorted(decision.unknown)) or "logarithms or roots"
         notes.append(NOT_AVAILABLE.format(NOT_SHOWN.format("high precision" if by_flint else "floating point", functions)))
     if program.demotions:
-        is_open = any(outcome is not Outcome.PROVED for outcome in decision.outcomes)
+        is_open = any(outcome is not IdentityOutcome.PROVED for outcome in decision.outcomes)
         prefix = NOT_AVAILABLE if is_open else "exact: {}"
         notes.append(prefix.format(DEMOTES.format(" and ".join(sorted(program.demotions)))))
     return notes

@@ -1,1 +1,1 @@
-"""One file per law: `NAME`, and `check_law(bench)`, which returns a `Law` or raises `NotApplicableError`."""
+"""One file per law: `NAME`, and `check_law(experiment)`, which returns a `Law` or raises `NotApplicableError`."""

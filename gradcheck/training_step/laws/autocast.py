@@ -12,7 +12,7 @@ from torch import Tensor
 from gradcheck.errors import TargetError
 from gradcheck.results import Row, Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench, Gradients, difference, norm
+from gradcheck.training_step.experiment import Experiment, Gradients, difference, norm
 from gradcheck.training_step.judge import Law, make_law
 from gradcheck.training_step.laws.checkpointed import descend
 from gradcheck.training_step.pieces import Copy
@@ -28,24 +28,27 @@ LEAST_ERROR = float(torch.finfo(LOW).eps)
 LEAST_SHARE = 0.03
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare the errors of two gradients under autocast, with a small step in between, with those of plain rounding."""
-    if not bench.has_twin:
+    if not experiment.has_twin:
         raise NotApplicableError("the step does not run in float64, which the errors are measured with")
-    if any(p.dtype is not torch.float32 for p in bench.exact_copy().parameters.values()):
+    if any(p.dtype is not torch.float32 for p in experiment.exact_copy().parameters.values()):
         raise NotApplicableError("autocast is for float32 parameters, and some of these have another dtype")
-    cast, exact, rounded = bench.copy(double=False), bench.copy(), bench.copy()
+    cast, exact, rounded = experiment.copy(double=False), experiment.copy(), experiment.copy()
     worst = Row("", (0.0, 0.0))
     for number in (1, 2):
         try:
-            with torch.no_grad(), torch.autocast(bench.device_type, LOW):  # an evaluation before training, as in a validation
-                bench.evaluate_loss(cast, bench.batch.tree, double=False)
-            with torch.autocast(bench.device_type, LOW):
-                gradient = bench.evaluate_gradient(cast, bench.batch.tree, double=False)
+            with (
+                torch.no_grad(),
+                torch.autocast(experiment.device_type, LOW),
+            ):  # an evaluation before training, as in a validation
+                experiment.evaluate_loss(cast, experiment.batch.tree, double=False)
+            with torch.autocast(experiment.device_type, LOW):
+                gradient = experiment.evaluate_gradient(cast, experiment.batch.tree, double=False)
         except TargetError as error:
             raise NotApplicableError(f"under autocast {error}") from error
-        truth = bench.evaluate_gradient(exact, bench.batch.tree)
-        plain = _evaluate_rounded(bench, rounded)
+        truth = experiment.evaluate_gradient(exact, experiment.batch.tree)
+        plain = _evaluate_rounded(experiment, rounded)
         rows = _measure(gradient, plain, truth)
         broken = [row for row in rows if row.values[0] > row.values[1]]
         worst = max([worst, *rows], key=lambda row: row.values[0] / max(row.values[1], 1e-300))
@@ -64,14 +67,14 @@ def check_law(bench: Bench) -> Law:
     return make_law(NAME, Verdict.PASS, "as accurate as plain rounding to bfloat16, in two steps", worst, worst=worst.label)
 
 
-def _evaluate_rounded(bench: Bench, copied: Copy) -> Gradients:
+def _evaluate_rounded(experiment: Experiment, copied: Copy) -> Gradients:
     """Evaluate the gradient with the outputs of every layer, and what comes back to them, rounded to bfloat16."""
     with ExitStack() as stack:
         for module in copied.model.modules():
             if not any(True for _ in module.children()):
                 hook = module.register_forward_hook(lambda _m, _i, out: tree_map(_round, out))
                 stack.callback(hook.remove)
-        return bench.evaluate_gradient(copied, bench.batch.tree)
+        return experiment.evaluate_gradient(copied, experiment.batch.tree)
 
 
 def _round(x: Any) -> Any:

@@ -14,7 +14,7 @@ from torch.utils import checkpoint as checkpointing
 from gradcheck.errors import TargetError
 from gradcheck.results import Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench, Gradients
+from gradcheck.training_step.experiment import Experiment, Gradients
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import Copy
 
@@ -22,25 +22,25 @@ NAME = "checkpointed"
 ITERATIONS = 2
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare two iterations without checkpointing and with it: the step's own, or that of its blocks."""
     calls: list[int] = []
     with _replacing_checkpoints(calls):
-        plain = _iterate(bench, lambda _: None)
+        plain = _iterate(experiment, lambda _: None)
     wrap: Callable[[Copy], object] = lambda _: None  # noqa: E731 - the step checkpoints already
     where = "the step's own checkpointing"
     if not calls:
-        blocks = find_blocks(bench.copy().model)
+        blocks = find_blocks(experiment.copy().model)
         if not blocks:
             raise NotApplicableError("no block of the model can be checkpointed: it has no submodule with parameters")
         where = f"checkpointing of {blocks[0]}" + (f" to {blocks[-1]}" if len(blocks) > 1 else "")
         wrap = functools.partial(_checkpoint_blocks, blocks=blocks)
     try:
-        checkpointed = _iterate(bench, wrap)
+        checkpointed = _iterate(experiment, wrap)
     except TargetError as error:
         return Law(NAME, Verdict.FAIL, f"under {where} {error}; a forward must do the same when it is run again")
     for number, (with_it, without) in enumerate(zip(checkpointed, plain, strict=True), 1):
-        result = compare(with_it, without, bench.noise, bench.eps)
+        result = compare(with_it, without, experiment.noise, experiment.eps)
         if result.verdict is not Verdict.PASS:
             cause = (
                 "a forward that runs again must do the same: look for counters, caches, inputs changed in place, or a generator"
@@ -49,13 +49,13 @@ def check_law(bench: Bench) -> Law:
     return result.to_law(NAME, f"{where} leaves the gradients of {ITERATIONS} iterations as they are")
 
 
-def _iterate(bench: Bench, wrap: Callable[[Copy], object]) -> list[Gradients]:
+def _iterate(experiment: Experiment, wrap: Callable[[Copy], object]) -> list[Gradients]:
     """Return the gradients of some iterations, with a small step of gradient descent after each."""
-    copied = bench.copy()
+    copied = experiment.copy()
     wrap(copied)
     gradients = []
     for _ in range(ITERATIONS):
-        gradients.append(bench.evaluate_gradient(copied, bench.batch.tree))
+        gradients.append(experiment.evaluate_gradient(copied, experiment.batch.tree))
         descend(copied)
     return gradients
 

@@ -14,7 +14,7 @@ from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.errors import TargetError
 from gradcheck.results import Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench, Gradients
+from gradcheck.training_step.experiment import Experiment, Gradients
 from gradcheck.training_step.judge import Law, compare
 
 NAME = "compiled"
@@ -29,42 +29,42 @@ STAGES = {
 OPTIONS: dict[str, Any] = {"inductor": {"compile_threads": 1}}  # without a pool of processes, which would outlive the check
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare the compiled gradient with the eager one, in the step's own precision, with each backend that can run here."""
-    if bench.is_random:
+    if experiment.is_random:
         raise NotApplicableError("the loss draws random numbers, and compiled code draws others")
-    eager = bench.evaluate_gradient(bench.copy(double=False), bench.batch.tree, double=False)
-    own = _InOwnPrecision(bench)
-    noise = own.measure_noise(lambda: bench.copy(double=False), bench.batch, eager)
+    eager = experiment.evaluate_gradient(experiment.copy(double=False), experiment.batch.tree, double=False)
+    own = _InOwnPrecision(experiment)
+    noise = own.measure_noise(lambda: experiment.copy(double=False), experiment.batch, eager)
     backends = ["aot_eager", *(["inductor"] if shutil.which("c++") or shutil.which("g++") else [])]
     for backend in backends:
         try:
-            result = compare(_evaluate_compiled(bench, backend), eager, noise, own.eps)
+            result = compare(_evaluate_compiled(experiment, backend), eager, noise, own.eps)
         except TargetError as error:
             raise NotApplicableError(f"with the backend {backend} {error}") from error
         if result.verdict is not Verdict.PASS:
-            guilty = _find_stage(bench, eager, noise, own.eps, backend)
+            guilty = _find_stage(experiment, eager, noise, own.eps, backend)
             return result.to_law(
                 NAME, "", f"the gradient differs under torch.compile, from the backend {guilty} on: {STAGES[guilty]}"
             )
     return result.to_law(NAME, f"equal under torch.compile with {' and '.join(backends)}")
 
 
-class _InOwnPrecision(Bench):
-    """The bench without a float64 twin."""
+class _InOwnPrecision(Experiment):
+    """The experiment without a float64 twin."""
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench.pieces, bench.seed)
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(experiment.pieces, experiment.seed)
         self.__dict__["has_twin"] = False
 
 
-def _evaluate_compiled(bench: Bench, backend: str) -> Gradients:
+def _evaluate_compiled(experiment: Experiment, backend: str) -> Gradients:
     """Evaluate the gradient with the model compiled."""
-    copied = bench.copy(double=False)
+    copied = experiment.copy(double=False)
     with _fresh_compiler(), silence_logging():
         model: Any = torch.compile(copied.model, backend=backend, options=OPTIONS.get(backend))
         compiled = replace(copied, model=model)
-        gradients = bench.evaluate_gradient(compiled, bench.batch.tree, double=False)
+        gradients = experiment.evaluate_gradient(compiled, experiment.batch.tree, double=False)
     return {name.removeprefix("_orig_mod."): values for name, values in gradients.items()}
 
 
@@ -78,13 +78,13 @@ def _fresh_compiler() -> Iterator[None]:
         torch._dynamo.reset()
 
 
-def _find_stage(bench: Bench, eager: Gradients, noise: dict[str, float], eps: float, backend: str) -> str:
+def _find_stage(experiment: Experiment, eager: Gradients, noise: dict[str, float], eps: float, backend: str) -> str:
     """Return the first backend whose gradient differs."""
     for stage in STAGES:
         if stage == backend:
             break
         try:
-            if compare(_evaluate_compiled(bench, stage), eager, noise, eps).verdict is not Verdict.PASS:
+            if compare(_evaluate_compiled(experiment, stage), eager, noise, eps).verdict is not Verdict.PASS:
                 return stage
         except TargetError:
             continue

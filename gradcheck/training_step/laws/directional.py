@@ -15,7 +15,7 @@ from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.evidence.noise import measure_noise
 from gradcheck.results import Row, Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench, norm
+from gradcheck.training_step.experiment import Experiment, norm
 from gradcheck.training_step.judge import NEGLIGIBLE, Law, make_law
 from gradcheck.training_step.pieces import Copy
 
@@ -26,29 +26,29 @@ LEAST_SLOPE = 1e-3  # a slope counts as at least this share of what it could be
 MAX_BOUND = 1e-2  # an estimate whose bound is larger, relative to its size, decides nothing
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare the predicted slope of the loss with numerical ones along the gradient, at random, and along the step taken."""
-    bench.require_finite_gradient()
-    gradient = {name: values.to_dense() for name, values in bench.gradient.items() if values is not None}
+    experiment.require_finite_gradient()
+    gradient = {name: values.to_dense() for name, values in experiment.gradient.items() if values is not None}
     size = math.hypot(*map(norm, gradient.values()))
     if not size:
         raise NotApplicableError("the gradient is zero")
-    copied = bench.copy()
+    copied = experiment.copy()
     directions = {
         "the gradient": {name: values / size for name, values in gradient.items()},
-        "a random direction": _draw_direction(bench, copied),
+        "a random direction": _draw_direction(experiment, copied),
     }
-    step = _take_step(bench)
+    step = _take_step(experiment)
     if step:
         directions["the optimizer's step"] = step
     worst = Row("", (0.0, 0.0))
     for name, direction in directions.items():
         predicted = sum(float((gradient[n].double() * d).sum()) for n, d in direction.items() if n in gradient)
-        row = _compare(bench, copied, direction, predicted, name)
+        row = _compare(experiment, copied, direction, predicted, name)
         if row.values[1] > MAX_BOUND:
             return make_law(NAME, Verdict.INCONCLUSIVE, f"the slope along {name} cannot be measured: {row.remark}", row)
         if row.values[0] > max(row.values[1], NEGLIGIBLE):
-            return _locate(bench, copied, direction, gradient, row)
+            return _locate(experiment, copied, direction, gradient, row)
         worst = max(worst, row, key=lambda r: r.values[0])
         if name == "the optimizer's step" and predicted > 0:
             message = "the optimizer's step raises the loss: is maximize=True set, or the sign of the loss wrong?"
@@ -56,37 +56,37 @@ def check_law(bench: Bench) -> Law:
     return make_law(NAME, Verdict.PASS, f"the loss changes as predicted along {', '.join(directions)}", worst)
 
 
-def _draw_direction(bench: Bench, copied: Copy) -> Direction:
+def _draw_direction(experiment: Experiment, copied: Copy) -> Direction:
     """Draw a direction that moves each trainable parameter by about its own size."""
-    bench.reseed(1)
+    experiment.reseed(1)
     trainable = {name: p.detach() for name, p in copied.parameters.items() if p.requires_grad}
     return {n: torch.randn_like(p) * max(norm(p), 1e-3) / math.sqrt(max(p.numel(), 1)) for n, p in trainable.items()}
 
 
-def _take_step(bench: Bench) -> Direction:
+def _take_step(experiment: Experiment) -> Direction:
     """Return the direction of the optimiser's first step, scaled to the size of the parameters; {} if it is no descent step.
 
     A state, weight decay or momentum moves parameters elsewhere, so only a fresh optimiser without weight decay is tried.
     """
-    if bench.pieces.optimizer is None or bench.pieces.training_step is not None:
+    if experiment.pieces.optimizer is None or experiment.pieces.training_step is not None:
         return {}
-    copied = bench.copy()
+    copied = experiment.copy()
     before = {name: p.detach().clone() for name, p in copied.parameters.items()}
     if copied.optimizer.state or any(group.get("weight_decay") for group in copied.optimizer.param_groups):
         return {}
-    bench.take_step(copied, double=bench.has_twin)
+    experiment.take_step(copied, double=experiment.has_twin)
     step = {name: p.detach() - before[name] for name, p in copied.parameters.items()}
     moved = math.hypot(*map(norm, step.values()))
     return {name: d * math.hypot(*map(norm, before.values())) / moved for name, d in step.items()} if moved else {}
 
 
-def _compare(bench: Bench, copied: Copy, direction: Direction, predicted: float, name: str) -> Row:
+def _compare(experiment: Experiment, copied: Copy, direction: Direction, predicted: float, name: str) -> Row:
     """Measure the slope along a direction; return how far off the prediction is and may be, relative to the slope."""
-    phi = _make_line(bench, copied, direction)
-    base, finest = phi(0.0), finest_step(bench.eps)
-    noise = measure_noise(phi, base, finest, bench.eps, spacings=1)
-    slope = estimate_slopes_by_ladder(phi, Setting(base, noise, bench.eps, None, finest, choose_slack(1)))
-    size = math.hypot(*(norm(bench.gradient.get(n)) * norm(d) for n, d in direction.items())) or 1.0
+    phi = _make_line(experiment, copied, direction)
+    base, finest = phi(0.0), finest_step(experiment.eps)
+    noise = measure_noise(phi, base, finest, experiment.eps, spacings=1)
+    slope = estimate_slopes_by_ladder(phi, Setting(base, noise, experiment.eps, None, finest, choose_slack(1)))
+    size = math.hypot(*(norm(experiment.gradient.get(n)) * norm(d) for n, d in direction.items())) or 1.0
     size = max(abs(predicted), abs(float(slope.value[0])), LEAST_SLOPE * size)
     reason = slope.reason[0]
     bound = math.inf if reason is not None and not math.isfinite(slope.bound[0]) else float(slope.bound[0])
@@ -98,7 +98,7 @@ def _compare(bench: Bench, copied: Copy, direction: Direction, predicted: float,
     return Row(name, (off / size, bound / size), remark)
 
 
-def _make_line(bench: Bench, copied: Copy, direction: Direction) -> Callable[[float], F64]:
+def _make_line(experiment: Experiment, copied: Copy, direction: Direction) -> Callable[[float], F64]:
     """Return t -> the loss with the parameters moved by t times a direction."""
     parameters = copied.parameters
     origin = {name: p.detach().clone() for name, p in parameters.items()}
@@ -107,7 +107,7 @@ def _make_line(bench: Bench, copied: Copy, direction: Direction) -> Callable[[fl
         with torch.no_grad():
             for name, values in direction.items():
                 parameters[name].copy_(origin[name] + t * values)
-            loss = bench.evaluate_loss(copied, bench.batch.tree)
+            loss = experiment.evaluate_loss(copied, experiment.batch.tree)
             for name in direction:
                 parameters[name].copy_(origin[name])
         return np.array([loss.item()])
@@ -115,11 +115,11 @@ def _make_line(bench: Bench, copied: Copy, direction: Direction) -> Callable[[fl
     return phi
 
 
-def _locate(bench: Bench, copied: Copy, direction: Direction, gradient: Direction, along: Row) -> Law:
+def _locate(experiment: Experiment, copied: Copy, direction: Direction, gradient: Direction, along: Row) -> Law:
     """Name the parameter whose own slope differs the most from the gradient's."""
-    rows, step = [], bench.eps ** (1 / 3)
+    rows, step = [], experiment.eps ** (1 / 3)
     for name in list(direction)[:MAX_LOCATED]:
-        phi = _make_line(bench, copied, {name: direction[name]})
+        phi = _make_line(experiment, copied, {name: direction[name]})
         slope = float((phi(step) - phi(-step))[0]) / (2 * step)
         predicted = float((gradient[name].double() * direction[name]).sum()) if name in gradient else 0.0
         size = max(abs(predicted), abs(slope), LEAST_SLOPE * norm(gradient.get(name)) * norm(direction[name]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradcheck.results import Verdict
 from gradcheck.training_step.batches import Batch, NotApplicableError, to_dtype
-from gradcheck.training_step.bench import Bench, Gradients, clear_gradients, ignoring_warnings, read_gradients
+from gradcheck.training_step.experiment import Experiment, Gradients, clear_gradients, ignoring_warnings, read_gradients
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import call_user
 
@@ -25,17 +25,17 @@ COUPLED = (
 MAX_WEIGHT_DIFFERENCE = 1e-4
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare what accumulation leaves in `.grad` with the gradient of the whole batch, for unequal parts and masks."""
-    bench.require_samples(2)
-    if bench.is_random:
+    experiment.require_samples(2)
+    if experiment.is_random:
         raise NotApplicableError(RANDOM)
-    masked = bench.batch.with_unequal_labels()
+    masked = experiment.batch.with_unequal_labels()
     if masked is not None:
-        law = _check_batch(bench, masked)
+        law = _check_batch(experiment, masked)
         if law.verdict is not Verdict.PASS:
             return law
-    return _check_batch(bench, bench.batch)
+    return _check_batch(experiment, experiment.batch)
 
 
 def split_samples(size: int) -> list[list[int]]:
@@ -44,40 +44,40 @@ def split_samples(size: int) -> list[list[int]]:
     return [list(range(a, b)) for a, b in itertools.pairwise(ends) if b <= size]
 
 
-def _check_batch(bench: Bench, batch: Batch) -> Law:
+def _check_batch(experiment: Experiment, batch: Batch) -> Law:
     parts = split_samples(batch.size)
-    copied = bench.copy(plain=True)
-    whole = bench.evaluate_gradient(copied, batch.tree)
-    noise = bench.measure_noise(lambda: bench.copy(plain=True), batch, whole)
-    gradients = [bench.evaluate_gradient(copied, batch.take(part)) for part in parts]
+    copied = experiment.copy(plain=True)
+    whole = experiment.evaluate_gradient(copied, batch.tree)
+    noise = experiment.measure_noise(lambda: experiment.copy(plain=True), batch, whole)
+    gradients = [experiment.evaluate_gradient(copied, batch.take(part)) for part in parts]
     needed = fit_weights(whole, gradients)
     combined = combine(needed, gradients)
     unit = _name_unit(batch, parts, needed)
-    fitted = compare(combined, whole, noise, bench.eps)
-    if bench.pieces.accumulate is None:
+    fitted = compare(combined, whole, noise, experiment.eps)
+    if experiment.pieces.accumulate is None:
         if fitted.verdict is not Verdict.PASS:
             raise NotApplicableError(COUPLED)
         advice = "the loss is a sum: add the parts up" if unit == "1" else f"weight each part by its number of {unit}"
         return fitted.to_law(NAME, f"without accumulate=, parts can add up to the batch; {advice}")
-    accumulated = _accumulate(bench, batch, parts)
-    result = compare(accumulated, whole, noise, bench.eps)
+    accumulated = _accumulate(experiment, batch, parts)
+    result = compare(accumulated, whole, noise, experiment.eps)
     sizes = ", ".join(str(len(part)) for part in parts)
     labels = [batch.count_labels(part) for part in parts]
     of_labels = f" with {', '.join(map(str, labels))} labels" if any(labels) else ""
     passed = f"parts of {sizes} samples{of_labels} add up to the batch"
-    return result.to_law(NAME, passed, _explain(bench, accumulated, gradients, needed, noise, unit))
+    return result.to_law(NAME, passed, _explain(experiment, accumulated, gradients, needed, noise, unit))
 
 
-def _accumulate(bench: Bench, batch: Batch, parts: Sequence[Sequence[int]]) -> Gradients:
+def _accumulate(experiment: Experiment, batch: Batch, parts: Sequence[Sequence[int]]) -> Gradients:
     """Run the user's accumulation loop on a copy."""
-    assert bench.pieces.accumulate is not None
-    copied = bench.copy(plain=True)
+    assert experiment.pieces.accumulate is not None
+    copied = experiment.copy(plain=True)
     clear_gradients(copied)
-    bench.reseed()
+    experiment.reseed()
     trees: list[Any] = [batch.take(part) for part in parts]
-    with bench.computing(), ignoring_warnings():
-        trees = [to_dtype(tree, torch.float64) for tree in trees] if bench.has_twin else trees
-        call_user("the accumulation loop", bench.pieces.accumulate, copied.model, bench.pieces.loss, trees)
+    with experiment.computing(), ignoring_warnings():
+        trees = [to_dtype(tree, torch.float64) for tree in trees] if experiment.has_twin else trees
+        call_user("the accumulation loop", experiment.pieces.accumulate, copied.model, experiment.pieces.loss, trees)
     return read_gradients(copied)
 
 
@@ -127,7 +127,7 @@ def _are_close(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _explain(
-    bench: Bench,
+    experiment: Experiment,
     accumulated: Gradients,
     parts: Sequence[Gradients],
     needed: Sequence[float],
@@ -136,7 +136,7 @@ def _explain(
 ) -> str:
     """Say why the accumulated gradient differs from the batch's: by the weights that the loop gave to the parts."""
     used = fit_weights(accumulated, parts)
-    is_sum_of_parts = compare(combine(used, parts), accumulated, noise, bench.eps).verdict is Verdict.PASS
+    is_sum_of_parts = compare(combine(used, parts), accumulated, noise, experiment.eps).verdict is Verdict.PASS
     listed = f"the loop weights the parts {_list(used)}, the loss of the whole batch {_list(needed)}"
     if not is_sum_of_parts:
         return "what the loop leaves in .grad is no sum of the parts' gradients; does it clip, step or keep old gradients?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradcheck.results import Row
-from gradcheck.training_step.bench import Bench, norm
+from gradcheck.training_step.experiment import Experiment, norm
 from gradcheck.training_step.judge import Law
 
 NAME = "norms"
@@ -13,11 +13,11 @@ NAME = "norms"
 MAX_SPREAD = 1e4
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Add up the gradients of each layer, per square root of its numbers, so that layers of all sizes can be compared."""
     squares: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for name, values in bench.gradient.items():
+    for name, values in experiment.gradient.items():
         layer = name.rpartition(".")[0] or name
         squares[layer] = squares.get(layer, 0.0) + norm(values) ** 2
         counts[layer] = counts.get(layer, 0) + (0 if values is None else values.numel())

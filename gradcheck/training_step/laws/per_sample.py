@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gradcheck.results import Verdict
 from gradcheck.training_step.batches import NotApplicableError, to_dtype
-from gradcheck.training_step.bench import Bench, Gradients, ignoring_warnings, norm
+from gradcheck.training_step.experiment import Experiment, Gradients, ignoring_warnings, norm
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.laws.micro_batches import COUPLED, RANDOM, combine, fit_weights
 from gradcheck.training_step.outputs import find_interaction, record_outputs
@@ -21,72 +21,74 @@ NAME = "per-sample"
 MAX_SAMPLES = 8
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare each sample alone with the sample in its batch: the modules' outputs, then the sum of the gradients."""
-    batch = bench.batch
-    bench.require_samples(2)
-    if bench.is_random:
+    batch = experiment.batch
+    experiment.require_samples(2)
+    if experiment.is_random:
         raise NotApplicableError(RANDOM)
-    copied = bench.copy()
+    copied = experiment.copy()
     statistics = [n for n, m in copied.model.named_modules() if isinstance(m, _NormBase) and _uses_batch(m)]
     if statistics:
         raise NotApplicableError(f"batch statistics couple the samples in {statistics[0]}")
-    whole = record_outputs(bench, copied, batch.tree)
+    whole = record_outputs(experiment, copied, batch.tree)
     sample = batch.size - 1
-    alone = record_outputs(bench, copied, batch.take([sample]))
-    module = find_interaction(bench, whole, alone, [sample])
+    alone = record_outputs(experiment, copied, batch.take([sample]))
+    module = find_interaction(experiment, whole, alone, [sample])
     if module is not None:
         message = (
             f"sample {sample} depends on the rest of the batch, first seen in the output of {module.name}: "
             "a mean, norm or softmax over axis 0?"
         )
         return Law(NAME, Verdict.FAIL, message, worst=module.path)
-    return _check_sum(bench, copied)
+    return _check_sum(experiment, copied)
 
 
 def _uses_batch(module: _NormBase) -> bool:
     return not type(module).__name__.startswith("InstanceNorm") and (module.training or not module.track_running_stats)
 
 
-def _check_sum(bench: Bench, copied: Copy) -> Law:
+def _check_sum(experiment: Experiment, copied: Copy) -> Law:
     """Compare the batch's gradient with a weighted sum of the samples' gradients, and these with those by vmap."""
-    batch = bench.batch
+    batch = experiment.batch
     size = min(batch.size, MAX_SAMPLES)
-    part = bench.batch.take(range(size))
-    gradient = bench.evaluate_gradient(copied, part)
-    samples = [bench.evaluate_gradient(copied, batch.take([i])) for i in range(size)]
+    part = experiment.batch.take(range(size))
+    gradient = experiment.evaluate_gradient(copied, part)
+    samples = [experiment.evaluate_gradient(copied, batch.take([i])) for i in range(size)]
     valued = [g for g in samples if all(math.isfinite(norm(values)) for values in g.values())]
     if not valued:
         raise NotApplicableError(COUPLED.replace("the parts", "the samples"))
-    summed = compare(combine(fit_weights(gradient, valued), valued), gradient, bench.noise, bench.eps)
+    summed = compare(combine(fit_weights(gradient, valued), valued), gradient, experiment.noise, experiment.eps)
     if summed.verdict is not Verdict.PASS:
         raise NotApplicableError(COUPLED.replace("the parts", "the samples"))
     passed = f"the gradients of {size} samples add up to the batch's"
     try:
-        vmapped = _evaluate_vmapped(bench, copied, part)
+        vmapped = _evaluate_vmapped(experiment, copied, part)
     except Exception as error:  # vmap does not support every operator
         return summed.to_law(NAME, f"{passed}; vmap not tried: {type(error).__name__}")
     for k, values in enumerate(samples):
-        result = compare({name: stack[k] for name, stack in vmapped.items()}, values, bench.noise, bench.eps)
+        result = compare({name: stack[k] for name, stack in vmapped.items()}, values, experiment.noise, experiment.eps)
         if result.verdict is Verdict.FAIL and values in valued:
             return result.to_law(NAME, "", f"under vmap the gradient of sample {k} is another one: look at custom vmap rules")
     return summed.to_law(NAME, f"{passed}, under vmap too")
 
 
-def _evaluate_vmapped(bench: Bench, copied: Copy, part: object) -> dict[str, Tensor]:
+def _evaluate_vmapped(experiment: Experiment, copied: Copy, part: object) -> dict[str, Tensor]:
     """Evaluate the gradient of each sample with `torch.func`."""
-    flat = flatten(to_dtype(part, torch.float64) if bench.has_twin else part)
-    rows = [isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == min(bench.batch.size, MAX_SAMPLES) for x in flat.leaves]
+    flat = flatten(to_dtype(part, torch.float64) if experiment.has_twin else part)
+    rows = [
+        isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == min(experiment.batch.size, MAX_SAMPLES) for x in flat.leaves
+    ]
     parameters = {name: p.detach() for name, p in copied.parameters.items() if p.requires_grad}
 
     def loss(values: dict[str, Tensor], *leaves: Tensor) -> Tensor:
         tree = flat.rebuild([x[None] if row else x for x, row in zip(leaves, rows, strict=True)])
-        returned: Tensor = torch.func.functional_call(Loss(copied.model, bench.pieces.loss), prefix(values), (tree,))
+        returned: Tensor = torch.func.functional_call(Loss(copied.model, experiment.pieces.loss), prefix(values), (tree,))
         return returned.reshape(())
 
     axes = (None, *(0 if row else None for row in rows))
-    bench.reseed()
-    with bench.computing(), ignoring_warnings():
+    experiment.reseed()
+    with experiment.computing(), ignoring_warnings():
         vmapped: dict[str, Tensor] = torch.func.vmap(torch.func.grad(loss), in_dims=axes)(parameters, *flat.leaves)
     return vmapped
 

@@ -6,7 +6,7 @@ import torch
 
 from gradcheck.results import Verdict
 from gradcheck.training_step.batches import NotApplicableError
-from gradcheck.training_step.bench import Bench
+from gradcheck.training_step.experiment import Experiment
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.laws.micro_batches import RANDOM
 from gradcheck.training_step.outputs import find_interaction, record_outputs
@@ -14,19 +14,19 @@ from gradcheck.training_step.outputs import find_interaction, record_outputs
 NAME = "permuted"
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Compare the gradients of the batch and of the batch in another order; if they differ, name the module where it begins."""
-    batch = bench.batch
-    bench.require_samples(2, part=batch.size // 2)
-    if bench.is_random:
+    batch = experiment.batch
+    experiment.require_samples(2, part=batch.size // 2)
+    if experiment.is_random:
         raise NotApplicableError(RANDOM)
-    order = _draw_order(batch.size, bench.seed)
-    moved = bench.evaluate_gradient(bench.copy(), batch.take(order))
-    result = compare(moved, bench.gradient, bench.noise, bench.eps)
+    order = _draw_order(batch.size, experiment.seed)
+    moved = experiment.evaluate_gradient(experiment.copy(), batch.take(order))
+    result = compare(moved, experiment.gradient, experiment.noise, experiment.eps)
     failed = ""
     if result.verdict is Verdict.FAIL:
-        whole, permuted = (record_outputs(bench, bench.copy(), tree) for tree in (batch.tree, batch.take(order)))
-        module = find_interaction(bench, whole, permuted, order)
+        whole, permuted = (record_outputs(experiment, experiment.copy(), tree) for tree in (batch.tree, batch.take(order)))
+        module = find_interaction(experiment, whole, permuted, order)
         place = f"it is first seen in the output of {module.name}" if module else "no module does that, the loss does"
         failed = f"the gradient changes with the order of the samples; {place}: look for view() for transpose(), or x[0] for x"
     return result.to_law(NAME, "another order of the samples gives the same gradient", failed)

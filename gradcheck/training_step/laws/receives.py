@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from gradcheck.results import Row, Verdict
-from gradcheck.training_step.bench import Bench, Gradients, clear_gradients, norm, read_gradients
+from gradcheck.training_step.experiment import Experiment, Gradients, clear_gradients, norm, read_gradients
 from gradcheck.training_step.graph_cut import Trace, explain_missing_gradient, tracing
 from gradcheck.training_step.judge import SHOWN_ROWS, Law
 from gradcheck.training_step.pieces import Copy, call_user
@@ -19,10 +19,10 @@ EXTRA_STEPS = 3  # after which a parameter with a zero gradient, such as LoRA's 
 NO_INPUT_GRADIENT = "None of the inputs have requires_grad=True"
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Follow gradients and steps on a copy, in the order in which a cause explains the others."""
-    copied = bench.exact_copy()
-    gradients, trace, warned = _trace_gradients(bench, copied)
+    copied = experiment.exact_copy()
+    gradients, trace, warned = _trace_gradients(experiment, copied)
     trainable = [name for name, p in copied.parameters.items() if p.requires_grad]
     if not trainable:
         return Law(NAME, Verdict.FAIL, "no parameter of the model requires a gradient")
@@ -35,16 +35,16 @@ def check_law(bench: Bench) -> Law:
     missing = [name for name in trainable if gradients[name] is None]
     if missing:
         return _report_missing(copied, trace, missing, trainable, warned)
-    return _check_optimizer(bench, copied, trainable) or _check_moves(bench, copied, gradients, trainable)
+    return _check_optimizer(experiment, copied, trainable) or _check_moves(experiment, copied, gradients, trainable)
 
 
-def _trace_gradients(bench: Bench, copied: Copy) -> tuple[Gradients, Trace, str]:
+def _trace_gradients(experiment: Experiment, copied: Copy) -> tuple[Gradients, Trace, str]:
     """Return the gradients, the calls of the modules, and what PyTorch warned of inputs of a checkpoint."""
     clear_gradients(copied)
-    bench.reseed()
+    experiment.reseed()
     with warnings.catch_warnings(record=True) as caught, tracing(copied.model) as trace:
         warnings.simplefilter("always")
-        loss = call_user("the loss", bench.pieces.loss, copied.model, bench.batch.tree)
+        loss = call_user("the loss", experiment.pieces.loss, copied.model, experiment.batch.tree)
         if loss.requires_grad:
             trace.follow(loss)
             call_user("the backward of the loss", loss.backward)
@@ -91,9 +91,9 @@ def _has_called_sibling(copied: Copy, trace: Trace, name: str) -> bool:
     return False
 
 
-def _check_optimizer(bench: Bench, copied: Copy, trainable: list[str]) -> Law | None:
+def _check_optimizer(experiment: Experiment, copied: Copy, trainable: list[str]) -> Law | None:
     """Compare the optimiser's parameters with the model's."""
-    if bench.pieces.optimizer is None:
+    if experiment.pieces.optimizer is None:
         return None
     held = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
     known = {id(p) for p in copied.model.parameters()}
@@ -105,17 +105,17 @@ def _check_optimizer(bench: Bench, copied: Copy, trainable: list[str]) -> Law | 
     return _fail("receives a gradient, but is not in the optimizer", missing) if missing else None
 
 
-def _check_moves(bench: Bench, copied: Copy, gradients: Gradients, trainable: list[str]) -> Law:
+def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, trainable: list[str]) -> Law:
     """Take steps, and see what moves and which zero gradients stay zero."""
     zero = [name for name in trainable if not norm(gradients[name])]
     before = {name: p.detach().clone() for name, p in copied.parameters.items()}
     for _ in range(EXTRA_STEPS):
-        bench.take_step(copied)
+        experiment.take_step(copied)
     moved = {name for name, p in copied.parameters.items() if not torch.equal(p.detach(), before[name])}
     frozen = [name for name, p in copied.parameters.items() if not p.requires_grad and name in moved]
     if frozen:
         return _fail("is frozen, but moves in a step: weight decay, or code that writes to it?", frozen)
-    later = _trace_gradients(bench, copied)[0] if zero else {}
+    later = _trace_gradients(experiment, copied)[0] if zero else {}
     dead = [name for name in zero if not norm(later[name])]
     if dead:
         return _fail(

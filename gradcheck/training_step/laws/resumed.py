@@ -11,7 +11,7 @@ from torch import Tensor
 from gradcheck.backends.global_state import restore, snapshot
 from gradcheck.results import Verdict
 from gradcheck.tracebacks import summarise_error
-from gradcheck.training_step.bench import Bench
+from gradcheck.training_step.experiment import Experiment
 from gradcheck.training_step.judge import Law
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
@@ -21,9 +21,9 @@ BEFORE, AFTER = 2, 2  # steps before the state is saved, and after it is loaded
 MODULE_ATTRIBUTES = ("_parameters", "_buffers", "_modules")
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Take steps, save and load the state into a new copy, and take the same steps with both."""
-    first, again = _start(bench), _start(bench)
+    first, again = _start(experiment), _start(experiment)
     if _find_difference(first, again):
         message = f"two runs from the same state differ in {_find_difference(first, again)}: nondeterministic kernels"
         return Law(NAME, Verdict.INCONCLUSIVE, message)
@@ -35,7 +35,7 @@ def check_law(bench: Bench) -> Law:
         state = torch.load(stream, weights_only=False)
     except Exception as error:
         return Law(NAME, Verdict.FAIL, f"the state cannot be saved and loaded: {summarise_error(error, 200)}")
-    resumed = bench.exact_copy()
+    resumed = experiment.exact_copy()
     unsaved = _find_unsaved(resumed, first)
     try:
         _load_state(resumed, state)
@@ -44,7 +44,7 @@ def check_law(bench: Bench) -> Law:
     for copied in (first, resumed):
         restore(states)
         for _ in range(AFTER):
-            bench.take_step(copied)
+            experiment.take_step(copied)
     worst = _find_difference(first, resumed)
     if not worst:
         return Law(NAME, Verdict.PASS, f"{AFTER} steps after loading are equal bit for bit", 0.0, 0.0)
@@ -56,11 +56,11 @@ def check_law(bench: Bench) -> Law:
     return Law(NAME, Verdict.FAIL, f"after loading, {worst} takes another course{cause}", value, 0.0, worst)
 
 
-def _start(bench: Bench) -> Copy:
-    copied = bench.exact_copy()
-    bench.reseed()
+def _start(experiment: Experiment) -> Copy:
+    copied = experiment.exact_copy()
+    experiment.reseed()
     for _ in range(BEFORE):
-        bench.take_step(copied)
+        experiment.take_step(copied)
     return copied
 
 

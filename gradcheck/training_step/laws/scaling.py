@@ -12,8 +12,8 @@ import torch
 from torch.nn.utils import clip_grad
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.bench import Bench, Gradients, norm, read_gradients
-from gradcheck.training_step.judge import Difference, Law, compare
+from gradcheck.training_step.experiment import Experiment, Gradients, norm, read_gradients
+from gradcheck.training_step.judge import GradientDifference, Law, compare
 from gradcheck.training_step.laws.micro_batches import combine, fit_weights
 from gradcheck.training_step.pieces import Copy
 
@@ -40,55 +40,55 @@ class Steps:
     clipped: list[tuple[Gradients, float]] = field(default_factory=list)
 
 
-def check_law(bench: Bench) -> Law:
+def check_law(experiment: Experiment) -> Law:
     """Scale the loss by powers of two, which rounds nothing, and compare what reaches the optimiser."""
     for factor in FACTORS:
-        scaled = bench.evaluate_gradient(bench.copy(), bench.batch.tree, factor=factor)
-        result = compare(combine([1 / factor], [scaled]), bench.gradient, bench.noise, bench.eps)
+        scaled = experiment.evaluate_gradient(experiment.copy(), experiment.batch.tree, factor=factor)
+        result = compare(combine([1 / factor], [scaled]), experiment.gradient, experiment.noise, experiment.eps)
         if result.verdict is not Verdict.PASS:
             cause = "a hook or a backward clips, or does not use the gradient that it receives"
             return result.to_law(
                 NAME, "", f"the gradient of {factor:g} times the loss is not {factor:g} times the gradient: {cause}"
             )
-    if bench.pieces.training_step is None:
+    if experiment.pieces.training_step is None:
         return result.to_law(
             NAME, "the gradient of a multiple of the loss is that multiple; give training_step= to try clipping"
         )
-    return _check_step(bench, result)
+    return _check_step(experiment, result)
 
 
-def _check_step(bench: Bench, result: Difference) -> Law:
+def _check_step(experiment: Experiment, result: GradientDifference) -> Law:
     """Compare what the optimiser sees in the user's training step with the gradient, at two scales of the loss scaler."""
-    plain = record_step(bench, SCALES[0])
+    plain = record_step(experiment, SCALES[0])
     if not plain.gradients:
         return result.to_law(NAME, "the training step takes no step of the optimizer that it is given: clipping not tried")
-    if bench.step_arity >= WITH_SCALER:
-        scaled = record_step(bench, SCALES[1])
-        compared = compare(scaled.gradients, plain.gradients, bench.noise, bench.eps)
+    if experiment.step_arity >= WITH_SCALER:
+        scaled = record_step(experiment, SCALES[1])
+        compared = compare(scaled.gradients, plain.gradients, experiment.noise, experiment.eps)
         if compared.verdict is not Verdict.PASS:
             return compared.to_law(NAME, "", _explain_scaling(plain, scaled))
     missed = _find_unclipped(plain)
-    (factor,) = fit_weights(plain.gradients, [bench.gradient])
-    compared = compare(plain.gradients, combine([factor], [bench.gradient]), bench.noise, bench.eps)
-    if missed or (compared.verdict is Verdict.FAIL and not bench.is_random):
+    (factor,) = fit_weights(plain.gradients, [experiment.gradient])
+    compared = compare(plain.gradients, combine([factor], [experiment.gradient]), experiment.noise, experiment.eps)
+    if missed or (compared.verdict is Verdict.FAIL and not experiment.is_random):
         cause = missed or OTHER_GRADIENTS
         return Law(NAME, Verdict.FAIL, cause, compared.value, compared.bound, compared.worst, compared.rows)
     late = next((g for g, size in plain.clipped if not math.isclose(_total(g), size, rel_tol=1e-4)), None)
     if late is not None:
         return Law(NAME, Verdict.FAIL, "the norm that clips is not that of the gradients that are clipped", compared.value)
     how = f"clipping multiplies the gradients by {factor:.3g}" if plain.clipped else "nothing is clipped"
-    scaler = "a loss scale changes nothing; " if bench.step_arity >= WITH_SCALER else ""
+    scaler = "a loss scale changes nothing; " if experiment.step_arity >= WITH_SCALER else ""
     return compared.to_law(NAME, f"{scaler}{how}")
 
 
-def record_step(bench: Bench, scale: float) -> Steps:
+def record_step(experiment: Experiment, scale: float) -> Steps:
     """Take the user's training step on a copy, and record what clipping and the optimiser see."""
-    steps, copied = Steps(), bench.copy()
-    scaler = torch.amp.GradScaler(bench.device_type, init_scale=scale) if bench.step_arity >= WITH_SCALER else None
+    steps, copied = Steps(), experiment.copy()
+    scaler = torch.amp.GradScaler(experiment.device_type, init_scale=scale) if experiment.step_arity >= WITH_SCALER else None
     copied.optimizer.register_step_pre_hook(lambda *_: steps.gradients.update(read_gradients(copied)))
-    bench.reseed()
+    experiment.reseed()
     with _recording_clips(copied, steps):
-        bench.take_step(copied, scaler=scaler, double=bench.has_twin)
+        experiment.take_step(copied, scaler=scaler, double=experiment.has_twin)
     return steps
 
 

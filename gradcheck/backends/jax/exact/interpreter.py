@@ -12,7 +12,15 @@ import numpy as np
 from jax.extend.core import Literal
 
 from gradcheck.backends.jax.exact.primitives import Array, evaluate, is_float, is_key
-from gradcheck.backends.jax.exact.rules import BRANCHES, COMPARISONS, OBSERVERS, RULES, Call, Traced, make_constants
+from gradcheck.backends.jax.exact.rules import (
+    BRANCHES,
+    COMPARISONS,
+    OBSERVERS,
+    RULES,
+    PrimitiveCall,
+    TracedValue,
+    make_constants,
+)
 from gradcheck.exact.build import mark_undefined
 from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
 from gradcheck.exact.identity import Equality
@@ -23,13 +31,13 @@ INNER_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
 @dataclass(frozen=True)
-class Step:
+class AppliedPrimitive:
     """A primitive that depends on the inputs, with its operands and results."""
 
     primitive: Any
     params: dict[str, Any]
-    operands: tuple[Traced, ...]
-    results: tuple[Traced, ...]
+    operands: tuple[TracedValue, ...]
+    results: tuple[TracedValue, ...]
 
 
 class Interpreter:
@@ -45,10 +53,10 @@ class Interpreter:
     def __init__(self) -> None:
         self.branches: set[str] = set()
         self.equalities: list[Equality] = []
-        self.steps: list[Step] = []
+        self.steps: list[AppliedPrimitive] = []
         self.operators = self._numbers = 0
 
-    def run(self, jaxpr: Any, operands: Sequence[Traced], consts: Sequence[Any] = ()) -> list[Traced]:
+    def run(self, jaxpr: Any, operands: Sequence[TracedValue], consts: Sequence[Any] = ()) -> list[TracedValue]:
         """Run a jaxpr; a closed one brings its constants.
 
         Raises:
@@ -56,10 +64,10 @@ class Interpreter:
         """
         if hasattr(jaxpr, "consts"):
             jaxpr, consts = jaxpr.jaxpr, jaxpr.consts
-        known: dict[Any, Traced] = dict(zip(jaxpr.constvars, map(trace_constant, consts), strict=True))
+        known: dict[Any, TracedValue] = dict(zip(jaxpr.constvars, map(trace_constant, consts), strict=True))
         known.update(zip(jaxpr.invars, operands, strict=True))
 
-        def read(var: Any) -> Traced:
+        def read(var: Any) -> TracedValue:
             return trace_constant(np.asarray(var.val, var.aval.dtype)) if isinstance(var, Literal) else known[var]
 
         for equation in jaxpr.eqns:
@@ -68,11 +76,11 @@ class Interpreter:
             known.update(zip(equation.outvars, results, strict=True))
         return [read(var) for var in jaxpr.outvars]
 
-    def call(self, function: Callable[..., Any], *operands: Traced) -> list[Traced]:
+    def call(self, function: Callable[..., Any], *operands: TracedValue) -> list[TracedValue]:
         """Run a function of JAX arrays that returns a list of them."""
         return self.run(jax.make_jaxpr(function)(*[x.shadow for x in operands]), operands)
 
-    def _apply(self, equation: Any, operands: list[Traced]) -> list[Traced]:
+    def _apply(self, equation: Any, operands: list[TracedValue]) -> list[TracedValue]:
         primitive, params, varies = equation.primitive, equation.params, any(x.varies for x in operands)
         if primitive.name in CONTROL and varies:
             return CONTROL[primitive.name](self, params, operands)
@@ -86,8 +94,10 @@ class Interpreter:
             raise NotAvailable(f"no rule for the primitive {primitive.name}")
         return self._evaluate(primitive, params, operands, varies=varies)
 
-    def _evaluate(self, primitive: Any, params: dict[str, Any], operands: list[Traced], *, varies: bool) -> list[Traced]:
-        call = Call(primitive, params, evaluate(primitive, params, [x.shadow for x in operands]))
+    def _evaluate(
+        self, primitive: Any, params: dict[str, Any], operands: list[TracedValue], *, varies: bool
+    ) -> list[TracedValue]:
+        call = PrimitiveCall(primitive, params, evaluate(primitive, params, [x.shadow for x in operands]))
         self._count(call.results)
         _refuse_unusual(call.results, operands)
         if primitive.name in COMPARISONS:
@@ -98,7 +108,7 @@ class Interpreter:
         is_bits = varies and (primitive.name == "bitcast_convert_type" or any(x.is_bits for x in operands))
         results = tuple(_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True))
         if varies:
-            self.steps.append(Step(primitive, params, tuple(operands), results))
+            self.steps.append(AppliedPrimitive(primitive, params, tuple(operands), results))
         return list(results)
 
     def _count(self, results: list[Array]) -> None:
@@ -109,7 +119,7 @@ class Interpreter:
         if self._numbers > MAX_NUMBERS:
             raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
 
-    def _note_equal_numbers(self, a: Traced, b: Traced) -> None:
+    def _note_equal_numbers(self, a: TracedValue, b: TracedValue) -> None:
         """Note where two operands of a comparison are equal and finite."""
         if a.node is None or b.node is None or not (a.node.varies or b.node.varies):
             return
@@ -119,14 +129,14 @@ class Interpreter:
 
     # --- control flow
 
-    def _run_branch(self, params: dict[str, Any], operands: list[Traced]) -> list[Traced]:
+    def _run_branch(self, params: dict[str, Any], operands: list[TracedValue]) -> list[TracedValue]:
         index, *others = operands
         if index.varies:
             self.branches.add(BRANCHES["cond"])
         branches = params["branches"]
         return self.run(branches[min(max(int(index.shadow), 0), len(branches) - 1)], others)
 
-    def _run_while(self, params: dict[str, Any], operands: list[Traced]) -> list[Traced]:
+    def _run_while(self, params: dict[str, Any], operands: list[TracedValue]) -> list[TracedValue]:
         of_condition, of_body = params["cond_nconsts"], params["body_nconsts"]
         tested, used = operands[:of_condition], operands[of_condition : of_condition + of_body]
         carried = operands[of_condition + of_body :]
@@ -140,25 +150,25 @@ class Interpreter:
                 return carried
             carried = self.run(params["body_jaxpr"], [*used, *carried])
 
-    def _run_scan(self, params: dict[str, Any], operands: list[Traced]) -> list[Traced]:
+    def _run_scan(self, params: dict[str, Any], operands: list[TracedValue]) -> list[TracedValue]:
         first, length, count = params["num_consts"], params["length"], params["num_carry"]
         used, carried, sequences = operands[:first], operands[first : first + count], operands[first + count :]
         slices = self.call(lambda *xs: [x[i] for i in range(length) for x in xs], *sequences) if sequences else []
-        width, stacked = len(sequences), dict[int, list[Traced]]()
+        width, stacked = len(sequences), dict[int, list[TracedValue]]()
         for i in reversed(range(length)) if params["reverse"] else range(length):
             results = self.run(params["jaxpr"], [*used, *carried, *slices[i * width : (i + 1) * width]])
             carried, stacked[i] = results[:count], results[count:]
         columns = zip(*[stacked[i] for i in range(length)], strict=True)
         return [*carried, *(self.call(lambda *xs: [jnp.stack(xs)], *column)[0] for column in columns)]
 
-    def _run_solve(self, params: dict[str, Any], operands: list[Traced]) -> list[Traced]:
+    def _run_solve(self, params: dict[str, Any], operands: list[TracedValue]) -> list[TracedValue]:
         lengths = params["const_lengths"]
         first = lengths.matvec + lengths.vecmat
         right = operands[first + lengths.solve + lengths.transpose_solve :]
         return self.run(params["jaxprs"].solve, [*operands[first : first + lengths.solve], *right])
 
 
-CONTROL: dict[str, Callable[[Interpreter, dict[str, Any], list[Traced]], list[Traced]]] = {
+CONTROL: dict[str, Callable[[Interpreter, dict[str, Any], list[TracedValue]], list[TracedValue]]] = {
     "cond": Interpreter._run_branch,
     "while": Interpreter._run_while,
     "scan": Interpreter._run_scan,
@@ -166,19 +176,19 @@ CONTROL: dict[str, Callable[[Interpreter, dict[str, Any], list[Traced]], list[Tr
 }
 
 
-def trace_constant(value: Array) -> Traced:
+def trace_constant(value: Array) -> TracedValue:
     """Return an array that depends on no input."""
     array = value if is_key(value) else np.asarray(value)
-    return Traced(array, make_constants(array) if is_float(array) else None)
+    return TracedValue(array, make_constants(array) if is_float(array) else None)
 
 
-def _takes(jaxpr: Any, operands: list[Traced]) -> bool:
+def _takes(jaxpr: Any, operands: list[TracedValue]) -> bool:
     """Say whether a jaxpr takes arrays of these shapes; that of a reduction takes single numbers."""
     shapes = [getattr(var.aval, "shape", None) for var in getattr(jaxpr, "jaxpr", jaxpr).invars]
     return shapes == [tuple(x.shadow.shape) for x in operands]
 
 
-def _refuse_unusual(results: list[Array], operands: list[Traced]) -> None:
+def _refuse_unusual(results: list[Array], operands: list[TracedValue]) -> None:
     if any(not is_key(x) and jnp.issubdtype(x.dtype, jnp.complexfloating) for x in results):
         raise NotAvailable("complex numbers")
     is_rounded = any(x.node is not None and x.node.varies for x in operands)
@@ -187,7 +197,7 @@ def _refuse_unusual(results: list[Array], operands: list[Traced]) -> None:
         raise NotAvailable(f"the code rounds to {coarse[0]}")
 
 
-def _translate(call: Call, operands: list[Traced], *, varies: bool) -> Sequence[Node | None]:
+def _translate(call: PrimitiveCall, operands: list[TracedValue], *, varies: bool) -> Sequence[Node | None]:
     """Return an exact node for each result; None stands for its numbers as constants, and for an array of integers."""
     nothing: list[Node | None] = [None] * len(call.results)
     name, is_exact = call.primitive.name, any(is_float(x) and x.dtype == np.float64 for x in call.results)
@@ -204,12 +214,12 @@ def _translate(call: Call, operands: list[Traced], *, varies: bool) -> Sequence[
     return nodes if isinstance(nodes, list) else [nodes]
 
 
-def _finish(shadow: Array, node: Node | None, *, varies: bool, is_bits: bool) -> Traced:
+def _finish(shadow: Array, node: Node | None, *, varies: bool, is_bits: bool) -> TracedValue:
     if not is_float(shadow):
-        return Traced(shadow, varies=varies, is_bits=is_bits and shadow.dtype != bool)
+        return TracedValue(shadow, varies=varies, is_bits=is_bits and shadow.dtype != bool)
     if is_bits:
         raise NotAvailable("the code computes with the bits of floating-point numbers")
     exact = make_constants(shadow) if node is None else node
     if exact.shape != tuple(shadow.shape):
         raise NotAvailable(f"a rule that gives the shape {exact.shape} for {tuple(shadow.shape)}")
-    return Traced(shadow, mark_undefined(exact, np.asarray(shadow, np.float64)), varies=exact.varies)
+    return TracedValue(shadow, mark_undefined(exact, np.asarray(shadow, np.float64)), varies=exact.varies)

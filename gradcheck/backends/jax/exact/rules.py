@@ -20,7 +20,7 @@ MAX_LOGARITHMS = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Traced:
+class TracedValue:
     """A value of the program: as an array, and as an exact node if it holds floating-point numbers.
 
     Attributes:
@@ -37,7 +37,7 @@ class Traced:
 
 
 @dataclass(frozen=True)
-class Call:
+class PrimitiveCall:
     """A primitive that was evaluated."""
 
     primitive: Any
@@ -55,7 +55,7 @@ Rule = Callable[..., Any]
 
 
 @node_of.register
-def _node_of_traced(operand: Traced) -> Node:
+def _node_of_traced(operand: TracedValue) -> Node:
     """Return the node of an array; that of an integer or boolean one holds its values."""
     return operand.node if operand.node is not None else make_constants(operand.shadow)
 
@@ -68,7 +68,9 @@ def make_constants(values: Array) -> Constants:
 # --- linear maps, and products of arrays
 
 
-def translate_linear(call: Call, *operands: Traced, moves: bool = False, places: Sequence[int] | None = None) -> list[Node]:
+def translate_linear(
+    call: PrimitiveCall, *operands: TracedValue, moves: bool = False, places: Sequence[int] | None = None
+) -> list[Node]:
     """Translate a primitive that is linear in all its floating-point operands together, or in those at some places."""
     varying = [i for i, x in enumerate(operands) if x.node is not None] if places is None else places
 
@@ -85,7 +87,7 @@ def translate_linear(call: Call, *operands: Traced, moves: bool = False, places:
     return [build.linear(nodes, make_apply(i), shape, moves=moves) for i, shape in enumerate(shapes)]
 
 
-def translate_gather(call: Call, x: Traced, indices: Traced) -> Node:
+def translate_gather(call: PrimitiveCall, x: TracedValue, indices: TracedValue) -> Node:
     """Translate a choice of entries by index; those out of bounds become zero here."""
     params = {**call.params, "fill_value": 0}
     places = evaluate(call.primitive, params, [1 + np.arange(x.shadow.size).reshape(x.shadow.shape), indices.shadow])[0]
@@ -93,7 +95,7 @@ def translate_gather(call: Call, x: Traced, indices: Traced) -> Node:
     return taken if places.all() else choose(places > 0, taken, 0)
 
 
-def translate_bilinear(call: Call, a: Traced, b: Traced) -> Node:
+def translate_bilinear(call: PrimitiveCall, a: TracedValue, b: TracedValue) -> Node:
     """Translate a product of matrices or a convolution."""
     return build.bilinear(a, b, lambda x, y: evaluate(call.primitive, call.params, [x, y])[0], call.shape)
 
@@ -104,27 +106,27 @@ def _flatten_axes(x: Array, axes: Iterable[int]) -> Array:
     return x.transpose([*rest, *axes]).reshape([*[x.shape[axis] for axis in rest], -1])
 
 
-def _take_entries(x: Traced, axes: Sequence[int]) -> list[Node]:
+def _take_entries(x: TracedValue, axes: Sequence[int]) -> list[Node]:
     """Take the entries along some axes apart."""
     count = int(np.prod([x.shadow.shape[axis] for axis in axes]))
     return [move(x, lambda t, k=k: _flatten_axes(t, axes)[..., k]) for k in range(count)]  # type: ignore[misc]
 
 
-def translate_sum(call: Call, x: Traced) -> Node | list[Node]:
+def translate_sum(call: PrimitiveCall, x: TracedValue) -> Node | list[Node]:
     """Translate a sum along axes; one of a few logarithms term by term, since its exponential is a product."""
     axes = sorted(call.params["axes"])
     is_short = 0 < int(np.prod([x.shadow.shape[axis] for axis in axes])) <= MAX_LOGARITHMS
     return reduce(add, _take_entries(x, axes)) if node_of(x).has_log and is_short else translate_linear(call, x)
 
 
-def translate_product(call: Call, x: Traced) -> Node:
+def translate_product(call: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the product of entries along axes."""
     _refuse_many_factors(x.shadow.size // max(call.results[0].size, 1))
     factors = _take_entries(x, sorted(call.params["axes"]))
     return reduce(multiply, factors) if factors else make_constants(call.results[0])
 
 
-def translate_cumulative_product(call: Call, x: Traced) -> Node:
+def translate_cumulative_product(call: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the products of the first entries along an axis, or of the last ones."""
     axis, count = call.params["axis"], x.shadow.shape[call.params["axis"]]
     _refuse_many_factors(count)
@@ -141,7 +143,7 @@ def _refuse_many_factors(count: int) -> None:
         raise NotAvailable(f"a product of {count:,} factors")
 
 
-def translate_cumulative_log_sum(call: Call, x: Traced) -> Node:
+def translate_cumulative_log_sum(call: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the logarithms of the sums of the first exponentials along an axis."""
     axis, turn = call.params["axis"], -1 if call.params["reverse"] else 1
 
@@ -161,7 +163,7 @@ def make_rule(formula: Formula) -> Rule:
     return lambda _, x: formula(x)
 
 
-def translate_step(call: Call, *_: Traced) -> list[Node]:
+def translate_step(call: PrimitiveCall, *_: TracedValue) -> list[Node]:
     """Translate a function that is constant between its jumps."""
     return [make_constants(result) for result in call.results]
 
@@ -169,26 +171,26 @@ def translate_step(call: Call, *_: Traced) -> list[Node]:
 def translate_exp(base: int) -> Rule:
     """Make the rule of an exponential to an integer base; 0 stands for e."""
 
-    def rule(_: Call, x: Traced) -> Node:
+    def rule(_: PrimitiveCall, x: TracedValue) -> Node:
         vanishes = np.asarray(np.isneginf(x.shadow))
         return exp(x, base, vanishes if vanishes.any() else None)
 
     return rule
 
 
-def translate_atan2(call: Call, a: Traced, b: Traced) -> Node:
+def translate_atan2(call: PrimitiveCall, a: TracedValue, b: TracedValue) -> Node:
     """Translate the angle of a point, which is an arc tangent but for half turns."""
     with np.errstate(all="ignore"):
         half_turns = np.round((call.results[0] - np.arctan(a.shadow / b.shadow)) / np.pi)
     return add(atan(divide(a, b)), multiply(make_constants(half_turns * 2), HALF_PI))
 
 
-def translate_remainder(call: Call, a: Traced, b: Traced) -> Node:
+def translate_remainder(call: PrimitiveCall, a: TracedValue, b: TracedValue) -> Node:
     """Translate the remainder of a division."""
     return subtract(a, multiply(b, make_constants(np.round((a.shadow - call.results[0]) / b.shadow))))
 
 
-def translate_polygamma(_: Call, order: Traced, x: Traced) -> Node:
+def translate_polygamma(_: PrimitiveCall, order: TracedValue, x: TracedValue) -> Node:
     """Translate a derivative of digamma."""
     orders = np.unique(order.shadow)
     if len(orders) != 1 or order.varies:
@@ -204,14 +206,14 @@ def translate_extremum_of_two(sign: int) -> Rule:
     return lambda _, a, b: choose(sign * a.shadow >= sign * b.shadow, a, b, a.shadow == b.shadow)
 
 
-def translate_clamp(_: Call, low: Traced, x: Traced, high: Traced) -> Node:
+def translate_clamp(_: PrimitiveCall, low: TracedValue, x: TracedValue, high: TracedValue) -> Node:
     """Translate a limit from below and above."""
     raised = choose(x.shadow >= low.shadow, x, low, x.shadow == low.shadow)
     limited = np.maximum(x.shadow, low.shadow)
     return choose(limited <= high.shadow, raised, high, limited == high.shadow)
 
 
-def translate_abs(_: Call, x: Traced) -> Node:
+def translate_abs(_: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the absolute value."""
     return choose(x.shadow > 0, x, subtract(0, x), x.shadow == 0)
 
@@ -219,7 +221,7 @@ def translate_abs(_: Call, x: Traced) -> Node:
 def translate_extremum(sign: int) -> Rule:
     """Make the rule of the largest number along some axes, or with a negative sign of the smallest."""
 
-    def rule(call: Call, x: Traced) -> Node:
+    def rule(call: PrimitiveCall, x: TracedValue) -> Node:
         axes = sorted(call.params["axes"])
         if not axes:
             return node_of(x)
@@ -235,7 +237,7 @@ def translate_extremum(sign: int) -> Rule:
     return rule
 
 
-def translate_sort(call: Call, *operands: Traced) -> list[Node | None]:
+def translate_sort(call: PrimitiveCall, *operands: TracedValue) -> list[Node | None]:
     """Translate the order of some arrays by the first of them."""
     axis, count = call.params["dimension"], call.params["num_keys"]
     keys = operands[:count]
@@ -244,14 +246,14 @@ def translate_sort(call: Call, *operands: Traced) -> list[Node | None]:
     return [move(x, lambda t: np.take_along_axis(t, order, axis)) if x.node is not None else None for x in operands]
 
 
-def translate_top(call: Call, x: Traced) -> list[Node | None]:
+def translate_top(call: PrimitiveCall, x: TracedValue) -> list[Node | None]:
     """Translate the choice of the largest numbers along an axis."""
     axis = call.params.get("axis", -1)
     _refuse_equal_numbers(call, x, axis)
     return [move(x, lambda t: np.take_along_axis(t, call.results[1], axis)), None]
 
 
-def translate_running_extremum(call: Call, x: Traced) -> Node:
+def translate_running_extremum(call: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the extremum of the first entries along an axis, or of the last ones."""
     axis, result = call.params["axis"], call.results[0]
     _refuse_equal_numbers(call, x, axis)
@@ -264,12 +266,12 @@ def translate_running_extremum(call: Call, x: Traced) -> Node:
     return move(x, lambda t: np.take_along_axis(t, index, axis))
 
 
-def _refuse_equal_numbers(call: Call, x: Traced, axis: int) -> None:
+def _refuse_equal_numbers(call: PrimitiveCall, x: TracedValue, axis: int) -> None:
     if x.varies and bool((np.diff(np.sort(x.shadow, axis), axis=axis) == 0).any()):
         raise NotAvailable(f"equal numbers in {call.primitive.name}")
 
 
-def translate_pool(call: Call, x: Traced) -> Node:
+def translate_pool(call: PrimitiveCall, x: TracedValue) -> Node:
     """Translate the largest number of each window, at the place that JAX chooses for its derivative."""
     from jax import lax
     from jax._src.lax.windowed_reductions import select_and_gather_add_p
@@ -284,13 +286,13 @@ def translate_pool(call: Call, x: Traced) -> Node:
 # --- linear algebra
 
 
-def translate_factors(call: Call, a: Traced) -> list[Node | None]:
+def translate_factors(call: PrimitiveCall, a: TracedValue) -> list[Node | None]:
     """Translate the factors L and U of a matrix, with the rows in the order that was chosen."""
     n, order = elimination.count_rows(a), call.results[2]
     return [elimination.eliminate(move(a, lambda t: np.take_along_axis(t, order[..., None], -2)), n), None, None]
 
 
-def translate_triangular_solve(call: Call, a: Traced, b: Traced) -> Node:
+def translate_triangular_solve(call: PrimitiveCall, a: TracedValue, b: TracedValue) -> Node:
     """Translate the solution of linear equations with a triangular matrix, whose diagonal may stand for ones."""
     n, unit = elimination.count_rows(a), bool(call.params["unit_diagonal"])
     ones = np.ones((n, n), bool)
@@ -300,7 +302,7 @@ def translate_triangular_solve(call: Call, a: Traced, b: Traced) -> Node:
     return elimination.matmul(inverse, b) if call.params["left_side"] else elimination.matmul(b, inverse)
 
 
-def translate_cholesky(_: Call, a: Traced) -> Node:
+def translate_cholesky(_: PrimitiveCall, a: TracedValue) -> Node:
     """Translate a Cholesky factor."""
     return elimination.factor_symmetric(node_of(a), elimination.count_rows(a))
 

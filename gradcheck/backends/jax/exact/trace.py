@@ -21,8 +21,8 @@ from gradcheck.backends.exact_identity import (
 from gradcheck.backends.flat import F64
 from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat
 from gradcheck.backends.jax.derivatives import TracedTarget, build_pullback, build_pushforward
-from gradcheck.backends.jax.exact.interpreter import Interpreter, Step
-from gradcheck.backends.jax.exact.rules import Traced
+from gradcheck.backends.jax.exact.interpreter import AppliedPrimitive, Interpreter
+from gradcheck.backends.jax.exact.rules import TracedValue
 from gradcheck.backends.jax.jit import fast_compile_options
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
@@ -52,7 +52,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     layout, draw = target.binding.leaves if forward else target.binding.outputs, np.random.default_rng(0)
     vector = draw.standard_normal(layout[-1].span.stop)
     leaves, vectors = (
-        [Traced(x, Input(x.shape), varies=True) for x in arrays]
+        [TracedValue(x, Input(x.shape), varies=True) for x in arrays]
         for arrays in (target.leaves_at(program.point), arrays_at(vector, layout, twin=target.is_twin))
     )
     interpreter, inputs = Interpreter(), [*leaves, *vectors]
@@ -84,7 +84,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     return ExactProgram(identity, frozenset(interpreter.branches), frozenset(), differentiate_both)
 
 
-def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, inputs: list[Traced]) -> list[Traced]:
+def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, inputs: list[TracedValue]) -> list[TracedValue]:
     """Trace a function of the moving arrays and the constants of a target, and interpret its jaxpr."""
     try:
         jaxpr = jax.make_jaxpr(lambda *moving: function(moving, target.constants))(*[x.shadow for x in inputs])
@@ -96,7 +96,12 @@ def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, in
 
 
 def _make_derivative(
-    target: TracedTarget, leaves: Sequence[Traced], steps: Sequence[Step], outputs: Sequence[Traced], *, forward: bool
+    target: TracedTarget,
+    leaves: Sequence[TracedValue],
+    steps: Sequence[AppliedPrimitive],
+    outputs: Sequence[TracedValue],
+    *,
+    forward: bool,
 ) -> Callable[[F64, Sequence[Any]], F64]:
     """Make (point, vectors) -> the derivative of the primitives of the target, without its custom rules, in floating point."""
 
@@ -124,7 +129,7 @@ def _make_derivative(
     return differentiate
 
 
-def _bind(step: Step, operands: Sequence[Any]) -> Sequence[Any]:
+def _bind(step: AppliedPrimitive, operands: Sequence[Any]) -> Sequence[Any]:
     """Apply a primitive to JAX arrays, with nothing cut off from the derivative."""
     if step.primitive.name == "stop_gradient":
         return operands

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,9 +11,10 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
+from gradcheck.backends.numpy.exact.record import active_record, is_recording
 from gradcheck.exact import build
 from gradcheck.exact.build import linear, mark_undefined, node_of
-from gradcheck.exact.graph import F64, MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
+from gradcheck.exact.graph import F64, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 
 READS_NUMBERS = "the code reads numbers of its arrays, as `float(x)` does, or writes them to an array from elsewhere"
@@ -29,56 +28,10 @@ REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "mi
 ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
 
 
-@dataclass
-class Record:
-    """What a trace noted.
-
-    Attributes:
-        branches: the functions whose branch the floating-point values chose.
-        equalities: where the operands of a comparison are equal.
-        operators: the number of operations.
-        numbers: in all their results together.
-    """
-
-    branches: set[str] = field(default_factory=set)
-    equalities: list[Equality] = field(default_factory=list)
-    operators: int = 0
-    numbers: int = 0
-
-    def count(self, numbers: int) -> None:
-        """Count an operation.
-
-        Raises:
-            NotAvailable: if the graph is too large.
-        """
-        self.operators += 1
-        self.numbers += numbers
-        if self.operators > MAX_OPERATORS or self.numbers > MAX_NUMBERS:
-            raise NotAvailable(f"a graph of more than {MAX_OPERATORS:,} operators or {MAX_NUMBERS:,} numbers")
-
-
-_record: ContextVar[Record] = ContextVar("record")
-
-
-@contextmanager
-def recording() -> Iterator[Record]:
-    """Note in a new record what happens to traced arrays."""
-    token = _record.set(Record())
-    try:
-        yield _record.get()
-    finally:
-        _record.reset(token)
-
-
-def is_recording() -> bool:
-    """Say whether a trace goes on."""
-    return _record.get(None) is not None
-
-
 def note_branch(name: str, *operands: Any) -> None:
     """Note that the floating-point values of some operands choose a branch."""
-    if any(node_of(x).varies for x in operands if isinstance(x, Traced)):
-        _record.get().branches.add(name)
+    if any(node_of(x).varies for x in operands if isinstance(x, TracedArray)):
+        active_record.get().branches.add(name)
 
 
 @dataclass(eq=False)
@@ -94,7 +47,7 @@ class _Storage:
     node: Node
 
 
-class Traced(NDArrayOperatorsMixin):
+class TracedArray(NDArrayOperatorsMixin):
     """An array that is traced: NumPy's functions and operators on it make exact nodes.
 
     Code may keep it, as a layer keeps its input. After the trace it does what a plain array of its numbers would do, and in
@@ -109,7 +62,7 @@ class Traced(NDArrayOperatorsMixin):
     def __init__(self, shadow: NDArray[Any], storage: _Storage, places: NDArray[np.int64] | None = None) -> None:
         self.shadow, self.storage, self._places = shadow, storage, places
         self._of_view: tuple[Node, Node] | None = None
-        self._trace = _record.get(None)
+        self._trace = active_record.get(None)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -119,7 +72,7 @@ class Traced(NDArrayOperatorsMixin):
     @property
     def node(self) -> Node:
         """What the array is now."""
-        if self._trace is not _record.get(None):
+        if self._trace is not active_record.get(None):
             return build.node_of(np.array(self.shadow, np.float64))
         whole = self.storage.node
         if self._places is None:
@@ -137,7 +90,7 @@ class Traced(NDArrayOperatorsMixin):
         if isinstance(moved, list | tuple):
             return type(moved)(self.move(lambda x, k=k: function(x)[k]) for k in range(len(moved)))  # type: ignore[misc]
         if isinstance(moved, np.ndarray) and np.may_share_memory(moved, self.shadow):
-            return Traced(moved, self.storage, function(self.places))
+            return TracedArray(moved, self.storage, function(self.places))
         return finish(moved, build.move(self.node, function))
 
     def write(self, key: Any, value: Any, *, sign: int = 0) -> None:
@@ -149,13 +102,13 @@ class Traced(NDArrayOperatorsMixin):
             sign: 1 to add, -1 to subtract, 0 to overwrite.
         """
         value = trace_sequences(value)
-        if self._trace is not _record.get(None) and contains_traced(value):
+        if self._trace is not active_record.get(None) and contains_traced(value):
             raise NotAvailable(READS_NUMBERS)
         if sign:
             (np.add if sign > 0 else np.subtract).at(self.shadow, key, shadow_of(value))
         else:
             self.shadow[key] = shadow_of(value)
-        if self._trace is not _record.get(None):
+        if self._trace is not active_record.get(None):
             return
         places, before = np.asarray(self.places[key]), self.storage.node
 
@@ -167,7 +120,7 @@ class Traced(NDArrayOperatorsMixin):
                 changed[places] = arrays[1]
             return changed.reshape(before.shape)
 
-        _record.get().count(self.storage.shadow.size)
+        active_record.get().count(self.storage.shadow.size)
         node = linear([before, node_of(value)], apply, before.shape, moves=not sign)
         self.storage.node = mark_undefined(node, np.asarray(self.storage.shadow, np.float64))
 
@@ -281,11 +234,11 @@ class Traced(NDArrayOperatorsMixin):
         """Return the array with its axes in another order."""
         return self.move(lambda x: x.transpose(*axes))
 
-    def flatten(self, *_: Any) -> Traced:
+    def flatten(self, *_: Any) -> TracedArray:
         """Return a copy of one axis."""
         return self.reshape(-1).copy()  # type: ignore[no-any-return]
 
-    def item(self, *key: Any) -> Traced:
+    def item(self, *key: Any) -> TracedArray:
         """Return one number, which stays traced."""
         return self.reshape(-1)[key[0] if key else 0].copy() if len(key) < 2 else self[key]  # type: ignore[no-any-return]
 
@@ -310,20 +263,20 @@ class Traced(NDArrayOperatorsMixin):
 
 
 @node_of.register
-def _node_of_traced(operand: Traced) -> Node:
+def _node_of_traced(operand: TracedArray) -> Node:
     return operand.node
 
 
-def finish(shadow: Any, node: Node) -> Traced:
+def finish(shadow: Any, node: Node) -> TracedArray:
     """Make a traced array of a result in floating point and of its node."""
     array = np.asarray(shadow)
     if node.shape != array.shape:
         raise NotAvailable(f"a rule that gives the shape {node.shape} for {array.shape}")
-    _record.get().count(array.size)
-    return Traced(array, _Storage(array, mark_undefined(node, np.asarray(array, np.float64))))
+    active_record.get().count(array.size)
+    return TracedArray(array, _Storage(array, mark_undefined(node, np.asarray(array, np.float64))))
 
 
-def make_constant(values: Any) -> Traced:
+def make_constant(values: Any) -> TracedArray:
     """Make a traced array of known numbers."""
     array = np.array(values, np.float64)
     return finish(array, build.node_of(array))
@@ -333,12 +286,12 @@ def shadow_of(value: Any) -> Any:
     """Return a value with the floating-point numbers in place of traced arrays."""
     if isinstance(value, list | tuple):
         return type(value)(map(shadow_of, value)) if type(value) in (list, tuple) else value
-    return value.shadow if isinstance(value, Traced) else value
+    return value.shadow if isinstance(value, TracedArray) else value
 
 
 def contains_traced(value: Any) -> bool:
     """Say whether a value is a traced array, or a list or tuple with one."""
-    return any(map(contains_traced, value)) if isinstance(value, list | tuple) else isinstance(value, Traced)
+    return any(map(contains_traced, value)) if isinstance(value, list | tuple) else isinstance(value, TracedArray)
 
 
 def trace_sequences(value: Any) -> Any:
@@ -348,10 +301,10 @@ def trace_sequences(value: Any) -> Any:
     return np.stack([trace_sequences(x) for x in value]) if contains_traced(value) else np.asarray(value)
 
 
-def as_traced(value: Any) -> Traced:
+def as_traced(value: Any) -> TracedArray:
     """Return a traced array as it is, and anything else as constants."""
     value = trace_sequences(value)
-    return value if isinstance(value, Traced) else make_constant(value)
+    return value if isinstance(value, TracedArray) else make_constant(value)
 
 
 def _call_rule(name: str, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -361,7 +314,7 @@ def _call_rule(name: str, *args: Any, out: Any = None, **kwargs: Any) -> Any:
 
 def _write_at(ufunc: np.ufunc, target: Any, key: Any, value: Any = None) -> None:
     sign = {"add": 1, "subtract": -1}.get(ufunc.__name__)
-    if sign is None or not isinstance(target, Traced):
+    if sign is None or not isinstance(target, TracedArray):
         raise NotAvailable(READS_NUMBERS if sign else f"no rule for {ufunc.__name__}.at")
     target.write(key, value, sign=sign)
 
@@ -369,7 +322,7 @@ def _write_at(ufunc: np.ufunc, target: Any, key: Any, value: Any = None) -> None
 def _write_out(out: Any, where: Any, result: Any) -> Any:
     if isinstance(out, tuple):
         (out,) = out
-    if not isinstance(out, Traced):
+    if not isinstance(out, TracedArray):
         if contains_traced(result):
             raise NotAvailable(READS_NUMBERS)
         np.copyto(out, result, where=where)
@@ -398,4 +351,4 @@ def _note_equal_numbers(a: Any, b: Any) -> None:
     first, second = node_of(a), node_of(b)
     where = np.asarray(shadow_of(a) == shadow_of(b)) & np.isfinite(shadow_of(a))
     if (first.varies or second.varies) and bool(where.any()):
-        _record.get().equalities.append(Equality(first, second, where))
+        active_record.get().equalities.append(Equality(first, second, where))

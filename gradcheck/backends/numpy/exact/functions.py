@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.backends.numpy.exact.array import (
     FUNCTION_RULES,
-    Traced,
+    TracedArray,
     as_traced,
     contains_traced,
     finish,
@@ -122,7 +122,7 @@ def _make_like(function: Callable[..., Any]) -> Rule:
 # --- sums, products and moments along axes
 
 
-def _count(x: Traced, axis: Any) -> int:
+def _count(x: TracedArray, axis: Any) -> int:
     axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int | np.integer) else axis
     return prod(x.shape[k] for k in axes)
 
@@ -207,7 +207,7 @@ def _make_extremum(sign: int) -> Rule:
     return rule
 
 
-def _refuse_equal_numbers(x: Traced, axis: int, name: str) -> None:
+def _refuse_equal_numbers(x: TracedArray, axis: int, name: str) -> None:
     if node_of(x).varies and bool((np.diff(np.sort(x.shadow, axis), axis=axis) == 0).any()):
         raise NotAvailable(f"equal numbers in {name}")
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.backends.numpy.exact.array import FUNCTION_RULES, Traced, as_traced, finish, make_constant, shadow_of
+from gradcheck.backends.numpy.exact.array import FUNCTION_RULES, TracedArray, as_traced, finish, make_constant, shadow_of
 from gradcheck.exact.build import move, multiply, node_of
 from gradcheck.exact.elimination import count_rows, eliminate, factor_symmetric, invert, matmul, multiply_diagonal
 from gradcheck.exact.graph import Node
@@ -16,7 +16,7 @@ from gradcheck.exact.graph import Node
 class _Determinant(NamedTuple):
     """What `numpy.linalg.slogdet` returns."""
 
-    sign: Traced
+    sign: TracedArray
     logabsdet: Any
 
 
@@ -32,25 +32,25 @@ def _find_order(matrix: NDArray[Any]) -> tuple[NDArray[Any], float]:
     return np.eye(len(left))[order], sign
 
 
-def _find_orders(a: Traced) -> tuple[NDArray[Any], NDArray[Any]]:
+def _find_orders(a: TracedArray) -> tuple[NDArray[Any], NDArray[Any]]:
     matrices = a.shadow.reshape(-1, *a.shape[-2:])
     pairs = [_find_order(matrix) for matrix in matrices]
     exchanges, signs = np.stack([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
     return exchanges.reshape(a.shape), signs.reshape(a.shape[:-2])
 
 
-def _invert(a: Traced) -> Node:
+def _invert(a: TracedArray) -> Node:
     exchange = node_of(_find_orders(a)[0])
     return matmul(invert(matmul(exchange, a), count_rows(a)), exchange)
 
 
-def translate_inverse(a: Any) -> Traced:
+def translate_inverse(a: Any) -> TracedArray:
     """Translate the inverse of a matrix."""
     array = as_traced(a)
     return finish(np.linalg.inv(array.shadow), _invert(array))
 
 
-def translate_solve(a: Any, b: Any) -> Traced:
+def translate_solve(a: Any, b: Any) -> TracedArray:
     """Translate the solution of linear equations."""
     array, right = as_traced(a), as_traced(b)
     result = np.linalg.solve(array.shadow, right.shadow)
@@ -60,7 +60,7 @@ def translate_solve(a: Any, b: Any) -> Traced:
     return finish(result, move(columns, lambda t: t[..., 0]))
 
 
-def translate_determinant(a: Any) -> Traced:
+def translate_determinant(a: Any) -> TracedArray:
     """Translate a determinant."""
     array = as_traced(a)
     exchanges, signs = _find_orders(array)

@@ -17,8 +17,9 @@ from gradcheck.backends.exact_identity import (
     require_equal,
 )
 from gradcheck.backends.numpy.exact import functions, matrices, ufuncs  # noqa: F401 - they register their rules
-from gradcheck.backends.numpy.exact.array import as_traced, finish, make_constant, recording
+from gradcheck.backends.numpy.exact.array import as_traced, finish, make_constant
 from gradcheck.backends.numpy.exact.constructors import traced_constructors
+from gradcheck.backends.numpy.exact.record import recording
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
 from gradcheck.exact.graph import Input, Node, NotAvailable

@@ -9,7 +9,7 @@ import torch
 
 from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule, flatten_axes
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, shadow_of
+from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, shadow_of
 from gradcheck.exact.build import node_of, subtract
 from gradcheck.exact.graph import Node, NotAvailable
 
@@ -28,7 +28,7 @@ def translate_extremum_of_two(sign: int) -> Rule:
     return rule
 
 
-def translate_clamp(_o: Any, _r: Any, x: Traced, low: Any = None, high: Any = None, **kwargs: Any) -> Node:
+def translate_clamp(_o: Any, _r: Any, x: TracedTensor, low: Any = None, high: Any = None, **kwargs: Any) -> Node:
     """Translate a limit from below, from above or both."""
     result = x
     for bound, sign in ((kwargs.get("min", low), 1), (kwargs.get("max", high), -1)):
@@ -36,31 +36,31 @@ def translate_clamp(_o: Any, _r: Any, x: Traced, low: Any = None, high: Any = No
             shadow, limit = result.shadow, torch.as_tensor(shadow_of(bound))
             inside = sign * shadow >= sign * limit
             node = nodes.choose(inside, result, bound, shadow == limit)
-            result = Traced(torch.where(inside, shadow, limit), node)
+            result = TracedTensor(torch.where(inside, shadow, limit), node)
     return node_of(result)
 
 
-def translate_clamp_max(operator: Any, result: Any, x: Traced, high: Any) -> Node:
+def translate_clamp_max(operator: Any, result: Any, x: TracedTensor, high: Any) -> Node:
     """Translate a limit from above."""
     return translate_clamp(operator, result, x, None, high)
 
 
-def translate_relu(_o: Any, _r: Any, x: Traced) -> Node:
+def translate_relu(_o: Any, _r: Any, x: TracedTensor) -> Node:
     """Translate the positive part."""
     return nodes.choose(x.shadow > 0, x, 0, x.shadow == 0)
 
 
-def translate_abs(_o: Any, _r: Any, x: Traced) -> Node:
+def translate_abs(_o: Any, _r: Any, x: TracedTensor) -> Node:
     """Translate the absolute value."""
     return nodes.choose(x.shadow > 0, x, subtract(0, x), x.shadow == 0)
 
 
-def translate_where(_o: Any, _r: Any, condition: Traced, a: Operand, b: Operand) -> Node:
+def translate_where(_o: Any, _r: Any, condition: TracedTensor, a: Operand, b: Operand) -> Node:
     """Translate a choice by a condition."""
     return nodes.choose(condition.shadow.bool(), a, b)
 
 
-def translate_copysign(_o: Any, result: torch.Tensor, x: Traced, _sign: Operand) -> Node:
+def translate_copysign(_o: Any, result: torch.Tensor, x: TracedTensor, _sign: Operand) -> Node:
     """Translate a number with the sign of another."""
     return nodes.choose(result == x.shadow, x, subtract(0, x), x.shadow == 0)
 
@@ -68,7 +68,7 @@ def translate_copysign(_o: Any, result: torch.Tensor, x: Traced, _sign: Operand)
 def translate_extremum(sign: int) -> Rule:
     """Make the rule of the largest number along some axes, or with a negative sign of the smallest."""
 
-    def rule(_o: Any, result: torch.Tensor, x: Traced, dim: Any = (), keepdim: bool = False, **_: Any) -> Node:
+    def rule(_o: Any, result: torch.Tensor, x: TracedTensor, dim: Any = (), keepdim: bool = False, **_: Any) -> Node:
         if x.shadow.ndim == 0:
             return node_of(x)
         dims = [dim] if isinstance(dim, int) else list(dim)
@@ -88,8 +88,8 @@ def translate_max(sign: int) -> Rule:
     """Make the rule of `max` or `min`, which take one tensor, two, or one and an axis."""
     of_one, of_two = translate_extremum(sign), translate_extremum_of_two(sign)
 
-    def rule(operator: Any, result: Any, x: Traced, dim: Any = (), keepdim: bool = False, **_: Any) -> Any:
-        if isinstance(dim, Traced):
+    def rule(operator: Any, result: Any, x: TracedTensor, dim: Any = (), keepdim: bool = False, **_: Any) -> Any:
+        if isinstance(dim, TracedTensor):
             return of_two(operator, result, x, dim)
         if isinstance(result, torch.Tensor):
             return of_one(operator, result, x)
@@ -101,7 +101,7 @@ def translate_max(sign: int) -> Rule:
 def translate_selection(name: str) -> Rule:
     """Make the rule of an operator that returns some entries along an axis, and where they were."""
 
-    def rule(_o: Any, result: Any, x: Traced, *args: Any, **kwargs: Any) -> Any:
+    def rule(_o: Any, result: Any, x: TracedTensor, *args: Any, **kwargs: Any) -> Any:
         if isinstance(result, torch.Tensor):
             return _take_equal(result, x, name)
         indices = result[1]
@@ -122,7 +122,7 @@ def translate_selection(name: str) -> Rule:
     return rule
 
 
-def _take_equal(result: torch.Tensor, x: Traced, name: str) -> Node:
+def _take_equal(result: torch.Tensor, x: TracedTensor, name: str) -> Node:
     """Take the entry that a number is, such as the median of all entries."""
     places = (x.shadow.reshape(-1) == result).nonzero()
     if len(places) != 1:
@@ -133,7 +133,7 @@ def _take_equal(result: torch.Tensor, x: Traced, name: str) -> Node:
 def translate_pool(spatial: int) -> Rule:
     """Make the rule of max pooling over the last axes, at the places that it returns."""
 
-    def rule(_o: Any, result: Any, x: Traced, *_: Any, **__: Any) -> Any:
+    def rule(_o: Any, result: Any, x: TracedTensor, *_: Any, **__: Any) -> Any:
         values, indices = result
 
         def take(t: torch.Tensor) -> torch.Tensor:

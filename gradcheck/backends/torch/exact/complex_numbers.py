@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from gradcheck.backends.torch.exact import linear
 from gradcheck.backends.torch.exact.functions import translate_atan2
-from gradcheck.backends.torch.exact.nodes import Traced, bilinear, choose, make_constants
+from gradcheck.backends.torch.exact.nodes import TracedTensor, bilinear, choose, make_constants
 from gradcheck.exact import build
 from gradcheck.exact.build import add, divide, log, make_scalar, multiply, node_of, power, subtract
 from gradcheck.exact.formulas import FORMULAS
@@ -39,7 +39,7 @@ class Pair:
 
 def pair_of(operand: Any) -> Pair:
     """Return the real and the imaginary parts of an operand; those of a real one are zero."""
-    if isinstance(operand, Traced) and operand.shadow.is_complex():
+    if isinstance(operand, TracedTensor) and operand.shadow.is_complex():
         assert operand.node is not None
         return split(operand.node)
     if isinstance(operand, complex):
@@ -63,11 +63,6 @@ def join(pair: Pair) -> Node:
     return build.linear([pair.real, pair.imaginary], apply, (*shape, 2), moves=True)
 
 
-def make_complex_constants(values: torch.Tensor) -> Node:
-    """Read the numbers of a tensor as those that were meant; it may be complex."""
-    return make_constants(torch.view_as_real(values.resolve_conj().resolve_neg()) if values.is_complex() else values)
-
-
 def translate_complex(operator: Any, name: str, result: Any, args: Any, kwargs: Any) -> Node:
     """Return the exact result of an operator with complex tensors; the last axis of a complex one holds its two parts.
 
@@ -77,7 +72,7 @@ def translate_complex(operator: Any, name: str, result: Any, args: Any, kwargs: 
     if not isinstance(result, torch.Tensor):
         raise NotAvailable(f"no rule for the operator {name} of complex numbers")
     if name in CONSTANT:
-        return make_complex_constants(result)
+        return make_constants(result)
     if name in RULES:
         translated = RULES[name](*args, **kwargs)
     elif name in PRODUCTS:
@@ -97,11 +92,11 @@ def _apply_to_parts(operator: Any, result: torch.Tensor, args: Any, kwargs: Any)
 
     def translate_part(imaginary: bool) -> Node:
         def take(x: Any) -> Any:
-            if not isinstance(x, Traced) or not (x.shadow.is_complex() or x.shadow.is_floating_point()):
+            if not isinstance(x, TracedTensor) or not (x.shadow.is_complex() or x.shadow.is_floating_point()):
                 return torch.float64 if isinstance(x, torch.dtype) and x.is_complex else x
             pair = pair_of(x)
             part = x.shadow.imag if imaginary and x.shadow.is_complex() else x.shadow.real
-            return Traced(part.to(torch.float64), pair.imaginary if imaginary else pair.real)
+            return TracedTensor(part.to(torch.float64), pair.imaginary if imaginary else pair.real)
 
         a, k = pytree.tree_map(take, (args, kwargs))
         rule = linear.translate_mean if "mean" in str(operator) else linear.translate_linear
@@ -164,7 +159,9 @@ def _log(a: Any) -> Pair:
 
 def _angle(a: Any) -> Node:
     x = pair_of(a)
-    return translate_atan2(None, a.shadow.angle(), Traced(a.shadow.imag, x.imaginary), Traced(a.shadow.real, x.real))
+    return translate_atan2(
+        None, a.shadow.angle(), TracedTensor(a.shadow.imag, x.imaginary), TracedTensor(a.shadow.real, x.real)
+    )
 
 
 def _sign(a: Any) -> Pair:
@@ -186,7 +183,7 @@ def _polar(size: Any, angle: Any) -> Pair:
     return Pair(multiply(size, FORMULAS["cos"](angle)), multiply(size, FORMULAS["sin"](angle)))
 
 
-def _choose(condition: Traced, a: Any, b: Any) -> Pair:
+def _choose(condition: TracedTensor, a: Any, b: Any) -> Pair:
     x, y, mask = pair_of(a), pair_of(b), condition.shadow.bool()
     return Pair(choose(mask, x.real, y.real), choose(mask, x.imaginary, y.imaginary))
 

@@ -9,7 +9,7 @@ import torch
 
 from gradcheck.backends.torch.exact import nodes
 from gradcheck.backends.torch.exact.linear import Rule
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, shadow_of
+from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, make_constants, shadow_of
 from gradcheck.exact.build import add, divide, exp, linear, make_scalar, multiply, node_of, power, raise_to, subtract
 from gradcheck.exact.constants import read_constant
 from gradcheck.exact.formulas import HALF_PI, Formula, atan, polygamma
@@ -51,7 +51,7 @@ def translate_remainder(_o: Any, result: torch.Tensor, a: Operand, b: Operand) -
     return subtract(a, multiply(b, make_constants(quotient)))
 
 
-def translate_fraction(_o: Any, result: torch.Tensor, x: Traced) -> Node:
+def translate_fraction(_o: Any, result: torch.Tensor, x: TracedTensor) -> Node:
     """Translate the part of a number behind the point."""
     return subtract(x, make_constants(torch.round(x.shadow - result)))
 
@@ -66,7 +66,7 @@ def translate_step(_o: Any, result: torch.Tensor, *_: Any, **__: Any) -> Node:
     return make_constants(result)
 
 
-def translate_dropout(_o: Any, result: Any, x: Traced, p: float, train: bool | None = True) -> list[Node | None]:
+def translate_dropout(_o: Any, result: Any, x: TracedTensor, p: float, train: bool | None = True) -> list[Node | None]:
     """Translate dropout, whose mask is known."""
     if not train:
         return [node_of(x), None]
@@ -78,7 +78,7 @@ def translate_dropout(_o: Any, result: Any, x: Traced, p: float, train: bool | N
 def translate_exp(base: int) -> Rule:
     """Make the rule of an exponential to an integer base; 0 stands for e."""
 
-    def rule(_o: Any, _r: Any, x: Traced) -> Node:
+    def rule(_o: Any, _r: Any, x: TracedTensor) -> Node:
         vanishes = torch.isneginf(x.shadow)
         return exp(x, base, vanishes.numpy(force=True) if bool(vanishes.any()) else None)
 
@@ -96,7 +96,7 @@ def translate_hypot(_o: Any, _r: Any, a: Operand, b: Operand) -> Node:
     return power(add(power(a, 2), power(b, 2)), Fraction(1, 2))
 
 
-def _insert_axes(x: Traced, axes: list[int]) -> Node:
+def _insert_axes(x: TracedTensor, axes: list[int]) -> Node:
     shape = list(x.shadow.shape)
     for axis in axes:
         shape.insert(axis, 1)

@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradcheck.backends.torch.exact import nodes
-from gradcheck.backends.torch.exact.nodes import Traced, shadow_of
+from gradcheck.backends.torch.exact.nodes import TracedTensor, shadow_of
 from gradcheck.exact import build
 from gradcheck.exact.build import add, make_scalar, multiply, node_of, subtract
 from gradcheck.exact.graph import F64, Node, NotAvailable
@@ -77,7 +77,7 @@ WEIGHTED_SUMS = list_names(
 def translate_linear(operator: Any, result: Any, *args: Any, moves: bool = False, **kwargs: Any) -> Any:
     """Translate an operator that is linear in all floating-point tensors among its arguments together."""
     flat, spec = pytree.tree_flatten((args, kwargs))
-    places = [i for i, x in enumerate(flat) if isinstance(x, Traced) and x.shadow.is_floating_point()]
+    places = [i for i, x in enumerate(flat) if isinstance(x, TracedTensor) and x.shadow.is_floating_point()]
     template = [torch.float64 if isinstance(x, torch.dtype) and x.is_floating_point else shadow_of(x) for x in flat]
     operands = [node_of(flat[i]) for i in places]
 
@@ -109,7 +109,7 @@ def translate_put(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def translate_reduction(
-    operator: Any, result: Any, x: Traced, dim: int, index: Traced, source: Traced, reduce: str, **kwargs: Any
+    operator: Any, result: Any, x: TracedTensor, dim: int, index: TracedTensor, source: TracedTensor, reduce: str, **kwargs: Any
 ) -> Any:
     """Translate a sum of entries by place."""
     if reduce != "sum":
@@ -117,13 +117,13 @@ def translate_reduction(
     return translate_linear(operator, result, x, dim, index, source, reduce, **kwargs)
 
 
-def translate_chosen_sum(operator: Any, result: Any, first: Traced, *args: Any, **kwargs: Any) -> Any:
+def translate_chosen_sum(operator: Any, result: Any, first: TracedTensor, *args: Any, **kwargs: Any) -> Any:
     """Translate an operator that is linear in its first argument."""
     keywords = {name: shadow_of(value) for name, value in kwargs.items()}
     return translate_linear(operator, result, first, *map(shadow_of, args), **keywords)
 
 
-def translate_by_matrix(operator: Any, result: torch.Tensor, x: Traced, *args: Any, **kwargs: Any) -> Node:
+def translate_by_matrix(operator: Any, result: torch.Tensor, x: TracedTensor, *args: Any, **kwargs: Any) -> Node:
     """Translate an operator that is linear in its first argument, with any coefficients: each is read as a constant."""
     size, count = x.shadow.numel(), result.numel()
     if size * count > MAX_COEFFICIENTS:
@@ -152,7 +152,7 @@ def translate_filling(keyword: str, position: int) -> Rule:
 
     def rule(operator: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
         number = args[position] if len(args) > position else kwargs.get(keyword, 0)
-        if isinstance(number, Traced):
+        if isinstance(number, TracedTensor):
             return translate_move(operator, result, *args, **kwargs)
         zero_args, zero_kwargs = fill(args, kwargs, 0.0)
         one_args, one_kwargs = pytree.tree_map(_make_zeros, fill(args, kwargs, 1.0))
@@ -167,7 +167,7 @@ def _make_zeros(x: Any) -> Any:
     return torch.zeros_like(shadow) if isinstance(shadow, torch.Tensor) and shadow.is_floating_point() else shadow
 
 
-def translate_mean(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
+def translate_mean(_o: Any, result: torch.Tensor, x: TracedTensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
     """Translate a mean: a sum, divided by the number of its terms."""
     total = translate_linear(torch.ops.aten.sum.dim_IntList, result, x, dim, keepdim)
     count = max(x.shadow.numel(), 1) // max(result.numel(), 1)
@@ -175,7 +175,7 @@ def translate_mean(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, ke
 
 
 def translate_variance(
-    _o: Any, result: torch.Tensor, x: Traced, dims: Any = None, correction: float | None = 1, **_: Any
+    _o: Any, result: torch.Tensor, x: TracedTensor, dims: Any = None, correction: float | None = 1, **_: Any
 ) -> Node:
     """Translate a variance: the mean square of the distances from the mean."""
     axes = [d % x.shadow.ndim for d in dims] if dims else list(range(x.shadow.ndim))
@@ -187,12 +187,12 @@ def translate_variance(
     total = torch.ops.aten.sum.dim_IntList
     mean = multiply(translate_linear(total, kept, x, axes, True), make_scalar(Fraction(1, count)))
     centred = subtract(x, mean)
-    squares = Traced(x.shadow, multiply(centred, centred))
+    squares = TracedTensor(x.shadow, multiply(centred, centred))
     keepdim = result.ndim == x.shadow.ndim
     return multiply(translate_linear(total, result, squares, axes, keepdim), make_scalar(1 / freedom))
 
 
-def translate_product(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None, *_: Any, **__: Any) -> Node:
+def translate_product(_o: Any, result: torch.Tensor, x: TracedTensor, dim: Any = None, *_: Any, **__: Any) -> Node:
     """Translate the product of entries along axes."""
     dims = [dim] if isinstance(dim, int) else dim or range(x.shadow.ndim)
     axes = sorted(d % max(x.shadow.ndim, 1) for d in dims)
@@ -207,7 +207,7 @@ def translate_product(_o: Any, result: torch.Tensor, x: Traced, dim: Any = None,
     return reduce(multiply, map(take, range(count)))
 
 
-def translate_cumulative_product(_o: Any, result: torch.Tensor, x: Traced, dim: int, **_: Any) -> Node:
+def translate_cumulative_product(_o: Any, result: torch.Tensor, x: TracedTensor, dim: int, **_: Any) -> Node:
     """Translate the products of the first entries along an axis."""
     if x.shadow.ndim == 0 or x.shadow.numel() == 0:
         return node_of(x)
@@ -219,7 +219,7 @@ def translate_cumulative_product(_o: Any, result: torch.Tensor, x: Traced, dim: 
     return build.linear(products, lambda arrays: np.concatenate(arrays, axis=dim), tuple(result.shape), moves=True)
 
 
-def _take_slice(x: Traced, dim: int, k: int) -> Node:
+def _take_slice(x: TracedTensor, dim: int, k: int) -> Node:
     return nodes.move(x, lambda t: t.narrow(dim, k, 1))
 
 
@@ -237,13 +237,13 @@ def flatten_axes(t: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
 # --- products of matrices, and convolutions
 
 
-def translate_bilinear(operator: Any, result: torch.Tensor, a: Traced, b: Traced, *_: Any, **__: Any) -> Node:
+def translate_bilinear(operator: Any, result: torch.Tensor, a: TracedTensor, b: TracedTensor, *_: Any, **__: Any) -> Node:
     """Translate a product of matrices or vectors."""
     return nodes.bilinear(a, b, operator, tuple(result.shape))
 
 
 def translate_convolution(
-    operator: Any, result: torch.Tensor, x: Traced, weight: Traced, bias: Traced | None, *rest: Any
+    operator: Any, result: torch.Tensor, x: TracedTensor, weight: TracedTensor, bias: TracedTensor | None, *rest: Any
 ) -> Node:
     """Translate a convolution, transposed or not."""
     product = nodes.bilinear(x, weight, lambda a, b: operator(a, b, None, *rest), tuple(result.shape))
@@ -253,7 +253,7 @@ def translate_convolution(
 
 
 def translate_convolution_backward(
-    operator: Any, result: Any, gradient: Traced, x: Traced, weight: Traced, sizes: Any, *rest: Any
+    operator: Any, result: Any, gradient: TracedTensor, x: TracedTensor, weight: TracedTensor, sizes: Any, *rest: Any
 ) -> list[Node | None]:
     """Translate the three gradients of a convolution, each alone."""
     *settings, mask = rest

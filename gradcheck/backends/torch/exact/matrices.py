@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.exact.linear import Rule
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, choose, make_constants, move
+from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, choose, make_constants, move
 from gradcheck.exact.build import add, divide, log, multiply, node_of, power, subtract
 from gradcheck.exact.elimination import (
     MAX_ROWS,
@@ -48,35 +48,35 @@ def _factor(a: Operand | Node, pivots: torch.Tensor) -> Node:
     return eliminate(matmul(make_constants(_permutation(pivots, n).transpose(-1, -2)), a), n)
 
 
-def _pivots_of(a: Traced) -> torch.Tensor:
+def _pivots_of(a: TracedTensor) -> torch.Tensor:
     _, pivots, _ = torch.linalg.lu_factor_ex(a.shadow)
     return torch.as_tensor(pivots)
 
 
-def translate_inverse(_o: Any, result: Any, a: Traced, **_: Any) -> Any:
+def translate_inverse(_o: Any, result: Any, a: TracedTensor, **_: Any) -> Any:
     """Translate the inverse of a matrix."""
     return [_invert_with_pivots(a, _pivots_of(a)), None]
 
 
-def translate_lu_factor(_o: Any, result: Any, a: Traced, *_: Any, **__: Any) -> list[Node | None]:
+def translate_lu_factor(_o: Any, result: Any, a: TracedTensor, *_: Any, **__: Any) -> list[Node | None]:
     """Translate the factors of a matrix, with the pivots that were chosen."""
     return [_factor(a, result[1]), None, None]
 
 
-def translate_determinant(_o: Any, result: Any, a: Traced) -> list[Node | None]:
+def translate_determinant(_o: Any, result: Any, a: TracedTensor) -> list[Node | None]:
     """Translate a determinant, which comes with its factors."""
     determinant, factors = _multiply_pivots(a, result[1], result[2])
     return [determinant, factors, None]
 
 
-def translate_log_determinant(_o: Any, result: Any, a: Traced) -> list[Node | None]:
+def translate_log_determinant(_o: Any, result: Any, a: TracedTensor) -> list[Node | None]:
     """Translate sign and logarithm of a determinant, which come with its factors."""
     determinant, factors = _multiply_pivots(a, result[2], result[3])
     size = choose(result[0] > 0, determinant, subtract(0, determinant))
     return [make_constants(result[0]), log(size), factors, None]
 
 
-def _multiply_pivots(a: Traced, packed: torch.Tensor, pivots: torch.Tensor) -> tuple[Node, Node]:
+def _multiply_pivots(a: TracedTensor, packed: torch.Tensor, pivots: torch.Tensor) -> tuple[Node, Node]:
     """Return the determinant and the factors, which are those of the matrix or of its transpose."""
     n, product = count_rows(a), reduce(torch.matmul, torch.lu_unpack(packed, pivots))
     is_transposed = not torch.allclose(product, a.shadow)
@@ -85,7 +85,9 @@ def _multiply_pivots(a: Traced, packed: torch.Tensor, pivots: torch.Tensor) -> t
     return multiply(sign, multiply_diagonal(factors)), factors
 
 
-def translate_solve(_o: Any, result: Any, a: Traced, b: Traced, *, left: bool = True, **_: Any) -> list[Node | None]:
+def translate_solve(
+    _o: Any, result: Any, a: TracedTensor, b: TracedTensor, *, left: bool = True, **_: Any
+) -> list[Node | None]:
     """Translate the solution of linear equations, which comes with the factors of the matrix."""
     inverse = _invert_with_pivots(a, result[2])
     if left and b.shadow.ndim == a.shadow.ndim - 1:
@@ -96,7 +98,7 @@ def translate_solve(_o: Any, result: Any, a: Traced, b: Traced, *, left: bool = 
 
 
 def translate_lu_solve(
-    _o: Any, _r: Any, factors: Traced, pivots: Traced, b: Traced, *, left: bool = True, adjoint: bool = False
+    _o: Any, _r: Any, factors: TracedTensor, pivots: TracedTensor, b: TracedTensor, *, left: bool = True, adjoint: bool = False
 ) -> Node:
     """Translate the solution of linear equations by factors."""
     n = count_rows(factors)
@@ -113,22 +115,22 @@ def _split_factors(factors: Operand, n: int) -> tuple[Node, Node]:
     return add(mask(node, np.tril(ones, -1)), make_identity(n)), mask(node, np.triu(ones))
 
 
-def translate_lu(_o: Any, result: Any, a: Traced, *, pivot: bool = True) -> list[Node | None]:
+def translate_lu(_o: Any, result: Any, a: TracedTensor, *, pivot: bool = True) -> list[Node | None]:
     """Translate the factors of a matrix as matrices of their own."""
     n = count_rows(a)
     exchange = make_constants(result[0].transpose(-1, -2) if pivot else torch.eye(n, dtype=torch.float64))
-    lower, upper = _split_factors(Traced(a.shadow, eliminate(matmul(exchange, a), n)), n)
+    lower, upper = _split_factors(TracedTensor(a.shadow, eliminate(matmul(exchange, a), n)), n)
     return [make_constants(result[0]), lower, upper]
 
 
-def translate_lu_unpack(_o: Any, result: Any, factors: Traced, *_: Any, **__: Any) -> list[Node | None]:
+def translate_lu_unpack(_o: Any, result: Any, factors: TracedTensor, *_: Any, **__: Any) -> list[Node | None]:
     """Translate the separation of factors."""
     lower, upper = _split_factors(factors, count_rows(factors))
     return [make_constants(r) if i == 0 or r.numel() == 0 else (lower, upper)[i - 1] for i, r in enumerate(result)]
 
 
 def translate_triangular_solve(
-    _o: Any, _r: Any, a: Traced, b: Traced, *, upper: bool, left: bool = True, unitriangular: bool = False
+    _o: Any, _r: Any, a: TracedTensor, b: TracedTensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Node:
     """Translate the solution of linear equations with a triangular matrix."""
     n = count_rows(a)
@@ -142,7 +144,7 @@ def translate_triangular_solve(
 def translate_cholesky(is_pair: bool) -> Rule:
     """Make the rule of a Cholesky factor; `is_pair` is whether it comes with a status."""
 
-    def rule(_o: Any, _r: Any, a: Traced, upper: bool = False, **kwargs: Any) -> Any:
+    def rule(_o: Any, _r: Any, a: TracedTensor, upper: bool = False, **kwargs: Any) -> Any:
         factor = factor_symmetric(node_of(a), count_rows(a))
         factor = transpose(factor) if kwargs.get("upper", upper) else factor
         return [factor, None] if is_pair else factor
@@ -150,24 +152,24 @@ def translate_cholesky(is_pair: bool) -> Rule:
     return rule
 
 
-def translate_cholesky_solve(_o: Any, _r: Any, b: Traced, factor: Traced, upper: bool = False) -> Node:
+def translate_cholesky_solve(_o: Any, _r: Any, b: TracedTensor, factor: TracedTensor, upper: bool = False) -> Node:
     """Translate the solution of linear equations by a Cholesky factor."""
     return matmul(_invert_product(factor, upper=upper), b)
 
 
-def translate_cholesky_inverse(_o: Any, _r: Any, factor: Traced, upper: bool = False) -> Node:
+def translate_cholesky_inverse(_o: Any, _r: Any, factor: TracedTensor, upper: bool = False) -> Node:
     """Translate the inverse of a matrix that is given by its Cholesky factor."""
     return _invert_product(factor, upper=upper)
 
 
-def _invert_product(factor: Traced, *, upper: bool) -> Node:
+def _invert_product(factor: TracedTensor, *, upper: bool) -> Node:
     n = count_rows(factor)
     ones = np.ones((n, n), bool)
     inverse = invert(mask(node_of(factor), np.triu(ones) if upper else np.tril(ones)), n)
     return matmul(inverse, transpose(inverse)) if upper else matmul(transpose(inverse), inverse)
 
 
-def translate_qr(_o: Any, result: Any, a: Traced, mode: str = "reduced") -> list[Node | None]:
+def translate_qr(_o: Any, result: Any, a: TracedTensor, mode: str = "reduced") -> list[Node | None]:
     """Translate an orthogonal factorisation by Gram and Schmidt, with the signs that were chosen."""
     rows, count = a.shadow.shape[-2:]
     if mode == "r" or rows < count or (mode == "complete" and rows > count) or count > MAX_ROWS:

@@ -19,7 +19,7 @@ OfTensor = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedTensor:
     """A value of the traced program: as floating-point numbers, and as an exact node if it is a floating-point tensor.
 
     Attributes:
@@ -31,19 +31,24 @@ class Traced:
     node: Node | None = None
 
 
-Operand = Traced | Number
+Operand = TracedTensor | Number
 
 
 @node_of.register
-def _node_of_traced(operand: Traced) -> Node:
+def _node_of_traced(operand: TracedTensor) -> Node:
     """Return the node of a tensor; that of an integer or boolean one holds its values."""
     return operand.node if operand.node is not None else make_constants(operand.shadow)
 
 
 def make_constants(values: torch.Tensor) -> Constants:
-    """Read the numbers of a tensor as the numbers that were meant; infinities and NaNs become zero."""
-    dtype = "float32" if values.dtype is torch.float32 else "float64"
-    return build.make_constants(floats_of(values), dtype)
+    """Read the numbers of a tensor, which may be complex, as those that were meant; infinities and NaNs become zero."""
+    numbers = view_as_real(values.detach())
+    return build.make_constants(floats_of(numbers), "float32" if numbers.dtype is torch.float32 else "float64")
+
+
+def view_as_real(tensor: torch.Tensor) -> torch.Tensor:
+    """View a complex tensor as one with a last axis for its two parts; leave a real one."""
+    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
 
 
 def floats_of(tensor: torch.Tensor) -> F64:
@@ -53,7 +58,7 @@ def floats_of(tensor: torch.Tensor) -> F64:
 
 def shadow_of(operand: Any) -> Any:
     """Return the floating-point value of an operand."""
-    return operand.shadow if isinstance(operand, Traced) else operand
+    return operand.shadow if isinstance(operand, TracedTensor) else operand
 
 
 def move(a: Operand | Node, place: OfTensor, place_at_ties: OfTensor | None = None) -> Node:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradcheck.backends.torch.exact import complex_numbers
 from gradcheck.backends.torch.exact.complex_numbers import MAKING_COMPLEX, join, pair_of, translate_complex
-from gradcheck.backends.torch.exact.nodes import Operand, Traced, make_constants, mark_undefined, shadow_of
+from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, make_constants, mark_undefined, shadow_of, view_as_real
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, STEPS, name_of
 from gradcheck.exact.build import linear, node_of
 from gradcheck.exact.graph import F64, Input, Node, NotAvailable
@@ -50,7 +50,7 @@ def _place_of(t: torch.Tensor) -> _Place:
     return _Place(int(t.storage_offset()), tuple(t.shape), t.stride(), t.dtype, (t.is_conj(), t.is_neg()))
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Translates the operators that run while it is active, those of backward passes included.
 
     A tensor is known by the memory that its numbers lie in, so that views, copies of the Python object, and tensors that
@@ -73,7 +73,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.equalities: list[Equality] = []
         self.demotions: set[str] = set()
         self.refusal: NotAvailable | None = None
-        self._memory: dict[int, dict[_Place, Traced]] = defaultdict(dict)
+        self._memory: dict[int, dict[_Place, TracedTensor]] = defaultdict(dict)
         self._kept: dict[int, Any] = {}  # the storages, so that none is used again for other numbers
         self._numbers = 0
 
@@ -92,14 +92,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return value
         if value.is_meta or value.layout is not torch.strided:  # forward mode describes layouts so
             _refuse_unusual(value)
-            return Traced(value)
+            return TracedTensor(value)
         if value._is_zerotensor():  # without memory: a tangent that is zero
-            return Traced(zeros := torch.zeros(value.shape, dtype=value.dtype), _read_constants(zeros))
+            return TracedTensor(zeros := torch.zeros(value.shape, dtype=value.dtype), _read_constants(zeros))
         place, known = _place_of(value), self._memory[self._key(value)]
         traced = known.get(place) or self._find_view(value)
         if traced is None:
             traced = self._learn(value, _read_constants(value))
-        before, now = (_as_real(t.detach()) for t in (traced.shadow, value))
+        before, now = (view_as_real(t.detach()) for t in (traced.shadow, value))
         if not torch.equal(torch.nan_to_num(before), torch.nan_to_num(now)):
             raise NotAvailable(CHANGED)
         return traced
@@ -136,12 +136,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kept.setdefault(storage._cdata, storage)
         return int(storage._cdata)
 
-    def _learn(self, tensor: torch.Tensor, node: Node | None) -> Traced:
-        traced = Traced(tensor.detach().clone(), node)
+    def _learn(self, tensor: torch.Tensor, node: Node | None) -> TracedTensor:
+        traced = TracedTensor(tensor.detach().clone(), node)
         self._memory[self._key(tensor)][_place_of(tensor)] = traced
         return traced
 
-    def _find_view(self, tensor: torch.Tensor) -> Traced | None:
+    def _find_view(self, tensor: torch.Tensor) -> TracedTensor | None:
         """Find the numbers of a tensor in another one that holds all of them."""
         if not _has_node(tensor) or tensor.is_meta or tensor._is_zerotensor():
             return None
@@ -213,7 +213,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _depends(operand: Any) -> bool:
-        return isinstance(operand, Traced) and operand.node is not None and operand.node.varies
+        return isinstance(operand, TracedTensor) and operand.node is not None and operand.node.varies
 
     def _count(self, results: Any) -> None:
         self.operators += 1
@@ -254,7 +254,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_reading(self, name: str, args: Any) -> None:
         """Note a condition that Python reads. A number that it reads becomes a constant of the graph, which is refused."""
-        operands = [x for x in args if isinstance(x, Traced)]
+        operands = [x for x in args if isinstance(x, TracedTensor)]
         if name in READING and any(map(self._depends, operands)):
             raise NotAvailable("the code reads numbers of its tensors")
         if name in BRANCHES and not any(x.node is not None for x in operands):
@@ -319,13 +319,8 @@ def _is_complex(value: Any) -> bool:
     return isinstance(tensor, torch.Tensor) and tensor.is_complex()
 
 
-def _as_real(tensor: torch.Tensor) -> torch.Tensor:
-    """View a complex tensor as one with a last axis for its two parts; leave a real one."""
-    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
-
-
 def _read_constants(tensor: torch.Tensor) -> Node | None:
-    return make_constants(_as_real(tensor)) if _has_node(tensor) else None
+    return make_constants(tensor) if _has_node(tensor) else None
 
 
 def _find_decomposition(operator: Any, args: Any, keywords: Any) -> Callable[..., Any] | None:
@@ -373,7 +368,7 @@ def _finish(shadow: Any, node: Node | None) -> Node | None:
     """Return the exact node of a result: constants if it has none, and without numbers where it is infinite."""
     if not _has_node(shadow):
         return None
-    exact, numbers = _read_constants(shadow) if node is None else node, _as_real(shadow)
+    exact, numbers = _read_constants(shadow) if node is None else node, view_as_real(shadow)
     if exact is None or exact.shape != tuple(numbers.shape):
         raise NotAvailable(f"a rule that gives the shape {exact and exact.shape} for {tuple(numbers.shape)}")
     return mark_undefined(exact, numbers)

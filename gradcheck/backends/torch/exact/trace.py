@@ -26,8 +26,8 @@ from gradcheck.backends.exact_identity import (
 from gradcheck.backends.flat import EPS, F64, Leaf
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
-from gradcheck.backends.torch.exact.nodes import Traced, shadow_of
-from gradcheck.backends.torch.exact.recorder import Recorder
+from gradcheck.backends.torch.exact.nodes import TracedTensor, shadow_of, view_as_real
+from gradcheck.backends.torch.exact.recorder import OperatorRecorder
 from gradcheck.backends.torch.exact.rules import name_of
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
@@ -145,7 +145,7 @@ def trace_exactly(
     vector = draw.standard_normal(joint.vector_leaves[-1].span.stop)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
-    inputs, recorder = [*joint.leaves(program.point), *vectors], Recorder()
+    inputs, recorder = [*joint.leaves(program.point), *vectors], OperatorRecorder()
     rounding = measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
     with twin_precision(twin, binding.leaves), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -170,7 +170,7 @@ def _evaluate_nodes(
     nodes: list[Node | None], inputs: list[Input], tensors: list[torch.Tensor], joint: _Joint
 ) -> list[torch.Tensor | None]:
     """Evaluate the outputs and derivatives of an exact graph in floating point."""
-    arrays = [(torch.view_as_real(x) if x.is_complex() else x).numpy(force=True) for x in tensors]
+    arrays = [view_as_real(x).numpy(force=True) for x in tensors]
     floats = iter(floating.evaluate([node for node in nodes if node is not None], dict(zip(inputs, arrays, strict=True))))
     results = [None if node is None else torch.from_numpy(np.array(next(floats), order="C")) for node in nodes]
     layout = (*joint.binding.outputs, *joint.derivative_leaves)
@@ -178,7 +178,7 @@ def _evaluate_nodes(
     return [torch.view_as_complex(x) if x is not None and leaf.width == 2 else x for x, leaf in pairs]
 
 
-def _record(recorder: Recorder, joint: _Joint, inputs: list[torch.Tensor]) -> list[Traced | None]:
+def _record(recorder: OperatorRecorder, joint: _Joint, inputs: list[torch.Tensor]) -> list[TracedTensor | None]:
     """Run the program and its derivative, and return what is known of the outputs and the derivatives."""
     for tensor in inputs:
         recorder.add_input(tensor)

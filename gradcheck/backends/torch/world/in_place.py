@@ -1,6 +1,6 @@
 """Modules whose gradients come from hooks on their own parameters, as those of DistributedDataParallel and FSDP do.
 
-Such a module cannot be called with other tensors in the place of its parameters: their values are set, and their gradients are
+Such a module cannot be called with other tensors instead of its parameters: their values are set, and their gradients are
 read from `.grad` after a backward pass, as an optimiser reads them.
 """
 

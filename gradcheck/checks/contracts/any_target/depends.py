@@ -1,8 +1,8 @@
 """Contract `depends`: an output depends only on the inputs, and on the positions along an axis, that are declared.
 
 Blocks of forbidden positions are moved: no bit of the output may change, and no entry of a claimed gradient may reach them.
-What only rounds differently, as a transform of all positions at once does, is told from a dependence by moving the block a
-little further: rounding then gives other numbers.
+Some code only rounds differently, such as a transform of all positions at once. It is recognised by moving the block a little
+further: rounding then gives other numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.program import Claim
-    from gradcheck.checks.contracts.dependence_rules import Allowed, DependenceRule, Part
+    from gradcheck.checks.contracts.dependence_rules import Allowed, DependenceRule, PositionedLeaf
     from gradcheck.compare.trial import Trial
 
     Chosen = NDArray[np.bool_]
@@ -83,7 +83,7 @@ class Way:
 class Side:
     """The numbers that are moved or that respond, and the position of each; -1 for those that a rule does not concern."""
 
-    parts: Sequence[Part]
+    parts: Sequence[PositionedLeaf]
     size: int
     positions: NDArray[np.intp] = field(init=False)
 
@@ -98,7 +98,7 @@ class Side:
         """Return which numbers are at the chosen positions."""
         return np.asarray((self.positions >= 0) & chosen[self.positions])
 
-    def select_pairs(self, pairs: Sequence[tuple[Part, int]]) -> Chosen:
+    def select_pairs(self, pairs: Sequence[tuple[PositionedLeaf, int]]) -> Chosen:
         """Return which numbers are at positions of single parts."""
         selected = np.zeros(self.size, dtype=bool)
         for part in self.parts:
@@ -270,7 +270,7 @@ def choose_blocks(allowed: Allowed, limit: int) -> tuple[list[Chosen], float]:
     return blocks, 1 - int(left.sum()) / total
 
 
-def _narrow(way: Way, moving: Side, responding: Side, block: Chosen, draw: int, place: int) -> list[tuple[Part, int]]:
+def _narrow(way: Way, moving: Side, responding: Side, block: Chosen, draw: int, place: int) -> list[tuple[PositionedLeaf, int]]:
     """Narrow a block down by bisection to one position of one part; those near the responding position are tried first."""
     at, position = np.arange(responding.size) == place, responding.positions[place]
     pairs = [(part, int(j)) for j in np.flatnonzero(block) for part in moving.parts]

@@ -31,7 +31,7 @@ MAX_TWIN_DIFFERENCE = 1e-3
 NOISE_DRAWS = 3
 
 
-class Bench:
+class Experiment:
     """One training step, ready for experiments; nothing here touches the user's own objects.
 
     Attributes:
