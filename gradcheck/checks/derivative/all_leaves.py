@@ -25,7 +25,7 @@ from gradcheck.checks.derivative.all_leaves_claims import (
     find_lost_size,
     find_peak,
 )
-from gradcheck.checks.derivative.all_leaves_entries import find_changes
+from gradcheck.checks.derivative.all_leaves_entries import find_changes, find_entry_uncertainty
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     LeafSums,
@@ -125,7 +125,7 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     if not all(claim_sum.agrees for claim_sum in compared) or noise_ratio > MAX_NOISE_RATIO:
         return None
     terms = [*range(len(claims)), *[len(claims) - 1] * len(forward_slopes)]  # those of a claim in forward mode are not known
-    confirmed, least_resolutions = _confirm_leaves(
+    confirmed, zero_bounds, least_resolutions = _confirm_leaves(
         trial, setting, claims, compared, terms, leaves, every_entry_counts=every_entry_counts
     )
     is_certain = every_entry_counts and program.value.size <= MAX_SINGLE_CHANNELS  # every entry of every output was moved
@@ -140,13 +140,13 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
         rows_by_claim[i] = add_self_test_of_sum(rows_by_claim[i], compared[i], label)
     rows_by_leaf = [list(rows) for rows in zip(*rows_by_claim, strict=True)]
     is_lost = np.all([claim.gradients.is_lost for claim in claims], axis=0)
-    if is_lost.any():
-        lost_leaves = {i: leaves[i] for i in np.flatnonzero(is_lost).tolist()}
+    lost_leaves = {i: leaves[i] for i in np.flatnonzero(is_lost).tolist() if i not in zero_bounds}
+    if lost_leaves:
         # More noise than that may come from what is not smooth elsewhere.
         quiet_setting = replace(setting, noise=setting.noise * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
-        still = _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), label)
-        for i, slope_bound in still.items():
-            rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
+        zero_bounds |= _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), label)
+    for i, slope_bound in zero_bounds.items():
+        rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
     output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
@@ -162,33 +162,39 @@ def _confirm_leaves(
     leaves: list[Leaf],
     *,
     every_entry_counts: bool,
-) -> tuple[NDArray[np.bool_], list[F64]]:
+) -> tuple[NDArray[np.bool_], dict[int, float], list[F64]]:
     """Find which leaves every claim is known well enough in, besides its sums.
 
     Args:
         terms: for each comparison the index of the claim whose terms its sums are taken to have.
 
     Returns:
-        The leaves, (L,); and for each comparison the resolution that each leaf states at least, (L,).
+        The leaves, (L,); those among them that have a gradient of zero, each with a bound of the slope there; and for each
+        comparison the resolution that each leaf states at least, (L,).
     """
     confirmed = np.all([claim.gradients.agrees | claim.gradients.is_lost for claim in claims], axis=0)
     least_resolutions = [claims[i].gradients.twin_error for i in terms]
     if not every_entry_counts:
-        return confirmed, least_resolutions
+        return confirmed, {}, least_resolutions
     assert setting.channels is not None
     lost = [find_lost_size(trial.program, setting.channels, claim.eps) for claim in claims]
     changes = [find_changes(c.gradients.values, trial.program, leaves, size) for c, size in zip(claims, lost, strict=True)]
-    is_zero = np.any([change.is_zero for change in changes], axis=0)
-    farther_slopes = np.zeros(is_zero.shape)
-    if np.any(is_zero):
+    uncertainty = np.max([find_entry_uncertainty(compared[i]) for i in range(len(claims))], axis=0)
+    farther_slopes, rtol = np.zeros(uncertainty.shape), trial.options.rtol
+    if any(np.any(change.is_zero | (change.largest <= uncertainty)) for change in changes):
         tangent = np.zeros(trial.program.point.size)
         steepest, is_still = _look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
         farther_slopes = np.where(is_still, 0.0, steepest)
-    for i, (claim, change) in enumerate(zip(claims, changes, strict=True)):
-        known = change.find_known_leaves(compared[i], claim.eps, trial.options.rtol, farther_slopes)
-        confirmed &= (known & claim.gradients.entries_agree | claim.gradients.is_lost) & ~change.is_swamped
+    is_zero = np.ones(len(leaves), dtype=bool)
+    for i, claim in enumerate(claims):
+        changes[i] = changes[i].mark_unseen_channels(compared[i], claim.eps, rtol, farther_slopes)
+        known = changes[i].find_known_leaves(compared[i], claim.eps, rtol, farther_slopes)
+        confirmed &= (known & claim.gradients.entries_agree | claim.gradients.is_lost) & ~changes[i].is_swamped
+        is_zero &= known & changes[i].find_zero_leaves()
     resolutions = [changes[i].compute_resolution(claim_sum) for claim_sum, i in zip(compared, terms, strict=True)]
-    return confirmed, [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
+    zero_bounds = dict.fromkeys(np.flatnonzero(confirmed & is_zero).tolist(), float(np.max(uncertainty)))
+    stated = [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]
+    return confirmed, zero_bounds, stated
 
 
 @dataclass(frozen=True)

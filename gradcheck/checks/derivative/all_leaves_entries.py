@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,15 @@ class EntryChanges:
         """Whether a channel's whole gradient is zero, or lost in the last bits, (C,)."""
         return self.largest <= self.lost
 
+    def mark_unseen_channels(self, compared: ComparedSum, eps: float, rtol: float | None, farther_slopes: F64) -> EntryChanges:
+        """Count as zero what the evidence cannot tell from zero, in channels that are far steeper farther away.
+
+        A loss at its optimum is an example: its gradient is what rounding leaves.
+        """
+        uncertainty = find_entry_uncertainty(compared)
+        is_unseen = (self.largest <= uncertainty) & (uncertainty <= find_zero_limit(eps, rtol) * farther_slopes)
+        return replace(self, lost=np.where(is_unseen, np.maximum(self.lost, uncertainty), self.lost))
+
     def find_known_leaves(
         self, compared: ComparedSum, eps: float, rtol: float | None, farther_slopes: F64
     ) -> NDArray[np.bool_]:
@@ -64,9 +73,8 @@ class EntryChanges:
             rtol: relative error that matters, if the user set it.
             farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
         """
-        uncertainty = np.max(compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
-        limit = rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(eps))
-        zero_limit = min(limit, default_rtol(eps))
+        uncertainty = find_entry_uncertainty(compared)[:, None]
+        limit, zero_limit = find_limit(eps, rtol), find_zero_limit(eps, rtol)
         is_long = rtol is None and sum(change.shape[1] for change in self.by_leaf) > MANY_LINES
         reference = np.where(self.is_zero, farther_slopes, self.largest)[:, None]
         is_known = []
@@ -79,12 +87,31 @@ class EntryChanges:
             is_known.append(np.all(np.where(change > self.lost[:, None], uncertainty <= allowed, is_zero_known)))
         return np.array(is_known)
 
+    def find_zero_leaves(self) -> NDArray[np.bool_]:
+        """Mark the leaves whose every entry counts as zero in every channel, (L,)."""
+        return np.array([np.all(change <= self.lost[:, None]) for change in self.by_leaf])
+
     def compute_resolution(self, compared: ComparedSum) -> F64:
         """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""
-        uncertainty = np.max(compared.difference + compared.uncertainty, axis=0)[:, None] / directions.MIN_EVEN_STEP
+        uncertainty = find_entry_uncertainty(compared, compared.difference)[:, None]
         with np.errstate(all="ignore"):
             errors = [np.where(change > self.lost[:, None], uncertainty / change, 0.0) for change in self.by_leaf]
         return np.array([np.max(error, initial=0.0) for error in errors])
+
+
+def find_entry_uncertainty(compared: ComparedSum, difference: F64 | float = 0.0) -> F64:
+    """Find how uncertain the change is that any entry makes to each channel, (C,)."""
+    return np.asarray(np.max(difference + compared.uncertainty, axis=0) / directions.MIN_EVEN_STEP)
+
+
+def find_limit(eps: float, rtol: float | None) -> float:
+    """Return the uncertainty relative to its own size up to which an entry is known."""
+    return rtol or min(MAX_RESOLUTION, MAX_CHEAP_UNCERTAINTY * default_rtol(eps))
+
+
+def find_zero_limit(eps: float, rtol: float | None) -> float:
+    """Return the uncertainty up to which a zero is known, relative to slopes that are not zero."""
+    return min(find_limit(eps, rtol), default_rtol(eps))
 
 
 def find_changes(gradients: F64, program: Program, leaves: list[Leaf], lost: F64) -> EntryChanges:

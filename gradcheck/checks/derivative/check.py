@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.views import restrict_to_leaves
 from gradcheck.checks.contracts.any_target import custom_rule_primal, direct_calls, empty_inputs, jvp_linearity, vjp_linearity
+from gradcheck.checks.derivative.all_leaves import compare_whole_input
+from gradcheck.checks.derivative.comparisons import Comparisons
 from gradcheck.checks.derivative.full import compare_every_entry
 from gradcheck.checks.derivative.mode import choose_mode, explain_over_budget, needs_every_entry
 from gradcheck.checks.derivative.preconditions import check_preconditions, describe_non_finite
-from gradcheck.checks.derivative.probe import compare_along_directions, confirm_every_entry
+from gradcheck.checks.derivative.probe import compare_leaf_by_leaf
 from gradcheck.checks.derivative.small_differences import describe_small_differences
 from gradcheck.checks.optional.registry import run_optional_checks
 from gradcheck.checks.trial_result import TrialResult
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision
+from gradcheck.compare.evaluator import Evaluator
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Comparison, Contract, Reason, Verdict
 
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 
     from gradcheck.backends.flat import F64
     from gradcheck.backends.program import Program
-    from gradcheck.checks.derivative.comparisons import Comparisons
     from gradcheck.compare.trial import MeasuredTrial, Trial
 
 # Input numbers from which on the comparison along random directions must do for the linearity of the vjp: the cotangent of
@@ -75,11 +78,8 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         from gradcheck.checks.derivative.unbiasedness import compare_means  # only where it is declared
 
         comparisons = compare_means(trial, preconditions.spread)
-    elif mode.name == "full":
-        confirmed = None if needs_every_entry(program, options) else confirm_every_entry(trial)
-        comparisons = confirmed or compare_every_entry(trial, preconditions.spread)
     else:
-        comparisons = compare_along_directions(trial, preconditions.spread)
+        comparisons = _compare_claims(trial, preconditions.spread, mode.name)
     if program.is_detached:
         comparisons = replace(comparisons, rows=[_name_detachment(row) for row in comparisons.rows])
     trial.recorder.note(*describe_small_differences(comparisons.rows))
@@ -102,6 +102,33 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         mode=comparisons.mode,
         evaluations=trial.recorder.evaluations,
     )
+
+
+def _compare_claims(trial: Trial, spread: F64, mode: str) -> Comparisons:
+    """Compare every claim along directions of the whole input, then only the leaves that this does not confirm.
+
+    Args:
+        trial: what is checked.
+        spread: how far repeated evaluations at the primal differ, (M,).
+        mode: 'full' looks at every entry of those leaves, 'probe' along random directions of each.
+    """
+    program, options, is_full = trial.program, trial.options, mode == "full"
+    compare_leaves = compare_every_entry if is_full else compare_leaf_by_leaf
+    whole = None
+    if not (needs_every_entry(program, options) if is_full else options.checks or options.stories):
+        joint_program = claimed_jacobians.make_vjps_of_jvps(program) if is_full else program
+        joint = trial.evaluator if joint_program is program else Evaluator(joint_program, trial.recorder)
+        whole = compare_whole_input(replace(trial, evaluator=joint), every_entry_counts=is_full)
+    if whole is None or not whole.rows:
+        return compare_leaves(trial, spread)
+    rows = {path: [replace(row, mode=mode) for row in of_leaf] for path, of_leaf in whole.rows.items()}
+    unconfirmed = [leaf for leaf in program.leaves if leaf.entries and leaf.path not in rows]
+    if unconfirmed:
+        rest = Evaluator(restrict_to_leaves(program, unconfirmed), trial.recorder)
+        rows_of_rest = compare_leaves(replace(trial, evaluator=rest), spread).rows
+        rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
+    in_order = [row for leaf in program.leaves for row in rows.get(leaf.path, [])]
+    return Comparisons(trial.with_setting(whole.setting), in_order, mode, scales=whole.scales)
 
 
 def _describe_equal_sizes(program: Program) -> list[str]:

@@ -24,7 +24,7 @@ from gradcheck.compare.estimates import LineEstimates, empty_estimates, estimate
 from gradcheck.compare.judge import MANY_LINES, MAX_CHEAP_UNCERTAINTY
 from gradcheck.evidence import directions, richardson
 from gradcheck.seeds import make_generator
-from gradcheck.verdict.interval import default_rtol
+from gradcheck.verdict.interval import MAX_SMALL_ENTRY_UNCERTAINTY, default_rtol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,10 +116,10 @@ def _estimate_groups(
         progress.report_progress(estimates[0].leaf.path, int(batch[0][0]), program.point.size)
         settled = 0
         for lines in _look_along_groups(evaluator, setting, jacobian, batch, label):
-            is_settled = lines.find_settled(allowed[:, lines.group])
-            if not lines.contradicts and _is_ladder_cheaper(setting, program.eps, ~is_settled, allowed[:, lines.group]):
+            is_settled = lines.find_settled(allowed)
+            if not lines.contradicts and _is_ladder_cheaper(setting, program.eps, ~is_settled, allowed.cheaply[:, lines.group]):
                 lines = lines.climb_ladder(evaluator, setting)
-                is_settled = lines.find_settled(allowed[:, lines.group])
+                is_settled = lines.find_settled(allowed)
             for of_leaf in estimates:
                 lines.fill_in(of_leaf, is_settled)
             settled += int(np.count_nonzero(is_settled))
@@ -127,25 +127,41 @@ def _estimate_groups(
             break
 
 
-def _find_allowed_uncertainty(setting: Setting, estimates: list[LineEstimates], jacobian: Jacobian) -> F64:
-    """Find how uncertain the change of each channel may be for each number of the input to be settled, (C, N).
+@dataclass(frozen=True)
+class AllowedUncertainty:
+    """How uncertain the change of each channel may be for each number of the input to be settled, (C, N).
 
-    That is relative to the change itself. A zero counts by the largest change that an entry of the leaf makes; of any leaf, if
-    that is zero; and by the channel itself if all are zero. A small one of many entries counts like a zero if there are several
-    groups.
+    Attributes:
+        cheaply: along lines with few steps, after which an entry may be estimated alone.
+        after_ladder: along lines with all steps, after which little is left to learn.
+        rtol: relative error from which on a claim is wrong.
     """
-    rtol, allowed = default_rtol(jacobian.eps), np.zeros(jacobian.values.shape)
+
+    cheaply: F64
+    after_ladder: F64
+    rtol: float
+
+
+def _find_allowed_uncertainty(setting: Setting, estimates: list[LineEstimates], jacobian: Jacobian) -> AllowedUncertainty:
+    """Find how uncertain the changes may be, relative to the changes themselves.
+
+    A zero counts by the largest change that an entry of the leaf makes; of any leaf, if that is zero; and by the channel itself
+    if all are zero. A small one of many entries counts like a zero if there are several groups, and after the ladder always.
+    """
+    rtol, (cheaply, after_ladder) = default_rtol(jacobian.eps), np.zeros((2, *jacobian.values.shape))
+    coarsely = min(MAX_CHEAP_UNCERTAINTY * rtol, MAX_SMALL_ENTRY_UNCERTAINTY)
     changes = [np.abs(jacobian.values[:, of_leaf.leaf.span] * of_leaf.units) for of_leaf in estimates]
     largest = np.max([np.max(change, axis=1) for change in changes], axis=0)
     fallback = np.where(largest > 0, largest, setting.channel_sizes)[:, None]
     for of_leaf, change in zip(estimates, changes, strict=True):
         largest_of_leaf = np.max(change, axis=1, keepdims=True)
         reference = np.where(largest_of_leaf > 0, largest_of_leaf, fallback)
-        is_long = of_leaf.units.size > MANY_LINES and allowed[0].size > GROUP_SIZE
+        is_long = of_leaf.units.size > MANY_LINES and cheaply[0].size > GROUP_SIZE
         by_own_size = MAX_CHEAP_UNCERTAINTY * rtol * change
-        counts_as_zero = (change == 0) | is_long
-        allowed[:, of_leaf.leaf.span] = np.where(counts_as_zero, np.maximum(by_own_size, rtol * reference), by_own_size)
-    return allowed
+        as_zero = np.maximum(by_own_size, rtol * reference)
+        cheaply[:, of_leaf.leaf.span] = np.where((change == 0) | is_long, as_zero, by_own_size)
+        after_ladder[:, of_leaf.leaf.span] = np.maximum(as_zero, coarsely * np.max(change))
+    return AllowedUncertainty(cheaply, after_ladder, rtol)
 
 
 def _is_ladder_cheaper(setting: Setting, eps: float, is_open: NDArray[np.bool_], allowed: F64) -> bool:
@@ -212,6 +228,7 @@ class _GroupLines:
         tangents: the lines, (2, N).
         value: the estimated slope of each channel along each line, (2, C).
         bound: bounds of the errors of these, (2, C).
+        nearby_slope: the steepest chord of each channel along each line, (2, C); None until the step ladder shows it.
     """
 
     jacobian: Jacobian
@@ -219,6 +236,7 @@ class _GroupLines:
     tangents: F64
     value: F64
     bound: F64
+    nearby_slope: F64 | None = None
 
     @cached_property
     def difference(self) -> F64:
@@ -246,15 +264,23 @@ class _GroupLines:
         """Take the slopes from the step ladder; they are unknown where the function is not smooth."""
         ladders = [estimate_with_ladder(evaluator.line(u), setting) for u in self.tangents]
         bound = [np.where(ladder.reason == None, ladder.bound, np.inf) for ladder in ladders]  # noqa: E711 - elementwise
-        return replace(self, value=np.stack([ladder.value for ladder in ladders]), bound=np.stack(bound))
+        value, nearby_slope = (np.stack([getattr(ladder, name) for ladder in ladders]) for name in ("value", "nearby_slope"))
+        return replace(self, value=value, bound=np.stack(bound), nearby_slope=nearby_slope)
 
-    def find_settled(self, allowed: F64) -> NDArray[np.bool_]:
+    def find_settled(self, allowed: AllowedUncertainty) -> NDArray[np.bool_]:
         """Mark the entries that the lines show sharply enough in every channel, (n,); none if the claim disagrees with a line.
 
-        Args:
-            allowed: how uncertain the change of a channel may be for an entry, (C, n).
+        After the step ladder, an entry whose change is lost in the uncertainty is settled too if that is far below the
+        slopes nearby: its zero is a zero.
         """
-        return np.asarray(np.all(np.max(self.uncertainty, axis=0)[:, None] <= allowed, axis=0) & self.agrees)
+        uncertainty = np.max(self.uncertainty, axis=0)[:, None]
+        if self.nearby_slope is None:
+            is_known = uncertainty <= allowed.cheaply[:, self.group]
+        else:
+            change = np.abs(self.jacobian.values[:, self.group]) * np.max(np.abs(self.tangents[:, self.group]), axis=0)
+            is_zero = uncertainty <= allowed.rtol * np.min(self.nearby_slope, axis=0)[:, None]
+            is_known = (uncertainty <= allowed.after_ladder[:, self.group]) | is_zero & (change <= uncertainty)
+        return np.asarray(np.all(is_known, axis=0) & self.agrees)
 
     def fill_in(self, estimates: LineEstimates, is_settled: NDArray[np.bool_]) -> None:
         """Fill in the estimates of the settled entries of the group, (n,), as far as they are of one leaf.
@@ -274,6 +300,10 @@ class _GroupLines:
         estimates.value[:, entries] = value + np.take_along_axis(corrections, sharper, axis=0)[0]
         estimates.bound[:, entries] = np.take_along_axis(widths, sharper, axis=0)[0]
         estimates.nearby_slope[:, entries] = np.abs(estimates.value[:, entries])
+        if self.nearby_slope is not None:
+            nearby_slopes = np.min(self.nearby_slope[:, :, None] * np.abs(shares)[:, None], axis=0)
+            estimates.nearby_slope[:, entries] = np.fmax(estimates.nearby_slope[:, entries], nearby_slopes)
+            estimates.refined[entries] = True
 
 
 def evaluate_forward_rows(

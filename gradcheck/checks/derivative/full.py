@@ -125,9 +125,10 @@ def _mark_contested_entries(estimates: list[LineEstimates], methods: list[Jacobi
             pair = make_sides(claim, value, second.error[:, span], first.error[:, span], scale)
             apart = find_interval_facts(pair, default_rtol(max(first.eps, second.eps)), demanded=False)[Fact.APART]
             size = np.where(apart, np.fmax(size, pair.difference / pair.scale), size)
-        contested = np.max(size, axis=0) * ~leaf_estimates.refined
-        for line in np.argsort(-contested)[:ENOUGH_CONFIRMED]:
-            leaf_estimates.contested[line] = contested[line] > 0
+        contested = np.max(size, axis=0)
+        lines = [line for line in np.argsort(-contested)[:ENOUGH_CONFIRMED] if contested[line] > 0]
+        leaf_estimates.contested[lines] = True
+        leaf_estimates.refined[lines] = False  # the step ladder along a group does not say which entry is wrong
 
 
 def _judge_claim(trial: MeasuredTrial, jacobian: Jacobian, estimates: list[LineEstimates], cotangents: F64) -> list[JudgedLeaf]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.views import restrict_to_leaves
 from gradcheck.checks.derivative import (
     diagnosis_facts,
     fault_injection,
@@ -18,7 +17,6 @@ from gradcheck.checks.derivative import (
     worst_output,
     wrong_entries,
 )
-from gradcheck.checks.derivative.all_leaves import compare_whole_input
 from gradcheck.checks.derivative.comparisons import Comparisons, measure_trial_noise
 from gradcheck.checks.derivative.probe_block import (
     PROBES,
@@ -31,7 +29,6 @@ from gradcheck.checks.derivative.probe_block import (
 )
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision, method_pairs, native_dtype, output_scaling
 from gradcheck.compare.estimates import refine_line
-from gradcheck.compare.evaluator import Evaluator
 from gradcheck.compare.judge import ClaimAlongLines, JudgedLeaf, judge_and_refine, judge_lines
 from gradcheck.compare.table_row import add_estimate_story, compute_resolution, name_output
 from gradcheck.evidence import directions
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.checks.derivative.all_leaves import WholeInputResult
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.trial import MeasuredTrial, Trial
     from gradcheck.compare.trial_recorder import Recorder
@@ -57,51 +53,17 @@ MAX_BLOCKS = 64
 AT_KINK = (Reason.KINK_SUBGRADIENT, Reason.TIE)  # of a PASS at a point where methods may choose different slopes
 
 
-def compare_along_directions(trial: Trial, spread: F64) -> Comparisons:
-    """Compare every claim along random directions: of the whole input at once, then of each leaf that this does not confirm.
+def compare_leaf_by_leaf(trial: Trial, spread: F64) -> Comparisons:
+    """Compare every claim along random directions of each leaf.
 
     Args:
         trial: what is checked.
         spread: how far repeated evaluations at the primal differ, (M,).
     """
-    whole = None if trial.options.checks or trial.options.stories else compare_whole_input(trial)
-    if whole is None:
-        measured = measure_trial_noise(trial, spread)
-        return Comparisons(measured, _compare_leaf_by_leaf(measured), "probe")
-    rows = dict(whole.rows)
-    unconfirmed = [leaf for leaf in trial.program.leaves if leaf.entries and leaf.path not in rows]
-    if unconfirmed:
-        rest = Evaluator(restrict_to_leaves(trial.program, unconfirmed), trial.recorder)
-        rows_of_rest = _compare_leaf_by_leaf(measure_trial_noise(replace(trial, evaluator=rest), spread))
-        rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
-    return _collect_rows(trial, whole, rows)
-
-
-def confirm_every_entry(trial: Trial) -> Comparisons | None:
-    """Confirm every entry along random directions of the whole input: about a dozen evaluations.
-
-    Returns:
-        The comparisons; None if a leaf is left unconfirmed. Then full mode looks at every entry.
-    """
-    program = claimed_jacobians.make_vjps_of_jvps(trial.program)
-    evaluator = trial.evaluator if program is trial.program else Evaluator(program, trial.recorder)
-    whole = compare_whole_input(replace(trial, evaluator=evaluator), every_entry_counts=True)
-    if whole is None or any(leaf.entries and leaf.path not in whole.rows for leaf in trial.program.leaves):
-        return None
-    confirmed = _collect_rows(trial, whole, whole.rows)
-    return replace(confirmed, mode="full", rows=[replace(row, mode="full") for row in confirmed.rows])
-
-
-def _collect_rows(trial: Trial, whole: WholeInputResult, rows: dict[str, list[Comparison]]) -> Comparisons:
-    """Put the rows of every leaf, by its path, in the order of the leaves."""
-    in_order = [row for leaf in trial.program.leaves for row in rows.get(leaf.path, [])]
-    return Comparisons(trial.with_setting(whole.setting), in_order, "probe", scales=whole.scales)
-
-
-def _compare_leaf_by_leaf(trial: MeasuredTrial) -> list[Comparison]:
-    rows = compare_along_probes(trial)
-    trial.recorder.note(*internal_precision.describe_internal_precision(trial, rows))
-    return rows
+    measured = measure_trial_noise(trial, spread)
+    rows = compare_along_probes(measured)
+    measured.recorder.note(*internal_precision.describe_internal_precision(measured, rows))
+    return Comparisons(measured, rows, "probe")
 
 
 def compare_along_probes(trial: MeasuredTrial) -> list[Comparison]:

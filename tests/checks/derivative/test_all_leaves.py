@@ -447,3 +447,47 @@ def test_a_jvp_alone_is_confirmed_as_cheaply_and_every_entry_of_it_is_known(dtyp
         wrong = gradcheck.check(outputs, x, jvp=lambda t, x, f=factors: jvp(f, t, x), methods=("analytic", "numeric"))
         assert wrong.verdict is Verdict.FAIL, str(wrong)
         assert wrong.comparisons[0].worst_entry == entry[1:]
+
+
+def clamped(x):
+    return np.clip(x, 0.0, 1.0)
+
+
+OPTIMUM = np.linspace(0.3, 1.7, 60)
+
+
+def similarity_loss(x):
+    return np.mean(1 - 2 * x * OPTIMUM / (x * x + OPTIMUM * OPTIMUM))
+
+
+ZERO = {
+    "clamped outputs that leave the limit a little farther on": (clamped, 1 + np.linspace(0.02, 0.2, 12), np.zeros((12, 12))),
+    "a loss of 0 at its optimum": (similarity_loss, OPTIMUM, np.zeros(60)),
+}
+
+
+@pytest.mark.parametrize("fault", [0.0, 1e-6])
+@pytest.mark.parametrize("name", ZERO)
+def test_a_zero_is_known_by_the_slopes_farther_away(name, fault):
+    function, x, jacobian = ZERO[name]
+    claim = jacobian.copy()
+    claim.flat[5] = fault
+    result = gradcheck.check(function, x, jacobian=lambda _: claim, methods=("analytic", "numeric"))
+    assert result.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)
+    assert fault or result.evaluations < 60
+
+
+@pytest.mark.parametrize("fault", [0.0, 1e-2])
+def test_only_the_leaves_that_stay_open_are_looked_at_on_their_own(fault):
+    """One leaf has an entry far smaller than the others, and its derivative counts all the same."""
+    small = np.array([1.0, 1e-6])
+    result = gradcheck.check(
+        lambda w, x: np.sum(np.sin(w)) + np.sum(small * np.sin(x)),
+        np.linspace(0.2, 1.2, 60),
+        np.array([0.4, 0.9]),
+        gradient=lambda w, x: (np.cos(w), small * np.cos(x) * np.array([1.0, 1 + fault])),
+        methods=("analytic", "numeric"),
+    )
+    assert result.verdict is (Verdict.FAIL if fault else Verdict.PASS), str(result)
+    assert [row.wrt for row in result.comparisons] == ["w", "x"]
+    assert fault or result.evaluations < 120
