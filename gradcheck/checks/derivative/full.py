@@ -124,7 +124,8 @@ def _mark_contested_entries(estimates: list[LineEstimates], methods: list[Jacobi
             scale = np.fmax(np.abs(claim), np.abs(value))
             pair = make_sides(claim, value, second.error[:, span], first.error[:, span], scale)
             apart = find_interval_facts(pair, default_rtol(max(first.eps, second.eps)), demanded=False)[Fact.APART]
-            size = np.where(apart, np.fmax(size, pair.difference / pair.scale), size)
+            is_zero = leaf_estimates.refined & (scale * np.abs(leaf_estimates.units) <= leaf_estimates.bound)
+            size = np.where(apart & ~is_zero, np.fmax(size, pair.difference / pair.scale), size)
         contested = np.max(size, axis=0)
         lines = [line for line in np.argsort(-contested)[:ENOUGH_CONFIRMED] if contested[line] > 0]
         leaf_estimates.contested[lines] = True
