@@ -42,6 +42,8 @@ STANDSTILL_REACH = 2.0**-6
 MAX_UNDERFLOW = 64.0
 # At most this many wrong lines of a leaf are refined: more of them would not change its verdict.
 ENOUGH_CONFIRMED = 4
+# Once so many refined lines of a leaf stay undecided, only lines that seem to be wrong are refined: the leaf cannot pass.
+ENOUGH_UNDECIDED = 16
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,10 @@ def judge_and_refine(
                 unsettled |= judged.unresolved & (judged.sides.difference > MAX_QUIET_SHARE * judged.sides.uncertainty)
         code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
         urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, code), axis=0))
-        confirmed = int(np.sum(np.any(judged.code == Code.FAIL, axis=0) & estimates.refined))
+        worst = np.max(judged.code, axis=0, initial=Code.PASS)
+        confirmed, undecided = (int(np.sum((worst == code) & estimates.refined)) for code in (Code.FAIL, Code.INCONCLUSIVE))
+        if undecided >= ENOUGH_UNDECIDED:
+            urgency = np.where(worst == Code.FAIL, urgency, 0.0)
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
         if confirmed >= enough or not queue:
             # A rough line that was not refined may be a kink, so it is not called wrong.
