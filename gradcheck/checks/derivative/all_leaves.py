@@ -8,7 +8,6 @@ as the inputs.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ import numpy as np
 
 from gradcheck import progress
 from gradcheck.backends.flat import repeat_per_number
-from gradcheck.checks.derivative import fault_injection
 from gradcheck.checks.derivative.all_leaves_claims import (
     LeafGradients,
     evaluate_forward_claims,
@@ -26,6 +24,14 @@ from gradcheck.checks.derivative.all_leaves_claims import (
     find_peak,
 )
 from gradcheck.checks.derivative.all_leaves_entries import find_changes, find_entry_uncertainty
+from gradcheck.checks.derivative.all_leaves_lines import (
+    LINES,
+    STANDSTILL_STEPS,
+    fill_tangent,
+    find_least_noise,
+    find_still_leaves,
+    look_far,
+)
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
     LeafSums,
@@ -34,6 +40,7 @@ from gradcheck.checks.derivative.all_leaves_table import (
     add_up_line,
     make_empty_sums,
     make_rows,
+    pass_as_zero,
 )
 from gradcheck.checks.derivative.probe_block import CERTAINTY
 from gradcheck.compare import claimed_jacobians
@@ -41,10 +48,7 @@ from gradcheck.compare.output_scaling import COMBINATIONS, MAX_SINGLE_CHANNELS, 
 from gradcheck.evidence import directions, richardson
 from gradcheck.evidence.line import F64, Setting, choose_slack
 from gradcheck.results import Comparison, Verdict
-from gradcheck.seeds import make_generator
-from gradcheck.verdict.facts import Fact
 from gradcheck.verdict.interval import default_rtol
-from gradcheck.verdict.rules import decide_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,13 +59,8 @@ if TYPE_CHECKING:
     from gradcheck.compare.trial import Trial
     from gradcheck.compare.trial_recorder import Recorder
 
-LINES = 2
 # A function whose noise is more than this many times the rounding of its values needs a proper measurement of the noise.
 MAX_NOISE_RATIO = 1e4
-# The outputs must not change at these displacements (in units of t) where a zero gradient is claimed.
-STANDSTILL_STEPS = (0.25, -0.25, 0.0625)
-# In a leaf of at least this many entries some move one way and some the other, so that the first of these steps is enough.
-MIN_ENTRIES_FOR_ONE_STEP = 64
 # The self-test changes and rearranges entries among this many numbers of a leaf.
 FAULT_BLOCK_SIZE = 4096
 
@@ -144,9 +143,9 @@ def compare_whole_input(trial: Trial, *, every_entry_counts: bool = False) -> Wh
     if lost_leaves:
         # More noise than that may come from what is not smooth elsewhere.
         quiet_setting = replace(setting, noise=setting.noise * min(noise_ratio, richardson.MAX_SMOOTH_NOISE))
-        zero_bounds |= _find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), label)
+        zero_bounds |= find_still_leaves(evaluator, quiet_setting, lost_leaves, np.zeros(program.point.size), label)
     for i, slope_bound in zero_bounds.items():
-        rows_by_leaf[i] = [_pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
+        rows_by_leaf[i] = [pass_as_zero(row, slope_bound) for row in rows_by_leaf[i]]
     trial.recorder.note(*draft.notes)
     rows = _select_confirmed(leaves, rows_by_leaf, confirmed)
     output_noise = noise if len(noise) == program.value.size else setting.noise * noise_ratio
@@ -183,7 +182,7 @@ def _confirm_leaves(
     farther_slopes, rtol = np.zeros(uncertainty.shape), trial.options.rtol
     if any(np.any(change.is_zero | (change.largest <= uncertainty)) for change in changes):
         tangent = np.zeros(trial.program.point.size)
-        steepest, is_still = _look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
+        steepest, is_still = look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
         farther_slopes = np.where(is_still, 0.0, steepest)
     is_zero = np.ones(len(leaves), dtype=bool)
     for i, claim in enumerate(claims):
@@ -288,10 +287,10 @@ def _take_evidence(
     rtol = 0.0 if every_entry_counts else trial.options.rtol or default_rtol(claims[0].claim.eps)
     slopes: list[richardson.RichardsonEstimate] = []
     forward_slopes: list[tuple[Claim, F64, F64]] = []
-    tangent, least_noise = np.zeros(program.point.size), _least_noise(setting)
+    tangent, least_noise = np.zeros(program.point.size), find_least_noise(setting)
     for k in range(LINES):
         progress.report_progress("all leaves at once", k, LINES)
-        _fill_tangent(tangent, program, leaves, trial.label, k)
+        fill_tangent(tangent, program, leaves, trial.label, k)
         for claim in claims:
             claim.add_line(tangent, k)
         if k == 0:
@@ -313,83 +312,6 @@ def _select_confirmed(
         for leaf, rows, twin_agrees in zip(leaves, rows_by_leaf, agrees, strict=True)
         if twin_agrees and all(row.verdict is Verdict.PASS for row in rows)
     }
-
-
-# --- where the outputs stand still
-
-
-def _find_still_leaves(
-    evaluator: Evaluator, setting: Setting, leaves: dict[int, Leaf], tangent: F64, label: str
-) -> dict[int, float]:
-    """Find the leaves along which the outputs stand still, each with a bound of the slope there.
-
-    An example is the bias of the keys in attention, which the softmax takes out again. All leaves are moved at once, then each
-    alone: factors that are all zero stand still only alone.
-    """
-    bound = _bound_still_slope(evaluator, setting, list(leaves.values()), tangent, label)
-    if bound is not None:
-        return dict.fromkeys(leaves, bound)
-    if len(leaves) == 1:
-        return {}
-    bounds = {i: _bound_still_slope(evaluator, setting, [leaf], tangent, label) for i, leaf in leaves.items()}
-    return {i: leaf_bound for i, leaf_bound in bounds.items() if leaf_bound is not None}
-
-
-def _bound_still_slope(evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str) -> float | None:
-    """Bound the slopes along some leaves at once, if the outputs stand still far along them; None if they do not.
-
-    Args:
-        tangent: a vector (N,) that is overwritten.
-    """
-    has_few_entries = min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP
-    steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
-    _, is_still = _look_far(evaluator, setting, leaves, tangent, label, steps)
-    return float(np.max(setting.slack * _least_noise(setting))) / max(STANDSTILL_STEPS) if np.all(is_still) else None
-
-
-def _look_far(
-    evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str, steps: tuple[float, ...]
-) -> tuple[F64, NDArray[np.bool_]]:
-    """Look at each channel far along some leaves.
-
-    Args:
-        tangent: a vector (N,) that is overwritten.
-        steps: displacements in units of t.
-
-    Returns:
-        The steepest slope between the primal and those points, (C,), and whether the channel stands still at all of them, (C,).
-    """
-    assert setting.channels is not None
-    tangent[:] = 0.0
-    _fill_tangent(tangent, evaluator.program, leaves, label, LINES + 1)
-    phi = evaluator.line_without_copies(tangent)
-    changes = np.stack([np.abs(setting.channels @ (phi(t) - setting.base)) for t in steps])
-    is_still = np.all(changes <= setting.slack * _least_noise(setting), axis=0)
-    return np.max(changes / np.abs(steps)[:, None], axis=0), is_still
-
-
-def _pass_as_zero(row: Comparison, bound: float) -> Comparison:
-    """Pass a leaf whose gradient is rightly zero compared with the outputs: what is claimed is rounding."""
-    verdict, reason = decide_row({Fact.NO_PART})
-    return replace(
-        fault_injection.record_faults(row, [("one entry changed", False)]),  # the changed entry would not have been zero
-        verdict=verdict,
-        reason=reason,
-        claimed=0.0,
-        estimate=0.0,
-        bound=bound,
-        abs_err=0.0,
-        rel_err=math.nan,
-        resolution=math.nan,
-    )
-
-
-# --- the evidence
-
-
-def _least_noise(setting: Setting) -> F64:
-    """Return the least noise that each channel can have, (C,)."""
-    return np.maximum(setting.contract_noise(setting.noise), np.finfo(np.float64).tiny)
 
 
 def _usual_noise(program: Program, setting: Setting) -> F64:
@@ -437,7 +359,7 @@ def _measure_output_scales(evaluator: Evaluator, leaves: list[Leaf], label: str)
     if not np.any(size < directions.SMALL_ENTRY_RATIO * scales):
         return OutputScales(scales, np.zeros(scales.size, dtype=bool))
     tangent = np.zeros(program.point.size)
-    _fill_tangent(tangent, program, leaves, label, LINES)
+    fill_tangent(tangent, program, leaves, label, LINES)
     return measure_scales_along(program, evaluator.line_without_copies(tangent))
 
 
@@ -453,12 +375,6 @@ def _choose_cotangents(scales: OutputScales, label: str, *, every_entry_counts: 
         return np.diag([(-1.0) ** (i + 1) for i in range(size)])
     cotangents = scales.draw_even_cotangents(COMBINATIONS if every_entry_counts else 1, label)
     return -np.abs(cotangents) if size == 1 else cotangents
-
-
-def _fill_tangent(tangent: F64, program: Program, leaves: list[Leaf], label: str, k: int) -> None:
-    """Fill a tangent with random displacements of some leaves, those of line number `k`."""
-    for leaf in leaves:
-        directions.fill_even(make_generator(0, "joint", label, leaf.path, k), program.point[leaf.span], tangent[leaf.span])
 
 
 def _choose_fault_block(leaf: Leaf, peak: int) -> slice:

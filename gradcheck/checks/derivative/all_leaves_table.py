@@ -195,6 +195,22 @@ def make_rows(
     ]
 
 
+def pass_as_zero(row: Comparison, bound: float) -> Comparison:
+    """Pass a leaf whose gradient is rightly zero compared with the outputs: what is claimed is rounding."""
+    verdict, reason = decide_row({Fact.NO_PART})
+    return replace(
+        fault_injection.record_faults(row, [("one entry changed", False)]),  # the changed entry would not have been zero
+        verdict=verdict,
+        reason=reason,
+        claimed=0.0,
+        estimate=0.0,
+        bound=bound,
+        abs_err=0.0,
+        rel_err=math.nan,
+        resolution=math.nan,
+    )
+
+
 def add_self_test_of_leaf(
     row: Comparison, compared: ComparedSum, sums: LeafSums, i: int, gradients: F64, tangents: F64, label: str
 ) -> Comparison:
