@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.flat_call import flatten_call, root_of
+from gradcheck.backends.flat_call import flatten_call, root_of, strip_rank
 from gradcheck.errors import InputError
 from gradcheck.targets.dependence import EVERY, show_declaration
 from gradcheck.tracebacks import summarise_error
@@ -120,8 +120,9 @@ def bind_rules(declared: Sequence[Dependence], program: Program, inputs: Inputs,
 
 def _find_leaves(name: str, leaves: Sequence[Leaf], declared: Dependence, kind: str) -> list[Leaf]:
     """Find the leaves that a path, an argument's name or the last name of a path means."""
-    named = [leaf for leaf in leaves if name in (EVERY, leaf.path, root_of(leaf.path)) or leaf.path.endswith(f"[{name!r}]")]
-    named = named or [leaf for leaf in leaves if leaf.path.endswith(f".{name}")]
+    paths = {leaf: strip_rank(leaf.path) for leaf in leaves}
+    named = [leaf for leaf, path in paths.items() if name in (EVERY, leaf.path, path, root_of(path))]
+    named = named or [leaf for leaf, path in paths.items() if path.endswith((f"[{name!r}]", f".{name}"))]
     if not named:
         known = ", ".join(leaf.path for leaf in leaves)
         raise _misfit(declared, f"{name!r} is not a differentiable {kind}: expected one of {known}")
@@ -160,7 +161,7 @@ def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) 
     misfit = next((named for named in inputs if named.sizes != sizes), None)
     if misfit is not None:
         wanted = _describe_sizes(part) if shape is None else f"the mask has shape {shape}"
-        different = "" if mask is not None else "; if the numbers of positions differ, give a mask: ('masked along ...', mask)"
+        different = "" if mask is not None else "; if the sizes differ, give a mask: ('masked along ...', mask)"
         raise _misfit(declared, f"{_describe_sizes(misfit)}, and {wanted}{different}")
     pairs = math.prod(part.sizes) * math.prod(sizes)
     if pairs > MAX_PAIRS:
@@ -169,8 +170,8 @@ def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) 
 
 
 def _describe_sizes(part: PositionedLeaf) -> str:
-    axes = f" along axis {' and '.join(map(str, part.axes))}" if part.axes else ""
-    return f"{part.leaf.path} has {' by '.join(map(str, part.sizes)) or 'one'} position{'s' * bool(part.sizes)}{axes}"
+    sizes = f" has size {' × '.join(map(str, part.sizes))} along axis {' and '.join(map(str, part.axes))}"
+    return f"{part.leaf.path}{sizes if part.axes else ' is taken as a whole'}"
 
 
 def _find_axes(declared: Dependence, axes: Axes, leaf: Leaf) -> Axes:
@@ -190,7 +191,7 @@ def _find_named(declared: Dependence, program: Program) -> tuple[PositionedLeaf,
 
 def _find_free(declared: Dependence, sizes: tuple[int, ...], program: Program) -> tuple[PositionedLeaf, ...]:
     """Find the inputs with these sizes along the axes of a rule; parameters of a module are left out."""
-    free = [leaf for leaf in program.leaves if not leaf.path.startswith("params[")]
+    free = [leaf for leaf in program.leaves if not strip_rank(leaf.path).startswith("params[")]
     parts = [
         PositionedLeaf(leaf, _find_axes(declared, declared.axes, leaf))
         for leaf in free
@@ -199,7 +200,7 @@ def _find_free(declared: Dependence, sizes: tuple[int, ...], program: Program) -
     parts = [part for part in parts if part.sizes == sizes]
     if not parts:
         shapes = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in free)
-        problem = f"no input has {' by '.join(map(str, sizes))} positions along axis {' and '.join(map(str, declared.axes))}"
+        problem = f"no input has size {' × '.join(map(str, sizes))} along axis {' and '.join(map(str, declared.axes))}"
         raise _misfit(declared, f"{problem} (there are {shapes}): name the input and its axis, as in 'of x along 0'")
     return tuple(parts)
 
