@@ -106,7 +106,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
         while True:
             try:
                 method, arguments, seconds = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 _end_without_parent(assignment)
             with watching(Watch(assignment.record, time.monotonic() + seconds)):
                 answer = answer_request(getattr(rank, method), arguments)
