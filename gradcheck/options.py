@@ -259,8 +259,6 @@ def _validate_world(world: object, ranks: object, replicated: object) -> None:
         _validate_integer("world", world, least=1)
     _validate_choice("ranks", ranks, RANKS)
     _validate_tuple("replicated", replicated)
-    if world is None and (ranks != RANKS[0] or replicated):
-        raise UsageError("ranks= and replicated= are for several ranks: say how many by world=2, or --world 2")
 
 
 def _validate_checks(checks: object, optimizer: object, partners: object) -> None:

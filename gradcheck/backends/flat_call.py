@@ -114,6 +114,11 @@ def root_of(path: str) -> str:
     return path
 
 
+def strip_rank(path: str) -> str:
+    """Return the path of a leaf on its own rank: 'x' for 'rank 0: x'."""
+    return re.sub(r"^rank \d+: ", "", path)
+
+
 def array_path(path: str) -> str:
     """Return the path of the array that a leaf belongs to; it differs from the leaf's for stored values of a sparse array."""
     return path.removesuffix(STORED_VALUES)

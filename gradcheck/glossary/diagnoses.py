@@ -99,6 +99,12 @@ class Diagnosis(Enum):
         "every output contributes: sum over the batch, and use every entry of the cotangent",
         "return g[0] * x instead of (g * x).sum(0)",
     )
+    RANKS = (
+        "ranks",
+        "the claim lacks or repeats what other ranks contribute",
+        "sum or average the gradient over the ranks as the forward pass demands, or choose the ranks= that the code means",
+        "all-gather; backward: return g[rank] instead of the sum over the ranks of g[rank]",
+    )
     FORMULA = (
         "formula",
         "the claim has another factor or another operation than the derivative",

@@ -267,7 +267,7 @@ class Reason(Enum):
     WORKER_DIED = (
         "worker-died",
         "the process that checked this case died",
-        "Run the case alone, without -j, to see its output; use smaller inputs if memory ran out.",
+        "Run the case alone, without -j, to see its output; use smaller inputs, or fewer ranks, if memory ran out.",
     )
     OVER_BUDGET = (
         "over-budget",

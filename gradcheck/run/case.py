@@ -51,7 +51,7 @@ from gradcheck.errors import (
     UsageError,
 )
 from gradcheck.interrupts import is_interrupt, marking_interrupts
-from gradcheck.options import Options, override_options
+from gradcheck.options import RANKS, Options, override_options
 from gradcheck.results import CheckResult, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer, ranks
 from gradcheck.run.grid import list_size_names
@@ -188,7 +188,7 @@ def _blank_result(case: Case, options: Options, verdict: Verdict, reason: Reason
 
 def _check_trials(case: Case, options: Options, blank: CheckResult, command: str | None) -> CheckResult:
     """Check the case at every draw of its inputs, and merge: a trial that stops ends it."""
-    name = choose_framework(case)
+    name = choose_framework(case) if options.world is None else ranks.choose_framework(case)
     _refuse_what_framework_lacks(case, options, name)
     backend = load_backend(name)
     dtype = options.dtype or choose_dtype(backend, case) or "float64"
@@ -272,6 +272,8 @@ def _refuse_what_framework_lacks(case: Case, options: Options, name: str) -> Non
         raise InputError(
             f"order={options.order}: means over random draws are of first derivatives; use order=1 for {case.name}"
         )
+    if options.world is None and (options.ranks != RANKS[0] or options.replicated):
+        raise InputError("ranks= and replicated= are for several ranks: say how many by world=2, or --world 2")
     if case.detached and name not in RECORDING_FRAMEWORKS:
         raise InputError(f"detached= is for torch and jax targets, and {case.name} is of {name}: name the other inputs in wrt=")
     if len(case.claims) > 1 and name != "numpy":

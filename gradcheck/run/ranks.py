@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradcheck.backends import load_target
 from gradcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ def check_ranks(
     return results
 
 
+def choose_framework(case: Case) -> str:
+    """Choose the framework of a case: PyTorch, unless the case shows another.
+
+    Raises:
+        InputError: if the declared one is not supported.
+    """
+    try:
+        return load_target.choose_framework(case)
+    except InputError:
+        if case.framework:
+            raise
+        return "torch"
+
+
 def refuse_unsupported(case: Case, options: Options, framework: str) -> None:
     """Refuse what several ranks cannot do.
 
@@ -66,10 +81,12 @@ def refuse_unsupported(case: Case, options: Options, framework: str) -> None:
         "by_layer=": options.by_layer,
         "exact=": options.exact,
         "order=": options.order > 1,
+        "methods= without 'reverse'": options.methods and "reverse" not in options.methods,
+        "masks by name in depends=": any(isinstance(dependence.mask, str) for dependence in case.depends),
         "partners=": options.partners,
     }
     superfluous = [name for name, value in asked.items() if value]
     if superfluous:
         raise InputError(
-            f"world={options.world} checks what PyTorch computes on several ranks: leave out {', '.join(superfluous)}"
+            f"world={options.world} checks the reverse mode of PyTorch on several ranks: leave out {', '.join(superfluous)}"
         )

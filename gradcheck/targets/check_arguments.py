@@ -1,10 +1,12 @@
 """The keyword arguments of `gradcheck.check`, `assert_gradients` and `fuzz`: names, types, defaults and documentation."""
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar, cast
 
-from gradcheck.options import OptionArguments
+from gradcheck.errors import UsageError
+from gradcheck.options import FOREIGN_OPTIONS, OptionArguments
 from gradcheck.targets.dependence import DependsArgument
 from gradcheck.targets.intent import NamesWithReasons
 
@@ -116,9 +118,18 @@ class CheckArguments(FuzzArguments, total=False):
 
 
 def split_arguments(arguments: Mapping[str, Any]) -> tuple[CaseArguments, dict[str, Any]]:
-    """Separate the keywords that describe the case from all others, which are options or misspelt."""
+    """Separate the keywords that describe the case from all others, which are options or misspelt.
+
+    Raises:
+        UsageError: if a keyword looks like one that describes the case.
+    """
     case = {name: value for name, value in arguments.items() if name in DEFAULTS}
     options = {name: value for name, value in arguments.items() if name not in DEFAULTS}
+    known = (*DEFAULTS, *OptionArguments.__annotations__)
+    for name in options.keys() - {*known, *FOREIGN_OPTIONS}:
+        near = difflib.get_close_matches(name, known, 1)
+        if near and near[0] in DEFAULTS:
+            raise UsageError(f"unknown option {name}={options[name]!r}; did you mean {near[0]}=?")
     return cast("CaseArguments", case), options
 
 

@@ -11,8 +11,8 @@ from gradcheck.errors import UsageError
 
 EVERY = "*"
 FORMS = (
-    "expected 'causal along 1', 'independent along 0' or ('masked along 1', mask), with ' of x, h along 0' for some"
-    " of the inputs and ', fully' if nothing less may be used; or a list of input names"
+    "expected a rule such as 'causal along 1', 'independent along 0' or ('masked along 1', mask), or a list of inputs such as"
+    " ['x', 'params']; a rule may end in ' of x' (about this input only) and in ', fully' (all else must be used)"
 )
 AXES = r"-?\d+(?: and -?\d+)*"
 RULE = re.compile(
@@ -58,7 +58,7 @@ def parse_depends(depends: DependsArgument) -> tuple[Dependence, ...]:
     Raises:
         UsageError: if a rule has none of the forms.
     """
-    by_output = depends if isinstance(depends, Mapping) else {EVERY: depends} if depends else {}
+    by_output = depends if isinstance(depends, Mapping) else {EVERY: depends} if depends or isinstance(depends, str) else {}
     return tuple(dependence for output, rule in by_output.items() for dependence in _parse_rules(output, rule))
 
 

@@ -33,12 +33,14 @@ IS_ZERO, IS_WRONG, MISSING, SUPERFLUOUS = (
     "the claim contains in excess",
 )
 RANK_CONVENTIONS = (
-    "a sum or mean over the ranks is missing or superfluous, or the code differentiates another scalar: ranks='sum' is the sum"
-    " of the outputs of all ranks, 'replicated' one output that every rank returns, 'mean' averages the parameters' gradients"
+    "a sum or mean over the ranks is missing or superfluous, or the code means another ranks=; if it is the same factor with"
+    " another world=, the ranks are not the cause"
 )
 OWN_SLICE = (
     "does a backward keep only the slice of its own rank? If every rank returns one and the same output, use ranks='replicated'"
 )
+SHARED = "if all ranks share this leaf, and its gradient is summed over them, name it in replicated="
+AVERAGED = "gradients are averaged over the ranks, as by DistributedDataParallel: use ranks='mean'"
 MAX_LINES = 3  # lines of the user's code that a diagnosis quotes
 # Among fewer entries than this, the single wrong entry may be the largest or smallest by chance.
 MIN_ENTRIES_FOR_EXTREME = 8
@@ -65,6 +67,7 @@ def diagnose(facts: Facts) -> FaultDescription:
         value_patterns.try_cotangents,
         value_patterns.try_parts_of_code,
         value_patterns.try_single_entry,
+        _try_other_ranks,
     )
     for hypothesis in hypotheses:
         description = next(iter(hypothesis(facts)), None)
@@ -124,22 +127,39 @@ def _conjugate(claim: F64) -> F64:
 
 
 def _try_ranks(facts: Facts) -> Iterator[FaultDescription]:
-    """The claim is off by the number of ranks, or lacks what other ranks contribute."""
-    n = facts.ranks
+    """The claim is off by the number of ranks, or lacks or contains what it should not of other ranks."""
+    n, own = facts.ranks, facts.own_outputs
     if n == 1:
         return
     for factor, text in ((n, f"{n}"), (1 / n, f"1/{n}")):
         if facts.passes(facts.claim / factor):
             observation = f"the claim is {text} times the derivative on {facts.everywhere}, and {n} is the number of ranks"
-            yield describe(Diagnosis.FACTOR, observation, RANK_CONVENTIONS)
+            yield describe(Diagnosis.RANKS, observation, RANK_CONVENTIONS)
+        if own is not None and facts.passes(np.where(own[:, None], facts.claim / factor, 0.0)):
+            observation = f"the claim is {text} times the derivative for the outputs of its own rank, but not 0 for others"
+            yield describe(Diagnosis.RANKS, observation, AVERAGED if factor < 1 else SHARED)
+    if own is not None and facts.passes(np.where(own[:, None], facts.claim, 0.0)):
+        yield describe(Diagnosis.RANKS, "the claim contains what belongs to the leaves of other ranks", SHARED)
+    if facts.sum_over_ranks is not None and facts.passes(facts.sum_over_ranks):
+        yield describe(Diagnosis.RANKS, "the claims of all ranks add up to the derivative", "a sum over the ranks is missing")
     if facts.true is not None and facts.wrong is not None and np.any(facts.silent_outputs):
         count, others = int(np.sum(facts.silent_outputs)), ~facts.silent_outputs
         silent = f"{IS_ZERO} for {count} of {others.size} outputs"
         if not np.any(facts.wrong[others]):
-            yield describe(Diagnosis.OUTPUTS, f"{silent}, and right for the others", OWN_SLICE)
+            yield describe(Diagnosis.RANKS, f"{silent}, and right for the others", OWN_SLICE)
         elif explains(facts.claim[others], n * facts.true[others], facts.true[others]):
             observation = f"{silent}, and {n} times the derivative for the others, where {n} is the number of ranks"
-            yield describe(Diagnosis.OUTPUTS, observation, "the gradient is not averaged over the ranks")
+            yield describe(Diagnosis.RANKS, observation, "the gradient is not averaged over the ranks")
+
+
+def _try_other_ranks(facts: Facts) -> Iterator[FaultDescription]:
+    """The claim is wrong for the outputs of other ranks only."""
+    own = facts.own_outputs
+    if own is None or facts.wrong is None or facts.true is None or not np.any(facts.true[own]):
+        return
+    if np.any(facts.wrong[~own]) and not np.any(facts.wrong[own]):
+        observation = "the claim is right for the outputs of its own rank, and wrong for those of other ranks"
+        yield describe(Diagnosis.RANKS, observation, "does the backward use values of its own rank where it needs another's?")
 
 
 def _try_factor(facts: Facts) -> Iterator[FaultDescription]:

@@ -59,6 +59,8 @@ class Facts:
             it does not.
         parts: () -> the parts of the derivative, each through an operation of the function's code.
         ranks: the number of processes that the function runs on together.
+        own_outputs: whether each combination is an output of the leaf's own rank, (C,); None if ranks have no own outputs.
+        sum_over_ranks: the claims on the leaf of this name added up over the ranks, (C, n); None if their shapes differ.
     """
 
     claim: F64
@@ -77,6 +79,8 @@ class Facts:
     derive: Callable[[F64], F64 | None] | None = None
     parts: Callable[[], Iterator[Part]] = lambda: iter(())
     ranks: int = 1
+    own_outputs: NDArray[np.bool_] | None = None
+    sum_over_ranks: F64 | None = None
 
     @property
     def silent_outputs(self) -> NDArray[np.bool_]:

@@ -19,6 +19,8 @@ SEGMENTS = np.array([0, 0, 0, 1, 1, 2])
 KEEP = np.array([1, 1, 0, 1, 1, 0], dtype=bool)
 LABELS = np.array([1, -100, 0, 3, -100, 2])
 DOCUMENTS = ("masked along 1", lambda i, j: SEGMENTS[i] == SEGMENTS[j])
+QUERIES = np.tri(2, T, k=2, dtype=bool)  # what each of two queries sees of T keys
+KEPT = np.tri(N, T, k=2, dtype=bool)  # the positions of each sample that are not padding
 PADDING = ("masked along 1", np.tile(KEEP, (T, 1)) | np.eye(T, dtype=bool))
 
 
@@ -113,6 +115,29 @@ def cross_entropy(*, divide_by_all: bool = False, ignore: int = -100) -> Callabl
     return loss
 
 
+def cross_attention(offset: int) -> Callable[[Any, Any], Any]:
+    """Attention of two queries to T keys, of which the first query sees one more than `offset`."""
+    visible = torch.as_tensor(np.tri(2, T, k=offset, dtype=bool))
+    return lambda q, k: nn.functional.scaled_dot_product_attention(q, k, k, attn_mask=visible)
+
+
+def jax_blocks(lengths: Any) -> Callable[[Any], Any]:
+    """Attention in blocks, in JAX."""
+    visible = lengths[:, None] == lengths
+
+    def attend(x: Any) -> Any:
+        scores = jnp.where(visible, x @ jnp.swapaxes(x, 1, 2), -jnp.inf)
+        weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True) @ x
+
+    return attend
+
+
+def pooled(kept: Any) -> Callable[[Any], Any]:
+    """The mean over the positions of each sample that are not padding."""
+    return lambda x: np.sum(x * kept[..., None], axis=1) / np.sum(KEPT, axis=1)[:, None]
+
+
 def jax_cumulative(x: Any) -> Any:
     """A running mean in JAX."""
     return jnp.cumsum(x, axis=1) / jnp.arange(1, T + 1)[:, None]
@@ -145,6 +170,9 @@ RIGHT = (
     Declared("loss of each sample", lambda: lambda x: (x**2).sum((1, 2)), f"{ROWS}, fully"),
     Declared("layer norm", module(lambda: nn.LayerNorm(D)), "independent along 0 and 1, fully", framework=None),
     Declared("batch norm in evaluation", module(lambda: nn.BatchNorm1d(T).eval()), ROWS, framework=None),
+    Declared("cross-attention", lambda: cross_attention(2), ("masked along 1 of k, fully", QUERIES), (normal(N, 2, D), X)),
+    Declared("attention in blocks in JAX", lambda: jax_blocks(SEGMENTS), DOCUMENTS, framework="jax"),
+    Declared("mean of a padded sequence", lambda: pooled(KEPT), ("masked along 0 and 1", KEPT), framework="numpy"),
     Declared("two outputs of two inputs", lambda: two_heads(leak=False), {"a": ["x", "y"], "b": ["y"]}, (X, X)),
 )  # fmt: skip
 WRONG = (
@@ -182,6 +210,14 @@ WRONG = (
              fault="ignored labels become 0", named="which the mask excludes"),
     Declared("cross entropy", lambda: cross_entropy(divide_by_all=True), ("masked along 0", LABELS != -100), (normal(T, D),),
              fault="a penalty on every row", named="which the mask excludes"),
+    Declared("cross-attention", lambda: cross_attention(3), ("masked along 1 of k", QUERIES), (normal(N, 2, D), X),
+             fault="sees one key too many", named="which the mask excludes"),
+    Declared("cross-attention", lambda: cross_attention(1), ("masked along 1 of k, fully", QUERIES), (normal(N, 2, D), X),
+             fault="hides one key too many", named="output[:, 0] does not depend on k[:, 2]"),
+    Declared("attention in blocks in JAX", lambda: jax_blocks(np.minimum(SEGMENTS, 1)), DOCUMENTS, framework="jax",
+             fault="two blocks are one", named="which the mask excludes"),
+    Declared("mean of a padded sequence", lambda: pooled(np.tri(N, T, k=3)), ("masked along 0 and 1", KEPT), framework="numpy",
+             fault="one position of padding counts", named="which the mask excludes"),
     Declared("two outputs of two inputs", lambda: two_heads(leak=True), {"b": ["y"]}, (X, X), fault="a mean of x, times 1e-6",
              named="not among its declared"),
     Declared("two outputs of two inputs", lambda: lambda x, y: {"b": (y + x * (x > 3)).sum() + 0 * x.sum()},

@@ -64,6 +64,8 @@ ROWS = [
     Row(programs.PartialParallelMLP, (normal(2, 3),), REPLICATED, "missing sum over ranks of the input's gradient"),
     Row(programs.hooked_without_average, (normal(2, 3),), MEAN, "missing average over ranks"),
     Row(programs.hooked_without_last, (normal(2, 3),), MEAN, "a layer that is not reduced"),
+    Row(programs.ddp, (normal(2, 3),), {"init": {}}, "gradients are averaged, but `ranks='mean'` is not given"),
+    Row(programs.hooked_without_average, (normal(2, 3),), {"init": {}}, "shared parameters are not named in `replicated=`"),
     Row(programs.all_reduce, (normal(2, 3),), {"ranks": "replicated"}, "the dispute: a sum's gradient for one replicated loss"),
 ]
 
@@ -93,8 +95,9 @@ def describe_right(row: Row) -> str:
 def describe_wrong(row: Row) -> str:
     """Check a wrong program once; return its line of the page."""
     result, seconds = check(row, WORLD, 0)
-    diagnosis = parse_diagnosis(next((c.diagnosis for c in result.comparisons if c.diagnosis), ""))
-    found = f"{result.verdict.value} | {diagnosis.code if diagnosis else ''} | {name_leaves(result)} | {seconds:.1f}"
+    diagnoses = [parse_diagnosis(c.diagnosis) for c in result.comparisons if c.diagnosis]
+    codes = ", ".join(dict.fromkeys(diagnosis.code for diagnosis in diagnoses if diagnosis))
+    found = f"{result.verdict.value} | {codes} | {name_leaves(result)} | {seconds:.1f}"
     return f"| {row.fault} | {row.target.__name__} | {describe_options(row)} | {found} |"
 
 

@@ -96,6 +96,34 @@ class Summed(nn.Module):
         return torch.tanh(x * self.weight)
 
 
+class Unreduced(nn.Module):
+    """Data parallelism by hand that forgets to sum over the ranks."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(2))
+
+    def forward(self, x):
+        return torch.tanh(x * self.weight)
+
+
+class ScaledGather(Gather):
+    """A gather whose backward scales what other ranks have for this one."""
+
+    @staticmethod
+    def backward(ctx, g):
+        total = Gather.backward(ctx, g)
+        return total + 0.3 * (total - g[dist.get_rank()])
+
+
+def gather_scaled(x):
+    return ScaledGather.apply(x).tanh().sum()
+
+
+def negative(x):
+    return -x
+
+
 def raises_on_one_rank(x):
     if dist.get_rank() == 1:
         raise ValueError("only here")

@@ -54,7 +54,7 @@ def test_help_shows_and_documents_every_keyword(call):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_misspelt_keyword_is_a_usage_error(call):
-    with pytest.raises(gradcheck.UsageError, match=r"^unknown option gradeint=1 \(options: trials, seed"):
+    with pytest.raises(gradcheck.UsageError, match=r"^unknown option gradeint=1; did you mean gradient=\?$"):
         call(np.sum, np.ones(3), gradeint=1)
     with pytest.raises(gradcheck.UsageError, match=r"^unknown option trails=2; did you mean trials=\?"):
         call(np.sum, np.ones(3), trails=2)

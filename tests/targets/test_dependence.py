@@ -24,12 +24,12 @@ def test_masks_are_given_as_values_or_as_the_name_of_an_input():
 def test_a_list_names_inputs():
     (rule,) = parse_depends({"y": ["x", "params"]})
     assert (rule.kind, rule.inputs) == ("only", (("x", ()), ("params", ())))
-    assert parse_depends(()) == ()
+    assert parse_depends(()) == parse_depends([]) == parse_depends({}) == ()
 
 
 @pytest.mark.parametrize(
     "rule",
-    ["causal", "causal along x", "masked along 1", "causal along 0 and 1", "strictly independent along 0", 3, ["x", 1],
+    ["", "causal", "causal along x", "masked along 1", "causal along 0 and 1", "strictly independent along 0", 3, ["x", 1],
      "causal along 1 by mask", "independent along 0 and 1 of x along 0"],
 )  # fmt: skip
 def test_what_has_none_of_the_forms_is_refused_with_the_forms(rule):

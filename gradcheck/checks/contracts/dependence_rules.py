@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.backends.flat_call import flatten_call, root_of
+from gradcheck.backends.flat_call import flatten_call, root_of, strip_rank
 from gradcheck.errors import InputError
 from gradcheck.targets.dependence import EVERY, show_declaration
 from gradcheck.tracebacks import summarise_error
@@ -120,8 +120,9 @@ def bind_rules(declared: Sequence[Dependence], program: Program, inputs: Inputs,
 
 def _find_leaves(name: str, leaves: Sequence[Leaf], declared: Dependence, kind: str) -> list[Leaf]:
     """Find the leaves that a path, an argument's name or the last name of a path means."""
-    named = [leaf for leaf in leaves if name in (EVERY, leaf.path, root_of(leaf.path)) or leaf.path.endswith(f"[{name!r}]")]
-    named = named or [leaf for leaf in leaves if leaf.path.endswith(f".{name}")]
+    paths = {leaf: strip_rank(leaf.path) for leaf in leaves}
+    named = [leaf for leaf, path in paths.items() if name in (EVERY, leaf.path, path, root_of(path))]
+    named = named or [leaf for leaf, path in paths.items() if path.endswith((f"[{name!r}]", f".{name}"))]
     if not named:
         known = ", ".join(leaf.path for leaf in leaves)
         raise _misfit(declared, f"{name!r} is not a differentiable {kind}: expected one of {known}")
@@ -140,7 +141,8 @@ def _read_mask(declared: Dependence, inputs: Inputs, to_numpy: ToNumpy) -> Any:
 
 
 def _misfit(declared: Dependence, problem: str) -> InputError:
-    return InputError(f"{show_declaration(declared.output, declared.text)}: {problem}")
+    rule = [name for name, _ in declared.inputs] if declared.kind == "only" else declared.text
+    return InputError(f"{show_declaration(declared.output, rule)}: {problem}")
 
 
 def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) -> DependenceRule:
@@ -148,17 +150,28 @@ def _bind_rule(declared: Dependence, output: Leaf, program: Program, mask: Any) 
         used = [leaf for name, _ in declared.inputs for leaf in _find_leaves(name, program.leaves, declared, "input")]
         others = tuple(PositionedLeaf(leaf, ()) for leaf in program.leaves if leaf not in used)
         return DependenceRule(declared, PositionedLeaf(output, ()), others, np.zeros((1, 1), dtype=bool))
-    keys = getattr(mask, "shape", ())
-    if 0 < len(keys) <= len(declared.axes):  # one entry per position of the inputs, for the whole output
-        part, sizes = PositionedLeaf(output, ()), keys
-    else:
-        part = PositionedLeaf(output, _find_axes(declared, declared.axes, output))
-        sizes = part.sizes
-    inputs = _find_inputs(declared, sizes, program)
+    count, shape = len(declared.axes), getattr(mask, "shape", None)
+    is_for_whole_output = shape is not None and len(shape) == count
+    part = PositionedLeaf(output, () if is_for_whole_output else _find_axes(declared, declared.axes, output))
+    if shape is not None and (shape[:-count] != part.sizes or len(shape) < count):
+        expected = "one entry for every position of the inputs, or for every pair of positions, those of the output first"
+        raise _misfit(declared, f"the mask has shape {shape}, and {_describe_sizes(part)}: expected {expected}")
+    inputs = _find_named(declared, program) or _find_free(declared, part.sizes if shape is None else shape[-count:], program)
+    sizes = inputs[0].sizes if callable(mask) else part.sizes if shape is None else shape[-count:]
+    misfit = next((named for named in inputs if named.sizes != sizes), None)
+    if misfit is not None:
+        wanted = _describe_sizes(part) if shape is None else f"the mask has shape {shape}"
+        different = "" if mask is not None else "; if the sizes differ, give a mask: ('masked along ...', mask)"
+        raise _misfit(declared, f"{_describe_sizes(misfit)}, and {wanted}{different}")
     pairs = math.prod(part.sizes) * math.prod(sizes)
     if pairs > MAX_PAIRS:
         raise _misfit(declared, f"{pairs:,} pairs of positions are too many to be tried: use smaller inputs")
     return DependenceRule(declared, part, inputs, _make_table(declared, mask, part.sizes, sizes))
+
+
+def _describe_sizes(part: PositionedLeaf) -> str:
+    sizes = f" has size {' × '.join(map(str, part.sizes))} along axis {' and '.join(map(str, part.axes))}"
+    return f"{part.leaf.path}{sizes if part.axes else ' is taken as a whole'}"
 
 
 def _find_axes(declared: Dependence, axes: Axes, leaf: Leaf) -> Axes:
@@ -167,27 +180,28 @@ def _find_axes(declared: Dependence, axes: Axes, leaf: Leaf) -> Axes:
     return tuple(axis % len(leaf.shape) for axis in axes)
 
 
-def _find_inputs(declared: Dependence, sizes: tuple[int, ...], program: Program) -> tuple[PositionedLeaf, ...]:
-    """Find the inputs that are concerned: those that are named, or those other than parameters with the same sizes there."""
-    named = [
+def _find_named(declared: Dependence, program: Program) -> tuple[PositionedLeaf, ...]:
+    """Find the inputs that a rule names."""
+    return tuple(
         PositionedLeaf(leaf, _find_axes(declared, axes or declared.axes, leaf))
         for name, axes in declared.inputs
         for leaf in _find_leaves(name, program.leaves, declared, "input")
-    ]
-    for part in named:
-        if part.sizes != sizes:
-            raise _misfit(declared, f"{part.leaf.path} has {part.sizes} positions there, and {sizes} are expected")
-    free = [leaf for leaf in program.leaves if not leaf.path.startswith("params[")]
-    parts = named or [
-        part
+    )
+
+
+def _find_free(declared: Dependence, sizes: tuple[int, ...], program: Program) -> tuple[PositionedLeaf, ...]:
+    """Find the inputs with these sizes along the axes of a rule; parameters of a module are left out."""
+    free = [leaf for leaf in program.leaves if not strip_rank(leaf.path).startswith("params[")]
+    parts = [
+        PositionedLeaf(leaf, _find_axes(declared, declared.axes, leaf))
         for leaf in free
         if all(-len(leaf.shape) <= axis < len(leaf.shape) for axis in declared.axes)
-        for part in [PositionedLeaf(leaf, _find_axes(declared, declared.axes, leaf))]
-        if part.sizes == sizes
     ]
+    parts = [part for part in parts if part.sizes == sizes]
     if not parts:
         shapes = ", ".join(f"{leaf.path} {leaf.shape}" for leaf in free)
-        raise _misfit(declared, f"no input has the sizes {sizes} there (there are {shapes}): name it, as in 'of x along 0'")
+        problem = f"no input has size {' × '.join(map(str, sizes))} along axis {' and '.join(map(str, declared.axes))}"
+        raise _misfit(declared, f"{problem} (there are {shapes}): name the input and its axis, as in 'of x along 0'")
     return tuple(parts)
 
 
@@ -198,14 +212,11 @@ def _make_table(declared: Dependence, mask: Any, output_sizes: tuple[int, ...], 
         return np.eye(n, dtype=bool)
     if declared.kind == "causal":
         return np.tri(n, k=-1 if declared.strictly else 0, dtype=bool)
-    if callable(mask):
-        places = [place if len(sizes) > 1 else place[0] for place in np.ndindex(*sizes)]
-        try:
-            return np.array([[bool(mask(i, j)) for j in places] for i in places])
-        except Exception as error:
-            problem = f"the mask raised {summarise_error(error, 200)}; it is called with two positions, of output and input"
-            raise _misfit(declared, problem) from None
-    table: Allowed = mask != 0
-    if table.shape not in (sizes, (*output_sizes, *sizes)):
-        raise _misfit(declared, f"the mask has shape {table.shape}: expected {sizes} or {(*output_sizes, *sizes)}")
-    return table.reshape(-1, n)
+    if not callable(mask):
+        return np.asarray(mask != 0).reshape(-1, n)
+    rows, columns = ([p if len(p) > 1 else p[0] for p in np.ndindex(*shape)] for shape in (output_sizes, sizes))
+    try:
+        return np.array([[bool(mask(i, j)) for j in columns] for i in rows])
+    except Exception as error:
+        problem = f"the mask raised {summarise_error(error, 200)}; it is called with two positions, of output and input"
+        raise _misfit(declared, problem) from None

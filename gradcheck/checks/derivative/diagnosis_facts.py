@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.backends.flat_call import strip_rank
 from gradcheck.checks.derivative.wrong_calls import describe_wrong_call
 from gradcheck.compare.judge import judge_lines
 from gradcheck.glossary.diagnoses import Diagnosis
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import Leaf
-    from gradcheck.backends.program import Claim, Rederived
+    from gradcheck.backends.program import Claim, Program, Rederived
     from gradcheck.compare.claimed_jacobians import Jacobian
     from gradcheck.compare.estimates import LineEstimates
     from gradcheck.compare.judge import ClaimAlongLines
@@ -105,12 +106,32 @@ def diagnose_failure(
         y=program.value if is_elementwise else None,
         cotangents=channels,
         ranks=program.ranks,
+        own_outputs=_find_own_outputs(trial, leaf),
+        sum_over_ranks=_sum_over_ranks(program, jacobian, leaf),
     )
     with np.errstate(all="ignore"):
         description = _blame_function(facts, trial, jacobian, leaf) or diagnose(facts)
         if description.diagnosis is Diagnosis.UNKNOWN:
             description = diagnose(_add_derived(facts, trial, jacobian, leaf, row.rtol))
     return replace(row, diagnosis=f"{description.diagnosis.code}: {description.sentence}")
+
+
+def _find_own_outputs(trial: MeasuredTrial, leaf: Leaf) -> NDArray[np.bool_] | None:
+    """Return which outputs are of a leaf's own rank, (M,); None if outputs are combined or the same on every rank."""
+    rank, outputs = leaf.path.partition(": ")[0], trial.program.outputs
+    if trial.program.ranks == 1 or trial.setting.channels is not None or not outputs[0].path.startswith("rank "):
+        return None
+    return np.repeat([y.path.partition(": ")[0] == rank for y in outputs], [y.entries * y.width for y in outputs])
+
+
+def _sum_over_ranks(program: Program, jacobian: Jacobian, leaf: Leaf) -> F64 | None:
+    """Add up the claims on the leaf of this name over the ranks, (C, n); None if their shapes differ."""
+    if program.ranks == 1:
+        return None
+    leaves = [other for other in program.leaves if strip_rank(other.path) == strip_rank(leaf.path)]
+    if any(other.shape != leaf.shape for other in leaves):
+        return None
+    return np.asarray(sum(jacobian.values[:, other.span] for other in leaves))
 
 
 def _blame_function(facts: Facts, trial: MeasuredTrial, jacobian: Jacobian, leaf: Leaf) -> FaultDescription | None:

@@ -48,6 +48,19 @@ def test_right_programs_pass(target, options, leaves):
     assert not multiprocessing.active_children()
 
 
+def test_dependences_hold_on_every_rank_or_on_one():
+    def check(depends):
+        result = gradcheck.check(ranks.gather, normal(1, 2), world=2, contract=("depends",), depends=depends)
+        return next(contract.message for contract in result.contracts if contract.name == "depends")
+
+    assert "rank 1: output: only x: holds" in check({"output": ["x"]})
+    assert "rank 0: output depends on rank 1: x, which is not" in check({"rank 0: output": ["rank 0: x"]})
+
+
+def test_several_ranks_imply_pytorch():
+    assert gradcheck.check(ranks.negative, normal(2), world=2).verdict is Verdict.PASS
+
+
 def test_every_rank_draws_inputs_of_its_own_unless_they_are_replicated():
     result = gradcheck.check(ranks.gather, normal(1, 2), world=2, every_entry=True)
     slopes = [partial.values["reverse"] for partial in result.partials if partial.values["reverse"]]
@@ -57,10 +70,13 @@ def test_every_rank_draws_inputs_of_its_own_unless_they_are_replicated():
 @pytest.mark.parametrize(
     ("target", "options", "leaf", "diagnosis"),
     [
-        (ranks.gather_own_slice, {}, "rank 0: x", "does a backward keep only the slice of its own rank?"),
+        (ranks.gather_own_slice, {}, "rank 0: x", "ranks: the claim is 0 for 1 of 4 outputs, and right"),
         (ranks.reduce, {"ranks": "replicated"}, "rank 1: x", "is 2 times the derivative on all 2 entries, and 2 is the"),
         (ranks.Summed, {"ranks": "mean"}, "rank 1: params['weight']", "2 is the number of ranks; a sum or mean over the ranks"),
-        (ranks.ddp, {"init": {}}, "rank 0: params['module.weight']", ""),
+        (ranks.ddp, {"init": {}}, "rank 0: params['module.weight']", "as by DistributedDataParallel: use ranks='mean'"),
+        (ranks.Unreduced, {"replicated": ("params",)}, "rank 1: params['weight']", "a sum over the ranks is missing"),
+        (ranks.Summed, {}, "rank 0: params['weight']", "and its gradient is summed over them, name it in replicated="),
+        (ranks.gather_scaled, {}, "rank 1: x", "right for the outputs of its own rank, and wrong for those of other ranks"),
     ],
 )  # fmt: skip
 def test_wrong_programs_fail(target, options, leaf, diagnosis):
@@ -125,6 +141,8 @@ def test_a_target_that_other_processes_cannot_import_is_refused():
         ({"world": 2, "ranks": "summ"}, "did you mean sum"),
         ({"world": 2, "order": 2, "reference": ranks.reduce}, "leave out reference=, order="),
         ({"world": 2, "framework": "numpy"}, "is for torch targets"),
+        ({"world": 2, "methods": ("forward", "numeric")}, "checks the reverse mode .* leave out methods= without 'reverse'"),
+        ({"world": 2, "depends": "masked along 0 of x by keep"}, "leave out masks by name in depends="),
         ({"world": 2, "replicated": ("z",)}, "replicated='z' is not an input or a parameter: expected some of x"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_target_goes_before_a_module_that_holds_it(project):
         ("\nseed = true\n", "gradcheck.toml:2: seed = True: expected an integer"),
         (
             f"{SQUARE}depends = 'casual along 1'\n",
-            "gradcheck.toml:3: depends: depends='casual along 1': expected 'causal",
+            "gradcheck.toml:3: depends: depends='casual along 1': expected a rule such as 'causal along 1'",
         ),
         ("strict = 1\n", "gradcheck.toml:1: strict = 1: expected true or false"),
         ("jobs = 0\n", "gradcheck.toml:1: jobs = 0: expected an integer of at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -98,25 +100,31 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     os.environ.update(assignment.environment)
     warnings.simplefilter("ignore")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // assignment.world))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(assignment,), daemon=True).start()
     rank = Rank(assignment)
     with user_output_on_stderr():
         while True:
             try:
                 method, arguments, seconds = connection.recv()
-            except EOFError:
-                os._exit(0)  # without waiting for other ranks, which Python's own exit might do
+            except (EOFError, OSError):
+                _end_without_parent(assignment)
             with watching(Watch(assignment.record, time.monotonic() + seconds)):
                 answer = answer_request(getattr(rank, method), arguments)
             connection.send(answer)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(assignment: Assignment) -> None:
     """End this process when the parent is gone, even if it waits in a collective then."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(0)
+        _end_without_parent(assignment)
+
+
+def _end_without_parent(assignment: Assignment) -> NoReturn:
+    """Remove the folder of the ranks, which a killed parent leaves behind, and end without waiting for other ranks."""
+    shutil.rmtree(Path(assignment.record).parent, ignore_errors=True)
+    os._exit(0)
 
 
 def answer_request(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -7,6 +7,7 @@ further: rounding then gives other numbers.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,9 +40,11 @@ DEFAULT_BUDGET = 10.0  # seconds
 FACTORS = ((0.3, 0.7), (-3.0, -1.5))
 # A dependence changes by at most this share if the moved entries move by this much more; rounding changes altogether.
 REPEATS, JITTER, REPRODUCED = 3, 1e-4, 0.25
+# A position that seems to have no influence is moved this many times as far as well, in both directions: a maximum may hide it.
+FURTHER = (0.0, 100.0, -100.0)
 
 
-@dataclass
+@dataclass(eq=False)
 class Way:
     """A way to see what depends on what: the values of the function, or a claimed product.
 
@@ -136,16 +139,17 @@ def _check_rule(rule: DependenceRule, trial: Trial, target: Any) -> tuple[Verdic
     Raises:
         _Raised: if the function raises wherever inputs are moved.
     """
-    ways, share = _list_ways(trial, rule), 1.0
+    ways = _list_ways(trial, rule)
+    shares = {}
     for way in ways if rule.inputs else ():
         try:
-            leak, share = _find_leak(rule, way, trial)
+            leak, shares[way] = _find_leak(rule, way, trial)
         except Unavailable:
             continue
         if leak:
             return Verdict.FAIL, leak + _describe_hints(rule, target)
     unused = _find_unused(rule, ways[0], trial) if rule.declared.fully else ""
-    return (Verdict.FAIL, unused) if unused else (Verdict.PASS, _describe_pass(rule, ways, share))
+    return (Verdict.FAIL, unused) if unused else (Verdict.PASS, _describe_pass(rule, shares))
 
 
 class _Raised(Exception):  # noqa: N818 - says that nothing is known, and not that something is wrong
@@ -323,22 +327,24 @@ def _find_unused(rule: DependenceRule, way: Way, trial: Trial) -> str:
     count = allowed.shape[1]
     for j in np.unique(np.linspace(0, count - 1, min(count, _limit_blocks(trial, way))).astype(int)):
         missing = allowed[:, j].copy()
-        for draw in range(way.draws):
+        for draw, further in itertools.product(range(way.draws), FURTHER):
             if missing.any():
-                response, _ = way.respond(moving.select(np.arange(count) == j), draw, 0.0)
+                response, _ = way.respond(moving.select(np.arange(count) == j), draw, further)
                 missing[responding.positions[(response != 0) & (responding.positions >= 0)]] = False
         if missing.any():
             i = int(np.flatnonzero(missing)[0])
             names = rule.output.name_position(i), ", ".join(part.name_position(int(j)) for part in rule.inputs)
             return (
-                f"{names[0]} does not depend on {names[1]}: no bit changes when that moves; does a mask hide too much? ({rule})"
+                f"{names[0]} does not depend on {names[1]}: no bit changes when that moves. Does a mask hide too much?"
+                f" (declared: {rule})"
             )
     return ""
 
 
-def _describe_pass(rule: DependenceRule, ways: Sequence[Way], share: float) -> str:
-    rounding = max(way.rounding for way in ways)
-    claims = ", ".join(way.name for way in ways[1:])
-    exactly = f"zero up to rounding ({rounding:.0e})" if rounding else "exactly zero"
-    tried = "" if share == 1 else f", for {100 * share:.0f} % of the pairs"
-    return f"{rule}; all else is {exactly}, by values{' and ' if claims else ''}{claims}{tried}"
+def _describe_pass(rule: DependenceRule, shares: Mapping[Way, float]) -> str:
+    if not shares:
+        return f"{rule}: holds, since there is nothing else to depend on"
+    rounding, share = max(way.rounding for way in shares), min(shares.values())
+    exactly = f"holds up to rounding ({rounding:.0e})" if rounding else "holds exactly"
+    tried = "" if share == 1 else f", for {100 * share:.0f} % of the pairs of positions"
+    return f"{rule}: {exactly}, by {' and '.join(way.name for way in shares)}{tried}"

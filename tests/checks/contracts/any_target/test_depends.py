@@ -12,6 +12,7 @@ from gradcheck.errors import InputError
 
 KEEP = np.array([True, False, True, True, False])
 SEGMENTS = np.array([0, 0, 1, 1, 1])
+LENGTHS = np.tri(2, 4, k=1, dtype=bool)  # of two queries and four keys
 
 
 def depends(fn, *inputs, **options):
@@ -147,6 +148,42 @@ def test_a_mask_may_be_an_input():
     assert depends(leaking_sum, normal(5, 3), keep, **declared).verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize("mask", [LENGTHS, lambda i, j: j <= i + 1], ids=["array", "function"])
+@pytest.mark.parametrize(
+    ("offset", "named"),
+    [
+        (1, "holds exactly"),
+        (2, "output[1] depends on keys[3], which the mask excludes"),
+        (0, "output[0] does not depend on keys[1]"),
+    ],
+)
+def test_queries_and_keys_may_have_different_lengths(mask, offset, named):
+    def read(keys):
+        return np.tri(2, 4, k=offset) @ np.tanh(keys)
+
+    declared = ("masked along 0 of keys, fully", mask)
+    assert named in depends(read, normal(4, 3), framework="numpy", depends=declared, mode="probe").message
+
+
+@pytest.mark.parametrize(("offset", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
+def test_a_batch_of_cross_attention_finds_its_inputs_by_the_mask(offset, verdict):
+    visible = torch.ones(2, 4).tril(offset).bool()
+
+    def attend(q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+    inputs = normal(3, 2, 5), normal(3, 4, 5), normal(3, 4, 5)
+    contract = depends(attend, *inputs, depends=("masked along 1, fully", LENGTHS), mode="probe")
+    assert contract.verdict is verdict
+    assert "of k, v" in contract.message
+
+
+def test_a_position_that_a_maximum_hides_is_moved_further():
+    x = np.array([0.3, 0.9, 0.1, 0.2])
+    declared = {"framework": "numpy", "depends": "causal along 0, fully"}
+    assert depends(lambda x: np.maximum.accumulate(x), x, **declared).verdict is Verdict.PASS
+
+
 def test_a_function_that_raises_at_moved_inputs_is_inconclusive():
     x = np.array([0.5, 1.0])
 
@@ -185,7 +222,9 @@ def test_an_output_depends_on_its_inputs_only():
         ({"a": ["z"]}, "not a differentiable input: expected one of x, y"),
         ({"a": "causal along 0"}, "has no axis 0"),
         ({"b": "causal along 0 of y along 1"}, "has no axis 1"),
-        ({"b": ("masked along 0", np.ones((2, 2)))}, "the mask has shape"),
+        ({"b": ["z"]}, r"depends=\{'b': \['z'\]\}: 'z' is not"),
+        ({"b": ("masked along 0", np.ones((2, 2)))}, r"the mask has shape \(2, 2\), and output\['b'\] has size 3 along axis 0"),
+        ({"b": ("masked along 0 of y", np.ones((3, 2)))}, r"y has size 3 along axis 0, and the mask has shape \(3, 2\)"),
         ({"b": "masked along 0 by m"}, "the mask 'm' is not an input"),
         ({"b": ("masked along 0", lambda i: True)}, "the mask raised TypeError.* two positions, of output and input"),
     ],
