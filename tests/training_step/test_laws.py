@@ -54,7 +54,8 @@ def test_planted_faults_fail_and_are_named(law, fault, words):
     assert f"law {law}" in result.summary
 
 
-def test_compiled_names_the_backend_of_a_fault():
+def test_compiled_names_the_backend_of_a_fault(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)  # as without a C++ compiler, which takes seconds
     law = line_of(gradcheck.step(**steps.FAULTS["compiled"]["factor under compilation"](), laws=("compiled",)), "compiled")
     assert law.verdict is Verdict.FAIL
     assert "from the backend eager on" in law.message

@@ -23,12 +23,10 @@ def check_law(experiment: Experiment) -> Law:
     """Follow gradients and steps on a copy, in the order in which a cause explains the others."""
     copied = experiment.exact_copy()
     gradients, trace, warned = _trace_gradients(experiment, copied)
-    trainable = [name for name, p in copied.parameters.items() if p.requires_grad]
-    if not trainable:
-        return Law(NAME, Verdict.FAIL, "no parameter of the model requires a gradient")
     if all(values is None for values in gradients.values()):
         cause = f"; {warned}" if warned else ": does the loss use the model that it is given, and not another one?"
-        return _fail(f"no parameter receives a gradient{cause}", trainable)
+        return _fail(f"no parameter receives a gradient{cause}", list(gradients))
+    trainable = [name for name in gradients if name not in experiment.untrained]
     wrong = [name for name in trainable if gradients[name] is not None and not _is_finite(gradients, name)]
     if wrong:
         return _fail("the gradient is NaN or infinite", wrong)
@@ -95,14 +93,21 @@ def _check_optimizer(experiment: Experiment, copied: Copy, trainable: list[str])
     """Compare the optimiser's parameters with the model's."""
     if experiment.pieces.optimizer is None:
         return None
-    held = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
+    held = {id(p) for optimizer in copied.optimizers for group in optimizer.param_groups for p in group["params"]}
     known = {id(p) for p in copied.model.parameters()}
     if not held & known:
         return Law(
             NAME, Verdict.FAIL, "the optimizer holds no parameter of this model: make it after the model, from its parameters"
         )
     missing = [name for name in trainable if id(copied.parameters[name]) not in held]
-    return _fail("receives a gradient, but is not in the optimizer", missing) if missing else None
+    return (
+        _fail(
+            "receives a gradient, but is not in the optimizer; if another step trains it, freeze it: requires_grad_(False)",
+            missing,
+        )
+        if missing
+        else None
+    )
 
 
 def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, trainable: list[str]) -> Law:
@@ -123,7 +128,8 @@ def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, tra
             dead,
             0.0,
         )
-    rates = {id(p): float(group.get("lr", 1.0)) for group in copied.optimizer.param_groups for p in group["params"]}
+    groups = [group for optimizer in copied.optimizers for group in optimizer.param_groups]
+    rates = {id(p): float(group.get("lr", 1.0)) for group in groups for p in group["params"]}
     still = [name for name in trainable if name not in moved and rates.get(id(copied.parameters[name]))]
     if still:
         low = copied.parameters[still[0]].dtype in (torch.bfloat16, torch.float16)
@@ -134,4 +140,7 @@ def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, tra
     woken = f"; {zero[0]} and {len(zero) - 1} more have a zero gradient here, and receive one after a step" if zero else ""
     if not any(rates.values()):
         woken += "; the learning rate is zero here, so that nothing moves"
+    left = experiment.untrained
+    if left:
+        woken += f"; this step does not train {left[0]}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
     return Law(NAME, Verdict.PASS, f"all {len(trainable)} trainable parameters receive a gradient{woken}")
