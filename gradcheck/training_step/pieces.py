@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -53,9 +54,11 @@ def read_pieces(function: Callable[[], Any], overrides: Mapping[str, Any]) -> Pi
             f"the function returned a {type(returned).__name__}: expected the arguments of gradcheck.step as a dictionary, "
             "as in dict(model=model, loss=loss, batch=batch)"
         )
-    unknown, missing = sorted(returned.keys() - set(names)), sorted({"model", "loss", "batch"} - returned.keys())
+    unknown, missing = sorted(returned.keys() - set(names), key=str), sorted({"model", "loss", "batch"} - returned.keys())
     if unknown or missing:
-        problem = f"has no {missing[0]}" if missing else f"has an unknown key {unknown[0]!r}"
+        near = difflib.get_close_matches(str(unknown[0]), names, 1) if unknown else []
+        problem = f"has an unknown key {unknown[0]!r}" if unknown else f"has no {missing[0]}"
+        problem += f" (did you mean {near[0]}?)" if near else ""
         raise InputError(f"the dictionary of the step {problem}; its keys are {', '.join(names)}")
     return Pieces(**{**returned, **overrides})
 
