@@ -13,6 +13,7 @@ from gradcheck.errors import InputError
 from gradcheck.trees import flatten, tree_map
 
 IGNORED = -100  # the label that PyTorch's losses ignore
+LABEL_NAMES = ("labels", "label", "targets", "target")
 
 
 class NotApplicableError(Exception):
@@ -66,8 +67,7 @@ class Batch:
         """Return the batch with the later labels ignored in half of the samples; None if no labels of tokens are found."""
         items = self.tree.items() if isinstance(self.tree, dict) else ()
         for key, labels in items:
-            is_named = isinstance(key, str) and any(word in key.lower() for word in ("label", "target"))
-            if is_named and self.has_samples(labels) and labels.dtype is torch.long and labels.dim() > 1:
+            if key in LABEL_NAMES and self.has_samples(labels) and labels.dtype is torch.long and labels.dim() > 1:
                 masked = labels.clone()
                 masked[self.size // 2 :, labels.shape[1] // 2 + 1 :] = IGNORED
                 return Batch({**self.tree, key: masked}, self.size)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import _disable_current_modes
@@ -190,7 +191,7 @@ class Experiment:
         return math.isfinite(first) and not math.isclose(first, second, rel_tol=1e3 * self.eps)
 
     def require_samples(self, count: int, part: int = 1) -> None:
-        """Raise if the batch has too few samples, or the loss does not run on some of them.
+        """Raise if the batch has too few samples, or the loss is random or does not run on some of them.
 
         Args:
             count: the samples that a law needs.
@@ -205,6 +206,8 @@ class Experiment:
             self.evaluate_loss(self.copy(plain=True), self.batch.take(range(part)))
         except (TargetError, InputError) as error:
             raise NotApplicableError(f"the batch cannot be split: with {samples} of it, {error}") from None
+        if self.is_random:
+            raise NotApplicableError("the loss draws random numbers that depend on the batch; pass them in the batch")
 
     @functools.cached_property
     def gradient(self) -> Gradients:
@@ -263,28 +266,21 @@ class Experiment:
         return noise
 
 
-class _Scaler(torch.amp.GradScaler):
+def _outside_modes(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return method(*args, **kwargs)
+
+    return call
+
+
+class _Scaler(GradScaler):
     """A loss scaler that computes in float32, as its kernels require, in a step where float32 becomes float64."""
 
-    def scale(self, outputs: Any) -> Any:
-        """Multiply the loss by the scale."""
-        with _disable_current_modes():
-            return super().scale(outputs)
-
-    def unscale_(self, optimizer: Any) -> None:
-        """Divide the gradients by the scale."""
-        with _disable_current_modes():
-            super().unscale_(optimizer)
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Unscale where this has not been done, and take a step of the optimiser."""
-        with _disable_current_modes():
-            return super().step(optimizer, *args, **kwargs)
-
-    def update(self, new_scale: Any = None) -> None:
-        """Change the scale after a step."""
-        with _disable_current_modes():
-            super().update(new_scale)
+    scale = _outside_modes(GradScaler.scale)
+    unscale_ = _outside_modes(GradScaler.unscale_)
+    step = _outside_modes(GradScaler.step)
+    update = _outside_modes(GradScaler.update)
 
 
 def _step_optimizers(copied: Copy, closure: Callable[[], Tensor]) -> None:

@@ -204,7 +204,7 @@ def _make_optimizer(optimizer: Any, model: torch.nn.Module) -> Any:
         argument = model if takes_model else model.parameters()
         optimizer = call_user("the function that makes the optimizer", optimizer, argument)
     for made in list_optimizers(optimizer):
-        if not all(hasattr(made, name) for name in ("param_groups", "step", "zero_grad", "state_dict")):
+        if not all(hasattr(made, name) for name in ("param_groups", "step", "state", "state_dict")):
             raise InputError(f"optimizer: expected a torch.optim.Optimizer or a function that makes one, got {made!r:.80}")
     return optimizer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from gradcheck.training_step.choices import Choices
 from gradcheck.training_step.experiment import Experiment, Gradients, difference, norm
 from gradcheck.training_step.judge import Law, make_law
 from gradcheck.training_step.laws.checkpointed import descend
+from gradcheck.training_step.outputs import hooking
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import tree_map
 
@@ -103,11 +103,7 @@ def _measure(gradient: Gradients, plain: Gradients, truth: Gradients) -> list[Ro
 
 def _evaluate_rounded(experiment: Experiment, copied: Copy) -> Gradients:
     """Evaluate the gradient with the outputs of every layer, and what comes back to them, rounded to bfloat16."""
-    with ExitStack() as stack:
-        for module in copied.model.modules():
-            if not any(True for _ in module.children()):
-                hook = module.register_forward_hook(lambda _m, _i, out: tree_map(_round, out))
-                stack.callback(hook.remove)
+    with hooking(copied.model, lambda _, module, out: None if list(module.children()) else tree_map(_round, out)):
         return experiment.evaluate_gradient(copied, experiment.batch.tree)
 
 

@@ -17,7 +17,6 @@ from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import call_user
 
 NAME = "micro-batches"
-RANDOM = "the loss draws random numbers that depend on the batch; pass them in the batch"
 COUPLED = (
     "no weights make the gradients of the parts add up to the batch's: the loss couples samples, as a contrastive one does"
 )
@@ -28,8 +27,6 @@ MAX_WEIGHT_DIFFERENCE = 1e-4
 def check_law(experiment: Experiment) -> Law:
     """Compare what accumulation leaves in `.grad` with the gradient of the whole batch, for unequal parts and masks."""
     experiment.require_samples(2)
-    if experiment.is_random:
-        raise NotApplicableError(RANDOM)
     masked = experiment.batch.with_unequal_labels()
     law = _check_batch(experiment, masked) if masked and _takes_mask(experiment, masked) else None
     if law and law.verdict is not Verdict.PASS:

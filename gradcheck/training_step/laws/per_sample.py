@@ -12,7 +12,7 @@ from gradcheck.results import Verdict
 from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.experiment import Experiment, norm
 from gradcheck.training_step.judge import Law, compare
-from gradcheck.training_step.laws.micro_batches import COUPLED, RANDOM, combine, fit_weights
+from gradcheck.training_step.laws.micro_batches import COUPLED, combine, fit_weights
 from gradcheck.training_step.outputs import find_interaction, record_outputs
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
@@ -25,8 +25,6 @@ def check_law(experiment: Experiment) -> Law:
     """Compare each sample alone with the sample in its batch: the modules' outputs, then the sum of the gradients."""
     batch = experiment.batch
     experiment.require_samples(2)
-    if experiment.is_random:
-        raise NotApplicableError(RANDOM)
     copied = experiment.copy()
     statistics = [n for n, m in copied.model.named_modules() if isinstance(m, _NormBase) and _uses_batch(m)]
     if statistics:
