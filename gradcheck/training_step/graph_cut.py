@@ -21,10 +21,12 @@ class Trace:
     Attributes:
         calls: by the path of a module, the nodes of the graph that its outputs come from; None for an output without one.
         reached: the nodes that the loss depends on.
+        is_routed: whether places of the largest or smallest of some numbers were taken, as a router does.
     """
 
     calls: dict[str, list[Any]] = field(default_factory=dict)
     reached: set[Any] = field(default_factory=set)
+    is_routed: bool = False
 
     def is_reached(self, path: str) -> bool:
         """Whether the loss depends on an output of a module through the graph."""

@@ -231,13 +231,13 @@ class HardExperts(nn.Module):
         return functional.linear(h + mixed, self.head.weight if self.cache is None else self.cache)
 
 
-def hard_experts(seed=0, fault=""):
+def hard_experts(seed=0, fault="", size=96):
     torch.manual_seed(seed)
     model = HardExperts(fault)
     with torch.no_grad():
         model.router.weight.mul_(0.1)
         model.router.bias.zero_()
-    return {**supervised(seed, model, 4), "batch": {"x": torch.randn(32, 4), "y": torch.arange(32) % 3}}
+    return {**supervised(seed, model, 4), "batch": {"x": torch.randn(size, 4), "y": torch.arange(size) % 3}}
 
 
 class Adversaries(nn.Module):

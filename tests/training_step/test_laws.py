@@ -74,6 +74,12 @@ def test_choices_that_rounding_turns_over_are_no_fault_of_autocast(seed):
     assert "turn over by rounding" in law.message
 
 
+def test_an_expert_that_the_batch_leaves_out_is_not_taken_for_dead():
+    law = line_of(gradcheck.step(**steps.hard_experts(size=2), laws=("receives",)), "receives")
+    assert law.verdict is Verdict.INCONCLUSIVE
+    assert "pass a larger batch" in law.message
+
+
 def test_jumps_of_the_loss_are_not_taken_for_its_slope():
     class Jumping(nn.Linear):
         def forward(self, x):
