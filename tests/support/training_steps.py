@@ -234,9 +234,9 @@ class HardExperts(nn.Module):
 def hard_experts(seed=0, fault="", size=96):
     torch.manual_seed(seed)
     model = HardExperts(fault)
-    with torch.no_grad():
-        model.router.weight.mul_(0.1)
-        model.router.bias.zero_()
+    for bias in (model.first.bias, model.router.bias):
+        nn.init.zeros_(bias)
+    nn.init.orthogonal_(model.router.weight, 0.1)  # so that every expert is taken by some samples
     return {**supervised(seed, model, 4), "batch": {"x": torch.randn(size, 4), "y": torch.arange(size) % 3}}
 
 
