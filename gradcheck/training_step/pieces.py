@@ -113,9 +113,7 @@ def require_pieces(pieces: Pieces) -> None:
             raise InputError(f"{name}{inspect.signature(function)}: expected {forms}")
     bound = [piece for piece in (*list_optimizers(pieces.optimizer), pieces.scheduler) if piece and not callable(piece)]
     if isinstance(model, torch.nn.Module):
-        lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
-        if lazy:
-            raise InputError(f"the model is lazy, and the shape of {lazy} is not known yet: run it once on a batch before")
+        _refuse_lazy(model)
     elif bound:
         raise InputError("the model is a function that makes one: give an optimizer as a function, too, as torch.optim.Adam")
 
@@ -189,7 +187,14 @@ def _call_factory(factory: Callable[[], Any]) -> torch.nn.Module:
     model = call_user("the function that makes the model", factory)
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"the function that makes the model returned a {type(model).__name__}: expected an nn.Module")
+    _refuse_lazy(model)
     return model
+
+
+def _refuse_lazy(model: torch.nn.Module) -> None:
+    lazy = next((name for name, p in model.named_parameters() if is_lazy(p)), None)
+    if lazy:
+        raise InputError(f"the model is lazy, and the shape of {lazy} is not known yet: run it once on a batch before")
 
 
 def _make_optimizer(optimizer: Any, model: torch.nn.Module) -> Any:
