@@ -39,7 +39,8 @@ class Batch:
             NotApplicableError: if the batch cannot be split.
         """
         if not self.size:
-            raise NotApplicableError(f"a {describe(self.tree)} cannot be split: expected tensors with a common first axis")
+            kind = type(self.tree).__name__
+            raise NotApplicableError(f"a batch of type {kind} cannot be split: expected tensors with a common first axis")
         index = torch.tensor(list(samples), dtype=torch.long)
         return tree_map(lambda x: x[index.to(x.device)] if self.has_samples(x) else x, self.tree)
 
@@ -90,8 +91,3 @@ def read_batch(tree: Any) -> Batch:
 def to_dtype(tree: Any, dtype: torch.dtype) -> Any:
     """Convert the floating tensors of a batch."""
     return tree_map(lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, tree)
-
-
-def describe(tree: Any) -> str:
-    """Return what a batch is, for messages."""
-    return f"batch of type {type(tree).__name__}"
