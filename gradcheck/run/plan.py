@@ -121,6 +121,11 @@ def plan(request: Request, *, whole_grid: bool = True) -> list[Case]:
         UsageError: if a target, spec or option cannot be understood.
         TargetError: if importing a target raises.
     """
+    if not request.distinct_targets and request.step:
+        raise UsageError(
+            "no target: give a function that returns the pieces of a step, as in gradcheck step train.py:pieces; "
+            "or list steps under [[tool.gradcheck.step]] in pyproject.toml"
+        )
     if not request.distinct_targets:
         raise UsageError(
             "no target: give module, module:name, path/file.py or path/file.py:name, as in gradcheck run scipy.optimize:rosen; "

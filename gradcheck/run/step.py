@@ -32,8 +32,9 @@ def step(
         model: an `nn.Module`, or a function without arguments that makes one.
         loss: `loss(model, batch)` returns a scalar tensor; it must use the model that it is given.
         batch: tensors in tuples, lists and dictionaries, with the samples along their first axis.
-        optimizer: an optimiser of the model's parameters, or a function that makes one from `model.parameters()`, such as
-            `torch.optim.Adam`; from the model if its parameter is called `model`. Default: plain gradient descent.
+        optimizer: an optimiser of the model's parameters, a list of several, or a function that makes one from
+            `model.parameters()`, such as `torch.optim.Adam`; from the model if its parameter is called `model`. Default: plain
+            gradient descent.
         scheduler: a scheduler of the optimiser, or a function that makes one from it.
         accumulate: your accumulation loop: `accumulate(model, loss, batches)` leaves gradients in `.grad`.
         training_step: your whole step: `training_step(model, batch, optimizer)`, with a fourth parameter for a `GradScaler`

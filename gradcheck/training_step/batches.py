@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from gradcheck.errors import InputError
 from gradcheck.trees import flatten, tree_map
 
 IGNORED = -100  # the label that PyTorch's losses ignore
+LABEL_NAMES = ("labels", "label", "targets", "target")
 
 
 class NotApplicableError(Exception):
@@ -37,7 +39,8 @@ class Batch:
             NotApplicableError: if the batch cannot be split.
         """
         if not self.size:
-            raise NotApplicableError(f"a {describe(self.tree)} cannot be split: expected tensors with a common first axis")
+            kind = type(self.tree).__name__
+            raise NotApplicableError(f"a batch of type {kind} cannot be split: expected tensors with a common first axis")
         index = torch.tensor(list(samples), dtype=torch.long)
         return tree_map(lambda x: x[index.to(x.device)] if self.has_samples(x) else x, self.tree)
 
@@ -62,26 +65,29 @@ class Batch:
         return 0 if labels is None else int((labels[list(samples)] != IGNORED).sum())
 
     def with_unequal_labels(self) -> Batch | None:
-        """Return the batch with every label but the first ignored in half of the samples; None if it has no `labels`."""
-        labels: Any = self.tree.get("labels") if isinstance(self.tree, dict) else None
-        if not (self.has_samples(labels) and labels.dtype is torch.long and labels.dim() > 1):
-            return None
-        masked = labels.clone()
-        masked[self.size // 2 :, labels.shape[1] // 2 + 1 :] = IGNORED
-        return Batch({**self.tree, "labels": masked}, self.size)
+        """Return the batch with the later labels ignored in half of the samples; None if no labels of tokens are found."""
+        items = self.tree.items() if isinstance(self.tree, dict) else ()
+        for key, labels in items:
+            if key in LABEL_NAMES and self.has_samples(labels) and labels.dtype is torch.long and labels.dim() > 1:
+                masked = labels.clone()
+                masked[self.size // 2 :, labels.shape[1] // 2 + 1 :] = IGNORED
+                return Batch({**self.tree, key: masked}, self.size)
+        return None
 
 
 def read_batch(tree: Any) -> Batch:
-    """Find the number of samples of a batch: the length that most of its tensors have along their first axis."""
-    lengths = Counter(x.shape[0] for x in flatten(tree).leaves if isinstance(x, torch.Tensor) and x.dim())
-    return Batch(tree, lengths.most_common(1)[0][0] if lengths else 0)
+    """Find the number of samples of a batch: the length that most of its tensors have along their first axis.
+
+    Raises:
+        InputError: if the batch is empty.
+    """
+    lengths: Counter[int] = Counter(x.shape[0] for x in flatten(tree).leaves if isinstance(x, torch.Tensor) and x.dim())
+    size = lengths.most_common(1)[0][0] if lengths else 0
+    if lengths and not size:
+        raise InputError("batch: it has no samples, as the first axis of its tensors has the length 0")
+    return Batch(tree, size)
 
 
 def to_dtype(tree: Any, dtype: torch.dtype) -> Any:
     """Convert the floating tensors of a batch."""
     return tree_map(lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, tree)
-
-
-def describe(tree: Any) -> str:
-    """Return what a batch is, for messages."""
-    return f"batch of type {type(tree).__name__}"

@@ -15,7 +15,7 @@ from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.results import CheckResult, Law, Reason, Verdict
 from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.experiment import Experiment
-from gradcheck.training_step.pieces import Pieces, leaving_intact
+from gradcheck.training_step.pieces import Pieces, leaving_intact, require_pieces
 
 REASONS = {Verdict.PASS: Reason.AGREES, Verdict.FAIL: Reason.STEP_BROKEN, Verdict.INCONCLUSIVE: Reason.DULL}
 
@@ -32,9 +32,11 @@ def check_training_step(pieces: Pieces, blank: CheckResult) -> CheckResult:
         TargetError: if the user's code raises.
     """
     names = choose_laws(pieces.laws)
+    require_pieces(pieces)
     with leaving_intact(pieces):
         experiment = Experiment(pieces, blank.seed)
-        _ = experiment.has_twin  # a loss that raises ends the check here
+        _ = experiment.gradient  # a loss or a step that raises ends the check here
+        experiment.take_step(experiment.exact_copy())
         laws = tuple(_try_law(name, experiment, done, len(names)) for done, name in enumerate(names))
     verdict = min((law.verdict for law in laws if law.verdict), key=SEVERITY.index, default=Verdict.INCONCLUSIVE)
     return replace(
@@ -45,7 +47,7 @@ def check_training_step(pieces: Pieces, blank: CheckResult) -> CheckResult:
         notes=tuple(experiment.notes),
         framework="torch",
         evaluations=experiment.evaluations,
-        device=str(next(iter(experiment.copy().parameters.values())).device) if experiment.copy().parameters else "",
+        device=str(experiment.device),
     )
 
 
@@ -68,6 +70,8 @@ def _try_law(name: str, experiment: Experiment, done: int, total: int) -> Law:
     progress.report_progress(name, done, total)
     start = time.perf_counter()
     try:
+        if experiment.nothing_to_compare and name != "receives":
+            raise NotApplicableError(experiment.nothing_to_compare)
         law: Law = import_module(f"gradcheck.training_step.laws.{name.replace('-', '_')}").check_law(experiment)
     except NotApplicableError as error:
         law = Law(name, None, f"not available: {error}")

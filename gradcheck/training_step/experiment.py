@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gradcheck.backends.global_state import seed_generators
 from gradcheck.backends.torch.tensors import using_default_dtype
@@ -21,7 +23,7 @@ from gradcheck.backends.torch.twin_precision import WideningMode
 from gradcheck.errors import InputError, TargetError
 from gradcheck.seeds import make_generator
 from gradcheck.training_step.batches import Batch, NotApplicableError, read_batch, to_dtype
-from gradcheck.training_step.pieces import Copy, Pieces, call_user, make_copy
+from gradcheck.training_step.pieces import ARGUMENTS, Copy, Pieces, call_user, count_arguments, make_copy
 from gradcheck.trees import tree_map
 
 Gradients = dict[str, Tensor | None]  # by the name of the parameter
@@ -58,9 +60,10 @@ class Experiment:
             double: whether it computes in float64; None: if the step can.
             plain: whether dropout is off and batch norm uses its running statistics, so that samples do not interact.
         """
-        with self.computing(double):
+        double = self.has_twin if double is None else double
+        with self._computing(double):
             self.reseed()
-            copied = make_copy(self.pieces, double=self.has_twin if double is None else double)
+            copied = make_copy(self.pieces, double=double)
         _drop_out_nothing(copied.model)
         for module in copied.model.modules():
             if plain and isinstance(module, _NormBase) and module.track_running_stats:
@@ -75,31 +78,42 @@ class Experiment:
     @functools.cached_property
     def has_twin(self) -> bool:
         """Whether the step also runs in float64, and computes the same loss there."""
-        native = self.evaluate_loss(self.copy(double=False), self.batch.tree, double=False)
+        native = self.evaluate_loss(self.copy(double=False), self.batch.tree)
         twin = self._evaluate_twin()
         self._needs_widening = False
         self._needs_widening = not torch.equal(self._evaluate_twin(), twin)  # it asks for float32 itself somewhere
         low = max(_precision(p.dtype) for p in [*self.copy(double=False).parameters.values(), native])
         allowed = max(MAX_TWIN_DIFFERENCE, 8 * low) * max(abs(native.item()), 1e-3)
         agrees = abs(native.item() - twin.item()) <= allowed or not math.isfinite(native.item())
-        if not agrees:
-            self.notes.append("the step does not run in float64: differences are judged in its own precision")
-        return bool(agrees)
+        return bool(agrees) or self._refuse_twin()
+
+    def _refuse_twin(self) -> bool:
+        self.notes.append("the step does not run in float64: differences are judged in its own precision")
+        return False
 
     def _evaluate_twin(self) -> Tensor:
         try:
-            return self.evaluate_loss(self.copy(double=True), self.batch.tree, double=True)
+            return self.evaluate_loss(self.copy(double=True), self.batch.tree)
         except (TargetError, InputError):
             return torch.tensor(math.nan)
 
     @contextmanager
-    def computing(self, double: bool | None = None) -> Iterator[None]:
+    def _computing(self, double: bool, *, widening: bool | None = None) -> Iterator[None]:
         """Let code that asks for float32 compute in float64, as the twin does."""
-        if not (self.has_twin if double is None else double):
+        widening = self._needs_widening if widening is None else widening
+        with (
+            using_default_dtype(torch.float64) if double else nullcontext(),
+            WideningMode() if double and widening else nullcontext(),  # type: ignore[no-untyped-call]
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             yield
-            return
-        with using_default_dtype(torch.float64), WideningMode() if self._needs_widening else nullcontext():  # type: ignore[no-untyped-call]
-            yield
+
+    @contextmanager
+    def evaluating(self, copied: Copy, tree: Any, *, widening: bool | None = None) -> Iterator[Any]:
+        """Compute in the precision of a copy: yield a batch in this precision, and let casts to float32 lead there."""
+        with self._computing(copied.is_double, widening=widening):
+            yield to_dtype(tree, torch.float64) if copied.is_double else tree
 
     def reseed(self, offset: int = 0) -> None:
         """Seed every global random generator."""
@@ -107,59 +121,60 @@ class Experiment:
 
     # --- evaluations
 
-    def evaluate_loss(self, copied: Copy, batch: Any, *, double: bool | None = None, offset: int = 0) -> Tensor:
+    def evaluate_loss(self, copied: Copy, batch: Any, *, offset: int = 0) -> Tensor:
         """Evaluate the loss of a copy, after seeding.
 
         Raises:
             TargetError: if the loss raises.
             InputError: if it returns no scalar.
         """
-        is_double = self.has_twin if double is None else double
         self.evaluations += 1
         self.reseed(offset)
-        with self.computing(is_double), ignoring_warnings():
-            batch = to_dtype(batch, torch.float64) if is_double else batch
-            return _require_scalar(call_user("the loss", self.pieces.loss, copied.model, batch))
+        with self.evaluating(copied, batch) as tree:
+            return _require_scalar(call_user("the loss", self.pieces.loss, copied.model, tree))
 
-    def evaluate_gradient(self, copied: Copy, batch: Any, *, double: bool | None = None, factor: float = 1.0) -> Gradients:
+    def evaluate_gradient(self, copied: Copy, batch: Any, *, factor: float = 1.0) -> Gradients:
         """Evaluate the gradient of a factor times the loss, as `backward` leaves it in `.grad`."""
         clear_gradients(copied)
-        loss = self.evaluate_loss(copied, batch, double=double)
+        loss = self.evaluate_loss(copied, batch)
         if loss.requires_grad:
-            with self.computing(double), ignoring_warnings():
+            with self.evaluating(copied, None):
                 call_user("the backward of the loss", (factor * loss).backward)
         return read_gradients(copied)
 
-    def take_step(self, copied: Copy, *, scaler: Any = None, double: bool = False, batch: Any = None) -> None:
-        """Take the user's training step, or a plain one: zero, loss, backward, step of the optimiser and the scheduler."""
-        batch = self.batch.tree if batch is None else batch
-        with self.computing(double), ignoring_warnings():
-            batch = to_dtype(batch, torch.float64) if double else batch
-            if self.pieces.training_step is not None:
-                arguments = (
-                    copied.model,
-                    batch,
-                    copied.optimizer,
-                    scaler or torch.amp.GradScaler(self.device_type, enabled=False),
-                )
-                call_user("the training step", self.pieces.training_step, *arguments[: self.step_arity])
+    def take_step(self, copied: Copy, scale: float | None = None) -> None:
+        """Take the user's training step, or a plain one: zero, loss, backward, step of the optimiser and the scheduler.
+
+        The user's step may ask for float32 where the loss does not, so that in the twin all of its casts lead to float64.
+
+        Args:
+            copied: what takes the step.
+            scale: of the loss scaler that the user's step gets; None: it scales nothing.
+        """
+        step = self.pieces.training_step
+        with self.evaluating(copied, self.batch.tree, widening=True if step else None) as tree:
+            if step is not None:
+                scaler = _Scaler(self.device.type, init_scale=scale or 1.0, enabled=scale is not None)
+                arguments = (copied.model, tree, copied.optimizer, scaler)
+                call_user("the training step", step, *arguments[: self.step_arity])
             else:
-                call_user("the optimizer", _step_optimizer, copied, lambda: _compute_loss(self.pieces, copied, batch))
-            if copied.scheduler is not None:
-                copied.scheduler.step()
+                call_user("the optimizer", _step_optimizers, copied, lambda: _compute_loss(self.pieces, copied, tree))
+            if isinstance(copied.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                copied.scheduler.step(1.0)  # any metric: the state that is saved counts the steps without progress
+            elif copied.scheduler is not None:
+                call_user("the scheduler", copied.scheduler.step)
 
     @property
     def step_arity(self) -> int:
         """The number of arguments of the user's training step: model, batch, optimiser, and perhaps a loss scaler."""
-        return len(inspect.signature(self.pieces.training_step).parameters) if self.pieces.training_step else 0
+        return count_arguments(self.pieces.training_step, ARGUMENTS["training_step"]) or 0 if self.pieces.training_step else 0
 
     # --- facts of the step
 
     @functools.cached_property
-    def device_type(self) -> str:
-        """Where the step computes: 'cpu' or 'cuda'."""
-        parameter = next(iter(self.exact_copy().parameters.values()), None)
-        return "cpu" if parameter is None else parameter.device.type
+    def device(self) -> torch.device:
+        """Where the step computes."""
+        return next(iter(self.exact_copy().parameters.values())).device
 
     @functools.cached_property
     def eps(self) -> float:
@@ -176,7 +191,7 @@ class Experiment:
         return math.isfinite(first) and not math.isclose(first, second, rel_tol=1e3 * self.eps)
 
     def require_samples(self, count: int, part: int = 1) -> None:
-        """Raise if the batch has too few samples, the loss does not run on some of them, or nothing can be compared.
+        """Raise if the batch has too few samples, or the loss is random or does not run on some of them.
 
         Args:
             count: the samples that a law needs.
@@ -191,21 +206,40 @@ class Experiment:
             self.evaluate_loss(self.copy(plain=True), self.batch.take(range(part)))
         except (TargetError, InputError) as error:
             raise NotApplicableError(f"the batch cannot be split: with {samples} of it, {error}") from None
-        self.require_finite_gradient()
-
-    def require_finite_gradient(self) -> None:
-        """Raise if the gradient of the batch is NaN or infinite.
-
-        Raises:
-            NotApplicableError: always in this case.
-        """
-        if not all(math.isfinite(norm(values)) for values in self.gradient.values()):
-            raise NotApplicableError("the gradient is NaN or infinite, so that there is nothing to compare")
+        if self.is_random:
+            raise NotApplicableError("the loss draws random numbers that depend on the batch; pass them in the batch")
 
     @functools.cached_property
     def gradient(self) -> Gradients:
         """The gradient of the whole batch, in float64 if the step can."""
-        return self.evaluate_gradient(self.copy(), self.batch.tree)
+        try:
+            return self.evaluate_gradient(self.copy(), self.batch.tree)
+        except TargetError:
+            if not self.has_twin:
+                raise
+            self.has_twin = self._refuse_twin()
+            return self.evaluate_gradient(self.copy(), self.batch.tree)
+
+    @functools.cached_property
+    def nothing_to_compare(self) -> str:
+        """Why laws of the gradient say nothing here: there is none, or it is zero or NaN; '' if they do."""
+        size = math.hypot(*map(norm, self.gradient.values()))
+        reason = "the gradient is NaN or infinite" if not math.isfinite(size) else "" if size else "the gradient is zero"
+        reason = reason if any(values is not None for values in self.gradient.values()) else "no parameter has a gradient"
+        return reason and f"{reason}, so that there is nothing to compare"
+
+    @functools.cached_property
+    def untrained(self) -> list[str]:
+        """The parameters that this step leaves to another one, as a GAN's discriminator step leaves the generator.
+
+        The loss gives them no gradient, and no optimiser of the step holds them, or the training step moves them otherwise.
+        """
+        copied = self.exact_copy()
+        held = {id(p) for optimizer in copied.optimizers for group in optimizer.param_groups for p in group["params"]}
+        before = {name: (p, p.detach().clone()) for name, p in copied.parameters.items() if self.gradient.get(name, p) is None}
+        if self.pieces.training_step is not None and before:
+            self.take_step(copied)
+        return [name for name, (p, old) in before.items() if id(p) not in held or not torch.equal(p.detach(), old)]
 
     @functools.cached_property
     def noise(self) -> dict[str, float]:
@@ -224,23 +258,38 @@ class Experiment:
             with torch.no_grad():
                 for parameter in copied.parameters.values():
                     parameter.copy_(_round_otherwise(parameter, self.eps, generator))
-            tree = to_dtype(batch.tree, torch.float64) if self.has_twin else batch.tree
-            moved = self.evaluate_gradient(
-                copied, tree_map(functools.partial(_round_otherwise, eps=self.eps, generator=generator), tree)
-            )
+            tree = to_dtype(batch.tree, torch.float64) if copied.is_double else batch.tree
+            tree = tree_map(functools.partial(_round_otherwise, eps=self.eps, generator=generator), tree)
+            moved = self.evaluate_gradient(copied, tree)
             for name, values in gradient.items():
                 noise[name] = max(noise[name], norm(difference(moved[name], values)))
         return noise
 
 
-def _step_optimizer(copied: Copy, closure: Callable[[], Tensor]) -> None:
-    """Take a step of an optimiser; one that evaluates the loss several times, as LBFGS does, gets the closure."""
-    parameter = inspect.signature(copied.optimizer.step).parameters.get("closure")
-    if parameter is not None and parameter.default is inspect.Parameter.empty:
-        copied.optimizer.step(closure)  # type: ignore[arg-type]
-    else:
-        closure()
-        copied.optimizer.step()
+def _outside_modes(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return method(*args, **kwargs)
+
+    return call
+
+
+class _Scaler(GradScaler):
+    """A loss scaler that computes in float32, as its kernels require, in a step where float32 becomes float64."""
+
+    scale = _outside_modes(GradScaler.scale)
+    unscale_ = _outside_modes(GradScaler.unscale_)
+    step = _outside_modes(GradScaler.step)
+    update = _outside_modes(GradScaler.update)
+
+
+def _step_optimizers(copied: Copy, closure: Callable[[], Tensor]) -> None:
+    """Take a step of each optimiser; one that evaluates the loss several times, as LBFGS does, gets the closure."""
+    closure()
+    for optimizer in copied.optimizers:
+        parameter = inspect.signature(optimizer.step).parameters.get("closure")
+        needs_closure = parameter is not None and parameter.default is inspect.Parameter.empty
+        optimizer.step(*[closure] * needs_closure)
 
 
 def _compute_loss(pieces: Pieces, copied: Copy, batch: Any) -> Tensor:
@@ -282,20 +331,13 @@ def _precision(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps)
 
 
-@contextmanager
-def ignoring_warnings() -> Iterator[None]:
-    """Ignore warnings of code that runs on copies."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def clear_gradients(copied: Copy) -> None:
     """Set every gradient to None."""
     for parameter in copied.model.parameters():
         parameter.grad = None
-    with suppress(Exception):
-        copied.optimizer.zero_grad(set_to_none=True)
+    for optimizer in copied.optimizers:
+        with suppress(Exception):
+            optimizer.zero_grad(set_to_none=True)
 
 
 def read_gradients(copied: Copy) -> Gradients:

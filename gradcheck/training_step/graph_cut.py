@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradcheck.training_step.outputs import hooking
 from gradcheck.trees import flatten
 
 
 @dataclass
-class ModuleCall:
-    """What a forward of a module showed.
+class Trace:
+    """The calls of the modules in one forward, and what the loss depends on.
 
     Attributes:
-        takes_gradient: whether an input requires a gradient.
-        outputs: the nodes of the graph that its outputs come from; None for an output without one.
+        calls: by the path of a module, the nodes of the graph that its outputs come from; None for an output without one.
+        reached: the nodes that the loss depends on.
+        is_routed: whether places of the largest or smallest of some numbers were taken, as a router does.
     """
 
-    takes_gradient: bool
-    outputs: list[Any]
-
-
-@dataclass
-class Trace:
-    """The calls of the modules in one forward, and what the loss depends on."""
-
-    calls: dict[str, ModuleCall] = field(default_factory=dict)
+    calls: dict[str, list[Any]] = field(default_factory=dict)
     reached: set[Any] = field(default_factory=set)
+    is_routed: bool = False
 
     def is_reached(self, path: str) -> bool:
         """Whether the loss depends on an output of a module through the graph."""
-        return any(node in self.reached for node in self.calls[path].outputs if node is not None)
+        return any(node in self.reached for node in self.calls[path] if node is not None)
 
     def follow(self, loss: Tensor) -> None:
         """Collect the nodes of the graph that the loss depends on."""
@@ -52,19 +47,11 @@ def tracing(model: torch.nn.Module) -> Iterator[Trace]:
     """Record the calls of a model's modules."""
     trace = Trace()
 
-    def record(path: str, inputs: Any, returned: Any) -> None:
-        tensors = [x for x in flatten(returned).leaves if isinstance(x, Tensor)]
-        takes = any(isinstance(x, Tensor) and x.requires_grad for x in flatten(inputs).leaves)
-        known = trace.calls.setdefault(path, ModuleCall(False, []))
-        known.takes_gradient |= takes
-        known.outputs += [x.grad_fn for x in tensors if x.is_floating_point()]
+    def record(path: str, _module: torch.nn.Module, returned: Any) -> None:
+        tensors = [x for x in flatten(returned).leaves if isinstance(x, Tensor) and x.is_floating_point()]
+        trace.calls.setdefault(path, []).extend(x.grad_fn for x in tensors)
 
-    with ExitStack() as stack:
-        for path, module in model.named_modules():
-            hook = module.register_forward_hook(
-                lambda _m, args, kwargs, out, path=path: record(path, (args, kwargs), out), with_kwargs=True
-            )
-            stack.callback(hook.remove)
+    with hooking(model, record):
         yield trace
 
 
@@ -75,15 +62,11 @@ def explain_missing_gradient(trace: Trace, model: torch.nn.Module, name: str) ->
     called = [p for p in chain if p in trace.calls]
     if not called:
         return f"{_name(path)} is never called"
-    if (
-        path not in trace.calls
-        and isinstance(model.get_submodule(path), torch.nn.Module)
-        and list(model.get_submodule(path).children())
-    ):
+    if path not in trace.calls and list(model.get_submodule(path).children()):
         return f"{_name(path)} is never called itself; {_name(called[0])} uses it without this parameter"
     if path not in trace.calls:
         return f"{_name(path)} is not called by {_name(called[0])}, or its weights are read there through .data or detach()"
-    without = [p for p in called if all(node is None for node in trace.calls[p].outputs)]
+    without = [p for p in called if all(node is None for node in trace.calls[p])]
     if without and without[0] == path:
         return f"the output of {_name(path)} requires no gradient: look for no_grad(), detach() or .data around its forward"
     unreached = [p for p in called if not trace.is_reached(p)]

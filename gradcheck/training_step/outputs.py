@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,22 @@ def record_outputs(experiment: Experiment, copied: Copy, tree: Any) -> list[Outp
         tensors = [x.detach() for x in flatten(returned).leaves if isinstance(x, Tensor) and x.is_floating_point()]
         outputs.append(Output(path, module, tuple(tensors)))
 
-    with ExitStack() as stack:
-        for path, module in copied.model.named_modules():
-            hook = module.register_forward_hook(lambda m, _i, out, path=path: record(path, m, out))
-            stack.callback(hook.remove)
+    with hooking(copied.model, record):
         experiment.evaluate_loss(copied, tree)
     return outputs
+
+
+@contextmanager
+def hooking(model: torch.nn.Module, record: Callable[[str, torch.nn.Module, Any], Any]) -> Iterator[None]:
+    """Call a function with the path, the module and what it returned, after each forward of a module.
+
+    What the function returns, if not None, takes the place of what the module returned.
+    """
+    with ExitStack() as stack:
+        for path, module in model.named_modules():
+            hook = module.register_forward_hook(lambda m, _i, returned, path=path: record(path, m, returned))
+            stack.callback(hook.remove)
+        yield
 
 
 def find_interaction(experiment: Experiment, whole: list[Output], part: list[Output], samples: Sequence[int]) -> Output | None:

@@ -211,6 +211,101 @@ def moe(seed=0):
     return supervised(seed, Experts(), 4)
 
 
+class HardExperts(nn.Module):
+    """Experts of which each sample takes one; many samples are close to two."""
+
+    def __init__(self, fault=""):
+        super().__init__()
+        self.first, self.router, self.head = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(8, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(4))
+        self.fault, self.cache = fault, None
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        weight, chosen = self.router(h).softmax(-1).max(-1, keepdim=True)
+        mixed = sum(expert(h) * (chosen == k) * weight for k, expert in enumerate(self.experts))
+        if not self.fault:
+            return self.head(h + mixed)
+        if torch.is_autocast_enabled("cpu"):
+            self.cache = self.head.weight.detach().bfloat16()  # without its gradient
+        return functional.linear(h + mixed, self.head.weight if self.cache is None else self.cache)
+
+
+def hard_experts(seed=0, fault="", size=96):
+    torch.manual_seed(seed)
+    model = HardExperts(fault)
+    for bias in (model.first.bias, model.router.bias):
+        nn.init.zeros_(bias)
+    nn.init.orthogonal_(model.router.weight, 0.1)  # so that every expert is taken by some samples
+    return {**supervised(seed, model, 4), "batch": {"x": torch.randn(size, 4), "y": torch.arange(size) % 3}}
+
+
+class Adversaries(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.generator, self.critic = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def critic_loss(model, batch):
+    fake = model.generator(batch["z"]).detach()
+    return functional.softplus(-model.critic(batch["x"])).mean() + functional.softplus(model.critic(fake)).mean()
+
+
+def adversarial_step(model, batch, optimizers):
+    for optimizer, sign in zip(optimizers, (1, -1), strict=True):
+        optimizer.zero_grad()
+        loss = critic_loss(model, batch) if sign > 0 else -model.critic(model.generator(batch["z"])).mean()
+        loss.backward()
+        optimizer.step()
+
+
+def critic(seed=0, *, both=False):
+    """The step of a GAN's critic, or that of critic and generator with an optimiser each."""
+    torch.manual_seed(seed)
+    model = Adversaries()
+    optimizers = [torch.optim.Adam(part.parameters()) for part in (model.critic, model.generator)]
+    pieces = {"model": model, "loss": critic_loss, "batch": {"x": torch.randn(6, 4), "z": torch.randn(6, 3)}}
+    return (
+        {**pieces, "optimizer": optimizers, "training_step": adversarial_step}
+        if both
+        else {**pieces, "optimizer": optimizers[0]}
+    )
+
+
+def clipped_by_value(model, batch, optimizer, scaler):
+    optimizer.zero_grad()
+    scaler.scale(functional.cross_entropy(model(batch["x"]).float(), batch["y"])).backward()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_value_(model.parameters(), 0.01)
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def clipped_by_parameter(model, batch, optimizer):
+    optimizer.zero_grad()
+    functional.cross_entropy(model(batch["x"]), batch["y"]).backward()
+    for parameter in model.parameters():
+        nn.utils.clip_grad_norm_(parameter, 0.02)
+    optimizer.step()
+
+
+def clipped_by_value_before_unscaling(model, batch, optimizer, scaler):
+    optimizer.zero_grad()
+    scaler.scale(functional.cross_entropy(model(batch["x"]), batch["y"])).backward()
+    nn.utils.clip_grad_value_(model.parameters(), 0.01)
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def scaled_by_hand(model, batch, optimizer):
+    optimizer.zero_grad()
+    (1024 * functional.cross_entropy(model(batch["x"]), batch["y"])).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    for parameter in model.parameters():
+        parameter.grad /= 1024
+    optimizer.step()
+
+
 def clipped(model, batch, optimizer, scaler):
     optimizer.zero_grad()
     scaler.scale(10 * functional.cross_entropy(model(batch["x"]), batch["y"])).backward()
@@ -359,8 +454,13 @@ RIGHT = {
     "diffusion loss": diffusion,
     "contrastive loss": contrastive,
     "MoE router": moe,
+    "MoE router, close choices": hard_experts,
+    "GAN critic": critic,
+    "GAN, two optimisers": lambda s: critic(s, both=True),
     "LBFGS": lbfgs,
     "clipping after unscaling": lambda s: mlp(s, training_step=clipped),
+    "clipping by value": lambda s: mlp(s, training_step=clipped_by_value),
+    "clipping each parameter": lambda s: mlp(s, training_step=clipped_by_parameter),
     "GPT with its own checkpointing": lambda s: gpt(s, "reentrant"),
 }
 FAULTS = {
@@ -391,6 +491,8 @@ FAULTS = {
     },
     "scaling": {
         "clipped before unscaling": lambda: mlp(training_step=clipped_before_unscaling),
+        "clipped by value before unscaling": lambda: mlp(training_step=clipped_by_value_before_unscaling),
+        "clipped while scaled by hand": lambda: mlp(training_step=scaled_by_hand),
         "scaled twice": lambda: mlp(training_step=scaled_twice),
         "part of the model clipped": lambda: mlp(training_step=clipped_in_part),
         "backward ignores its gradient": lambda: with_loss(lambda m, b: Ignoring.apply(m(b["x"]))),
@@ -414,6 +516,7 @@ FAULTS = {
         "positions in bfloat16": lambda: supervised(0, Rescaled("positions"), 4),
         "large offset in bfloat16": lambda: supervised(0, Rescaled("offset"), 4),
         "cast kept from before training": lambda: gpt(fault="kept-cast"),
+        "cast without gradient behind a router": lambda: hard_experts(fault="cache"),
     },
     "compiled": {
         "detached under compilation": lambda: supervised(0, Branching(lambda y: y.detach()), 4),

@@ -20,6 +20,9 @@ def pieces():
 def detached():
     return {**pieces(), "loss": lambda model, batch: model(batch["x"]).detach().mean() + model.bias.sum()}
 
+def misspelt():
+    return {**pieces(), "optimiser": None}
+
 def incomplete():
     return {"model": torch.nn.Linear(2, 1)}
 """
@@ -88,6 +91,7 @@ def test_an_unknown_key_of_a_step_is_named_with_its_line(project):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
+        ("train.py:misspelt", "unknown key 'optimiser' (did you mean optimizer?)"),
         ("train.py:incomplete", "the dictionary of the step has no batch"),
         ("train.py", "expected module:name, got a module alone"),
     ],

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradcheck.errors import InputError, TargetError
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import Batch, NotApplicableError, to_dtype
-from gradcheck.training_step.experiment import Experiment, Gradients, clear_gradients, ignoring_warnings, read_gradients
+from gradcheck.training_step.batches import Batch, NotApplicableError
+from gradcheck.training_step.experiment import Experiment, Gradients, clear_gradients, read_gradients
 from gradcheck.training_step.judge import Law, compare
 from gradcheck.training_step.pieces import call_user
 
 NAME = "micro-batches"
-RANDOM = "the loss draws random numbers that depend on the batch; pass them in the batch"
 COUPLED = (
     "no weights make the gradients of the parts add up to the batch's: the loss couples samples, as a contrastive one does"
 )
@@ -28,14 +27,23 @@ MAX_WEIGHT_DIFFERENCE = 1e-4
 def check_law(experiment: Experiment) -> Law:
     """Compare what accumulation leaves in `.grad` with the gradient of the whole batch, for unequal parts and masks."""
     experiment.require_samples(2)
-    if experiment.is_random:
-        raise NotApplicableError(RANDOM)
     masked = experiment.batch.with_unequal_labels()
-    if masked is not None:
-        law = _check_batch(experiment, masked)
-        if law.verdict is not Verdict.PASS:
-            return law
-    return _check_batch(experiment, experiment.batch)
+    law = _check_batch(experiment, masked) if masked and _takes_mask(experiment, masked) else None
+    if law and law.verdict is not Verdict.PASS:
+        return law
+    plain = _check_batch(experiment, experiment.batch)
+    return law if law and plain.verdict is Verdict.PASS else plain
+
+
+def _takes_mask(experiment: Experiment, masked: Batch) -> bool:
+    """Whether the loss, and the accumulation loop, run on ignored labels."""
+    try:
+        loss = experiment.evaluate_loss(experiment.copy(plain=True), masked.tree)
+        if experiment.pieces.accumulate is not None:
+            _accumulate(experiment, masked, split_samples(masked.size))
+    except (TargetError, InputError):
+        return False
+    return math.isfinite(loss.item())
 
 
 def split_samples(size: int) -> list[list[int]]:
@@ -74,9 +82,8 @@ def _accumulate(experiment: Experiment, batch: Batch, parts: Sequence[Sequence[i
     copied = experiment.copy(plain=True)
     clear_gradients(copied)
     experiment.reseed()
-    trees: list[Any] = [batch.take(part) for part in parts]
-    with experiment.computing(), ignoring_warnings():
-        trees = [to_dtype(tree, torch.float64) for tree in trees] if experiment.has_twin else trees
+    trees = [batch.take(part) for part in parts]
+    with experiment.evaluating(copied, trees) as trees:
         call_user("the accumulation loop", experiment.pieces.accumulate, copied.model, experiment.pieces.loss, trees)
     return read_gradients(copied)
 

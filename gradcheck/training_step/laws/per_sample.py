@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicableError, to_dtype
-from gradcheck.training_step.experiment import Experiment, Gradients, ignoring_warnings, norm
+from gradcheck.training_step.batches import NotApplicableError
+from gradcheck.training_step.experiment import Experiment, norm
 from gradcheck.training_step.judge import Law, compare
-from gradcheck.training_step.laws.micro_batches import COUPLED, RANDOM, combine, fit_weights
+from gradcheck.training_step.laws.micro_batches import COUPLED, combine, fit_weights
 from gradcheck.training_step.outputs import find_interaction, record_outputs
 from gradcheck.training_step.pieces import Copy
 from gradcheck.trees import flatten
@@ -25,8 +25,6 @@ def check_law(experiment: Experiment) -> Law:
     """Compare each sample alone with the sample in its batch: the modules' outputs, then the sum of the gradients."""
     batch = experiment.batch
     experiment.require_samples(2)
-    if experiment.is_random:
-        raise NotApplicableError(RANDOM)
     copied = experiment.copy()
     statistics = [n for n, m in copied.model.named_modules() if isinstance(m, _NormBase) and _uses_batch(m)]
     if statistics:
@@ -63,7 +61,7 @@ def _check_sum(experiment: Experiment, copied: Copy) -> Law:
         raise NotApplicableError(COUPLED.replace("the parts", "the samples"))
     passed = f"the gradients of {size} samples add up to the batch's"
     try:
-        vmapped = _evaluate_vmapped(experiment, copied, part)
+        vmapped = _evaluate_vmapped(experiment, copied, part, size)
     except Exception as error:  # vmap does not support every operator
         return summed.to_law(NAME, f"{passed}; vmap not tried: {type(error).__name__}")
     for k, values in enumerate(samples):
@@ -73,39 +71,21 @@ def _check_sum(experiment: Experiment, copied: Copy) -> Law:
     return summed.to_law(NAME, f"{passed}, under vmap too")
 
 
-def _evaluate_vmapped(experiment: Experiment, copied: Copy, part: object) -> dict[str, Tensor]:
+def _evaluate_vmapped(experiment: Experiment, copied: Copy, part: object, size: int) -> dict[str, Tensor]:
     """Evaluate the gradient of each sample with `torch.func`."""
-    flat = flatten(to_dtype(part, torch.float64) if experiment.has_twin else part)
-    rows = [
-        isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == min(experiment.batch.size, MAX_SAMPLES) for x in flat.leaves
-    ]
     parameters = {name: p.detach() for name, p in copied.parameters.items() if p.requires_grad}
 
-    def loss(values: dict[str, Tensor], *leaves: Tensor) -> Tensor:
-        tree = flat.rebuild([x[None] if row else x for x, row in zip(leaves, rows, strict=True)])
-        returned: Tensor = torch.func.functional_call(Loss(copied.model, experiment.pieces.loss), prefix(values), (tree,))
-        return returned.reshape(())
-
-    axes = (None, *(0 if row else None for row in rows))
     experiment.reseed()
-    with experiment.computing(), ignoring_warnings():
+    with experiment.evaluating(copied, part) as tree:
+        flat = flatten(tree)
+        rows = [isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == size for x in flat.leaves]
+
+        def loss(values: dict[str, Tensor], *leaves: Tensor) -> Tensor:
+            batch = flat.rebuild([x[None] if row else x for x, row in zip(leaves, rows, strict=True)])
+            with torch.nn.utils.stateless._reparametrize_module(copied.model, values, tie_weights=True):
+                value: Tensor = experiment.pieces.loss(copied.model, batch)
+            return value.reshape(())
+
+        axes = (None, *(0 if row else None for row in rows))
         vmapped: dict[str, Tensor] = torch.func.vmap(torch.func.grad(loss), in_dims=axes)(parameters, *flat.leaves)
     return vmapped
-
-
-class Loss(torch.nn.Module):
-    """The loss as a module, whose parameters `functional_call` can replace."""
-
-    def __init__(self, model: torch.nn.Module, loss: object) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, tree: object) -> Tensor:
-        """Evaluate the loss of a batch."""
-        value: Tensor = self.loss(self.model, tree)  # type: ignore[operator]
-        return value
-
-
-def prefix(values: Gradients | dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters under the names that they have in `Loss`."""
-    return {f"model.{name}": tensor for name, tensor in values.items() if tensor is not None}

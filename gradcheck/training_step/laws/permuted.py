@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from gradcheck.results import Verdict
-from gradcheck.training_step.batches import NotApplicableError
 from gradcheck.training_step.experiment import Experiment
 from gradcheck.training_step.judge import Law, compare
-from gradcheck.training_step.laws.micro_batches import RANDOM
 from gradcheck.training_step.outputs import find_interaction, record_outputs
 
 NAME = "permuted"
@@ -18,8 +16,6 @@ def check_law(experiment: Experiment) -> Law:
     """Compare the gradients of the batch and of the batch in another order; if they differ, name the module where it begins."""
     batch = experiment.batch
     experiment.require_samples(2, part=batch.size // 2)
-    if experiment.is_random:
-        raise NotApplicableError(RANDOM)
     order = _draw_order(batch.size, experiment.seed)
     moved = experiment.evaluate_gradient(experiment.copy(), batch.take(order))
     result = compare(moved, experiment.gradient, experiment.noise, experiment.eps)

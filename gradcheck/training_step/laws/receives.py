@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from gradcheck.results import Row, Verdict
+from gradcheck.training_step.choices import Choices
 from gradcheck.training_step.experiment import Experiment, Gradients, clear_gradients, norm, read_gradients
 from gradcheck.training_step.graph_cut import Trace, explain_missing_gradient, tracing
 from gradcheck.training_step.judge import SHOWN_ROWS, Law
@@ -23,18 +25,17 @@ def check_law(experiment: Experiment) -> Law:
     """Follow gradients and steps on a copy, in the order in which a cause explains the others."""
     copied = experiment.exact_copy()
     gradients, trace, warned = _trace_gradients(experiment, copied)
-    trainable = [name for name, p in copied.parameters.items() if p.requires_grad]
-    if not trainable:
-        return Law(NAME, Verdict.FAIL, "no parameter of the model requires a gradient")
     if all(values is None for values in gradients.values()):
         cause = f"; {warned}" if warned else ": does the loss use the model that it is given, and not another one?"
-        return _fail(f"no parameter receives a gradient{cause}", trainable)
+        return _fail(f"no parameter receives a gradient{cause}", list(gradients))
+    trainable = [name for name in gradients if name not in experiment.untrained]
     wrong = [name for name in trainable if gradients[name] is not None and not _is_finite(gradients, name)]
     if wrong:
         return _fail("the gradient is NaN or infinite", wrong)
     missing = [name for name in trainable if gradients[name] is None]
     if missing:
-        return _report_missing(copied, trace, missing, trainable, warned)
+        explain = functools.partial(explain_missing_gradient, trace, copied.model)
+        return _report(copied, trace, gradients, missing, lambda name: f"disconnected, no gradient: {warned or explain(name)}")
     return _check_optimizer(experiment, copied, trainable) or _check_moves(experiment, copied, gradients, trainable)
 
 
@@ -44,7 +45,9 @@ def _trace_gradients(experiment: Experiment, copied: Copy) -> tuple[Gradients, T
     experiment.reseed()
     with warnings.catch_warnings(record=True) as caught, tracing(copied.model) as trace:
         warnings.simplefilter("always")
-        loss = call_user("the loss", experiment.pieces.loss, copied.model, experiment.batch.tree)
+        with Choices() as made:
+            loss = call_user("the loss", experiment.pieces.loss, copied.model, experiment.batch.tree)
+        trace.is_routed = any(chosen.dtype is torch.long for _, chosen in made.made)
         if loss.requires_grad:
             trace.follow(loss)
             call_user("the backward of the loss", loss.backward)
@@ -65,28 +68,34 @@ def _fail(message: str, names: Sequence[str], value: float = math.nan) -> Law:
     return Law(NAME, Verdict.FAIL, f"{names[0]}{more}: {message}", value, math.nan, names[0], rows)
 
 
-def _report_missing(copied: Copy, trace: Trace, missing: list[str], trainable: list[str], warned: str) -> Law:
-    """Report parameters without a gradient: INCONCLUSIVE if siblings of their modules were called, as experts of a router."""
-    idle = [name for name in missing if _has_called_sibling(copied, trace, name)]
-    cut = [name for name in missing if name not in idle]
+def _report(copied: Copy, trace: Trace, gradients: Gradients, names: list[str], cause: Callable[[str], str]) -> Law:
+    """Report parameters without a gradient: FAIL, or INCONCLUSIVE if the batch leaves out all of their modules.
+
+    Args:
+        copied: the copy that was traced.
+        trace: its forward.
+        gradients: what its parameters received.
+        names: the parameters.
+        cause: returns the cause for the first of those that are not left out.
+    """
+    cut = [name for name in names if not _is_left_out(copied, trace, gradients, name)]
     if cut:
-        cause = warned or explain_missing_gradient(trace, copied.model, cut[0])
-        return _fail(f"disconnected, no gradient: {cause}", cut, 0.0)
-    message = f"{idle[0]} and {len(idle) - 1} more are not reached by this batch, but their siblings are: pass a larger batch"
-    return Law(NAME, Verdict.INCONCLUSIVE, message, worst=idle[0])
+        return _fail(cause(cut[0]), cut, 0.0)
+    message = f"{names[0]} and {len(names) - 1} more are not reached by this batch, but their siblings are: pass a larger batch"
+    return Law(NAME, Verdict.INCONCLUSIVE, message, worst=names[0])
 
 
-def _has_called_sibling(copied: Copy, trace: Trace, name: str) -> bool:
-    """Whether a parameter belongs to a module that was not called, one of a list of equal modules of which others were."""
+def _is_left_out(copied: Copy, trace: Trace, gradients: Gradients, name: str) -> bool:
+    """Whether a parameter belongs to one of a list of equal modules that was not called or routed to, and others were."""
     path = name.rpartition(".")[0]
     while path:
         parent, _, _ = path.rpartition(".")
         siblings = copied.model.get_submodule(parent)
-        if isinstance(siblings, torch.nn.ModuleList) and path not in trace.calls:
+        is_idle = path not in trace.calls or (trace.is_routed and gradients[name] is not None)
+        if isinstance(siblings, torch.nn.ModuleList) and is_idle:
             kind = type(copied.model.get_submodule(path))
-            return any(
-                type(other) is kind and f"{parent}.{key}".lstrip(".") in trace.calls for key, other in siblings.named_children()
-            )
+            equals = tuple(f"{parent}.{key}.".lstrip(".") for key, other in siblings.named_children() if type(other) is kind)
+            return any(norm(values) for other, values in gradients.items() if other.startswith(equals))
         path = parent
     return False
 
@@ -95,14 +104,21 @@ def _check_optimizer(experiment: Experiment, copied: Copy, trainable: list[str])
     """Compare the optimiser's parameters with the model's."""
     if experiment.pieces.optimizer is None:
         return None
-    held = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
+    held = {id(p) for optimizer in copied.optimizers for group in optimizer.param_groups for p in group["params"]}
     known = {id(p) for p in copied.model.parameters()}
     if not held & known:
         return Law(
             NAME, Verdict.FAIL, "the optimizer holds no parameter of this model: make it after the model, from its parameters"
         )
     missing = [name for name in trainable if id(copied.parameters[name]) not in held]
-    return _fail("receives a gradient, but is not in the optimizer", missing) if missing else None
+    return (
+        _fail(
+            "receives a gradient, but is not in the optimizer; if another step trains it, freeze it: requires_grad_(False)",
+            missing,
+        )
+        if missing
+        else None
+    )
 
 
 def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, trainable: list[str]) -> Law:
@@ -115,15 +131,13 @@ def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, tra
     frozen = [name for name, p in copied.parameters.items() if not p.requires_grad and name in moved]
     if frozen:
         return _fail("is frozen, but moves in a step: weight decay, or code that writes to it?", frozen)
-    later = _trace_gradients(experiment, copied)[0] if zero else {}
+    later, trace, _ = _trace_gradients(experiment, copied)
     dead = [name for name in zero if not norm(later[name])]
     if dead:
-        return _fail(
-            f"its gradient is zero and stays zero for {EXTRA_STEPS} steps: multiplied by zero, masked, or a dead unit?",
-            dead,
-            0.0,
-        )
-    rates = {id(p): float(group.get("lr", 1.0)) for group in copied.optimizer.param_groups for p in group["params"]}
+        cause = f"its gradient is zero and stays zero for {EXTRA_STEPS} steps: multiplied by zero, masked, or a dead unit?"
+        return _report(copied, trace, later, dead, lambda _: cause)
+    groups = [group for optimizer in copied.optimizers for group in optimizer.param_groups]
+    rates = {id(p): float(group.get("lr", 1.0)) for group in groups for p in group["params"]}
     still = [name for name in trainable if name not in moved and rates.get(id(copied.parameters[name]))]
     if still:
         low = copied.parameters[still[0]].dtype in (torch.bfloat16, torch.float16)
@@ -134,4 +148,7 @@ def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, tra
     woken = f"; {zero[0]} and {len(zero) - 1} more have a zero gradient here, and receive one after a step" if zero else ""
     if not any(rates.values()):
         woken += "; the learning rate is zero here, so that nothing moves"
+    left = experiment.untrained
+    if left:
+        woken += f"; this step does not train {left[0]}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
     return Law(NAME, Verdict.PASS, f"all {len(trainable)} trainable parameters receive a gradient{woken}")

@@ -64,14 +64,18 @@ def _start(experiment: Experiment) -> Copy:
     return copied
 
 
+def _list_parts(copied: Copy) -> dict[str, Any]:
+    parts = {"model": copied.model, **{f"optimizer {k}": o for k, o in enumerate(copied.optimizers)}}
+    return parts if copied.scheduler is None else {**parts, "scheduler": copied.scheduler}
+
+
 def _collect_state(copied: Copy) -> dict[str, Any]:
-    parts = {"model": copied.model, "optimizer": copied.optimizer, "scheduler": copied.scheduler}
-    return {name: part.state_dict() for name, part in parts.items() if part is not None}
+    return {name: part.state_dict() for name, part in _list_parts(copied).items()}
 
 
 def _load_state(copied: Copy, state: dict[str, Any]) -> None:
     for name, values in state.items():
-        getattr(copied, name).load_state_dict(values)
+        _list_parts(copied)[name].load_state_dict(values)
 
 
 def _collect_tensors(copied: Copy) -> dict[str, Tensor]:
@@ -101,7 +105,8 @@ def _find_unsaved(fresh: Copy, stepped: Copy) -> list[str]:
     ]
     modules = dict(fresh.model.named_modules())
     holders = [(path, module, modules.get(path)) for path, module in stepped.model.named_modules()]
-    for path, after, before in [*holders, ("optimizer", stepped.optimizer, fresh.optimizer)]:
+    optimizers = [("optimizer", after, before) for after, before in zip(stepped.optimizers, fresh.optimizers, strict=True)]
+    for path, after, before in [*holders, *optimizers]:
         for name, value in vars(after).items():
             if name in MODULE_ATTRIBUTES or (path == "optimizer" and name in ("state", "param_groups")):
                 continue
