@@ -260,7 +260,7 @@ def adversarial_step(model, batch, optimizers):
 
 
 def critic(seed=0, *, both=False):
-    """The step of a GAN's critic, or that of critic and generator with an optimiser each."""
+    """The step of a GAN's critic beside a frozen generator, or that of critic and generator with an optimiser each."""
     torch.manual_seed(seed)
     model = Adversaries()
     optimizers = [torch.optim.Adam(part.parameters()) for part in (model.critic, model.generator)]

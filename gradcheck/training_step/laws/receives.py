@@ -63,9 +63,8 @@ def _is_finite(gradients: Gradients, name: str) -> bool:
 
 
 def _fail(message: str, names: Sequence[str], value: float = math.nan) -> Law:
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     rows = tuple(Row(name, (value, math.nan)) for name in names[:SHOWN_ROWS])
-    return Law(NAME, Verdict.FAIL, f"{names[0]}{more}: {message}", value, math.nan, names[0], rows)
+    return Law(NAME, Verdict.FAIL, f"{_and_more(names)}: {message}", value, math.nan, names[0], rows)
 
 
 def _report(copied: Copy, trace: Trace, gradients: Gradients, names: list[str], cause: Callable[[str], str]) -> Law:
@@ -148,7 +147,16 @@ def _check_moves(experiment: Experiment, copied: Copy, gradients: Gradients, tra
     woken = f"; {zero[0]} and {len(zero) - 1} more have a zero gradient here, and receive one after a step" if zero else ""
     if not any(rates.values()):
         woken += "; the learning rate is zero here, so that nothing moves"
-    left = experiment.untrained
+    left = [name for name in experiment.untrained if name not in moved]
     if left:
-        woken += f"; this step does not train {left[0]}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
+        message = (
+            f"{_and_more(left)} receives no gradient and is in no optimizer: if another step trains it, freeze it for this one"
+            " (requires_grad_(False)), or pass the list of all optimizers"
+        )
+        return Law(NAME, Verdict.INCONCLUSIVE, message, worst=left[0])
     return Law(NAME, Verdict.PASS, f"all {len(trainable)} trainable parameters receive a gradient{woken}")
+
+
+def _and_more(names: Sequence[str]) -> str:
+    """Name the first of some parameters, and count the others."""
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
