@@ -160,19 +160,23 @@ def judge_and_refine(
         check_internal_rounding: look for rounding inside the function before a claim is called wrong; unnecessary if that was
             done for similar lines.
     """
-    enough = 1 if claim.is_combination else ENOUGH_CONFIRMED
+    enough, judged = 1 if claim.is_combination else ENOUGH_CONFIRMED, judge_lines(estimates, claim, rtol, demanded=demanded)
+    # What the step ladder showed along a group of entries is looked at again, entry by entry.
+    in_groups = np.all(estimates.story == None, axis=0)  # noqa: E711 - elementwise
+    estimates.refined &= ~(in_groups & np.any(judged.code != Code.PASS, axis=0))
     while True:
-        judged = judge_lines(estimates, claim, rtol, demanded=demanded)
         unsettled = judged.doubtful | estimates.rough | estimates.contested
         if not (demanded or claim.is_combination):
             many = len(estimates.phis) > MANY_LINES
             unsettled |= _is_coarse(judged, rtol, many=many)
             if not many:
                 unsettled |= judged.unresolved & (judged.sides.difference > MAX_QUIET_SHARE * judged.sides.uncertainty)
-        code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
-        urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, code), axis=0))
+        open_code = np.where(unsettled, np.maximum(judged.code, Code.INCONCLUSIVE), judged.code).astype(np.int8)
+        urgency = np.where(estimates.refined, 0.0, np.max(compute_urgency(judged.sides, open_code), axis=0))
         worst = np.max(judged.code, axis=0, initial=Code.PASS)
-        confirmed, undecided = (int(np.sum((worst == code) & estimates.refined)) for code in (Code.FAIL, Code.INCONCLUSIVE))
+        confirmed, undecided = (
+            int(np.sum((worst == verdict) & estimates.refined)) for verdict in (Code.FAIL, Code.INCONCLUSIVE)
+        )
         if undecided >= ENOUGH_UNDECIDED:
             urgency = np.where(worst == Code.FAIL, urgency, 0.0)
         queue = [int(i) for i in np.argsort(-urgency, kind="stable")[:enough] if urgency[i] > 0]
@@ -183,6 +187,7 @@ def judge_and_refine(
             refine_line(estimates, line)
         for line in queue if check_internal_rounding else ():
             _allow_for_internal_rounding(estimates, line, judge_lines(estimates, claim, rtol, demanded=demanded))
+        judged = judge_lines(estimates, claim, rtol, demanded=demanded)
 
 
 def _is_coarse(judged: JudgedLeaf, rtol: float, *, many: bool) -> NDArray[np.bool_]:

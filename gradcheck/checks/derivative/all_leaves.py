@@ -26,11 +26,10 @@ from gradcheck.checks.derivative.all_leaves_claims import (
 from gradcheck.checks.derivative.all_leaves_entries import find_changes, find_entry_uncertainty
 from gradcheck.checks.derivative.all_leaves_lines import (
     LINES,
-    STANDSTILL_STEPS,
     fill_tangent,
+    find_farther_slopes,
     find_least_noise,
     find_still_leaves,
-    look_far,
 )
 from gradcheck.checks.derivative.all_leaves_table import (
     ComparedSum,
@@ -181,15 +180,13 @@ def _confirm_leaves(
     uncertainty = np.max([find_entry_uncertainty(compared[i]) for i in range(len(claims))], axis=0)
     farther_slopes, rtol = np.zeros(uncertainty.shape), trial.options.rtol
     if any(np.any(change.is_zero | (change.largest <= uncertainty)) for change in changes):
-        tangent = np.zeros(trial.program.point.size)
-        steepest, is_still = look_far(trial.evaluator, setting, leaves, tangent, trial.label, STANDSTILL_STEPS)
-        farther_slopes = np.where(is_still, 0.0, steepest)
+        farther_slopes = find_farther_slopes(trial.evaluator, setting, leaves, trial.label)
     is_zero = np.ones(len(leaves), dtype=bool)
     for i, claim in enumerate(claims):
         changes[i] = changes[i].mark_unseen_channels(compared[i], claim.eps, rtol, farther_slopes)
         known = changes[i].find_known_leaves(compared[i], claim.eps, rtol, farther_slopes)
         confirmed &= (known & claim.gradients.entries_agree | claim.gradients.is_lost) & ~changes[i].is_swamped
-        is_zero &= known & changes[i].find_zero_leaves()
+        is_zero &= known & np.all(changes[i].is_zero)
     resolutions = [changes[i].compute_resolution(claim_sum) for claim_sum, i in zip(compared, terms, strict=True)]
     zero_bounds = dict.fromkeys(np.flatnonzero(confirmed & is_zero).tolist(), float(np.max(uncertainty)))
     stated = [np.fmax(least, resolution) for least, resolution in zip(least_resolutions, resolutions, strict=True)]

@@ -71,7 +71,7 @@ class EntryChanges:
             compared: the sums of the claim that makes these changes.
             eps: relative spacing of floats in the precision of its gradients.
             rtol: relative error that matters, if the user set it.
-            farther_slopes: how steep the channels are between the primal and points far along all leaves, (C,).
+            farther_slopes: how steep the channels are between the primal and points far along the flattest leaf, (C,).
         """
         uncertainty = find_entry_uncertainty(compared)[:, None]
         limit, zero_limit = find_limit(eps, rtol), find_zero_limit(eps, rtol)
@@ -86,10 +86,6 @@ class EntryChanges:
                 allowed = np.maximum(allowed, np.minimum(MAX_SMALL_ENTRY_ERROR * change, zero_limit * largest))
             is_known.append(np.all(np.where(change > self.lost[:, None], uncertainty <= allowed, is_zero_known)))
         return np.array(is_known)
-
-    def find_zero_leaves(self) -> NDArray[np.bool_]:
-        """Mark the leaves whose every entry counts as zero in every channel, (L,)."""
-        return np.array([np.all(change <= self.lost[:, None]) for change in self.by_leaf])
 
     def compute_resolution(self, compared: ComparedSum) -> F64:
         """Compute the relative error to within which every entry of each leaf is right that is not zero, (L,)."""

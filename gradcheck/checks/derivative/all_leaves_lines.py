@@ -61,11 +61,22 @@ def _bound_still_slope(evaluator: Evaluator, setting: Setting, leaves: list[Leaf
     """
     has_few_entries = min(leaf.entries for leaf in leaves) < MIN_ENTRIES_FOR_ONE_STEP
     steps = STANDSTILL_STEPS if has_few_entries else STANDSTILL_STEPS[:1]
-    _, is_still = look_far(evaluator, setting, leaves, tangent, label, steps)
+    _, is_still = _look_far(evaluator, setting, leaves, tangent, label, steps)
     return float(np.max(setting.slack * find_least_noise(setting))) / max(STANDSTILL_STEPS) if np.all(is_still) else None
 
 
-def look_far(
+def find_farther_slopes(evaluator: Evaluator, setting: Setting, leaves: list[Leaf], label: str) -> F64:
+    """Find how steep each channel is farther along the leaf in which it is flattest, (C,).
+
+    A leaf along which it stands still does not count. It is 0 if all are such leaves.
+    """
+    tangent = np.zeros(evaluator.program.point.size)
+    looks = [_look_far(evaluator, setting, [leaf], tangent, label, STANDSTILL_STEPS) for leaf in leaves]
+    flattest = np.min([np.where(is_still, np.inf, steepest) for steepest, is_still in looks], axis=0)
+    return np.where(np.isinf(flattest), 0.0, flattest)
+
+
+def _look_far(
     evaluator: Evaluator, setting: Setting, leaves: list[Leaf], tangent: F64, label: str, steps: tuple[float, ...]
 ) -> tuple[F64, NDArray[np.bool_]]:
     """Look at each channel far along some leaves.

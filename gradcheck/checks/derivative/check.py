@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat import F64
     from gradcheck.backends.program import Program
     from gradcheck.compare.trial import MeasuredTrial, Trial
+    from gradcheck.results import Partial
 
 # Input numbers from which on the comparison along random directions must do for the linearity of the vjp: the cotangent of
 # those directions is random, too.
@@ -123,12 +124,16 @@ def _compare_claims(trial: Trial, spread: F64, mode: str) -> Comparisons:
         return compare_leaves(trial, spread)
     rows = {path: [replace(row, mode=mode) for row in of_leaf] for path, of_leaf in whole.rows.items()}
     unconfirmed = [leaf for leaf in program.leaves if leaf.entries and leaf.path not in rows]
+    partials: Sequence[Partial] = ()
+    if unconfirmed and program.capabilities.complex_step is not None:
+        return compare_leaves(trial, spread)  # which compares with the complex step too
     if unconfirmed:
-        rest = Evaluator(restrict_to_leaves(program, unconfirmed), trial.recorder)
-        rows_of_rest = compare_leaves(replace(trial, evaluator=rest), spread).rows
-        rows |= {leaf.path: [row for row in rows_of_rest if row.wrt == leaf.path] for leaf in unconfirmed}
+        evaluator = Evaluator(restrict_to_leaves(program, unconfirmed), trial.recorder)
+        rest = compare_leaves(replace(trial, evaluator=evaluator), spread)
+        partials = rest.partials
+        rows |= {leaf.path: [row for row in rest.rows if row.wrt == leaf.path] for leaf in unconfirmed}
     in_order = [row for leaf in program.leaves for row in rows.get(leaf.path, [])]
-    return Comparisons(trial.with_setting(whole.setting), in_order, mode, scales=whole.scales)
+    return Comparisons(trial.with_setting(whole.setting), in_order, mode, partials, whole.scales)
 
 
 def _describe_equal_sizes(program: Program) -> list[str]:

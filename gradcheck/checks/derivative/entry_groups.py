@@ -23,6 +23,7 @@ from gradcheck.compare.claimed_jacobians import contract_columns
 from gradcheck.compare.estimates import LineEstimates, empty_estimates, estimate_line, estimate_with_ladder
 from gradcheck.compare.judge import MANY_LINES, MAX_CHEAP_UNCERTAINTY
 from gradcheck.evidence import directions, richardson
+from gradcheck.evidence.line import LARGEST_STEP
 from gradcheck.seeds import make_generator
 from gradcheck.verdict.interval import MAX_SMALL_ENTRY_UNCERTAINTY, default_rtol
 
@@ -146,7 +147,8 @@ def _find_allowed_uncertainty(setting: Setting, estimates: list[LineEstimates], 
     """Find how uncertain the changes may be, relative to the changes themselves.
 
     A zero counts by the largest change that an entry of the leaf makes; of any leaf, if that is zero; and by the channel itself
-    if all are zero. A small one of many entries counts like a zero if there are several groups, and after the ladder always.
+    if all are zero. A small one of many entries counts like a zero if there are several groups. After the ladder, the largest
+    change that an entry of the leaf makes to any channel counts, as it does in the verdict (`Fact.SMALL`).
     """
     rtol, (cheaply, after_ladder) = default_rtol(jacobian.eps), np.zeros((2, *jacobian.values.shape))
     coarsely = min(MAX_CHEAP_UNCERTAINTY * rtol, MAX_SMALL_ENTRY_UNCERTAINTY)
@@ -228,7 +230,8 @@ class _GroupLines:
         tangents: the lines, (2, N).
         value: the estimated slope of each channel along each line, (2, C).
         bound: bounds of the errors of these, (2, C).
-        nearby_slope: the steepest chord of each channel along each line, (2, C); None until the step ladder shows it.
+        farther_slope: how steep each channel is up to a point far along each line, beyond its noise, (2, C); None until the
+            step ladder was climbed.
     """
 
     jacobian: Jacobian
@@ -236,7 +239,7 @@ class _GroupLines:
     tangents: F64
     value: F64
     bound: F64
-    nearby_slope: F64 | None = None
+    farther_slope: F64 | None = None
 
     @cached_property
     def difference(self) -> F64:
@@ -262,24 +265,28 @@ class _GroupLines:
 
     def climb_ladder(self, evaluator: Evaluator, setting: Setting) -> _GroupLines:
         """Take the slopes from the step ladder; they are unknown where the function is not smooth."""
-        ladders = [estimate_with_ladder(evaluator.line(u), setting) for u in self.tangents]
+        lines = [evaluator.line(u) for u in self.tangents]
+        ladders = [estimate_with_ladder(line, setting) for line in lines]
         bound = [np.where(ladder.reason == None, ladder.bound, np.inf) for ladder in ladders]  # noqa: E711 - elementwise
-        value, nearby_slope = (np.stack([getattr(ladder, name) for ladder in ladders]) for name in ("value", "nearby_slope"))
-        return replace(self, value=value, bound=np.stack(bound), nearby_slope=nearby_slope)
+        with np.errstate(all="ignore"):
+            moves = np.abs([setting.contract(line(LARGEST_STEP) - setting.base) for line in lines])
+            farther = np.fmax(moves - setting.slack * setting.contract_noise(setting.total_noise), 0.0) / LARGEST_STEP
+        return replace(self, value=np.stack([ladder.value for ladder in ladders]), bound=np.stack(bound), farther_slope=farther)
 
     def find_settled(self, allowed: AllowedUncertainty) -> NDArray[np.bool_]:
         """Mark the entries that the lines show sharply enough in every channel, (n,); none if the claim disagrees with a line.
 
-        After the step ladder, an entry whose change is lost in the uncertainty is settled too if that is far below the
-        slopes nearby: its zero is a zero.
+        After the step ladder, a channel in which all changes are lost in the uncertainty is settled too if that is far below
+        its slopes farther away: its zeros are zeros.
         """
         uncertainty = np.max(self.uncertainty, axis=0)[:, None]
-        if self.nearby_slope is None:
+        if self.farther_slope is None:
             is_known = uncertainty <= allowed.cheaply[:, self.group]
         else:
             change = np.abs(self.jacobian.values[:, self.group]) * np.max(np.abs(self.tangents[:, self.group]), axis=0)
-            is_zero = uncertainty <= allowed.rtol * np.min(self.nearby_slope, axis=0)[:, None]
-            is_known = (uncertainty <= allowed.after_ladder[:, self.group]) | is_zero & (change <= uncertainty)
+            is_zero = np.all(change <= uncertainty, axis=1, keepdims=True)
+            is_zero &= uncertainty <= allowed.rtol * np.min(self.farther_slope, axis=0)[:, None]
+            is_known = (uncertainty <= allowed.after_ladder[:, self.group]) | is_zero
         return np.asarray(np.all(is_known, axis=0) & self.agrees)
 
     def fill_in(self, estimates: LineEstimates, is_settled: NDArray[np.bool_]) -> None:
@@ -300,9 +307,9 @@ class _GroupLines:
         estimates.value[:, entries] = value + np.take_along_axis(corrections, sharper, axis=0)[0]
         estimates.bound[:, entries] = np.take_along_axis(widths, sharper, axis=0)[0]
         estimates.nearby_slope[:, entries] = np.abs(estimates.value[:, entries])
-        if self.nearby_slope is not None:
-            nearby_slopes = np.min(self.nearby_slope[:, :, None] * np.abs(shares)[:, None], axis=0)
-            estimates.nearby_slope[:, entries] = np.fmax(estimates.nearby_slope[:, entries], nearby_slopes)
+        if self.farther_slope is not None:
+            farther_slopes = np.min(self.farther_slope[:, :, None] * np.abs(shares)[:, None], axis=0)
+            estimates.nearby_slope[:, entries] = np.fmax(estimates.nearby_slope[:, entries], farther_slopes)
             estimates.refined[entries] = True
 
 
