@@ -181,11 +181,13 @@ class Layer:
         return g @ self.W.T
 
 
-LAYER = Layer()
+LAYER, A = Layer(), draw(4, 4)
 NORM = (draw(6, 4), draw(4), draw(4, seed=1))
 RIGHT = {
     "linear regression": (mse, REGRESSION, {"gradient": mse_gradient, "wrt": ("w", "b")}),
     "softmax cross-entropy": (cross_entropy, (draw(4, 3),), {"gradient": cross_entropy_gradient}),
+    "random constants": (lambda x: np.sum((A @ x) ** 2), (draw(4),), {"gradient": lambda x: 2 * A.T @ (A @ x)}),
+    "quotients": (lambda x: np.sum(x**3) * (1 / 6), (draw(4),), {"gradient": lambda x: x**2 * 3 * (1 / 6)}),
     "layer norm": (norm(-1), NORM, {"vjp": norm_vjp(-1)}),
     "batch norm": (norm(0), NORM, {"vjp": norm_vjp(0)}),
     "rnn": (rnn, (draw(2, 3, 2), draw(2, 3), draw(3, 2), draw(3, 3)), {"vjp": rnn_vjp}),
