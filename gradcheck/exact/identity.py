@@ -62,6 +62,13 @@ class Identity:
     tangents: tuple[Input, ...] = ()
     equalities: tuple[Equality, ...] = ()
 
+    def depends_on_leaves(self, number: int) -> bool:
+        """Say whether a claim depends on any leaf."""
+        claim = self.claims[number]
+        return claim is not None and not set(self.leaves).isdisjoint(
+            list_ancestors([claim], lambda _: False, lambda n: n.arguments)
+        )
+
 
 @dataclass(frozen=True)
 class IdentityDecision:

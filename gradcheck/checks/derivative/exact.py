@@ -45,6 +45,8 @@ ON_BRANCH = ", on the branch taken at these inputs ({})"
 NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
+ONLY_HERE = "exact: {} is the derivative at these inputs only: does it use numbers of an earlier call, such as a copy of {}?"
+RECORDED = "{} does not depend on the inputs: right for recorded numbers, wrong for a cache"
 # Reasons of INCONCLUSIVE that are the rounding of float64, if the code does not round on purpose.
 BY_ROUNDING = (Reason.DULL, Reason.QUANTISED, Reason.METHODS_DISAGREE)
 ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc"))
@@ -115,7 +117,10 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
             made.append(_make_agreement(row))
         elif row is not None:
             judged = _judge(trial, claim, program, precise, [row, *rows], number, is_refuted=outcome is IdentityOutcome.REFUTED)
-            unshown |= judged is None and outcome is IdentityOutcome.REFUTED
+            if judged is None and outcome is IdentityOutcome.REFUTED and _is_recorded(claim, program, number):
+                trial.recorder.note(NOT_AVAILABLE.format(RECORDED.format(_name_claim(claim))))
+            else:
+                unshown |= judged is None and outcome is IdentityOutcome.REFUTED
             made += [] if judged is None else [judged]
     trial.recorder.note(*([why] if why == NO_FLINT else []))
     if is_asked or made:
@@ -231,21 +236,47 @@ def _judge(
     leaf, row = trial.program.leaves[number], rows[0]
     numerical = [other for other in rows if other.wrt == leaf.path and other.against not in CLAIMS]
     failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
-    measured = precise.compare(number) if precise else None
-    difference = None
+    is_smooth, looks_nearby = not any(other.reason in NOT_SMOOTH for other in numerical), is_refuted or trial.options.exact
+    measured, difference = precise.compare(number) if precise else None, None
     if precise and measured and measured.differs:
         difference = precise.find_difference(number, leaf, measured)
     elif precise and measured:
-        nearby = precise.compare(number, nearby=True) if is_refuted else measured
+        nearby = precise.compare(number, nearby=True) if looks_nearby else measured
         if nearby and not nearby.differs and not (is_refuted and failed):
             return _make_agreement(row, measured)
     elif is_refuted:
         difference = measure_in_float64(trial, claim, program, leaf)
+    if difference is None and looks_nearby and is_smooth and not failed and not _is_recorded(claim, program, number):
+        difference = _find_difference_nearby(trial, claim, program, precise, number)
     if difference is None:  # PyTorch may differentiate the operators of the forward in the same wrong way
         return replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED) if failed and is_refuted else None
-    if not is_refuted and any(other.reason in NOT_SMOOTH for other in numerical):
+    if not is_refuted and not is_smooth:
         return None
     return _make_refutation(trial, row, leaf, difference, failed=failed is not None, is_refuted=is_refuted)
+
+
+def _find_difference_nearby(
+    trial: Trial, claim: Claim, program: ExactProgram, precise: PreciseComparison | None, number: int
+) -> Difference | None:
+    """Find the difference of a claim on a leaf near the primal; None if none is shown for certain."""
+    leaf, difference = trial.program.leaves[number], None
+    if precise is None:
+        difference = measure_in_float64(trial, claim, program, leaf, nearby=True)
+    elif (measured := precise.compare(number, nearby=True)) and measured.differs:
+        difference = precise.find_difference(number, leaf, measured, nearby=True)
+    if difference is None or not difference.is_clear:
+        return None
+    trial.recorder.note(ONLY_HERE.format(_name_claim(claim), leaf.path))
+    return difference
+
+
+def _is_recorded(claim: Claim, program: ExactProgram, number: int) -> bool:
+    """Say whether a gradient by hand uses no input, as numbers that were recorded at the primal."""
+    return claim.linear and bool(claim.direct_calls) and not program.identity.depends_on_leaves(number)
+
+
+def _name_claim(claim: Claim) -> str:
+    return claim.direct_calls[0].label if claim.direct_calls else f"{claim.method} mode"
 
 
 def _make_refutation(

@@ -58,6 +58,14 @@ class Difference:
     of_outputs: bool
 
 
+def _draw_numbers(draw: np.random.Generator, size: int) -> F64:
+    return np.asarray(draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size))
+
+
+def _move_nearby(draw: np.random.Generator, at: F64) -> F64:
+    return at + DISTANCE * _draw_numbers(draw, at.size) * np.where(at == 0, 1.0, at)
+
+
 class PreciseComparison:
     """The claims of a traced program, compared with the derivative of its operators in high precision.
 
@@ -77,14 +85,11 @@ class PreciseComparison:
         self.vector = self._draw_numbers(self.target.point.size if self.forward else self.target.value.size)
         self.most = most
         self.primal = self._make_point(self.target.point)
-        moved = [self._move(self.target.point) for _ in range(NEARBY_POINTS)]
-        self.nearby = [self._make_point(at) for at in moved]
+        self.moved = [_move_nearby(self.draw, self.target.point) for _ in range(NEARBY_POINTS)]
+        self.nearby = [self._make_point(at) for at in self.moved]
 
     def _draw_numbers(self, size: int) -> F64:
-        return np.asarray(self.draw.uniform(0.5, 1.0, size) * self.draw.choice([-1.0, 1.0], size))
-
-    def _move(self, at: F64) -> F64:
-        return at + DISTANCE * self._draw_numbers(at.size) * np.where(at == 0, 1.0, at)
+        return _draw_numbers(self.draw, size)
 
     def _make_point(self, at: F64) -> Point:
         leaves = self.target.leaves
@@ -107,28 +112,30 @@ class PreciseComparison:
         known = [measurement for measurement in found if measurement is not None]
         return max(known, key=lambda m: (m.differs, m.rel_err)) if len(known) == len(found) else None
 
-    def find_difference(self, number: int, leaf: Leaf, whole: Measurement) -> Difference:
+    def find_difference(self, number: int, leaf: Leaf, whole: Measurement, *, nearby: bool = False) -> Difference:
         """Find the entry of a leaf at which the claim is furthest from the derivative.
 
         Args:
             number: of the leaf.
             leaf: which it is.
             whole: the difference for random weights.
+            nearby: whether to look near the primal.
         """
+        at, point = (self.moved[0], self.nearby[0]) if nearby else (self.target.point, self.primal)
         vector = self._keep_leaf(self.vector, leaf) if self.forward else self.vector
         span = slice(None) if self.forward else leaf.span
         with np.errstate(all="ignore"):
-            claim, derivative = (np.nan_to_num(x[span]) for x in self.program.differentiate(self.target.point, vector))
+            claim, derivative = (np.nan_to_num(x[span]) for x in self.program.differentiate(at, vector))
             sizes = np.fmax(np.abs(claim), np.abs(derivative))
             errors = np.nan_to_num(np.abs(claim - derivative) / sizes)
         least, worst = MIN_RELATIVE_DIFFERENCE * np.max(sizes, initial=0.0), whole
         place: int | None = None
         for i in np.argsort(-errors, kind="stable")[:MAX_ENTRIES]:
-            measured = self.primal.compare(number, self._weights(number, int(i)))
+            measured = point.compare(number, self._weights(number, int(i)))
             counts = measured is not None and measured.differs and measured.abs_err > least
             if measured and counts and (place is None or measured.rel_err > worst.rel_err):
                 worst, place = measured, int(i)
-        blurred = self.primal.compare(number, self._weights(number, place), blurs=True)
+        blurred = point.compare(number, self._weights(number, place), blurs=True)
         is_clear = blurred is not None and blurred.differs
         return Difference(
             worst.claimed, worst.derivative, worst.abs_err, worst.rel_err, worst.bound, is_clear, place, self.forward
@@ -158,17 +165,28 @@ def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def measure_in_float64(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> Difference | None:
-    """Measure in float64 how far a claim is from the derivative, at the primal and next to it; None if it does not show."""
+def measure_in_float64(
+    trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf, *, nearby: bool = False
+) -> Difference | None:
+    """Measure in float64 how far a claim is from the derivative, at a point and next to it; None if it does not show.
+
+    Args:
+        trial: what is checked.
+        claim: by reverse or forward mode.
+        program: traced with that claim.
+        leaf: which one.
+        nearby: whether the point is near the primal, and not the primal.
+    """
     draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
     forward = claim.vjp is None
     size = target.point.size if forward else target.value.size
-    vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
+    vector = _draw_numbers(draw, size)
     if forward:
         vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
-    pairs = [program.differentiate(target.point, vector)]
+    at = _move_nearby(draw, target.point) if nearby else target.point
+    pairs = [program.differentiate(at, vector)]
     for _ in range(MEASUREMENTS):
-        nudged = target.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
+        nudged = at * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
         pairs.append(program.differentiate(nudged, vector))
     span = slice(None) if forward else leaf.span
     claimed, derivative = (x[span] for x in pairs[0])
