@@ -21,6 +21,7 @@ from gradcheck.targets.location import find_rule
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.backends.global_state import States
+    from gradcheck.exact.branches import Branches
     from gradcheck.exact.identity import Identity
 
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
@@ -218,14 +219,14 @@ class ExactProgram:
 
     Attributes:
         identity: that makes the claim the derivative.
-        branches: the operators whose branch was taken from the floating-point values, such as 'relu'.
+        branches: what the floating-point values chose, such as those of 'relu'.
         demotions: the dtypes of less precision in which the code computes with its inputs, such as 'float32'.
         differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
             forward pass, both in floating point. Raises NotAvailable.
     """
 
     identity: Identity
-    branches: frozenset[str]
+    branches: Branches
     demotions: frozenset[str]
     differentiate: Callable[[F64, F64], tuple[F64, F64]]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative.high_precision import Difference, PreciseComparison, measure_in_float64
 from gradcheck.compare.table_row import find_output_leaf
+from gradcheck.compare.trial_recorder import BRANCH_TAKEN
 from gradcheck.exact import identity
 from gradcheck.exact.graph import DEMOTES, NotAvailable
 from gradcheck.exact.high_precision import NO_FLINT
@@ -41,7 +42,7 @@ PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
 AGREES = "high-precision: claim and derivative agree at these inputs{}; `gradcheck explain high-precision-agrees` says more"
-ON_BRANCH = ", on the branch taken at these inputs ({})"
+ON_BRANCH = f", on {BRANCH_TAKEN} ({{}})"
 NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
@@ -99,7 +100,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
         NotAvailable: if it cannot be decided on any.
     """
     program, is_asked = _trace(trial, claim), bool(trial.options.exact)
-    if not is_asked and (program.branches & ROUNDING_OPERATORS or program.demotions):
+    if not is_asked and (program.branches.names & ROUNDING_OPERATORS or program.demotions):
         raise NotAvailable("the code rounds")
     seed = int(make_generator(trial.options.seed, trial.label, METHOD).integers(2**31))
     decision, made = _decide(program, seed), list[Comparison]()
@@ -123,6 +124,8 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
                 unshown |= judged is None and outcome is IdentityOutcome.REFUTED
             made += [] if judged is None else [judged]
     trial.recorder.note(*([why] if why == NO_FLINT else []))
+    if made and program.branches.names:
+        trial.recorder.branches.add(f"{claim.method} {program.branches.fingerprint}")
     if is_asked or made:
         trial.recorder.note(*_describe(decision, program, made, unshown=unshown, by_flint=precise is not None))
     return made
@@ -166,7 +169,7 @@ def _describe(
     decision: IdentityDecision, program: ExactProgram, made: Sequence[Comparison], *, unshown: bool, by_flint: bool
 ) -> list[str]:
     notes, reasons = [], {row.reason for row in made}
-    branches = ", ".join(sorted(program.branches))
+    branches = ", ".join(sorted(program.branches.names))
     on_branch = ON_BRANCH.format(branches) if branches else ""
     if IdentityOutcome.PROVED in decision.outcomes:
         notes.append(PROVED.format(decision.points, on_branch))

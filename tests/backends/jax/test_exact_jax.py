@@ -161,4 +161,4 @@ def test_what_cannot_be_decided_says_why(reason):
 
 def test_branches_that_the_inputs_chose_are_named():
     notes = " ".join(check(lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, jax.nn.relu(x)), draw(3)).notes)
-    assert "on the branch taken at these inputs (cond, maximum, where)" in notes
+    assert "on the branch taken at these inputs (comparisons, cond, maximum, where)" in notes

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import gradcheck
-from gradcheck import Reason, Verdict
+from gradcheck import Reason, Verdict, normal
 
 
 def draw(*shape, seed=0):
@@ -371,6 +371,22 @@ def test_the_branch_is_named_and_the_random_points_are_counted():
     (note,) = [note for note in check(torch.relu, draw(4)).notes if note.startswith("exact: proved")]
     assert "at 3 random points" in note
     assert "(relu" in note
+
+
+@pytest.mark.parametrize(
+    ("fn", "visits"),
+    [
+        (torch.relu, "2 branches visited in 6 draws (relu, threshold_backward)"),
+        (lambda x: x * (x > 0), "2 branches visited in 6 draws (comparisons)"),
+        (lambda x: x**2 if bool(x.sum() < 100) else x, "1 branch visited in 6 draws (a condition in Python, comparisons)"),
+        (lambda x: F.dropout(x, 0.5) * x, ""),
+    ],
+)
+def test_the_branches_that_several_draws_visit_are_counted(fn, visits):
+    result = check(fn, normal(1), framework="torch", trials=6)
+    (note,) = [note for note in result.notes if note.startswith("exact: proved")]
+    assert ("on" in note.split()) == bool(visits)
+    assert visits in note
 
 
 def test_a_proof_settles_what_the_differences_cannot_decide():

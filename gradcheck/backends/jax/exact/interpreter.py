@@ -21,6 +21,7 @@ from gradcheck.backends.jax.exact.rules import (
     TracedValue,
     make_constants,
 )
+from gradcheck.exact.branches import COMPARISON, Branches
 from gradcheck.exact.build import mark_undefined
 from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
 from gradcheck.exact.identity import Equality
@@ -44,14 +45,14 @@ class Interpreter:
     """Evaluates jaxprs on arrays, and translates every primitive.
 
     Attributes:
-        branches: the primitives whose branch the values chose.
+        branches: what the values chose.
         equalities: where the operands of a comparison are equal.
         steps: the primitives that depend on an input, in order.
         operators: the number of all primitives.
     """
 
     def __init__(self) -> None:
-        self.branches: set[str] = set()
+        self.branches = Branches()
         self.equalities: list[Equality] = []
         self.steps: list[AppliedPrimitive] = []
         self.operators = self._numbers = 0
@@ -101,10 +102,11 @@ class Interpreter:
         self._count(call.results)
         _refuse_unusual(call.results, operands)
         if primitive.name in COMPARISONS:
-            self._note_equal_numbers(*operands)
-        if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
-            self.branches.add(BRANCHES[primitive.name])
+            self._note_comparison(call.results[0], *operands)
         nodes = _translate(call, operands, varies=varies)
+        if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
+            chosen = call.results[-1] if nodes[0] is None else nodes[0]
+            self.branches.add(BRANCHES[primitive.name], chosen, [x.node for x in operands if x.node is not None])
         is_bits = varies and (primitive.name == "bitcast_convert_type" or any(x.is_bits for x in operands))
         results = tuple(_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True))
         if varies:
@@ -119,10 +121,11 @@ class Interpreter:
         if self._numbers > MAX_NUMBERS:
             raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
 
-    def _note_equal_numbers(self, a: TracedValue, b: TracedValue) -> None:
-        """Note where two operands of a comparison are equal and finite."""
+    def _note_comparison(self, result: Array, a: TracedValue, b: TracedValue) -> None:
+        """Note a comparison, and where its operands are equal and finite."""
         if a.node is None or b.node is None or not (a.node.varies or b.node.varies):
             return
+        self.branches.add(COMPARISON, result)
         where = (a.shadow == b.shadow) & np.isfinite(a.shadow)
         if bool(where.any()):
             self.equalities.append(Equality(a.node, b.node, where))

@@ -26,6 +26,7 @@ from gradcheck.backends.jax.exact.rules import TracedValue
 from gradcheck.backends.jax.jit import fast_compile_options
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
+from gradcheck.exact.branches import COMPARISON
 from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
@@ -72,7 +73,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
-    for at in (program.point,) if interpreter.branches else (program.point, shifted):
+    for at in (program.point,) if interpreter.branches.names - {COMPARISON} else (program.point, shifted):
         numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
         compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)
     identity = make_identity(nodes, input_nodes, target.binding, interpreter.equalities, forward=forward)
@@ -81,7 +82,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     def differentiate_both(point: F64, v: F64) -> tuple[F64, F64]:
         return product(point, v[None])[0], differentiate(point, arrays_at(v, layout, twin=target.is_twin))
 
-    return ExactProgram(identity, frozenset(interpreter.branches), frozenset(), differentiate_both)
+    return ExactProgram(identity, interpreter.branches, frozenset(), differentiate_both)
 
 
 def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, inputs: list[TracedValue]) -> list[TracedValue]:

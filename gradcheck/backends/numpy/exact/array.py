@@ -28,10 +28,11 @@ REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "mi
 ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
 
 
-def note_branch(name: str, *operands: Any) -> None:
-    """Note that the floating-point values of some operands choose a branch."""
-    if any(node_of(x).varies for x in operands if isinstance(x, TracedArray)):
-        active_record.get().branches.add(name)
+def note_branch(name: str, result: Any, *operands: Any) -> None:
+    """Note that the floating-point values of some operands choose a branch, which shows in the result."""
+    nodes = [x.node for x in operands if isinstance(x, TracedArray)]
+    if any(node.varies for node in nodes):
+        active_record.get().branches.add(name, result.node if isinstance(result, TracedArray) else result, nodes)
 
 
 @dataclass(eq=False)
@@ -258,8 +259,9 @@ class TracedArray(NDArrayOperatorsMixin):
             return self.shadow.astype(dtype)
         if np.dtype(dtype).kind == "f":
             return finish(self.shadow.astype(dtype), self.node)
-        note_branch("astype", self)
-        return self.shadow.astype(dtype)
+        converted = self.shadow.astype(dtype)
+        note_branch("astype", converted, self)
+        return converted
 
 
 @node_of.register
@@ -335,15 +337,15 @@ def _apply_ufunc(ufunc: np.ufunc, operands: Sequence[Any]) -> Any:
     name, result = ufunc.__name__, ufunc(*map(shadow_of, operands))
     if name in COMPARISONS or name == "sign":
         _note_equal_numbers(*[*operands, 0][:2])
-    if name in BRANCHES:
-        note_branch(name, *operands)
-    if np.asarray(result).dtype.kind != "f":
-        if np.asarray(result).dtype.kind == "c":
-            raise NotAvailable("complex numbers")
-        return result
-    if name not in UFUNC_RULES:
+    kind = np.asarray(result).dtype.kind
+    if kind == "c":
+        raise NotAvailable("complex numbers")
+    if kind == "f" and name not in UFUNC_RULES:
         raise NotAvailable(f"no rule for the ufunc {name}")
-    return finish(result, UFUNC_RULES[name](result, *operands))
+    applied = finish(result, UFUNC_RULES[name](result, *operands)) if kind == "f" else result
+    if name in BRANCHES:
+        note_branch(name, applied, *operands)
+    return applied
 
 
 def _note_equal_numbers(a: Any, b: Any) -> None:

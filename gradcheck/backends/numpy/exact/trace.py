@@ -136,7 +136,7 @@ def trace_exactly(
         return claimed, push(vector) if forward else _pull(push, claimed, vector, binding.leaves, most)
 
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
-    return ExactProgram(identity, frozenset(record.branches), frozenset(), differentiate)
+    return ExactProgram(identity, record.branches, frozenset(), differentiate)
 
 
 def _split(vector: F64, leaves: Sequence[Leaf]) -> list[F64]:

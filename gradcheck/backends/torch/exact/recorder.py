@@ -17,6 +17,7 @@ from gradcheck.backends.torch.exact import complex_numbers
 from gradcheck.backends.torch.exact.complex_numbers import MAKING_COMPLEX, join, pair_of, translate_complex
 from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, make_constants, mark_undefined, shadow_of, view_as_real
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, STEPS, name_of
+from gradcheck.exact.branches import COMPARISON, Branches
 from gradcheck.exact.build import linear, node_of
 from gradcheck.exact.graph import F64, Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
@@ -59,7 +60,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         inputs: the exact inputs, in order.
         operators: how many have run.
-        branches: the operators whose branch the floating-point values chose.
+        branches: what the floating-point values chose.
         equalities: where the operands of a comparison are equal.
         demotions: the dtypes of less precision than their arguments' in which operators compute.
         refusal: why the program has no exact meaning, if it has none.
@@ -69,7 +70,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.inputs: list[Input] = []
         self.operators = 0
-        self.branches: set[str] = set()
+        self.branches = Branches()
         self.equalities: list[Equality] = []
         self.demotions: set[str] = set()
         self.refusal: NotAvailable | None = None
@@ -230,7 +231,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in pytree.tree_leaves(result):
             _refuse_unusual(value)
         if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
-            self._note_equal_numbers(*args[:2])
+            self._note_comparison(result, *args[:2])
         self._note_reading(name_of(operator), args)
         self._note_demotion(name_of(operator), result, (args, kwargs))
         results = list(result) if isinstance(result, list | tuple) else [result]
@@ -242,14 +243,17 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         nodes = translated if isinstance(result, list | tuple) else [translated]
         return [(t, _finish(t, node)) for t, node in zip(results, nodes, strict=True)]
 
-    def _note_equal_numbers(self, a: Operand, b: Operand) -> None:
-        """Note where two operands of a comparison are equal and finite."""
+    def _note_comparison(self, result: Any, a: Operand, b: Operand) -> None:
+        """Note a comparison, and where its operands are equal and finite."""
         where = torch.as_tensor(shadow_of(a) == shadow_of(b)) & torch.isfinite(torch.as_tensor(shadow_of(a)))
         if _is_complex(a) or _is_complex(b):
             first, second, where = join(pair_of(a)), join(pair_of(b)), where.unsqueeze(-1)
         else:
             first, second = node_of(a), node_of(b)
-        if (first.varies or second.varies) and bool(where.any()):
+        if not first.varies and not second.varies:
+            return
+        self.branches.add(COMPARISON, np.asarray(result))
+        if bool(where.any()):
             self.equalities.append(Equality(first, second, where.numpy(force=True)))
 
     def _note_reading(self, name: str, args: Any) -> None:
@@ -272,20 +276,22 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the exact result; None for each tensor that depends on no input and has no rule."""
         name, varies = name_of(operator), any(map(self._depends, pytree.tree_leaves((args, kwargs))))
-        if varies and name in BRANCHES:
-            self.branches.add(name)
         try:
             if any(map(_is_complex, pytree.tree_leaves((result, args, kwargs)))):
                 return translate_complex(operator, name, result, args, kwargs)
             if name not in RULES:
                 raise NotAvailable(f"no rule for the operator {name}")
-            return RULES[name](operator, result, *args, **kwargs)
+            translated = RULES[name](operator, result, *args, **kwargs)
         except Exception as error:
             if not varies:
                 return pytree.tree_map(lambda _: None, result)
             if isinstance(error, NotAvailable):
                 raise
             raise NotAvailable(f"the rule for {name} does not cover this call: {summarise_error(error, 120)}") from error
+        if varies and name in BRANCHES:
+            chosen = translated[0] if isinstance(translated, list) else translated
+            self.branches.add(name, chosen, [x.node for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, TracedTensor)])
+        return translated
 
 
 def _locate(place: _Place, other: _Place) -> NDArray[np.int64]:

@@ -163,7 +163,7 @@ def trace_exactly(
     _compare(moved, joint, *there, TRACE_HOLDS_HERE)
     identity = make_identity(nodes, recorder.inputs, binding, recorder.equalities, forward=joint.forward)
     differentiate = _AttachedTrace(joint, draws, inputs).differentiate
-    return ExactProgram(identity, frozenset(recorder.branches), demotions, differentiate)
+    return ExactProgram(identity, recorder.branches, demotions, differentiate)
 
 
 def _evaluate_nodes(
