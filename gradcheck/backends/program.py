@@ -221,14 +221,11 @@ class ExactProgram:
         identity: that makes the claim the derivative.
         branches: what the floating-point values chose, such as those of 'relu'.
         demotions: the dtypes of less precision in which the code computes with its inputs, such as 'float32'.
-        differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
-            forward pass, both in floating point. Raises NotAvailable.
     """
 
     identity: Identity
     branches: Branches
     demotions: frozenset[str]
-    differentiate: Callable[[F64, F64], tuple[F64, F64]]
 
 
 @dataclass(frozen=True)

@@ -242,13 +242,13 @@ def _judge(
     is_smooth, looks_nearby = not any(other.reason in NOT_SMOOTH for other in numerical), is_refuted or trial.options.exact
     measured, difference = precise.compare(number) if precise else None, None
     if precise and measured and measured.differs:
-        difference = precise.find_difference(number, leaf, measured)
+        difference = precise.find_difference(number, measured)
     elif precise and measured:
         nearby = precise.compare(number, nearby=True) if looks_nearby else measured
         if nearby and not nearby.differs and not (is_refuted and failed):
             return _make_agreement(row, measured)
     elif is_refuted:
-        difference = measure_in_float64(trial, claim, program, leaf)
+        difference = measure_in_float64(trial, program, number)
     if difference is None and looks_nearby and is_smooth and not failed and not _is_recorded(claim, program, number):
         difference = _find_difference_nearby(trial, claim, program, precise, number)
     if difference is None:  # PyTorch may differentiate the operators of the forward in the same wrong way
@@ -264,9 +264,9 @@ def _find_difference_nearby(
     """Find the difference of a claim on a leaf near the primal; None if none is shown for certain."""
     leaf, difference = trial.program.leaves[number], None
     if precise is None:
-        difference = measure_in_float64(trial, claim, program, leaf, nearby=True)
+        difference = measure_in_float64(trial, program, number, nearby=True)
     elif (measured := precise.compare(number, nearby=True)) and measured.differs:
-        difference = precise.find_difference(number, leaf, measured, nearby=True)
+        difference = precise.find_difference(number, measured, nearby=True)
     if difference is None or not difference.is_clear:
         return None
     trial.recorder.note(ONLY_HERE.format(_name_claim(claim), leaf.path))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.exact import floating
 from gradcheck.exact.high_precision import Point
 from gradcheck.seeds import make_generator
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.program import Claim, ExactProgram
+    from gradcheck.backends.program import Claim, ExactProgram, Program
     from gradcheck.compare.trial import Trial
     from gradcheck.exact.high_precision import Measurement
 
@@ -112,20 +113,17 @@ class PreciseComparison:
         known = [measurement for measurement in found if measurement is not None]
         return max(known, key=lambda m: (m.differs, m.rel_err)) if len(known) == len(found) else None
 
-    def find_difference(self, number: int, leaf: Leaf, whole: Measurement, *, nearby: bool = False) -> Difference:
+    def find_difference(self, number: int, whole: Measurement, *, nearby: bool = False) -> Difference:
         """Find the entry of a leaf at which the claim is furthest from the derivative.
 
         Args:
             number: of the leaf.
-            leaf: which it is.
             whole: the difference for random weights.
             nearby: whether to look near the primal.
         """
         at, point = (self.moved[0], self.nearby[0]) if nearby else (self.target.point, self.primal)
-        vector = self._keep_leaf(self.vector, leaf) if self.forward else self.vector
-        span = slice(None) if self.forward else leaf.span
+        claim, derivative = map(np.nan_to_num, _differentiate(self.target, self.program, at, self.vector, number))
         with np.errstate(all="ignore"):
-            claim, derivative = (np.nan_to_num(x[span]) for x in self.program.differentiate(at, vector))
             sizes = np.fmax(np.abs(claim), np.abs(derivative))
             errors = np.nan_to_num(np.abs(claim - derivative) / sizes)
         least, worst = MIN_RELATIVE_DIFFERENCE * np.max(sizes, initial=0.0), whole
@@ -150,12 +148,6 @@ class PreciseComparison:
             numbers[place] = 1.0
         return _split(numbers, leaves)
 
-    @staticmethod
-    def _keep_leaf(vector: F64, leaf: Leaf) -> F64:
-        kept = np.zeros_like(vector)
-        kept[leaf.span] = vector[leaf.span]
-        return kept
-
 
 def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
     """Return the part of each leaf, a complex one with a last axis of two; the first leaf begins with the first number."""
@@ -165,33 +157,36 @@ def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def measure_in_float64(
-    trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf, *, nearby: bool = False
-) -> Difference | None:
+def _differentiate(target: Program, program: ExactProgram, at: F64, vector: F64, number: int) -> tuple[F64, F64]:
+    """Return the claim on a leaf and the derivative; in forward mode, those of the outputs for a tangent of this leaf alone."""
+    leaves, forward, vector = target.leaves, bool(program.identity.tangents), vector.copy()
+    if forward:
+        span = leaves[number].span
+        vector[: span.start] = vector[span.stop :] = 0.0
+    vectors = _split(vector, leaves if forward else target.outputs)
+    return floating.differentiate(program.identity, _split(at, leaves), vectors, number)
+
+
+def measure_in_float64(trial: Trial, program: ExactProgram, number: int, *, nearby: bool = False) -> Difference | None:
     """Measure in float64 how far a claim is from the derivative, at a point and next to it; None if it does not show.
 
     Args:
         trial: what is checked.
-        claim: by reverse or forward mode.
-        program: traced with that claim.
-        leaf: which one.
+        program: traced with a claim.
+        number: of the leaf.
         nearby: whether the point is near the primal, and not the primal.
     """
-    draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
-    forward = claim.vjp is None
-    size = target.point.size if forward else target.value.size
-    vector = _draw_numbers(draw, size)
-    if forward:
-        vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
+    target, forward = trial.program, bool(program.identity.tangents)
+    draw = make_generator(trial.options.seed, trial.label, "exact differences", target.leaves[number].path)
+    vector = _draw_numbers(draw, target.point.size if forward else target.value.size)
     at = _move_nearby(draw, target.point) if nearby else target.point
-    pairs = [program.differentiate(at, vector)]
+    pairs = [_differentiate(target, program, at, vector, number)]
     for _ in range(MEASUREMENTS):
         nudged = at * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
-        pairs.append(program.differentiate(nudged, vector))
-    span = slice(None) if forward else leaf.span
-    claimed, derivative = (x[span] for x in pairs[0])
+        pairs.append(_differentiate(target, program, nudged, vector, number))
+    claimed, derivative = pairs[0]
     with np.errstate(all="ignore"):
-        differences = np.stack([c[span] - d[span] for c, d in pairs])
+        differences = np.stack([c - d for c, d in pairs])
         rounding = np.max(np.abs(differences - differences[0]), axis=0)
         apart, scale = np.abs(claimed - derivative), np.fmax(np.abs(claimed), np.abs(derivative))
         least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))

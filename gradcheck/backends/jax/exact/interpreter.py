@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -31,30 +30,18 @@ from gradcheck.tracebacks import summarise_error
 INNER_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
-@dataclass(frozen=True)
-class AppliedPrimitive:
-    """A primitive that depends on the inputs, with its operands and results."""
-
-    primitive: Any
-    params: dict[str, Any]
-    operands: tuple[TracedValue, ...]
-    results: tuple[TracedValue, ...]
-
-
 class Interpreter:
     """Evaluates jaxprs on arrays, and translates every primitive.
 
     Attributes:
         branches: what the values chose.
         equalities: where the operands of a comparison are equal.
-        steps: the primitives that depend on an input, in order.
         operators: the number of all primitives.
     """
 
     def __init__(self) -> None:
         self.branches = Branches()
         self.equalities: list[Equality] = []
-        self.steps: list[AppliedPrimitive] = []
         self.operators = self._numbers = 0
 
     def run(self, jaxpr: Any, operands: Sequence[TracedValue], consts: Sequence[Any] = ()) -> list[TracedValue]:
@@ -108,10 +95,7 @@ class Interpreter:
             chosen = call.results[-1] if nodes[0] is None else nodes[0]
             self.branches.add(BRANCHES[primitive.name], chosen, [x.node for x in operands if x.node is not None])
         is_bits = varies and (primitive.name == "bitcast_convert_type" or any(x.is_bits for x in operands))
-        results = tuple(_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True))
-        if varies:
-            self.steps.append(AppliedPrimitive(primitive, params, tuple(operands), results))
-        return list(results)
+        return [_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True)]
 
     def _count(self, results: list[Array]) -> None:
         self.operators += 1

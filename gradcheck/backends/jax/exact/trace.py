@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradcheck.backends.exact_identity import (
@@ -21,9 +20,8 @@ from gradcheck.backends.exact_identity import (
 from gradcheck.backends.flat import F64
 from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat
 from gradcheck.backends.jax.derivatives import TracedTarget, build_pullback, build_pushforward
-from gradcheck.backends.jax.exact.interpreter import AppliedPrimitive, Interpreter
+from gradcheck.backends.jax.exact.interpreter import Interpreter
 from gradcheck.backends.jax.exact.rules import TracedValue
-from gradcheck.backends.jax.jit import fast_compile_options
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
 from gradcheck.exact.branches import COMPARISON
@@ -59,7 +57,6 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     interpreter, inputs = Interpreter(), [*leaves, *vectors]
     with target.computing():
         outputs = _interpret(interpreter, target, target.jitted, leaves)
-        steps = list(interpreter.steps)
         derivative = build_pushforward(target.jitted) if forward else build_pullback(target.jitted, target.binding)
         results = [*outputs, *_interpret(interpreter, target, derivative, inputs)[len(outputs) :]]
     nodes, input_nodes = [node_of(x) for x in results], [x.node for x in inputs if isinstance(x.node, Input)]
@@ -77,12 +74,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
         numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
         compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)
     identity = make_identity(nodes, input_nodes, target.binding, interpreter.equalities, forward=forward)
-    differentiate = _make_derivative(target, leaves, steps, outputs, forward=forward)
-
-    def differentiate_both(point: F64, v: F64) -> tuple[F64, F64]:
-        return product(point, v[None])[0], differentiate(point, arrays_at(v, layout, twin=target.is_twin))
-
-    return ExactProgram(identity, interpreter.branches, frozenset(), differentiate_both)
+    return ExactProgram(identity, interpreter.branches, frozenset())
 
 
 def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, inputs: list[TracedValue]) -> list[TracedValue]:
@@ -94,45 +86,3 @@ def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, in
         raise
     except Exception as error:
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-
-
-def _make_derivative(
-    target: TracedTarget,
-    leaves: Sequence[TracedValue],
-    steps: Sequence[AppliedPrimitive],
-    outputs: Sequence[TracedValue],
-    *,
-    forward: bool,
-) -> Callable[[F64, Sequence[Any]], F64]:
-    """Make (point, vectors) -> the derivative of the primitives of the target, without its custom rules, in floating point."""
-
-    def replay(*arrays: Any) -> list[Any]:
-        known = dict(zip(leaves, arrays, strict=True))
-        for step in steps:
-            operands = [known.get(x, x.shadow) for x in step.operands]
-            known.update(zip(step.results, _bind(step, operands), strict=True))
-        return [known.get(x, x.shadow) for x in outputs]
-
-    def pull_or_push(arrays: Sequence[Any], vectors: Sequence[Any]) -> Any:
-        if forward:
-            return jax.jvp(replay, tuple(arrays), tuple(vectors))[1]
-        return jax.vjp(replay, *arrays)[1](list(vectors))
-
-    compiled = jax.jit(pull_or_push, **fast_compile_options())
-
-    def differentiate(point: F64, vectors: Sequence[Any]) -> F64:
-        try:
-            with target.computing():
-                return concatenate_flat(compiled(target.leaves_at(point), vectors))
-        except Exception as error:
-            raise NotAvailable(f"the derivative of the primitives raised {summarise_error(error, 120)}") from error
-
-    return differentiate
-
-
-def _bind(step: AppliedPrimitive, operands: Sequence[Any]) -> Sequence[Any]:
-    """Apply a primitive to JAX arrays, with nothing cut off from the derivative."""
-    if step.primitive.name == "stop_gradient":
-        return operands
-    results = step.primitive.bind(*map(jnp.asarray, operands), **step.params)
-    return results if step.primitive.multiple_results else [results]

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat_call import Binding
 
 HOLDS_HERE = "the traced graph holds for these inputs only: the code reads numbers of its arrays, or is between two branches"
-# Of a leaf with more entries than this, the derivative in floating point is computed for so many entries, drawn at random; for
-# fewer if the graph is large: operators times entries are at most the second number, in about a second.
-MAX_ENTRIES, MAX_WORK = 256, 100_000
 
 
 @dataclass(frozen=True)
@@ -123,20 +120,8 @@ def trace_exactly(
 
     compare(program.point, RULE_DIFFERS)
     compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), HOLDS_HERE)
-    outputs, most = nodes[: len(binding.outputs)], min(MAX_ENTRIES, 1 + MAX_WORK // record.operators)
-
-    def differentiate(point: F64, vector: F64) -> tuple[F64, F64]:
-        claimed = product(point, vector[None])[0]
-        linear = floating.linearise(outputs, dict(zip(inputs, list_numbers(point, vector), strict=True)))
-
-        def push(tangent: F64) -> F64:
-            tangents: dict[Node, F64] = dict(zip(inputs, _split(tangent, binding.leaves), strict=False))
-            return np.concatenate([np.ravel(part) for part in linear(tangents)])
-
-        return claimed, push(vector) if forward else _pull(push, claimed, vector, binding.leaves, most)
-
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
-    return ExactProgram(identity, record.branches, frozenset(), differentiate)
+    return ExactProgram(identity, record.branches, frozenset())
 
 
 def _split(vector: F64, leaves: Sequence[Leaf]) -> list[F64]:
@@ -151,15 +136,3 @@ def _trace(joint: _Joint, inputs: list[Input], numbers: list[F64]) -> list[Node]
         raise
     except Exception as error:
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-
-
-def _pull(push: Callable[[F64], F64], claimed: F64, cotangent: F64, leaves: Sequence[Leaf], most: int) -> F64:
-    """Return the gradient for a cotangent, entry by entry: at most so many of each leaf, and the claim for the rest."""
-    gradient, draw = claimed.copy(), np.random.default_rng(0)
-    for leaf in leaves:
-        entries = np.arange(leaf.span.start, leaf.span.stop)
-        for i in entries if leaf.entries <= most else draw.choice(entries, most, replace=False):
-            tangent = np.zeros(claimed.size)
-            tangent[i] = 1.0
-            gradient[i] = cotangent @ push(tangent)
-    return gradient
