@@ -118,10 +118,19 @@ WRONG = {
     "missing term": (make_rule(rms, lambda g, x: rms_gradient(g, x, 0.0)), draw(3, 4), Verdict.FAIL),
     "1e-12": (make_rule(rms, lambda g, x: rms_gradient(g, x, 1 + 1e-12)), draw(3, 4), Verdict.PASS),
 }
+
+
+@jax.custom_vjp
+def call_back(x):
+    return jax.pure_callback(np.square, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims")
+
+
+call_back.defvjp(lambda x: (call_back(x), x), lambda x, g: (2 * g * x,))
 NOT_AVAILABLE = {
     "complex numbers": (lambda x: jnp.abs(jnp.fft.fft(x)), draw(4)),
     "no rule for the primitive eigh": (lambda x: jnp.linalg.eigvalsh(x + x.T), draw(3, 3)),
     "the code rounds to float32": (lambda x: (x.astype(jnp.float32) ** 2).astype(x.dtype), draw(3)),
+    "the code calls Python code by `pure_callback`": (call_back, draw(3)),
     "a branch depends on numbers that are equal at these inputs only": (jnp.max, np.ones(3, np.float32)),
 }
 

@@ -15,6 +15,7 @@ from gradcheck.backends.jax.exact.rules import (
     BRANCHES,
     COMPARISONS,
     OBSERVERS,
+    OPAQUE,
     RULES,
     PrimitiveCall,
     TracedValue,
@@ -79,7 +80,8 @@ class Interpreter:
             return []
         touches_floats = any(is_float(var.aval) for var in (*equation.invars, *equation.outvars))
         if varies and touches_floats and primitive.name not in RULES and primitive.name not in OBSERVERS:
-            raise NotAvailable(f"no rule for the primitive {primitive.name}")
+            opaque = f"the code calls {OPAQUE.get(primitive.name)} by `{primitive.name}`, whose formula JAX does not know"
+            raise NotAvailable(opaque if primitive.name in OPAQUE else f"no rule for the primitive {primitive.name}")
         return self._evaluate(primitive, params, operands, varies=varies)
 
     def _evaluate(

@@ -17,7 +17,8 @@ from gradcheck.exact.build import linear, mark_undefined, node_of
 from gradcheck.exact.graph import F64, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 
-READS_NUMBERS = "the code reads numbers of its arrays, as `float(x)` does, or writes them to an array from elsewhere"
+READS_NUMBERS = "the code reads numbers of its arrays, as `int(x)` does"
+GIVES_AWAY = "the code writes to an array that it had before the call, or gives its arrays to compiled code"
 # A rule of a ufunc: (result in floating point, *operands) -> node. A rule of a function: its arguments -> traced arrays.
 UFUNC_RULES: dict[str, Callable[..., Node]] = {}
 FUNCTION_RULES: dict[str, Callable[..., Any]] = {}
@@ -104,7 +105,7 @@ class TracedArray(NDArrayOperatorsMixin):
         """
         value = trace_sequences(value)
         if self._trace is not active_record.get(None) and contains_traced(value):
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         if sign:
             (np.add if sign > 0 else np.subtract).at(self.shadow, key, shadow_of(value))
         else:
@@ -164,7 +165,8 @@ class TracedArray(NDArrayOperatorsMixin):
         try:
             return function._implementation(*args, **kwargs)
         except NotAvailable as error:
-            raise NotAvailable(f"no rule for numpy.{name}" if str(error) == READS_NUMBERS else str(error)) from None
+            is_read = str(error) in (READS_NUMBERS, GIVES_AWAY)
+            raise NotAvailable(f"no rule for numpy.{name}" if is_read else str(error)) from None
 
     def __getitem__(self, key: Any) -> Any:
         """Return some entries."""
@@ -189,7 +191,7 @@ class TracedArray(NDArrayOperatorsMixin):
     def __array__(self, *args: Any, **_: Any) -> NDArray[Any]:
         """Return the plain array after the trace, and refuse before."""
         if is_recording():
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         return np.array(self.shadow, *args)
 
     def _refuse(self, *_: Any) -> Any:
@@ -224,8 +226,17 @@ class TracedArray(NDArrayOperatorsMixin):
     nbytes = property(lambda self: self.shadow.nbytes)
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815 - NumPy's name
-    flat = property(lambda self: self.reshape(-1))
     real = property(lambda self: self)
+
+    @property
+    def flat(self) -> TracedArray:
+        """The entries in one axis; writes show in the array."""
+        entries = self.reshape(-1)
+        return entries if np.may_share_memory(entries.shadow, self.shadow) else _Flat(entries, self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[...] = trace_sequences(value) if np.ndim(value) == 0 else as_traced(value).reshape(-1)
 
     def reshape(self, *shape: Any, **_: Any) -> Any:
         """Return the entries in another shape."""
@@ -262,6 +273,20 @@ class TracedArray(NDArrayOperatorsMixin):
         converted = self.shadow.astype(dtype)
         note_branch("astype", converted, self)
         return converted
+
+
+class _Flat(TracedArray):
+    """A copy in one axis of an array that has no view in one axis; what is written to it is written to the array."""
+
+    def __init__(self, entries: TracedArray, source: TracedArray) -> None:
+        super().__init__(entries.shadow, entries.storage)
+        self._source = source
+
+    def write(self, key: Any, value: Any, *, sign: int = 0) -> None:
+        """Overwrite entries here and in the array."""
+        super().write(key, value, sign=sign)
+        where = np.unravel_index(np.arange(self.size)[key], self._source.shape)
+        self._source.write(where, value, sign=sign)
 
 
 @node_of.register
@@ -317,7 +342,7 @@ def _call_rule(name: str, *args: Any, out: Any = None, **kwargs: Any) -> Any:
 def _write_at(ufunc: np.ufunc, target: Any, key: Any, value: Any = None) -> None:
     sign = {"add": 1, "subtract": -1}.get(ufunc.__name__)
     if sign is None or not isinstance(target, TracedArray):
-        raise NotAvailable(READS_NUMBERS if sign else f"no rule for {ufunc.__name__}.at")
+        raise NotAvailable(GIVES_AWAY if sign else f"no rule for {ufunc.__name__}.at")
     target.write(key, value, sign=sign)
 
 
@@ -326,7 +351,7 @@ def _write_out(out: Any, where: Any, result: Any) -> Any:
         (out,) = out
     if not isinstance(out, TracedArray):
         if contains_traced(result):
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         np.copyto(out, result, where=where)
         return out
     out.write(..., result if where is True else np.where(where, result, out))

@@ -41,10 +41,20 @@ class _Place:
     dtype: torch.dtype
     bits: tuple[bool, bool]
 
+    @property
+    def part(self) -> torch.dtype:
+        """The dtype of its real numbers."""
+        return self.dtype.to_real() if self.dtype.is_complex else self.dtype
+
     def positions(self) -> NDArray[np.int64]:
-        """Return the position of each number, counted in numbers of its dtype."""
+        """Return the position of each real number, with a last axis for the two of a complex one."""
         steps = [stride * np.arange(size) for size, stride in zip(self.shape, self.strides, strict=True)]
-        return np.asarray(self.offset + sum(np.ix_(*steps), start=np.int64(0)), np.int64)
+        numbers = np.asarray(self.offset + sum(np.ix_(*steps), start=np.int64(0)), np.int64)
+        return 2 * numbers[..., None] + np.arange(2) if self.dtype.is_complex else numbers
+
+    def has_same_meaning(self, other: _Place) -> bool:
+        """Whether a real number that lies in both means the same in both: one may be conjugated or negated."""
+        return self.bits == other.bits if self.dtype is other.dtype else not any((*self.bits, *other.bits))
 
 
 def _place_of(t: torch.Tensor) -> _Place:
@@ -148,11 +158,10 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         place = _place_of(tensor)
         for other, traced in self._memory[self._key(tensor)].items():
-            if traced.node is not None and tensor.dtype is other.dtype and place.bits == other.bits:
+            if traced.node is not None and place.part is other.part and place.has_same_meaning(other):
                 found = _locate(place, other)
                 if found.min(initial=0) >= 0:
-                    node = traced.node if place == other else _take([traced.node], _list_parts(found, tensor))
-                    return self._learn(tensor, node)
+                    return self._learn(tensor, traced.node if place == other else _take([traced.node], found))
         return None
 
     def _write(self, tensor: torch.Tensor, node: Node | None) -> None:
@@ -161,17 +170,18 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         others = [(other, traced) for other, traced in known.items() if other != place]
         self._learn(tensor, node)
         for other, traced in others:
-            if other.dtype is not place.dtype or other.bits != place.bits:
-                raise NotAvailable("the code writes to parts of complex numbers")
+            if other.part is not place.part:
+                raise NotAvailable("the code writes to memory that it also reads in another dtype")
             found = _locate(other, place)
             if found.max(initial=-1) >= 0:
+                if any((*place.bits, *other.bits)):
+                    raise NotAvailable("the code writes to complex numbers that it also uses conjugated")
                 like = torch.empty(0, dtype=other.dtype).set_(
                     tensor.untyped_storage(), other.offset, other.shape, other.strides
                 )
                 pair = [x for x in (node, traced.node) if x is not None]
-                rest = int(np.prod(place.shape)) + np.arange(found.size).reshape(found.shape)
-                index = _list_parts(np.where(found >= 0, found, rest), tensor)
-                self._learn(like, _take(pair, index) if len(pair) == 2 else None)
+                rest = place.positions().size + np.arange(found.size).reshape(found.shape)
+                self._learn(like, _take(pair, np.where(found >= 0, found, rest)) if len(pair) == 2 else None)
 
     # --- operators
 
@@ -295,16 +305,11 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _locate(place: _Place, other: _Place) -> NDArray[np.int64]:
-    """Return for each number of a place its index among those of another place in the same memory; -1 if it is not there."""
+    """Return the index of each real number of a place among those of another in the same memory; -1 if it is not there."""
     wanted, held = place.positions(), other.positions().reshape(-1)
     table = np.full(max(int(wanted.max(initial=-1)), int(held.max(initial=-1))) + 1, -1)
     table[held] = np.arange(held.size)
     return np.asarray(table[wanted])
-
-
-def _list_parts(index: NDArray[np.int64], tensor: torch.Tensor) -> NDArray[np.int64]:
-    """Return the places of entries in an exact node, where a complex one takes two."""
-    return np.stack([2 * index, 2 * index + 1], axis=-1) if tensor.is_complex() else index
 
 
 def _take(nodes: list[Node], index: NDArray[np.int64]) -> Node:
