@@ -307,6 +307,7 @@ def write_elsewhere(x):
 UNDECIDED = {
     "int(x)": (lambda x: np.sum(x) * int(x[0]), lambda x: np.full(3, int(x[0])), "the code reads numbers of its arrays"),
     "an array from elsewhere": (lambda x: np.sum(x**2), write_elsewhere, "the code writes to an array that it had before"),
+    "float32": (lambda x: np.sum(x**2), lambda x: (2 * x).astype(np.float32), "the code computes in float32 inside"),
     "no rule": (lambda x: np.sum(np.sinc(x) * x), lambda x: np.cos(np.pi * x), "no rule for numpy.sinc"),
     "a kink": (lambda x: np.sum(np.abs(x)), np.sign, "a branch depends on numbers that are equal"),
     "equal numbers": (lambda x: np.sum(np.where(x >= 1, x, x * x)), lambda x: np.ones(3), "the traced graph holds"),

@@ -299,7 +299,10 @@ def finish(shadow: Any, node: Node) -> TracedArray:
     array = np.asarray(shadow)
     if node.shape != array.shape:
         raise NotAvailable(f"a rule that gives the shape {node.shape} for {array.shape}")
-    active_record.get().count(array.size)
+    record = active_record.get()
+    record.count(array.size)
+    if node.varies and array.dtype.itemsize < np.dtype(float).itemsize:
+        record.demotions.add(array.dtype.name)
     return TracedArray(array, _Storage(array, mark_undefined(node, np.asarray(array, np.float64))))
 
 

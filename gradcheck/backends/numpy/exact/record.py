@@ -19,12 +19,14 @@ class TraceRecord:
     Attributes:
         branches: what the floating-point values chose.
         equalities: where the operands of a comparison are equal.
+        demotions: the dtypes of less precision than float64 that hold numbers of the inputs.
         operators: the number of operations.
         numbers: in all their results together.
     """
 
     branches: Branches = field(default_factory=Branches)
     equalities: list[Equality] = field(default_factory=list)
+    demotions: set[str] = field(default_factory=set)
     operators: int = 0
     numbers: int = 0
 

@@ -22,7 +22,7 @@ from gradcheck.backends.numpy.exact.constructors import traced_constructors
 from gradcheck.backends.numpy.exact.record import recording
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
-from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.graph import DEMOTES, Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
@@ -118,10 +118,12 @@ def trace_exactly(
         for parts, numbers, absolute in zip(halves, expected, rounding, strict=True):
             require_equal(np.concatenate([np.ravel(part) for part in parts]), numbers, message, absolute)
 
-    compare(program.point, RULE_DIFFERS)
-    compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), HOLDS_HERE)
+    demotions = frozenset(record.demotions)
+    rounds = DEMOTES.format(" and ".join(sorted(demotions)))
+    compare(program.point, rounds if demotions else RULE_DIFFERS)
+    compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), rounds if demotions else HOLDS_HERE)
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
-    return ExactProgram(identity, record.branches, frozenset())
+    return ExactProgram(identity, record.branches, demotions)
 
 
 def _split(vector: F64, leaves: Sequence[Leaf]) -> list[F64]:
