@@ -171,3 +171,54 @@ def test_what_cannot_be_decided_says_why(reason):
 def test_branches_that_the_inputs_chose_are_named():
     notes = " ".join(check(lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, jax.nn.relu(x)), draw(3)).notes)
     assert "on the branch taken at these inputs (comparisons, cond, maximum, where)" in notes
+
+
+def tanh_vjp(g, x, w, power=2):
+    d = g * (1 - jnp.tanh(w @ x) ** power)
+    return w.T @ d, jnp.outer(d, x)
+
+
+def multiply_neighbours(x):
+    return x[1:] * x[:-1]
+
+
+WRITTEN = {
+    "gradient": (lambda x: jnp.sum(x**2), (draw(4),), {"gradient": lambda x: 2 * x}),
+    "vjp": (lambda x, w: jnp.tanh(w @ x), (draw(4), draw(3, 4)), {"vjp": tanh_vjp}),
+    "jvp": (jnp.sin, (draw(4),), {"jvp": lambda t, x: t * jnp.cos(x)}),
+    "jacobian": (multiply_neighbours, (draw(3),), {"jacobian": lambda x: jnp.array([[x[1], x[0], 0], [0, x[2], x[1]]])}),
+    "a pytree": (
+        lambda p: jnp.sum(p["a"] ** 2) * p["b"],
+        ({"a": draw(4), "b": np.float32(2)},),
+        {"gradient": lambda p: {"a": 2 * p["a"] * p["b"], "b": jnp.sum(p["a"] ** 2)}},
+    ),
+    "returned": (lambda x: (jnp.sum(x**2), 2 * x), (draw(4),), {"gradient": "returned"}),
+}
+WRONG_WRITTEN = {
+    "gradient": (jnp.sum, (draw(4),), {"gradient": lambda x: 2 * jnp.ones_like(x) * x}),
+    "vjp": (lambda x, w: jnp.tanh(w @ x), (draw(4), draw(3, 4)), {"vjp": lambda g, x, w: tanh_vjp(g, x, w, 1)}),
+    "jvp": (jnp.sin, (draw(4),), {"jvp": lambda t, x: -t * jnp.cos(x)}),
+    "branch": (lambda x: jnp.sum(jax.nn.relu(x)), (draw(4),), {"gradient": lambda x: (x > -9).astype(x.dtype)}),
+}
+
+
+def check_written(fn, args, derivative):
+    return check(fn, *args, **derivative, methods=("analytic", "numeric"))
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_derivatives_that_are_given_beside_the_function_are_proved(form):
+    assert_proved(check_written(*WRITTEN[form]))
+
+
+@pytest.mark.parametrize("form", WRONG_WRITTEN)
+def test_wrong_derivatives_that_are_given_beside_the_function_are_refuted(form):
+    result = check_written(*WRONG_WRITTEN[form])
+    assert result.verdict is Verdict.FAIL
+    assert {row.reason for row in exact_rows(result)} == {Reason.IDENTITY_REFUTED}
+
+
+def test_a_derivative_beside_the_function_that_uses_numpy_says_what_to_do():
+    result = check_written(lambda x: jnp.sum(jnp.sin(x)), (draw(4),), {"gradient": lambda x: np.cos(x)})
+    assert not exact_rows(result)
+    assert "`jnp.sin(x)` can be traced" in " ".join(result.notes)

@@ -301,7 +301,7 @@ def finish(shadow: Any, node: Node) -> TracedArray:
         raise NotAvailable(f"a rule that gives the shape {node.shape} for {array.shape}")
     record = active_record.get()
     record.count(array.size)
-    if node.varies and array.dtype.itemsize < np.dtype(float).itemsize:
+    if node.varies and array.dtype.kind == "f" and array.dtype.itemsize < np.dtype(float).itemsize:
         record.demotions.add(array.dtype.name)
     return TracedArray(array, _Storage(array, mark_undefined(node, np.asarray(array, np.float64))))
 
