@@ -11,8 +11,8 @@ import numpy as np
 from gradcheck.exact.arithmetic import list_ancestors
 from gradcheck.exact.graph import Constants, Linear, Node
 
-# How comparisons are named whose result no other operator needs to show.
-COMPARISON = "comparisons"
+# How comparisons and conversions are named, which are no operators of their own to a reader.
+COMPARISON, TO_INTEGERS = "comparisons", "a conversion to integers"
 
 
 class Branches:

@@ -70,7 +70,7 @@ def make_constants(values: F64, dtype: str = "float64") -> Constants:
     numbers = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     distinct, places = np.unique(numbers, return_inverse=True)
     if len(distinct) > MAX_DISTINCT:
-        raise NotAvailable(f"{len(distinct):,} different constants")
+        raise NotAvailable(f"the code uses {len(distinct):,} different constants, more than {MAX_DISTINCT:,}")
     return Constants(tuple(values.shape), distinct=tuple(read_array(distinct.tolist(), dtype)), places=places.reshape(-1))
 
 

@@ -20,7 +20,7 @@ from gradcheck.exact.roots import draw_until_roots_exist
 POINTS, MIN_POINTS = 3, 2
 # Points that are tried at most: at some of them a square root does not exist.
 MAX_POINTS = 64
-FEW_POINTS = "too few points of the fields decide, because of {}"
+FEW_POINTS = "too few random points decide, because of {}"
 
 EQUAL_BY_CHANCE = "a branch depends on numbers that are equal at these inputs only"
 

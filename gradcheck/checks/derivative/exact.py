@@ -14,6 +14,7 @@ from gradcheck.checks.derivative.high_precision import Difference, PreciseCompar
 from gradcheck.compare.table_row import find_output_leaf
 from gradcheck.compare.trial_recorder import BRANCH_TAKEN
 from gradcheck.exact import identity
+from gradcheck.exact.branches import TO_INTEGERS
 from gradcheck.exact.graph import DEMOTES, NotAvailable
 from gradcheck.exact.high_precision import NO_FLINT
 from gradcheck.exact.identity import EQUAL_BY_CHANCE, IdentityDecision, IdentityOutcome
@@ -37,12 +38,13 @@ MAX_NUMBERS = 500_000  # in a graph that is evaluated in high precision
 # Nobody asked for it where `numeric` is INCONCLUSIVE: there it must cost little. Numbers of inputs and outputs, in the graph,
 # and seconds of one evaluation.
 MAX_SIZE_UNASKED, MAX_NUMBERS_UNASKED, MAX_SECONDS_UNASKED = 10_000, 100_000, 0.2
-NOT_AVAILABLE = "exact not available: {}"
+NOT_AVAILABLE, NOT_AVAILABLE_FOR = "exact not available: {}", "exact not available for {}: {}"
 PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
 AGREES = "high-precision: claim and derivative agree at these inputs{}; `gradcheck explain high-precision-agrees` says more"
 ON_BRANCH = f", on {BRANCH_TAKEN} ({{}})"
+DERIVED = "gradcheck derives the gradient of NumPy code; what is decided is one that you give by gradient=, vjp= or backward="
 NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
@@ -50,7 +52,7 @@ ONLY_HERE = "exact: {} is the derivative at these inputs only: does it use numbe
 RECORDED = "{} does not depend on the inputs: right for recorded numbers, wrong for a cache"
 # Reasons of INCONCLUSIVE that are the rounding of float64, if the code does not round on purpose.
 BY_ROUNDING = (Reason.DULL, Reason.QUANTISED, Reason.METHODS_DISAGREE)
-ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc"))
+ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc", TO_INTEGERS))
 # Where these are the reasons of the numerical method, the derivative on one branch does not refute a claim.
 NOT_SMOOTH = (
     *(Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH, Reason.OUTSIDE_KINK, Reason.BESIDE_KINK),
@@ -69,7 +71,7 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
     """
     compared, is_asked = {row.method for row in rows} & set(CLAIMS), bool(trial.options.exact)
     claims = [claim for claim in trial.program.claims if claim.method in compared and not claim.derived]
-    trial.recorder.note(*([] if claims or not is_asked else [NOT_AVAILABLE.format(NO_TRACE)]))
+    refusals = dict[str, str]() if claims else {"": DERIVED if trial.program.framework == "numpy" else NO_TRACE}
     made = list[Comparison]()
     for claim in claims:
         of_claim = [row for row in rows if row.method == claim.method and row.order == 1]
@@ -77,8 +79,17 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
         try:
             made += _check_claim(trial, claim, of_claim, {row.wrt for row in wanted}) if wanted else []
         except NotAvailable as why:
-            trial.recorder.note(*([NOT_AVAILABLE.format(why)] if is_asked else []))
+            refusals[_name_claim(claim)] = str(why)
+    if is_asked:
+        trial.recorder.note(*_describe_refusals(refusals, len(claims)))
     return made
+
+
+def _describe_refusals(refusals: dict[str, str], claims: int) -> list[str]:
+    """Say why claims are not decided: once if all are not for one reason, and else with their names."""
+    if len(set(refusals.values())) == 1 and len(refusals) >= claims:
+        return [NOT_AVAILABLE.format(next(iter(refusals.values())))]
+    return [NOT_AVAILABLE_FOR.format(name, why) for name, why in refusals.items()]
 
 
 def _list_hidden(trial: Trial, rows: Sequence[Comparison], claim: Claim) -> list[Comparison]:

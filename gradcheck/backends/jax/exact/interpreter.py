@@ -21,7 +21,7 @@ from gradcheck.backends.jax.exact.rules import (
     TracedValue,
     make_constants,
 )
-from gradcheck.exact.branches import COMPARISON, Branches
+from gradcheck.exact.branches import COMPARISON, TO_INTEGERS, Branches
 from gradcheck.exact.build import mark_undefined
 from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
 from gradcheck.exact.identity import Equality
@@ -92,6 +92,9 @@ class Interpreter:
         _refuse_unusual(call.results, operands)
         if primitive.name in COMPARISONS:
             self._note_comparison(call.results[0], *operands)
+        is_converted = varies and primitive.name == "convert_element_type" and is_float(operands[0].shadow)
+        if is_converted and not is_float(call.results[0]):
+            self.branches.add(TO_INTEGERS, call.results[0])
         nodes = _translate(call, operands, varies=varies)
         if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
             chosen = call.results[-1] if nodes[0] is None else nodes[0]

@@ -34,7 +34,7 @@ from gradcheck.tracebacks import summarise_error
 
 TRACE_DIFFERS = "the traced jaxpr does not compute what the program computes"
 TO_NUMPY = "the code makes NumPy arrays of JAX arrays, as `np.sin(x)` does: `jnp.sin(x)` can be traced"
-READS_NUMBERS = "the code reads numbers of its arrays, as `if x > 0` and `float(x)` do"
+READS_NUMBERS = "the code reads numbers of its arrays, as `if x > 0` and `float(x)` do: `jnp.where` can be traced"
 
 
 def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> ExactProgram:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from gradcheck.backends.numpy.exact.record import active_record, is_recording
 from gradcheck.exact import build
+from gradcheck.exact.branches import TO_INTEGERS
 from gradcheck.exact.build import linear, mark_undefined, node_of
 from gradcheck.exact.graph import F64, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 
-READS_NUMBERS = "the code reads numbers of its arrays, as `int(x)` does"
+READS_NUMBERS = "the code reads numbers of its arrays, as `int(x)` and compiled code do"
 GIVES_AWAY = "the code writes to an array that it had before the call, or gives its arrays to compiled code"
 # A rule of a ufunc: (result in floating point, *operands) -> node. A rule of a function: its arguments -> traced arrays.
 UFUNC_RULES: dict[str, Callable[..., Node]] = {}
@@ -271,7 +272,7 @@ class TracedArray(NDArrayOperatorsMixin):
         if np.dtype(dtype).kind == "f":
             return finish(self.shadow.astype(dtype), self.node)
         converted = self.shadow.astype(dtype)
-        note_branch("astype", converted, self)
+        note_branch(TO_INTEGERS, converted, self)
         return converted
 
 

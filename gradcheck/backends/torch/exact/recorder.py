@@ -17,15 +17,12 @@ from gradcheck.backends.torch.exact import complex_numbers
 from gradcheck.backends.torch.exact.complex_numbers import MAKING_COMPLEX, join, pair_of, translate_complex
 from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, make_constants, mark_undefined, shadow_of, view_as_real
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, STEPS, name_of
-from gradcheck.exact.branches import COMPARISON, Branches
+from gradcheck.exact.branches import COMPARISON, TO_INTEGERS, Branches
 from gradcheck.exact.build import linear, node_of
-from gradcheck.exact.graph import F64, Input, Node, NotAvailable
+from gradcheck.exact.graph import F64, MAX_NUMBERS, MAX_OPERATORS, Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
-# Larger programs are not translated: this many operators, and numbers in all their results together.
-MAX_OPERATORS = 20_000
-MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
 CASTS = frozenset(("_to_copy", "convert_element_type"))
 CHANGED = "the code changes tensors in a way that PyTorch does not see"
@@ -196,6 +193,8 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             traced: what was known of both before it ran.
         """
         self._count(result)
+        for value in pytree.tree_leaves(result):
+            _refuse_unusual(value)
         positional, named = traced
         written = _list_written(operator, args, keywords)
         if written:
@@ -230,16 +229,14 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operators += 1
         self._numbers += sum(x.numel() for x in pytree.tree_leaves(results) if isinstance(x, torch.Tensor))
         if self.operators > MAX_OPERATORS:
-            raise NotAvailable(f"a program of more than {MAX_OPERATORS:,} operators")
+            raise NotAvailable(f"a graph of more than {MAX_OPERATORS:,} operators")
         if self._numbers > MAX_NUMBERS:
-            raise NotAvailable(f"a program of more than {MAX_NUMBERS:,} numbers")
+            raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
 
     def _translate(self, operator: Any, result: Any, args: Any, kwargs: Any) -> list[tuple[Any, Node | None]]:
         """Return each result of an operator with its exact node, which numbers that are not floating-point have not."""
         if isinstance(result, torch.Tensor) and result.is_meta:
             return []
-        for value in pytree.tree_leaves(result):
-            _refuse_unusual(value)
         if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
             self._note_comparison(result, *args[:2])
         self._note_reading(name_of(operator), args)
@@ -278,10 +275,12 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note the dtype of a result that has less precision than an argument that depends on the inputs."""
         operands = [x for x in pytree.tree_leaves(arguments) if self._depends(x)]
         finest = min((torch.finfo(x.shadow.dtype).eps for x in operands), default=1.0)
-        dtypes = {t.dtype for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor) and t.dtype is not torch.bool}
-        inexact = {t: t.is_floating_point or t.is_complex for t in dtypes}
-        coarser = {t for t in dtypes if (torch.finfo(t).eps > finest if inexact[t] else operands and name in CASTS)}
+        tensors = [t for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor)]
+        coarser = {t.dtype for t in tensors if _has_node(t) and torch.finfo(t.dtype).eps > finest}
         self.demotions |= {str(dtype).removeprefix("torch.") for dtype in coarser}
+        for t in tensors:
+            if operands and name in CASTS and not _has_node(t):
+                self.branches.add(TO_INTEGERS, np.asarray(t))
 
     def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the exact result; None for each tensor that depends on no input and has no rule."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gradcheck.backends import global_state
 from gradcheck.backends.exact_identity import (
@@ -93,7 +94,8 @@ class _Joint:
 
     def _place(self, inputs: list[torch.Tensor]) -> list[Any]:
         """Return every leaf of the call with some inputs."""
-        tensors = leaves_at(self.binding, self.point, twin=self.twin)
+        with _disable_current_modes():  # most of them are replaced
+            tensors = leaves_at(self.binding, self.point, twin=self.twin)
         for i, x in zip(self.binding.input_places, inputs, strict=True):
             tensors[i] = x
         return tensors
