@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -226,6 +227,22 @@ class ExactProgram:
     identity: Identity
     branches: Branches
     demotions: frozenset[str]
+
+
+def trace_on_demand(framework: str, **target: Any) -> Callable[[Claim], ExactProgram]:
+    """Make the function that traces a program with one of its claims; what traces it is loaded at the first use.
+
+    Args:
+        framework: whose code it is.
+        target: the other arguments of `trace_exactly` in the framework's `exact/trace.py`.
+    """
+
+    def trace_exactly(claim: Claim) -> ExactProgram:
+        module = import_module(f"gradcheck.backends.{framework}.exact.trace")
+        program: ExactProgram = module.trace_exactly(claim=claim, **target)
+        return program
+
+    return trace_exactly
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class _Joint:
 def trace_exactly(
     function: Callable[..., Any],
     binding: Binding,
-    values: Sequence[Any],
+    make_values: Callable[[], Sequence[Any]],
     program: Program,
     claim: Claim,
 ) -> ExactProgram:
@@ -87,7 +87,7 @@ def trace_exactly(
     Args:
         function: on NumPy arrays.
         binding: of its inputs and outputs.
-        values: of every leaf of the call, in float64.
+        make_values: makes the values of every leaf of the call, in float64.
         program: the program.
         claim: the hand-written derivative.
 
@@ -98,7 +98,7 @@ def trace_exactly(
     forward, draw = claim.vjp is None, np.random.default_rng(0)
     vector_leaves, derivative_leaves = (binding.leaves, binding.outputs) if forward else (binding.outputs, binding.leaves)
     inputs = [Input(leaf.shape) for leaf in (*binding.leaves, *vector_leaves)]
-    joint, product = _Joint(function, binding, claim, values), choose_product(claim)
+    joint, product = _Joint(function, binding, claim, make_values()), choose_product(claim)
     vector = draw.standard_normal(vector_leaves[-1].span.stop)
 
     def list_numbers(point: F64, vector: F64) -> list[F64]:
