@@ -16,7 +16,7 @@ from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
 from gradcheck.exact.graph import Input, Log, Node, PowerOfArray
 from gradcheck.exact.roots import draw_until_roots_exist
 
-# Random points in which every output takes part if time allows, and at least.
+# Random points in which every output takes part if time allows, and at least. The fewest are tried however long they take.
 POINTS, MIN_POINTS = 3, 2
 # Points that are tried at most: at some of them a square root does not exist.
 MAX_POINTS = 64
@@ -131,7 +131,8 @@ def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool
         if agrees:
             for count, is_known in zip(counts, point.known_outputs, strict=True):
                 count += is_known
-        if not undecided or agrees is False or _count_points(counts) >= POINTS or time.perf_counter() - began > seconds:
+        is_late = time.perf_counter() - began > seconds and number + 1 >= MIN_POINTS
+        if not undecided or agrees is False or _count_points(counts) >= POINTS or is_late:
             break
     points = 0 if agrees is False else _count_points(counts)
     return _conclude(identity, refuted, points, unknown, _explain(filled))
