@@ -85,7 +85,7 @@ def _count_digits(value: float, dtype: str) -> int:
 @lru_cache(maxsize=4096)
 def _find_known(value: float, dtype: str) -> Constant | None:
     """Find the well-known number that a number with many digits stands for."""
-    if _count_digits(value, dtype) <= MAX_DECIMAL_DIGITS[dtype]:
+    if value.is_integer() or _count_digits(value, dtype) <= MAX_DECIMAL_DIGITS[dtype]:
         return None
     return _recognise_difference(value) or _recognise(value, dtype)
 

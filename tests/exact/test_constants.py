@@ -41,6 +41,11 @@ def test_a_number_with_more_digits_than_people_type_is_the_binary_number():
     assert read_constant(0.7362544837264938) == Constant(Fraction(0.7362544837264938))
 
 
+@pytest.mark.parametrize("value", [float(np.finfo(float).max), 2.0**60, -(3.0**40)])
+def test_a_large_integer_is_the_integer(value):
+    assert read_constant(value) == Constant(Fraction(value))
+
+
 def test_random_numbers_are_not_taken_for_well_known_ones():
     values = np.random.default_rng(0).standard_normal(2000)
     assert read_array(values) == [Constant(Fraction(float(x))) for x in values]
