@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from gradcheck.targets.location import find_rule
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.backends.global_state import States
+    from gradcheck.exact.branches import Branches
     from gradcheck.exact.identity import Identity
 
 # The step of the complex-step method. There is no subtraction, so no round-off: this is small enough for any x, although
@@ -218,16 +220,29 @@ class ExactProgram:
 
     Attributes:
         identity: that makes the claim the derivative.
-        branches: the operators whose branch was taken from the floating-point values, such as 'relu'.
+        branches: what the floating-point values chose, such as those of 'relu'.
         demotions: the dtypes of less precision in which the code computes with its inputs, such as 'float32'.
-        differentiate: (point (N,), cotangent (M,) or tangent (N,)) -> the claim, and the derivative of the operators of the
-            forward pass, both in floating point. Raises NotAvailable.
     """
 
     identity: Identity
-    branches: frozenset[str]
+    branches: Branches
     demotions: frozenset[str]
-    differentiate: Callable[[F64, F64], tuple[F64, F64]]
+
+
+def trace_on_demand(framework: str, **target: Any) -> Callable[[Claim], ExactProgram]:
+    """Make the function that traces a program with one of its claims; what traces it is loaded at the first use.
+
+    Args:
+        framework: whose code it is.
+        target: the other arguments of `trace_exactly` in the framework's `exact/trace.py`.
+    """
+
+    def trace_exactly(claim: Claim) -> ExactProgram:
+        module = import_module(f"gradcheck.backends.{framework}.exact.trace")
+        program: ExactProgram = module.trace_exactly(claim=claim, **target)
+        return program
+
+    return trace_exactly
 
 
 @dataclass(frozen=True)

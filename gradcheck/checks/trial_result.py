@@ -20,6 +20,7 @@ class TrialResult:
         checks: tables of the optional checks.
         partials: every partial derivative by every method, for `-v`.
         notes: remarks for the report.
+        branches: fingerprints of what the inputs chose in exact traces.
         details: remarks for a reader who asks for more (`-v`).
         stop: why the derivative could not be judged; None if it was.
         message: what led to `stop`.
@@ -34,6 +35,7 @@ class TrialResult:
     checks: tuple[CheckTable, ...] = ()
     partials: tuple[Partial, ...] = ()
     notes: tuple[str, ...] = ()
+    branches: frozenset[str] = frozenset()
     details: tuple[str, ...] = ()
     stop: Reason | None = None
     message: str = ""

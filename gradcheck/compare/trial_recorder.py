@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from gradcheck.backends.time_budget import refuse_after_deadline
 
+# How notes on one trial name the branch that its inputs choose; those on several trials count branches instead.
+BRANCH_TAKEN = "the branch taken at these inputs"
+
 
 class Recorder:
     """Counts evaluations and collects notes.
@@ -17,11 +20,13 @@ class Recorder:
     Attributes:
         evaluations: how often the function was evaluated.
         notes: remarks for the report, each once, in the order in which they were made.
+        branches: fingerprints of what the inputs chose in exact traces.
     """
 
     def __init__(self, outer: Recorder | None = None) -> None:
         self.evaluations = 0
         self.notes: list[str] = []
+        self.branches: set[str] = set()
         self._outer = outer
 
     def nested(self) -> Recorder:

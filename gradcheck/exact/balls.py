@@ -40,6 +40,8 @@ Balls = NDArray[np.object_]
 
 # So far a constant of the program may be from the number that was meant: that many are recognised by `read_constant`.
 CONSTANT_ERROR = 2.0**-50
+# A binary number with more bits than this may be the rounded result of a computation, such as the sum of two random numbers.
+MAX_EXACT_BITS = 40
 # Midpoints are added up as integers of at most this many bits; what is smaller than the last of them goes to the radius.
 MAX_WINDOW = 8000
 # Sums of integers are exact in float64 up to this many bits.
@@ -141,7 +143,8 @@ class BallEvaluation(Arithmetic):
             result *= arb.pi().sqrt() ** constant.half_powers_of_pi
         if constant.logarithm:
             result *= arb(abs(constant.logarithm)).log() ** int(np.sign(constant.logarithm))
-        is_exact = constant.is_rational and Fraction(float(rational)) == rational
+        is_short = rational.numerator.bit_length() <= MAX_EXACT_BITS
+        is_exact = constant.is_rational and is_short and Fraction(float(rational)) == rational
         return result if is_exact or not self.blurs else result * arb(1, CONSTANT_ERROR)
 
     def _raise(self, x: Balls, exponent: Fraction) -> Balls:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck.exact.constants import Constant, read_constant, read_decimal
+from gradcheck.exact.constants import Constant, read_array, read_constant
 from gradcheck.exact.graph import (
     F64,
     ApplyBilinear,
@@ -30,8 +30,8 @@ from gradcheck.exact.graph import (
     Undefined,
 )
 
-# Among more different constants than this, well-known ones such as square roots are not looked for; still more are not read.
-MAX_RECOGNISED, MAX_DISTINCT = 200, 200_000
+# More different constants than this are not read.
+MAX_DISTINCT = 200_000
 # What the functions below take: a node, a number, or a traced array of a backend that registers its kind with `node_of`.
 Operand = Any
 Place = Callable[[NDArray[np.int64]], NDArray[np.int64]]
@@ -70,10 +70,8 @@ def make_constants(values: F64, dtype: str = "float64") -> Constants:
     numbers = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     distinct, places = np.unique(numbers, return_inverse=True)
     if len(distinct) > MAX_DISTINCT:
-        raise NotAvailable(f"{len(distinct):,} different constants")
-    read = read_constant if len(distinct) <= MAX_RECOGNISED else read_decimal
-    exact = tuple(read(float(number), dtype) for number in distinct)
-    return Constants(tuple(values.shape), distinct=exact, places=places.reshape(-1))
+        raise NotAvailable(f"the code uses {len(distinct):,} different constants, more than {MAX_DISTINCT:,}")
+    return Constants(tuple(values.shape), distinct=tuple(read_array(distinct.tolist(), dtype)), places=places.reshape(-1))
 
 
 def make_scalar(number: float | Fraction | Constant) -> Constants:

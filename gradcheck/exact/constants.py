@@ -1,16 +1,27 @@
-"""Constants as their author meant them: 0.044715 is 44715/1000000, and 0.7071067811865476 is the square root of one half."""
+"""Constants as their author meant them: 0.044715 is 44715/1000000, and 0.7071067811865476 is the square root of one half.
+
+A number with more digits than people type, such as a random one, is the binary number that it is: twice that float is twice the
+number, in real numbers as in the code.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 
-# A number that is written with at most this many digits is the decimal that it shows.
+# A number that is written with at most this many digits is the decimal that it shows. One with more may be a well-known number.
 MAX_DECIMAL_DIGITS = {"float64": 13, "float32": 6}
+# If it is not, it is a decimal up to this many digits, and a binary number beyond.
+MAX_TYPED_DIGITS = {"float64": 15, "float32": 7}
+# Among random numbers, less than one in a million has so few digits by chance.
+MAX_DIGITS_AMONG_RANDOM = {"float64": 9, "float32": 1}
+# Among more different constants than this, well-known ones such as square roots are not looked for.
+MAX_RECOGNISED = 200
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 # Quotients are recognised if numerator times denominator is at most this, quotients under a root and beside powers of pi up to
 # the smaller one. By chance, one in 10^6 numbers is one of them.
@@ -36,12 +47,6 @@ class Constant:
         return self.radicand == 1 and not self.half_powers_of_pi and not self.logarithm
 
 
-def read_decimal(value: float, dtype: str = "float64") -> Constant:
-    """Read a floating-point number as the shortest decimal that stands for it."""
-    return Constant(Fraction(repr(value) if dtype == "float64" else str(np.float32(value))))
-
-
-@lru_cache(maxsize=4096)
 def read_constant(value: float, dtype: str = "float64") -> Constant:
     """Read a floating-point number as the number that was meant.
 
@@ -49,12 +54,40 @@ def read_constant(value: float, dtype: str = "float64") -> Constant:
         value: a finite number.
         dtype: that it was written in, 'float64' or 'float32'.
     """
-    shortest = repr(float(value)) if dtype == "float64" else str(np.float32(value))
-    decimal = Fraction(shortest)
-    digits = len(shortest.lower().split("e")[0].replace(".", "").replace("-", "").strip("0"))
-    if digits <= MAX_DECIMAL_DIGITS[dtype] or value == int(value):
-        return Constant(decimal)
-    return _recognise_difference(float(value)) or _recognise(float(value), dtype) or Constant(decimal)
+    return read_array([value], dtype)[0]
+
+
+def read_array(values: Sequence[float], dtype: str = "float64") -> list[Constant]:
+    """Read the different numbers of an array as the numbers that were meant. If most look random, few are decimals.
+
+    Args:
+        values: finite numbers.
+        dtype: that they were written in, 'float64' or 'float32'.
+    """
+    numbers = [float(value) for value in values]
+    known = [_find_known(x, dtype) if len(numbers) <= MAX_RECOGNISED else None for x in numbers]
+    digits = [_count_digits(x, dtype) for x in numbers]
+    long = [x is None and n > MAX_TYPED_DIGITS[dtype] for x, n in zip(known, digits, strict=True)]
+    most = (MAX_DIGITS_AMONG_RANDOM if sum(long) > len(long) / 2 else MAX_TYPED_DIGITS)[dtype]
+    read = [Fraction(_write(x, dtype)) if n <= most else Fraction(x) for x, n in zip(numbers, digits, strict=True)]
+    return [constant or Constant(number) for constant, number in zip(known, read, strict=True)]
+
+
+def _write(value: float, dtype: str) -> str:
+    """Write the shortest decimal that stands for a number."""
+    return repr(value) if dtype == "float64" else str(np.float32(value))
+
+
+def _count_digits(value: float, dtype: str) -> int:
+    return len(_write(value, dtype).lower().partition("e")[0].replace(".", "").replace("-", "").strip("0"))
+
+
+@lru_cache(maxsize=4096)
+def _find_known(value: float, dtype: str) -> Constant | None:
+    """Find the well-known number that a number with many digits stands for."""
+    if value.is_integer() or _count_digits(value, dtype) <= MAX_DECIMAL_DIGITS[dtype]:
+        return None
+    return _recognise_difference(value) or _recognise(value, dtype)
 
 
 def _recognise_difference(value: float) -> Constant | None:

@@ -25,6 +25,43 @@ from gradcheck.exact.graph import (
     Sum,
     Undefined,
 )
+from gradcheck.exact.identity import Identity
+
+# Of a leaf with more entries than this, the derivative is computed for so many, or for fewer if the graph is large.
+# Nodes times entries are at most the second number, in about a second.
+MAX_ENTRIES, MAX_WORK = 256, 200_000
+
+
+def differentiate(identity: Identity, leaves: Sequence[F64], vectors: Sequence[F64], number: int) -> tuple[F64, F64]:
+    """Return a claim and the derivative, each as a flat array: on a leaf, or in forward mode on the outputs.
+
+    Of many entries of a leaf, some are drawn; for the others the derivative is the claim.
+
+    Args:
+        identity: the program and its claims.
+        leaves: the numbers of every leaf.
+        vectors: those of every cotangent, or in forward mode of every leaf's tangent.
+        number: of the leaf.
+    """
+    given = identity.tangents or identity.cotangents
+    inputs: dict[Node, F64] = dict(zip([*identity.leaves, *given], [*leaves, *vectors], strict=True))
+    push = linearise(identity.outputs, inputs)
+    leaf, claims = identity.leaves[number], identity.claims if identity.tangents else identity.claims[number : number + 1]
+    shapes = [x.shape for x in (identity.outputs if identity.tangents else [leaf])]
+    pairs = zip(claims, shapes, strict=True)
+    gradient = _flatten([np.zeros(shape) if c is None else evaluate([c], inputs)[0] for c, shape in pairs])
+    if identity.tangents:
+        return gradient, _flatten(push(dict(zip(identity.leaves, vectors, strict=True))))
+    cotangent, size = _flatten(vectors), gradient.size
+    derivative, count = gradient.copy(), len(list_ancestors(identity.outputs, lambda _: False, lambda n: n.arguments))
+    most = min(MAX_ENTRIES, 1 + MAX_WORK // count)
+    for i in range(size) if size <= most else np.random.default_rng(0).choice(size, most, replace=False):
+        derivative[i] = cotangent @ _flatten(push({leaf: np.eye(1, size, i).reshape(leaf.shape)}))
+    return gradient, derivative
+
+
+def _flatten(arrays: Sequence[F64]) -> F64:
+    return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def evaluate(outputs: Sequence[Node], inputs: Mapping[Node, F64]) -> list[F64]:

@@ -16,11 +16,11 @@ from gradcheck.exact.field import CHAIN_HEADS, PrimeField, Residues, make_chain
 from gradcheck.exact.graph import Input, Log, Node, PowerOfArray
 from gradcheck.exact.roots import draw_until_roots_exist
 
-# Random points in which every output takes part if time allows, and at least.
+# Random points in which every output takes part if time allows, and at least. The fewest are tried however long they take.
 POINTS, MIN_POINTS = 3, 2
 # Points that are tried at most: at some of them a square root does not exist.
 MAX_POINTS = 64
-FEW_POINTS = "too few points of the fields decide, because of {}"
+FEW_POINTS = "too few random points decide, because of {}"
 
 EQUAL_BY_CHANCE = "a branch depends on numbers that are equal at these inputs only"
 
@@ -61,6 +61,13 @@ class Identity:
     claims: tuple[Node | None, ...]
     tangents: tuple[Input, ...] = ()
     equalities: tuple[Equality, ...] = ()
+
+    def depends_on_leaves(self, number: int) -> bool:
+        """Say whether a claim depends on any leaf."""
+        claim = self.claims[number]
+        return claim is not None and not set(self.leaves).isdisjoint(
+            list_ancestors([claim], lambda _: False, lambda n: n.arguments)
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,8 @@ def _decide(identity: Identity, seed: int, seconds: float, *, expands_logs: bool
         if agrees:
             for count, is_known in zip(counts, point.known_outputs, strict=True):
                 count += is_known
-        if not undecided or agrees is False or _count_points(counts) >= POINTS or time.perf_counter() - began > seconds:
+        is_late = time.perf_counter() - began > seconds and number + 1 >= MIN_POINTS
+        if not undecided or agrees is False or _count_points(counts) >= POINTS or is_late:
             break
     points = 0 if agrees is False else _count_points(counts)
     return _conclude(identity, refuted, points, unknown, _explain(filled))

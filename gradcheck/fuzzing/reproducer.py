@@ -170,7 +170,7 @@ def _check_arguments(code: ImportCollector, case: Case, example: Example, option
     for kind in ("detached", "tolerates"):
         arguments[kind] = {intent.subject: intent.because for intent in case.intents if intent.kind == kind} or None
     defaults = Options()
-    for name in ("rtol", "mode", "contracts", "no_contract", "straight_through", "nondeterministic"):
+    for name in ("rtol", "mode", "exact", "contracts", "no_contract", "straight_through", "nondeterministic"):
         value = getattr(options, name)
         arguments[name] = value if value != getattr(defaults, name) else None
     return [*functions, *(f"{name}={code.text(value)}" for name, value in arguments.items() if value is not None)]

@@ -27,6 +27,7 @@ MODES_AGREE = "reverse and forward agree with each other: a part of the function
 CONSEQUENCE = "the derivatives differ from those of the reference too, as they must if the values do"
 CONFIRMED = "not counted: other evidence in the table confirms this claim"
 AUTODIFF = {"reverse", "forward"}
+PROOFS = (Reason.IDENTITY_REFUTED, Reason.HIGH_PRECISION_DIFFERS)
 UNKNOWN_PREFIX = f"{Diagnosis.UNKNOWN.code}:"
 EXTENT = re.compile(r"(on )?(all \d+ entries|the only entry)")  # the part of a diagnosis that differs between leaves
 
@@ -174,7 +175,8 @@ def describe_outlier(comparisons: Sequence[Comparison]) -> str:
 
 def _find_outlier(comparisons: Sequence[Comparison]) -> str | None:
     """Return the one method that every other method contradicts while the others agree; None if there is none."""
-    pairs = [((c.method, c.against), c) for c in comparisons if c.ratio is None]  # half precision compares accuracy only
+    # Half precision compares accuracy only, and a proof does not stand alone.
+    pairs = [((c.method, c.against), c) for c in comparisons if c.ratio is None and c.reason not in PROOFS]
     for candidate in sorted({method for methods, _ in pairs for method in methods}):
         contradicted = all(
             c.verdict is Verdict.FAIL or c.reason is Reason.REFERENCE_DIFFERS for methods, c in pairs if candidate in methods

@@ -13,6 +13,7 @@ from gradcheck.checks.against_reference.value import VALUE_ORDER
 from gradcheck.checks.half_precision import TWIN_METHOD
 from gradcheck.checks.optional import sensitivity
 from gradcheck.checks.trial_result import TrialResult
+from gradcheck.compare.trial_recorder import BRANCH_TAKEN
 from gradcheck.glossary.verdicts import SEVERITY, worst_verdict
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Intent, LayerResult, Reason, Verdict
 from gradcheck.run import by_layer
@@ -108,7 +109,7 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
         contracts=contracts,
         checks=checks,
         partials=trial_results[0].partials,
-        notes=tuple(dict.fromkeys(note for result in trial_results for note in result.notes)),
+        notes=_merge_notes(trial_results),
         details=tuple(dict.fromkeys(detail for result in trial_results for detail in result.details)),
         message=stopped.message if stopped and reason is stopped.stop else "",
         framework=framework,
@@ -118,6 +119,17 @@ def merge_trials(blank: CheckResult, trial_results: list[TrialResult], framework
         evaluations=sum(result.evaluations for result in trial_results),
         **(claim_location_fields(location) if location else {}),
     )
+
+
+def _merge_notes(trial_results: list[TrialResult]) -> tuple[str, ...]:
+    """Keep each note once, and count the branches that the inputs of several trials chose in exact traces."""
+    notes = tuple(dict.fromkeys(note for result in trial_results for note in result.notes))
+    visited = [result.branches for result in trial_results if result.branches]
+    if len(visited) < 2:
+        return notes
+    count = len(set(visited))
+    visits = f"{count} branch{'es' if count > 1 else ''} visited in {len(visited)} draws"
+    return tuple(note.replace(BRANCH_TAKEN, visits) for note in notes)
 
 
 def add_layers(result: CheckResult, layers: tuple[LayerResult, ...]) -> CheckResult:

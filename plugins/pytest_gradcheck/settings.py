@@ -19,6 +19,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "trials": (int, "number of times the inputs are drawn"),
     "mode": (str, "auto, full (every partial derivative) or probe (random directions)"),
 }
+EXACT_HELP = "decide derivatives exactly, too, where their code can be traced: a proof instead of a tolerance"
 STRICT_HELP = "INCONCLUSIVE checks fail; default: they warn"
 TARGETS_HELP = "collect the declared cases of a target: module, module:name, path/file.py[:name] or a notebook. Repeatable"
 REPORT_ONLY_HELP = "FAIL and INCONCLUSIVE checks fail no test: they warn, and the reports say FAIL"
@@ -70,6 +71,8 @@ def add_options(parser: pytest.Parser) -> None:
     for name, help_ in {**helps, **{name: f"write {what} to this path" for name, what in FORMATS.items()}}.items():
         group.addoption(f"--gradcheck-{name}", dest=_option_dest(name), metavar=name.upper(), help=help_)
         parser.addini(_option_dest(name), help_)
+    group.addoption("--gradcheck-exact", action="store_true", dest="gradcheck_exact", help=EXACT_HELP)
+    parser.addini("gradcheck_exact", EXACT_HELP, "bool", default=False)
     group.addoption("--gradcheck-strict", action="store_true", dest="gradcheck_strict", help=STRICT_HELP)
     parser.addini("gradcheck_strict", STRICT_HELP, "bool", default=False)
     group.addoption("--gradcheck-report-only", action="store_true", dest="gradcheck_report_only", help=REPORT_ONLY_HELP)
@@ -87,6 +90,8 @@ def read_settings(config: pytest.Config) -> Settings:
     if seed_is_random:
         texts["seed"] = str(getattr(config, "workerinput", {}).get(RANDOM_SEED, secrets.randbelow(2**31)))
     options = {name: _parse_option(name, text) for name, text in texts.items() if text is not None}
+    if _read_flag(config, "gradcheck_exact"):
+        options["exact"] = True
     _validate_options(options)
     reports = _report_paths(config)
     if "html" in reports:
@@ -96,7 +101,7 @@ def read_settings(config: pytest.Config) -> Settings:
         seed_is_random=seed_is_random,
         strict=_read_flag(config, "gradcheck_strict"),
         report_only=_read_flag(config, "gradcheck_report_only"),
-        typed_options=tuple(name for name in OPTIONS if config.getoption(_option_dest(name)) is not None),
+        typed_options=tuple(name for name in (*OPTIONS, "exact") if config.getoption(_option_dest(name)) not in (None, False)),
         replay_options=_replay_options(config),
         targets=tuple(config.getoption("gradcheck_targets")),
         ini_targets=tuple(config.getini("gradcheck_targets")),
@@ -122,7 +127,7 @@ def has_no_arguments(config: pytest.Config) -> bool:
 def format_header(settings: Settings, sources: Sequence[str]) -> str | None:
     """Return one line with the settings and the names of what is collected; None if there are none."""
     parts = [
-        f"{name} {value}{' (random)' * (name == 'seed' and settings.seed_is_random)}"
+        f"{name} {value}{' (random)' * (name == 'seed' and settings.seed_is_random)}".removesuffix(" True")
         for name, value in settings.options.items()
     ]
     parts += ["strict"] * settings.strict + ["report only"] * settings.report_only
@@ -192,7 +197,8 @@ def _validate_options(options: Mapping[str, Any]) -> None:
 def _replay_options(config: pytest.Config) -> tuple[str, ...]:
     texts = {name: config.getoption(_option_dest(name)) for name in OPTIONS if name != "seed"}
     words = [word for name, text in texts.items() if text is not None for word in (f"--gradcheck-{name}", text)]
-    return (*words, *["--gradcheck-strict"] * config.getoption("gradcheck_strict"))
+    flags = [f"--gradcheck-{name}" for name in ("exact", "strict") if config.getoption(_option_dest(name))]
+    return (*words, *flags)
 
 
 def _report_paths(config: pytest.Config) -> dict[str, str]:

@@ -36,7 +36,7 @@ from gradcheck.report.load import read_run
 from gradcheck.run.case import check_case
 from gradcheck.targets.discover import collect_declared_cases, import_target
 
-NOT_AVAILABLE = "exact not available: "
+NOT_AVAILABLE = re.compile(r"exact not available( for [^:]*)?: ")
 OUTCOMES = ("proved", "remark", "refuted", "not available", "empty", "not checked")
 WORST_FIRST = ("refuted", "remark", "not available", "not checked", "proved", "empty")
 MAX_NAMES = 12
@@ -109,7 +109,7 @@ def describe(result: CheckResult | None, method: str = "reverse") -> tuple[str, 
             return outcome, f"{found.wrt}: {found.claimed:.6g} for {found.estimate:.6g}, relative error {found.rel_err:.1e}"
     if rows:
         return "proved", ""
-    why = next((note.removeprefix(NOT_AVAILABLE) for note in result.notes if note.startswith(NOT_AVAILABLE)), "")
+    why = next((note[found.end() :] for note in result.notes if (found := NOT_AVAILABLE.match(note))), "")
     return ("not available", why) if why else ("not checked", result.reason.code)
 
 

@@ -78,6 +78,13 @@ def test_the_printed_test_fails_and_passes_once_the_layer_is_fixed():
     right["test_ties_twice"]()
 
 
+def test_the_printed_test_decides_exactly_if_the_search_did():
+    options = {"gradient": lambda x: 3 * x + 1, "framework": "numpy", "examples": 3}
+    plain, exact = (gradcheck.fuzz(lambda x: (x**2).sum(), normal(2), **options, exact=exact).example for exact in (None, True))
+    assert "exact" not in plain.partition("assert_gradients")[2]
+    assert "exact=True" in exact.partition("assert_gradients")[2]
+
+
 def test_a_failure_is_kept_and_tried_first():
     first = gradcheck.fuzz(TiesTwice, normal("batch", 3), seed=5)
     assert first.search.before > 1

@@ -143,6 +143,20 @@ def test_log(gradcheck):
     project.runpytest("-W", "error::pytest_gradcheck.InconclusiveWarning").assert_outcomes(failed=1)
 
 
+@pytest.mark.parametrize("words", [["--gradcheck-exact"], ["-o", "gradcheck_exact=true"]])
+def test_derivatives_are_decided_exactly_on_request(project, write_tests, words):
+    write_tests("""
+def test_square(gradcheck):
+    result = gradcheck(Square, normal(3), contracts=False)
+    assert any(row.against == "exact" and row.reason.value == "identity-proved" for row in result.comparisons)
+    assert not any(row.against == "exact" for row in gradcheck(Square, normal(3), exact=False, contracts=False).comparisons)
+    gradcheck(Wrong, normal(4), contracts=False)
+""")
+    done = project.runpytest(*words)
+    typed = "--gradcheck-exact " * (len(words) == 1)
+    done.stdout.fnmatch_lines(["gradcheck: exact", f"E*replay: pytest test_it.py::test_square {typed}--gradcheck-seed 0"])
+
+
 def test_options_come_from_the_call_the_closest_marker_the_command_line_and_the_ini_file(project, write_tests):
     write_tests("""
 pytestmark = pytest.mark.gradcheck(trials=2, rtol=1e-2)

@@ -29,7 +29,6 @@ from gradcheck.backends.jax.arrays import (
     use_x64,
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
-from gradcheck.backends.jax.exact.capability import make_exact_trace
 from gradcheck.backends.jax.functional import (
     JaxFunctionalCall,
     fill_leaves,
@@ -38,7 +37,7 @@ from gradcheck.backends.jax.functional import (
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
 from gradcheck.backends.jax.rejection_draws import mark_rejection_draws
-from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination
+from gradcheck.backends.program import Capabilities, Claim, Member, Program, VjpOfCombination, trace_on_demand
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
 from gradcheck.errors import TargetError
@@ -116,7 +115,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         draws=draws,
     )
     return program.with_capabilities(
-        trace_exactly=make_exact_trace(program, twin or native),
+        trace_exactly=trace_on_demand("jax", program=program, target=twin or native),
         gradient_program=lambda v: vjp_program.make_gradient_program(program, native, twin, v),
     )
 

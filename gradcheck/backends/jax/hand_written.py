@@ -14,6 +14,8 @@ from gradcheck.backends.jax.functional import fill_leaves
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gradcheck.backends.flat import F64, Leaf
@@ -38,11 +40,13 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         return fill_leaves(binding, [jnp.array(x) for x in arrays_at(at, binding.leaves, twin=False)])
 
     def cotangent(v: F64) -> Any:
+        parts = [np.conj(from_flat(v[leaf.span], leaf)).astype(leaf_dtype(leaf, twin=False)) for leaf in binding.outputs]
+        return rebuild_outputs([jnp.array(part) for part in parts])
+
+    def rebuild_outputs(arrays: Sequence[Any]) -> Any:
         flat = flatten(returned)
-        values = list(flat.leaves)
-        for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-            values[i] = jnp.array(np.conj(from_flat(v[leaf.span], leaf)).astype(leaf_dtype(leaf, twin=False)))
-        return flat.rebuild(values)
+        values = dict(enumerate(flat.leaves)) | dict(zip(binding.output_places, arrays, strict=True))
+        return flat.rebuild(list(values.values()))
 
     def to_numpy(part: Any, _: Leaf) -> NDArray[Any]:
         array = np.asarray(part)
@@ -59,5 +63,7 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         to_numpy,
         binding.call.paths,
         (lambda at: call.params(leaves(at))) if call.tree else None,
+        rebuild=lambda every: (*call.arguments(every), call.params(every)),
+        rebuild_outputs=rebuild_outputs,
     )
     return hand_written.make_claims(case.claims, adapter)

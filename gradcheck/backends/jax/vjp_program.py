@@ -18,8 +18,7 @@ from gradcheck.backends.jax.arrays import (
     conjugate,
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
-from gradcheck.backends.jax.exact.capability import make_exact_trace
-from gradcheck.backends.program import Capabilities, Program, Unavailable
+from gradcheck.backends.program import Capabilities, Program, Unavailable, trace_on_demand
 from gradcheck.errors import DerivativeError
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarg
         ),
     )
     return program.with_capabilities(
-        trace_exactly=make_exact_trace(program, twin_gradient or native_gradient),
+        trace_exactly=trace_on_demand("jax", program=program, target=twin_gradient or native_gradient),
         gradient_program=lambda v: make_gradient_program(program, native_gradient, twin_gradient, v),
     )
 

@@ -30,7 +30,7 @@ from gradcheck.backends.flat_call import (
 )
 from gradcheck.backends.numpy import array_api
 from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
-from gradcheck.backends.program import Capabilities, Claim, ExactProgram, Member, Program, Unavailable, VjpOfCombination
+from gradcheck.backends.program import Capabilities, Claim, Member, Program, Unavailable, VjpOfCombination, trace_on_demand
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
@@ -124,7 +124,14 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         draws=draws,
     )
     if case.claims:
-        program = program.with_capabilities(trace_exactly=_make_exact_trace(program, function, binding, twin=twin))
+        trace = trace_on_demand(
+            "numpy",
+            program=program,
+            function=function,
+            binding=binding,
+            make_values=lambda: _build_leaves(binding, program.point, twin=twin),
+        )
+        program = program.with_capabilities(trace_exactly=trace)
     return program.with_capabilities(gradient_program=_make_gradient_program(program, function, binding, twin=twin))
 
 
@@ -174,19 +181,6 @@ def _make_written_claims(case: Case, binding: Binding, first: Any, *, twin: bool
         return claims
     twins = hand_written.make_claims(case.claims, _make_adapter(binding, first, twin=True))
     return tuple(replace(claim, twin=other.vjp, twin_jvp=other.jvp) for claim, other in zip(claims, twins, strict=True))
-
-
-def _make_exact_trace(
-    program: Program, function: Callable[..., Any], binding: Binding, *, twin: bool
-) -> Callable[[Claim], ExactProgram]:
-    """Make the function that traces a program with its hand-written derivative."""
-
-    def trace_exactly(claim: Claim) -> ExactProgram:
-        from gradcheck.backends.numpy.exact import trace  # loaded only when a proof is asked for
-
-        return trace.trace_exactly(function, binding, _build_leaves(binding, program.point, twin=twin), program, claim)
-
-    return trace_exactly
 
 
 def _make_adapter(binding: Binding, first: Any, *, twin: bool) -> hand_written.Adapter:

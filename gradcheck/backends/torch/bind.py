@@ -16,7 +16,7 @@ import torch
 from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
 from gradcheck.backends.flat_call import Binding, shapes_of
-from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
+from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination, trace_on_demand
 from gradcheck.backends.torch import (
     composition,
     devices,
@@ -30,7 +30,6 @@ from gradcheck.backends.torch import (
 from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
-from gradcheck.backends.torch.exact.capability import make_exact_trace
 from gradcheck.backends.torch.functional import (
     TorchFunctionalCall,
     is_differentiable,
@@ -185,7 +184,9 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     if is_detached:
         return program
     return program.with_capabilities(
-        trace_exactly=make_exact_trace(program, run, binding, first.draws, twin=evaluation.twin),
+        trace_exactly=trace_on_demand(
+            "torch", program=program, run=run, binding=binding, draws=first.draws, twin=evaluation.twin
+        ),
         gradient_program=lambda v: vjp_program.make_gradient_program(program, run, binding, v, twin=evaluation.twin),
     )
 

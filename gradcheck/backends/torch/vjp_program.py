@@ -10,10 +10,9 @@ import torch
 from torch.autograd import forward_ad
 
 from gradcheck.backends.flat import make_gradient_leaves
-from gradcheck.backends.program import Capabilities, Program, Unavailable
+from gradcheck.backends.program import Capabilities, Program, Unavailable, trace_on_demand
 from gradcheck.backends.torch import derivatives, line
 from gradcheck.backends.torch.derivatives import tangent_of
-from gradcheck.backends.torch.exact.capability import make_exact_trace
 from gradcheck.backends.torch.graph import walk_graph
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, flatten_outputs, leaf_part, leaves_at
@@ -71,7 +70,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
         ),
     )
     return program.with_capabilities(
-        trace_exactly=make_exact_trace(program, gradients, gradient_binding, {}, twin=twin),
+        trace_exactly=trace_on_demand("torch", program=program, run=gradients, binding=gradient_binding, draws={}, twin=twin),
         gradient_program=lambda v: make_gradient_program(program, gradients, gradient_binding, v, twin=twin),
     )
 

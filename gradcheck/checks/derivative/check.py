@@ -98,6 +98,7 @@ def check_derivative(trial: Trial, partners: Sequence[Program] = ()) -> TrialRes
         checks=run_optional_checks(comparisons.trial, partners, comparisons.rows) if comparisons.rows else (),
         partials=tuple(comparisons.partials),
         notes=tuple(trial.recorder.notes),
+        branches=frozenset(trial.recorder.branches),
         details=(*program.details, *((batching.why,) if batching else ())),
         stop=None if comparisons.rows else Reason.NOTHING_CLAIMED,
         mode=comparisons.mode,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.backends.flat import EPS
 from gradcheck.checks.derivative.high_precision import Difference, PreciseComparison, measure_in_float64
 from gradcheck.compare.table_row import find_output_leaf
+from gradcheck.compare.trial_recorder import BRANCH_TAKEN
 from gradcheck.exact import identity
+from gradcheck.exact.branches import TO_INTEGERS
 from gradcheck.exact.graph import DEMOTES, NotAvailable
 from gradcheck.exact.high_precision import NO_FLINT
 from gradcheck.exact.identity import EQUAL_BY_CHANCE, IdentityDecision, IdentityOutcome
@@ -36,18 +38,21 @@ MAX_NUMBERS = 500_000  # in a graph that is evaluated in high precision
 # Nobody asked for it where `numeric` is INCONCLUSIVE: there it must cost little. Numbers of inputs and outputs, in the graph,
 # and seconds of one evaluation.
 MAX_SIZE_UNASKED, MAX_NUMBERS_UNASKED, MAX_SECONDS_UNASKED = 10_000, 100_000, 0.2
-NOT_AVAILABLE = "exact not available: {}"
+NOT_AVAILABLE, NOT_AVAILABLE_FOR = "exact not available: {}", "exact not available for {}: {}"
 PROVED = (
     "exact: proved at {} random points modulo primes of 31 bits{}; `gradcheck explain identity-proved` says what that means"
 )
 AGREES = "high-precision: claim and derivative agree at these inputs{}; `gradcheck explain high-precision-agrees` says more"
-ON_BRANCH = ", on the branch taken at these inputs ({})"
+ON_BRANCH = f", on {BRANCH_TAKEN} ({{}})"
+DERIVED = "gradcheck derives the gradient of NumPy code; what is decided is one that you give by gradient=, vjp= or backward="
 NO_TRACE = "the derivative cannot be traced"
 DECLARED = "a straight-through estimator is not the derivative"
 NOT_SHOWN = "the fields find a difference that {} does not show; a rule for {} may be missing"
+ONLY_HERE = "exact: {} is the derivative at these inputs only: does it use numbers of an earlier call, such as a copy of {}?"
+RECORDED = "{} does not depend on the inputs: right for recorded numbers, wrong for a cache"
 # Reasons of INCONCLUSIVE that are the rounding of float64, if the code does not round on purpose.
 BY_ROUNDING = (Reason.DULL, Reason.QUANTISED, Reason.METHODS_DISAGREE)
-ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc"))
+ROUNDING_OPERATORS = frozenset(("round", "floor", "ceil", "trunc", TO_INTEGERS))
 # Where these are the reasons of the numerical method, the derivative on one branch does not refute a claim.
 NOT_SMOOTH = (
     *(Reason.KINK_SUBGRADIENT, Reason.TIE, Reason.STRAIGHT_THROUGH, Reason.OUTSIDE_KINK, Reason.BESIDE_KINK),
@@ -66,7 +71,7 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
     """
     compared, is_asked = {row.method for row in rows} & set(CLAIMS), bool(trial.options.exact)
     claims = [claim for claim in trial.program.claims if claim.method in compared and not claim.derived]
-    trial.recorder.note(*([] if claims or not is_asked else [NOT_AVAILABLE.format(NO_TRACE)]))
+    refusals = dict[str, str]() if claims else {"": DERIVED if trial.program.framework == "numpy" else NO_TRACE}
     made = list[Comparison]()
     for claim in claims:
         of_claim = [row for row in rows if row.method == claim.method and row.order == 1]
@@ -74,8 +79,17 @@ def check_exactly(trial: Trial, rows: Sequence[Comparison]) -> list[Comparison]:
         try:
             made += _check_claim(trial, claim, of_claim, {row.wrt for row in wanted}) if wanted else []
         except NotAvailable as why:
-            trial.recorder.note(*([NOT_AVAILABLE.format(why)] if is_asked else []))
+            refusals[_name_claim(claim)] = str(why)
+    if is_asked:
+        trial.recorder.note(*_describe_refusals(refusals, len(claims)))
     return made
+
+
+def _describe_refusals(refusals: dict[str, str], claims: int) -> list[str]:
+    """Say why claims are not decided: once if all are not for one reason, and else with their names."""
+    if len(set(refusals.values())) == 1 and len(refusals) >= claims:
+        return [NOT_AVAILABLE.format(next(iter(refusals.values())))]
+    return [NOT_AVAILABLE_FOR.format(name, why) for name, why in refusals.items()]
 
 
 def _list_hidden(trial: Trial, rows: Sequence[Comparison], claim: Claim) -> list[Comparison]:
@@ -97,7 +111,7 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
         NotAvailable: if it cannot be decided on any.
     """
     program, is_asked = _trace(trial, claim), bool(trial.options.exact)
-    if not is_asked and (program.branches & ROUNDING_OPERATORS or program.demotions):
+    if not is_asked and (program.branches.names & ROUNDING_OPERATORS or program.demotions):
         raise NotAvailable("the code rounds")
     seed = int(make_generator(trial.options.seed, trial.label, METHOD).integers(2**31))
     decision, made = _decide(program, seed), list[Comparison]()
@@ -115,9 +129,14 @@ def _check_claim(trial: Trial, claim: Claim, rows: Sequence[Comparison], wanted:
             made.append(_make_agreement(row))
         elif row is not None:
             judged = _judge(trial, claim, program, precise, [row, *rows], number, is_refuted=outcome is IdentityOutcome.REFUTED)
-            unshown |= judged is None and outcome is IdentityOutcome.REFUTED
+            if judged is None and outcome is IdentityOutcome.REFUTED and _is_recorded(claim, program, number):
+                trial.recorder.note(NOT_AVAILABLE.format(RECORDED.format(_name_claim(claim))))
+            else:
+                unshown |= judged is None and outcome is IdentityOutcome.REFUTED
             made += [] if judged is None else [judged]
     trial.recorder.note(*([why] if why == NO_FLINT else []))
+    if made and program.branches.names:
+        trial.recorder.branches.add(f"{claim.method} {program.branches.fingerprint}")
     if is_asked or made:
         trial.recorder.note(*_describe(decision, program, made, unshown=unshown, by_flint=precise is not None))
     return made
@@ -161,7 +180,7 @@ def _describe(
     decision: IdentityDecision, program: ExactProgram, made: Sequence[Comparison], *, unshown: bool, by_flint: bool
 ) -> list[str]:
     notes, reasons = [], {row.reason for row in made}
-    branches = ", ".join(sorted(program.branches))
+    branches = ", ".join(sorted(program.branches.names))
     on_branch = ON_BRANCH.format(branches) if branches else ""
     if IdentityOutcome.PROVED in decision.outcomes:
         notes.append(PROVED.format(decision.points, on_branch))
@@ -231,21 +250,47 @@ def _judge(
     leaf, row = trial.program.leaves[number], rows[0]
     numerical = [other for other in rows if other.wrt == leaf.path and other.against not in CLAIMS]
     failed = next((r for r in numerical if r.verdict is Verdict.FAIL), None)
-    measured = precise.compare(number) if precise else None
-    difference = None
+    is_smooth, looks_nearby = not any(other.reason in NOT_SMOOTH for other in numerical), is_refuted or trial.options.exact
+    measured, difference = precise.compare(number) if precise else None, None
     if precise and measured and measured.differs:
-        difference = precise.find_difference(number, leaf, measured)
+        difference = precise.find_difference(number, measured)
     elif precise and measured:
-        nearby = precise.compare(number, nearby=True) if is_refuted else measured
+        nearby = precise.compare(number, nearby=True) if looks_nearby else measured
         if nearby and not nearby.differs and not (is_refuted and failed):
             return _make_agreement(row, measured)
     elif is_refuted:
-        difference = measure_in_float64(trial, claim, program, leaf)
+        difference = measure_in_float64(trial, program, number)
+    if difference is None and looks_nearby and is_smooth and not failed and not _is_recorded(claim, program, number):
+        difference = _find_difference_nearby(trial, claim, program, precise, number)
     if difference is None:  # PyTorch may differentiate the operators of the forward in the same wrong way
         return replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED) if failed and is_refuted else None
-    if not is_refuted and any(other.reason in NOT_SMOOTH for other in numerical):
+    if not is_refuted and not is_smooth:
         return None
     return _make_refutation(trial, row, leaf, difference, failed=failed is not None, is_refuted=is_refuted)
+
+
+def _find_difference_nearby(
+    trial: Trial, claim: Claim, program: ExactProgram, precise: PreciseComparison | None, number: int
+) -> Difference | None:
+    """Find the difference of a claim on a leaf near the primal; None if none is shown for certain."""
+    leaf, difference = trial.program.leaves[number], None
+    if precise is None:
+        difference = measure_in_float64(trial, program, number, nearby=True)
+    elif (measured := precise.compare(number, nearby=True)) and measured.differs:
+        difference = precise.find_difference(number, measured, nearby=True)
+    if difference is None or not difference.is_clear:
+        return None
+    trial.recorder.note(ONLY_HERE.format(_name_claim(claim), leaf.path))
+    return difference
+
+
+def _is_recorded(claim: Claim, program: ExactProgram, number: int) -> bool:
+    """Say whether a gradient by hand uses no input, as numbers that were recorded at the primal."""
+    return claim.linear and bool(claim.direct_calls) and not program.identity.depends_on_leaves(number)
+
+
+def _name_claim(claim: Claim) -> str:
+    return claim.direct_calls[0].label if claim.direct_calls else f"{claim.method} mode"
 
 
 def _make_refutation(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradcheck.exact import floating
 from gradcheck.exact.high_precision import Point
 from gradcheck.seeds import make_generator
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.program import Claim, ExactProgram
+    from gradcheck.backends.program import Claim, ExactProgram, Program
     from gradcheck.compare.trial import Trial
     from gradcheck.exact.high_precision import Measurement
 
@@ -58,6 +59,14 @@ class Difference:
     of_outputs: bool
 
 
+def _draw_numbers(draw: np.random.Generator, size: int) -> F64:
+    return np.asarray(draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size))
+
+
+def _move_nearby(draw: np.random.Generator, at: F64) -> F64:
+    return at + DISTANCE * _draw_numbers(draw, at.size) * np.where(at == 0, 1.0, at)
+
+
 class PreciseComparison:
     """The claims of a traced program, compared with the derivative of its operators in high precision.
 
@@ -77,14 +86,11 @@ class PreciseComparison:
         self.vector = self._draw_numbers(self.target.point.size if self.forward else self.target.value.size)
         self.most = most
         self.primal = self._make_point(self.target.point)
-        moved = [self._move(self.target.point) for _ in range(NEARBY_POINTS)]
-        self.nearby = [self._make_point(at) for at in moved]
+        self.moved = [_move_nearby(self.draw, self.target.point) for _ in range(NEARBY_POINTS)]
+        self.nearby = [self._make_point(at) for at in self.moved]
 
     def _draw_numbers(self, size: int) -> F64:
-        return np.asarray(self.draw.uniform(0.5, 1.0, size) * self.draw.choice([-1.0, 1.0], size))
-
-    def _move(self, at: F64) -> F64:
-        return at + DISTANCE * self._draw_numbers(at.size) * np.where(at == 0, 1.0, at)
+        return _draw_numbers(self.draw, size)
 
     def _make_point(self, at: F64) -> Point:
         leaves = self.target.leaves
@@ -107,28 +113,27 @@ class PreciseComparison:
         known = [measurement for measurement in found if measurement is not None]
         return max(known, key=lambda m: (m.differs, m.rel_err)) if len(known) == len(found) else None
 
-    def find_difference(self, number: int, leaf: Leaf, whole: Measurement) -> Difference:
+    def find_difference(self, number: int, whole: Measurement, *, nearby: bool = False) -> Difference:
         """Find the entry of a leaf at which the claim is furthest from the derivative.
 
         Args:
             number: of the leaf.
-            leaf: which it is.
             whole: the difference for random weights.
+            nearby: whether to look near the primal.
         """
-        vector = self._keep_leaf(self.vector, leaf) if self.forward else self.vector
-        span = slice(None) if self.forward else leaf.span
+        at, point = (self.moved[0], self.nearby[0]) if nearby else (self.target.point, self.primal)
+        claim, derivative = map(np.nan_to_num, _differentiate(self.target, self.program, at, self.vector, number))
         with np.errstate(all="ignore"):
-            claim, derivative = (np.nan_to_num(x[span]) for x in self.program.differentiate(self.target.point, vector))
             sizes = np.fmax(np.abs(claim), np.abs(derivative))
             errors = np.nan_to_num(np.abs(claim - derivative) / sizes)
         least, worst = MIN_RELATIVE_DIFFERENCE * np.max(sizes, initial=0.0), whole
         place: int | None = None
         for i in np.argsort(-errors, kind="stable")[:MAX_ENTRIES]:
-            measured = self.primal.compare(number, self._weights(number, int(i)))
+            measured = point.compare(number, self._weights(number, int(i)))
             counts = measured is not None and measured.differs and measured.abs_err > least
             if measured and counts and (place is None or measured.rel_err > worst.rel_err):
                 worst, place = measured, int(i)
-        blurred = self.primal.compare(number, self._weights(number, place), blurs=True)
+        blurred = point.compare(number, self._weights(number, place), blurs=True)
         is_clear = blurred is not None and blurred.differs
         return Difference(
             worst.claimed, worst.derivative, worst.abs_err, worst.rel_err, worst.bound, is_clear, place, self.forward
@@ -143,12 +148,6 @@ class PreciseComparison:
             numbers[place] = 1.0
         return _split(numbers, leaves)
 
-    @staticmethod
-    def _keep_leaf(vector: F64, leaf: Leaf) -> F64:
-        kept = np.zeros_like(vector)
-        kept[leaf.span] = vector[leaf.span]
-        return kept
-
 
 def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
     """Return the part of each leaf, a complex one with a last axis of two; the first leaf begins with the first number."""
@@ -158,22 +157,36 @@ def _split(flat: F64, leaves: Sequence[Leaf]) -> list[F64]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def measure_in_float64(trial: Trial, claim: Claim, program: ExactProgram, leaf: Leaf) -> Difference | None:
-    """Measure in float64 how far a claim is from the derivative, at the primal and next to it; None if it does not show."""
-    draw, target = make_generator(trial.options.seed, trial.label, "exact differences", leaf.path), trial.program
-    forward = claim.vjp is None
-    size = target.point.size if forward else target.value.size
-    vector = draw.uniform(0.5, 1.0, size) * draw.choice([-1.0, 1.0], size)
+def _differentiate(target: Program, program: ExactProgram, at: F64, vector: F64, number: int) -> tuple[F64, F64]:
+    """Return the claim on a leaf and the derivative; in forward mode, those of the outputs for a tangent of this leaf alone."""
+    leaves, forward, vector = target.leaves, bool(program.identity.tangents), vector.copy()
     if forward:
-        vector[[i for i in range(size) if not leaf.span.start <= i < leaf.span.stop]] = 0.0
-    pairs = [program.differentiate(target.point, vector)]
+        span = leaves[number].span
+        vector[: span.start] = vector[span.stop :] = 0.0
+    vectors = _split(vector, leaves if forward else target.outputs)
+    return floating.differentiate(program.identity, _split(at, leaves), vectors, number)
+
+
+def measure_in_float64(trial: Trial, program: ExactProgram, number: int, *, nearby: bool = False) -> Difference | None:
+    """Measure in float64 how far a claim is from the derivative, at a point and next to it; None if it does not show.
+
+    Args:
+        trial: what is checked.
+        program: traced with a claim.
+        number: of the leaf.
+        nearby: whether the point is near the primal, and not the primal.
+    """
+    target, forward = trial.program, bool(program.identity.tangents)
+    draw = make_generator(trial.options.seed, trial.label, "exact differences", target.leaves[number].path)
+    vector = _draw_numbers(draw, target.point.size if forward else target.value.size)
+    at = _move_nearby(draw, target.point) if nearby else target.point
+    pairs = [_differentiate(target, program, at, vector, number)]
     for _ in range(MEASUREMENTS):
-        nudged = target.point * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
-        pairs.append(program.differentiate(nudged, vector))
-    span = slice(None) if forward else leaf.span
-    claimed, derivative = (x[span] for x in pairs[0])
+        nudged = at * (1 + NUDGE * draw.uniform(-1.0, 1.0, target.point.size))
+        pairs.append(_differentiate(target, program, nudged, vector, number))
+    claimed, derivative = pairs[0]
     with np.errstate(all="ignore"):
-        differences = np.stack([c[span] - d[span] for c, d in pairs])
+        differences = np.stack([c - d for c, d in pairs])
         rounding = np.max(np.abs(differences - differences[0]), axis=0)
         apart, scale = np.abs(claimed - derivative), np.fmax(np.abs(claimed), np.abs(derivative))
         least = np.fmax(MIN_RATIO_TO_ROUNDING * rounding, MIN_RELATIVE_DIFFERENCE * np.max(scale, initial=0.0))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The share of the largest number by which a repaired derivative may differ from the derived one.
 MAX_DIFFERENCE = 1e-9
+FIX_ALL = "correct these methods, or check each Function alone"
 
 
 def describe_wrong_call(calls: Sequence[WrongCall]) -> FaultDescription:
@@ -28,7 +29,8 @@ def describe_wrong_call(calls: Sequence[WrongCall]) -> FaultDescription:
     relation = "" if fault.diagnosis is Diagnosis.UNKNOWN else f" ({fault.diagnosis.code}: {fault.sentence.partition(';')[0]})"
     others = [f"{call.name} at {call.place}" for call in calls if call.name != first.name]
     more = f"; {', '.join(dict.fromkeys(others))} also wrong" if others else ""
-    return describe(Diagnosis.FUNCTION, f"{first.name} at {first.place}: {first.subject} is {values}{relation}{more}")
+    seen = f"{first.name} at {first.place}: {first.subject} is {values}{relation}{more}"
+    return describe(Diagnosis.FUNCTION, seen, FIX_ALL if others else "")
 
 
 def _make_facts(call: WrongCall) -> Facts:

@@ -118,10 +118,19 @@ WRONG = {
     "missing term": (make_rule(rms, lambda g, x: rms_gradient(g, x, 0.0)), draw(3, 4), Verdict.FAIL),
     "1e-12": (make_rule(rms, lambda g, x: rms_gradient(g, x, 1 + 1e-12)), draw(3, 4), Verdict.PASS),
 }
+
+
+@jax.custom_vjp
+def call_back(x):
+    return jax.pure_callback(np.square, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims")
+
+
+call_back.defvjp(lambda x: (call_back(x), x), lambda x, g: (2 * g * x,))
 NOT_AVAILABLE = {
     "complex numbers": (lambda x: jnp.abs(jnp.fft.fft(x)), draw(4)),
     "no rule for the primitive eigh": (lambda x: jnp.linalg.eigvalsh(x + x.T), draw(3, 3)),
     "the code rounds to float32": (lambda x: (x.astype(jnp.float32) ** 2).astype(x.dtype), draw(3)),
+    "the code calls Python code by `pure_callback`": (call_back, draw(3)),
     "a branch depends on numbers that are equal at these inputs only": (jnp.max, np.ones(3, np.float32)),
 }
 
@@ -161,4 +170,60 @@ def test_what_cannot_be_decided_says_why(reason):
 
 def test_branches_that_the_inputs_chose_are_named():
     notes = " ".join(check(lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, jax.nn.relu(x)), draw(3)).notes)
-    assert "on the branch taken at these inputs (cond, maximum, where)" in notes
+    assert "on the branch taken at these inputs (comparisons, cond, maximum, where)" in notes
+    notes = " ".join(check(lambda x: x * (4 * x).astype(int), draw(3)).notes)
+    assert "on the branch taken at these inputs (a conversion to integers)" in notes
+
+
+def tanh_vjp(g, x, w, power=2):
+    d = g * (1 - jnp.tanh(w @ x) ** power)
+    return w.T @ d, jnp.outer(d, x)
+
+
+def multiply_neighbours(x):
+    return x[1:] * x[:-1]
+
+
+WRITTEN = {
+    "gradient": (lambda x: jnp.sum(x**2), (draw(4),), {"gradient": lambda x: 2 * x}),
+    "vjp": (lambda x, w: jnp.tanh(w @ x), (draw(4), draw(3, 4)), {"vjp": tanh_vjp}),
+    "jvp": (jnp.sin, (draw(4),), {"jvp": lambda t, x: t * jnp.cos(x)}),
+    "jacobian": (multiply_neighbours, (draw(3),), {"jacobian": lambda x: jnp.array([[x[1], x[0], 0], [0, x[2], x[1]]])}),
+    "a pytree": (
+        lambda p: jnp.sum(p["a"] ** 2) * p["b"],
+        ({"a": draw(4), "b": np.float32(2)},),
+        {"gradient": lambda p: {"a": 2 * p["a"] * p["b"], "b": jnp.sum(p["a"] ** 2)}},
+    ),
+    "returned": (lambda x: (jnp.sum(x**2), 2 * x), (draw(4),), {"gradient": "returned"}),
+}
+WRONG_WRITTEN = {
+    "gradient": (jnp.sum, (draw(4),), {"gradient": lambda x: 2 * jnp.ones_like(x) * x}),
+    "vjp": (lambda x, w: jnp.tanh(w @ x), (draw(4), draw(3, 4)), {"vjp": lambda g, x, w: tanh_vjp(g, x, w, 1)}),
+    "jvp": (jnp.sin, (draw(4),), {"jvp": lambda t, x: -t * jnp.cos(x)}),
+    "branch": (lambda x: jnp.sum(jax.nn.relu(x)), (draw(4),), {"gradient": lambda x: (x > -9).astype(x.dtype)}),
+}
+
+
+def check_written(fn, args, derivative):
+    return check(fn, *args, **derivative, methods=("analytic", "numeric"))
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_derivatives_that_are_given_beside_the_function_are_proved(form):
+    assert_proved(check_written(*WRITTEN[form]))
+
+
+@pytest.mark.parametrize("form", WRONG_WRITTEN)
+def test_wrong_derivatives_that_are_given_beside_the_function_are_refuted(form):
+    result = check_written(*WRONG_WRITTEN[form])
+    assert result.verdict is Verdict.FAIL
+    assert {row.reason for row in exact_rows(result)} == {Reason.IDENTITY_REFUTED}
+
+
+def test_a_derivative_beside_the_function_that_uses_numpy_says_what_to_do():
+    result = check(
+        lambda x: jnp.sum(jnp.sin(x)), draw(4), gradient=lambda x: np.cos(x), methods=("analytic", "reverse", "numeric")
+    )
+    assert {row.method: row.reason for row in exact_rows(result)} == {"reverse": Reason.IDENTITY_PROVED}
+    (note,) = [note for note in result.notes if note.startswith("exact not available")]
+    assert note.startswith("exact not available for gradient=: the code makes NumPy arrays of JAX arrays")

@@ -80,11 +80,57 @@ def write_rows(x):
     return out.T.reshape(-1)
 
 
-@pytest.mark.parametrize("function", [write_slices, write_rows])
+def write_parts(x):
+    z = torch.complex(x, x * x)
+    w = z * 1
+    w.imag = w.real * 2  # the real and the imaginary part share the memory of the whole
+    torch.view_as_real(w)[1:, 0].mul_(x[1:])
+    return (w * z).imag + z.conj().imag * x  # the last is a view with the opposite sign
+
+
+@pytest.mark.parametrize("function", [write_slices, write_rows, write_parts])
 def test_writes_to_tensors_show_in_all_that_share_their_memory(function):
     verdict, reasons, result = exact_reasons(function, X)
     assert verdict is Verdict.PASS
     assert reasons["reverse"] is Reason.IDENTITY_PROVED, result
+
+
+def write_wrong_part(z):
+    w = z * 1
+    torch.view_as_real(w)[:, 1] *= 2
+    return w * w
+
+
+class WritesWrongPart(Square):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return write_wrong_part(z)
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        w = z * 1
+        w.real *= 2
+        d = g * (2 * w).conj()
+        return torch.complex(d.real * 2, d.imag)
+
+
+def test_a_write_to_the_wrong_part_of_complex_numbers_is_refuted():
+    assert exact_reasons(WritesWrongPart.apply, Z)[:2] == (Verdict.FAIL, {"reverse": Reason.IDENTITY_REFUTED})
+    assert exact_reasons(write_wrong_part, Z)[1]["reverse"] is Reason.IDENTITY_PROVED
+
+
+def test_a_write_to_numbers_that_are_used_conjugated_is_not_decided():
+    def fn(z):
+        w = z * 1
+        other = w.conj()
+        w.mul_(z)
+        return other * z
+
+    _, reasons, result = exact_reasons(fn, Z)
+    assert reasons == {}
+    assert any("writes to complex numbers that it also uses conjugated" in note for note in result.notes)
 
 
 def test_numbers_that_numpy_writes_are_not_taken_for_those_of_pytorch():

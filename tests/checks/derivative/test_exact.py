@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import gradcheck
-from gradcheck import Reason, Verdict
+from gradcheck import Reason, Verdict, normal
 
 
 def draw(*shape, seed=0):
@@ -261,6 +261,7 @@ UNDECIDED = {
     "numbers of tensors": (halve, "the code reads numbers of its tensors"),
     "an opaque kernel": (opaque, "no rule for the operator"),
     "roots of unity": (lambda x: torch.fft.rfft(x).abs(), "no rule for the operator _fft_r2c of complex numbers"),
+    "sparse tensors": (lambda x: torch.sparse.mm(torch.eye(4).double().to_sparse(), x[:, None]), "sparse tensors"),
     "an operator without a rule": (lambda x: torch.special.i0e(x), "no rule for the operator"),
     "equal numbers": (lambda x: torch.sort(torch.cat([x, x])).values * torch.arange(8.0), "equal numbers in sort"),
     "too many factors": (lambda x: x.repeat(100).prod(), "a product of 400 factors"),
@@ -352,7 +353,8 @@ def test_a_wrong_gradient_beside_the_function_is_refuted_and_the_right_reverse_m
 def test_what_pytorch_makes_of_numpy_code_is_not_traced():
     result = check(lambda x: np.sum(x**2), np.ones(3))
     assert exact_rows(result) == []
-    assert "exact not available: the derivative cannot be traced" in result.notes
+    (note,) = [note for note in result.notes if note.startswith("exact")]
+    assert "is one that you give by gradient=" in note
 
 
 def test_a_straight_through_estimator_is_not_refuted():
@@ -371,6 +373,23 @@ def test_the_branch_is_named_and_the_random_points_are_counted():
     (note,) = [note for note in check(torch.relu, draw(4)).notes if note.startswith("exact: proved")]
     assert "at 3 random points" in note
     assert "(relu" in note
+
+
+@pytest.mark.parametrize(
+    ("fn", "visits"),
+    [
+        (torch.relu, "2 branches visited in 6 draws (relu, threshold_backward)"),
+        (lambda x: x * (x > 0), "2 branches visited in 6 draws (comparisons)"),
+        (lambda x: x**2 if bool(x.sum() < 100) else x, "1 branch visited in 6 draws (a condition in Python, comparisons)"),
+        (lambda x: x * (9 * x).int(), "6 branches visited in 6 draws (a conversion to integers)"),
+        (lambda x: F.dropout(x, 0.5) * x, ""),
+    ],
+)
+def test_the_branches_that_several_draws_visit_are_counted(fn, visits):
+    result = check(fn, normal(1), framework="torch", trials=6)
+    (note,) = [note for note in result.notes if note.startswith("exact: proved")]
+    assert ("on" in note.split()) == bool(visits)
+    assert visits in note
 
 
 def test_a_proof_settles_what_the_differences_cannot_decide():

@@ -181,11 +181,20 @@ class Layer:
         return g @ self.W.T
 
 
-LAYER = Layer()
+def write_flat(x):
+    y = np.zeros_like(x.T)
+    y.flat = x.T
+    y.T.flat[0] = 0.0
+    return y.T**2
+
+
+LAYER, A = Layer(), draw(4, 4)
 NORM = (draw(6, 4), draw(4), draw(4, seed=1))
 RIGHT = {
     "linear regression": (mse, REGRESSION, {"gradient": mse_gradient, "wrt": ("w", "b")}),
     "softmax cross-entropy": (cross_entropy, (draw(4, 3),), {"gradient": cross_entropy_gradient}),
+    "random constants": (lambda x: np.sum((A @ x) ** 2), (draw(4),), {"gradient": lambda x: 2 * A.T @ (A @ x)}),
+    "quotients": (lambda x: np.sum(x**3) * (1 / 6), (draw(4),), {"gradient": lambda x: x**2 * 3 * (1 / 6)}),
     "layer norm": (norm(-1), NORM, {"vjp": norm_vjp(-1)}),
     "batch norm": (norm(0), NORM, {"vjp": norm_vjp(0)}),
     "rnn": (rnn, (draw(2, 3, 2), draw(2, 3), draw(3, 2), draw(3, 3)), {"vjp": rnn_vjp}),
@@ -227,6 +236,12 @@ RIGHT = {
         (draw(3),),
         {"jacobian": lambda x: np.array([[x[1], x[0], 0 * x[0]], [0 * x[0], x[2], x[1]]])},
     ),
+    "float()": (
+        lambda x: float(np.sum(x) * float(x[0])) * math.exp(x[1]),
+        (draw(3),),
+        {"gradient": lambda x: math.exp(x[1]) * (np.array([x[0] + x.sum(), x[0] * x.sum() + x[0], x[0]], dtype=float))},
+    ),
+    "flat": (write_flat, (draw(2, 3),), {"vjp": lambda g, x: 2 * g * x * np.array([[0, 1, 1], [1, 1, 1]])}),
     "a layer": (LAYER.forward, (draw(4, 3),), {"backward": LAYER.backward}),
 }
 
@@ -280,7 +295,6 @@ def test_a_small_difference_is_a_remark(size, vjp):
     assert size / 10 < row.rel_err < size * 10
 
 
-READ = "the code reads numbers of its arrays"
 BUFFER = np.zeros(3)
 
 
@@ -291,8 +305,9 @@ def write_elsewhere(x):
 
 
 UNDECIDED = {
-    "float(x)": (lambda x: np.sum(x) * float(x[0]), lambda x: x[0] + np.sum(x) * np.eye(3)[0], READ),
-    "an array from elsewhere": (lambda x: np.sum(x**2), write_elsewhere, READ),
+    "int(x)": (lambda x: np.sum(x) * int(x[0]), lambda x: np.full(3, int(x[0])), "the code reads numbers of its arrays"),
+    "an array from elsewhere": (lambda x: np.sum(x**2), write_elsewhere, "the code writes to an array that it had before"),
+    "float32": (lambda x: np.sum(x**2), lambda x: (2 * x).astype(np.float32), "the code computes in float32 inside"),
     "no rule": (lambda x: np.sum(np.sinc(x) * x), lambda x: np.cos(np.pi * x), "no rule for numpy.sinc"),
     "a kink": (lambda x: np.sum(np.abs(x)), np.sign, "a branch depends on numbers that are equal"),
     "equal numbers": (lambda x: np.sum(np.where(x >= 1, x, x * x)), lambda x: np.ones(3), "the traced graph holds"),
@@ -315,6 +330,7 @@ def test_numpy_is_as_before_afterwards():
     assert (np, zeros) == before
     assert np is sys.modules["numpy"]
     assert type(np.zeros(3)) is np.ndarray
+    assert "float" not in globals()
 
 
 def test_functions_of_scipy_are_traced():

@@ -175,3 +175,45 @@ def test_without_python_flint_a_note_says_what_to_install(monkeypatch):
     assert find_rows(result) == []
     (row,) = find_rows(check(square_of_sine(1 + 1e-9), draw(4)), "exact")
     assert row.rel_err == pytest.approx(1e-9, rel=1e-2)
+
+
+class KeepsFirstInput:
+    """A square whose backward uses a copy of its first input."""
+
+    def __init__(self):
+        self.x = None
+
+    def __call__(self, x):
+        self.x = x.detach().clone() if self.x is None else self.x
+        return make_function(lambda x: x**2, lambda g, _: 2 * g * self.x)(x)
+
+    def square(self, x):
+        self.x = np.array(x) if self.x is None else self.x
+        return x**2
+
+    def vjp(self, g, _):
+        return 2 * g * self.x
+
+
+@pytest.mark.parametrize("with_flint", [True, False])
+def test_a_backward_that_is_right_at_the_first_input_only_is_refuted(with_flint, monkeypatch):
+    if not with_flint:
+        monkeypatch.setitem(sys.modules, "gradcheck.exact.balls", None)
+    for_numpy = KeepsFirstInput()
+    of_torch = check(KeepsFirstInput(), draw(3))
+    of_numpy = check(for_numpy.square, np.arange(1.0, 4.0), vjp=for_numpy.vjp, methods=("analytic", "numeric"))
+    for result in (of_torch, of_numpy):
+        (row,) = find_rows(result, "exact")
+        assert (result.verdict, row.reason) == (Verdict.FAIL, Reason.IDENTITY_REFUTED)
+        assert any("at these inputs only: does it use numbers of an earlier call" in note for note in result.notes)
+        assert "stands alone" not in str(result)
+
+
+def test_numbers_that_were_recorded_as_a_gradient_are_not_refuted():
+    options = {"gradient": lambda x: np.array([2.0, 4.0]), "methods": ("analytic", "numeric")}
+    result = check(lambda x: np.sum(x**2), np.array([1.0, 2.0]), **options)
+    assert (result.verdict, find_rows(result, "exact")) == (Verdict.PASS, [])
+    (note,) = [note for note in result.notes if note.startswith("exact")]
+    assert note.endswith("gradient= does not depend on the inputs: right for recorded numbers, wrong for a cache")
+    wrong = check(lambda x: np.sum(x**3), np.array([1.0, 2.0]), **options)
+    assert wrong.verdict is Verdict.FAIL

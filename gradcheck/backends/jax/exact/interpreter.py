@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,11 +15,13 @@ from gradcheck.backends.jax.exact.rules import (
     BRANCHES,
     COMPARISONS,
     OBSERVERS,
+    OPAQUE,
     RULES,
     PrimitiveCall,
     TracedValue,
     make_constants,
 )
+from gradcheck.exact.branches import COMPARISON, TO_INTEGERS, Branches
 from gradcheck.exact.build import mark_undefined
 from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, Node, NotAvailable
 from gradcheck.exact.identity import Equality
@@ -30,30 +31,18 @@ from gradcheck.tracebacks import summarise_error
 INNER_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
-@dataclass(frozen=True)
-class AppliedPrimitive:
-    """A primitive that depends on the inputs, with its operands and results."""
-
-    primitive: Any
-    params: dict[str, Any]
-    operands: tuple[TracedValue, ...]
-    results: tuple[TracedValue, ...]
-
-
 class Interpreter:
     """Evaluates jaxprs on arrays, and translates every primitive.
 
     Attributes:
-        branches: the primitives whose branch the values chose.
+        branches: what the values chose.
         equalities: where the operands of a comparison are equal.
-        steps: the primitives that depend on an input, in order.
         operators: the number of all primitives.
     """
 
     def __init__(self) -> None:
-        self.branches: set[str] = set()
+        self.branches = Branches()
         self.equalities: list[Equality] = []
-        self.steps: list[AppliedPrimitive] = []
         self.operators = self._numbers = 0
 
     def run(self, jaxpr: Any, operands: Sequence[TracedValue], consts: Sequence[Any] = ()) -> list[TracedValue]:
@@ -91,7 +80,8 @@ class Interpreter:
             return []
         touches_floats = any(is_float(var.aval) for var in (*equation.invars, *equation.outvars))
         if varies and touches_floats and primitive.name not in RULES and primitive.name not in OBSERVERS:
-            raise NotAvailable(f"no rule for the primitive {primitive.name}")
+            opaque = f"the code calls {OPAQUE.get(primitive.name)} by `{primitive.name}`, whose formula JAX does not know"
+            raise NotAvailable(opaque if primitive.name in OPAQUE else f"no rule for the primitive {primitive.name}")
         return self._evaluate(primitive, params, operands, varies=varies)
 
     def _evaluate(
@@ -101,15 +91,16 @@ class Interpreter:
         self._count(call.results)
         _refuse_unusual(call.results, operands)
         if primitive.name in COMPARISONS:
-            self._note_equal_numbers(*operands)
-        if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
-            self.branches.add(BRANCHES[primitive.name])
+            self._note_comparison(call.results[0], *operands)
+        is_converted = varies and primitive.name == "convert_element_type" and is_float(operands[0].shadow)
+        if is_converted and not is_float(call.results[0]):
+            self.branches.add(TO_INTEGERS, call.results[0])
         nodes = _translate(call, operands, varies=varies)
+        if primitive.name in BRANCHES and (operands[0].varies if primitive.name == "select_n" else varies):
+            chosen = call.results[-1] if nodes[0] is None else nodes[0]
+            self.branches.add(BRANCHES[primitive.name], chosen, [x.node for x in operands if x.node is not None])
         is_bits = varies and (primitive.name == "bitcast_convert_type" or any(x.is_bits for x in operands))
-        results = tuple(_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True))
-        if varies:
-            self.steps.append(AppliedPrimitive(primitive, params, tuple(operands), results))
-        return list(results)
+        return [_finish(x, node, varies=varies, is_bits=is_bits) for x, node in zip(call.results, nodes, strict=True)]
 
     def _count(self, results: list[Array]) -> None:
         self.operators += 1
@@ -119,10 +110,11 @@ class Interpreter:
         if self._numbers > MAX_NUMBERS:
             raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
 
-    def _note_equal_numbers(self, a: TracedValue, b: TracedValue) -> None:
-        """Note where two operands of a comparison are equal and finite."""
+    def _note_comparison(self, result: Array, a: TracedValue, b: TracedValue) -> None:
+        """Note a comparison, and where its operands are equal and finite."""
         if a.node is None or b.node is None or not (a.node.varies or b.node.varies):
             return
+        self.branches.add(COMPARISON, result)
         where = (a.shadow == b.shadow) & np.isfinite(a.shadow)
         if bool(where.any()):
             self.equalities.append(Equality(a.node, b.node, where))

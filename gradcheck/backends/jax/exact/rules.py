@@ -332,6 +332,12 @@ BRANCHES = {
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to"))
 # Primitives that make integers or truth values of numbers, which are constant on the branch.
 OBSERVERS = COMPARISONS | {"is_finite", "argmax", "argmin", "bitcast_convert_type"}
+# Primitives that run code without a jaxpr, and what that is.
+OPAQUE = {
+    **dict.fromkeys(("pure_callback", "io_callback"), "Python code"),
+    **dict.fromkeys(("ffi_call", "custom_call"), "compiled code"),
+    "pallas_call": "a Pallas kernel",
+}
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(STEPS.split(), translate_step),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,17 +21,20 @@ from gradcheck.backends.exact_identity import (
 from gradcheck.backends.flat import F64
 from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat
 from gradcheck.backends.jax.derivatives import TracedTarget, build_pullback, build_pushforward
-from gradcheck.backends.jax.exact.interpreter import AppliedPrimitive, Interpreter
+from gradcheck.backends.jax.exact.interpreter import Interpreter
 from gradcheck.backends.jax.exact.rules import TracedValue
-from gradcheck.backends.jax.jit import fast_compile_options
+from gradcheck.backends.jax.functional import fill_leaves
+from gradcheck.backends.jax.jit import ArrayFunction
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
+from gradcheck.exact.branches import COMPARISON
 from gradcheck.exact.build import node_of
 from gradcheck.exact.graph import Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
 
 TRACE_DIFFERS = "the traced jaxpr does not compute what the program computes"
-BY_HAND = "a derivative by hand of a JAX function"
+TO_NUMPY = "the code makes NumPy arrays of JAX arrays, as `np.sin(x)` does: `jnp.sin(x)` can be traced"
+READS_NUMBERS = "the code reads numbers of its arrays, as `if x > 0` and `float(x)` do: `jnp.where` can be traced"
 
 
 def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> ExactProgram:
@@ -40,16 +43,15 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     Args:
         program: the program.
         target: the twin, or the target itself if it has none.
-        claim: its claim by reverse or forward mode.
+        claim: its claim, made by hand or by reverse or forward mode.
 
     Raises:
         NotAvailable: if the target cannot be traced or its jaxpr has no exact meaning.
     """
-    if claim.method not in ("reverse", "forward"):
-        raise NotAvailable(BY_HAND)
     refuse_unusual(target.binding, program)
-    product, forward = choose_product(claim), claim.method == "forward"
-    layout, draw = target.binding.leaves if forward else target.binding.outputs, np.random.default_rng(0)
+    forward, derivative = claim.vjp is None, _build_products(target, claim)
+    binding, draw = target.binding, np.random.default_rng(0)
+    layout, derivative_leaves = (binding.leaves, binding.outputs) if forward else (binding.outputs, binding.leaves)
     vector = draw.standard_normal(layout[-1].span.stop)
     leaves, vectors = (
         [TracedValue(x, Input(x.shape), varies=True) for x in arrays]
@@ -58,11 +60,18 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
     interpreter, inputs = Interpreter(), [*leaves, *vectors]
     with target.computing():
         outputs = _interpret(interpreter, target, target.jitted, leaves)
-        steps = list(interpreter.steps)
-        derivative = build_pushforward(target.jitted) if forward else build_pullback(target.jitted, target.binding)
-        results = [*outputs, *_interpret(interpreter, target, derivative, inputs)[len(outputs) :]]
+        results = [*outputs, *_interpret(interpreter, target, derivative, inputs)]
     nodes, input_nodes = [node_of(x) for x in results], [x.node for x in inputs if isinstance(x.node, Input)]
 
+    if [node.shape for node in nodes[len(outputs) :]] != [leaf.shape for leaf in derivative_leaves]:
+        raise NotAvailable("a derivative of another shape")
+
+    def multiply_by_hand(at: F64, vectors: F64) -> F64:
+        with target.computing():
+            moving = [*target.leaves_at(at), *arrays_at(vectors[0], layout, twin=target.is_twin)]
+            return concatenate_flat(derivative([jnp.asarray(x) for x in moving], target.constants))[None]
+
+    product = multiply_by_hand if claim.direct_calls else choose_product(claim)
     rounding = measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
 
     def compare(arrays: Sequence[Any], at: F64, message: str) -> None:
@@ -72,16 +81,23 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
     shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
-    for at in (program.point,) if interpreter.branches else (program.point, shifted):
+    for at in (program.point,) if interpreter.branches.names - {COMPARISON} else (program.point, shifted):
         numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
         compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)
     identity = make_identity(nodes, input_nodes, target.binding, interpreter.equalities, forward=forward)
-    differentiate = _make_derivative(target, leaves, steps, outputs, forward=forward)
+    return ExactProgram(identity, interpreter.branches, frozenset())
 
-    def differentiate_both(point: F64, v: F64) -> tuple[F64, F64]:
-        return product(point, v[None])[0], differentiate(point, arrays_at(v, layout, twin=target.is_twin))
 
-    return ExactProgram(identity, frozenset(interpreter.branches), frozenset(), differentiate_both)
+def _build_products(target: TracedTarget, claim: Claim) -> ArrayFunction:
+    """Make (leaves and vectors, constants) -> the products that a claim makes of the vectors."""
+    count, joint, binding = len(target.binding.leaves), claim.joint, target.binding
+    if joint is not None:
+        return lambda moving, constants: [
+            jnp.asarray(part)
+            for part in joint(fill_leaves(binding, moving[:count], constants, twin=target.is_twin), moving[count:])
+        ]
+    build = build_pushforward(target.jitted) if claim.vjp is None else build_pullback(target.jitted, binding)
+    return lambda moving, constants: build(moving, constants)[len(binding.outputs) :]
 
 
 def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, inputs: list[TracedValue]) -> list[TracedValue]:
@@ -91,47 +107,9 @@ def _interpret(interpreter: Interpreter, target: TracedTarget, function: Any, in
         return interpreter.run(jaxpr, inputs)
     except NotAvailable:
         raise
+    except jax.errors.TracerArrayConversionError:
+        raise NotAvailable(TO_NUMPY) from None
+    except jax.errors.ConcretizationTypeError:
+        raise NotAvailable(READS_NUMBERS) from None
     except Exception as error:
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-
-
-def _make_derivative(
-    target: TracedTarget,
-    leaves: Sequence[TracedValue],
-    steps: Sequence[AppliedPrimitive],
-    outputs: Sequence[TracedValue],
-    *,
-    forward: bool,
-) -> Callable[[F64, Sequence[Any]], F64]:
-    """Make (point, vectors) -> the derivative of the primitives of the target, without its custom rules, in floating point."""
-
-    def replay(*arrays: Any) -> list[Any]:
-        known = dict(zip(leaves, arrays, strict=True))
-        for step in steps:
-            operands = [known.get(x, x.shadow) for x in step.operands]
-            known.update(zip(step.results, _bind(step, operands), strict=True))
-        return [known.get(x, x.shadow) for x in outputs]
-
-    def pull_or_push(arrays: Sequence[Any], vectors: Sequence[Any]) -> Any:
-        if forward:
-            return jax.jvp(replay, tuple(arrays), tuple(vectors))[1]
-        return jax.vjp(replay, *arrays)[1](list(vectors))
-
-    compiled = jax.jit(pull_or_push, **fast_compile_options())
-
-    def differentiate(point: F64, vectors: Sequence[Any]) -> F64:
-        try:
-            with target.computing():
-                return concatenate_flat(compiled(target.leaves_at(point), vectors))
-        except Exception as error:
-            raise NotAvailable(f"the derivative of the primitives raised {summarise_error(error, 120)}") from error
-
-    return differentiate
-
-
-def _bind(step: AppliedPrimitive, operands: Sequence[Any]) -> Sequence[Any]:
-    """Apply a primitive to JAX arrays, with nothing cut off from the derivative."""
-    if step.primitive.name == "stop_gradient":
-        return operands
-    results = step.primitive.bind(*map(jnp.asarray, operands), **step.params)
-    return results if step.primitive.multiple_results else [results]

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from gradcheck.backends.numpy.exact.record import active_record, is_recording
 from gradcheck.exact import build
+from gradcheck.exact.branches import TO_INTEGERS
 from gradcheck.exact.build import linear, mark_undefined, node_of
 from gradcheck.exact.graph import F64, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 
-READS_NUMBERS = "the code reads numbers of its arrays, as `float(x)` does, or writes them to an array from elsewhere"
+READS_NUMBERS = "the code reads numbers of its arrays, as `int(x)` and compiled code do"
+GIVES_AWAY = "the code writes to an array that it had before the call, or gives its arrays to compiled code"
 # A rule of a ufunc: (result in floating point, *operands) -> node. A rule of a function: its arguments -> traced arrays.
 UFUNC_RULES: dict[str, Callable[..., Node]] = {}
 FUNCTION_RULES: dict[str, Callable[..., Any]] = {}
@@ -28,10 +30,11 @@ REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "mi
 ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
 
 
-def note_branch(name: str, *operands: Any) -> None:
-    """Note that the floating-point values of some operands choose a branch."""
-    if any(node_of(x).varies for x in operands if isinstance(x, TracedArray)):
-        active_record.get().branches.add(name)
+def note_branch(name: str, result: Any, *operands: Any) -> None:
+    """Note that the floating-point values of some operands choose a branch, which shows in the result."""
+    nodes = [x.node for x in operands if isinstance(x, TracedArray)]
+    if any(node.varies for node in nodes):
+        active_record.get().branches.add(name, result.node if isinstance(result, TracedArray) else result, nodes)
 
 
 @dataclass(eq=False)
@@ -103,7 +106,7 @@ class TracedArray(NDArrayOperatorsMixin):
         """
         value = trace_sequences(value)
         if self._trace is not active_record.get(None) and contains_traced(value):
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         if sign:
             (np.add if sign > 0 else np.subtract).at(self.shadow, key, shadow_of(value))
         else:
@@ -163,7 +166,8 @@ class TracedArray(NDArrayOperatorsMixin):
         try:
             return function._implementation(*args, **kwargs)
         except NotAvailable as error:
-            raise NotAvailable(f"no rule for numpy.{name}" if str(error) == READS_NUMBERS else str(error)) from None
+            is_read = str(error) in (READS_NUMBERS, GIVES_AWAY)
+            raise NotAvailable(f"no rule for numpy.{name}" if is_read else str(error)) from None
 
     def __getitem__(self, key: Any) -> Any:
         """Return some entries."""
@@ -188,7 +192,7 @@ class TracedArray(NDArrayOperatorsMixin):
     def __array__(self, *args: Any, **_: Any) -> NDArray[Any]:
         """Return the plain array after the trace, and refuse before."""
         if is_recording():
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         return np.array(self.shadow, *args)
 
     def _refuse(self, *_: Any) -> Any:
@@ -223,8 +227,17 @@ class TracedArray(NDArrayOperatorsMixin):
     nbytes = property(lambda self: self.shadow.nbytes)
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815 - NumPy's name
-    flat = property(lambda self: self.reshape(-1))
     real = property(lambda self: self)
+
+    @property
+    def flat(self) -> TracedArray:
+        """The entries in one axis; writes show in the array."""
+        entries = self.reshape(-1)
+        return entries if np.may_share_memory(entries.shadow, self.shadow) else _Flat(entries, self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[...] = trace_sequences(value) if np.ndim(value) == 0 else as_traced(value).reshape(-1)
 
     def reshape(self, *shape: Any, **_: Any) -> Any:
         """Return the entries in another shape."""
@@ -258,8 +271,23 @@ class TracedArray(NDArrayOperatorsMixin):
             return self.shadow.astype(dtype)
         if np.dtype(dtype).kind == "f":
             return finish(self.shadow.astype(dtype), self.node)
-        note_branch("astype", self)
-        return self.shadow.astype(dtype)
+        converted = self.shadow.astype(dtype)
+        note_branch(TO_INTEGERS, converted, self)
+        return converted
+
+
+class _Flat(TracedArray):
+    """A copy in one axis of an array that has no view in one axis; what is written to it is written to the array."""
+
+    def __init__(self, entries: TracedArray, source: TracedArray) -> None:
+        super().__init__(entries.shadow, entries.storage)
+        self._source = source
+
+    def write(self, key: Any, value: Any, *, sign: int = 0) -> None:
+        """Overwrite entries here and in the array."""
+        super().write(key, value, sign=sign)
+        where = np.unravel_index(np.arange(self.size)[key], self._source.shape)
+        self._source.write(where, value, sign=sign)
 
 
 @node_of.register
@@ -272,7 +300,10 @@ def finish(shadow: Any, node: Node) -> TracedArray:
     array = np.asarray(shadow)
     if node.shape != array.shape:
         raise NotAvailable(f"a rule that gives the shape {node.shape} for {array.shape}")
-    active_record.get().count(array.size)
+    record = active_record.get()
+    record.count(array.size)
+    if node.varies and array.dtype.kind == "f" and array.dtype.itemsize < np.dtype(float).itemsize:
+        record.demotions.add(array.dtype.name)
     return TracedArray(array, _Storage(array, mark_undefined(node, np.asarray(array, np.float64))))
 
 
@@ -315,7 +346,7 @@ def _call_rule(name: str, *args: Any, out: Any = None, **kwargs: Any) -> Any:
 def _write_at(ufunc: np.ufunc, target: Any, key: Any, value: Any = None) -> None:
     sign = {"add": 1, "subtract": -1}.get(ufunc.__name__)
     if sign is None or not isinstance(target, TracedArray):
-        raise NotAvailable(READS_NUMBERS if sign else f"no rule for {ufunc.__name__}.at")
+        raise NotAvailable(GIVES_AWAY if sign else f"no rule for {ufunc.__name__}.at")
     target.write(key, value, sign=sign)
 
 
@@ -324,7 +355,7 @@ def _write_out(out: Any, where: Any, result: Any) -> Any:
         (out,) = out
     if not isinstance(out, TracedArray):
         if contains_traced(result):
-            raise NotAvailable(READS_NUMBERS)
+            raise NotAvailable(GIVES_AWAY)
         np.copyto(out, result, where=where)
         return out
     out.write(..., result if where is True else np.where(where, result, out))
@@ -335,15 +366,15 @@ def _apply_ufunc(ufunc: np.ufunc, operands: Sequence[Any]) -> Any:
     name, result = ufunc.__name__, ufunc(*map(shadow_of, operands))
     if name in COMPARISONS or name == "sign":
         _note_equal_numbers(*[*operands, 0][:2])
-    if name in BRANCHES:
-        note_branch(name, *operands)
-    if np.asarray(result).dtype.kind != "f":
-        if np.asarray(result).dtype.kind == "c":
-            raise NotAvailable("complex numbers")
-        return result
-    if name not in UFUNC_RULES:
+    kind = np.asarray(result).dtype.kind
+    if kind == "c":
+        raise NotAvailable("complex numbers")
+    if kind == "f" and name not in UFUNC_RULES:
         raise NotAvailable(f"no rule for the ufunc {name}")
-    return finish(result, UFUNC_RULES[name](result, *operands))
+    applied = finish(result, UFUNC_RULES[name](result, *operands)) if kind == "f" else result
+    if name in BRANCHES:
+        note_branch(name, applied, *operands)
+    return applied
 
 
 def _note_equal_numbers(a: Any, b: Any) -> None:

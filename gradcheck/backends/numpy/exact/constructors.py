@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from gradcheck.backends.generators import LIBRARIES
-from gradcheck.backends.numpy.exact.array import contains_traced, make_constant, trace_sequences
+from gradcheck.backends.numpy.exact.array import TracedArray, contains_traced, make_constant, trace_sequences
 from gradcheck.backends.numpy.exact.functions import SPECIAL_RULES
+from gradcheck.backends.numpy.exact.record import is_recording
 
 NEW = ("zeros", "ones", "full", "eye", "identity", "zeros_like", "ones_like", "full_like")
 EMPTY: dict[str, Callable[..., Any]] = {
@@ -26,34 +27,67 @@ EMPTY: dict[str, Callable[..., Any]] = {
     "empty_like": np.zeros_like,
 }  # so that no number depends on what the memory held
 CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "copy")
+# Functions of `math` that NumPy has by the same name.
+MATH_RULES = {
+    name: getattr(np, name)
+    for name in ("sqrt", "exp", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "tanh", "hypot")
+}
 REFERENCE = "gradcheck.reference"
 _lock = threading.RLock()
 
 
 @contextmanager
 def traced_constructors(*functions: Callable[..., Any]) -> Iterator[None]:
-    """Replace NumPy and its functions that make arrays in the variables of all modules that are no libraries.
+    """Replace NumPy and its functions that make arrays, and `float`, in the variables of all modules that are no libraries.
 
     Args:
         functions: whose variables are replaced too, wherever they are defined.
     """
     with _lock:
         made, thread = dict[int, Any](), threading.get_ident()
-        replaced: dict[str, dict[str, Callable[..., Any]]] = {"numpy": _list_makers(), "scipy.special": SPECIAL_RULES}
+        replaced: dict[str, dict[str, Callable[..., Any]]] = {
+            "numpy": _list_makers(),
+            "scipy.special": SPECIAL_RULES,
+            "math": MATH_RULES,
+        }
         for module, makers in [(sys.modules[name], makers) for name, makers in replaced.items() if name in sys.modules]:
             namespace = made[id(module)] = _Namespace(module)
             for name, make in makers.items():
                 original = getattr(module, name)
                 made[id(original)] = _choose(thread, original, make, is_rule=module is not np)
                 setattr(namespace, name, made[id(original)])
-        changed = [(space, key, x) for space in _list_variables(functions) for key, x in list(space.items()) if id(x) in made]
+        spaces = _list_variables(functions)
+        changed = [(space, key, x) for space in spaces for key, x in list(space.items()) if id(x) in made]
+        converting = [space for space in spaces if "float" not in space]
         try:
             for space, key, value in changed:
                 space[key] = made[id(value)]
+            for space in converting:
+                space["float"] = _TracedFloat
             yield
         finally:
             for space, key, value in changed:
                 space[key] = value
+            for space in converting:
+                space.pop("float", None)
+
+
+class _FloatType(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, float)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, float)
+
+
+class _TracedFloat(float, metaclass=_FloatType):
+    """What `float` is to traced code: a number of a traced array stays traced."""
+
+    dtype = np.dtype(float)  # for NumPy
+
+    def __new__(cls, value: Any = 0.0) -> Any:
+        """Make a number."""
+        return value.item() if isinstance(value, TracedArray) and is_recording() else float(value)
 
 
 class _Namespace(ModuleType):

@@ -93,16 +93,18 @@ def make_bilinear(function: Callable[..., Any]) -> Rule:
 
 def _make_reading(function: Callable[..., Any]) -> Rule:
     def rule(*args: Any, **kwargs: Any) -> Any:
-        note_branch(function.__name__, *_list_operands(args))
-        return function(*shadow_of(args), **kwargs)
+        result = function(*shadow_of(args), **kwargs)
+        note_branch(function.__name__, result, *_list_operands(args))
+        return result
 
     return rule
 
 
 def _make_step(function: Callable[..., Any]) -> Rule:
     def rule(x: Any, *args: Any, **kwargs: Any) -> Any:
-        note_branch(function.__name__, x)
-        return make_constant(function(shadow_of(x), *args, **kwargs))
+        result = make_constant(function(shadow_of(x), *args, **kwargs))
+        note_branch(function.__name__, result, x)
+        return result
 
     return rule
 
@@ -192,12 +194,12 @@ def _make_extremum(sign: int) -> Rule:
         if kwargs:
             raise NotAvailable(f"numpy.max with {', '.join(kwargs)}")
         array, name = as_traced(x), "max" if sign > 0 else "min"
-        note_branch(name, array)
         result = getattr(np, name)(array.shadow, axis=axis, keepdims=bool(keepdims))
         if array.ndim == 0:
             return array.copy()
         flat = sign * _flatten_axes(array.shadow, axis)
         first, last = flat.argmax(-1), flat.shape[-1] - 1 - flat[..., ::-1].argmax(-1)
+        note_branch(name, first, array)
 
         def take(index: Any) -> build.Place:
             return lambda t: np.take_along_axis(_flatten_axes(t, axis), index[..., None], -1).reshape(np.shape(result))
@@ -217,11 +219,12 @@ def _make_order(name: str) -> Rule:
 
     def rule(x: Any, *args: Any, **kwargs: Any) -> Any:
         array = as_traced(x)
-        note_branch(name, array)
         axis = kwargs.get("axis", -1 if name == "argsort" else None)
         flat = array.reshape(-1) if axis is None else array
         _refuse_equal_numbers(flat, -1 if axis is None else axis, name)
-        return getattr(np, name)(array.shadow, *args, **kwargs)
+        order = getattr(np, name)(array.shadow, *args, **kwargs)
+        note_branch(name, order, array)
+        return order
 
     return rule
 

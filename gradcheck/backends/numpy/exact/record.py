@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from gradcheck.exact.branches import Branches
 from gradcheck.exact.graph import MAX_NUMBERS, MAX_OPERATORS, NotAvailable
 from gradcheck.exact.identity import Equality
 
@@ -16,14 +17,16 @@ class TraceRecord:
     """What a trace noted.
 
     Attributes:
-        branches: the functions whose branch the floating-point values chose.
+        branches: what the floating-point values chose.
         equalities: where the operands of a comparison are equal.
+        demotions: the dtypes of less precision than float64 that hold numbers of the inputs.
         operators: the number of operations.
         numbers: in all their results together.
     """
 
-    branches: set[str] = field(default_factory=set)
+    branches: Branches = field(default_factory=Branches)
     equalities: list[Equality] = field(default_factory=list)
+    demotions: set[str] = field(default_factory=set)
     operators: int = 0
     numbers: int = 0
 

@@ -22,7 +22,7 @@ from gradcheck.backends.numpy.exact.constructors import traced_constructors
 from gradcheck.backends.numpy.exact.record import recording
 from gradcheck.backends.program import Claim, ExactProgram, Program
 from gradcheck.exact import floating
-from gradcheck.exact.graph import Input, Node, NotAvailable
+from gradcheck.exact.graph import DEMOTES, Input, Node, NotAvailable
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from gradcheck.backends.flat_call import Binding
 
 HOLDS_HERE = "the traced graph holds for these inputs only: the code reads numbers of its arrays, or is between two branches"
-# Of a leaf with more entries than this, the derivative in floating point is computed for so many entries, drawn at random; for
-# fewer if the graph is large: operators times entries are at most the second number, in about a second.
-MAX_ENTRIES, MAX_WORK = 256, 100_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class _Joint:
 def trace_exactly(
     function: Callable[..., Any],
     binding: Binding,
-    values: Sequence[Any],
+    make_values: Callable[[], Sequence[Any]],
     program: Program,
     claim: Claim,
 ) -> ExactProgram:
@@ -90,7 +87,7 @@ def trace_exactly(
     Args:
         function: on NumPy arrays.
         binding: of its inputs and outputs.
-        values: of every leaf of the call, in float64.
+        make_values: makes the values of every leaf of the call, in float64.
         program: the program.
         claim: the hand-written derivative.
 
@@ -101,7 +98,7 @@ def trace_exactly(
     forward, draw = claim.vjp is None, np.random.default_rng(0)
     vector_leaves, derivative_leaves = (binding.leaves, binding.outputs) if forward else (binding.outputs, binding.leaves)
     inputs = [Input(leaf.shape) for leaf in (*binding.leaves, *vector_leaves)]
-    joint, product = _Joint(function, binding, claim, values), choose_product(claim)
+    joint, product = _Joint(function, binding, claim, make_values()), choose_product(claim)
     vector = draw.standard_normal(vector_leaves[-1].span.stop)
 
     def list_numbers(point: F64, vector: F64) -> list[F64]:
@@ -121,22 +118,12 @@ def trace_exactly(
         for parts, numbers, absolute in zip(halves, expected, rounding, strict=True):
             require_equal(np.concatenate([np.ravel(part) for part in parts]), numbers, message, absolute)
 
-    compare(program.point, RULE_DIFFERS)
-    compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), HOLDS_HERE)
-    outputs, most = nodes[: len(binding.outputs)], min(MAX_ENTRIES, 1 + MAX_WORK // record.operators)
-
-    def differentiate(point: F64, vector: F64) -> tuple[F64, F64]:
-        claimed = product(point, vector[None])[0]
-        linear = floating.linearise(outputs, dict(zip(inputs, list_numbers(point, vector), strict=True)))
-
-        def push(tangent: F64) -> F64:
-            tangents: dict[Node, F64] = dict(zip(inputs, _split(tangent, binding.leaves), strict=False))
-            return np.concatenate([np.ravel(part) for part in linear(tangents)])
-
-        return claimed, push(vector) if forward else _pull(push, claimed, vector, binding.leaves, most)
-
+    demotions = frozenset(record.demotions)
+    rounds = DEMOTES.format(" and ".join(sorted(demotions)))
+    compare(program.point, rounds if demotions else RULE_DIFFERS)
+    compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), rounds if demotions else HOLDS_HERE)
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
-    return ExactProgram(identity, frozenset(record.branches), frozenset(), differentiate)
+    return ExactProgram(identity, record.branches, demotions)
 
 
 def _split(vector: F64, leaves: Sequence[Leaf]) -> list[F64]:
@@ -151,15 +138,3 @@ def _trace(joint: _Joint, inputs: list[Input], numbers: list[F64]) -> list[Node]
         raise
     except Exception as error:
         raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-
-
-def _pull(push: Callable[[F64], F64], claimed: F64, cotangent: F64, leaves: Sequence[Leaf], most: int) -> F64:
-    """Return the gradient for a cotangent, entry by entry: at most so many of each leaf, and the claim for the rest."""
-    gradient, draw = claimed.copy(), np.random.default_rng(0)
-    for leaf in leaves:
-        entries = np.arange(leaf.span.start, leaf.span.stop)
-        for i in entries if leaf.entries <= most else draw.choice(entries, most, replace=False):
-            tangent = np.zeros(claimed.size)
-            tangent[i] = 1.0
-            gradient[i] = cotangent @ push(tangent)
-    return gradient

@@ -22,7 +22,9 @@ from gradcheck.exact.graph import Node, NotAvailable
 LINEAR = frozenset((*linear.MOVES, *linear.SUMS, "mean", "constant_pad_nd", "masked_fill"))
 PRODUCTS = ("mm", "bmm", "dot", "mv", "ger", "outer")
 CONSTANT = frozenset(
-    linear.list_names("zeros_like new_zeros new_empty empty_like _new_zeros_with_same_feature_meta ones_like full_like")
+    linear.list_names(
+        "zeros_like new_zeros new_empty empty_like new_empty_strided _new_zeros_with_same_feature_meta ones_like full_like"
+    )
 )
 # Operators that make complex numbers of real ones.
 MAKING_COMPLEX = frozenset(("complex", "polar", "view_as_complex"))

@@ -48,7 +48,8 @@ def make_constants(values: torch.Tensor) -> Constants:
 
 def view_as_real(tensor: torch.Tensor) -> torch.Tensor:
     """View a complex tensor as one with a last axis for its two parts; leave a real one."""
-    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
+    plain = tensor.resolve_conj().resolve_neg()
+    return torch.view_as_real(plain) if tensor.is_complex() else plain
 
 
 def floats_of(tensor: torch.Tensor) -> F64:

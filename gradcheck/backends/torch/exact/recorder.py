@@ -17,14 +17,12 @@ from gradcheck.backends.torch.exact import complex_numbers
 from gradcheck.backends.torch.exact.complex_numbers import MAKING_COMPLEX, join, pair_of, translate_complex
 from gradcheck.backends.torch.exact.nodes import Operand, TracedTensor, make_constants, mark_undefined, shadow_of, view_as_real
 from gradcheck.backends.torch.exact.rules import BRANCHES, COMPARISONS, READING, RULES, STEPS, name_of
+from gradcheck.exact.branches import COMPARISON, TO_INTEGERS, Branches
 from gradcheck.exact.build import linear, node_of
-from gradcheck.exact.graph import F64, Input, Node, NotAvailable
+from gradcheck.exact.graph import F64, MAX_NUMBERS, MAX_OPERATORS, Input, Node, NotAvailable
 from gradcheck.exact.identity import Equality
 from gradcheck.tracebacks import summarise_error
 
-# Larger programs are not translated: this many operators, and numbers in all their results together.
-MAX_OPERATORS = 20_000
-MAX_NUMBERS = 5_000_000
 CONDITION = "a condition in Python"
 CASTS = frozenset(("_to_copy", "convert_element_type"))
 CHANGED = "the code changes tensors in a way that PyTorch does not see"
@@ -40,10 +38,20 @@ class _Place:
     dtype: torch.dtype
     bits: tuple[bool, bool]
 
+    @property
+    def part(self) -> torch.dtype:
+        """The dtype of its real numbers."""
+        return self.dtype.to_real() if self.dtype.is_complex else self.dtype
+
     def positions(self) -> NDArray[np.int64]:
-        """Return the position of each number, counted in numbers of its dtype."""
+        """Return the position of each real number, with a last axis for the two of a complex one."""
         steps = [stride * np.arange(size) for size, stride in zip(self.shape, self.strides, strict=True)]
-        return np.asarray(self.offset + sum(np.ix_(*steps), start=np.int64(0)), np.int64)
+        numbers = np.asarray(self.offset + sum(np.ix_(*steps), start=np.int64(0)), np.int64)
+        return 2 * numbers[..., None] + np.arange(2) if self.dtype.is_complex else numbers
+
+    def has_same_meaning(self, other: _Place) -> bool:
+        """Whether a real number that lies in both means the same in both: one may be conjugated or negated."""
+        return self.bits == other.bits if self.dtype is other.dtype else not any((*self.bits, *other.bits))
 
 
 def _place_of(t: torch.Tensor) -> _Place:
@@ -59,7 +67,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         inputs: the exact inputs, in order.
         operators: how many have run.
-        branches: the operators whose branch the floating-point values chose.
+        branches: what the floating-point values chose.
         equalities: where the operands of a comparison are equal.
         demotions: the dtypes of less precision than their arguments' in which operators compute.
         refusal: why the program has no exact meaning, if it has none.
@@ -69,7 +77,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.inputs: list[Input] = []
         self.operators = 0
-        self.branches: set[str] = set()
+        self.branches = Branches()
         self.equalities: list[Equality] = []
         self.demotions: set[str] = set()
         self.refusal: NotAvailable | None = None
@@ -147,11 +155,10 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         place = _place_of(tensor)
         for other, traced in self._memory[self._key(tensor)].items():
-            if traced.node is not None and tensor.dtype is other.dtype and place.bits == other.bits:
+            if traced.node is not None and place.part is other.part and place.has_same_meaning(other):
                 found = _locate(place, other)
                 if found.min(initial=0) >= 0:
-                    node = traced.node if place == other else _take([traced.node], _list_parts(found, tensor))
-                    return self._learn(tensor, node)
+                    return self._learn(tensor, traced.node if place == other else _take([traced.node], found))
         return None
 
     def _write(self, tensor: torch.Tensor, node: Node | None) -> None:
@@ -160,17 +167,18 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         others = [(other, traced) for other, traced in known.items() if other != place]
         self._learn(tensor, node)
         for other, traced in others:
-            if other.dtype is not place.dtype or other.bits != place.bits:
-                raise NotAvailable("the code writes to parts of complex numbers")
+            if other.part is not place.part:
+                raise NotAvailable("the code writes to memory that it also reads in another dtype")
             found = _locate(other, place)
             if found.max(initial=-1) >= 0:
+                if any((*place.bits, *other.bits)):
+                    raise NotAvailable("the code writes to complex numbers that it also uses conjugated")
                 like = torch.empty(0, dtype=other.dtype).set_(
                     tensor.untyped_storage(), other.offset, other.shape, other.strides
                 )
                 pair = [x for x in (node, traced.node) if x is not None]
-                rest = int(np.prod(place.shape)) + np.arange(found.size).reshape(found.shape)
-                index = _list_parts(np.where(found >= 0, found, rest), tensor)
-                self._learn(like, _take(pair, index) if len(pair) == 2 else None)
+                rest = place.positions().size + np.arange(found.size).reshape(found.shape)
+                self._learn(like, _take(pair, np.where(found >= 0, found, rest)) if len(pair) == 2 else None)
 
     # --- operators
 
@@ -185,6 +193,8 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             traced: what was known of both before it ran.
         """
         self._count(result)
+        for value in pytree.tree_leaves(result):
+            _refuse_unusual(value)
         positional, named = traced
         written = _list_written(operator, args, keywords)
         if written:
@@ -219,18 +229,16 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operators += 1
         self._numbers += sum(x.numel() for x in pytree.tree_leaves(results) if isinstance(x, torch.Tensor))
         if self.operators > MAX_OPERATORS:
-            raise NotAvailable(f"a program of more than {MAX_OPERATORS:,} operators")
+            raise NotAvailable(f"a graph of more than {MAX_OPERATORS:,} operators")
         if self._numbers > MAX_NUMBERS:
-            raise NotAvailable(f"a program of more than {MAX_NUMBERS:,} numbers")
+            raise NotAvailable(f"a graph of more than {MAX_NUMBERS:,} numbers")
 
     def _translate(self, operator: Any, result: Any, args: Any, kwargs: Any) -> list[tuple[Any, Node | None]]:
         """Return each result of an operator with its exact node, which numbers that are not floating-point have not."""
         if isinstance(result, torch.Tensor) and result.is_meta:
             return []
-        for value in pytree.tree_leaves(result):
-            _refuse_unusual(value)
         if name_of(operator) in COMPARISONS or (name_of(operator) == "equal" and result):
-            self._note_equal_numbers(*args[:2])
+            self._note_comparison(result, *args[:2])
         self._note_reading(name_of(operator), args)
         self._note_demotion(name_of(operator), result, (args, kwargs))
         results = list(result) if isinstance(result, list | tuple) else [result]
@@ -242,14 +250,17 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         nodes = translated if isinstance(result, list | tuple) else [translated]
         return [(t, _finish(t, node)) for t, node in zip(results, nodes, strict=True)]
 
-    def _note_equal_numbers(self, a: Operand, b: Operand) -> None:
-        """Note where two operands of a comparison are equal and finite."""
+    def _note_comparison(self, result: Any, a: Operand, b: Operand) -> None:
+        """Note a comparison, and where its operands are equal and finite."""
         where = torch.as_tensor(shadow_of(a) == shadow_of(b)) & torch.isfinite(torch.as_tensor(shadow_of(a)))
         if _is_complex(a) or _is_complex(b):
             first, second, where = join(pair_of(a)), join(pair_of(b)), where.unsqueeze(-1)
         else:
             first, second = node_of(a), node_of(b)
-        if (first.varies or second.varies) and bool(where.any()):
+        if not first.varies and not second.varies:
+            return
+        self.branches.add(COMPARISON, np.asarray(result))
+        if bool(where.any()):
             self.equalities.append(Equality(first, second, where.numpy(force=True)))
 
     def _note_reading(self, name: str, args: Any) -> None:
@@ -264,41 +275,40 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note the dtype of a result that has less precision than an argument that depends on the inputs."""
         operands = [x for x in pytree.tree_leaves(arguments) if self._depends(x)]
         finest = min((torch.finfo(x.shadow.dtype).eps for x in operands), default=1.0)
-        dtypes = {t.dtype for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor) and t.dtype is not torch.bool}
-        inexact = {t: t.is_floating_point or t.is_complex for t in dtypes}
-        coarser = {t for t in dtypes if (torch.finfo(t).eps > finest if inexact[t] else operands and name in CASTS)}
+        tensors = [t for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor)]
+        coarser = {t.dtype for t in tensors if _has_node(t) and torch.finfo(t.dtype).eps > finest}
         self.demotions |= {str(dtype).removeprefix("torch.") for dtype in coarser}
+        for t in tensors:
+            if operands and name in CASTS and not _has_node(t):
+                self.branches.add(TO_INTEGERS, np.asarray(t))
 
     def _apply_rule(self, operator: Any, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the exact result; None for each tensor that depends on no input and has no rule."""
         name, varies = name_of(operator), any(map(self._depends, pytree.tree_leaves((args, kwargs))))
-        if varies and name in BRANCHES:
-            self.branches.add(name)
         try:
             if any(map(_is_complex, pytree.tree_leaves((result, args, kwargs)))):
                 return translate_complex(operator, name, result, args, kwargs)
             if name not in RULES:
                 raise NotAvailable(f"no rule for the operator {name}")
-            return RULES[name](operator, result, *args, **kwargs)
+            translated = RULES[name](operator, result, *args, **kwargs)
         except Exception as error:
             if not varies:
                 return pytree.tree_map(lambda _: None, result)
             if isinstance(error, NotAvailable):
                 raise
             raise NotAvailable(f"the rule for {name} does not cover this call: {summarise_error(error, 120)}") from error
+        if varies and name in BRANCHES:
+            chosen = translated[0] if isinstance(translated, list) else translated
+            self.branches.add(name, chosen, [x.node for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, TracedTensor)])
+        return translated
 
 
 def _locate(place: _Place, other: _Place) -> NDArray[np.int64]:
-    """Return for each number of a place its index among those of another place in the same memory; -1 if it is not there."""
+    """Return the index of each real number of a place among those of another in the same memory; -1 if it is not there."""
     wanted, held = place.positions(), other.positions().reshape(-1)
     table = np.full(max(int(wanted.max(initial=-1)), int(held.max(initial=-1))) + 1, -1)
     table[held] = np.arange(held.size)
     return np.asarray(table[wanted])
-
-
-def _list_parts(index: NDArray[np.int64], tensor: torch.Tensor) -> NDArray[np.int64]:
-    """Return the places of entries in an exact node, where a complex one takes two."""
-    return np.stack([2 * index, 2 * index + 1], axis=-1) if tensor.is_complex() else index
 
 
 def _take(nodes: list[Node], index: NDArray[np.int64]) -> Node:

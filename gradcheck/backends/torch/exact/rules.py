@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
     **{name: functions.make_rule(formula) for name, formula in FORMULAS.items()},
     **dict.fromkeys(("convert_element_type", "_to_copy"), functions.make_rule(node_of)),
     "erf_inv": functions.make_rule(FORMULAS["erfinv"]),
+    "_neg_view": functions.make_rule(FORMULAS["neg"]),
     **dict.fromkeys(("index_put", "_unsafe_index_put", "put"), linear.translate_put),
     "scatter_reduce": linear.translate_reduction,
     "masked_fill": linear.translate_filling("value", 2),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gradcheck.backends import global_state
 from gradcheck.backends.exact_identity import (
@@ -25,10 +26,9 @@ from gradcheck.backends.exact_identity import (
 )
 from gradcheck.backends.flat import EPS, F64, Leaf
 from gradcheck.backends.program import Claim, ExactProgram, Program
-from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
+from gradcheck.backends.torch.derivatives import forward_mode_level
 from gradcheck.backends.torch.exact.nodes import TracedTensor, shadow_of, view_as_real
 from gradcheck.backends.torch.exact.recorder import OperatorRecorder
-from gradcheck.backends.torch.exact.rules import name_of
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaves_at, tensor_of
 from gradcheck.backends.torch.twin_precision import twin_precision
@@ -94,7 +94,8 @@ class _Joint:
 
     def _place(self, inputs: list[torch.Tensor]) -> list[Any]:
         """Return every leaf of the call with some inputs."""
-        tensors = leaves_at(self.binding, self.point, twin=self.twin)
+        with _disable_current_modes():  # most of them are replaced
+            tensors = leaves_at(self.binding, self.point, twin=self.twin)
         for i, x in zip(self.binding.input_places, inputs, strict=True):
             tensors[i] = x
         return tensors
@@ -162,8 +163,7 @@ def trace_exactly(
     moved = _evaluate_nodes(nodes, recorder.inputs, [*joint.leaves(shifted), *vectors], joint)
     _compare(moved, joint, *there, TRACE_HOLDS_HERE)
     identity = make_identity(nodes, recorder.inputs, binding, recorder.equalities, forward=joint.forward)
-    differentiate = _AttachedTrace(joint, draws, inputs).differentiate
-    return ExactProgram(identity, frozenset(recorder.branches), demotions, differentiate)
+    return ExactProgram(identity, recorder.branches, demotions)
 
 
 def _evaluate_nodes(
@@ -207,79 +207,3 @@ def _compare(
     for parts, leaves, expected, absolute in (of_value, of_derivative):
         computed = flat_of_all([shadow_of(part) for part in parts], leaves)
         require_equal(computed, expected, message, absolute)
-
-
-class _AttachedTrace:
-    """The operators of a program and its derivative, without what is detached and without rules written by hand.
-
-    It is traced at its first use, since it only serves to measure a difference that the fields have found.
-
-    Args:
-        joint: the program and its derivative.
-        draws: the states of the random generators that the target draws from.
-        inputs: the leaves at the primal, and vectors.
-    """
-
-    def __init__(self, joint: _Joint, draws: global_state.States, inputs: list[torch.Tensor]) -> None:
-        self.joint, self.draws, self.inputs = joint, draws, inputs
-        self._traced: torch.fx.GraphModule | None = None
-
-    def differentiate(self, point: F64, vector: F64) -> tuple[F64, F64]:
-        """Return the claim and the derivative of the traced forward for a vector, both in floating point.
-
-        Raises:
-            NotAvailable: if they cannot be traced or differentiated.
-        """
-        joint, module, layout = self.joint, self._trace(), self.joint.derivative_leaves
-        leaves, vectors, count = joint.leaves(point), joint.vectors(vector), len(joint.binding.outputs)
-        global_state.restore(self.draws)
-        try:
-            if joint.forward:
-                with forward_mode_level():
-                    pairs = zip(leaves, vectors, strict=True)
-                    duals = [forward_ad.make_dual(x, t) for x, t in pairs]  # type: ignore[no-untyped-call]
-                    results = _AttachedInterpreter(module).run(duals, vectors)
-                    derivatives = [tangent_of(output) for output in results[:count]]
-                    claims = [None if c is None else forward_ad.unpack_dual(c).primal for c in results[count:]]  # type: ignore[no-untyped-call]
-            else:
-                with torch.enable_grad():
-                    leaves = [x.requires_grad_() for x in leaves]
-                    results = _AttachedInterpreter(module).run(leaves, vectors)
-                    derivatives = list(torch.autograd.grad(results[:count], leaves, vectors, allow_unused=True))
-                    claims = [None if c is None else c.detach() for c in results[count:]]
-        except Exception as error:
-            raise NotAvailable(f"the derivative of the trace raised {summarise_error(error, 120)}") from error
-        return flat_of_all(claims, layout), flat_of_all(derivatives, layout)
-
-    def _trace(self) -> torch.fx.GraphModule:
-        """Trace the operators; if some write to tensors, the graph is traced once more without that."""
-        from torch.fx.experimental.proxy_tensor import make_fx
-
-        if self._traced is not None:
-            return self._traced
-        count = len(self.joint.binding.leaves)
-        leaves, vectors = self.inputs[:count], self.inputs[count:]
-        function: Callable[..., Any] = self.joint
-        try:
-            with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                global_state.restore(self.draws)
-                module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
-                if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in module.graph.nodes):
-                    function = torch.func.functionalize(module, remove="mutations_and_views")
-                    module = make_fx(function, _error_on_data_dependent_ops=False)(leaves, vectors)
-        except Exception as error:
-            raise NotAvailable(f"the trace raised {summarise_error(error, 120)}") from error
-        self._traced = module
-        return module
-
-
-class _AttachedInterpreter(torch.fx.Interpreter):
-    """Runs a traced graph so that nothing in it is cut off from the gradient."""
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if name_of(target) in ("detach", "detach_copy", "alias", "view_of", "lift_fresh"):
-            return args[0]
-        if name_of(target) == "copy":  # has no derivative in forward mode
-            return args[1].expand(args[0].shape)
-        return super().call_function(target, args, kwargs)
