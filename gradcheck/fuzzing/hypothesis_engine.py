@@ -15,11 +15,11 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from gradcheck.fuzzing.database import NamespacedDatabase
 from gradcheck.fuzzing.space import REJECTION_REASONS, Example
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.results import CheckResult
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from gradcheck.results import CheckResult
 
 CheckExample = Callable[[Example], "CheckResult"]
 ShrinkExample = Callable[[Example, Callable[[Example], bool]], Example]

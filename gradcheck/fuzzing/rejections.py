@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gradcheck.fuzzing.space import describe_size
+from gradcheck.fuzzing.hypothesis_engine import CheckedExample
+from gradcheck.fuzzing.space import Example, describe_size
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.fuzzing.hypothesis_engine import CheckedExample
-    from gradcheck.fuzzing.space import Example
 
 MIN_REJECTIONS = 3  # A region needs at least this many rejected examples with a common feature.
 LARGE_NUMBER = 1e4  # A number of larger magnitude is a feature of an example.

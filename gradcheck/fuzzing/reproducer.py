@@ -16,6 +16,7 @@ from gradcheck.errors import GradcheckError
 from gradcheck.options import Options
 from gradcheck.strategies.arrays import literal_spec
 from gradcheck.targets import discover
+from gradcheck.targets.case import Case
 from gradcheck.targets.draw import collect_size_names, has_specs
 from gradcheck.targets.framework import infer_from_arrays
 from gradcheck.targets.notebook import is_notebook
@@ -25,7 +26,6 @@ from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.fuzzing.space import Example, Space
-    from gradcheck.targets.case import Case
 
 MAX_LINE_LENGTH = 100  # characters of a line of the test
 BASE_IMPORTS = {"hypothesis": {"example", "given", "settings"}, "gradcheck": {"assert_gradients", "strategies"}}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -13,20 +13,16 @@ from gradcheck.backends.global_state import preserving
 from gradcheck.backends.load_target import choose_dtype, load_backend, prepare_target
 from gradcheck.errors import InputError
 from gradcheck.glossary.verdicts import Reason, Verdict
+from gradcheck.options import Options
 from gradcheck.run.case import check_case
 from gradcheck.strategies.arrays import DEFAULT_SIZES, Draw, named_size
 from gradcheck.strategies.inputs import DRAWN_DTYPES, literal_inputs
+from gradcheck.targets.case import Case
 from gradcheck.targets.draw import collect_size_names, has_specs
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
 from gradcheck.trees import flatten, tree_map
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gradcheck.options import Options
-    from gradcheck.targets.case import Case
 
 REJECTION_REASONS = (Reason.TARGET_RAISED, Reason.BAD_INPUT)  # reasons of an ERROR that the input causes
 LITERAL_SIZE_NAME = "size{}"  # the name of a size that the user gave as a number, so that the search can vary it

@@ -6,14 +6,14 @@ import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
 from gradcheck.errors import InputError
-from gradcheck.harvest.record import MAIN_MODULES, OPERATOR
+from gradcheck.harvest.record import MAIN_MODULES, OPERATOR, Harvest, Record
 from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
 from gradcheck.run.config.read import PLACEHOLDER
@@ -21,9 +21,6 @@ from gradcheck.targets.case import case, locate_source
 from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework
 from gradcheck.targets.signature import read_parameters, resolve_inputs, takes_context
 from gradcheck.targets.specs import spec as specs
-
-if TYPE_CHECKING:
-    from gradcheck.harvest.record import Harvest, Record
 
 RESERVED = frozenset(inspect.signature(case).parameters)  # arguments of @case, which cannot be names of inputs there
 TELLING_SIZE = 8  # entries that are all positive by chance in 1 of 256 arrays

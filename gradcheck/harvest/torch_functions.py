@@ -6,7 +6,8 @@ PyTorch's own `Function.apply` ends in `super().apply`, which finds what is put 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch._library.custom_ops import OPDEFS
@@ -18,9 +19,6 @@ from gradcheck.harvest.record import OPERATOR, Harvest, Record
 from gradcheck.harvest.torch_copies import describe
 from gradcheck.harvest.torch_recorder import Kinds, TorchRecorder
 from gradcheck.targets.framework import TargetKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NEW = Kinds()  # stands for a class that is met for the first time
 

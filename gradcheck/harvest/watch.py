@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from gradcheck.harvest.imports import LoadedPackages
 from gradcheck.harvest.record import Harvest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from gradcheck.results import RunResult
 
 BUDGET = 60.0  # seconds for all checks together

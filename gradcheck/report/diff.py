@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gradcheck.report import markdown, phrases
 from gradcheck.report.display import to_display
 from gradcheck.report.problems import BROKEN, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 COARSER_RATIO = 10.0  # A resolution is reported as lost if it is more than this many times as large.
 # A case is reported as slower if it takes more than SLOWER_RATIO times as long and more than MIN_EXTRA_SECONDS longer. Smaller

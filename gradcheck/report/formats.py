@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gradcheck.results import RunResult
 
 # What each format contains. The module is named after the format, with _ instead of -.

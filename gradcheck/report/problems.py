@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import phrases
 from gradcheck.report.findings import Finding, explain, parse_diagnosis
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Law, LayerResult, Reason, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 BROKEN = (Verdict.FAIL, Verdict.ERROR)
 MAX_SHORT_LENGTH = 300  # characters of a problem's short text

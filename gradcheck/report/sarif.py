@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.report import locations
 from gradcheck.report.problems import Problem, list_problems
 from gradcheck.results import CheckResult, Reason, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = "%SRCROOT%"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.seeds import make_generator
@@ -16,8 +17,6 @@ from gradcheck.targets.specs.spec import (
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from numpy.typing import NDArray
 
 

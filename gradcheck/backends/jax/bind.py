@@ -42,11 +42,11 @@ from gradcheck.backends.program import Capabilities, Claim, Member, Program, Vjp
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
 from gradcheck.errors import TargetError
+from gradcheck.targets.case import Case
 from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jax._src.core import subjaxprs
 
 from gradcheck.backends.flat import EPS, F64
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.jax.arrays import (
     arrays_at,
     concatenate_flat,
@@ -37,9 +38,6 @@ from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import format_user_frames, format_user_line, read_message, summarise_error, was_raised_by_user
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat_call import Binding
 
 SMALL = 2048  # A target of up to this many input and output entries is compiled fast rather than to fast code.
 # What JAX's message contains if a function has no derivative in one of the modes, and the message shown instead; '' keeps it.

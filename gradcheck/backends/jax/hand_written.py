@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends import hand_written
-from gradcheck.backends.flat import from_flat
+from gradcheck.backends.flat import F64, Leaf, from_flat
 from gradcheck.backends.jax.arrays import arrays_at, leaf_dtype
-from gradcheck.backends.jax.functional import fill_leaves
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves
+from gradcheck.backends.program import Claim
+from gradcheck.targets.case import Case
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.jax.derivatives import TracedTarget
-    from gradcheck.backends.jax.functional import JaxFunctionalCall
-    from gradcheck.backends.program import Claim
-    from gradcheck.targets.case import Case
 
 
 def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarget, returned: Any) -> tuple[Claim, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +15,17 @@ import numpy as np
 
 from gradcheck.backends.flat_call import Binding, flatten_call
 from gradcheck.backends.jax.arrays import is_array, is_differentiable
-from gradcheck.backends.jax.functional import fill_leaves, make_functional_call
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves, make_functional_call
 from gradcheck.backends.jax.rule_probes import probe_arrays, watching_rules
 from gradcheck.backends.recorded_layer import MAX_RECORDED_CALLS, RecordedCall, RecordedLayer
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import UsageError
+from gradcheck.targets.case import Case
 from gradcheck.targets.framework import unwrap_target
 from gradcheck.targets.location import find_rule_function
 from gradcheck.targets.signature import Inputs, resolve_inputs
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gradcheck.backends.jax.functional import JaxFunctionalCall
-    from gradcheck.targets.case import Case
 
 NOT_CALLED = "not checked: not called at these inputs"
 NOT_REACHED = "not checked: no derivative passes through it"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.flat import make_gradient_leaves
+from gradcheck.backends.flat import F64, make_gradient_leaves
 from gradcheck.backends.jax import derivatives
 from gradcheck.backends.jax.arrays import (
     arrays_at,
@@ -19,12 +19,8 @@ from gradcheck.backends.jax.arrays import (
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
 from gradcheck.backends.jax.exact.capability import make_exact_trace
-from gradcheck.backends.program import Capabilities, Program, Unavailable
+from gradcheck.backends.program import Capabilities, Claim, Program, Unavailable
 from gradcheck.errors import DerivativeError
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
-    from gradcheck.backends.program import Claim
 
 
 def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarget | None, cotangent: F64) -> Program:

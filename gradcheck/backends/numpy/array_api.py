@@ -5,6 +5,7 @@ They are called with arrays of that namespace and evaluated as functions on NumP
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from gradcheck.targets.signature import Inputs
 from gradcheck.trees import flatten, tree_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradcheck.targets.case import Case
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import (
@@ -34,16 +36,10 @@ from gradcheck.backends.program import Capabilities, Claim, ExactProgram, Member
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
+from gradcheck.targets.case import Case
+from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten, leaves_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 # Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
 MAX_COMPLEX_STEPS = 256

@@ -14,14 +14,14 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.backends.forms.adapt import Adapted, adapt, needs_adapting
 from gradcheck.backends.forms.forward_backward import PlacedFunction
 from gradcheck.backends.forms.parameters import copy_code
-from gradcheck.backends.forms.places import find_values, get_owner, holding, is_floating_array
+from gradcheck.backends.forms.places import Place, find_values, get_owner, holding, is_floating_array
 from gradcheck.backends.generators import is_of_library
 from gradcheck.backends.numpy.call_recorder import CallRecorder, WatchedCall, WatchedLayer, wrap_function
 from gradcheck.backends.numpy.called_functions import find_called_functions, list_functions, name_backward, pair_by_name
@@ -29,14 +29,10 @@ from gradcheck.backends.recorded_layer import BACKWARD_NOT_CALLED, RecordedCall,
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import UsageError
 from gradcheck.seeds import make_generator
-from gradcheck.targets.case import gradient_is_returned
+from gradcheck.targets.case import Case, gradient_is_returned
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
-
-if TYPE_CHECKING:
-    from gradcheck.backends.forms.places import Place
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 LOSS_NAMES = re.compile(r"loss|cost|entropy|softmax|hinge|svm|mse|nll|criterion|objective", re.IGNORECASE)
 WHOLE_LAYER = ("forward", "fprop", "__call__")  # methods that are the forward of the object, and not of a part of it

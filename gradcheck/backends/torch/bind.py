@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,13 +53,10 @@ from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import TargetError
+from gradcheck.targets.case import Case
 from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
-
 
 # How PyTorch's message begins when a function writes to an input that requires a gradient.
 LEAF_OVERWRITTEN = "a leaf Variable that requires grad"

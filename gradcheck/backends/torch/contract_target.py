@@ -5,22 +5,18 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradcheck.backends.contract_target import Layer, LayerFunction, Wrapper
 from gradcheck.backends.flat import EPS
 from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.torch.graph import find_user_functions, is_torch_class
 from gradcheck.backends.torch.tensors import replace_leaves
-from gradcheck.targets.location import locate_backward
+from gradcheck.targets.location import Location, locate_backward
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.targets.location import Location
 
 
 def make_layer(

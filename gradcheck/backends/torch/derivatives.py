@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.autograd import forward_ad
 
 from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
-from gradcheck.backends.flat_call import rebuild_outputs
+from gradcheck.backends.flat_call import Binding, rebuild_outputs
 from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.attached import make_attached_vjp
@@ -32,16 +33,13 @@ from gradcheck.backends.torch.tensors import (
 )
 from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.user_code import call_user_code
+from gradcheck.targets.case import Case
 from gradcheck.targets.framework import TargetKind, classify_target, unwrap_apply
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten, leaves_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gradcheck.backends.flat_call import Binding
     from gradcheck.backends.torch.functional import TorchFunctionalCall
-    from gradcheck.targets.case import Case
 
 
 def make_claims(

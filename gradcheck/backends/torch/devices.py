@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,9 +13,6 @@ from gradcheck.errors import InputError
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NO_SUCH_DEVICE = "device={!r} is not available: PyTorch finds {}"
 

@@ -32,11 +32,11 @@ from gradcheck.backends.torch.parameter_swap import swap_in
 from gradcheck.backends.torch.tensors import copy_detached, dtype_name
 from gradcheck.errors import InputError
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.signature import Inputs
 from gradcheck.trees import TREE_KINDS, flatten, tree_map
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 # A note names at most this many parameters.
 MAX_LISTED_PARAMETERS = 8

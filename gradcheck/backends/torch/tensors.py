@@ -16,7 +16,6 @@ from gradcheck.tracebacks import format_user_frames, is_out_of_memory, read_mess
 from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
     from gradcheck.backends.flat_call import Binding
 
 # The dtype that the twin uses for each lower one.

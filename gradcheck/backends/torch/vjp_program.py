@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
-from gradcheck.backends.flat import make_gradient_leaves
+from gradcheck.backends.flat import F64, Leaf, make_gradient_leaves
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import Capabilities, Program, Unavailable
 from gradcheck.backends.torch import derivatives, line
 from gradcheck.backends.torch.derivatives import tangent_of
@@ -20,12 +22,6 @@ from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, flat
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.flat_call import Binding
 
 ERROR_NODE = "Error"  # class name of the node that @once_differentiable adds to the graph, on no path to the inputs
 

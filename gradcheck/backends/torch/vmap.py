@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradcheck.backends.flat import F64, Leaf
 from gradcheck.backends.program import Unavailable
 from gradcheck.backends.torch.tensors import (
     TWIN_DTYPES,
@@ -18,9 +20,6 @@ from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.flat_call import Binding
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch import sparse
+from gradcheck.compat.answer import CheckCall
 from gradcheck.compat.torch import failure_texts
-from gradcheck.compat.torch.call import requires_grad
+from gradcheck.compat.torch.call import Call, requires_grad
 from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.results import CheckResult
 
 BACKWARDS = 4  # calls of a backward whose gradients are compared
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
-    from gradcheck.results import CheckResult
 
 
 def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str:

@@ -6,17 +6,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.compat.answer import Answer, Translation
 from gradcheck.compat.checker import Arguments, Checker, bind_arguments
 from gradcheck.compat.torch import drop_ins
+from gradcheck.compat.torch.call import Call
 from gradcheck.compat.torch.conclusion import conclude
 from gradcheck.compat.torch.drop_ins import make_call
 from gradcheck.compat.torch.translation import translate
-
-if TYPE_CHECKING:
-    from gradcheck.compat.torch.call import Call
 
 MODULE = "torch.autograd.gradcheck"
 TOLERANCES = ("atol", "rtol")

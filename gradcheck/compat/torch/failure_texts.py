@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.backends.flat_call import array_path, flatten_call
 from gradcheck.backends.global_state import preserving
+from gradcheck.compat.answer import Answer, CheckCall
 from gradcheck.compat.torch.call import requires_grad
 from gradcheck.compat.torch.target import copy_inputs
 from gradcheck.glossary.verdicts import Reason, Verdict
+from gradcheck.results import Comparison
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import Answer, CheckCall
-    from gradcheck.results import Comparison
 
 MISMATCH = "{}Jacobian {}mismatch for output {} with respect to input {},"
 FORWARD = "computed with forward mode "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -10,13 +10,10 @@ from torch.autograd import forward_ad
 from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
 from gradcheck.backends.torch.functional import is_differentiable
-from gradcheck.compat.torch.call import as_tuple, requires_grad
+from gradcheck.compat.answer import CheckCall
+from gradcheck.compat.torch.call import Call, as_tuple, requires_grad
 from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
 from gradcheck.trees import leaves_of
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
 
 
 def run_as_pytorch(check: CheckCall, call: Call) -> Any:

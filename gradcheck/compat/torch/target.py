@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,15 +14,12 @@ from gradcheck.backends.global_state import preserving, seed_generators
 from gradcheck.backends.torch import sparse
 from gradcheck.backends.torch.derivatives import tangent_of
 from gradcheck.backends.torch.functional import is_differentiable
-from gradcheck.compat.torch.call import as_tuple, requires_grad
+from gradcheck.compat.answer import CheckCall
+from gradcheck.compat.torch.call import Call, as_tuple, requires_grad
 from gradcheck.compat.torch.sparse_inputs import fill_pattern
 from gradcheck.seeds import make_generator
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
 
 
 def make_target(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,14 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report.steps import BAR_LENGTH
-from gradcheck.results import Verdict
+from gradcheck.results import CheckTable, Row, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
 
-    from gradcheck.results import CheckTable, Row
 
 MAX_ROWS = 24  # rows shown in the terminal; the JSON report has all of them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -9,13 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report.sweep_tables import LEGEND, SweepTable, describe_verdict
+from gradcheck.results import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rich.console import RenderableType
-
-    from gradcheck.results import Verdict
 
 
 GAP = 2  # columns between two numbers

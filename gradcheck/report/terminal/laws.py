@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,14 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report.phrases import format_number
-from gradcheck.results import Verdict
+from gradcheck.results import Law, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rich.console import RenderableType
-
-    from gradcheck.results import Law
 
 
 def render_laws(laws: Sequence[Law], styles: Mapping[Verdict, str]) -> Iterator[RenderableType]:

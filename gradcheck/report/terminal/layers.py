@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from rich.text import Text
 from rich.tree import Tree
 
 from gradcheck.report.phrases import split_layer_path
-from gradcheck.results import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gradcheck.results import LayerResult
+from gradcheck.results import LayerResult, Verdict
 
 
 def build_tree(layers: tuple[LayerResult, ...], styles: Mapping[Verdict, str], *, show_all: bool) -> Tree:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -23,9 +23,6 @@ from gradcheck.report.problems import format_explain_command
 from gradcheck.report.terminal import check_tables, grids, laws, layers
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
 QUIET, NORMAL, VERBOSE, STEPS = -1, 0, 1, 2  # levels of verbosity: the `-q`, the default, `-v` and `-vv` of the command line

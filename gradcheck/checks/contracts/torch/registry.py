@@ -39,6 +39,7 @@ from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.time_limit import TimeLimit, TimeLimitExceeded
 from gradcheck.checks.contracts.torch import upstream
 from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised, compute_baseline
+from gradcheck.evidence.line import F64
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error
@@ -46,7 +47,6 @@ from gradcheck.tracebacks import format_user_frames, summarise_error
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.compare.trial_recorder import Recorder
-    from gradcheck.evidence.line import F64
 
 # If one of these is broken, the contracts that follow would only report its consequences.
 FIRST = ("primal", "backward-intact", "deterministic-backward")

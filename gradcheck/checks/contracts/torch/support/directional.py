@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of
 from gradcheck.checks.contracts.slope_comparison import SlopeComparison, compare_slope
 from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, Remark, compute_vjp
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import F64
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import LayerFunction
-    from gradcheck.evidence.line import F64
 
 
 class CompareAlong(Protocol):
