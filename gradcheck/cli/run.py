@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import (
-    Command,
-    Targets,
-    app,
-    exit_nothing_collected,
-    exit_on_error,
-)
+from gradcheck.cli.app import Command, Targets, app, exit_nothing_collected, exit_on_error
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     ExecutionOptions,

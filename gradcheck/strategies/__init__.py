@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
-from gradcheck.backends.load_target import (
-    choose_dtype,
-    choose_framework,
-    load_backend,
-    prepare_target,
-)
+from gradcheck.backends.load_target import choose_dtype, choose_framework, load_backend, prepare_target
 from gradcheck.errors import InputError
 from gradcheck.options import Options, override_options
 from gradcheck.seeds import make_generator

@@ -5,13 +5,7 @@ from __future__ import annotations
 from gradcheck.report.display import to_display
 from gradcheck.report.html.page import load_template
 from gradcheck.takeover.records import TakeoverRun
-from gradcheck.takeover.sections import (
-    build_sections,
-    describe_category,
-    describe_prediction,
-    describe_times,
-    describe_totals,
-)
+from gradcheck.takeover.sections import build_sections, describe_category, describe_prediction, describe_times, describe_totals
 from gradcheck.untrusted_text import escape_ci_commands
 
 MAX_CALLS = 5000  # rows in the table of every call

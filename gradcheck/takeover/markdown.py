@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from gradcheck.report.display import to_display
 from gradcheck.report.markdown import escape_text, format_code, take_fitting
 from gradcheck.takeover.records import TakeoverRun
-from gradcheck.takeover.sections import (
-    Entry,
-    Section,
-    build_sections,
-    describe_prediction,
-    describe_times,
-    describe_totals,
-)
+from gradcheck.takeover.sections import Entry, Section, build_sections, describe_prediction, describe_times, describe_totals
 from gradcheck.untrusted_text import escape_ci_commands
 
 LIMIT = 900_000  # bytes: GitHub allows 1024 kB for the summary of a step

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.seeds import make_generator
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.sizes import Sizes, collect_names
-from gradcheck.targets.specs.spec import (
-    NUMPY_SUBSTITUTES,
-    SPARSE_LAYOUTS,
-    Spec,
-    draw_array,
-)
+from gradcheck.targets.specs.spec import NUMPY_SUBSTITUTES, SPARSE_LAYOUTS, Spec, draw_array
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:

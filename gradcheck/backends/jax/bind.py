@@ -30,11 +30,7 @@ from gradcheck.backends.jax.arrays import (
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
 from gradcheck.backends.jax.exact.capability import make_exact_trace
-from gradcheck.backends.jax.functional import (
-    JaxFunctionalCall,
-    fill_leaves,
-    make_functional_call,
-)
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves, make_functional_call
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
 from gradcheck.backends.jax.rejection_draws import mark_rejection_draws

@@ -15,14 +15,7 @@ from jax._src.core import subjaxprs
 
 from gradcheck.backends.flat import EPS, F64
 from gradcheck.backends.flat_call import Binding
-from gradcheck.backends.jax.arrays import (
-    arrays_at,
-    concatenate_flat,
-    conjugate,
-    narrow,
-    use_x64,
-    widen,
-)
+from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat, conjugate, narrow, use_x64, widen
 from gradcheck.backends.jax.attached import ignore_stop_gradient
 from gradcheck.backends.jax.functional import constant_places, fill_leaves
 from gradcheck.backends.jax.jit import (

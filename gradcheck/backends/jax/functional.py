@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from gradcheck.backends.flat_call import (
-    Binding,
-    FlatCall,
-    exclude_detached,
-    flatten_call,
-    select_inputs,
-)
+from gradcheck.backends.flat_call import Binding, FlatCall, exclude_detached, flatten_call, select_inputs
 from gradcheck.backends.jax.arrays import copy_array, is_differentiable, widen
 from gradcheck.errors import InputError
 from gradcheck.targets import framework

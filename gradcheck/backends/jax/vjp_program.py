@@ -12,11 +12,7 @@ import numpy as np
 
 from gradcheck.backends.flat import F64, make_gradient_leaves
 from gradcheck.backends.jax import derivatives
-from gradcheck.backends.jax.arrays import (
-    arrays_at,
-    concatenate_flat,
-    conjugate,
-)
+from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat, conjugate
 from gradcheck.backends.jax.derivatives import TracedTarget
 from gradcheck.backends.jax.exact.capability import make_exact_trace
 from gradcheck.backends.program import Capabilities, Claim, Program, Unavailable

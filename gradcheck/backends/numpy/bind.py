@@ -22,14 +22,7 @@ from gradcheck.backends.flat import (
     match_strides,
     to_flat,
 )
-from gradcheck.backends.flat_call import (
-    Binding,
-    FlatCall,
-    flatten_call,
-    rebuild_outputs,
-    select_inputs,
-    shapes_of,
-)
+from gradcheck.backends.flat_call import Binding, FlatCall, flatten_call, rebuild_outputs, select_inputs, shapes_of
 from gradcheck.backends.numpy import array_api
 from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
 from gradcheck.backends.program import Capabilities, Claim, ExactProgram, Member, Program, Unavailable, VjpOfCombination

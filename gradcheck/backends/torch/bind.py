@@ -17,26 +17,12 @@ from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
 from gradcheck.backends.flat_call import Binding, shapes_of
 from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination
-from gradcheck.backends.torch import (
-    composition,
-    devices,
-    lazy_modules,
-    line,
-    random_draws,
-    sparse,
-    vjp_program,
-    vmap,
-)
+from gradcheck.backends.torch import composition, devices, lazy_modules, line, random_draws, sparse, vjp_program, vmap
 from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
 from gradcheck.backends.torch.exact.capability import make_exact_trace
-from gradcheck.backends.torch.functional import (
-    TorchFunctionalCall,
-    is_differentiable,
-    make_functional_call,
-    make_outputs_dense,
-)
+from gradcheck.backends.torch.functional import TorchFunctionalCall, is_differentiable, make_functional_call, make_outputs_dense
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import (
     TWIN_DTYPES,

@@ -23,14 +23,7 @@ from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.attached import make_attached_vjp
 from gradcheck.backends.torch.derived_backwards import Rederivation
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.tensors import (
-    carries_gradient,
-    flat_of_all,
-    leaf_part,
-    leaves_at,
-    tensor_of,
-    to_numpy,
-)
+from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaf_part, leaves_at, tensor_of, to_numpy
 from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.targets.case import Case

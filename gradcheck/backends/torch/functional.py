@@ -11,23 +11,11 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from gradcheck.backends.flat import EPS
-from gradcheck.backends.flat_call import (
-    STORED_VALUES,
-    Binding,
-    FlatCall,
-    exclude_detached,
-    flatten_call,
-    select_inputs,
-)
+from gradcheck.backends.flat_call import STORED_VALUES, Binding, FlatCall, exclude_detached, flatten_call, select_inputs
 from gradcheck.backends.torch import sparse
 from gradcheck.backends.torch.devices import refuse_mixed_devices
 from gradcheck.backends.torch.lazy_modules import registered_tensors
-from gradcheck.backends.torch.module_state import (
-    TensorAttribute,
-    find_tensor_attributes,
-    replace_tensors,
-    restoring_attributes,
-)
+from gradcheck.backends.torch.module_state import TensorAttribute, find_tensor_attributes, replace_tensors, restoring_attributes
 from gradcheck.backends.torch.parameter_swap import swap_in
 from gradcheck.backends.torch.tensors import copy_detached, dtype_name
 from gradcheck.errors import InputError

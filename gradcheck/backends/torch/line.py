@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradcheck.backends.flat import EPS, F64, Leaf
-from gradcheck.backends.torch.tensors import (
-    TWIN_DTYPES,
-    dtype_name,
-    flat_of,
-    replace_leaves,
-    view_as_leaf,
-)
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, dtype_name, flat_of, replace_leaves, view_as_leaf
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.trees import leaves_of
 

@@ -12,12 +12,7 @@ import torch
 
 from gradcheck.backends.batching import MAX_BATCH_NUMBERS, MAX_BATCH_TIME, MIN_BATCH_SECONDS, MIN_BATCH_SIZE
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
-from gradcheck.backends.torch.tensors import (
-    backpropagate,
-    dtype_name,
-    flat_of_all,
-    leaf_part,
-)
+from gradcheck.backends.torch.tensors import backpropagate, dtype_name, flat_of_all, leaf_part
 
 if TYPE_CHECKING:
     # It fills rows with the products of vectors: (vectors, rows).

@@ -9,12 +9,7 @@ import torch
 
 from gradcheck.backends.flat import F64, Leaf
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.torch.tensors import (
-    TWIN_DTYPES,
-    align,
-    replace_leaves,
-    view_as_leaf,
-)
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, align, replace_leaves, view_as_leaf
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten

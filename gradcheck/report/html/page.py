@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.glossary.columns import COLUMNS, METHODS, REMARKS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.verdicts import SEVERITY
-from gradcheck.report import (
-    fuzz_summary,
-    locations,
-    phrases,
-    steps,
-    sweep_tables,
-)
+from gradcheck.report import fuzz_summary, locations, phrases, steps, sweep_tables
 from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
 from gradcheck.report.html.heatmap import HeatmapGrid, draw_heatmap
