@@ -20,9 +20,9 @@ class ImportHook(importlib.abc.MetaPathFinder):
     def install(self) -> None:
         """Announce the modules that are imported already, and look at every import from here on."""
         sys.meta_path.insert(0, self)
-        for module in [sys.modules.get(name) for name in self._names]:
-            if hasattr(module, "__spec__"):
-                self._notify(module)
+        for name in self._names:
+            if hasattr(sys.modules.get(name), "__spec__"):
+                self._notify(sys.modules[name])
 
     def remove(self) -> None:
         """Look at no import any more."""
