@@ -141,14 +141,10 @@ def _note_narrowed_inputs(called: JaxFunctionalCall, places: Sequence[int], *, b
 
 def _without_detached(binding: Binding, attached: list[bool]) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no derivative; if no output does, keep them all: it is claimed to be zero."""
-    if all(attached) or not any(attached):
+    if not any(attached):
         return binding, []
-    every = list(zip(binding.output_places, binding.outputs, attached, strict=True))
-    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf, carries in every if carries], strict=True)
-    outputs = lay_out_leaves(list(paths), list(shapes), list(dtypes))
-    places = tuple(place for place, _, carries in every if carries)
-    detached = [leaf.path for _, leaf, carries in every if not carries]
-    return replace(binding, output_places=places, outputs=outputs), detached
+    detached = [leaf.path for leaf, carries in zip(binding.outputs, attached, strict=True) if not carries]
+    return binding.keep_outputs(attached), detached
 
 
 def _choose_evaluation(native: TracedTarget, point: F64, value: F64) -> tuple[Callable[[F64], F64], F64, str]:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck.backends import hand_written
-from gradcheck.backends.flat import F64, Leaf, from_flat
-from gradcheck.backends.jax.arrays import arrays_at, leaf_dtype
+from gradcheck.backends.flat import F64, Leaf
+from gradcheck.backends.flat_call import rebuild_outputs
+from gradcheck.backends.jax.arrays import arrays_at, conjugate
 from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves
 from gradcheck.backends.program import Claim
 from gradcheck.targets.case import Case
-from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.backends.jax.derivatives import TracedTarget
@@ -35,11 +35,8 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         return fill_leaves(binding, [jnp.array(x) for x in arrays_at(at, binding.leaves, twin=False)])
 
     def cotangent(v: F64) -> Any:
-        flat = flatten(returned)
-        values = list(flat.leaves)
-        for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-            values[i] = jnp.array(np.conj(from_flat(v[leaf.span], leaf)).astype(leaf_dtype(leaf, twin=False)))
-        return flat.rebuild(values)
+        arrays = [conjugate(jnp.array(array)) for array in arrays_at(v, binding.outputs, twin=False)]
+        return rebuild_outputs(returned, binding, arrays)
 
     def to_numpy(part: Any, _: Leaf) -> NDArray[Any]:
         array = np.asarray(part)

@@ -32,7 +32,7 @@ from gradcheck.errors import InputError
 from gradcheck.targets.case import Case
 from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import summarise_error
-from gradcheck.trees import flatten, leaves_of
+from gradcheck.trees import leaves_of
 
 # Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
 MAX_COMPLEX_STEPS = 256
@@ -230,12 +230,11 @@ def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:
-    flat = flatten(returned)
-    values = list(flat.leaves)
+    outputs, arrays = leaves_of(returned), []
     for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
         cotangent = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)
-        values[i] = match_class(cotangent, values[i]) if isinstance(values[i], np.ndarray) else cotangent[()]
-    return flat.rebuild(values)
+        arrays.append(match_class(cotangent, outputs[i]) if isinstance(outputs[i], np.ndarray) else cotangent[()])
+    return rebuild_outputs(returned, binding, arrays)
 
 
 def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: bool) -> Claim:

@@ -151,12 +151,11 @@ def _watching(layers: Sequence[WatchedLayer], places: dict[Any, list[Place]], re
     wrapped: dict[Any, Any] = {}
     for layer in layers:
         if layer.owner is None:
-            record = functools.partial(_record_forward, recorder, layer)
-            wrapped[layer.forward] = wrap_function(layer.forward, record)
+            wrapped[layer.forward] = wrap_function(layer.forward, functools.partial(recorder.call_forward, layer))
     backwards = {backward for layer in layers if layer.owner is None for backward in layer.backwards if backward is not None}
     for backward in backwards:
         of_backward = [layer for layer in layers if layer.owner is None and backward in layer.backwards]
-        wrapped[backward] = wrap_function(backward, functools.partial(_record_backward, recorder, of_backward, backward))
+        wrapped[backward] = wrap_function(backward, functools.partial(recorder.call_backward, of_backward, backward))
     replaced = [(place, wrapper) for function, wrapper in wrapped.items() for place in places[function]]
     with ExitStack() as stack:
         stack.enter_context(holding([place for place, _ in replaced], [wrapper for _, wrapper in replaced]))
@@ -165,16 +164,6 @@ def _watching(layers: Sequence[WatchedLayer], places: dict[Any, list[Place]], re
             for name in {name for layer in of_class for name in (layer.forward, *layer.backwards)}:
                 stack.enter_context(_replacing_method(cls, name, of_class, recorder))
         yield
-
-
-def _record_forward(recorder: CallRecorder, layer: WatchedLayer, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-    return recorder.call_forward(layer, function, args, kwargs)
-
-
-def _record_backward(
-    recorder: CallRecorder, layers: Sequence[WatchedLayer], key: Any, function: Any, args: tuple[Any, ...], kwargs: Any
-) -> Any:
-    return recorder.call_backward(layers, function, key, args, kwargs)
 
 
 @contextmanager
@@ -189,7 +178,7 @@ def _replacing_method(cls: type, name: str, layers: Sequence[WatchedLayer], reco
             if layer.owner is self and name == layer.forward:
                 return recorder.call_forward(layer, bound, args, kwargs)
             if layer.owner is self and name in layer.backwards:
-                return recorder.call_backward([layer], bound, name, args, kwargs)
+                return recorder.call_backward([layer], name, bound, args, kwargs)
         return bound(*args, **kwargs)
 
     setattr(cls, name, method)

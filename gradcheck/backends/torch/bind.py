@@ -294,18 +294,14 @@ def _make_vjp_of_combination(
 def _without_detached(binding: Binding, returned: Any) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no gradient, and name them; if none does, keep all for a hand-written derivative."""
     values = flatten(returned).leaves
-    outputs = [(i, leaf, values[i]) for i, leaf in zip(binding.output_places, binding.outputs, strict=True)]
-    attached = [(i, leaf) for i, leaf, x in outputs if carries_gradient(x)]
+    outputs = [(leaf, values[i]) for i, leaf in zip(binding.output_places, binding.outputs, strict=True)]
+    attached = [carries_gradient(x) for _, x in outputs]
     detached = [
         leaf.path if isinstance(x, torch.Tensor) else f"{leaf.path}, a Python {type(x).__name__},"
-        for _, leaf, x in outputs
+        for leaf, x in outputs
         if not carries_gradient(x)
     ]
-    if not attached or not detached:
-        return binding, detached
-    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
-    places = tuple(i for i, _ in attached)
-    return replace(binding, output_places=places, outputs=lay_out_leaves(list(paths), list(shapes), list(dtypes))), detached
+    return binding.keep_outputs(attached) if any(attached) else binding, detached
 
 
 def _before_and_after(binding: Binding, at: F64, used: list[Any], *, twin: bool) -> tuple[list[Any], list[Any]]:

@@ -268,10 +268,9 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64) -> Any:
-    flat = flatten(returned)
-    values = list(flat.leaves)
-    for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-        values[i] = (
-            leaf_part(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
-        )
-    return flat.rebuild(values)
+    outputs = leaves_of(returned)
+    arrays = [
+        leaf_part(v, leaf, outputs[i]) if isinstance(outputs[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+        for i, leaf in zip(binding.output_places, binding.outputs, strict=True)
+    ]
+    return rebuild_outputs(returned, binding, arrays)
