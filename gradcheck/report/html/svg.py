@@ -10,12 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from gradcheck.report.steps import MIN_SCALE
-
-if TYPE_CHECKING:
-    from gradcheck.results import Comparison, Estimate, Picture
+from gradcheck.results import Comparison, Estimate, Picture
 
 WIDTH, HEIGHT = 380, 260  # size of a plot, in pixels; all plots have this height
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins of a plot, in pixels
