@@ -248,7 +248,8 @@ def format_cases(drafts: list[DraftedCase]) -> str:
     """Return a `@case` for each draft, with the place where it belongs."""
     if not drafts:
         return ""
-    kinds = sorted({word for draft in drafts for word in specs.CONSTRUCTORS if _uses(draft, word)})
+    texts = [text for draft in drafts for text in draft.inputs.values()]
+    kinds = sorted(word for word in specs.CONSTRUCTORS if any(f"{word}(" in text for text in texts))
     lines = [
         "# Paste each @case above the target that it names; `gradcheck run` of its module then checks it.",
         f"from gradcheck import {', '.join(['case', *kinds])}",
@@ -260,10 +261,6 @@ def format_cases(drafts: list[DraftedCase]) -> str:
         lines += ["", f"# {target}{place}", *([f"# {first.trouble}"] if first.trouble else [])]
         lines += dict.fromkeys(map(_format_case, of_target))
     return "\n".join(lines) + "\n"
-
-
-def _uses(draft: DraftedCase, word: str) -> bool:
-    return any(f"{word}(" in text for text in draft.inputs.values())
 
 
 def _format_case(draft: DraftedCase) -> str:

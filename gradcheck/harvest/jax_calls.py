@@ -171,11 +171,8 @@ class JaxCalls:
             self._harvest.leave_out(home, layer.message.removeprefix("not checked: "))
         for call in layer.calls:
             record = Record(rule.rule, home, type(rule.rule).__name__, call, rule.function)
-            if not any(_is_alike(record, other) for other in self._harvest.records) and self._has_room(home):
+            if not any(_is_alike(record, other) for other in self._harvest.records) and self._harvest.count(home) < MAX_RECORDS:
                 self._harvest.add(record)
-
-    def _has_room(self, home: tuple[str, str]) -> bool:
-        return self._harvest.count(home) < MAX_RECORDS
 
 
 def _home_of(rule: Any) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from gradcheck.backends.flat import EPS
 from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.torch.graph import find_user_functions, is_torch_class
 from gradcheck.backends.torch.tensors import replace_leaves
-from gradcheck.targets.location import Location, locate_backward
+from gradcheck.targets.location import locate_backward
 from gradcheck.trees import flatten
 
 
@@ -53,8 +53,10 @@ def make_layer(
         return call
 
     def with_changed_constants(change: Callable[[Tensor], Tensor]) -> LayerFunction:
-        paths = binding.call.paths
-        values = [change(x) if _is_other_tensor(x, path) else x for x, path in zip(binding.call.leaves, paths, strict=True)]
+        values = [
+            change(x) if isinstance(x, torch.Tensor) and not path.startswith("params[") else x
+            for path, x in zip(binding.call.paths, binding.call.leaves, strict=True)
+        ]
         return select_outputs(make_call(_identity, values))
 
     def select_outputs(call_for_all: LayerFunction) -> LayerFunction:
@@ -64,15 +66,12 @@ def make_layer(
 
         return call
 
-    def select_inputs(leaves: list[Any]) -> list[Tensor]:
-        return [leaves[i] for i in binding.input_places]
-
     call_for_all, functions = make_call(_identity), find_user_functions(flatten(returned).leaves)
     return Layer(
         leaves=binding.leaves,
         outputs=binding.outputs,
         eps=max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
-        make_tensors=lambda: select_inputs(make_leaves()),
+        make_tensors=lambda: [leaves[i] for leaves in [make_leaves()] for i in binding.input_places],
         call=select_outputs(call_for_all),
         call_for_all_outputs=call_for_all,
         wrap=lambda wrapper: select_outputs(make_call(wrapper)),
@@ -84,17 +83,12 @@ def make_layer(
         draws_random=draws_random,
         describe_carried_state=describe_carried_state,
         upstream=[upstream.get(i) for i in binding.output_places] if upstream else None,
-        backward_location=locate_first_backward(functions),
+        backward_location=locate_backward(functions[0]) if functions else None,
     )
 
 
 def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
-
-
-def _is_other_tensor(x: Any, path: str) -> bool:
-    """Say whether a leaf is a tensor among the arguments, not a parameter."""
-    return isinstance(x, torch.Tensor) and not path.startswith("params[")
 
 
 def _may_hold_indices(buffer: Tensor) -> bool:
@@ -104,11 +98,6 @@ def _may_hold_indices(buffer: Tensor) -> bool:
 
 def _holds_user_module(target: Any) -> bool:
     return isinstance(target, torch.nn.Module) and any(not is_torch_class(type(module)) for module in target.modules())
-
-
-def locate_first_backward(functions: Sequence[type]) -> Location | None:
-    """Return where the backward of the first function is written; None without functions."""
-    return locate_backward(functions[0]) if functions else None
 
 
 def _uses_triton(function: type) -> bool:

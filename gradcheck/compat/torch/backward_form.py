@@ -10,8 +10,8 @@ from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch import sparse
 from gradcheck.compat.answer import CheckCall
 from gradcheck.compat.torch import failure_texts
-from gradcheck.compat.torch.call import Call, requires_grad
-from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
+from gradcheck.compat.torch.call import Call
+from gradcheck.compat.torch.target import record_graph
 from gradcheck.glossary.verdicts import Verdict
 from gradcheck.results import CheckResult
 
@@ -32,9 +32,7 @@ def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str
     if not call.checks_reverse:
         return ""
     with preserving(), torch.enable_grad():
-        inputs = copy_inputs(check.inputs)
-        sources = [x for x in inputs if requires_grad(x)]
-        outputs = differentiable_outputs(check.fn(*inputs))
+        _, outputs, sources = record_graph(check)
         if not outputs:
             return ""
         refusal = _find_refusal_of_batches(outputs, sources) if call["check_batched_grad"] else ""
@@ -45,9 +43,7 @@ def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str
 def is_reentrant(check: CheckCall, call: Call) -> bool:
     """Whether some calls of the same backward give gradients that differ by no more than `nondet_tol` of the call."""
     with preserving(), torch.enable_grad():
-        inputs = copy_inputs(check.inputs)
-        sources = [x for x in inputs if requires_grad(x)]
-        outputs = differentiable_outputs(check.fn(*inputs))
+        _, outputs, sources = record_graph(check)
         if not outputs:
             return True
         cotangents = [torch.ones_like(out) for out in outputs]

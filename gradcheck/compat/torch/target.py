@@ -102,6 +102,13 @@ def differentiable_outputs(returned: Any) -> tuple[Any, ...]:
     return tuple(out for out in as_tuple(returned) if requires_grad(out))
 
 
+def record_graph(check: CheckCall) -> tuple[Any, tuple[Any, ...], list[Any]]:
+    """Call a function on copies of its inputs; return what it returns, and the outputs and the copies that have a graph."""
+    inputs = copy_inputs(check.inputs)
+    returned = check.fn(*inputs)
+    return returned, differentiable_outputs(returned), [x for x in inputs if requires_grad(x)]
+
+
 def copy_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copy the tensors, with their graph: the function may write to the copies."""
     return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)

@@ -51,26 +51,10 @@ if TYPE_CHECKING:
 # If one of these is broken, the contracts that follow would only report its consequences.
 FIRST = ("primal", "backward-intact", "deterministic-backward")
 REST = (
-    "gradient-form",
-    "some-outputs",
-    "requires-grad",
-    "cotangent-layout",
-    "input-layout",
-    "retain-graph",
-    "state",
-    "accumulation",
-    "batched-vjp",
-    "checkpoint",
-    "double-backward",
-    "empty-batch",
-    "one-element",
-    "adjoint",
-    "autocast",
-    "opcheck",
-    "train-eval",
-    "upstream",
-    "compile",
-)
+    "gradient-form", "some-outputs", "requires-grad", "cotangent-layout", "input-layout", "retain-graph", "state",
+    "accumulation", "batched-vjp", "checkpoint", "double-backward", "empty-batch", "one-element", "adjoint", "autocast",
+    "opcheck", "train-eval", "upstream", "compile",
+)  # fmt: skip
 # The predicted cost of a contract is a multiple of one forward and backward pass.
 PASSES = {
     "requires-grad": 10,
@@ -149,13 +133,12 @@ def check_contracts(
         progress.report_progress(name, done, len(to_try))
         expected = predicted / passes * PASSES.get(name, DEFAULT_PASSES)
         limit = left if budget else min(left, max(MIN_SECONDS, MAX_OVER_PREDICTED * expected))
-        contracts.append(_try_contract(load_contract(name), base, limit if name in UNPREDICTABLE else None))
+        contracts.append(
+            _try_contract(
+                import_module(f"{__package__}.{name.replace('-', '_')}"), base, limit if name in UNPREDICTABLE else None
+            )
+        )
     return contracts
-
-
-def load_contract(name: str) -> ModuleType:
-    """Import the module of a contract: the file of this folder that is named after it."""
-    return import_module(f"{__package__}.{name.replace('-', '_')}")
 
 
 def _applies(name: str, layer: Layer) -> bool:
