@@ -117,7 +117,6 @@ def write_and_flush(stream: TextIO, text: str, *, has_ci_commands: bool = False)
 
     Args:
         stream: stdout or stderr.
-        text: the text.
         has_ci_commands: whether the text holds our own commands to a CI service; in any other text they are made harmless.
 
     Raises:

@@ -47,7 +47,6 @@ class ImportCollector:
         """Import an object and return its name in the test.
 
         Args:
-            value: the object.
             fallback: the name if the object cannot be imported.
             target: how the user named the object, such as `module:name`.
         """

@@ -43,7 +43,6 @@ def search_case(
     """Search for an input on which a derivative of one case is wrong.
 
     Args:
-        case: the case.
         options: how to check each example; the case's own options take precedence.
         count: maximum number of examples.
         budget: seconds.
@@ -98,7 +97,6 @@ def search_planned_case(case: Case, options: Options, **arguments: Any) -> Check
     """Search one case of a run; an exception becomes the result of this case, so that the others still run.
 
     Args:
-        case: the case.
         options: how to check each example.
         **arguments: the other keyword arguments of `search_case`.
     """

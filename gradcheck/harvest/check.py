@@ -27,7 +27,6 @@ def check_records(harvest: Harvest, options: Options, budget: float, replay: str
     """Check every record: Functions, operators and rules first, as they are inside of modules.
 
     Args:
-        harvest: the records.
         options: how to check each.
         budget: seconds for all of them.
         replay: the command that repeats the run.

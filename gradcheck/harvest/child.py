@@ -105,7 +105,6 @@ def make_part(watched: Watched, settings: Mapping[str, Any]) -> Part:
     """Check the calls of this process, and draft cases; a mistake of ours becomes the part's 'error'.
 
     Args:
-        watched: stopped.
         settings: 'budget', 'options' and 'replay'.
     """
     loaded = [name for name in FRAMEWORKS if name in sys.modules]

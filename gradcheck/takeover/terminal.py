@@ -29,7 +29,6 @@ def render(run: TakeoverRun, *, width: int = 80, color: bool = False) -> str:
     """Return the report.
 
     Args:
-        width: number of columns.
         color: whether to use colours.
     """
     run = to_display(run)

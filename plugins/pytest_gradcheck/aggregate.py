@@ -66,8 +66,6 @@ def record_result(item: pytest.Item, result: CheckResult, *, drawn: bool = False
     A second result of the same name gets a number; in a Hypothesis test, it is merged with the first.
 
     Args:
-        item: the test.
-        result: the result of a check.
         drawn: whether INCONCLUSIVE examples do not count if there are others.
     """
     results = item.stash[ITEM_RESULTS]

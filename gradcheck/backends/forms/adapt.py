@@ -82,11 +82,6 @@ def adapt(case: Case, target: Callable[..., Any], inputs: Inputs) -> Adapted:
 
     The user's objects are copied, and the function and its derivative are those of the copy.
 
-    Args:
-        case: the declaration.
-        target: what is called.
-        inputs: arrays and plain values.
-
     Raises:
         ClaimError: if what the derivative returns does not fit the inputs.
         InputError: if the parameters do not fit the target.

@@ -233,7 +233,6 @@ def find_trained(
     `params` with `grads`. An array that the forward or the backward binds anew is an intermediate value.
 
     Args:
-        owner: the object.
         functions: its methods.
         before: the arrays that it held before the forward, by their `id`.
         depends_on: says whether the outputs depend on the array in a place.

@@ -133,7 +133,6 @@ def trace_target(
 
     Args:
         run: every leaf of the call -> what the target returns.
-        binding: of the call.
         bits64: whether JAX computes with 64 bits.
         draws64: whether random numbers are drawn with 64 bits; None: as `bits64`.
         twin: whether floating arrays become float64.
@@ -153,7 +152,6 @@ def make_evaluate(target: TracedTarget, *, eagerly: bool = False) -> Callable[[F
     """Make the function point (N,) -> outputs (M,).
 
     Args:
-        target: as a function of arrays.
         eagerly: whether to call it without `jit`.
     """
 

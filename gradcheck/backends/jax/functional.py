@@ -83,7 +83,6 @@ def fill_leaves(
     """Return every leaf of a call: the differentiable ones, the constant arrays, and copies of everything else.
 
     Args:
-        binding: of the call.
         moving_leaves: arrays of the differentiable leaves.
         constants: JAX's arrays among the other leaves, in the order of `constant_places`. None: copies of the user's.
         twin: whether floating arrays become float64.

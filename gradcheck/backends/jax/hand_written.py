@@ -24,8 +24,6 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
     """Make the claim from derivatives that the user gave; () if there are none.
 
     Args:
-        case: the declaration.
-        call: the functional call.
         native: the target in its own dtype.
         returned: what the target returned at the primal.
     """

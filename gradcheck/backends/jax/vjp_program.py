@@ -23,7 +23,6 @@ def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarg
     """Make the program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`.
 
     Args:
-        first: the program of the target.
         native: the target in its own dtype.
         twin: the target with 64 bits, if it has a twin.
         cotangent: v, (M,).

@@ -41,11 +41,6 @@ WHOLE_LAYER = ("forward", "fprop", "__call__")  # methods that are the forward o
 def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> list[RecordedLayer]:
     """Run a network forward and backward on a private copy, and record the inputs and cotangents of its layers.
 
-    Args:
-        case: the network with its hand-written derivative.
-        target: what is called.
-        inputs: of the call.
-
     Returns:
         The network itself, without calls, then its layers in the order of their first calls, outer ones before inner ones.
 

@@ -61,9 +61,7 @@ def evaluate_vjp(
     """Return vector-Jacobian products of a NumPy function, (C, N), by tracing it into PyTorch.
 
     Args:
-        function: on NumPy arrays.
         arguments: (args, kwargs) at the point.
-        binding: of the function's inputs and outputs.
         cotangents: (C, M).
 
     Raises:
@@ -87,8 +85,6 @@ def make_second_vjp(function: Callable[..., Any], binding: Binding, cotangent: F
     """Make the vjp of a vjp: (point (N,), cotangents of the gradients (C, N)) -> (C, N).
 
     Args:
-        function: on NumPy arrays.
-        binding: of the function's inputs and outputs.
         cotangent: of the function's outputs, (M,); it stays fixed.
         twin: whether to compute in float64.
     """
@@ -115,7 +111,6 @@ def evaluate_composed_vjp(
     Args:
         function: the target, which a member None stands for.
         arguments: (args, kwargs) at the point.
-        binding: of the target's inputs and outputs.
         members: the functions, and a factor for each leaf.
         combine: makes one output of as many as there are members.
         cotangent: (M,).

@@ -106,9 +106,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     The steps: call the target once, choose the outputs that carry a gradient, look for a float64 twin, assemble the program.
 
     Args:
-        case: the declaration.
-        target: what is called.
-        inputs: tensors and plain values.
         parameters_exist: whether a module that creates parameters at its first call has been called before.
 
     Raises:
@@ -239,10 +236,8 @@ def _describe_carried_state(
     """Note the buffers that a call changes and the next one reads, such as those of a power iteration.
 
     Args:
-        functional_call: the target.
         buffers: the module's buffers after a call, by name.
         draws: the states of the random generators that the call drew from.
-        binding: the leaves.
         point: the primal, (N,).
         value: what the call returned, (M,).
     """
@@ -308,7 +303,6 @@ def _before_and_after(binding: Binding, at: F64, used: list[Any], *, twin: bool)
     """Return every leaf as an array before a call and after it; a differentiable one as its numbers, without a copy.
 
     Args:
-        binding: the leaves.
         at: where the target was called, (N,).
         used: the leaves that it was called with.
         twin: whether it was called in float64.

@@ -33,7 +33,6 @@ def make_layer(
     """Make the view of a target that contracts call.
 
     Args:
-        binding: of the call.
         make_leaves: () -> every leaf of the call.
         make_run: wrapper of the target's function -> ((leaves of the call, binding) -> what the target returns).
         returned: what the target returned at the primal, with its graph.

@@ -43,10 +43,7 @@ def make_claims(
     Without any of these, the claim is zero.
 
     Args:
-        case: the declaration.
         target: the function, Function or module.
-        call: the functional call.
-        binding: of the call.
         returned: what the target returned at the primal, with its graph.
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
         twin: whether the target has a twin.
@@ -77,7 +74,6 @@ def make_autograd_claims(
 
     Args:
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the call.
         twin: whether the target has a twin.
         optional: whether forward mode may be unavailable.
     """
@@ -119,7 +115,6 @@ def make_vjp(
 
     Args:
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the call.
         twin: whether they are computed in the precision of the twin.
         precision: (twin, leaves) -> the context in which they are computed.
     """

@@ -66,7 +66,6 @@ class TorchFunctionalCall:
 
         Args:
             leaves: every leaf of the call.
-            binding: of the call.
             twin: whether frozen tensors have the dtype of the twin.
             buffers: filled with the frozen tensors as they are after the call.
         """

@@ -29,7 +29,6 @@ def record_layers(model: torch.nn.Module, inputs: Inputs) -> list[RecordedLayer]
 
     Args:
         model: called once or twice.
-        inputs: of the call.
 
     Raises:
         TargetError: if the model raises.

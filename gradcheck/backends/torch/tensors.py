@@ -201,7 +201,6 @@ def leaves_at(binding: Binding, point: F64, *, twin: bool = False, requires_grad
     """Return every leaf of a call at a point: new tensors, so that nothing of the user's can change.
 
     Args:
-        binding: of the call.
         point: values of the differentiable leaves, (N,).
         twin: whether floating tensors have the dtype of the twin.
         requires_grad: whether the differentiable leaves require a gradient.

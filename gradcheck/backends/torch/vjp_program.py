@@ -30,9 +30,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
     """Make the program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`; evaluating it records no graph.
 
     Args:
-        first: the program of the target.
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the target's call.
         cotangent: v, (M,).
         twin: whether the program is evaluated in the precision of the twin.
 

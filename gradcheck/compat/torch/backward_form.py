@@ -19,13 +19,7 @@ BACKWARDS = 4  # calls of a backward whose gradients are compared
 
 
 def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str:
-    """Return PyTorch's text about a backward that breaks what the call asks of it besides right numbers; '' if it does not.
-
-    Args:
-        check: what gradcheck checked.
-        call: the call that asked for it.
-        result: the result of its check.
-    """
+    """Return PyTorch's text about a backward that breaks what the call asks of it besides right numbers; '' if it does not."""
     for contract in result.contracts:
         if contract.name == "gradient-form" and contract.verdict is not Verdict.PASS:
             return f"{failure_texts.DTYPE}\n{contract.message}"

@@ -19,8 +19,6 @@ def conclude(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *,
     """Return or raise what PyTorch's checker would for an answer.
 
     Args:
-        answer: the answer.
-        call: the call that it is for.
         make_check: () -> what gradcheck checked.
         stacklevel: of the warning if the answer is INCONCLUSIVE, counted from the caller of this function.
 

@@ -44,8 +44,6 @@ def describe_failure(answer: Answer, check: CheckCall, *, of_gradient: bool) -> 
     """Return what PyTorch would say first about a FAIL.
 
     Args:
-        answer: the answer.
-        check: what gradcheck checked.
         of_gradient: whether second derivatives were.
     """
     (result,) = answer.results
@@ -67,7 +65,6 @@ def _describe_mismatch(wrong: list[Comparison], check: CheckCall, *, of_gradient
 
     Args:
         wrong: the comparisons that fail.
-        check: what gradcheck checked.
         of_gradient: whether the outputs are the gradients of the inputs.
     """
     inputs = check.inputs

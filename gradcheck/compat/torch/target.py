@@ -48,7 +48,6 @@ def as_pytorch_checks(check: CheckCall, call: Call) -> CheckCall:
 
     Args:
         check: what `make_target` returned for the call.
-        call: the call.
     """
     if not call.of_gradient:
         return check
@@ -149,8 +148,6 @@ def make_inner_product(
     """Return the real inner product of a function's outputs with cotangents, as a function of the inputs and the cotangents.
 
     Args:
-        fn: the function.
-        inputs: its inputs.
         cotangents: one for each place.
         places: the outputs that are multiplied.
     """
@@ -171,7 +168,6 @@ def make_gradient(
     """Return the gradient of a function, as a function of its inputs followed by cotangents of its differentiable outputs.
 
     Args:
-        fn: the function.
         inputs: its inputs, of which those that require a gradient are differentiated.
         cotangents: of the differentiable outputs.
     """

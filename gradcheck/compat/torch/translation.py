@@ -48,7 +48,6 @@ def translate_gradient(call: Call, check: CheckCall) -> Translation:
     """Say what a call of `gradgradcheck` asks for if the gradient is checked like any function, right or wrong.
 
     Args:
-        call: the call.
         check: the gradient, with its inputs.
     """
     translation = translate(call)

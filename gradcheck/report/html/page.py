@@ -217,7 +217,6 @@ def build_figures(source: CheckResult | LayerResult, name: str, *, passed: bool)
     """Draw the pictures of the comparisons of a case or a layer.
 
     Args:
-        source: the case or the layer.
         name: prefix of the pictures' ids on the page.
         passed: whether to draw the comparisons that passed, or the others.
     """

@@ -57,7 +57,6 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
     """Draw the error of the central difference at every step on logarithmic axes, with the noise and the steps chosen.
 
     Args:
-        comparison: the comparison with the claim.
         story: the estimate that was made step by step.
         name: an id that is unique on the page.
         description: what the picture shows, in a sentence.
@@ -169,8 +168,6 @@ def wrap_svg(name: str, width: float, height: float, title: str, description: st
 
     Args:
         name: prefix of the ids of title and description.
-        width: width in pixels.
-        height: height in pixels.
         title: title for screen readers, as plain text.
         description: what the picture shows, as plain text.
         parts: elements as markup.

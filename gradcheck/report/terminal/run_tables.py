@@ -31,7 +31,6 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     """Return the tables of all cases and a summary line.
 
     Args:
-        width: number of columns.
         color: whether to use colours.
         verbosity: -1 only the summary, 0 tables, 1 also partial derivatives and the self-test, 2 also the steps of estimates.
     """

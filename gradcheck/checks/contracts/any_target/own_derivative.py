@@ -32,8 +32,6 @@ def check_own_derivative(case: Case, target: Any, program: Program, *, has_rows:
     """Say which derivative of the user was not compared, and with which option it would be; [] if there is none.
 
     Args:
-        case: the declaration.
-        target: what is called.
         program: the target bound to its inputs.
         has_rows: whether anything was compared.
     """

@@ -34,7 +34,6 @@ def describe_wrong_gradient(there: CompareAlong, here: CompareAlong, names: Sequ
     Args:
         there: compares where the gradient is in question.
         here: compares at the target's own inputs and in its own mode; an error there is reported by another check.
-        names: the paths of the leaves.
 
     Raises:
         Remark: if the function is constant there, as a straight-through estimator is.
