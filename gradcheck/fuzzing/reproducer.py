@@ -17,7 +17,7 @@ from gradcheck.options import Options
 from gradcheck.strategies.arrays import literal_spec
 from gradcheck.targets import discover
 from gradcheck.targets.case import Case
-from gradcheck.targets.draw import collect_size_names, has_specs
+from gradcheck.targets.draw import collect_size_names, collect_specs
 from gradcheck.targets.framework import infer_from_arrays
 from gradcheck.targets.notebook import is_notebook
 from gradcheck.targets.signature import Inputs
@@ -60,7 +60,7 @@ class ImportCollector:
 
     def text(self, value: Any) -> str:
         """Return a value as Python code and import the specs that it contains."""
-        self.imports["gradcheck"] |= {leaf.kind for leaf in flatten(value).leaves if isinstance(leaf, Spec)}
+        self.imports["gradcheck"] |= {spec.kind for spec in collect_specs([value])}
         return python_text(value)
 
 
@@ -79,7 +79,7 @@ def write_test(case: Case, space: Space, example: Example, options: Options, fra
     strategies, values, call = list[str](), list[str](), [code.name(case.fn, "target", case.target)]
     keywords: dict[str, str] = {}
     for label, spec, value, keyword in _pair_arguments(space.inputs, example.inputs):
-        is_drawn = has_specs(Inputs((spec,)))
+        is_drawn = bool(collect_specs([spec]))
         if is_drawn:
             parameters.append(label)
             arguments = [code.text(spec), *_strategy_arguments(case, spec, space, example, framework)]
@@ -106,10 +106,7 @@ def write_test(case: Case, space: Space, example: Example, options: Options, fra
 
 def describe_inputs(example: Example) -> tuple[tuple[str, str], ...]:
     """Return the name and Python code of each argument, and of `wrt` if only some leaves require gradients."""
-    inputs = example.inputs
-    arguments = [
-        (name, python_text(value)) for name, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items())
-    ]
+    arguments = [(name, python_text(value)) for name, value in example.inputs.named]
     return (*arguments, *([("wrt", repr(example.wrt))] if example.wrt else []))
 
 
@@ -135,10 +132,8 @@ def python_text(value: Any) -> str:
 
 def _pair_arguments(inputs: Inputs, example: Inputs) -> Iterator[tuple[str, Any, Any, str]]:
     """Yield name in the test, spec, value, and keyword or '', for each argument."""
-    for label, spec, value in zip(inputs.labels, inputs.args, example.args, strict=True):
-        yield _identifier(label), spec, value, ""
-    for name, spec in inputs.kwargs.items():
-        yield _identifier(name), spec, example.kwargs[name], name
+    for place, ((name, spec), value) in enumerate(zip(inputs.named, example.values, strict=True)):
+        yield re.sub(r"\W+", "_", name).strip("_"), spec, value, "" if place < len(inputs.args) else name
 
 
 def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, framework: str) -> list[str]:
@@ -147,7 +142,7 @@ def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, f
     dims = {name: space.dims[name] for name in sorted(collect_size_names([spec]) & space.dims.keys())}
     arguments += [f"dims={dims!r}"] if dims else []
     dtypes = (example.dtype,) if needs_construction(case) else space.dtypes
-    has_free_dtype = any(isinstance(leaf, Spec) and leaf.dtype is None for leaf in flatten(spec).leaves)
+    has_free_dtype = any(leaf.dtype is None for leaf in collect_specs([spec]))
     return [*arguments, *([f"dtypes={dtypes!r}"] if has_free_dtype and dtypes != ("float64",) else [])]
 
 
@@ -213,10 +208,6 @@ def _snake_case_name(target: Any) -> str:
     """Return the name of a target as the name of its test contains it."""
     name = getattr(target, "__name__", type(target).__name__)
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
-
-
-def _identifier(label: str) -> str:
-    return re.sub(r"\W+", "_", label).strip("_")
 
 
 def _double_quote(text: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def has_specs(inputs: Inputs) -> bool:
     """Whether the inputs contain a spec, so that another draw gives other inputs."""
-    return any(isinstance(leaf, Spec) for value in (*inputs.args, *inputs.kwargs.values()) for leaf in flatten(value).leaves)
+    return bool(collect_specs(inputs.values))
 
 
 def collect_size_names(values: Iterable[Any]) -> set[str]:

@@ -47,9 +47,8 @@ def convert_to_numpy(case: Case, target: Callable[..., Any], inputs: Inputs) -> 
 
         return call
 
-    args, kwargs = tree_map(_on_host, (inputs.args, inputs.kwargs))
     claims = {kind: accepting_numpy(function) for kind, function in case.claims.items()}
-    return replace(case, claims=claims), accepting_numpy(target), Inputs(args, kwargs, inputs.labels)
+    return replace(case, claims=claims), accepting_numpy(target), inputs.map_leaves(_on_host)
 
 
 def is_foreign(x: Any) -> bool:

@@ -12,7 +12,6 @@ import torch
 from gradcheck.errors import InputError
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
-from gradcheck.trees import tree_map
 
 NO_SUCH_DEVICE = "device={!r} is not available: PyTorch finds {}"
 
@@ -28,12 +27,11 @@ def move_to_device(target: Any, inputs: Inputs, device: str) -> tuple[Any, Input
     def move(x: Any) -> Any:
         return x.detach().to(destination).requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
 
-    args, kwargs = tree_map(move, (inputs.args, dict(inputs.kwargs)))
     if classify_target(target) is TargetKind.MODULE and any(
         t.device != destination for t in (*target.parameters(), *target.buffers())
     ):
         target = copy.deepcopy(target).to(destination)
-    return target, Inputs(args, kwargs, inputs.labels)
+    return target, inputs.map_leaves(move)
 
 
 def refuse_mixed_devices(paths: Sequence[str], leaves: Sequence[Any]) -> None:
