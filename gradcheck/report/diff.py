@@ -67,7 +67,8 @@ TITLES = {
 def compare_runs(old: RunResult, new: RunResult) -> Diff:
     """Compare a new run with an old one, case by case."""
     old, new = to_display(old), to_display(new)
-    before, now = ({_case_key(result): result for result in run.results} for run in (old, new))
+    # Runs made on Windows and elsewhere can be compared.
+    before, now = ({result.case.replace("\\", "/"): result for result in run.results} for run in (old, new))
     pairs = [(name, before[name], now[name]) for name in now if name in before]
     new_cases = [result for name, result in now.items() if name not in before]
     failures = [(name, _describe_new_failure(a, b)) for name, a, b in pairs]
@@ -133,10 +134,6 @@ def _format_counts(difference: Diff) -> str:
 
 def _make_changes(descriptions: Iterable[tuple[str, str]]) -> tuple[Change, ...]:
     return tuple(Change(name, description) for name, description in descriptions if description)
-
-
-def _case_key(result: CheckResult) -> str:
-    return result.case.replace("\\", "/")  # so that runs made on Windows and elsewhere can be compared
 
 
 def _describe_state(result: CheckResult) -> str:

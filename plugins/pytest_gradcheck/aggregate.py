@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -143,7 +143,7 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
                 "targets": list(dict.fromkeys([*section.targets, *chosen.targets, *chosen.ini_targets])),
                 "strict": chosen.strict or section.strict,
                 "report_only": chosen.report_only or section.report_only,
-                **_tuples_to_lists(asdict(options)),
+                **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
             },
             "results": results,
             "seconds": sum(result["seconds"] for result in results),
@@ -154,7 +154,3 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
             **provenance.describe_start(root, session_results.start_time),
         }
     )
-
-
-def _tuples_to_lists(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

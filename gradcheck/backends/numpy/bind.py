@@ -74,10 +74,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         args, kwargs = call.rebuild(latest[1])
         return _flatten_outputs(function(*args, **kwargs), binding)
 
-    def native(at: F64) -> F64:
-        args, kwargs = _build_arguments(binding, at)
-        return _flatten_outputs(function(*args, **kwargs), binding)
-
     def mutated() -> list[str]:
         return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
@@ -102,7 +98,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
         claims=claims,
         capabilities=Capabilities(
-            evaluate_native=native if twin else None,
+            evaluate_native=(lambda at: _evaluate(function, binding, at)) if twin else None,
             complex_step=make_complex_step(function, binding),
             vjp_of_combination=_make_vjp_of_combination(function, binding),
             optimizer_step=optimizer_step.make_step(leaves, np.asarray, np.asarray),
@@ -134,9 +130,7 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
 
     def evaluate_both(at: F64) -> tuple[F64, F64]:
-        calls = [_build_arguments(binding, at, twin=is_twin) for is_twin in (False, True)]
-        native_value, value_of_twin = (_flatten_outputs(function(*args, **kwargs), binding) for args, kwargs in calls)
-        return native_value, value_of_twin
+        return _evaluate(function, binding, at), _evaluate(function, binding, at, twin=True)
 
     if not is_same_function(point, value, value_in_float64, native_eps, evaluate_both):
         return False, "differences in its own dtype: in float64 it returns another value"
@@ -150,6 +144,11 @@ def _lay_out_upstream(case: Case, binding: Binding) -> F64 | None:
         return None
     pairs = zip(arrays, binding.outputs, strict=True)
     return np.concatenate([np.zeros(leaf.entries * leaf.width) if array is None else to_flat(array) for array, leaf in pairs])
+
+
+def _evaluate(function: Callable[..., Any], binding: Binding, at: F64, *, twin: bool = False) -> F64:
+    args, kwargs = _build_arguments(binding, at, twin=twin)
+    return _flatten_outputs(function(*args, **kwargs), binding)
 
 
 def _flatten_outputs(returned: Any, binding: Binding) -> F64:

@@ -55,7 +55,7 @@ def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> lis
             f"by_layer: {case.name} has no hand-written backward, whose layers it names: give gradient=, gradient='returned',"
             " vjp= or backward="
         )
-    roots = [_unwrap_placed(function) for function in (private.target, claim)]
+    roots = [f.__wrapped__ if isinstance(f, PlacedFunction) else f for f in (private.target, claim)]  # the user's code
     functions = _list_code(roots)
     layers = [*_find_objects(roots), *_find_functions(functions)]
     recorder = CallRecorder()
@@ -80,11 +80,6 @@ def _adapt_on_copy(case: Case, target: Callable[..., Any], inputs: Inputs) -> Ad
         return adapt(case, target, inputs)
     (target, *functions), _ = copy_code(case.name, [target, *case.claims.values()])
     return Adapted(replace(case, claims=dict(zip(case.claims, functions, strict=True))), target, inputs)
-
-
-def _unwrap_placed(function: Any) -> Any:
-    """Return the user's code in a function that this package put together."""
-    return function.__wrapped__ if isinstance(function, PlacedFunction) else function
 
 
 def _list_code(roots: Sequence[Any]) -> dict[Any, list[Place]]:

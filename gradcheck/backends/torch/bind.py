@@ -35,7 +35,7 @@ from gradcheck.backends.torch.tensors import (
     replace_leaves,
     to_numpy,
 )
-from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
+from gradcheck.backends.torch.twin_precision import emulated_half_precision, evaluate_target, is_half, twin_precision
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import TargetError
@@ -88,9 +88,6 @@ class _Evaluation:
         self.latest = at, tensors
         with twin_precision(self.twin, self.binding.leaves):
             return flatten_outputs(self.run(tensors, self.binding, twin=self.twin), self.binding)
-
-    def evaluate_native(self, at: F64) -> F64:
-        return flatten_outputs(self.run(leaves_at(self.binding, at), self.binding, twin=False), self.binding)
 
     def mutated_inputs(self) -> list[str]:
         assert self.latest is not None
@@ -207,7 +204,7 @@ def _capabilities_of(case: Case, target: Callable[..., Any], first: FirstCall, e
     return Capabilities(
         evaluate_along=line.make_line_evaluator(run, binding, point, twin=twin),
         evaluate_many=vmap.make_batched_evaluate(run, binding, twin=twin),
-        evaluate_native=evaluation.evaluate_native if twin else None,
+        evaluate_native=(lambda at: evaluate_target(run, binding, at, twin=False)) if twin else None,
         evaluate_rounded=(lambda at: _evaluate_rounded(run, binding, at)) if rounded else None,
         vjp_of_combination=_make_vjp_of_combination(run, functional_call, binding),
         optimizer_step=optimizer_step.make_step(binding.leaves, torch.from_numpy, to_numpy),
@@ -318,15 +315,12 @@ def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value:
     if not dtypes & TWIN_DTYPES.keys():
         return None, ""
     try:
-        with twin_precision(True, binding.leaves):
-            value_of_twin = flatten_outputs(run(leaves_at(binding, point, twin=True), binding, twin=True), binding)
+        value_of_twin = evaluate_target(run, binding, point, twin=True)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
 
     def evaluate_both(at: F64) -> tuple[F64, F64]:
-        native_value = flatten_outputs(run(leaves_at(binding, at), binding), binding)
-        with twin_precision(True, binding.leaves):
-            return native_value, flatten_outputs(run(leaves_at(binding, at, twin=True), binding, twin=True), binding)
+        return evaluate_target(run, binding, at, twin=False), evaluate_target(run, binding, at, twin=True)
 
     same = is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves), evaluate_both)
     if not (same or (is_half(binding.leaves) and _is_explained_by_rounding(run, binding, point, value, value_of_twin))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from gradcheck.backends.torch.derivatives import tangent_of
 from gradcheck.backends.torch.exact.capability import make_exact_trace
 from gradcheck.backends.torch.graph import walk_graph
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, flatten_outputs, leaf_part, leaves_at
-from gradcheck.backends.torch.twin_precision import twin_precision
+from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaf_part, leaves_at
+from gradcheck.backends.torch.twin_precision import evaluate_target
 from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error
 from gradcheck.trees import flatten
 
@@ -41,12 +42,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
     gradient_binding = gradients.gradient_binding
     _require_differentiable(gradients, first.point)
 
-    def values(at: F64, *, twin: bool) -> F64:
-        with twin_precision(twin, binding.leaves):
-            return flatten_outputs(
-                gradients(leaves_at(gradient_binding, at, twin=twin), gradient_binding, twin=twin), gradient_binding
-            )
-
+    values = partial(evaluate_target, gradients, gradient_binding)
     program = Program(
         framework=first.framework,
         shapes=first.shapes,
@@ -55,12 +51,12 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
         outputs=gradient_binding.outputs,
         point=first.point,
         value=values(first.point, twin=twin),
-        evaluate=lambda at: values(at, twin=twin),
+        evaluate=partial(values, twin=twin),
         eps=first.eps,
         claims=derivatives.make_autograd_claims(gradients, gradient_binding, twin=twin),
         capabilities=Capabilities(
             evaluate_along=line.make_line_evaluator(gradients, gradient_binding, first.point, twin=twin),
-            evaluate_native=(lambda at: values(at, twin=False)) if twin else None,
+            evaluate_native=partial(values, twin=False) if twin else None,
             cotangent_jvp=gradients.differentiate_by_cotangent,
         ),
     )

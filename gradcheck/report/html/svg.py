@@ -7,7 +7,7 @@ alone, and every picture has a title and a description.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -78,7 +78,8 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
         left, width = min(coarse, fine) - 4, abs(coarse - fine) + 8
         parts.append(f'<rect class="chosen" x="{left:g}" y="{TOP}" width="{width:g}" height="{HEIGHT - TOP - BOTTOM}"/>')
     if len(noise) > 1:
-        parts.append(f'<polyline class="noise" points="{_format_points(x, y, noise)}"/>')
+        points = " ".join(f"{x.at(h):g},{y.at(error):g}" for h, error in noise)
+        parts.append(f'<polyline class="noise" points="{points}"/>')
     parts += [_draw_level(y, error, kind, label) for error, kind, label in _list_levels(claim, bound, comparison.method)]
     parts += [f'<circle class="measured" cx="{x.at(h):g}" cy="{y.at(error):g}" r="3"/>' for h, error in measured]
     title = f"Error of the central difference against the step, at {comparison.wrt}"
@@ -157,10 +158,6 @@ def _draw_frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
         f'<text x="14" y="{HEIGHT / 2:g}" text-anchor="middle" transform="rotate(-90 14 {HEIGHT / 2:g})">{y_label}</text>'
     )
     return "".join(parts)
-
-
-def _format_points(x: Axis, y: Axis, pairs: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x.at(a):g},{y.at(b):g}" for a, b in pairs)
 
 
 def wrap_svg(name: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
