@@ -1,4 +1,4 @@
-"""A function that runs as soon as a module has been imported."""
+"""A function that runs as soon as a module has been imported: at once if it is already, else when the program imports it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ Notify = Callable[[ModuleType], None]
 
 
 class ImportHook(importlib.abc.MetaPathFinder):
-    """Calls a function after a module of one of some names was imported; it imports none itself."""
+    """Calls a function with each imported module of some names; it imports none itself."""
 
     def __init__(self, names: Sequence[str], notify: Notify) -> None:
         self._names, self._notify = set(names), notify
 
     def install(self) -> None:
-        """Look at every import from here on."""
+        """Announce the modules that are imported already, and look at every import from here on."""
         sys.meta_path.insert(0, self)
+        for name in self._names:
+            if hasattr(sys.modules.get(name), "__spec__"):
+                self._notify(sys.modules[name])
 
     def remove(self) -> None:
         """Look at no import any more."""

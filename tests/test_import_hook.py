@@ -42,3 +42,16 @@ def test_a_module_is_announced_again_when_it_is_reloaded(hook):
     importlib.import_module("late")
     importlib.reload(sys.modules["late.checker"])
     assert len(hook) == 2
+
+
+def test_a_module_that_is_imported_already_is_announced_at_once(write):
+    write({"early_package.py": "VALUE = 3", "never_package.py": ""})
+    early, before = importlib.import_module("early_package"), list(sys.meta_path)
+    notified = []
+    hook = ImportHook(["early_package", "never_package"], notified.append)
+    hook.install()
+    assert notified == [early]
+    hook.remove()
+    assert sys.meta_path == before
+    importlib.import_module("never_package")
+    assert notified == [early]

@@ -66,7 +66,7 @@ class Leaf:
         return f"{self.path}[{', '.join(map(str, index))}]" if index else self.path
 
 
-def lay_out_leaves(paths: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> tuple[Leaf, ...]:
+def lay_out_leaves(paths: Sequence[str], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[Leaf, ...]:
     """Place arrays in a flat vector, one after the other."""
     leaves: list[Leaf] = []
     start = 0

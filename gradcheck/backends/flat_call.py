@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.backends.flat import Leaf, lay_out_leaves
 from gradcheck.errors import InputError
 from gradcheck.trees import TREE_KINDS, FlatTree, flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gradcheck.backends.flat import Leaf
     from gradcheck.targets.signature import Inputs
 
 STORED_VALUES = ".values()"  # ends the path of a leaf that holds the stored values of a sparse array
@@ -60,6 +60,12 @@ class Binding:
     leaves: tuple[Leaf, ...]
     output_places: tuple[int, ...]
     outputs: tuple[Leaf, ...]
+
+    def keep_outputs(self, kept: Sequence[bool]) -> Binding:
+        """Leave out some of the outputs, of which one at least is kept."""
+        places, outputs = tuple(compress(self.output_places, kept)), tuple(compress(self.outputs, kept))
+        paths, shapes, dtypes = zip(*((leaf.path, leaf.shape, leaf.dtype) for leaf in outputs), strict=True)
+        return replace(self, output_places=places, outputs=lay_out_leaves(paths, shapes, dtypes))
 
 
 def flatten_call(inputs: Inputs) -> FlatCall:

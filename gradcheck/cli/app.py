@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -15,8 +16,6 @@ from gradcheck.options import FOREIGN_OPTIONS
 from gradcheck.untrusted_text import escape_ci_commands, escape_control_characters, filter_descriptor, in_github_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from gradcheck.run.plan import Request
 
 HELP = "Says whether a derivative is right, where it is wrong, and why, with no tolerance to tune."
@@ -118,7 +117,6 @@ def write_and_flush(stream: TextIO, text: str, *, has_ci_commands: bool = False)
 
     Args:
         stream: stdout or stderr.
-        text: the text.
         has_ci_commands: whether the text holds our own commands to a CI service; in any other text they are made harmless.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,13 +24,11 @@ from gradcheck.cli.options import (
 )
 from gradcheck.cli.run import exit_code_of, interrupt_guard, show_progress
 from gradcheck.errors import UsageError
+from gradcheck.options import Options
 from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradcheck.fuzzing.space import Example
-    from gradcheck.options import Options
     from gradcheck.results import CheckResult, RunResult
     from gradcheck.targets.case import Case
 

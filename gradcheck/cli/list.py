@@ -6,12 +6,7 @@ import sys
 from typing import Annotated
 
 from gradcheck.cli.app import Targets, app, exit_nothing_collected, exit_on_error, write_and_flush
-from gradcheck.cli.options import (
-    CONFIG_OPTION,
-    RunTargetOptions,
-    build_request,
-    load_config,
-)
+from gradcheck.cli.options import CONFIG_OPTION, RunTargetOptions, build_request, load_config
 from gradcheck.untrusted_text import escape_control_characters, user_output_on_stderr
 
 

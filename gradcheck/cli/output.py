@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gradcheck.cli.app import write_and_flush
+from gradcheck.cli.options import OutputOptions
 from gradcheck.untrusted_text import in_github_workflow as in_github_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from gradcheck.cli.options import OutputOptions
     from gradcheck.results import RunResult
 
 

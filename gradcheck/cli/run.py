@@ -5,21 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gradcheck.cli import output
-from gradcheck.cli.app import (
-    Command,
-    Targets,
-    app,
-    exit_nothing_collected,
-    exit_on_error,
-)
+from gradcheck.cli.app import Command, Targets, app, exit_nothing_collected, exit_on_error
 from gradcheck.cli.option_groups import command_words, spread_option_groups
 from gradcheck.cli.options import (
     ExecutionOptions,
@@ -36,13 +32,10 @@ from gradcheck.cli.options import (
 )
 from gradcheck.cli.run_baseline import find_baseline, read_known_failures, update_baseline
 from gradcheck.errors import ExitCode
+from gradcheck.options import Options
 from gradcheck.untrusted_text import user_output_on_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
-    from gradcheck.options import Options
     from gradcheck.results import Intent, RunResult
     from gradcheck.run.plan import Request
     from gradcheck.targets.case import Case

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcheck.cli.app import write_message
+from gradcheck.cli.options import ExecutionOptions, PassOptions
 from gradcheck.errors import UsageError
 
 if TYPE_CHECKING:
-    from gradcheck.cli.options import ExecutionOptions, PassOptions
     from gradcheck.results import Intent, RunResult
     from gradcheck.run.config.read import Config
 

@@ -100,7 +100,6 @@ def ask(translation: Translation, policy: Policy | None = None) -> Answer:
     repeated at every evaluation.
 
     Args:
-        translation: what the call asks for.
         policy: how to answer; None: the current policy.
 
     Raises:
@@ -149,7 +148,6 @@ def is_tolerated(row: Comparison, atol: float, rtol: float) -> bool:
     that is not a number is.
 
     Args:
-        row: the comparison.
         atol: absolute tolerance; 0: none.
         rtol: relative tolerance; 0: none. One of 1 or more would pass a gradient of zero, and counts as no tolerance.
     """
@@ -180,7 +178,6 @@ def passes(answer: Answer, policy: Policy | None = None, *, stacklevel: int = 2)
     """Whether an answer counts as passed; warn if it is INCONCLUSIVE and the policy says so.
 
     Args:
-        answer: the answer.
         policy: how to answer; None: the current policy.
         stacklevel: of the warning, as for `warnings.warn`, counted from the caller of this function.
     """

@@ -7,7 +7,7 @@ the arguments of the originals.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,20 +104,6 @@ def _name_check(failed: CheckResult) -> str:
     methods = {row.method for row in failed.comparisons if row.verdict is Verdict.FAIL}
     product = "JVP" if "forward" in methods else "VJP"
     return failed.case.replace("(JVP, VJP)", f"({product})")
-
-
-def _translate_grads(arguments: Arguments) -> Translation:
-    return _translate(*_bind_unary(*arguments[0], **arguments[1]))
-
-
-def _translate_vjp(arguments: Arguments) -> Translation:
-    f, x, *_ = _bind_unary(*arguments[0], **arguments[1])
-    return _translate(f, x, ("rev",), 1)
-
-
-def _translate_jvp(arguments: Arguments) -> Translation:
-    f, x, *_ = _bind_unary(*arguments[0], **arguments[1])
-    return _translate(f, x, ("fwd",), 1)
 
 
 def _bind_unary(f: Function, x: Any, modes: Sequence[str] = MODES, order: int = 2) -> tuple[Function, Any, Sequence[str], int]:
@@ -276,19 +262,21 @@ def _with_zero_gradient(arguments: Arguments) -> Arguments:
     from autograd.core import defjvp, defvjp, vspace
     from autograd.extend import primitive
 
-    (f, *rest), kwargs = _by_position(*arguments)
+    args, kwargs = arguments
+    f = args[0] if args else kwargs["f"]
     constant = primitive(lambda x: f(x))
     defvjp(constant, lambda ans, x: lambda g: vspace(x).zeros())
     defjvp(constant, lambda g, ans, x: vspace(ans).zeros())
-    return (constant, *rest), kwargs
+    return ((constant, *args[1:]), kwargs) if args else ((), {**kwargs, "f": constant})
 
 
-def _by_position(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-    """Put a function that was passed by name in front."""
-    return (args, kwargs) if args else ((kwargs["f"],), {name: value for name, value in kwargs.items() if name != "f"})
+def _make_checker(attribute: str, modes: Sequence[str] = ()) -> Checker:
+    """Make the description of a checker for a takeover: of one that checks first derivatives in some modes, or of any order."""
 
+    def translate(arguments: Arguments) -> Translation:
+        f, x, chosen_modes, order = _bind_unary(*arguments[0], **arguments[1])
+        return _translate(f, x, modes or chosen_modes, 1 if modes else order)
 
-def _make_checker(attribute: str, translate: Callable[[Arguments], Translation]) -> Checker:
     return Checker(
         name=f"{MODULE}.{attribute}",
         module=MODULE,
@@ -302,7 +290,7 @@ def _make_checker(attribute: str, translate: Callable[[Arguments], Translation])
 
 # The functions inside `unary_to_nary`, which take a function of one argument and its point.
 CHECKERS: tuple[Checker, ...] = (
-    _make_checker("check_grads", _translate_grads),
-    _make_checker("check_vjp", _translate_vjp),
-    _make_checker("check_jvp", _translate_jvp),
+    _make_checker("check_grads"),
+    _make_checker("check_vjp", ("rev",)),
+    _make_checker("check_jvp", ("fwd",)),
 )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings, target
 from hypothesis import seed as with_seed
+from hypothesis.database import ExampleDatabase
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from gradcheck.fuzzing.database import NamespacedDatabase
 from gradcheck.fuzzing.space import REJECTION_REASONS, Example
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.results import CheckResult
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from gradcheck.results import CheckResult
 
 CheckExample = Callable[[Example], "CheckResult"]
 ShrinkExample = Callable[[Example, Callable[[Example], bool]], Example]
@@ -147,6 +147,29 @@ def run_search(
     except KeyboardInterrupt:
         trace.stopped, trace.smallest = "interrupted", None
     return trace
+
+
+class NamespacedDatabase(ExampleDatabase):
+    """A part of the user's Hypothesis database, by default `.hypothesis`, with keys of its own."""
+
+    def __init__(self, parent: ExampleDatabase, name: str) -> None:
+        super().__init__()
+        self._parent, self._name = parent, name.encode()
+
+    def save(self, key: bytes, value: bytes) -> None:
+        """Save a value."""
+        self._parent.save(self._parent_key(key), value)
+
+    def fetch(self, key: bytes) -> Iterable[bytes]:
+        """Return all values of a key."""
+        return self._parent.fetch(self._parent_key(key))
+
+    def delete(self, key: bytes, value: bytes) -> None:
+        """Delete a value."""
+        self._parent.delete(self._parent_key(key), value)
+
+    def _parent_key(self, key: bytes) -> bytes:
+        return b"\0".join((b"gradcheck", self._name, key))
 
 
 def _hypothesis_settings(examples: int, key: str) -> settings:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gradcheck.fuzzing.space import describe_size
+from gradcheck.backends.flat_call import flatten_call
+from gradcheck.fuzzing.hypothesis_engine import CheckedExample
+from gradcheck.fuzzing.space import Example, describe_size
 from gradcheck.targets.specs.spec import Spec
-from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.fuzzing.hypothesis_engine import CheckedExample
-    from gradcheck.fuzzing.space import Example
 
 MIN_REJECTIONS = 3  # A region needs at least this many rejected examples with a common feature.
 LARGE_NUMBER = 1e4  # A number of larger magnitude is a feature of an example.
@@ -58,10 +55,8 @@ def list_features(example: Example) -> list[str]:
 
 def literal_leaves(example: Example) -> Iterator[tuple[str, Spec]]:
     """Yield the literal specs of an example with their paths."""
-    inputs = example.inputs
-    for root, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items()):
-        flat = flatten(value, root)
-        yield from ((path, leaf) for path, leaf in zip(flat.paths, flat.leaves, strict=True) if isinstance(leaf, Spec))
+    call = flatten_call(example.inputs)
+    yield from ((path, leaf) for path, leaf in zip(call.paths, call.leaves, strict=True) if isinstance(leaf, Spec))
 
 
 def _describe_values(value: Any) -> Iterator[str]:

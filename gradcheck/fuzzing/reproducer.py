@@ -16,7 +16,8 @@ from gradcheck.errors import GradcheckError
 from gradcheck.options import Options
 from gradcheck.strategies.arrays import literal_spec
 from gradcheck.targets import discover
-from gradcheck.targets.draw import collect_size_names, has_specs
+from gradcheck.targets.case import Case
+from gradcheck.targets.draw import collect_size_names, collect_specs
 from gradcheck.targets.framework import infer_from_arrays
 from gradcheck.targets.notebook import is_notebook
 from gradcheck.targets.signature import Inputs
@@ -25,7 +26,6 @@ from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
     from gradcheck.fuzzing.space import Example, Space
-    from gradcheck.targets.case import Case
 
 MAX_LINE_LENGTH = 100  # characters of a line of the test
 BASE_IMPORTS = {"hypothesis": {"example", "given", "settings"}, "gradcheck": {"assert_gradients", "strategies"}}
@@ -47,7 +47,6 @@ class ImportCollector:
         """Import an object and return its name in the test.
 
         Args:
-            value: the object.
             fallback: the name if the object cannot be imported.
             target: how the user named the object, such as `module:name`.
         """
@@ -61,7 +60,7 @@ class ImportCollector:
 
     def text(self, value: Any) -> str:
         """Return a value as Python code and import the specs that it contains."""
-        self.imports["gradcheck"] |= {leaf.kind for leaf in flatten(value).leaves if isinstance(leaf, Spec)}
+        self.imports["gradcheck"] |= {spec.kind for spec in collect_specs([value])}
         return python_text(value)
 
 
@@ -80,7 +79,7 @@ def write_test(case: Case, space: Space, example: Example, options: Options, fra
     strategies, values, call = list[str](), list[str](), [code.name(case.fn, "target", case.target)]
     keywords: dict[str, str] = {}
     for label, spec, value, keyword in _pair_arguments(space.inputs, example.inputs):
-        is_drawn = has_specs(Inputs((spec,)))
+        is_drawn = bool(collect_specs([spec]))
         if is_drawn:
             parameters.append(label)
             arguments = [code.text(spec), *_strategy_arguments(case, spec, space, example, framework)]
@@ -107,10 +106,7 @@ def write_test(case: Case, space: Space, example: Example, options: Options, fra
 
 def describe_inputs(example: Example) -> tuple[tuple[str, str], ...]:
     """Return the name and Python code of each argument, and of `wrt` if only some leaves require gradients."""
-    inputs = example.inputs
-    arguments = [
-        (name, python_text(value)) for name, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items())
-    ]
+    arguments = [(name, python_text(value)) for name, value in example.inputs.named]
     return (*arguments, *([("wrt", repr(example.wrt))] if example.wrt else []))
 
 
@@ -136,10 +132,8 @@ def python_text(value: Any) -> str:
 
 def _pair_arguments(inputs: Inputs, example: Inputs) -> Iterator[tuple[str, Any, Any, str]]:
     """Yield name in the test, spec, value, and keyword or '', for each argument."""
-    for label, spec, value in zip(inputs.labels, inputs.args, example.args, strict=True):
-        yield _identifier(label), spec, value, ""
-    for name, spec in inputs.kwargs.items():
-        yield _identifier(name), spec, example.kwargs[name], name
+    for place, ((name, spec), value) in enumerate(zip(inputs.named, example.values, strict=True)):
+        yield re.sub(r"\W+", "_", name).strip("_"), spec, value, "" if place < len(inputs.args) else name
 
 
 def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, framework: str) -> list[str]:
@@ -148,7 +142,7 @@ def _strategy_arguments(case: Case, spec: Any, space: Space, example: Example, f
     dims = {name: space.dims[name] for name in sorted(collect_size_names([spec]) & space.dims.keys())}
     arguments += [f"dims={dims!r}"] if dims else []
     dtypes = (example.dtype,) if needs_construction(case) else space.dtypes
-    has_free_dtype = any(isinstance(leaf, Spec) and leaf.dtype is None for leaf in flatten(spec).leaves)
+    has_free_dtype = any(leaf.dtype is None for leaf in collect_specs([spec]))
     return [*arguments, *([f"dtypes={dtypes!r}"] if has_free_dtype and dtypes != ("float64",) else [])]
 
 
@@ -214,10 +208,6 @@ def _snake_case_name(target: Any) -> str:
     """Return the name of a target as the name of its test contains it."""
     name = getattr(target, "__name__", type(target).__name__)
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
-
-
-def _identifier(label: str) -> str:
-    return re.sub(r"\W+", "_", label).strip("_")
 
 
 def _double_quote(text: str) -> str:

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from gradcheck.results import CheckResult, Reason, Search, Verdict
 from gradcheck.run.api import get_target_name
 from gradcheck.run.case import check_case, check_case_safely, refuse_unknown_sizes, result_of_exception
 from gradcheck.run.merge_trials import REMARKABLE_PASSES
-
-if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
+from gradcheck.targets.case import Case
 
 EXAMPLES = 300  # default of the largest number of examples
 BUDGET = 60.0  # default of the time that a search may take, in seconds
@@ -45,7 +43,6 @@ def search_case(
     """Search for an input on which a derivative of one case is wrong.
 
     Args:
-        case: the case.
         options: how to check each example; the case's own options take precedence.
         count: maximum number of examples.
         budget: seconds.
@@ -100,7 +97,6 @@ def search_planned_case(case: Case, options: Options, **arguments: Any) -> Check
     """Search one case of a run; an exception becomes the result of this case, so that the others still run.
 
     Args:
-        case: the case.
         options: how to check each example.
         **arguments: the other keyword arguments of `search_case`.
     """

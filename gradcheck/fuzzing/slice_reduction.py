@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck.seeds import make_generator
 from gradcheck.strategies.arrays import SEEDED_KINDS, literal_spec
+from gradcheck.targets.draw import collect_specs
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec, draw_array
 from gradcheck.trees import flatten
@@ -21,13 +22,7 @@ UNCUTTABLE_KINDS = (*SEEDED_KINDS, "one_hot", "simplex")  # a slice of such an a
 
 
 def shrink_to_slices(example: Example, inputs: Inputs, fails: Callable[[Example], bool]) -> Example:
-    """Shrink named sizes to 1 as long as the example still fails.
-
-    Args:
-        example: an example that fails.
-        inputs: the inputs with the specs that it was drawn from.
-        fails: returns whether an example fails.
-    """
+    """Shrink named sizes to 1 as long as an example of some inputs, with the specs that it was drawn from, still fails."""
     while True:
         smaller = next((candidate for candidate in _single_slices(example, inputs) if fails(candidate)), None)
         if smaller is None:
@@ -37,10 +32,9 @@ def shrink_to_slices(example: Example, inputs: Inputs, fails: Callable[[Example]
 
 def _single_slices(example: Example, inputs: Inputs) -> Iterator[Example]:
     """Yield the example with a single slice in place of each named size, one size and one slice at a time."""
-    fixed = {str(size) for spec in _list_specs(inputs) if spec.kind in UNCUTTABLE_KINDS for size in spec.shape}
-    expressions = {
-        size for spec in _list_specs(inputs) for size in spec.shape if isinstance(size, str) and not size.isidentifier()
-    }
+    specs = collect_specs(inputs.values)
+    fixed = {str(size) for spec in specs if spec.kind in UNCUTTABLE_KINDS for size in spec.shape}
+    expressions = {size for spec in specs for size in spec.shape if isinstance(size, str) and not size.isidentifier()}
     for name, size in example.sizes.items():
         if size > 1 and name not in fixed and not any(name in expression for expression in expressions):
             for index in range(size):
@@ -68,8 +62,3 @@ def _slice_leaf(spec: Any, value: Any, name: str, index: int) -> Any:
     for axis, size in enumerate(spec.shape):
         array = np.take(array, [index], axis) if size == name else array
     return literal_spec(array)
-
-
-def _list_specs(inputs: Inputs) -> list[Spec]:
-    values = (*inputs.args, *inputs.kwargs.values())
-    return [leaf for value in values for leaf in flatten(value).leaves if isinstance(leaf, Spec)]

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import strategies as st
 
+from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.global_state import preserving
 from gradcheck.backends.load_target import choose_dtype, load_backend, prepare_target
 from gradcheck.errors import InputError
 from gradcheck.glossary.verdicts import Reason, Verdict
+from gradcheck.options import Options
 from gradcheck.run.case import check_case
 from gradcheck.strategies.arrays import DEFAULT_SIZES, Draw, named_size
 from gradcheck.strategies.inputs import DRAWN_DTYPES, literal_inputs
-from gradcheck.targets.draw import collect_size_names, has_specs
+from gradcheck.targets.case import Case
+from gradcheck.targets.draw import collect_size_names, collect_specs, has_specs
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
-from gradcheck.trees import flatten, tree_map
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gradcheck.options import Options
-    from gradcheck.targets.case import Case
 
 REJECTION_REASONS = (Reason.TARGET_RAISED, Reason.BAD_INPUT)  # reasons of an ERROR that the input causes
 LITERAL_SIZE_NAME = "size{}"  # the name of a size that the user gave as a number, so that the search can vary it
@@ -78,7 +74,7 @@ def examples(draw: Draw, space: Space) -> Example:
     contracts = space.contracts and draw(st.booleans())
     dtype = draw(st.sampled_from(space.dtypes))
     wrt = draw(st.sampled_from(space.wrt_subsets)) if space.wrt_subsets and draw(st.integers(0, 3)) == 3 else None
-    names = sorted(collect_size_names([*space.inputs.args, *space.inputs.kwargs.values()]))
+    names = sorted(collect_size_names(space.inputs.values))
     sizes = {name: draw(named_size(name, space.dims)) for name in names}
     return Example(draw(literal_inputs(space.inputs, space.dims, dtype)), sizes, dtype, wrt, contracts)
 
@@ -132,8 +128,8 @@ def _fixed_sizes(case: Case, options: Options) -> frozenset[int]:
 
 def _differentiable_leaves(target: Any, inputs: Inputs) -> list[str]:
     """Return the paths of the leaves that may require gradients; none if the user's tensors say which do."""
-    flats = [flatten(value, root) for root, value in (*zip(inputs.labels, inputs.args, strict=True), *inputs.kwargs.items())]
-    leaves = {path: leaf for flat in flats for path, leaf in zip(flat.paths, flat.leaves, strict=True)}
+    call = flatten_call(inputs)
+    leaves = dict(zip(call.paths, call.leaves, strict=True))
     if any(getattr(leaf, "requires_grad", False) for leaf in leaves.values()):
         return []
     paths = [path for path, leaf in leaves.items() if isinstance(leaf, Spec) and _is_floating(leaf)]
@@ -160,18 +156,16 @@ def name_sizes(case: Case, fixed_sizes: frozenset[int] = frozenset()) -> Case:
         may_vary = isinstance(size, int) and size > 1 and size not in fixed_sizes
         return LITERAL_SIZE_NAME.format(size) if may_vary else size
 
-    return replace(
-        case,
-        args=tuple(tree_map(name_leaf, value) for value in case.args),
-        kwargs={name: tree_map(name_leaf, value) for name, value in case.kwargs.items()},
-        declared_args=tuple(tree_map(name_leaf, value) for value in case.declared_args),
-        declared_kwargs={name: tree_map(name_leaf, value) for name, value in case.declared_kwargs.items()},
+    given, declared = (
+        Inputs(args, kwargs).map_leaves(name_leaf)
+        for args, kwargs in ((case.args, case.kwargs), (case.declared_args, case.declared_kwargs))
     )
+    return replace(case, args=given.args, kwargs=given.kwargs, declared_args=declared.args, declared_kwargs=declared.kwargs)
 
 
 def literal_sizes(case: Case) -> list[int]:
     """Return the sizes above 1 that the specs of a case give as numbers."""
-    specs = [leaf for value in case.values for leaf in flatten(value).leaves if isinstance(leaf, Spec) and leaf.kind != "array"]
+    specs = [spec for spec in collect_specs(case.values) if spec.kind != "array"]
     return sorted({size for spec in specs for size in spec.shape if isinstance(size, int) and size > 1})
 
 

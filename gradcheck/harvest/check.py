@@ -5,21 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.glossary.verdicts import Reason, Verdict
 from gradcheck.harvest.draft import choose_target_text
-from gradcheck.results import CheckResult
+from gradcheck.harvest.record import Harvest, Record
+from gradcheck.options import Options
+from gradcheck.results import CheckResult, RunResult
 from gradcheck.run.case import check_case_safely
 from gradcheck.run.runner import run
 from gradcheck.targets.case import Case, locate_source
 from gradcheck.targets.framework import TargetKind, is_from_framework
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.harvest.record import Harvest, Record
-    from gradcheck.options import Options
-    from gradcheck.results import RunResult
 
 LEAST_BUDGET = 1.0  # seconds of one check, although less may be left for each
 NO_TIME = "not checked: the budget of {:g} s for all calls was spent"
@@ -30,7 +27,6 @@ def check_records(harvest: Harvest, options: Options, budget: float, replay: str
     """Check every record: Functions, operators and rules first, as they are inside of modules.
 
     Args:
-        harvest: the records.
         options: how to check each.
         budget: seconds for all of them.
         replay: the command that repeats the run.

@@ -6,17 +6,16 @@ import atexit
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.harvest.watch import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import ModuleType
-
     from gradcheck.harvest.join import Part
 
 ENVIRONMENT = "GRADCHECK_WATCH"  # the variable that holds the settings as JSON
@@ -106,7 +105,6 @@ def make_part(watched: Watched, settings: Mapping[str, Any]) -> Part:
     """Check the calls of this process, and draft cases; a mistake of ours becomes the part's 'error'.
 
     Args:
-        watched: stopped.
         settings: 'budget', 'options' and 'replay'.
     """
     loaded = [name for name in FRAMEWORKS if name in sys.modules]

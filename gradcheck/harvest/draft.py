@@ -6,14 +6,14 @@ import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.backends.flat_call import flatten_call
 from gradcheck.backends.recorded_layer import RecordedCall
 from gradcheck.errors import InputError
-from gradcheck.harvest.record import MAIN_MODULES, OPERATOR
+from gradcheck.harvest.record import MAIN_MODULES, OPERATOR, Harvest, Record
 from gradcheck.options import DIFFERENTIABLE_DTYPES
 from gradcheck.run.config import draft as configuration
 from gradcheck.run.config.read import PLACEHOLDER
@@ -21,9 +21,6 @@ from gradcheck.targets.case import case, locate_source
 from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework
 from gradcheck.targets.signature import read_parameters, resolve_inputs, takes_context
 from gradcheck.targets.specs import spec as specs
-
-if TYPE_CHECKING:
-    from gradcheck.harvest.record import Harvest, Record
 
 RESERVED = frozenset(inspect.signature(case).parameters)  # arguments of @case, which cannot be names of inputs there
 TELLING_SIZE = 8  # entries that are all positive by chance in 1 of 256 arrays
@@ -251,7 +248,8 @@ def format_cases(drafts: list[DraftedCase]) -> str:
     """Return a `@case` for each draft, with the place where it belongs."""
     if not drafts:
         return ""
-    kinds = sorted({word for draft in drafts for word in specs.CONSTRUCTORS if _uses(draft, word)})
+    texts = [text for draft in drafts for text in draft.inputs.values()]
+    kinds = sorted(word for word in specs.CONSTRUCTORS if any(f"{word}(" in text for text in texts))
     lines = [
         "# Paste each @case above the target that it names; `gradcheck run` of its module then checks it.",
         f"from gradcheck import {', '.join(['case', *kinds])}",
@@ -263,10 +261,6 @@ def format_cases(drafts: list[DraftedCase]) -> str:
         lines += ["", f"# {target}{place}", *([f"# {first.trouble}"] if first.trouble else [])]
         lines += dict.fromkeys(map(_format_case, of_target))
     return "\n".join(lines) + "\n"
-
-
-def _uses(draft: DraftedCase, word: str) -> bool:
-    return any(f"{word}(" in text for text in draft.inputs.values())
 
 
 def _format_case(draft: DraftedCase) -> str:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,6 @@ from gradcheck.backends.jax.recorded_rules import RecordedRule, RuleRecorder, ma
 from gradcheck.backends.jax.rule_probes import RULE_CLASSES, watching_rules
 from gradcheck.harvest.record import MAX_RECORDS, Harvest, Record, is_called_by_gradcheck
 from gradcheck.targets.location import find_rule_function
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 TRACED_ELSEWHERE = "JAX traces its call outside of jit, where it has no numbers"
 TOO_LARGE = "the inputs of the compiled function around it do not fit into the memory for copies"
@@ -173,11 +171,8 @@ class JaxCalls:
             self._harvest.leave_out(home, layer.message.removeprefix("not checked: "))
         for call in layer.calls:
             record = Record(rule.rule, home, type(rule.rule).__name__, call, rule.function)
-            if not any(_is_alike(record, other) for other in self._harvest.records) and self._has_room(home):
+            if not any(_is_alike(record, other) for other in self._harvest.records) and self._harvest.count(home) < MAX_RECORDS:
                 self._harvest.add(record)
-
-    def _has_room(self, home: tuple[str, str]) -> bool:
-        return self._harvest.count(home) < MAX_RECORDS
 
 
 def _home_of(rule: Any) -> tuple[str, str] | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.harvest.draft import DraftedCase
 from gradcheck.harvest.watch import LOOKED_FOR
-from gradcheck.results import RunResult
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradcheck.results import CheckResult
+from gradcheck.results import CheckResult, RunResult
 
 Part = dict[str, Any]  # JSON data: 'run', 'drafts', 'not_recorded' and 'loaded'; 'error' if gradcheck itself broke
 LOST = "{} ended before the recorded calls could be checked: by os._exit, by a signal, or as a forked worker"

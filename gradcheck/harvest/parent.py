@@ -7,18 +7,15 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.errors import UsageError
 from gradcheck.harvest.child import ENVIRONMENT
 from gradcheck.harvest.join import Joined, join_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
 
 INJECTED = Path(__file__).parent / "inject"  # its sitecustomize runs when Python starts
 NOT_SEEN = "is gradcheck installed for the Python of the program, and does that run without -I and -E?"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradcheck.backends.recorded_layer import RecordedCall
 
 MAX_RECORDS = 8  # kinds of calls that are recorded of one target

@@ -114,7 +114,6 @@ def copy_module(module: torch.nn.Module, reserved: list[Any], reserve: Callable[
     """Copy a module with its parameters. Hooks of the user's are left out: they may write to what the program still uses.
 
     Args:
-        module: the module.
         reserved: arrays of the module whose bytes are reserved.
         reserve: called with the bytes of each other array that the module refers to; it may raise NotCopiedError.
 

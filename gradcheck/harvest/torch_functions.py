@@ -6,21 +6,19 @@ PyTorch's own `Function.apply` ends in `super().apply`, which finds what is put 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch._library.custom_ops import OPDEFS
 from torch.autograd.function import _SingleLevelFunction
 
 from gradcheck.backends.recorded_layer import RecordedCall
-from gradcheck.backends.torch.graph import OPERATOR_BACKWARD_PREFIX
+from gradcheck.backends.torch.graph import is_custom_operator
 from gradcheck.harvest.record import OPERATOR, Harvest, Record
 from gradcheck.harvest.torch_copies import describe
 from gradcheck.harvest.torch_recorder import Kinds, TorchRecorder
 from gradcheck.targets.framework import TargetKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NEW = Kinds()  # stands for a class that is met for the first time
 
@@ -88,7 +86,7 @@ class FunctionCalls:
 
     def _record(self, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
         record = Record(cls, home_of(cls), TargetKind.AUTOGRAD_FUNCTION.value, RecordedCall((), {}))
-        if is_operator(cls):
+        if is_custom_operator(cls):
             record.target, record.kind = find_operator(cls), OPERATOR
             record.source = getattr(record.target, "_init_fn", None)
             args, kwargs = args[:-1], args[-1].keyword_only_args  # PyTorch puts what it needs itself at the end
@@ -97,7 +95,7 @@ class FunctionCalls:
 
 def home_of(cls: Any) -> tuple[str, str]:
     """Return the module of a class and its qualified name; for the Function behind an operator, those of the operator."""
-    if not is_operator(cls):
+    if not is_custom_operator(cls):
         return str(cls.__module__), cls.__qualname__
     operator = find_operator(cls)
     function = getattr(operator, "_init_fn", None)
@@ -105,12 +103,6 @@ def home_of(cls: Any) -> tuple[str, str]:
         return function.__module__, function.__qualname__
     backward = dict(_read_closure(cls.backward))["info"]._backward_fn
     return backward.__module__, str(operator)
-
-
-def is_operator(cls: Any) -> bool:
-    """Say whether a class is the Function that torch.library makes for an operator of the user."""
-    name = cls.__name__.removeprefix(OPERATOR_BACKWARD_PREFIX)
-    return name != cls.__name__ and not name.startswith(("aten_", "prims_"))
 
 
 def find_operator(cls: Any) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -16,9 +17,6 @@ from gradcheck.harvest.record import Harvest, Record
 from gradcheck.harvest.torch_copies import describe
 from gradcheck.harvest.torch_recorder import Kinds, NeverRecordedError, TorchRecorder
 from gradcheck.targets.framework import TargetKind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 MAX_MODULES = 4096  # whose settings are remembered
 UNKNOWN = (lambda: None), ()  # stands for the settings of a module that was not called yet

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.errors import UsageError
-from gradcheck.harvest.imports import LoadedPackages
 from gradcheck.harvest.record import Harvest
+from gradcheck.import_hook import ImportHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from gradcheck.results import RunResult
 
 BUDGET = 60.0  # seconds for all checks together
@@ -33,8 +32,8 @@ class Watched:
     def __init__(self, include: tuple[str, ...] = ()) -> None:
         self.harvest = Harvest(include)
         self._interceptors: list[Any] = []
-        actions = {"torch": self._intercept_torch, "jax": self._intercept_jax}
-        self._packages = LoadedPackages({name: partial(self._attempt, name, action) for name, action in actions.items()})
+        self._waiting = {"torch": self._intercept_torch, "jax": self._intercept_jax}
+        self._hook = ImportHook(tuple(self._waiting), self._intercept_framework)
         self._is_active = False
         self.on_framework_loaded: Callable[[], object] = lambda: None
 
@@ -46,11 +45,11 @@ class Watched:
     def start(self) -> None:
         """Begin to watch. A framework that is not loaded is watched from its import on."""
         self._is_active = True
-        self._packages.install()
+        self._hook.install()
 
     def stop(self) -> None:
         """Leave the program as it was before `start`; the records stay."""
-        self._packages.uninstall()
+        self._hook.remove()
         while self._interceptors:
             self._interceptors.pop().uninstall()
         self._is_active = False
@@ -107,12 +106,13 @@ class Watched:
         if self._is_active:
             raise UsageError(f"{method} inside of `with gradcheck.watch()`: call it after the block")
 
-    def _attempt(self, name: str, intercept: Callable[[], None]) -> None:
-        """Intercept the calls of a framework. If it is unlike those that we know, its import must not fail for it."""
+    def _intercept_framework(self, package: ModuleType) -> None:
+        """Intercept the calls of a framework once. If it is unlike those that we know, its import must not fail for it."""
+        intercept = self._waiting.pop(package.__name__, lambda: None)
         try:
             intercept()
         except Exception as error:
-            self.harvest.left_out[name] = f"its calls cannot be intercepted: {type(error).__name__}: {error}"
+            self.harvest.left_out[package.__name__] = f"its calls cannot be intercepted: {type(error).__name__}: {error}"
 
     def _intercept_torch(self) -> None:
         from gradcheck.harvest.torch_functions import FunctionCalls

@@ -8,15 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from gradcheck.glossary.verdicts import worst_verdict
 from gradcheck.report import sweep_tables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from gradcheck.results import CheckResult, Comparison, RunResult
+from gradcheck.results import CheckResult, Comparison, RunResult
 
 CASE_COLUMNS = ("case", "target", "verdict", "reason", "evaluations", "seconds")
 LEAF_COLUMNS = (

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gradcheck.report import markdown, phrases
 from gradcheck.report.display import to_display
 from gradcheck.report.problems import BROKEN, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 COARSER_RATIO = 10.0  # A resolution is reported as lost if it is more than this many times as large.
 # A case is reported as slower if it takes more than SLOWER_RATIO times as long and more than MIN_EXTRA_SECONDS longer. Smaller
@@ -70,7 +67,8 @@ TITLES = {
 def compare_runs(old: RunResult, new: RunResult) -> Diff:
     """Compare a new run with an old one, case by case."""
     old, new = to_display(old), to_display(new)
-    before, now = ({_case_key(result): result for result in run.results} for run in (old, new))
+    # Runs made on Windows and elsewhere can be compared.
+    before, now = ({result.case.replace("\\", "/"): result for result in run.results} for run in (old, new))
     pairs = [(name, before[name], now[name]) for name in now if name in before]
     new_cases = [result for name, result in now.items() if name not in before]
     failures = [(name, _describe_new_failure(a, b)) for name, a, b in pairs]
@@ -136,10 +134,6 @@ def _format_counts(difference: Diff) -> str:
 
 def _make_changes(descriptions: Iterable[tuple[str, str]]) -> tuple[Change, ...]:
     return tuple(Change(name, description) for name, description in descriptions if description)
-
-
-def _case_key(result: CheckResult) -> str:
-    return result.case.replace("\\", "/")  # so that runs made on Windows and elsewhere can be compared
 
 
 def _describe_state(result: CheckResult) -> str:

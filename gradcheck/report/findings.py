@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.report import phrases
 from gradcheck.results import Comparison, Reason, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 HIGHER_ORDER_HINT = (
     "unless a formula is wrong: anything that the forward saves except inputs and outputs, or that the backward computes in"

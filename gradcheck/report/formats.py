@@ -1,13 +1,12 @@
-"""The file formats of a run by name. Each is a module of this folder with `render(run) -> str`, loaded when it is needed."""
+"""The file formats of a run by name: JSON, and for each other a module of this folder with `render(run) -> str`."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gradcheck.results import RunResult
 
 # What each format contains. The module is named after the format, with _ instead of -.
@@ -26,9 +25,11 @@ def render(name: str, run: RunResult) -> str:
     from gradcheck.report.display import to_display
     from gradcheck.untrusted_text import escape_ci_commands
 
+    if name == "json":
+        return escape_ci_commands(run.to_json() + "\n")
     file = "html.page" if name == "html" else name.replace("-", "_")
-    module = importlib.import_module(f"gradcheck.report.{file}")
-    text: str = module.render(run if name == "json" else to_display(run))
+    module = importlib.import_module(f"gradcheck.report.{file}")  # loaded only if it is asked for
+    text: str = module.render(to_display(run))
     return text if name == "github" else escape_ci_commands(text)
 
 

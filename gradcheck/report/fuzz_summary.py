@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from rich.padding import Padding
+from rich.console import RenderableType
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import RenderableType
-
-    from gradcheck.results import CheckResult, Search
+from gradcheck.report.terminal.layout import indent
+from gradcheck.results import CheckResult, Search
 
 STOP_PHRASES = {"budget": "stopped when the budget was spent", "interrupted": "interrupted"}
 
@@ -22,13 +18,13 @@ def render_search(result: CheckResult) -> Iterator[RenderableType]:
     search = result.search
     if search is None:
         return
-    yield _indent(Text(describe_counts(search)))
-    yield from (_indent(Text(f"rejected: {region}", "dim")) for region in search.regions)
+    yield indent(Text(describe_counts(search)))
+    yield from (indent(Text(f"rejected: {region}", "dim")) for region in search.regions)
     if not result.example:
         return
-    yield _indent(Text("the smallest input that fails:", "bold"))
-    yield from (_indent(Text(f"{name} = {text}"), 4) for name, text in search.inputs)
-    yield _indent(Text("as a test:", "bold"))
+    yield indent(Text("the smallest input that fails:", "bold"))
+    yield from (indent(Text(f"{name} = {text}"), 4) for name, text in search.inputs)
+    yield indent(Text("as a test:", "bold"))
     # The test is meant to be pasted, so its lines are neither indented nor wrapped.
     yield from (Text(line, no_wrap=True) for line in result.example.rstrip().split("\n"))
 
@@ -40,7 +36,3 @@ def describe_counts(search: Search) -> str:
     first_failure = f"; the first that failed was number {search.before}" if search.before else ""
     stopped = f"; {STOP_PHRASES[search.stopped]}" if search.stopped else ""
     return f"{search.examples} inputs tried: {counts or 'none finished'}{first_failure}{stopped}"
-
-
-def _indent(text: RenderableType, columns: int = 2) -> Padding:
-    return Padding(text, (0, 0, 0, columns))

@@ -7,15 +7,12 @@ https://docs.github.com/actions/reference/workflows-and-actions/workflow-command
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import locations
 from gradcheck.report.problems import Problem, format_explain_command, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 MAX_ANNOTATIONS = 10  # annotations of a step
 MAX_MESSAGE_LENGTH = 4000  # characters of an annotation's message

@@ -6,15 +6,12 @@ FAIL is a failure and ERROR an error. INCONCLUSIVE is skipped with a message; un
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from gradcheck.report import locations
 from gradcheck.report.problems import format_explain_command, list_problems
 from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TAGS = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.INCONCLUSIVE: "skipped"}
 

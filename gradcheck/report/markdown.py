@@ -6,17 +6,14 @@ The size of such a summary is limited. If it would be exceeded, passing cases ar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
 
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import locations, phrases, sweep_tables
 from gradcheck.report.problems import list_problems
 from gradcheck.report.terminal import run_tables
 from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LIMIT = 1_000_000  # bytes: GitHub allows 1024 kB for the summary of a step, and other tools may add to it
 RESERVE = 2_000  # bytes of the limit that are kept for the lines that say what was left out

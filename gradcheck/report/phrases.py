@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from gradcheck.results import CheckResult, Comparison, Intent, Reason, RunResult, Verdict, Whereabouts
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
 
 HEADINGS = {
     0: "values",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.glossary.verdicts import SEVERITY
 from gradcheck.report import phrases
 from gradcheck.report.findings import Finding, explain, parse_diagnosis
 from gradcheck.results import CheckResult, CheckTable, Comparison, Contract, Law, LayerResult, Reason, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 BROKEN = (Verdict.FAIL, Verdict.ERROR)
 MAX_SHORT_LENGTH = 300  # characters of a problem's short text
@@ -100,12 +97,9 @@ def _comparison_problems(comparisons: Sequence[Comparison], framework: str) -> I
     for finding in explain(comparisons, framework):
         diagnosis = None if finding.reason is Reason.DETACHED else finding.diagnosis  # `zero`, which says less
         rule = f"diagnosis/{diagnosis.code}" if diagnosis else f"reason/{finding.reason.code}"
-        text, brief = "\n".join(_format_lines(finding)), _summarise(finding, finding.entry)
-        yield Problem(rule, finding.verdict, _summarise(finding, finding.subject), text, brief)
-
-
-def _format_lines(finding: Finding) -> list[str]:
-    return [line for line in (f"{finding.subject}: {finding.message}", *finding.lines, finding.advice) if line]
+        lines = [line for line in (f"{finding.subject}: {finding.message}", *finding.lines, finding.advice) if line]
+        brief = _summarise(finding, finding.entry)
+        yield Problem(rule, finding.verdict, _summarise(finding, finding.subject), "\n".join(lines), brief)
 
 
 def _summarise(finding: Finding, subject: str) -> str:

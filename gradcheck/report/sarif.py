@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.diagnoses import Diagnosis
 from gradcheck.report import locations
 from gradcheck.report.problems import Problem, list_problems
 from gradcheck.results import CheckResult, Reason, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = "%SRCROOT%"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -46,6 +44,7 @@ def _case_results(run: RunResult, result: CheckResult) -> Iterator[dict[str, Any
     groups: dict[str, list[Problem]] = {}
     for problem in list_problems(result):
         groups.setdefault(problem.rule, []).append(problem)
+    name = result.case.replace("\\", "/").encode("utf-8", "replace")  # so that the fingerprint is the same on every machine
     for rule, group in groups.items():
         text = "\n\n".join([f"{result.case}: {group[0].text}", *(problem.text for problem in group[1:])])
         replay = f"\n\nreplay: {result.replay}" if result.replay else ""
@@ -54,13 +53,9 @@ def _case_results(run: RunResult, result: CheckResult) -> Iterator[dict[str, Any
             "level": "warning" if group[0].verdict is Verdict.INCONCLUSIVE and not run.strict else "error",
             "message": {"text": text + replay},
             "locations": [_format_location(run, result, group[0])],
-            "partialFingerprints": {"gradcheckCase/v1": hashlib.sha256(_fingerprint_bytes(result.case)).hexdigest()[:32]},
+            "partialFingerprints": {"gradcheckCase/v1": hashlib.sha256(name).hexdigest()[:32]},
             "properties": {"verdict": group[0].verdict.value, "seed": result.seed},
         }
-
-
-def _fingerprint_bytes(text: str) -> bytes:
-    return text.replace("\\", "/").encode("utf-8", "replace")  # so that the fingerprint is the same on every machine
 
 
 def _format_location(run: RunResult, result: CheckResult, problem: Problem) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import types
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -54,12 +54,8 @@ def _object_schema(cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any
         "properties": {
             f.name: {**descriptions.get(f.name, {}), **_type_schema(hints[f.name], definitions)} for f in fields(cls)
         },
-        "required": [f.name for f in fields(cls) if _is_required(f)],
+        "required": [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING],
     }
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _type_schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from gradcheck.results import Comparison, Estimate
+from gradcheck.report.terminal.layout import new_table
+from gradcheck.results import Comparison, Estimate
 
 BAR_LENGTH = 24  # characters of the longest bar in a table of the terminal
 BAR_DECADES = 16.0  # decades of relative error that the longest bar spans, from 1e-16 to 1
@@ -39,7 +37,7 @@ def describe_estimate(story: Estimate) -> str:
 
 def build_table(comparison: Comparison, story: Estimate) -> Table:
     """List every step with its central difference, the bound of its noise, and its distance from the chosen value."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table = new_table()
     for name in ("step", "difference", "± noise", "off by"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

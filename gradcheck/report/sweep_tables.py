@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gradcheck import sweeps
 from gradcheck.report import phrases
-from gradcheck.results import CheckResult, RunResult, Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from gradcheck.results import Comparison
+from gradcheck.results import CheckResult, Comparison, RunResult, Verdict
 
 ERROR_COLUMNS = ("abs err", "rel err", "ulp", "plain ulp", "ratio")
 LEGEND = (

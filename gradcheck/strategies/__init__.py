@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
-from gradcheck.backends.load_target import (
-    choose_dtype,
-    choose_framework,
-    load_backend,
-    prepare_target,
-)
+from gradcheck.backends.load_target import choose_dtype, choose_framework, load_backend, prepare_target
 from gradcheck.errors import InputError
 from gradcheck.options import Options, override_options
 from gradcheck.seeds import make_generator
@@ -34,7 +29,6 @@ from gradcheck.targets.draw import convert_draw
 from gradcheck.targets.framework import FRAMEWORKS
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import LAYOUTS, Spec, draw_array
-from gradcheck.trees import tree_map
 
 if TYPE_CHECKING:
     from gradcheck.backends.backend import Backend
@@ -145,7 +139,7 @@ def _draw_arguments(backend: Backend, call: Inputs, dims: Dims | None, dtypes: S
         return convert_draw(leaf, draw_array(leaf, make_generator(0), {}, DRAWN_DTYPES[0]), DRAWN_DTYPES[0], backend.from_numpy)
 
     def to_arguments(literals: Inputs) -> Arguments:
-        kwargs = {name: tree_map(to_array, value) for name, value in literals.kwargs.items()}
-        return tuple(tree_map(to_array, value) for value in literals.args), kwargs
+        arrays = literals.map_leaves(to_array)
+        return arrays.args, dict(arrays.kwargs)
 
     return dtype.flatmap(lambda name: literal_inputs(call, ranges, name)).map(to_arguments)

@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 
 from gradcheck.errors import SpecError
 from gradcheck.seeds import make_generator
-from gradcheck.strategies.elements import (
-    any_numbers,
-    exponents,
-    ordinary_numbers,
-    special_groups,
-)
+from gradcheck.strategies.elements import any_numbers, exponents, ordinary_numbers, special_groups
 from gradcheck.targets.specs import sizes
 from gradcheck.targets.specs import spec as spec_module
 from gradcheck.targets.specs.spec import LAYOUTS, MATRIX_KINDS, Spec

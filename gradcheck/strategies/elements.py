@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Numbers = st.SearchStrategy[Any]
 GRID = 16  # ordinary numbers are multiples of 1/GRID

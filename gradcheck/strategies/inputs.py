@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hypothesis import strategies as st
 
 from gradcheck.strategies.arrays import Draw, literal_specs
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.spec import Spec
-from gradcheck.trees import tree_map
 
-DRAWN_DTYPES = (
-    "float64",
-    "float32",
-)  # drawn if neither a spec nor the target names a dtype; the first is the simplest
+DRAWN_DTYPES = ("float64", "float32")  # drawn if neither a spec nor the target names a dtype; the first is the simplest
 
 
 @st.composite
@@ -23,14 +18,7 @@ def literal_inputs(draw: Draw, inputs: Inputs, dims: Mapping[str, tuple[int, int
     """Draw a literal spec for each spec; other values stay as they are.
 
     Args:
-        draw: Hypothesis's own.
-        inputs: the inputs of a call, with specs.
         dims: ranges of named sizes, both ends included.
         dtype: the dtype of specs that name none.
     """
-
-    def draw_literal(leaf: Any) -> Any:
-        return draw(literal_specs(leaf, dims, dtype)) if isinstance(leaf, Spec) else leaf
-
-    args = tuple(tree_map(draw_literal, value) for value in inputs.args)
-    return Inputs(args, {name: tree_map(draw_literal, value) for name, value in inputs.kwargs.items()}, inputs.labels)
+    return inputs.map_leaves(lambda leaf: draw(literal_specs(leaf, dims, dtype)) if isinstance(leaf, Spec) else leaf)

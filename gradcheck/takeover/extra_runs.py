@@ -100,7 +100,6 @@ class Incumbent:
         """Say whether the checker passes a derivative of zero; None if it cannot be tried, or is that of the call.
 
         Args:
-            answer: the answer of gradcheck.
             returned: what the checker returned for the call as it is.
         """
         make_zero = self.checker.with_zero_gradient
@@ -151,9 +150,7 @@ def find_cause(incumbent: Incumbent, message: str, answer: Answer) -> str:
     """Say why the checker fails where gradcheck passes.
 
     Args:
-        incumbent: the checker and its call.
         message: what it raised; '' if it returned.
-        answer: the answer of gradcheck.
     """
     rows = [row for result in answer.results for row in result.comparisons]
     message = message or incumbent.find_message()

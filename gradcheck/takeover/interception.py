@@ -39,9 +39,6 @@ class Interception:
     def start(self) -> None:
         """Intercept the checkers of modules that are imported, and wait for the others."""
         self._hook.install()
-        for name in {checker.module for checker in self._checkers}:
-            if name in sys.modules:
-                self._intercept_module(sys.modules[name])
 
     def stop(self) -> None:
         """Give every checker its code back."""

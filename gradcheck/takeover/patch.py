@@ -33,7 +33,6 @@ class Patch:
         """Replace the code.
 
         Args:
-            function: the function.
             receiver: what runs instead; it gets a function that does what `function` did, and the arguments of the call.
         """
         self.function, self._code = function, function.__code__

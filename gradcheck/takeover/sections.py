@@ -169,7 +169,10 @@ def _build_category(run: TakeoverRun, category: Category) -> Section:
     what, explanation, verdict = KINDS[category]
     calls = [call for call in _list_compared(run) if call.category is category]
     alone = category is Category.NOT_COMPARED  # one cause may concern the whole suite
-    groups = _group(calls, lambda call: (None if alone else _subject(run, call), call.checker, _detail_key(call)))
+    groups = _group(
+        calls,
+        lambda call: (None if alone else _subject(run, call), call.checker, call.not_compared or call.cause or call.reason),
+    )
     entries = tuple(_make_entry(run, group, _detail(group[0]), replays=category is Category.FINDING) for group in groups)
     return Section(category.value, f"{count_of(len(calls), 'call')} {what}", explanation, entries, verdict)
 
@@ -196,7 +199,9 @@ def _build_looseness_section(run: TakeoverRun, calls: list[TakeoverCall]) -> Sec
     for group in _group(measured, lambda call: (_place(run, call), _subject(run, call), format_tolerances(call))):
         factor = min(call.looseness for call in group)
         if factor >= MIN_LOOSENESS:
-            entries.append(_make_entry(run, group, f"{format_tolerances(group[0])}: {_describe_enough(group[0], factor)}"))
+            smaller = ", ".join(f"{value / factor:.0e}" for value in group[0].tolerances.values() if value)
+            enough = "any would do" if factor >= EXACT else f"{smaller} would do"
+            entries.append(_make_entry(run, group, f"{format_tolerances(group[0])}: {enough}"))
             count += len(group)
     title = f"{count_of(count, 'call')} with tolerances looser than needed"
     return Section("looseness", title, "The checker ran again, with smaller tolerances.", tuple(entries), "INCONCLUSIVE")
@@ -214,12 +219,6 @@ def _build_checker_section(run: TakeoverRun) -> Section:
     ordinary = (INTERCEPTED, NOT_IMPORTED, NOT_INSTALLED)
     entries = tuple(Entry("", 0, "", name, state) for name, state in run.checkers.items() if state not in ordinary)
     return Section("checkers", f"{count_of(len(entries), 'checker')} not intercepted", "Calls were not seen.", entries)
-
-
-def _describe_enough(call: TakeoverCall, factor: float) -> str:
-    if factor >= EXACT:
-        return "any would do"
-    return f"{', '.join(f'{value / factor:.0e}' for value in call.tolerances.values() if value)} would do"
 
 
 def format_tolerances(call: TakeoverCall) -> str:
@@ -258,10 +257,6 @@ def _place(run: TakeoverRun, call: TakeoverCall) -> str:
     path = PurePath(call.file)
     inside = run.root and path.is_relative_to(run.root)
     return format_place(os.fspath(path.relative_to(run.root)) if inside else call.file, call.line)
-
-
-def _detail_key(call: TakeoverCall) -> str:
-    return call.not_compared or call.cause or call.reason
 
 
 def _detail(call: TakeoverCall) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from gradcheck.glossary.verdicts import Verdict
 from gradcheck.report.display import to_display
-from gradcheck.report.terminal.run_tables import STYLES, to_string
+from gradcheck.report.terminal.layout import STYLES, indent
+from gradcheck.report.terminal.run_tables import to_string
 from gradcheck.takeover.records import TakeoverRun
 from gradcheck.takeover.sections import (
     Entry,
@@ -29,7 +29,6 @@ def render(run: TakeoverRun, *, width: int = 80, color: bool = False) -> str:
     """Return the report.
 
     Args:
-        width: number of columns.
         color: whether to use colours.
     """
     run = to_display(run)
@@ -46,12 +45,12 @@ def render(run: TakeoverRun, *, width: int = 80, color: bool = False) -> str:
 def _render_section(section: Section, *, names_checkers: bool) -> Iterator[RenderableType]:
     style = STYLES[Verdict(section.verdict)] if section.verdict else "bold"
     yield Text(section.title, style)
-    yield Padding(Text(section.explanation, "dim"), (0, 0, 0, 2))
+    yield indent(Text(section.explanation, "dim"))
     for entry in section.entries[:MAX_ENTRIES]:
         yield from _render_entry(entry, names_checker=names_checkers or not entry.subject)
     left = len(section.entries) - MAX_ENTRIES
     if left > 0:
-        yield Padding(Text(f"and {left} more; the JSON, Markdown and HTML reports list all", "dim"), (0, 0, 0, 2))
+        yield indent(Text(f"and {left} more; the JSON, Markdown and HTML reports list all", "dim"))
 
 
 def _render_entry(entry: Entry, *, names_checker: bool) -> Iterator[RenderableType]:
@@ -59,7 +58,7 @@ def _render_entry(entry: Entry, *, names_checker: bool) -> Iterator[RenderableTy
     head.append(f"  {count_of(entry.calls, 'call')}" if entry.calls > 1 else "", "dim")
     head.append(f"  {entry.place}" if entry.place else "", "dim")
     head.append(f"  {entry.checker}" if names_checker else "", "dim")
-    yield Padding(head, (0, 0, 0, 2))
-    yield Padding(Text(entry.text), (0, 0, 0, 4))
+    yield indent(head)
+    yield indent(Text(entry.text), 4)
     if entry.command:
         yield Text(f"    again: {entry.command}", "dim", no_wrap=True)  # one line, to copy

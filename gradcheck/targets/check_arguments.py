@@ -84,27 +84,15 @@ class CaseArguments(TypedDict, total=False):
     name: str | None
 
 
-DEFAULTS: CaseArguments = {
-    "gradient": None,
-    "jacobian": None,
-    "vjp": None,
-    "jvp": None,
-    "backward": None,
-    "backward_takes": (),
-    "params": None,
-    "reference": None,
-    "wrt": None,
-    "kwargs": None,
-    "init": None,
-    "framework": None,
-    "expect": "pass",
-    "because": "",
-    "detached": (),
-    "tolerates": (),
-    "nondeterministic": "",
-    "depends": (),
-    "name": None,
-}
+DEFAULTS = cast(
+    "CaseArguments",
+    {
+        **dict.fromkeys(CaseArguments.__annotations__),
+        **dict.fromkeys(("backward_takes", "detached", "tolerates", "depends"), ()),
+        **dict.fromkeys(("because", "nondeterministic"), ""),
+        "expect": "pass",
+    },
+)
 
 
 class FuzzArguments(CaseArguments, OptionArguments, total=False):

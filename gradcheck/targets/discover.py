@@ -12,10 +12,11 @@ import inspect
 import itertools
 import pkgutil
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import FunctionType, ModuleType
+from typing import Any
 
 from gradcheck.errors import TargetError, TargetNotFoundError, UsageError
 from gradcheck.interrupts import is_interrupt
@@ -23,10 +24,6 @@ from gradcheck.targets import notebook as notebooks
 from gradcheck.targets.case import Case, get_declared_cases, locate_source
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.tracebacks import format_user_frames, summarise_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import ModuleType
 
 EXTRAS = ("jax", "triton")  # packages that a user's code may import, each installed by an extra of its name
 

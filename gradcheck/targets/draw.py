@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradcheck.seeds import make_generator
 from gradcheck.targets.signature import Inputs
 from gradcheck.targets.specs.sizes import Sizes, collect_names
-from gradcheck.targets.specs.spec import (
-    NUMPY_SUBSTITUTES,
-    SPARSE_LAYOUTS,
-    Spec,
-    draw_array,
-)
+from gradcheck.targets.specs.spec import NUMPY_SUBSTITUTES, SPARSE_LAYOUTS, Spec, draw_array
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from numpy.typing import NDArray
 
 
 def has_specs(inputs: Inputs) -> bool:
     """Whether the inputs contain a spec, so that another draw gives other inputs."""
-    return any(isinstance(leaf, Spec) for value in (*inputs.args, *inputs.kwargs.values()) for leaf in flatten(value).leaves)
+    return bool(collect_specs(inputs.values))
 
 
 def collect_size_names(values: Iterable[Any]) -> set[str]:

@@ -7,13 +7,11 @@ import functools
 import inspect
 import types
 import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FRAMEWORKS = ("numpy", "torch", "jax")
 _FRAMEWORK_OF_PACKAGE = {

@@ -11,28 +11,13 @@ from gradcheck.glossary.verdicts import Reason
 from gradcheck.results import Intent
 
 EXPECTATIONS = ("pass", "fail", "straight-through", "unbiased")
-TOLERABLE = tuple(  # codes of the reasons for an INCONCLUSIVE result that a user may tolerate
-    reason.code
-    for reason in (
-        Reason.DULL,
-        Reason.QUANTISED,
-        Reason.JUMP,
-        Reason.SINGULAR,
-        Reason.NON_FINITE,
-        Reason.NOT_FINITE_NEARBY,
-        Reason.NONDETERMINISTIC,
-        Reason.DTYPE_DEPENDENT,
-        Reason.OUT_OF_RANGE,
-        Reason.METHODS_DISAGREE,
-        Reason.DRAWN_BY_REJECTION,
-        Reason.BLIND,
-        Reason.BESIDE_KINK,
-        Reason.NOTHING_CLAIMED,
-        Reason.EMPTY,
-        Reason.FEW_DRAWS,
-        Reason.OVER_BUDGET,
-    )
-)
+_TOLERABLE_REASONS = (
+    Reason.DULL, Reason.QUANTISED, Reason.JUMP, Reason.SINGULAR, Reason.NON_FINITE, Reason.NOT_FINITE_NEARBY,
+    Reason.NONDETERMINISTIC, Reason.DTYPE_DEPENDENT, Reason.OUT_OF_RANGE, Reason.METHODS_DISAGREE,
+    Reason.DRAWN_BY_REJECTION, Reason.BLIND, Reason.BESIDE_KINK, Reason.NOTHING_CLAIMED, Reason.EMPTY, Reason.FEW_DRAWS,
+    Reason.OVER_BUDGET,
+)  # fmt: skip
+TOLERABLE = tuple(reason.code for reason in _TOLERABLE_REASONS)  # codes of INCONCLUSIVE results that a user may tolerate
 REPEATABILITY_CONTRACTS = ("deterministic", "deterministic-backward")  # a function declared random need not honour them
 
 NamesWithReasons = str | Sequence[str] | Mapping[str, str]  # names that share one reason, or a reason for each name

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gradcheck.targets.case import locate_source
+from gradcheck.targets.case import Case, locate_source
 from gradcheck.targets.framework import TargetKind, classify_target, is_from_framework, read_closure, unwrap_target
-
-if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
 
 Location = tuple[str | None, int | None]  # file and line
 JAX_RULES = {"custom_vjp": "bwd", "custom_jvp": "jvp"}  # attributes with the rule, by JAX class

@@ -12,18 +12,15 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
 
 from gradcheck.errors import TargetError, UsageError
 from gradcheck.interrupts import is_interrupt
 from gradcheck.tracebacks import format_user_frames, name_cell_file, summarise_error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from types import CodeType
 
 SUFFIX = ".ipynb"
 CELL_NAME = re.compile(r"cell\[(\d+)\](?:\.(.+))?")  # a cell, or a name in it, after the colon of a target

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.errors import InputError
 from gradcheck.targets import framework
 from gradcheck.targets.specs.annotations import parse_annotation
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from gradcheck.targets.specs.spec import Spec
+from gradcheck.targets.specs.spec import Spec
+from gradcheck.trees import tree_map
 
 BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -27,6 +25,21 @@ class Inputs:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """All inputs, positional ones first."""
+        return (*self.args, *self.kwargs.values())
+
+    @property
+    def named(self) -> tuple[tuple[str, Any], ...]:
+        """All inputs with their names."""
+        return (*zip(self.labels, self.args, strict=True), *self.kwargs.items())
+
+    def map_leaves(self, change: Callable[[Any], Any]) -> Inputs:
+        """Return the inputs with every leaf of their trees changed."""
+        kwargs = {name: tree_map(change, value) for name, value in self.kwargs.items()}
+        return Inputs(tuple(tree_map(change, value) for value in self.args), kwargs, self.labels)
 
 
 def read_parameters(target: Any) -> list[inspect.Parameter] | None:

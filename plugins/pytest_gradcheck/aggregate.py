@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -66,8 +66,6 @@ def record_result(item: pytest.Item, result: CheckResult, *, drawn: bool = False
     A second result of the same name gets a number; in a Hypothesis test, it is merged with the first.
 
     Args:
-        item: the test.
-        result: the result of a check.
         drawn: whether INCONCLUSIVE examples do not count if there are others.
     """
     results = item.stash[ITEM_RESULTS]
@@ -145,7 +143,7 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
                 "targets": list(dict.fromkeys([*section.targets, *chosen.targets, *chosen.ini_targets])),
                 "strict": chosen.strict or section.strict,
                 "report_only": chosen.report_only or section.report_only,
-                **_tuples_to_lists(asdict(options)),
+                **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
             },
             "results": results,
             "seconds": sum(result["seconds"] for result in results),
@@ -156,7 +154,3 @@ def build_run(config: pytest.Config, *, interrupted: bool) -> RunResult:
             **provenance.describe_start(root, session_results.start_time),
         }
     )
-
-
-def _tuples_to_lists(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

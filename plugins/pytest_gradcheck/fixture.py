@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import (
-    aggregate,
-    marker,
-    outcome,
-    settings,
-)
+from pytest_gradcheck import aggregate, marker, outcome, settings
 
 if TYPE_CHECKING:
     from gradcheck.results import CheckResult

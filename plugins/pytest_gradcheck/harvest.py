@@ -67,13 +67,10 @@ def stop(config: pytest.Config) -> None:
 
 
 def _read_budget(config: pytest.Config) -> float:
-    from gradcheck.errors import UsageError
     from gradcheck.run.parse_quantities import parse_seconds
 
-    try:
+    with settings.usage_errors("--gradcheck-harvest-budget"):
         return parse_seconds(config.getoption("gradcheck_harvest_budget"))
-    except UsageError as error:
-        raise pytest.UsageError(f"--gradcheck-harvest-budget: {error}") from None
 
 
 def receive(config: pytest.Config, output: dict[str, Any]) -> None:

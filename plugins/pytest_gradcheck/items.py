@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import (
-    aggregate,
-    marker,
-    outcome,
-    settings,
-)
+from pytest_gradcheck import aggregate, marker, outcome, settings
 from pytest_gradcheck.targets import CASE_PREFIX, Source, list_sources, list_sources_of_file, plan_source, read_section
 
 if TYPE_CHECKING:

@@ -31,7 +31,6 @@ def report_outcome(result: CheckResult, *, strict: bool, warn: Callable[[Warning
     """Warn if a result is INCONCLUSIVE and this is permitted; raise if it is not ok.
 
     Args:
-        result: the result of a check.
         strict: whether INCONCLUSIVE is a failure, and a derivative of the user that was not checked.
         warn: the function that issues the warning.
 

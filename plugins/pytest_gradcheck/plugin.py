@@ -8,17 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_gradcheck import (
-    aggregate,
-    fixture,
-    harvest,
-    marker,
-    outcome,
-    settings,
-    summary,
-    takeover,
-    targets,
-)
+from pytest_gradcheck import aggregate, fixture, harvest, marker, outcome, settings, summary, takeover, targets
 from pytest_gradcheck.fixture import Gradcheck, GradcheckStep
 from pytest_gradcheck.items import GradcheckCase, collect_file, collect_session, drop_duplicates
 

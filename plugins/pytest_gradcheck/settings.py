@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
+@contextmanager
+def usage_errors(subject: str) -> Iterator[None]:
+    """Turn a `UsageError` of gradcheck into pytest's, which ends the session with its message."""
+    from gradcheck.errors import UsageError
+
+    try:
+        yield
+    except UsageError as error:
+        raise pytest.UsageError(f"{subject}: {error}") from None
+
+
 def format_replay(config: pytest.Config, nodeid: str, seed: int, *more: str) -> str:
     """Return the command that repeats a test with the same seed, as typed in the folder where pytest was called."""
     path, colons, name = nodeid.partition("::")
@@ -144,13 +156,10 @@ def _find_section(config: pytest.Config) -> Path | None:
     root = config.rootpath
     if not config.getini("gradcheck_collect") or not any(_may_hold_section(folder) for folder in (root, *root.parents)):
         return None
-    from gradcheck.errors import UsageError
     from gradcheck.run.config.find import find_nearest
 
-    try:
+    with usage_errors("gradcheck"):
         return find_nearest(root)
-    except UsageError as error:
-        raise pytest.UsageError(f"gradcheck: {error}") from None
 
 
 def _may_hold_section(folder: Path) -> bool:
@@ -185,13 +194,10 @@ def _parse_option(name: str, text: str) -> Any:
 def _validate_options(options: Mapping[str, Any]) -> None:
     if not options:
         return
-    from gradcheck.errors import UsageError
     from gradcheck.options import Options, override_options
 
-    try:
+    with usage_errors("gradcheck"):
         override_options(Options(), options)
-    except UsageError as error:
-        raise pytest.UsageError(f"gradcheck: {error}") from None
 
 
 def _replay_options(config: pytest.Config) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_gradcheck import aggregate
+from pytest_gradcheck import aggregate, settings
 
 if TYPE_CHECKING:
     from gradcheck.takeover.records import TakeoverRun
@@ -78,7 +78,6 @@ class TakeoverPlugin:
         Raises:
             pytest.UsageError: if the budget is no time, or a report cannot be written.
         """
-        from gradcheck.errors import UsageError
         from gradcheck.report import files
         from gradcheck.run.parse_quantities import parse_seconds
         from gradcheck.takeover.records import DEFAULT_BUDGET
@@ -89,12 +88,10 @@ class TakeoverPlugin:
         worker = getattr(config, "workerinput", None)
         budget = config.getoption("gradcheck_takeover_budget") or config.getini("gradcheck_takeover_budget")
         self._paths = {} if worker else _report_paths(config)
-        try:
+        with settings.usage_errors("gradcheck takeover"):
             seconds = parse_seconds(budget) if budget else DEFAULT_BUDGET
             for path in self._paths.values():
                 files.ensure_writable(path)
-        except UsageError as error:
-            raise pytest.UsageError(f"gradcheck takeover: {error}") from None
         folder = Path(worker[FOLDER]) if worker else None
         self._takeover: Takeover | None = Takeover(config.getoption("gradcheck_takeover"), seconds, folder=folder)
         self._takeover.start()

@@ -179,8 +179,6 @@ def _may_declare(target: str, path: Path, root: Path | None = None) -> bool:
     """Whether a file may declare cases of a target.
 
     Args:
-        target: the target.
-        path: the file.
         root: the folder that paths start from; None: the working directory.
     """
     from gradcheck.errors import UsageError

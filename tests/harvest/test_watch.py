@@ -54,6 +54,14 @@ def test_a_training_is_the_same_bit_for_bit_and_each_kind_of_call_is_recorded_on
     }
 
 
+def test_a_framework_that_is_loaded_again_is_not_intercepted_twice():
+    with gradcheck.watch() as watched:
+        watched._intercept_framework(torch)  # as its import would after a reload
+        train()
+    assert targets_of(watched).count(("Swish", [(5, 4)])) == 1
+    assert watched.not_recorded.keys() == {"watched_layers:Model"}
+
+
 def test_right_derivatives_pass_and_a_wrong_one_is_named_once():
     with gradcheck.watch() as watched:
         train(2, wrong=True)

@@ -89,7 +89,7 @@ def run(suite):
 
 def test_the_options_are_those_of_the_package():
     assert takeover.MODES == MODES
-    assert takeover.FORMATS == reports.FORMATS
+    assert tuple(reports.FORMATS) == takeover.FORMATS
     assert f"default: {DEFAULT_BUDGET:g}s" in takeover.BUDGET_HELP
 
 

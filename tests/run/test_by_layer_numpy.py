@@ -12,6 +12,8 @@ from tests.support.own_code.networks import Affine, LayerNet, Relu, Sequential, 
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(6, 4)), RNG.integers(0, 3, 6)
+# Without the derivative of the traced code, which takes most of the time and which other tests look at.
+BY_HAND = {"by_layer": True, "methods": ("analytic", "numeric")}
 ALL_RIGHT = "; everything else is right given its inputs"
 
 
@@ -20,7 +22,7 @@ def affine(cls, inputs, outputs):
 
 
 def check_loss(net, *inputs, **options):
-    return gradcheck.check(net.loss, *inputs, params=net.params, gradient="returned", by_layer=True, **options)
+    return gradcheck.check(net.loss, *inputs, params=net.params, gradient="returned", **BY_HAND, **options)
 
 
 def find_verdicts(result):
@@ -80,7 +82,7 @@ class TransposedGradient(Affine):
 )
 def test_a_wrong_object_is_named_with_the_gradient_and_the_cause(cls, outputs, cause):
     net = Sequential(affine(Affine, 4, 5), Relu(), affine(Affine, 5, 5), affine(cls, 5, outputs))
-    result = gradcheck.check(net, X, by_layer=True)
+    result = gradcheck.check(net, X, **BY_HAND)
     assert result.culprit == cause + ALL_RIGHT
     assert find_failing(result) == ["layers[3]"]
     assert result.claim_file == __file__
@@ -89,7 +91,7 @@ def test_a_wrong_object_is_named_with_the_gradient_and_the_cause(cls, outputs, c
 
 
 def test_one_fault_in_two_objects_of_a_class_is_reported_once():
-    result = gradcheck.check(Sequential(affine(TimesBatch, 4, 5), affine(TimesBatch, 5, 3)), X, by_layer=True)
+    result = gradcheck.check(Sequential(affine(TimesBatch, 4, 5), affine(TimesBatch, 5, 3)), X, **BY_HAND)
     assert result.culprit.startswith("layers[0].backward and layers[1].backward: dW is 6 times the derivative")
     assert str(result).count("numeric") < str(result).count("backward")
     assert "the backward of layers[0], see above" in str(result)
@@ -116,7 +118,7 @@ class Block(Sequential):
 
 def test_what_holds_a_wrong_object_is_not_checked():
     net = Sequential(Block(a=affine(Affine, 4, 5), b=Relu()), Block(a=affine(MeanOfBias, 5, 5), b=Relu()))
-    result = gradcheck.check(net, X, by_layer=True)
+    result = gradcheck.check(net, X, **BY_HAND)
     assert find_verdicts(result)["layers[1]"] is None
     assert find_verdicts(result)["layers[0]"] is Verdict.PASS
     assert result.culprit.startswith("layers[1].parts['a'].backward: db is")
@@ -142,7 +144,7 @@ class Scale:
 def test_a_backward_that_is_wrong_for_the_gradient_that_it_really_gets_is_found():
     alone = gradcheck.check(affine(Clipping, 4, 3), X)
     assert alone.verdict is Verdict.PASS
-    result = gradcheck.check(Sequential(affine(Affine, 4, 5), affine(Clipping, 5, 3), Scale()), X, by_layer=True)
+    result = gradcheck.check(Sequential(affine(Affine, 4, 5), affine(Clipping, 5, 3), Scale()), X, **BY_HAND)
     assert result.culprit == "layers[1].backward: breaks the contract upstream" + ALL_RIGHT
 
 
@@ -161,7 +163,7 @@ class Keeps(Relu):
 
 
 def test_values_that_a_layer_keeps_are_no_parameters():
-    result = gradcheck.check(Sequential(affine(Affine, 4, 5), Keeps()), X, by_layer=True)
+    result = gradcheck.check(Sequential(affine(Affine, 4, 5), Keeps()), X, **BY_HAND)
     assert result.verdict is Verdict.PASS
     assert find_verdicts(result) == dict.fromkeys(("layers[0]", "layers[1]"), Verdict.PASS)
 
@@ -284,9 +286,9 @@ def recurrent_loss(W, xs):
 
 def test_the_calls_that_are_wrong_are_numbered_and_only_the_first_are_checked():
     xs, W = RNG.normal(size=(7, 6, 4)), RNG.normal(size=(4, 3))
-    result = gradcheck.check(recurrent_loss, W, xs, gradient="returned", wrt="W", by_layer=True)
+    result = gradcheck.check(recurrent_loss, W, xs, gradient="returned", wrt="W", **BY_HAND)
     assert result.culprit == "step_backward (call 1): dW is 2 times the derivative" + ALL_RIGHT
-    right = gradcheck.check(recurrent_loss, 0 * W, 0 * xs, gradient="returned", wrt="W", by_layer=True)
+    right = gradcheck.check(recurrent_loss, 0 * W, 0 * xs, gradient="returned", wrt="W", **BY_HAND)
     assert "step_backward  function ×7" in str(right)
 
 
@@ -331,7 +333,7 @@ class MeanOfLosses(Sequential):
 def test_a_convention_that_layers_share_is_no_fault_of_the_network():
     net = MeanOfLosses(affine(MeanInEachLayer, 4, 3))
     params = {"W": net.layers[0].W, "b": net.layers[0].b}
-    result = gradcheck.check(net.loss, X, RNG.normal(size=(6, 3)), params=params, gradient="returned", by_layer=True)
+    result = gradcheck.check(net.loss, X, RNG.normal(size=(6, 3)), params=params, gradient="returned", **BY_HAND)
     assert result.verdict is Verdict.PASS
     assert find_verdicts(result) == {"layers[0]": Verdict.INCONCLUSIVE}
     assert result.culprit == (
@@ -377,18 +379,18 @@ class Holding(Relu):
 )
 def test_a_network_without_layers_is_refused(target, options, message):
     with pytest.raises(UsageError, match=message):
-        gradcheck.check(target, X, by_layer=True, **options)
+        gradcheck.check(target, X, **BY_HAND, **options)
 
 
 def test_a_layer_that_cannot_be_checked_says_why():
-    result = gradcheck.check(WithRate(affine(TakesRate, 4, 3)), X, by_layer=True)
+    result = gradcheck.check(WithRate(affine(TakesRate, 4, 3)), X, **BY_HAND)
     (layer,) = result.layers[1:]
     assert layer.message == "not checked: its backward takes rate, which its forward neither receives nor returns"
     assert layer.verdict is None
 
 
 def test_a_backward_that_raises_is_shown_with_its_line():
-    result = gradcheck.check(Sequential(affine(Affine, 4, 5), Raising()), X, by_layer=True)
+    result = gradcheck.check(Sequential(affine(Affine, 4, 5), Raising()), X, **BY_HAND)
     assert result.verdict is Verdict.ERROR
     assert "raised ValueError: boom" in result.message
     assert "test_by_layer_numpy.py" in result.traceback
@@ -407,7 +409,7 @@ def test_layers_of_a_script_are_found_and_left_as_they_were():
         return loss, hidden[0].dW
 
     methods = dict(vars(Affine))
-    result = gradcheck.check(loss_and_gradient, hidden[0].W, X, Y, gradient="returned", wrt="W", by_layer=True)
+    result = gradcheck.check(loss_and_gradient, hidden[0].W, X, Y, gradient="returned", wrt="W", **BY_HAND)
     assert result.verdict is Verdict.PASS
     assert find_verdicts(result) == dict.fromkeys(("hidden[0]", "hidden[1]", "hidden[2]", "softmax_loss"), Verdict.PASS)
     assert dict(vars(Affine)) == methods

@@ -5,7 +5,7 @@ import pytest
 
 from gradcheck.errors import UsageError
 from gradcheck.glossary.verdicts import Verdict
-from gradcheck.takeover import html, markdown, reports, terminal
+from gradcheck.takeover import reports, terminal
 from gradcheck.takeover.records import NOT_SAMPLED, Outcome, TakeoverCall, TakeoverRun
 from gradcheck.takeover.sections import build_sections, describe_prediction, describe_times, describe_totals
 
@@ -142,11 +142,11 @@ def test_the_terminal_is_readable(width):
 def test_a_long_section_is_cut_in_the_terminal_only():
     run = make_run(*(name(WRONG, f"test_{number}") for number in range(30)))
     assert "and 20 more; the JSON, Markdown and HTML reports list all" in terminal.render(run)
-    assert markdown.render(run).count("\n| `tests/test_layers.py::test_") == 30
+    assert reports.render_markdown(run).count("\n| `tests/test_layers.py::test_") == 30
 
 
 def test_the_page_is_self_contained():
-    page = html.render(RUN)
+    page = reports.render_html(RUN)
     assert "<strong>12 calls of lib.check in 11 tests" in page
     assert page.count('data-outcome="finding"') == 2
     assert "--gradcheck-takeover=enforce" in page
@@ -154,7 +154,7 @@ def test_the_page_is_self_contained():
 
 
 def test_the_page_speaks_in_words():
-    page = html.render(RUN)
+    page = reports.render_html(RUN)
     assert '<button type="button" data-wanted="theirs-failed" aria-pressed="false">1 call that only the suite' in page
     assert '<td class="name">only the suite' in page
     assert page.count("theirs-failed") == 2  # for programs
@@ -171,9 +171,9 @@ def test_causes_are_sentences(cause, text):
 
 def test_texts_of_the_suite_are_harmless():
     run = make_run(name(WRONG, "test_a[<script>|`\x1b]", summary="FAIL <b>|\n::error::"))
-    assert "<script>|" not in html.render(run)
-    assert "<b>" not in markdown.render(run)
-    for text in (terminal.render(run), markdown.render(run), html.render(run)):
+    assert "<script>|" not in reports.render_html(run)
+    assert "<b>" not in reports.render_markdown(run)
+    for text in (terminal.render(run), reports.render_markdown(run), reports.render_html(run)):
         assert "\x1b" not in text
         assert "\n::error" not in text
 

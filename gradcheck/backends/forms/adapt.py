@@ -20,12 +20,7 @@ from gradcheck.backends.forms.forward_backward import (
     run_once,
 )
 from gradcheck.backends.forms.gradient_names import GradientPlan, plan_gradients, refuse_fixed_inputs
-from gradcheck.backends.forms.parameters import (
-    Parameter,
-    copy_code,
-    list_fixed_values,
-    name_parameters,
-)
+from gradcheck.backends.forms.parameters import Parameter, copy_code, list_fixed_values, name_parameters
 from gradcheck.backends.forms.places import get_owner, is_floating_array
 from gradcheck.backends.user_code import call_derivative, call_user_code
 from gradcheck.errors import ClaimError, InputError
@@ -86,11 +81,6 @@ def adapt(case: Case, target: Callable[..., Any], inputs: Inputs) -> Adapted:
     """Turn a case into the form that a backend binds; unchanged if it has it already.
 
     The user's objects are copied, and the function and its derivative are those of the copy.
-
-    Args:
-        case: the declaration.
-        target: what is called.
-        inputs: arrays and plain values.
 
     Raises:
         ClaimError: if what the derivative returns does not fit the inputs.

@@ -61,7 +61,6 @@ def read_backward(backward: Callable[..., Any], inputs: Sequence[str], order: Se
     """Infer from the names of a backward's parameters what each of them takes.
 
     Args:
-        backward: the function or bound method.
         inputs: names of the forward's parameters.
         order: the roles of the parameters, if the user says them: 'dout', 'cache', 'out', or names of inputs.
         label: the backward, as messages call it.

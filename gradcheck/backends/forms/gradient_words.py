@@ -11,24 +11,9 @@ import numpy as np
 
 # What people put before and after the name of an input for its gradient: dW, d_W, dLdW, grad_W, W_grad and the like.
 PREFIXES = (
-    "dL_d",
-    "dJ_d",
-    "dE_d",
-    "dLd",
-    "dJd",
-    "dEd",
-    "d_",
-    "d",
-    "grad_",
-    "grad",
-    "gradient_",
-    "g_",
-    "g",
-    "delta_",
-    "del_",
-    "nabla_",
+    "dL_d", "dJ_d", "dE_d", "dLd", "dJd", "dEd", "d_", "d", "grad_", "grad", "gradient_", "g_", "g", "delta_", "del_", "nabla_",
     "∂",
-)
+)  # fmt: skip
 SUFFIXES = ("_grad", ".grad", "grad", "_grads", "_gradient", "_g", "_bar")
 LOSS_PREFIX = re.compile(r"d[A-Za-z]+_d_?(\w+)$")  # dLoss_dW
 QUOTES = ("['", '["')  # before a key in a path; a key that has quotes of one kind is written in the other

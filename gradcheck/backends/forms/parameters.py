@@ -176,24 +176,14 @@ def _group(places: Sequence[Place], functions: Sequence[Any], gradients: Mapping
     everywhere: dict[int, list[Place]] = {}
     for place in (place for function in functions for place in find_places(function)):
         everywhere.setdefault(id(place.read()), []).append(place)
-    return [
-        Parameter(
-            place.path,
-            _as_array(place),
-            _distinct([place, *(everywhere.get(key, ()) if is_floating_array(place.read()) else ())]),
-            (gradients or {}).get(id(place)),
-        )
-        for key, place in named.items()
-    ]
-
-
-def _as_array(place: Place) -> Any:
-    value = place.read()
-    return np.asarray(value) if isinstance(value, np.memmap) else value
-
-
-def _distinct(places: Sequence[Place]) -> tuple[Place, ...]:
-    return tuple({(id(place.holder), place.key, place.is_attribute): place for place in places}.values())
+    parameters = []
+    for key, place in named.items():
+        value = place.read()
+        same = [place, *(everywhere.get(key, ()) if is_floating_array(value) else ())]
+        distinct = {(id(other.holder), other.key, other.is_attribute): other for other in same}
+        array = np.asarray(value) if isinstance(value, np.memmap) else value
+        parameters.append(Parameter(place.path, array, tuple(distinct.values()), (gradients or {}).get(id(place))))
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -233,7 +223,6 @@ def find_trained(
     `params` with `grads`. An array that the forward or the backward binds anew is an intermediate value.
 
     Args:
-        owner: the object.
         functions: its methods.
         before: the arrays that it held before the forward, by their `id`.
         depends_on: says whether the outputs depend on the array in a place.

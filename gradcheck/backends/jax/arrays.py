@@ -6,19 +6,15 @@ the conjugates of what a `Program` holds. Tangents and values are the same in bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.flat import EPS, F64, from_flat, to_flat
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradcheck.backends.flat import Leaf
+from gradcheck.backends.flat import EPS, F64, Leaf, from_flat, to_flat
 
 # The dtype that the twin uses for each lower one.
 TWIN_DTYPES = {"bfloat16": "float64", "float16": "float64", "float32": "float64", "complex64": "complex128"}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from jax._src.lax import lax
 
 from gradcheck.tracebacks import format_calling_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+from numpy.typing import NDArray
 
 from gradcheck.backends.jax.arrays import is_differentiable, is_x64_enabled, use_x64
 from gradcheck.backends.jax.bind import bind
 from gradcheck.backends.jax.functional import flatten_target
+from gradcheck.backends.program import Program
 from gradcheck.backends.stateless import StatelessBackend
 from gradcheck.errors import InputError
+from gradcheck.targets.case import Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from gradcheck.backends.backend import Backend
-    from gradcheck.backends.program import Program
-    from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
 

@@ -29,11 +29,7 @@ from gradcheck.backends.jax.arrays import (
     use_x64,
 )
 from gradcheck.backends.jax.derivatives import TracedTarget
-from gradcheck.backends.jax.functional import (
-    JaxFunctionalCall,
-    fill_leaves,
-    make_functional_call,
-)
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves, make_functional_call
 from gradcheck.backends.jax.hand_written import make_analytic_claim
 from gradcheck.backends.jax.jit import describe_error
 from gradcheck.backends.jax.rejection_draws import mark_rejection_draws
@@ -41,11 +37,11 @@ from gradcheck.backends.program import Capabilities, Claim, Member, Program, Vjp
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, lay_out_outputs
 from gradcheck.errors import TargetError
+from gradcheck.targets.case import Case
 from gradcheck.tracebacks import format_user_frames, summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
     from gradcheck.targets.signature import Inputs
 
 
@@ -144,14 +140,10 @@ def _note_narrowed_inputs(called: JaxFunctionalCall, places: Sequence[int], *, b
 
 def _without_detached(binding: Binding, attached: list[bool]) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no derivative; if no output does, keep them all: it is claimed to be zero."""
-    if all(attached) or not any(attached):
+    if not any(attached):
         return binding, []
-    every = list(zip(binding.output_places, binding.outputs, attached, strict=True))
-    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf, carries in every if carries], strict=True)
-    outputs = lay_out_leaves(list(paths), list(shapes), list(dtypes))
-    places = tuple(place for place, _, carries in every if carries)
-    detached = [leaf.path for _, leaf, carries in every if not carries]
-    return replace(binding, output_places=places, outputs=outputs), detached
+    detached = [leaf.path for leaf, carries in zip(binding.outputs, attached, strict=True) if not carries]
+    return binding.keep_outputs(attached), detached
 
 
 def _choose_evaluation(native: TracedTarget, point: F64, value: F64) -> tuple[Callable[[F64], F64], F64, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,8 @@ import numpy as np
 from jax._src.core import subjaxprs
 
 from gradcheck.backends.flat import EPS, F64
-from gradcheck.backends.jax.arrays import (
-    arrays_at,
-    concatenate_flat,
-    conjugate,
-    narrow,
-    use_x64,
-    widen,
-)
+from gradcheck.backends.flat_call import Binding
+from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat, conjugate, narrow, use_x64, widen
 from gradcheck.backends.jax.attached import ignore_stop_gradient
 from gradcheck.backends.jax.functional import constant_places, fill_leaves
 from gradcheck.backends.jax.jit import (
@@ -37,9 +31,6 @@ from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.errors import DerivativeError
 from gradcheck.tracebacks import format_user_frames, format_user_line, read_message, summarise_error, was_raised_by_user
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat_call import Binding
 
 SMALL = 2048  # A target of up to this many input and output entries is compiled fast rather than to fast code.
 # What JAX's message contains if a function has no derivative in one of the modes, and the message shown instead; '' keeps it.
@@ -142,7 +133,6 @@ def trace_target(
 
     Args:
         run: every leaf of the call -> what the target returns.
-        binding: of the call.
         bits64: whether JAX computes with 64 bits.
         draws64: whether random numbers are drawn with 64 bits; None: as `bits64`.
         twin: whether floating arrays become float64.
@@ -162,7 +152,6 @@ def make_evaluate(target: TracedTarget, *, eagerly: bool = False) -> Callable[[F
     """Make the function point (N,) -> outputs (M,).
 
     Args:
-        target: as a function of arrays.
         eagerly: whether to call it without `jit`.
     """
 

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from gradcheck.backends.flat_call import (
-    Binding,
-    FlatCall,
-    exclude_detached,
-    flatten_call,
-    select_inputs,
-)
+from gradcheck.backends.flat_call import Binding, FlatCall, exclude_detached, flatten_call, select_inputs
 from gradcheck.backends.jax.arrays import copy_array, is_differentiable, widen
 from gradcheck.errors import InputError
 from gradcheck.targets import framework
@@ -89,7 +83,6 @@ def fill_leaves(
     """Return every leaf of a call: the differentiable ones, the constant arrays, and copies of everything else.
 
     Args:
-        binding: of the call.
         moving_leaves: arrays of the differentiable leaves.
         constants: JAX's arrays among the other leaves, in the order of `constant_places`. None: copies of the user's.
         twin: whether floating arrays become float64.

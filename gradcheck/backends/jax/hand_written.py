@@ -6,31 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends import hand_written
-from gradcheck.backends.flat import from_flat
-from gradcheck.backends.jax.arrays import arrays_at, leaf_dtype
-from gradcheck.backends.jax.functional import fill_leaves
-from gradcheck.trees import flatten
+from gradcheck.backends.flat import F64, Leaf
+from gradcheck.backends.flat_call import rebuild_outputs
+from gradcheck.backends.jax.arrays import arrays_at, conjugate
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves
+from gradcheck.backends.program import Claim
+from gradcheck.targets.case import Case
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.jax.derivatives import TracedTarget
-    from gradcheck.backends.jax.functional import JaxFunctionalCall
-    from gradcheck.backends.program import Claim
-    from gradcheck.targets.case import Case
 
 
 def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarget, returned: Any) -> tuple[Claim, ...]:
     """Make the claim from derivatives that the user gave; () if there are none.
 
     Args:
-        case: the declaration.
-        call: the functional call.
         native: the target in its own dtype.
         returned: what the target returned at the primal.
     """
@@ -40,13 +33,8 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         return fill_leaves(binding, [jnp.array(x) for x in arrays_at(at, binding.leaves, twin=False)])
 
     def cotangent(v: F64) -> Any:
-        parts = [np.conj(from_flat(v[leaf.span], leaf)).astype(leaf_dtype(leaf, twin=False)) for leaf in binding.outputs]
-        return rebuild_outputs([jnp.array(part) for part in parts])
-
-    def rebuild_outputs(arrays: Sequence[Any]) -> Any:
-        flat = flatten(returned)
-        values = dict(enumerate(flat.leaves)) | dict(zip(binding.output_places, arrays, strict=True))
-        return flat.rebuild(list(values.values()))
+        arrays = [conjugate(jnp.array(array)) for array in arrays_at(v, binding.outputs, twin=False)]
+        return rebuild_outputs(returned, binding, arrays)
 
     def to_numpy(part: Any, _: Leaf) -> NDArray[Any]:
         array = np.asarray(part)
@@ -64,6 +52,6 @@ def make_analytic_claim(case: Case, call: JaxFunctionalCall, native: TracedTarge
         binding.call.paths,
         (lambda at: call.params(leaves(at))) if call.tree else None,
         rebuild=lambda every: (*call.arguments(every), call.params(every)),
-        rebuild_outputs=rebuild_outputs,
+        rebuild_outputs=lambda arrays: rebuild_outputs(returned, binding, arrays),
     )
     return hand_written.make_claims(case.claims, adapter)

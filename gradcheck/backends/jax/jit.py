@@ -44,7 +44,6 @@ def compile_function(jitted: ArrayFunction, unjitted: ArrayFunction, *, small: b
     """Compile a function; if it runs only outside of a trace, later calls are made without `jit`.
 
     Args:
-        jitted: the function that is traced.
         unjitted: the same function, without any `jit` of gradcheck's in it.
         small: whether to compile fast, to code that need not be.
     """

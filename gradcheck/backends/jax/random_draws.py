@@ -14,18 +14,9 @@ from gradcheck.backends.jax.arrays import use_x64
 
 # Functions of `jax.random` whose numbers do not depend on arrays that a lower precision would round.
 SAMPLERS = (
-    "bernoulli",
-    "categorical",
-    "cauchy",
-    "exponential",
-    "gumbel",
-    "laplace",
-    "logistic",
-    "normal",
-    "rademacher",
-    "truncated_normal",
-    "uniform",
-)
+    "bernoulli", "categorical", "cauchy", "exponential", "gumbel", "laplace", "logistic", "normal", "rademacher",
+    "truncated_normal", "uniform",
+)  # fmt: skip
 
 
 @contextmanager

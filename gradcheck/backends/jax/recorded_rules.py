@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +15,17 @@ import numpy as np
 
 from gradcheck.backends.flat_call import Binding, flatten_call
 from gradcheck.backends.jax.arrays import is_array, is_differentiable
-from gradcheck.backends.jax.functional import fill_leaves, make_functional_call
+from gradcheck.backends.jax.functional import JaxFunctionalCall, fill_leaves, make_functional_call
 from gradcheck.backends.jax.rule_probes import probe_arrays, watching_rules
 from gradcheck.backends.recorded_layer import MAX_RECORDED_CALLS, RecordedCall, RecordedLayer
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import UsageError
+from gradcheck.targets.case import Case
 from gradcheck.targets.framework import unwrap_target
 from gradcheck.targets.location import find_rule_function
 from gradcheck.targets.signature import Inputs, resolve_inputs
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gradcheck.backends.jax.functional import JaxFunctionalCall
-    from gradcheck.targets.case import Case
 
 NOT_CALLED = "not checked: not called at these inputs"
 NOT_REACHED = "not checked: no derivative passes through it"
@@ -78,11 +74,6 @@ class RecordedRule:
 
 def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> list[RecordedLayer]:
     """Differentiate a function once, and record the inputs of the custom rules of the user that take part in its derivative.
-
-    Args:
-        case: says which inputs to differentiate with respect to.
-        target: a function or a callable pytree.
-        inputs: of the call.
 
     Returns:
         The function itself, which has no calls, and each rule, in the order in which JAX meets them.
@@ -152,7 +143,7 @@ class RuleRecorder:
         record = self.rules.setdefault(id(rule), RecordedRule(rule, function))
         try:
             call = _flatten_arguments(rule, args, kwargs)
-            arrays = [_to_plain_array(call.leaves[i]) for i in call.places]
+            arrays = [jax.random.key_data(call.leaves[i]) if i in call.keys else call.leaves[i] for i in call.places]
             call.leaves = [None if i in call.places else leaf for i, leaf in enumerate(call.leaves)]  # They may be tracers.
             probe_arrays(partial(self._store, record, call), arrays)
         except Exception:  # Arguments that cannot be recorded must not stop the function.
@@ -179,16 +170,9 @@ def _flatten_arguments(rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     bound.apply_defaults()
     leaves, structure = jax.tree_util.tree_flatten(bound.args)
     places = tuple(i for i, leaf in enumerate(leaves) if is_array(leaf))
-    keys = {i: jax.random.key_impl(leaves[i]) for i in places if _is_key(leaves[i])}
+    is_key = {i: jnp.issubdtype(leaves[i].dtype, jax.dtypes.prng_key) for i in places}
+    keys = {i: jax.random.key_impl(leaves[i]) for i in places if is_key[i]}
     return _RuleCall(list(leaves), structure, keys, places)
-
-
-def _is_key(array: Any) -> bool:
-    return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
-
-
-def _to_plain_array(array: Any) -> Any:
-    return jax.random.key_data(array) if _is_key(array) else array
 
 
 def _places_of_nondiff(rule: Any, call: _RuleCall) -> frozenset[int]:

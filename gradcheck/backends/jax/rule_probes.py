@@ -60,9 +60,7 @@ def _tracing_anew() -> Iterator[None]:
 def probe_arrays(store: Store, arrays: Sequence[Any]) -> None:
     """Have JAX call `store(reached, mapped, *arrays)` with concrete arrays as often as it runs this part of the function.
 
-    Args:
-        store: called in a thread of JAX's; it must neither raise nor call JAX.
-        arrays: concrete or traced.
+    The arrays may be traced. `store` is called in a thread of JAX's; it must neither raise nor call JAX.
     """
     _make_probe(store, frozenset(), ())(*arrays)
 

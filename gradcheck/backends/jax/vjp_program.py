@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradcheck.backends.flat import make_gradient_leaves
+from gradcheck.backends.flat import F64, make_gradient_leaves
 from gradcheck.backends.jax import derivatives
-from gradcheck.backends.jax.arrays import (
-    arrays_at,
-    concatenate_flat,
-    conjugate,
-)
+from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat, conjugate
 from gradcheck.backends.jax.derivatives import TracedTarget
-from gradcheck.backends.program import Capabilities, Program, Unavailable, trace_on_demand
+from gradcheck.backends.program import Capabilities, Claim, Program, Unavailable, trace_on_demand
 from gradcheck.errors import DerivativeError
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
-    from gradcheck.backends.program import Claim
 
 
 def make_gradient_program(first: Program, native: TracedTarget, twin: TracedTarget | None, cotangent: F64) -> Program:
     """Make the program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`.
 
     Args:
-        first: the program of the target.
         native: the target in its own dtype.
         twin: the target with 64 bits, if it has a twin.
         cotangent: v, (M,).

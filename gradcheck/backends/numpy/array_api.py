@@ -5,6 +5,7 @@ They are called with arrays of that namespace and evaluated as functions on NumP
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from gradcheck.targets.signature import Inputs
 from gradcheck.trees import flatten, tree_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradcheck.targets.case import Case
 
 
@@ -48,9 +47,8 @@ def convert_to_numpy(case: Case, target: Callable[..., Any], inputs: Inputs) -> 
 
         return call
 
-    args, kwargs = tree_map(_on_host, (inputs.args, inputs.kwargs))
     claims = {kind: accepting_numpy(function) for kind, function in case.claims.items()}
-    return replace(case, claims=claims), accepting_numpy(target), Inputs(args, kwargs, inputs.labels)
+    return replace(case, claims=claims), accepting_numpy(target), inputs.map_leaves(_on_host)
 
 
 def is_foreign(x: Any) -> bool:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from gradcheck.backends.numpy.bind import bind
+from gradcheck.backends.program import Program
 from gradcheck.backends.stateless import StatelessBackend
 from gradcheck.errors import InputError
+from gradcheck.targets.case import Case
+from gradcheck.targets.signature import Inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from gradcheck.backends.backend import Backend
-    from gradcheck.backends.program import Program
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 
 class NumpyBackend(StatelessBackend):

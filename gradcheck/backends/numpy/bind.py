@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import (
@@ -20,30 +22,17 @@ from gradcheck.backends.flat import (
     match_strides,
     to_flat,
 )
-from gradcheck.backends.flat_call import (
-    Binding,
-    FlatCall,
-    flatten_call,
-    rebuild_outputs,
-    select_inputs,
-    shapes_of,
-)
+from gradcheck.backends.flat_call import Binding, FlatCall, flatten_call, rebuild_outputs, select_inputs, shapes_of
 from gradcheck.backends.numpy import array_api
 from gradcheck.backends.numpy.complex_step import differentiate_combination, make_complex_step
 from gradcheck.backends.program import Capabilities, Claim, Member, Program, Unavailable, VjpOfCombination, trace_on_demand
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import InputError
+from gradcheck.targets.case import Case
+from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import summarise_error
-from gradcheck.trees import flatten, leaves_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
+from gradcheck.trees import leaves_of
 
 # Input numbers up to which a combination is differentiated by the complex step, which takes one evaluation per number.
 MAX_COMPLEX_STEPS = 256
@@ -85,10 +74,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         args, kwargs = call.rebuild(latest[1])
         return _flatten_outputs(function(*args, **kwargs), binding)
 
-    def native(at: F64) -> F64:
-        args, kwargs = _build_arguments(binding, at)
-        return _flatten_outputs(function(*args, **kwargs), binding)
-
     def mutated() -> list[str]:
         return find_changed_arrays(call.paths, _build_leaves(binding, latest[0], twin=twin), latest[1])
 
@@ -113,7 +98,7 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs) -> Program:
         eps=EPS["float64"] if twin else max(EPS[leaf.dtype] for leaf in (*leaves, *binding.outputs)),
         claims=claims,
         capabilities=Capabilities(
-            evaluate_native=native if twin else None,
+            evaluate_native=(lambda at: _evaluate(function, binding, at)) if twin else None,
             complex_step=make_complex_step(function, binding),
             vjp_of_combination=_make_vjp_of_combination(function, binding),
             optimizer_step=optimizer_step.make_step(leaves, np.asarray, np.asarray),
@@ -152,9 +137,7 @@ def _has_twin(function: Callable[..., Any], binding: Binding, point: F64, value:
         return False, "differences in its own dtype: it returns a lower precision than it is given"
 
     def evaluate_both(at: F64) -> tuple[F64, F64]:
-        calls = [_build_arguments(binding, at, twin=is_twin) for is_twin in (False, True)]
-        native_value, value_of_twin = (_flatten_outputs(function(*args, **kwargs), binding) for args, kwargs in calls)
-        return native_value, value_of_twin
+        return _evaluate(function, binding, at), _evaluate(function, binding, at, twin=True)
 
     if not is_same_function(point, value, value_in_float64, native_eps, evaluate_both):
         return False, "differences in its own dtype: in float64 it returns another value"
@@ -168,6 +151,11 @@ def _lay_out_upstream(case: Case, binding: Binding) -> F64 | None:
         return None
     pairs = zip(arrays, binding.outputs, strict=True)
     return np.concatenate([np.zeros(leaf.entries * leaf.width) if array is None else to_flat(array) for array, leaf in pairs])
+
+
+def _evaluate(function: Callable[..., Any], binding: Binding, at: F64, *, twin: bool = False) -> F64:
+    args, kwargs = _build_arguments(binding, at, twin=twin)
+    return _flatten_outputs(function(*args, **kwargs), binding)
 
 
 def _flatten_outputs(returned: Any, binding: Binding) -> F64:
@@ -235,12 +223,11 @@ def _like_template(values: NDArray[Any], template: Any, twin: bool) -> Any:
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64, *, twin: bool) -> Any:
-    flat = flatten(returned)
-    values = list(flat.leaves)
+    outputs, arrays = leaves_of(returned), []
     for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
         cotangent = _cast(from_flat(v[leaf.span], leaf), leaf.dtype, twin)
-        values[i] = match_class(cotangent, values[i]) if isinstance(values[i], np.ndarray) else cotangent[()]
-    return flat.rebuild(values)
+        arrays.append(match_class(cotangent, outputs[i]) if isinstance(outputs[i], np.ndarray) else cotangent[()])
+    return rebuild_outputs(returned, binding, arrays)
 
 
 def _make_traced_claim(function: Callable[..., Any], binding: Binding, *, twin: bool) -> Claim:

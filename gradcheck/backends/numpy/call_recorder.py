@@ -112,15 +112,11 @@ class CallRecorder:
         return call.returned
 
     def call_backward(
-        self, layers: Sequence[WatchedLayer], function: Callable[..., Any], key: Any, args: tuple[Any, ...], kwargs: Any
+        self, layers: Sequence[WatchedLayer], key: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Call a backward and record what it receives.
+        """Call a backward, which may be that of some layers, and record what it receives.
 
-        Args:
-            layers: those whose backward it may be.
-            function: what is called.
-            key: the function, or the name of the method.
-            args, kwargs: of the call.
+        `key` is what it is known by: the user's function, or the name of the method.
         """
         if any(layer in self.open_layers for layer in layers):
             return function(*args, **kwargs)

@@ -5,20 +5,17 @@ Source: W. Squire and G. Trapp, SIAM Rev. 40 (1998), 110-112.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck.backends.flat import F64, match_class
 from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import COMPLEX_STEP, Member, Unavailable
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
 
 def make_complex_step(function: Callable[..., Any], binding: Binding) -> Callable[[F64, F64], F64] | None:

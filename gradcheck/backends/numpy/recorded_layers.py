@@ -14,14 +14,14 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.backends.forms.adapt import Adapted, adapt, needs_adapting
 from gradcheck.backends.forms.forward_backward import PlacedFunction
 from gradcheck.backends.forms.parameters import copy_code
-from gradcheck.backends.forms.places import find_values, get_owner, holding, is_floating_array
+from gradcheck.backends.forms.places import Place, find_values, get_owner, holding, is_floating_array
 from gradcheck.backends.generators import is_of_library
 from gradcheck.backends.numpy.call_recorder import CallRecorder, WatchedCall, WatchedLayer, wrap_function
 from gradcheck.backends.numpy.called_functions import find_called_functions, list_functions, name_backward, pair_by_name
@@ -29,14 +29,10 @@ from gradcheck.backends.recorded_layer import BACKWARD_NOT_CALLED, RecordedCall,
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import UsageError
 from gradcheck.seeds import make_generator
-from gradcheck.targets.case import gradient_is_returned
+from gradcheck.targets.case import Case, gradient_is_returned
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.signature import Inputs
 from gradcheck.trees import tree_map
-
-if TYPE_CHECKING:
-    from gradcheck.backends.forms.places import Place
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 LOSS_NAMES = re.compile(r"loss|cost|entropy|softmax|hinge|svm|mse|nll|criterion|objective", re.IGNORECASE)
 WHOLE_LAYER = ("forward", "fprop", "__call__")  # methods that are the forward of the object, and not of a part of it
@@ -44,11 +40,6 @@ WHOLE_LAYER = ("forward", "fprop", "__call__")  # methods that are the forward o
 
 def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> list[RecordedLayer]:
     """Run a network forward and backward on a private copy, and record the inputs and cotangents of its layers.
-
-    Args:
-        case: the network with its hand-written derivative.
-        target: what is called.
-        inputs: of the call.
 
     Returns:
         The network itself, without calls, then its layers in the order of their first calls, outer ones before inner ones.
@@ -64,7 +55,7 @@ def record_layers(case: Case, target: Callable[..., Any], inputs: Inputs) -> lis
             f"by_layer: {case.name} has no hand-written backward, whose layers it names: give gradient=, gradient='returned',"
             " vjp= or backward="
         )
-    roots = [_unwrap_placed(function) for function in (private.target, claim)]
+    roots = [f.__wrapped__ if isinstance(f, PlacedFunction) else f for f in (private.target, claim)]  # the user's code
     functions = _list_code(roots)
     layers = [*_find_objects(roots), *_find_functions(functions)]
     recorder = CallRecorder()
@@ -89,11 +80,6 @@ def _adapt_on_copy(case: Case, target: Callable[..., Any], inputs: Inputs) -> Ad
         return adapt(case, target, inputs)
     (target, *functions), _ = copy_code(case.name, [target, *case.claims.values()])
     return Adapted(replace(case, claims=dict(zip(case.claims, functions, strict=True))), target, inputs)
-
-
-def _unwrap_placed(function: Any) -> Any:
-    """Return the user's code in a function that this package put together."""
-    return function.__wrapped__ if isinstance(function, PlacedFunction) else function
 
 
 def _list_code(roots: Sequence[Any]) -> dict[Any, list[Place]]:
@@ -155,12 +141,11 @@ def _watching(layers: Sequence[WatchedLayer], places: dict[Any, list[Place]], re
     wrapped: dict[Any, Any] = {}
     for layer in layers:
         if layer.owner is None:
-            record = functools.partial(_record_forward, recorder, layer)
-            wrapped[layer.forward] = wrap_function(layer.forward, record)
+            wrapped[layer.forward] = wrap_function(layer.forward, functools.partial(recorder.call_forward, layer))
     backwards = {backward for layer in layers if layer.owner is None for backward in layer.backwards if backward is not None}
     for backward in backwards:
         of_backward = [layer for layer in layers if layer.owner is None and backward in layer.backwards]
-        wrapped[backward] = wrap_function(backward, functools.partial(_record_backward, recorder, of_backward, backward))
+        wrapped[backward] = wrap_function(backward, functools.partial(recorder.call_backward, of_backward, backward))
     replaced = [(place, wrapper) for function, wrapper in wrapped.items() for place in places[function]]
     with ExitStack() as stack:
         stack.enter_context(holding([place for place, _ in replaced], [wrapper for _, wrapper in replaced]))
@@ -169,16 +154,6 @@ def _watching(layers: Sequence[WatchedLayer], places: dict[Any, list[Place]], re
             for name in {name for layer in of_class for name in (layer.forward, *layer.backwards)}:
                 stack.enter_context(_replacing_method(cls, name, of_class, recorder))
         yield
-
-
-def _record_forward(recorder: CallRecorder, layer: WatchedLayer, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-    return recorder.call_forward(layer, function, args, kwargs)
-
-
-def _record_backward(
-    recorder: CallRecorder, layers: Sequence[WatchedLayer], key: Any, function: Any, args: tuple[Any, ...], kwargs: Any
-) -> Any:
-    return recorder.call_backward(layers, function, key, args, kwargs)
 
 
 @contextmanager
@@ -193,7 +168,7 @@ def _replacing_method(cls: type, name: str, layers: Sequence[WatchedLayer], reco
             if layer.owner is self and name == layer.forward:
                 return recorder.call_forward(layer, bound, args, kwargs)
             if layer.owner is self and name in layer.backwards:
-                return recorder.call_backward([layer], bound, name, args, kwargs)
+                return recorder.call_backward([layer], name, bound, args, kwargs)
         return bound(*args, **kwargs)
 
     setattr(cls, name, method)

@@ -61,9 +61,7 @@ def evaluate_vjp(
     """Return vector-Jacobian products of a NumPy function, (C, N), by tracing it into PyTorch.
 
     Args:
-        function: on NumPy arrays.
         arguments: (args, kwargs) at the point.
-        binding: of the function's inputs and outputs.
         cotangents: (C, M).
 
     Raises:
@@ -80,15 +78,14 @@ def evaluate_vjp(
         if not np.allclose(part.detach().numpy(), expected[i], rtol=1e-6, atol=0, equal_nan=True):
             raise Unavailable("the traced code gives another value than NumPy")
     inputs = [values[i] for i in binding.input_places]
-    return np.stack([_evaluate_row(parts, inputs, v, binding) for v in cotangents])
+    seeds = [[leaf_part(v, leaf, part) for leaf, part in zip(binding.outputs, parts, strict=True)] for v in cotangents]
+    return np.stack([backpropagate(parts, inputs, of_row, binding.leaves) for of_row in seeds])
 
 
 def make_second_vjp(function: Callable[..., Any], binding: Binding, cotangent: F64, *, twin: bool) -> Callable[[F64, F64], F64]:
     """Make the vjp of a vjp: (point (N,), cotangents of the gradients (C, N)) -> (C, N).
 
     Args:
-        function: on NumPy arrays.
-        binding: of the function's inputs and outputs.
         cotangent: of the function's outputs, (M,); it stays fixed.
         twin: whether to compute in float64.
     """
@@ -115,7 +112,6 @@ def evaluate_composed_vjp(
     Args:
         function: the target, which a member None stands for.
         arguments: (args, kwargs) at the point.
-        binding: of the target's inputs and outputs.
         members: the functions, and a factor for each leaf.
         combine: makes one output of as many as there are members.
         cotangent: (M,).
@@ -140,11 +136,6 @@ def _make_tensors(arguments: tuple[tuple[Any, ...], dict[str, Any]], binding: Bi
 
 def _to_tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-
-
-def _evaluate_row(parts: list[Any], inputs: list[Any], v: F64, binding: Binding) -> F64:
-    seeds = [leaf_part(v, leaf, part) for leaf, part in zip(binding.outputs, parts, strict=True)]
-    return backpropagate(parts, inputs, seeds, binding.leaves)
 
 
 def _call_traced(function: Callable[..., Any], values: Sequence[Any], binding: Binding) -> list[Any]:

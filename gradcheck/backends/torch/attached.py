@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,6 @@ from torch.overrides import TorchFunctionMode
 from gradcheck.tracebacks import format_calling_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from gradcheck.backends.flat import F64
 
 GRAD_SWITCHES = (torch._C._set_grad_enabled,)  # what torch.no_grad and torch.set_grad_enabled call

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import NDArray
 
+from gradcheck.backends.program import Program
 from gradcheck.backends.torch import devices, lazy_modules, module_state, sparse, tensors
 from gradcheck.backends.torch.bind import bind
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.errors import TargetError
 from gradcheck.seeds import make_generator
+from gradcheck.targets.case import Case
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.signature import Inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
-
     from gradcheck.backends.backend import Backend
-    from gradcheck.backends.program import Program
-    from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 
 INFERENCE_MODE = "checked outside of torch.inference_mode(), which surrounds the check: inside it there are no gradients"

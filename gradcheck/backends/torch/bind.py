@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,25 +17,11 @@ from gradcheck.backends import global_state, hand_written, optimizer_step
 from gradcheck.backends.flat import EPS, F64, lay_out_leaves
 from gradcheck.backends.flat_call import Binding, shapes_of
 from gradcheck.backends.program import Capabilities, Member, Program, VjpOfCombination, trace_on_demand
-from gradcheck.backends.torch import (
-    composition,
-    devices,
-    lazy_modules,
-    line,
-    random_draws,
-    sparse,
-    vjp_program,
-    vmap,
-)
+from gradcheck.backends.torch import composition, devices, lazy_modules, line, random_draws, sparse, vjp_program, vmap
 from gradcheck.backends.torch.changed_gradients import describe_changed_gradients, mark_rejection_draws
 from gradcheck.backends.torch.contract_target import make_layer
 from gradcheck.backends.torch.derivatives import is_connected, make_claims
-from gradcheck.backends.torch.functional import (
-    TorchFunctionalCall,
-    is_differentiable,
-    make_functional_call,
-    make_outputs_dense,
-)
+from gradcheck.backends.torch.functional import TorchFunctionalCall, is_differentiable, make_functional_call, make_outputs_dense
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.tensors import (
     TWIN_DTYPES,
@@ -48,17 +34,14 @@ from gradcheck.backends.torch.tensors import (
     replace_leaves,
     to_numpy,
 )
-from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
+from gradcheck.backends.torch.twin_precision import emulated_half_precision, evaluate_target, is_half, twin_precision
 from gradcheck.backends.twin import is_same_function, prefer_twin_value
 from gradcheck.backends.user_code import call_user_code, find_changed_arrays, lay_out_outputs
 from gradcheck.errors import TargetError
+from gradcheck.targets.case import Case
 from gradcheck.targets.signature import Inputs
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.targets.case import Case
-
 
 # How PyTorch's message begins when a function writes to an input that requires a gradient.
 LEAF_OVERWRITTEN = "a leaf Variable that requires grad"
@@ -105,9 +88,6 @@ class _Evaluation:
         with twin_precision(self.twin, self.binding.leaves):
             return flatten_outputs(self.run(tensors, self.binding, twin=self.twin), self.binding)
 
-    def evaluate_native(self, at: F64) -> F64:
-        return flatten_outputs(self.run(leaves_at(self.binding, at), self.binding, twin=False), self.binding)
-
     def mutated_inputs(self) -> list[str]:
         assert self.latest is not None
         at, tensors = self.latest
@@ -122,9 +102,6 @@ def bind(case: Case, target: Callable[..., Any], inputs: Inputs, *, parameters_e
     The steps: call the target once, choose the outputs that carry a gradient, look for a float64 twin, assemble the program.
 
     Args:
-        case: the declaration.
-        target: what is called.
-        inputs: tensors and plain values.
         parameters_exist: whether a module that creates parameters at its first call has been called before.
 
     Raises:
@@ -228,7 +205,7 @@ def _capabilities_of(case: Case, target: Callable[..., Any], first: FirstCall, e
     return Capabilities(
         evaluate_along=line.make_line_evaluator(run, binding, point, twin=twin),
         evaluate_many=vmap.make_batched_evaluate(run, binding, twin=twin),
-        evaluate_native=evaluation.evaluate_native if twin else None,
+        evaluate_native=(lambda at: evaluate_target(run, binding, at, twin=False)) if twin else None,
         evaluate_rounded=(lambda at: _evaluate_rounded(run, binding, at)) if rounded else None,
         vjp_of_combination=_make_vjp_of_combination(run, functional_call, binding),
         optimizer_step=optimizer_step.make_step(binding.leaves, torch.from_numpy, to_numpy),
@@ -257,10 +234,8 @@ def _describe_carried_state(
     """Note the buffers that a call changes and the next one reads, such as those of a power iteration.
 
     Args:
-        functional_call: the target.
         buffers: the module's buffers after a call, by name.
         draws: the states of the random generators that the call drew from.
-        binding: the leaves.
         point: the primal, (N,).
         value: what the call returned, (M,).
     """
@@ -312,25 +287,20 @@ def _make_vjp_of_combination(
 def _without_detached(binding: Binding, returned: Any) -> tuple[Binding, list[str]]:
     """Leave out the outputs that carry no gradient, and name them; if none does, keep all for a hand-written derivative."""
     values = flatten(returned).leaves
-    outputs = [(i, leaf, values[i]) for i, leaf in zip(binding.output_places, binding.outputs, strict=True)]
-    attached = [(i, leaf) for i, leaf, x in outputs if carries_gradient(x)]
+    outputs = [(leaf, values[i]) for i, leaf in zip(binding.output_places, binding.outputs, strict=True)]
+    attached = [carries_gradient(x) for _, x in outputs]
     detached = [
         leaf.path if isinstance(x, torch.Tensor) else f"{leaf.path}, a Python {type(x).__name__},"
-        for _, leaf, x in outputs
+        for leaf, x in outputs
         if not carries_gradient(x)
     ]
-    if not attached or not detached:
-        return binding, detached
-    paths, shapes, dtypes = zip(*[(leaf.path, leaf.shape, leaf.dtype) for _, leaf in attached], strict=True)
-    places = tuple(i for i, _ in attached)
-    return replace(binding, output_places=places, outputs=lay_out_leaves(list(paths), list(shapes), list(dtypes))), detached
+    return binding.keep_outputs(attached) if any(attached) else binding, detached
 
 
 def _before_and_after(binding: Binding, at: F64, used: list[Any], *, twin: bool) -> tuple[list[Any], list[Any]]:
     """Return every leaf as an array before a call and after it; a differentiable one as its numbers, without a copy.
 
     Args:
-        binding: the leaves.
         at: where the target was called, (N,).
         used: the leaves that it was called with.
         twin: whether it was called in float64.
@@ -346,15 +316,12 @@ def _evaluate_twin(run: Callable[..., Any], binding: Binding, point: F64, value:
     if not dtypes & TWIN_DTYPES.keys():
         return None, ""
     try:
-        with twin_precision(True, binding.leaves):
-            value_of_twin = flatten_outputs(run(leaves_at(binding, point, twin=True), binding, twin=True), binding)
+        value_of_twin = evaluate_target(run, binding, point, twin=True)
     except Exception as error:
         return None, f"differences in its own dtype: it does not run in float64 ({summarise_error(error, 100)})"
 
     def evaluate_both(at: F64) -> tuple[F64, F64]:
-        native_value = flatten_outputs(run(leaves_at(binding, at), binding), binding)
-        with twin_precision(True, binding.leaves):
-            return native_value, flatten_outputs(run(leaves_at(binding, at, twin=True), binding, twin=True), binding)
+        return evaluate_target(run, binding, at, twin=False), evaluate_target(run, binding, at, twin=True)
 
     same = is_same_function(point, value, value_of_twin, max(EPS[leaf.dtype] for leaf in binding.leaves), evaluate_both)
     if not (same or (is_half(binding.leaves) and _is_explained_by_rounding(run, binding, point, value, value_of_twin))):

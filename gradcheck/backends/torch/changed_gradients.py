@@ -44,7 +44,6 @@ def mark_rejection_draws(leaves: Sequence[Leaf], tensors: Sequence[Any], outputs
     """Mark the leaves on which some outputs depend through a draw by rejection.
 
     Args:
-        leaves: of the call.
         tensors: those of the leaves, with which the outputs were computed.
         outputs: with their graph.
     """

@@ -24,7 +24,6 @@ def evaluate_vjp(
     Args:
         call: (function, every leaf of the inputs) -> every leaf of what it returns; None stands for the target.
         values: every leaf of the inputs, the differentiable ones as tensors that require a gradient.
-        binding: of the target's inputs and outputs.
         members: the functions, and a factor for each differentiable leaf.
         combine: makes one output of as many as there are members.
         cotangent: (M,).

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradcheck.backends.contract_target import Layer, LayerFunction, Wrapper
 from gradcheck.backends.flat import EPS
@@ -16,11 +17,6 @@ from gradcheck.backends.torch.graph import find_user_functions, is_torch_class
 from gradcheck.backends.torch.tensors import replace_leaves
 from gradcheck.targets.location import locate_backward
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.targets.location import Location
 
 
 def make_layer(
@@ -37,7 +33,6 @@ def make_layer(
     """Make the view of a target that contracts call.
 
     Args:
-        binding: of the call.
         make_leaves: () -> every leaf of the call.
         make_run: wrapper of the target's function -> ((leaves of the call, binding) -> what the target returns).
         returned: what the target returned at the primal, with its graph.
@@ -57,8 +52,10 @@ def make_layer(
         return call
 
     def with_changed_constants(change: Callable[[Tensor], Tensor]) -> LayerFunction:
-        paths = binding.call.paths
-        values = [change(x) if _is_other_tensor(x, path) else x for x, path in zip(binding.call.leaves, paths, strict=True)]
+        values = [
+            change(x) if isinstance(x, torch.Tensor) and not path.startswith("params[") else x
+            for path, x in zip(binding.call.paths, binding.call.leaves, strict=True)
+        ]
         return select_outputs(make_call(_identity, values))
 
     def select_outputs(call_for_all: LayerFunction) -> LayerFunction:
@@ -68,15 +65,12 @@ def make_layer(
 
         return call
 
-    def select_inputs(leaves: list[Any]) -> list[Tensor]:
-        return [leaves[i] for i in binding.input_places]
-
     call_for_all, functions = make_call(_identity), find_user_functions(flatten(returned).leaves)
     return Layer(
         leaves=binding.leaves,
         outputs=binding.outputs,
         eps=max(EPS[leaf.dtype] for leaf in (*binding.leaves, *binding.outputs)),
-        make_tensors=lambda: select_inputs(make_leaves()),
+        make_tensors=lambda: [leaves[i] for leaves in [make_leaves()] for i in binding.input_places],
         call=select_outputs(call_for_all),
         call_for_all_outputs=call_for_all,
         wrap=lambda wrapper: select_outputs(make_call(wrapper)),
@@ -88,17 +82,12 @@ def make_layer(
         draws_random=draws_random,
         describe_carried_state=describe_carried_state,
         upstream=[upstream.get(i) for i in binding.output_places] if upstream else None,
-        backward_location=locate_first_backward(functions),
+        backward_location=locate_backward(functions[0]) if functions else None,
     )
 
 
 def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
-
-
-def _is_other_tensor(x: Any, path: str) -> bool:
-    """Say whether a leaf is a tensor among the arguments, not a parameter."""
-    return isinstance(x, torch.Tensor) and not path.startswith("params[")
 
 
 def _may_hold_indices(buffer: Tensor) -> bool:
@@ -108,11 +97,6 @@ def _may_hold_indices(buffer: Tensor) -> bool:
 
 def _holds_user_module(target: Any) -> bool:
     return isinstance(target, torch.nn.Module) and any(not is_torch_class(type(module)) for module in target.modules())
-
-
-def locate_first_backward(functions: Sequence[type]) -> Location | None:
-    """Return where the backward of the first function is written; None without functions."""
-    return locate_backward(functions[0]) if functions else None
 
 
 def _uses_triton(function: type) -> bool:

@@ -12,36 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.autograd import forward_ad
 
 from gradcheck.backends import hand_written
 from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
-from gradcheck.backends.flat_call import rebuild_outputs
+from gradcheck.backends.flat_call import Binding, rebuild_outputs
 from gradcheck.backends.program import Claim, Unavailable, make_zero_claim
 from gradcheck.backends.torch import sparse, vjps
 from gradcheck.backends.torch.attached import make_attached_vjp
 from gradcheck.backends.torch.derived_backwards import Rederivation
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.tensors import (
-    carries_gradient,
-    flat_of_all,
-    leaf_part,
-    leaves_at,
-    tensor_of,
-    to_numpy,
-)
+from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaf_part, leaves_at, tensor_of, to_numpy
 from gradcheck.backends.torch.twin_precision import emulated_half_precision, is_half, twin_precision
 from gradcheck.backends.user_code import call_user_code
+from gradcheck.targets.case import Case
 from gradcheck.targets.framework import TargetKind, classify_target, unwrap_apply
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten, leaves_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gradcheck.backends.flat_call import Binding
     from gradcheck.backends.torch.functional import TorchFunctionalCall
-    from gradcheck.targets.case import Case
 
 
 def make_claims(
@@ -52,10 +43,7 @@ def make_claims(
     Without any of these, the claim is zero.
 
     Args:
-        case: the declaration.
         target: the function, Function or module.
-        call: the functional call.
-        binding: of the call.
         returned: what the target returned at the primal, with its graph.
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
         twin: whether the target has a twin.
@@ -86,7 +74,6 @@ def make_autograd_claims(
 
     Args:
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the call.
         twin: whether the target has a twin.
         optional: whether forward mode may be unavailable.
     """
@@ -128,7 +115,6 @@ def make_vjp(
 
     Args:
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the call.
         twin: whether they are computed in the precision of the twin.
         precision: (twin, leaves) -> the context in which they are computed.
     """
@@ -277,10 +263,9 @@ def _make_analytic_claim(case: Case, binding: Binding, returned: Any, call: Torc
 
 
 def _build_cotangent(returned: Any, binding: Binding, v: F64) -> Any:
-    flat = flatten(returned)
-    values = list(flat.leaves)
-    for i, leaf in zip(binding.output_places, binding.outputs, strict=True):
-        values[i] = (
-            leaf_part(v, leaf, values[i]) if isinstance(values[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
-        )
-    return flat.rebuild(values)
+    outputs = leaves_of(returned)
+    arrays = [
+        leaf_part(v, leaf, outputs[i]) if isinstance(outputs[i], torch.Tensor) else from_flat(v[leaf.span], leaf).item()
+        for i, leaf in zip(binding.output_places, binding.outputs, strict=True)
+    ]
+    return rebuild_outputs(returned, binding, arrays)

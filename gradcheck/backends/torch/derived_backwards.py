@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from gradcheck.backends.flat import F64
 from gradcheck.backends.program import WrongCall
 from gradcheck.backends.torch.attached import IgnoreDetach
 from gradcheck.backends.torch.graph import find_user_functions
@@ -20,9 +21,6 @@ from gradcheck.targets.location import locate_backward, locate_method
 from gradcheck.targets.signature import takes_context
 from gradcheck.tracebacks import format_calling_line, format_place
 from gradcheck.trees import leaves_of, tree_map
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
 
 METHODS = ("forward", "setup_context", "backward", "vjp", "jvp")
 # It takes the method, the Function, the number of its call, and its own derivatives with the derived ones.

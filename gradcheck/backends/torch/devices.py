@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.errors import InputError
 from gradcheck.targets.framework import TargetKind, classify_target
 from gradcheck.targets.signature import Inputs
-from gradcheck.trees import tree_map
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NO_SUCH_DEVICE = "device={!r} is not available: PyTorch finds {}"
 
@@ -31,12 +27,11 @@ def move_to_device(target: Any, inputs: Inputs, device: str) -> tuple[Any, Input
     def move(x: Any) -> Any:
         return x.detach().to(destination).requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
 
-    args, kwargs = tree_map(move, (inputs.args, dict(inputs.kwargs)))
     if classify_target(target) is TargetKind.MODULE and any(
         t.device != destination for t in (*target.parameters(), *target.buffers())
     ):
         target = copy.deepcopy(target).to(destination)
-    return target, Inputs(args, kwargs, inputs.labels)
+    return target, inputs.map_leaves(move)
 
 
 def refuse_mixed_devices(paths: Sequence[str], leaves: Sequence[Any]) -> None:

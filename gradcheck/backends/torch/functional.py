@@ -11,32 +11,20 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from gradcheck.backends.flat import EPS
-from gradcheck.backends.flat_call import (
-    STORED_VALUES,
-    Binding,
-    FlatCall,
-    exclude_detached,
-    flatten_call,
-    select_inputs,
-)
+from gradcheck.backends.flat_call import STORED_VALUES, Binding, FlatCall, exclude_detached, flatten_call, select_inputs
 from gradcheck.backends.torch import sparse
 from gradcheck.backends.torch.devices import refuse_mixed_devices
 from gradcheck.backends.torch.lazy_modules import registered_tensors
-from gradcheck.backends.torch.module_state import (
-    TensorAttribute,
-    find_tensor_attributes,
-    replace_tensors,
-    restoring_attributes,
-)
+from gradcheck.backends.torch.module_state import TensorAttribute, find_tensor_attributes, replace_tensors, restoring_attributes
 from gradcheck.backends.torch.parameter_swap import swap_in
 from gradcheck.backends.torch.tensors import copy_detached, dtype_name
 from gradcheck.errors import InputError
 from gradcheck.targets.framework import TargetKind, classify_target
+from gradcheck.targets.signature import Inputs
 from gradcheck.trees import TREE_KINDS, flatten, tree_map
 
 if TYPE_CHECKING:
     from gradcheck.targets.case import Case
-    from gradcheck.targets.signature import Inputs
 
 # A note names at most this many parameters.
 MAX_LISTED_PARAMETERS = 8
@@ -78,7 +66,6 @@ class TorchFunctionalCall:
 
         Args:
             leaves: every leaf of the call.
-            binding: of the call.
             twin: whether frozen tensors have the dtype of the twin.
             buffers: filled with the frozen tensors as they are after the call.
         """

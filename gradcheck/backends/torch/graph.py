@@ -50,10 +50,10 @@ def _is_user_function(function: type | None) -> bool:
     if function is None:
         return False
     foreign = is_torch_class(function) or function.__module__.startswith(GRADCHECK_PREFIX)
-    return not foreign or _is_custom_operator(function)
+    return not foreign or is_custom_operator(function)
 
 
-def _is_custom_operator(function: type) -> bool:
+def is_custom_operator(function: type) -> bool:
     """Say whether a Function is the backward that the user registered for an operator with torch.library."""
     operator = function.__name__.removeprefix(OPERATOR_BACKWARD_PREFIX)
     return operator != function.__name__ and not operator.startswith(("aten_", "prims_"))

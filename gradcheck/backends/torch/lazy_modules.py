@@ -27,7 +27,6 @@ def initialising(target: Any, inputs: Inputs, stream: str, *, always: bool) -> I
 
     Args:
         target: the module; for anything else nothing happens.
-        inputs: of that call.
         stream: name of the random stream that seeds the new parameters.
         always: whether to call a module, too, that does not look lazy.
 

@@ -6,25 +6,17 @@ a GPU the point stays there: one vector of outputs comes back for each evaluatio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradcheck.backends.flat import EPS
-from gradcheck.backends.torch.tensors import (
-    TWIN_DTYPES,
-    dtype_name,
-    flat_of,
-    replace_leaves,
-    view_as_leaf,
-)
+from gradcheck.backends.flat import EPS, F64, Leaf
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, dtype_name, flat_of, replace_leaves, view_as_leaf
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.flat_call import Binding
 
 

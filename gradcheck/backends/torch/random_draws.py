@@ -24,8 +24,6 @@ def draw_as_target(run: Callable[..., Any], leaves: Sequence[Any], binding: Bind
 
     Args:
         run: (leaves of the call, binding, twin=) -> what the target returns. It draws the same numbers on every call.
-        leaves: every leaf of the call at the primal.
-        binding: of the call.
     """
     recording = _DrawingMode()
     with recording:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,11 +14,8 @@ from gradcheck.backends.torch.module_state import restoring_attributes
 from gradcheck.backends.user_code import call_user_code
 from gradcheck.seeds import make_generator
 from gradcheck.targets.framework import TargetKind
-from gradcheck.targets.signature import takes_context
+from gradcheck.targets.signature import Inputs, takes_context
 from gradcheck.trees import flatten, tree_map
-
-if TYPE_CHECKING:
-    from gradcheck.targets.signature import Inputs
 
 HOLDERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)  # They only call other modules.
 FUNCTION = TargetKind.AUTOGRAD_FUNCTION.value
@@ -32,7 +29,6 @@ def record_layers(model: torch.nn.Module, inputs: Inputs) -> list[RecordedLayer]
 
     Args:
         model: called once or twice.
-        inputs: of the call.
 
     Raises:
         TargetError: if the model raises.

@@ -16,7 +16,6 @@ from gradcheck.tracebacks import format_user_frames, is_out_of_memory, read_mess
 from gradcheck.trees import leaves_of
 
 if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
     from gradcheck.backends.flat_call import Binding
 
 # The dtype that the twin uses for each lower one.
@@ -202,7 +201,6 @@ def leaves_at(binding: Binding, point: F64, *, twin: bool = False, requires_grad
     """Return every leaf of a call at a point: new tensors, so that nothing of the user's can change.
 
     Args:
-        binding: of the call.
         point: values of the differentiable leaves, (N,).
         twin: whether floating tensors have the dtype of the twin.
         requires_grad: whether the differentiable leaves require a gradient.

@@ -6,7 +6,7 @@ so the twin turns casts to lower dtypes into casts to float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gradcheck.backends.flat import HALF_EPS, Leaf
-from gradcheck.backends.torch.tensors import TWIN_DTYPES, dtype_name, using_default_dtype
+from gradcheck.backends.flat import F64, HALF_EPS, Leaf
+from gradcheck.backends.flat_call import Binding
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, dtype_name, flatten_outputs, leaves_at, using_default_dtype
 
 HALF_DTYPES = tuple(getattr(torch, name) for name in HALF_EPS)
 SUMS = ("add", "add_", "sub", "sub_", "sum")  # operations that may continue a sum
@@ -120,6 +121,12 @@ def twin_precision(twin: bool, leaves: Sequence[Leaf]) -> Iterator[None]:
         return
     with using_default_dtype(torch.float64), WideningMode() if is_half(leaves) else nullcontext():  # type: ignore[no-untyped-call]
         yield
+
+
+def evaluate_target(run: Callable[..., Any], binding: Binding, at: F64, *, twin: bool) -> F64:
+    """Return the outputs (M,) of a target or its twin at a point (N,)."""
+    with twin_precision(twin, binding.leaves):
+        return flatten_outputs(run(leaves_at(binding, at, twin=twin), binding, twin=twin), binding)
 
 
 @contextmanager

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
-from gradcheck.backends.flat import make_gradient_leaves
+from gradcheck.backends.flat import F64, Leaf, make_gradient_leaves
+from gradcheck.backends.flat_call import Binding
 from gradcheck.backends.program import Capabilities, Program, Unavailable, trace_on_demand
 from gradcheck.backends.torch import derivatives, line
 from gradcheck.backends.torch.derivatives import tangent_of
 from gradcheck.backends.torch.graph import walk_graph
 from gradcheck.backends.torch.parameter_swap import swap_scope
-from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, flatten_outputs, leaf_part, leaves_at
-from gradcheck.backends.torch.twin_precision import twin_precision
+from gradcheck.backends.torch.tensors import carries_gradient, flat_of_all, leaf_part, leaves_at
+from gradcheck.backends.torch.twin_precision import evaluate_target
 from gradcheck.tracebacks import format_user_frames, format_user_line, summarise_error
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.backends.flat import F64, Leaf
-    from gradcheck.backends.flat_call import Binding
 
 ERROR_NODE = "Error"  # class name of the node that @once_differentiable adds to the graph, on no path to the inputs
 
@@ -33,9 +30,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
     """Make the program of x -> J(x)^T v, whose outputs are the gradients `∂output/∂x`; evaluating it records no graph.
 
     Args:
-        first: the program of the target.
         run: (every leaf of the inputs, binding, twin=) -> what the target returns.
-        binding: of the target's call.
         cotangent: v, (M,).
         twin: whether the program is evaluated in the precision of the twin.
 
@@ -46,12 +41,7 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
     gradient_binding = gradients.gradient_binding
     _require_differentiable(gradients, first.point)
 
-    def values(at: F64, *, twin: bool) -> F64:
-        with twin_precision(twin, binding.leaves):
-            return flatten_outputs(
-                gradients(leaves_at(gradient_binding, at, twin=twin), gradient_binding, twin=twin), gradient_binding
-            )
-
+    values = partial(evaluate_target, gradients, gradient_binding)
     program = Program(
         framework=first.framework,
         shapes=first.shapes,
@@ -60,12 +50,12 @@ def make_gradient_program(first: Program, run: Callable[..., Any], binding: Bind
         outputs=gradient_binding.outputs,
         point=first.point,
         value=values(first.point, twin=twin),
-        evaluate=lambda at: values(at, twin=twin),
+        evaluate=partial(values, twin=twin),
         eps=first.eps,
         claims=derivatives.make_autograd_claims(gradients, gradient_binding, twin=twin),
         capabilities=Capabilities(
             evaluate_along=line.make_line_evaluator(gradients, gradient_binding, first.point, twin=twin),
-            evaluate_native=(lambda at: values(at, twin=False)) if twin else None,
+            evaluate_native=partial(values, twin=False) if twin else None,
             cotangent_jvp=gradients.differentiate_by_cotangent,
         ),
     )

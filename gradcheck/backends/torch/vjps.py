@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,19 +11,10 @@ import numpy as np
 import torch
 
 from gradcheck.backends.batching import MAX_BATCH_NUMBERS, MAX_BATCH_TIME, MIN_BATCH_SECONDS, MIN_BATCH_SIZE
-from gradcheck.backends.flat import EPS, from_flat
-from gradcheck.backends.torch.tensors import (
-    backpropagate,
-    dtype_name,
-    flat_of_all,
-    leaf_part,
-)
+from gradcheck.backends.flat import EPS, F64, Leaf, from_flat
+from gradcheck.backends.torch.tensors import backpropagate, dtype_name, flat_of_all, leaf_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gradcheck.backends.flat import F64, Leaf
-
     # It fills rows with the products of vectors: (vectors, rows).
     Evaluate = Callable[[F64, F64], None]
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradcheck.backends.flat import F64, Leaf
 from gradcheck.backends.program import Unavailable
-from gradcheck.backends.torch.tensors import (
-    TWIN_DTYPES,
-    align,
-    replace_leaves,
-    view_as_leaf,
-)
+from gradcheck.backends.torch.tensors import TWIN_DTYPES, align, replace_leaves, view_as_leaf
 from gradcheck.backends.torch.twin_precision import twin_precision
 from gradcheck.tracebacks import summarise_error
 from gradcheck.trees import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gradcheck.backends.flat import F64, Leaf
     from gradcheck.backends.flat_call import Binding
 
 

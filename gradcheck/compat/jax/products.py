@@ -20,8 +20,6 @@ def push_forward(f: Function, args: tuple[Any, ...], tangents: Sequence[Any]) ->
     """Return the jvp of a function: the floating tangents of its outputs in a list.
 
     Args:
-        f: the function.
-        args: its arguments.
         tangents: one for each floating array among the arguments.
     """
     import jax

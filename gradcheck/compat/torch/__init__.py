@@ -6,8 +6,7 @@ PyTorch itself.
 
 from typing import Any
 
-from gradcheck.compat.torch.checkers import CHECKERS
-from gradcheck.compat.torch.drop_ins import gradcheck, gradgradcheck
+from gradcheck.compat.torch.drop_ins import CHECKERS, gradcheck, gradgradcheck
 
 __all__ = ["CHECKERS", "GradcheckError", "gradcheck", "gradgradcheck"]
 

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch import sparse
+from gradcheck.compat.answer import CheckCall
 from gradcheck.compat.torch import failure_texts
-from gradcheck.compat.torch.call import requires_grad
-from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
+from gradcheck.compat.torch.call import Call
+from gradcheck.compat.torch.target import record_graph
 from gradcheck.glossary.verdicts import Verdict
+from gradcheck.results import CheckResult
 
 BACKWARDS = 4  # calls of a backward whose gradients are compared
 
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
-    from gradcheck.results import CheckResult
-
 
 def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str:
-    """Return PyTorch's text about a backward that breaks what the call asks of it besides right numbers; '' if it does not.
-
-    Args:
-        check: what gradcheck checked.
-        call: the call that asked for it.
-        result: the result of its check.
-    """
+    """Return PyTorch's text about a backward that breaks what the call asks of it besides right numbers; '' if it does not."""
     for contract in result.contracts:
         if contract.name == "gradient-form" and contract.verdict is not Verdict.PASS:
             return f"{failure_texts.DTYPE}\n{contract.message}"
     if not call.checks_reverse:
         return ""
     with preserving(), torch.enable_grad():
-        inputs = copy_inputs(check.inputs)
-        sources = [x for x in inputs if requires_grad(x)]
-        outputs = differentiable_outputs(check.fn(*inputs))
+        _, outputs, sources = record_graph(check)
         if not outputs:
             return ""
         refusal = _find_refusal_of_batches(outputs, sources) if call["check_batched_grad"] else ""
@@ -48,9 +37,7 @@ def find_fault_of_form(check: CheckCall, call: Call, result: CheckResult) -> str
 def is_reentrant(check: CheckCall, call: Call) -> bool:
     """Whether some calls of the same backward give gradients that differ by no more than `nondet_tol` of the call."""
     with preserving(), torch.enable_grad():
-        inputs = copy_inputs(check.inputs)
-        sources = [x for x in inputs if requires_grad(x)]
-        outputs = differentiable_outputs(check.fn(*inputs))
+        _, outputs, sources = record_graph(check)
         if not outputs:
             return True
         cotangents = [torch.ones_like(out) for out in outputs]

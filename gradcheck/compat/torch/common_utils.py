@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.compat.checker import bind_arguments
 from gradcheck.compat.torch import drop_ins
+from gradcheck.compat.torch.call import Call
 from gradcheck.compat.torch.drop_ins import answer_call, make_call
-
-if TYPE_CHECKING:
-    from gradcheck.compat.torch.call import Call
 
 DEFAULTS = {"check_batched_grad": True}  # and fast mode, unless PyTorch's own tests are to check slowly
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.compat.answer import ask, has_lost_its_value, passes
+from gradcheck.compat.answer import Answer, CheckCall, ask, has_lost_its_value, passes
+from gradcheck.compat.torch.call import Call
 from gradcheck.compat.torch.translation import as_first_order_keywords, translate_gradient
 from gradcheck.glossary.verdicts import Reason, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gradcheck.compat.answer import Answer, CheckCall
-    from gradcheck.compat.torch.call import Call
     from gradcheck.results import CheckResult
 
 
@@ -21,8 +19,6 @@ def conclude(answer: Answer, call: Call, make_check: Callable[[], CheckCall], *,
     """Return or raise what PyTorch's checker would for an answer.
 
     Args:
-        answer: the answer.
-        call: the call that it is for.
         make_check: () -> what gradcheck checked.
         stacklevel: of the warning if the answer is INCONCLUSIVE, counted from the caller of this function.
 

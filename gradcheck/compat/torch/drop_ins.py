@@ -1,14 +1,20 @@
-"""`gradcheck` and `gradgradcheck` with the signatures of `torch.autograd`."""
+"""`gradcheck` and `gradgradcheck` with the signatures of `torch.autograd`, and what a takeover needs of PyTorch's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from gradcheck.compat.answer import ask, say_once
+from gradcheck.compat.answer import Answer, ask, say_once
+from gradcheck.compat.checker import Arguments, Checker, bind_arguments
 from gradcheck.compat.torch.call import Call
 from gradcheck.compat.torch.conclusion import conclude
 from gradcheck.compat.torch.translation import translate
+
+MODULE = "torch.autograd.gradcheck"
+SLOW_MODE = "_run_slow_mode_and_get_error"  # the function of PyTorch that works out a message
 
 
 def gradcheck(
@@ -124,3 +130,58 @@ def answer_call(call: Call) -> bool:
     translation = translate(call)
     say_once(translation.notes)
     return conclude(ask(translation), call, lambda: translation.checks[0], stacklevel=3)
+
+
+@contextmanager
+def _without_message() -> Iterator[None]:
+    """Have a check in fast mode fail at once: for its message, PyTorch repeats it in slow mode, which may take minutes."""
+    module = sys.modules[MODULE]
+    original = getattr(module, SLOW_MODE, None)
+    setattr(module, SLOW_MODE, lambda *args, **kwargs: "")
+    try:
+        yield
+    finally:
+        setattr(module, SLOW_MODE, original)
+
+
+def _make_checker(drop_in: Callable[..., bool]) -> Checker:
+    """Make the description of a checker for a takeover."""
+
+    def bind(arguments: Arguments) -> dict[str, Any]:
+        return bind_arguments(drop_in, arguments).arguments
+
+    def read_tolerances(arguments: Arguments) -> dict[str, float]:
+        values = bind(arguments)
+        return {name: values[name] for name in ("atol", "rtol")}
+
+    def scale_tolerances(arguments: Arguments, factor: float) -> Arguments:
+        args, kwargs = arguments
+        return args, {**kwargs, **{name: factor * value for name, value in read_tolerances(arguments).items()}}
+
+    def conclude_call(answer: Answer, arguments: Arguments) -> bool:
+        call = make_call(drop_in, bind(arguments))
+        return conclude(answer, call, lambda: translate(call).checks[0])
+
+    def with_zero_gradient(arguments: Arguments) -> Arguments:
+        from gradcheck.compat.torch import zero_gradient  # which imports PyTorch
+
+        values = bind(arguments)
+        is_second = drop_in is gradgradcheck
+        wrap = zero_gradient.with_zero_second_derivative if is_second else zero_gradient.with_zero_gradient
+        return (wrap(values.pop("func")), values.pop("inputs")), values
+
+    return Checker(
+        name=f"torch.autograd.{drop_in.__name__}",
+        module=MODULE,
+        attribute=drop_in.__name__,
+        translate=lambda arguments: translate(make_call(drop_in, bind(arguments))),
+        conclude=conclude_call,
+        has_passed=lambda returned: returned is True,
+        with_zero_gradient=with_zero_gradient,
+        scale_tolerances=scale_tolerances,
+        read_tolerances=read_tolerances,
+        without_message=_without_message,
+    )
+
+
+CHECKERS = (_make_checker(gradcheck), _make_checker(gradgradcheck))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.backends.flat_call import array_path, flatten_call
 from gradcheck.backends.global_state import preserving
+from gradcheck.compat.answer import Answer, CheckCall
 from gradcheck.compat.torch.call import requires_grad
 from gradcheck.compat.torch.target import copy_inputs
 from gradcheck.glossary.verdicts import Reason, Verdict
+from gradcheck.results import Comparison
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
 from gradcheck.trees import flatten
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import Answer, CheckCall
-    from gradcheck.results import Comparison
 
 MISMATCH = "{}Jacobian {}mismatch for output {} with respect to input {},"
 FORWARD = "computed with forward mode "
@@ -46,8 +44,6 @@ def describe_failure(answer: Answer, check: CheckCall, *, of_gradient: bool) -> 
     """Return what PyTorch would say first about a FAIL.
 
     Args:
-        answer: the answer.
-        check: what gradcheck checked.
         of_gradient: whether second derivatives were.
     """
     (result,) = answer.results
@@ -69,7 +65,6 @@ def _describe_mismatch(wrong: list[Comparison], check: CheckCall, *, of_gradient
 
     Args:
         wrong: the comparisons that fail.
-        check: what gradcheck checked.
         of_gradient: whether the outputs are the gradients of the inputs.
     """
     inputs = check.inputs

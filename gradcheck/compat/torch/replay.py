@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -10,31 +11,21 @@ from torch.autograd import forward_ad
 from gradcheck.backends.global_state import preserving
 from gradcheck.backends.torch.derivatives import forward_mode_level, tangent_of
 from gradcheck.backends.torch.functional import is_differentiable
-from gradcheck.compat.torch.call import as_tuple, requires_grad
-from gradcheck.compat.torch.target import copy_inputs, differentiable_outputs
+from gradcheck.compat.answer import CheckCall
+from gradcheck.compat.torch.call import Call, as_tuple, requires_grad
+from gradcheck.compat.torch.target import record_graph
 from gradcheck.trees import leaves_of
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
 
 
 def run_as_pytorch(check: CheckCall, call: Call) -> Any:
-    """Call the function, then its derivatives that are checked; return what the function returned.
-
-    Args:
-        check: what gradcheck checks.
-        call: the call that asks for it.
+    """Call the function, then its derivatives that a call asks for; return what the function returned.
 
     Raises:
         Exception: whatever one of them raises.
     """
     with preserving(), torch.enable_grad():
-        inputs = copy_inputs(check.inputs)
-        returned = check.fn(*inputs)
-        outputs = differentiable_outputs(returned)
+        returned, outputs, sources = record_graph(check)
         if outputs and call.checks_reverse:
-            sources = [x for x in inputs if requires_grad(x)]
             cotangents = [torch.ones_like(out) for out in outputs]
             for _ in range(2):  # as PyTorch does, which a backward may not survive that writes to what it saved
                 torch.autograd.grad(outputs, sources, cotangents, allow_unused=True, retain_graph=True)
@@ -50,12 +41,9 @@ def push_forward(check: CheckCall) -> list[torch.Tensor | None]:
         Exception: whatever forward mode raises.
     """
     with preserving(), forward_mode_level():
-        duals = [_make_dual(x) if requires_grad(x) else x for x in check.inputs]
+        make_dual: Callable[..., Any] = forward_ad.make_dual
+        duals = [make_dual(x.detach(), torch.ones_like(x)) if requires_grad(x) else x for x in check.inputs]
         return [tangent_of(out) for out in as_tuple(check.fn(*duals)) if is_differentiable(out)]
-
-
-def _make_dual(x: torch.Tensor) -> torch.Tensor:
-    return forward_ad.make_dual(x.detach(), torch.ones_like(x))  # type: ignore[no-untyped-call,no-any-return]
 
 
 def forward_mode_is_lost(check: CheckCall) -> bool:
@@ -71,7 +59,7 @@ def forward_mode_is_lost(check: CheckCall) -> bool:
 def has_differentiable_output(check: CheckCall) -> bool:
     """Whether any output of a function carries a gradient."""
     with preserving(), torch.enable_grad():
-        return bool(differentiable_outputs(check.fn(*copy_inputs(check.inputs))))
+        return bool(record_graph(check)[1])
 
 
 def has_floating_output(returned: Any) -> bool:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,15 +14,11 @@ from gradcheck.backends.global_state import preserving, seed_generators
 from gradcheck.backends.torch import sparse
 from gradcheck.backends.torch.derivatives import tangent_of
 from gradcheck.backends.torch.functional import is_differentiable
-from gradcheck.compat.torch.call import as_tuple, requires_grad
-from gradcheck.compat.torch.sparse_inputs import fill_pattern
+from gradcheck.compat.answer import CheckCall
+from gradcheck.compat.torch.call import Call, as_tuple, requires_grad
 from gradcheck.seeds import make_generator
 from gradcheck.targets.framework import unwrap_apply
 from gradcheck.targets.signature import resolve_inputs
-
-if TYPE_CHECKING:
-    from gradcheck.compat.answer import CheckCall
-    from gradcheck.compat.torch.call import Call
 
 
 def make_target(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -52,7 +48,6 @@ def as_pytorch_checks(check: CheckCall, call: Call) -> CheckCall:
 
     Args:
         check: what `make_target` returned for the call.
-        call: the call.
     """
     if not call.of_gradient:
         return check
@@ -106,6 +101,13 @@ def differentiable_outputs(returned: Any) -> tuple[Any, ...]:
     return tuple(out for out in as_tuple(returned) if requires_grad(out))
 
 
+def record_graph(check: CheckCall) -> tuple[Any, tuple[Any, ...], list[Any]]:
+    """Call a function on copies of its inputs; return what it returns, and the outputs and the copies that have a graph."""
+    inputs = copy_inputs(check.inputs)
+    returned = check.fn(*inputs)
+    return returned, differentiable_outputs(returned), [x for x in inputs if requires_grad(x)]
+
+
 def copy_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copy the tensors, with their graph: the function may write to the copies."""
     return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
@@ -146,8 +148,6 @@ def make_inner_product(
     """Return the real inner product of a function's outputs with cotangents, as a function of the inputs and the cotangents.
 
     Args:
-        fn: the function.
-        inputs: its inputs.
         cotangents: one for each place.
         places: the outputs that are multiplied.
     """
@@ -168,7 +168,6 @@ def make_gradient(
     """Return the gradient of a function, as a function of its inputs followed by cotangents of its differentiable outputs.
 
     Args:
-        fn: the function.
         inputs: its inputs, of which those that require a gradient are differentiated.
         cotangents: of the differentiable outputs.
     """
@@ -212,7 +211,41 @@ def differentiate_every_entry(fn: Callable[..., Any], inputs: tuple[Any, ...]) -
 
     @functools.wraps(fn, updated=())
     def call(*arguments: Any) -> Any:
-        return fn(*(fill_pattern(x, patterns[i]) if i in patterns else x for i, x in enumerate(arguments)))
+        return fn(*(_fill_pattern(x, patterns[i]) if i in patterns else x for i, x in enumerate(arguments)))
 
     dense = (x.detach().to_dense().requires_grad_() if i in patterns else x for i, x in enumerate(inputs))
     return call, tuple(dense)
+
+
+def _fill_pattern(dense: torch.Tensor, pattern: sparse.Pattern) -> torch.Tensor:
+    """Make a sparse tensor of a dense one; its gradient becomes the dense tensor's, with zeros where it stores none.
+
+    Only the places of the pattern are stored if all other entries are zero; otherwise every entry is.
+    """
+    return _FillPattern.apply(dense, pattern)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _FillPattern(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dense: torch.Tensor, pattern: sparse.Pattern) -> torch.Tensor:
+        ctx.set_materialize_grads(False)  # PyTorch has no zeros for some layouts
+        stored = sparse.make_sparse(sparse.read_at_pattern(dense, pattern), pattern)
+        if torch.equal(stored.to_dense(), dense):
+            return stored
+        full = _full_pattern(dense, pattern)
+        return sparse.make_sparse(sparse.read_at_pattern(dense, full), full)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor | None) -> Any:
+        return None if gradient is None else gradient.to_dense() if sparse.is_sparse(gradient) else gradient, None
+
+
+def _full_pattern(dense: torch.Tensor, pattern: sparse.Pattern) -> sparse.Pattern:
+    """Return the pattern of the same layout that stores every entry."""
+    ones = torch.ones(dense.shape, device=dense.device)
+    if pattern.layout is torch.sparse_coo:
+        return sparse.pattern_of(ones.to_sparse(len(pattern.indices[0])))
+    is_blocked = pattern.layout in (torch.sparse_bsr, torch.sparse_bsc)
+    batch_axes = pattern.indices[0].dim()
+    blocksize = tuple(pattern.stored[batch_axes : batch_axes + 2]) if is_blocked else None
+    return sparse.pattern_of(ones.to_sparse(layout=pattern.layout, blocksize=blocksize))

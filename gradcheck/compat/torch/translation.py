@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.compat.answer import MAX_ENTRIES, CheckCall, Translation
-from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, as_tuple, requires_grad, validate
+from gradcheck.compat.torch.call import DEFAULT_ATOL, DEFAULT_EPS, DEFAULT_RTOL, Call, as_tuple, requires_grad, validate
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.targets.framework import unwrap_apply
-
-if TYPE_CHECKING:
-    from gradcheck.compat.torch.call import Call
 
 # The contracts that an argument of PyTorch's checkers stands for. The others are not checked.
 CONTRACTS_BY_ARGUMENT = {
@@ -51,7 +48,6 @@ def translate_gradient(call: Call, check: CheckCall) -> Translation:
     """Say what a call of `gradgradcheck` asks for if the gradient is checked like any function, right or wrong.
 
     Args:
-        call: the call.
         check: the gradient, with its inputs.
     """
     translation = translate(call)

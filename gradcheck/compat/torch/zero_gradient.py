@@ -29,11 +29,7 @@ def with_zero_gradient(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_zero_second_derivative(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function so that its gradient is right, and the derivative of its gradient is zero.
-
-    Args:
-        func: a function of tensors and other values.
-    """
+    """Wrap a function so that its gradient is right, and the derivative of its gradient is zero."""
 
     @functools.wraps(func, updated=())
     def call(*inputs: Any) -> Any:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gradcheck.report.html.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, wrap_svg
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradcheck.results import Picture
+from gradcheck.results import Picture
 
 CELL_WIDTH, CELL_HEIGHT = 52, 44  # largest cell, in pixels
 MAX_ASPECT = 3.0  # longest side of a cell divided by the other

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck.glossary.columns import COLUMNS, METHODS, REMARKS
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.glossary.verdicts import SEVERITY
-from gradcheck.report import (
-    fuzz_summary,
-    locations,
-    phrases,
-    steps,
-    sweep_tables,
-)
+from gradcheck.report import fuzz_summary, locations, phrases, steps, sweep_tables
 from gradcheck.report.findings import explain
 from gradcheck.report.html import svg
 from gradcheck.report.html.heatmap import HeatmapGrid, draw_heatmap
@@ -223,7 +217,6 @@ def build_figures(source: CheckResult | LayerResult, name: str, *, passed: bool)
     """Draw the pictures of the comparisons of a case or a layer.
 
     Args:
-        source: the case or the layer.
         name: prefix of the pictures' ids on the page.
         passed: whether to draw the comparisons that passed, or the others.
     """
@@ -265,9 +258,8 @@ def _build_entry_figures(comparison: Comparison, name: str) -> Iterator[Figure]:
         return
     wrong_cells = sum(picture.wrong)
     count = comparison.where.count if comparison.where and comparison.where.count is not None else None
-    state = (
-        f"{count or wrong_cells} wrong" if wrong_cells else f"largest {phrases.format_number(_largest_error(picture.errors))}"
-    )
+    largest = phrases.format_number(sweep_tables.find_largest(picture.errors))
+    state = f"{count or wrong_cells} wrong" if wrong_cells else f"largest {largest}"
     methods, leaf = f"{comparison.method} ~ {comparison.against}", f"{comparison.wrt} ({phrases.format_shape(comparison)})"
     caption = f"{_order_prefix(comparison)}Relative error of {methods} over {leaf}: {state}."
     grid = HeatmapGrid(comparison.shape, *picture.grid)
@@ -310,7 +302,3 @@ def _describe_error(comparison: Comparison, value: float, bound: float) -> str:
     if error <= bound:
         return f"{comparison.method} lies within the bound"
     return f"{comparison.method} is off by {error:.1e}" + (f", {error / bound:.2g} times the bound" if bound else "")
-
-
-def _largest_error(errors: Sequence[float]) -> float:
-    return max((error for error in errors if not math.isnan(error)), default=math.nan)

@@ -7,15 +7,12 @@ alone, and every picture has a title and a description.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from gradcheck.report.steps import MIN_SCALE
-
-if TYPE_CHECKING:
-    from gradcheck.results import Comparison, Estimate, Picture
+from gradcheck.results import Comparison, Estimate, Picture
 
 WIDTH, HEIGHT = 380, 260  # size of a plot, in pixels; all plots have this height
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40  # margins of a plot, in pixels
@@ -60,7 +57,6 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
     """Draw the error of the central difference at every step on logarithmic axes, with the noise and the steps chosen.
 
     Args:
-        comparison: the comparison with the claim.
         story: the estimate that was made step by step.
         name: an id that is unique on the page.
         description: what the picture shows, in a sentence.
@@ -82,7 +78,8 @@ def draw_steps(comparison: Comparison, story: Estimate, name: str, description: 
         left, width = min(coarse, fine) - 4, abs(coarse - fine) + 8
         parts.append(f'<rect class="chosen" x="{left:g}" y="{TOP}" width="{width:g}" height="{HEIGHT - TOP - BOTTOM}"/>')
     if len(noise) > 1:
-        parts.append(f'<polyline class="noise" points="{_format_points(x, y, noise)}"/>')
+        points = " ".join(f"{x.at(h):g},{y.at(error):g}" for h, error in noise)
+        parts.append(f'<polyline class="noise" points="{points}"/>')
     parts += [_draw_level(y, error, kind, label) for error, kind, label in _list_levels(claim, bound, comparison.method)]
     parts += [f'<circle class="measured" cx="{x.at(h):g}" cy="{y.at(error):g}" r="3"/>' for h, error in measured]
     title = f"Error of the central difference against the step, at {comparison.wrt}"
@@ -163,17 +160,11 @@ def _draw_frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
     return "".join(parts)
 
 
-def _format_points(x: Axis, y: Axis, pairs: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x.at(a):g},{y.at(b):g}" for a, b in pairs)
-
-
 def wrap_svg(name: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
     """Put the parts of a picture into an `svg` element with a title and a description.
 
     Args:
         name: prefix of the ids of title and description.
-        width: width in pixels.
-        height: height in pixels.
         title: title for screen readers, as plain text.
         description: what the picture shows, as plain text.
         parts: elements as markup.

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from rich import box
-from rich.padding import Padding
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from gradcheck.report.steps import BAR_LENGTH
-from gradcheck.results import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import RenderableType
-
-    from gradcheck.results import CheckTable, Row
+from gradcheck.report.terminal.layout import STYLES, indent, new_table
+from gradcheck.results import CheckTable, Row, Verdict
 
 MAX_ROWS = 24  # rows shown in the terminal; the JSON report has all of them
 
 
-def render_check(check: CheckTable, style: str) -> Iterator[RenderableType]:
-    """Render title, table and conclusion of one check.
-
-    Args:
-        style: the style of its verdict.
-    """
+def render_check(check: CheckTable) -> Iterator[RenderableType]:
+    """Render title, table and conclusion of one check."""
     title = Text(f"{check.check}", "bold").append(f"  {check.method}  " if check.method else "  ", "dim not bold")
-    yield Padding(title.append(check.verdict.value, style), (0, 0, 0, 2))
+    yield indent(title.append(check.verdict.value, STYLES[check.verdict]))
     if check.rows:
-        yield Padding(_build_table(check), (0, 0, 0, 2))
-    yield Padding(Text(check.conclusion), (0, 0, 0, 4))
+        yield indent(_build_table(check))
+    yield indent(Text(check.conclusion), 4)
     if check.verdict is not Verdict.PASS and check.reason.advice:
-        yield Padding(Text(check.reason.advice, "dim"), (0, 0, 0, 4))
+        yield indent(Text(check.reason.advice, "dim"), 4)
 
 
 def _build_table(check: CheckTable) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table = new_table()
     table.add_column(check.columns[0], overflow="fold")
     for name in check.columns[1:]:
         table.add_column(name, justify="right", no_wrap=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -21,9 +21,6 @@ from rich.text import Text
 
 from gradcheck.progress import LISTENER
 from gradcheck.report.display import to_display
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DELAY_SECONDS = 1.0  # A run that ends sooner shows no bar.
 

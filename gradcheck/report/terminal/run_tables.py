@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -21,13 +19,10 @@ from gradcheck.report.locations import to_file_name
 from gradcheck.report.phrases import format_number
 from gradcheck.report.problems import format_explain_command
 from gradcheck.report.terminal import check_tables, grids, laws, layers
+from gradcheck.report.terminal.layout import STYLES, indent, new_table
 from gradcheck.results import CheckResult, Comparison, Contract, Partial, RunResult, Verdict
 from gradcheck.untrusted_text import escape_ci_commands
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow", Verdict.ERROR: "bold red"}
 QUIET, NORMAL, VERBOSE, STEPS = -1, 0, 1, 2  # levels of verbosity: the `-q`, the default, `-v` and `-vv` of the command line
 MAX_LISTED = 3  # cases that the summary names in one line
 
@@ -36,7 +31,6 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     """Return the tables of all cases and a summary line.
 
     Args:
-        width: number of columns.
         color: whether to use colours.
         verbosity: -1 only the summary, 0 tables, 1 also partial derivatives and the self-test, 2 also the steps of estimates.
     """
@@ -45,7 +39,7 @@ def render(run: RunResult, *, width: int = 80, color: bool = False, verbosity: i
     if verbosity > QUIET:
         for result in run.results:
             parts += [*_render_case(result, verbosity), Text()]
-    parts += grids.render_grids(sweep_tables.list_tables(run), STYLES, width)
+    parts += grids.render_grids(sweep_tables.list_tables(run), width)
     return to_string([*parts, *_render_summary(run)], width, color)
 
 
@@ -86,17 +80,17 @@ def _render_case(result: CheckResult, verbosity: int) -> Iterator[RenderableType
     if result.message or not is_explained or result.verdict is Verdict.ERROR:
         yield from _render_reason(result)
     yield from _render_layers(result, verbosity)
-    yield from laws.render_laws(result.laws, STYLES)
+    yield from laws.render_laws(result.laws)
     for check in result.checks:
-        yield from check_tables.render_check(check, STYLES[check.verdict])
+        yield from check_tables.render_check(check)
     yield from _render_details(result, verbosity)
     for note in result.notes if verbosity >= VERBOSE else phrases.list_notes(result):
-        yield _indent(Text(note, "dim"))
+        yield indent(Text(note, "dim"))
     if result.expect != "pass":
-        yield _indent(Text(f"expected: {result.because}", "dim"))
+        yield indent(Text(f"expected: {result.because}", "dim"))
     for intent in result.intents:
         if intent.kind not in (result.expect, "known"):
-            yield _indent(Text(f"declared: {phrases.describe_intent(intent, result)}", "dim"))
+            yield indent(Text(f"declared: {phrases.describe_intent(intent, result)}", "dim"))
     yield from fuzz_summary.render_search(result)
 
 
@@ -105,7 +99,7 @@ def _render_contracts(contracts: tuple[Contract, ...], *, show_all: bool) -> Ite
         if contract.verdict is not Verdict.PASS or show_all:
             verdict = ("not tried", "dim") if contract.is_untried else (contract.verdict.value, STYLES[contract.verdict])
             tolerated = f" (tolerated: {contract.tolerated})" if contract.tolerated else ""
-            yield _indent(
+            yield indent(
                 Text(f"contract {contract.name}: ").append(*verdict).append(f"{tolerated} {_shorten_untried(contract)}")
             )
 
@@ -118,31 +112,31 @@ def _shorten_untried(contract: Contract) -> str:
 def _render_layers(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     """Render the tree of layers, and the findings in each layer that fails."""
     if result.layers:
-        yield _indent(layers.build_tree(result.layers, STYLES, show_all=verbosity >= VERBOSE))
+        yield indent(layers.build_tree(result.layers, show_all=verbosity >= VERBOSE))
     shown: dict[tuple[str | None, int | None], str] = {}
     for layer in [layer for layer in result.layers if layer.verdict in (Verdict.FAIL, Verdict.ERROR)]:
         place = f"  {to_file_name(layer.file)}:{layer.line}" if layer.file else ""
         first = shown.setdefault((layer.file, layer.line), layer.path) if layer.derivative else layer.path
-        yield _indent(Text(f"{layer.derivative or layer.path}  {layer.kind}", "bold").append(place, "dim"))
+        yield indent(Text(f"{layer.derivative or layer.path}  {layer.kind}", "bold").append(place, "dim"))
         if first != layer.path:
-            yield _indent(Text(f"the backward of {first}, see above"), 4)
+            yield indent(Text(f"the backward of {first}, see above"), 4)
             continue
         if layer.verdict is Verdict.ERROR:
-            yield _indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
+            yield indent(Text(layer.message).append(f"\n{layer.traceback}" if layer.traceback else "", "dim"), 4)
         yield from _render_findings(explain(layer.comparisons, result.framework))
         yield from _render_contracts(layer.contracts, show_all=False)
     if result.culprit:
-        yield _indent(Text(result.culprit, "bold"))
+        yield indent(Text(result.culprit, "bold"))
 
 
 def _render_details(result: CheckResult, verbosity: int) -> Iterator[RenderableType]:
     if verbosity >= VERBOSE:
         self_test = phrases.describe_self_test(result.comparisons)
-        yield from [_indent(Text(line)) for line in phrases.list_accuracies(result.comparisons)]
-        yield from [_indent(Text(self_test))] if self_test else []
+        yield from [indent(Text(line)) for line in phrases.list_accuracies(result.comparisons)]
+        yield from [indent(Text(self_test))] if self_test else []
         if result.partials:
             yield _build_partials_table(result.partials)
-        yield from (_indent(Text(detail, "dim")) for detail in result.details)
+        yield from (indent(Text(detail, "dim")) for detail in result.details)
     if verbosity >= STEPS:
         yield from _render_steps(result.comparisons)
 
@@ -155,7 +149,7 @@ def _format_headline(result: CheckResult) -> Text:
 
 
 def _build_comparison_table(comparisons: tuple[Comparison, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table = new_table()
     table.add_column("wrt", overflow="fold", min_width=6)
     table.add_column("shape", overflow="fold", min_width=5)
     table.add_column("methods", no_wrap=True)
@@ -207,24 +201,24 @@ def _format_verdict(comparison: Comparison) -> Text:
 def _render_findings(findings: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in findings:
         text = Text().append(finding.verdict.value, STYLES[finding.verdict]).append(f" {finding.subject}", "bold")
-        yield _indent(text.append(f": {finding.message}"))
-        yield from (_indent(Text(line), 4) for line in finding.lines)
+        yield indent(text.append(f": {finding.message}"))
+        yield from (indent(Text(line), 4) for line in finding.lines)
         if finding.advice:
-            yield _indent(Text(finding.advice, "dim"), 4)
+            yield indent(Text(finding.advice, "dim"), 4)
 
 
 def _render_reason(result: CheckResult) -> Iterator[RenderableType]:
     message = result.message or result.reason.message
     first, *lines = message.split("\n")
-    yield _indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(first))
+    yield indent(Text().append(f"{result.reason.code}: ", STYLES[result.verdict]).append(first))
     for line in lines:  # A command to paste is indented; it is never wrapped.
-        yield Text(f"  {line}", no_wrap=True) if line.startswith("    ") else _indent(Text(line))
+        yield Text(f"  {line}", no_wrap=True) if line.startswith("    ") else indent(Text(line))
     if result.message and result.verdict is Verdict.INCONCLUSIVE:
-        yield _indent(Text(result.reason.message, "dim"))
+        yield indent(Text(result.reason.message, "dim"))
     if result.reason.advice:
-        yield _indent(Text(result.reason.advice, "dim"))
+        yield indent(Text(result.reason.advice, "dim"))
     if result.traceback:
-        yield _indent(Text(result.traceback, "dim"), 4)
+        yield indent(Text(result.traceback, "dim"), 4)
 
 
 def _render_steps(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableType]:
@@ -236,13 +230,13 @@ def _render_steps(comparisons: tuple[Comparison, ...]) -> Iterator[RenderableTyp
             continue
         rendered.add((comparison.wrt, comparison.output, comparison.worst_entry, story.steps))
         title = Text(f"{phrases.name_derivative(comparison)}: ", "bold")
-        yield _indent(title.append(steps.describe_estimate(story), "not bold"))
-        yield _indent(steps.build_table(comparison, story), 4)
+        yield indent(title.append(steps.describe_estimate(story), "not bold"))
+        yield indent(steps.build_table(comparison, story), 4)
 
 
 def _build_partials_table(partials: tuple[Partial, ...]) -> Table:
     methods = list(dict.fromkeys(method for partial in partials for method in partial.values if method != "numeric"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), collapse_padding=True)
+    table = new_table()
     table.add_column("partial derivative", overflow="fold")
     for method in (*methods, "numeric"):
         table.add_column(method, justify="right", no_wrap=True)
@@ -255,10 +249,6 @@ def _build_partials_table(partials: tuple[Partial, ...]) -> Table:
         errors = (Text(format_number(partial.bound)), Text(format_number(partial.rel_err)))
         table.add_row(Text(f"{output} / {entry}"), *values, *errors)
     return table
-
-
-def _indent(text: RenderableType, columns: int = 2) -> Padding:
-    return Padding(text, (0, 0, 0, columns))
 
 
 def _render_summary(run: RunResult) -> Iterator[RenderableType]:

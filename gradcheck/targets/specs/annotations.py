@@ -6,14 +6,7 @@ import typing
 from typing import Any
 
 from gradcheck.targets.specs.sizes import is_size
-from gradcheck.targets.specs.spec import (
-    DTYPES,
-    Size,
-    Spec,
-    boolean,
-    integers,
-    normal,
-)
+from gradcheck.targets.specs.spec import DTYPES, Size, Spec, boolean, integers, normal
 
 
 def parse_annotation(annotation: Any, parameter: str = "") -> Spec | None:

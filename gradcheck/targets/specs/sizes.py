@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import operator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from gradcheck.errors import SpecError
 from gradcheck.seeds import make_generator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 DEFAULT_RANGE = (2, 5)  # sizes that a name may stand for without a range from the user, both included
 _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {

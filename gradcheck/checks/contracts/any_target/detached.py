@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
+from gradcheck.backends.flat import F64
+from gradcheck.backends.program import Program, Unavailable
 from gradcheck.evidence import directions
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
-
-if TYPE_CHECKING:
-    from gradcheck.backends.flat import F64
-    from gradcheck.backends.program import Program
 
 NAME = "detached"
 # The gradient must be zero for this many random cotangents.

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.backends import global_state
-from gradcheck.backends.program import DIRECTION
+from gradcheck.backends.program import DIRECTION, Arguments, Claim, DirectCall
 from gradcheck.checks.contracts.slope_comparison import compare_slope
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import F64
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from gradcheck.backends.program import Arguments, Claim, DirectCall
     from gradcheck.compare.trial import Trial
-    from gradcheck.evidence.line import F64
 
 # The contracts of one function take about this many calls of it, and of the target.
 CALLS = 8

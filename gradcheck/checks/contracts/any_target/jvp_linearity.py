@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.program import Unavailable
+from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.compare.identity import bound_round_off, find_unexplained
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
@@ -18,7 +18,6 @@ from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from gradcheck.backends.program import Claim
     from gradcheck.compare.trial import MeasuredTrial
 
 NAME = "linear-jvp"

@@ -6,16 +6,16 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
+from gradcheck.backends.flat import Leaf
 from gradcheck.backends.forms.gradient_words import strip_marks
 from gradcheck.backends.forms.places import get_owner
 from gradcheck.results import Contract, Verdict
+from gradcheck.targets.case import Case
 from gradcheck.targets.discover import find_backward
 from gradcheck.targets.framework import TargetKind, classify_target, unwrap_target
 
 if TYPE_CHECKING:
-    from gradcheck.backends.flat import Leaf
     from gradcheck.backends.program import Program
-    from gradcheck.targets.case import Case
 
 NAME = "own-derivative"
 HEAD = "no derivative of yours was checked"
@@ -32,8 +32,6 @@ def check_own_derivative(case: Case, target: Any, program: Program, *, has_rows:
     """Say which derivative of the user was not compared, and with which option it would be; [] if there is none.
 
     Args:
-        case: the declaration.
-        target: what is called.
         program: the target bound to its inputs.
         has_rows: whether anything was compared.
     """

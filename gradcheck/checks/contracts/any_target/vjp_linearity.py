@@ -5,31 +5,24 @@ Contract `upstream` says the same of the cotangent that a model sends back, with
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.backends.flat import EPS
-from gradcheck.backends.program import Unavailable
+from gradcheck.backends.flat import EPS, Leaf
+from gradcheck.backends.program import Claim, Unavailable
 from gradcheck.compare import claimed_jacobians, conditioning, internal_precision, output_scaling
 from gradcheck.compare.identity import bound_round_off, explain_by_precision, explain_by_shift, find_unexplained
 from gradcheck.compare.noise_floor import measure_setting
-from gradcheck.compare.output_scaling import measure_output_scales
+from gradcheck.compare.output_scaling import OutputScales, measure_output_scales
+from gradcheck.compare.trial import MeasuredTrial
 from gradcheck.errors import TargetError
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import F64
 from gradcheck.results import Contract, Verdict
 from gradcheck.seeds import make_generator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gradcheck.backends.flat import Leaf
-    from gradcheck.backends.program import Claim
-    from gradcheck.compare.output_scaling import OutputScales
-    from gradcheck.compare.trial import MeasuredTrial
-    from gradcheck.evidence.line import F64
 
 NAME, UPSTREAM = "linear-vjp", "upstream"
 

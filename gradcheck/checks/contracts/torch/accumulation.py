@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, flatten_gradients
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compare_gradients, flatten_gradients
 
 NAME = "accumulation"
 FIX = "return new tensors from the backward, not buffers that are written again"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from gradcheck.backends.torch.derivatives import forward_mode_level
@@ -16,20 +16,16 @@ from gradcheck.backends.torch.tensors import flat_of
 from gradcheck.checks.contracts.torch.support.directional import draw_like
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
     SAMPLE,
+    Baseline,
     NotApplicable,
     Remark,
     compute_flat_vjp,
     flatten_gradients,
 )
 from gradcheck.compare import identity
+from gradcheck.evidence.line import F64
 from gradcheck.seeds import make_generator
 from gradcheck.tracebacks import format_user_line, summarise_error
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
-    from gradcheck.evidence.line import F64
 
 NAME = "adjoint"
 FIX = "compare jvp and backward line by line: each must use what the other uses, one of them transposed"

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradcheck.backends.torch.graph import find_user_nodes
 from gradcheck.backends.torch.tensors import flat_of
 from gradcheck.checks.contracts.torch.support.directional import draw_like
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, UserCodeRaised, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised, compute_flat_vjp
+from gradcheck.evidence.line import F64
 from gradcheck.tracebacks import format_user_line, summarise_error
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
-    from gradcheck.evidence.line import F64
 
 NAME = "autocast"
 FIX = "decorate forward and backward with torch.amp.custom_fwd and custom_bwd, and read memory by its dtype"

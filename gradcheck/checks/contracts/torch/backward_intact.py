@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import compute_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compute_vjp
 
 NAME = "backward-intact"
 FIX = "others may use the tensors that the backward receives: compute into new ones"

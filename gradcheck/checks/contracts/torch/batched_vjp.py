@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    Baseline,
     NotApplicable,
     compare_gradients,
     compare_outputs,
@@ -14,12 +14,7 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
     compute_vjp,
     flatten_gradients,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
-    from gradcheck.evidence.line import F64
+from gradcheck.evidence.line import F64
 
 NAME = "batched-vjp"
 FIX = "under vmap, tensors have one axis less than in memory: use only tensor operations, whose vmap rules PyTorch knows"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import Remark, compare_gradients, compute_flat_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, Remark, compare_gradients, compute_flat_vjp
 
 NAME = "checkpoint"
 FIX = "save tensors with ctx.save_for_backward: checkpointing drops them and computes them again"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gradcheck.backends.torch.silence_logging import silence_logging
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    Baseline,
     NotApplicable,
     Remark,
     compare_gradients,
@@ -17,9 +18,6 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
     compute_vjp,
 )
 from gradcheck.tracebacks import format_user_line, summarise_error
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "compile"
 FIX = "look for what tracing cannot see: numbers made of tensors, attributes and globals that change, undeclared mutation"

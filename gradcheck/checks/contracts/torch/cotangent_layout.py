@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from gradcheck.checks.contracts.torch.support.memory_layouts import LAYOUTS, apply_layout
-from gradcheck.checks.contracts.torch.support.plain_vjp import UserCodeRaised, compare_gradients, compute_flat_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, UserCodeRaised, compare_gradients, compute_flat_vjp
 
 NAME = "cotangent-layout"
 FIX = "autograd sends such cotangents: read them by their strides, or call .contiguous() (.resolve_conj()) first"

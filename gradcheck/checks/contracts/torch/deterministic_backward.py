@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, compute_flat_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compare_gradients, compute_flat_vjp
 
 NAME = "deterministic-backward"
 FIX = "does the backward read memory that was never written, or draw a random number?"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from gradcheck.backends.torch.graph import walk_graph
 from gradcheck.checks.contracts.slope_comparison import compare_slope
 from gradcheck.checks.contracts.torch.support.directional import draw_like
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, compute_vjp
 
 NAME = "double-backward"
 FIX = ""  # This contract is never broken: a wrong second derivative is a remark.

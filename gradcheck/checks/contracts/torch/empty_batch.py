@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, compute_flat_vjp
 from gradcheck.checks.contracts.torch.support.shrink_batch import shrink_batch
 from gradcheck.tracebacks import format_user_line, summarise_error
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "empty-batch"
 FIX = "look for a mean over the rows or a division by their number in the backward"

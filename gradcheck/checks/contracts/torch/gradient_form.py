@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradcheck.backends.torch.graph import find_user_nodes, watching_methods
 from gradcheck.backends.torch.tensors import dtype_name
-from gradcheck.checks.contracts.torch.support.plain_vjp import Remark, compute_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, Remark, compute_vjp
 
 NAME = "gradient-form"
 FIX = ""  # This contract is never broken: a gradient of another form is a remark.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradcheck.backends.torch.graph import is_torch_class
 from gradcheck.checks.contracts.torch.support.memory_layouts import LAYOUTS, apply_layout
 from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    Baseline,
     NotApplicable,
     UserCodeRaised,
     compare_gradients,
@@ -16,7 +17,6 @@ from gradcheck.checks.contracts.torch.support.plain_vjp import (
 
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "input-layout"
 FIX = "read inputs and saved tensors by their strides, or call .contiguous() first"

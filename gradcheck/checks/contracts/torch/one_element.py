@@ -7,17 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from gradcheck.checks.contracts.torch.support import directional
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, compute_vjp
 from gradcheck.checks.contracts.torch.support.shrink_batch import shrink_batch, shrink_leaves
 from gradcheck.tracebacks import format_user_line, summarise_error
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import LayerFunction
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "one-element"
 FIX = "look for squeeze(), a division by the number of rows or by that number minus one, and hard-coded sizes"

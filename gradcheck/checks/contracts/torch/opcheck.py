@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradcheck.backends.torch.silence_logging import silence_logging
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, compute_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, compute_vjp
 from gradcheck.tracebacks import shorten, summarise_error
 from gradcheck.trees import flatten, tree_map
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "opcheck"
 FIX = "make its schema and its fake implementation say what it does; torch.library.opcheck reports the same"

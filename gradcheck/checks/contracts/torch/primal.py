@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, compare_outputs
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, compare_outputs
 
 NAME = "primal"
 FIX = "does the forward take another branch when gradients are recorded?"

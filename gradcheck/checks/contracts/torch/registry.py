@@ -39,6 +39,7 @@ from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.backends.torch.time_limit import TimeLimit, TimeLimitExceeded
 from gradcheck.checks.contracts.torch import upstream
 from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised, compute_baseline
+from gradcheck.evidence.line import F64
 from gradcheck.glossary.contracts import CONTRACTS
 from gradcheck.results import Contract, Verdict
 from gradcheck.tracebacks import format_user_frames, summarise_error
@@ -46,31 +47,14 @@ from gradcheck.tracebacks import format_user_frames, summarise_error
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
     from gradcheck.compare.trial_recorder import Recorder
-    from gradcheck.evidence.line import F64
 
 # If one of these is broken, the contracts that follow would only report its consequences.
 FIRST = ("primal", "backward-intact", "deterministic-backward")
 REST = (
-    "gradient-form",
-    "some-outputs",
-    "requires-grad",
-    "cotangent-layout",
-    "input-layout",
-    "retain-graph",
-    "state",
-    "accumulation",
-    "batched-vjp",
-    "checkpoint",
-    "double-backward",
-    "empty-batch",
-    "one-element",
-    "adjoint",
-    "autocast",
-    "opcheck",
-    "train-eval",
-    "upstream",
-    "compile",
-)
+    "gradient-form", "some-outputs", "requires-grad", "cotangent-layout", "input-layout", "retain-graph", "state",
+    "accumulation", "batched-vjp", "checkpoint", "double-backward", "empty-batch", "one-element", "adjoint", "autocast",
+    "opcheck", "train-eval", "upstream", "compile",
+)  # fmt: skip
 # The predicted cost of a contract is a multiple of one forward and backward pass.
 PASSES = {
     "requires-grad": 10,
@@ -149,13 +133,12 @@ def check_contracts(
         progress.report_progress(name, done, len(to_try))
         expected = predicted / passes * PASSES.get(name, DEFAULT_PASSES)
         limit = left if budget else min(left, max(MIN_SECONDS, MAX_OVER_PREDICTED * expected))
-        contracts.append(_try_contract(load_contract(name), base, limit if name in UNPREDICTABLE else None))
+        contracts.append(
+            _try_contract(
+                import_module(f"{__package__}.{name.replace('-', '_')}"), base, limit if name in UNPREDICTABLE else None
+            )
+        )
     return contracts
-
-
-def load_contract(name: str) -> ModuleType:
-    """Import the module of a contract: the file of this folder that is named after it."""
-    return import_module(f"{__package__}.{name.replace('-', '_')}")
 
 
 def _applies(name: str, layer: Layer) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, compare_gradients, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import (
+    SAMPLE,
+    Baseline,
+    NotApplicable,
+    compare_gradients,
+    compute_flat_vjp,
+)
 from gradcheck.seeds import make_generator
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "requires-grad"
 FIX = "does the backward read ctx.needs_input_grad correctly, and return None in the right places?"

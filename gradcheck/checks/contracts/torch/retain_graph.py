@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, compute_flat_vjp, compute_vjp
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compare_gradients, compute_flat_vjp, compute_vjp
 
 NAME = "retain-graph"
 FIX = "use ctx.save_for_backward, and change nothing that is saved"

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, compare_gradients, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, Baseline, compare_gradients, compute_flat_vjp
 from gradcheck.seeds import make_generator
-
-if TYPE_CHECKING:
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "some-outputs"
 FIX = "an unused output's cotangent is zero, or None after set_materialize_grads(False)"

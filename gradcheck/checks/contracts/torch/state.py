@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from gradcheck.backends.torch.parameter_swap import swap_scope
 from gradcheck.checks.contracts.torch.support import directional
-from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, compute_flat_vjp
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compare_gradients, compute_flat_vjp
 
 NAME = "state"
 FIX = "keep what the backward needs in ctx, not in a global, in the class or in the module"

@@ -8,20 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from gradcheck.backends import global_state
 from gradcheck.backends.torch.module_state import switching_train_mode
 from gradcheck.backends.torch.tensors import carries_gradient
+from gradcheck.checks.contracts.slope_comparison import SlopeComparison
 from gradcheck.checks.contracts.torch.support import directional
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable, Remark, UserCodeRaised
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable, Remark, UserCodeRaised
 from gradcheck.tracebacks import format_user_frames, summarise_error
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import LayerFunction
-    from gradcheck.checks.contracts.slope_comparison import SlopeComparison
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "train-eval"
 FIX = "look at what the module does differently in that mode (self.training)"

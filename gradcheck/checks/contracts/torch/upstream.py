@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from gradcheck.backends.torch.tensors import flat_of
-from gradcheck.checks.contracts.torch.support.plain_vjp import compare_gradients, compute_flat_vjp
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, compare_gradients, compute_flat_vjp
 from gradcheck.evidence import directions
 
 if TYPE_CHECKING:
     from gradcheck.backends.contract_target import Layer
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 NAME = "upstream"
 FIX = "does the backward assume a cotangent of another size, or one without zeros and ties?"

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradcheck.backends.torch.tensors import carries_gradient, flat_of
 from gradcheck.checks.contracts.slope_comparison import SlopeComparison, compare_slope
 from gradcheck.checks.contracts.torch.support.plain_vjp import SAMPLE, NotApplicable, Remark, compute_vjp
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import F64
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import LayerFunction
-    from gradcheck.evidence.line import F64
 
 
 class CompareAlong(Protocol):
@@ -35,7 +34,6 @@ def describe_wrong_gradient(there: CompareAlong, here: CompareAlong, names: Sequ
     Args:
         there: compares where the gradient is in question.
         here: compares at the target's own inputs and in its own mode; an error there is reported by another check.
-        names: the paths of the leaves.
 
     Raises:
         Remark: if the function is constant there, as a straight-through estimator is.

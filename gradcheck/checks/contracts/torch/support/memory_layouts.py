@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
+from torch import Tensor
 
 # A tensor that is the end of a larger one has this many numbers in front of it. PyTorch's own backward of view_as_real raises
 # for an odd count.

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gradcheck.backends.torch.tensors import flat_of, leaf_part
 from gradcheck.compare.conditioning import jitter_points, measure_shift
 from gradcheck.compare.identity import bound_reordering, bound_round_off, explain_by_shift, find_unexplained
 from gradcheck.evidence import directions
+from gradcheck.evidence.line import F64
 from gradcheck.seeds import make_generator
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import Layer
-    from gradcheck.evidence.line import F64
 
 # A contract tries at most this many leaves, outputs or subsets of leaves one by one.
 SAMPLE = 8

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from gradcheck.checks.contracts.torch.support.plain_vjp import NotApplicable
+from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline, NotApplicable
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcheck.backends.contract_target import LayerFunction
-    from gradcheck.checks.contracts.torch.support.plain_vjp import Baseline
 
 
 def shrink_batch(base: Baseline, rows: int) -> tuple[list[Tensor], LayerFunction]:
