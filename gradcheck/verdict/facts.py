@@ -43,8 +43,11 @@ class Fact(Enum):
     WRONG_NEARBY = "the claim is wrong at a point near the kink, where the function is smooth"
     RIGHT_NEARBY = "the claim is right at points near the kink, where the function is smooth"
     TIE_INSIDE = "several inputs are tied, as in max, and the claim lies between the claims at points around this one"
-    TIE_UNCLEAR = "several inputs are tied, and the claim is a little outside the claims at points around this one"
-    TIE_OUTSIDE = "several inputs are tied, and the claim is far outside the claims at points around this one"
+    TIE_UNCLEAR = (
+        "several inputs are tied, and the claim is outside the claims at points around this one, but right where all tied"
+        " inputs move alike"
+    )
+    TIE_OUTSIDE = "several inputs are tied, and the claim is outside the claims at points around, also where all move alike"
     STRAIGHT_THROUGH = "the function is constant here and changes farther away, and the claim is not zero"
     DECLARED = "you declared straight-through estimators: straight_through=True or --straight-through"
     CANCELLED = "the function is constant here, and the claim is only rounding error around zero"

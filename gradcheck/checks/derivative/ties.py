@@ -123,8 +123,6 @@ def excuse_ties(
     if not along_entries:  # Each probe is read in a channel of its own, and the worst counts.
         codes = np.max(codes, keepdims=True)
     inside, unclear = (codes[:, None] == code for code in (Code.PASS, Code.INCONCLUSIVE))
-    # At a kink, a claim in doubt is wrong.
-    unclear = unclear & ~(wrong & np.any(judged.remark[wrong] == Reason.OUTSIDE_KINK))
     facts = {Fact.TIE_INSIDE: inside, Fact.TIE_UNCLEAR: unclear, Fact.TIE_OUTSIDE: ~inside & ~unclear}
     for fact, mask in facts.items():
         judged = judged.with_fact(fact, doubted & mask)

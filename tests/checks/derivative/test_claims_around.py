@@ -141,3 +141,30 @@ def test_forward_mode_is_confirmed_by_reverse_mode_at_a_kink_in_half_precision(d
     assert right.verdict is Verdict.PASS, str(right)
     wrong = with_backward(torch.relu, lambda g, x: g * torch.where(x == 0, 3.0, (x > 0).to(x.dtype)))
     assert gradcheck.check(wrong, x, mode="probe", contracts=False).verdict is Verdict.FAIL
+
+
+def extremes(share_of_max, share_of_min):
+    def gradient(x):
+        return share_of_max * np.eye(x.size)[x.argmax()] + share_of_min * np.eye(x.size)[x.argmin()]
+
+    return gradient
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"), [((1, 1), Verdict.INCONCLUSIVE), ((2, 1), Verdict.FAIL), ((1, 0), Verdict.FAIL)]
+)
+def test_two_functions_of_one_tie_may_choose_the_same_entry(shares, verdict):
+    """`max + min` of two equal numbers is smooth, and both parts of the gradient go to the first one."""
+    result = gradcheck.check(lambda x: x.max() + x.min(), np.full(2, 2.0), gradient=extremes(*shares), contracts=False)
+    assert result.comparisons[0].verdict is verdict, str(result)
+
+
+@pytest.mark.parametrize("weights", [(1, 2, 3, 1), (5, 3, 2, 1), (0, 0, 10, 0.1)])
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, Verdict.INCONCLUSIVE), (1.01, Verdict.FAIL)])
+def test_a_maximum_beside_a_sort_that_weighs_ties_the_other_way(weights, share, verdict):
+    """The largest counts less in the sum than the second. Each part of the claim is right, and their sum outside the hull."""
+    weights = torch.tensor(weights, dtype=torch.float64)
+    x = torch.tensor([1.0, 2.0, 2.0, 0.5], dtype=torch.float64)
+    function = pick(share)
+    result = gradcheck.check(lambda x: weights @ x.sort().values + 10 * function(x), x, contracts=False)
+    assert result.verdict is verdict, str(result)
