@@ -264,6 +264,7 @@ def critic(seed=0, *, both=False):
     torch.manual_seed(seed)
     model = Adversaries()
     optimizers = [torch.optim.Adam(part.parameters()) for part in (model.critic, model.generator)]
+    model.generator.requires_grad_(both)
     pieces = {"model": model, "loss": critic_loss, "batch": {"x": torch.randn(6, 4), "z": torch.randn(6, 3)}}
     return (
         {**pieces, "optimizer": optimizers, "training_step": adversarial_step}
