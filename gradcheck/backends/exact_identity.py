@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from gradcheck.backends.program import Claim, Program
 
 # How far the traced graph may differ from the program, relative to the largest number: rounding in another order.
-MAX_DIFFERENCE = 1e-9
+MAX_DIFFERENCE = 1e-12
 # And relative to the rounding that shows where the inputs move a little, up to an absolute bound: a kink moves more.
 RATIO_TO_ROUNDING, NUDGE, MAX_ROUNDING = 64.0, 2.0**-48, 1e-9
-SHIFT = 1e-6
+# The graph is compared with the program this far away too, relative to each input: less far where it may change its branch.
+SHIFT, SHIFT_ON_BRANCH = 2.0**-7, 1e-6
+# A derivative in lower precision may differ from its float64 twin by this many units in the last place of its largest number.
+MAX_NATIVE_ULPS = 32.0
 RULE_DIFFERS = "the exact graph does not compute what the program computes"
 TRACE_HOLDS_HERE = "the traced graph holds for these inputs only: the code reads values of its tensors"
+NATIVE_DIFFERS = "in {} the derivative by hand computes other numbers than in float64"
 
 
 def refuse_unusual(binding: Binding, program: Program) -> None:
@@ -40,6 +44,21 @@ def choose_product(claim: Claim) -> Callable[[F64, F64], F64]:
     product = (claim.twin_jvp or claim.jvp) if claim.vjp is None else (claim.twin or claim.vjp)
     assert product is not None
     return product
+
+
+def require_same_in_own_dtype(claim: Claim, program: Program, vector: F64, expected: F64) -> None:
+    """Raise NotAvailable if a derivative by hand computes something else in its own precision than what is traced."""
+    product = claim.jvp if claim.vjp is None else claim.vjp
+    if claim.eps <= EPS["float64"] or not claim.direct_calls or product is None:
+        return
+    apart = np.abs(product(program.point, vector[None])[0] - expected)
+    if np.any(apart > MAX_NATIVE_ULPS * claim.eps * np.max(np.abs(expected), initial=0.0)):
+        raise NotAvailable(NATIVE_DIFFERS.format(program.leaves[0].dtype))
+
+
+def draw_shifted_point(program: Program, draw: np.random.Generator, *, has_branches: bool) -> F64:
+    """Draw a point at which the graph is compared with the program again, (N,)."""
+    return program.point * (1 + (SHIFT_ON_BRANCH if has_branches else SHIFT) * draw.standard_normal(program.point.size))
 
 
 def measure_rounding(program: Program, product: Callable[[F64], F64], draw: np.random.Generator) -> tuple[float, float]:

@@ -85,9 +85,10 @@ def _count_digits(value: float, dtype: str) -> int:
 @lru_cache(maxsize=4096)
 def _find_known(value: float, dtype: str) -> Constant | None:
     """Find the well-known number that a number with many digits stands for."""
-    if value.is_integer() or _count_digits(value, dtype) <= MAX_DECIMAL_DIGITS[dtype]:
+    digits = _count_digits(value, dtype)
+    if value.is_integer() or digits <= MAX_DECIMAL_DIGITS[dtype]:
         return None
-    return _recognise_difference(value) or _recognise(value, dtype)
+    return (_recognise_difference(value) if digits > MAX_TYPED_DIGITS[dtype] else None) or _recognise(value, dtype)
 
 
 def _recognise_difference(value: float) -> Constant | None:

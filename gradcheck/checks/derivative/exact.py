@@ -260,8 +260,12 @@ def _judge(
             return _make_agreement(row, measured)
     elif is_refuted:
         difference = measure_in_float64(trial, program, number)
-    if difference is None and looks_nearby and is_smooth and not failed and not _is_recorded(claim, program, number):
-        difference = _find_difference_nearby(trial, claim, program, precise, number)
+    is_hardly_seen = difference is None or difference.rel_err <= row.rtol
+    if is_hardly_seen and looks_nearby and is_smooth and not failed and not _is_recorded(claim, program, number):
+        clearer = _find_difference_nearby(trial, program, precise, number)
+        if clearer is not None and (difference is None or clearer.rel_err > row.rtol):
+            difference = clearer
+            trial.recorder.note(ONLY_HERE.format(_name_claim(claim), leaf.path))
     if difference is None:  # PyTorch may differentiate the operators of the forward in the same wrong way
         return replace(_without_evidence(failed), reason=Reason.IDENTITY_REFUTED) if failed and is_refuted else None
     if not is_refuted and not is_smooth:
@@ -270,18 +274,15 @@ def _judge(
 
 
 def _find_difference_nearby(
-    trial: Trial, claim: Claim, program: ExactProgram, precise: PreciseComparison | None, number: int
+    trial: Trial, program: ExactProgram, precise: PreciseComparison | None, number: int
 ) -> Difference | None:
     """Find the difference of a claim on a leaf near the primal; None if none is shown for certain."""
-    leaf, difference = trial.program.leaves[number], None
+    difference = None
     if precise is None:
         difference = measure_in_float64(trial, program, number, nearby=True)
     elif (measured := precise.compare(number, nearby=True)) and measured.differs:
         difference = precise.find_difference(number, measured, nearby=True)
-    if difference is None or not difference.is_clear:
-        return None
-    trial.recorder.note(ONLY_HERE.format(_name_claim(claim), leaf.path))
-    return difference
+    return difference if difference is not None and difference.is_clear else None
 
 
 def _is_recorded(claim: Claim, program: ExactProgram, number: int) -> bool:

@@ -422,3 +422,27 @@ def test_the_result_is_the_same_in_every_run():
 def test_without_the_option_nothing_is_decided():
     for options in ({}, {"exact": False}):
         assert exact_rows(gradcheck.check(softmax, X, contracts=False, **options)) == []
+
+
+POINT = torch.tensor([0.3, -1.2, 2.1], dtype=torch.float64)
+COPY = POINT.clone()
+# Wrong by little, or wrong only elsewhere: none may be called a proof.
+NEVER_PROVED = {
+    "a small part is read through NumPy": (
+        lambda x: x**2 + 1e-8 * torch.from_numpy(x.detach().numpy() ** 3),
+        lambda g, x: 2 * x * g,
+    ),
+    "a constant of float32, diluted": (
+        lambda x: x + 1e-3 * x**2 / 2,
+        lambda g, x: g * (1 + 1e-3 * x * torch.tensor(1.0000002)),
+    ),
+    "fourteen digits": (lambda x: x * 0.00020000000000005, lambda g, x: g * 0.0002),
+    "a copy of the inputs": (lambda x: x**2, lambda g, x: 2 * COPY * g + 0 * x),
+}
+
+
+@pytest.mark.parametrize("name", NEVER_PROVED)
+def test_what_is_wrong_by_little_or_elsewhere_is_not_proved(name):
+    result = check(make_function(*NEVER_PROVED[name]).apply, POINT)
+    assert Reason.IDENTITY_PROVED not in {row.reason for row in exact_rows(result)}
+    assert (result.verdict is Verdict.FAIL) == (name == "a copy of the inputs"), str(result)

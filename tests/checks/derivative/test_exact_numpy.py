@@ -345,3 +345,10 @@ def test_random_draws_are_replayed():
 
     result = check(drop, draw(4, 3), backward=lambda g, mask: g * mask)
     assert set(reasons_of(result).values()) == {Reason.IDENTITY_PROVED}
+
+
+@pytest.mark.parametrize("fault", [0.0, 1e-5])
+def test_a_gradient_that_computes_something_else_in_float32_is_not_proved(fault):
+    x = draw(3).astype(np.float32)
+    result = check(lambda x: np.sum(x**2), x, gradient=lambda x: 2 * x * (1 + fault * (x.dtype == np.float32)))
+    assert (Reason.IDENTITY_PROVED in reasons_of(result).values()) == (fault == 0), str(result)

@@ -11,12 +11,13 @@ import numpy as np
 
 from gradcheck.backends.exact_identity import (
     RULE_DIFFERS,
-    SHIFT,
     choose_product,
+    draw_shifted_point,
     make_identity,
     measure_rounding,
     refuse_unusual,
     require_equal,
+    require_same_in_own_dtype,
 )
 from gradcheck.backends.flat import F64
 from gradcheck.backends.jax.arrays import arrays_at, concatenate_flat
@@ -80,7 +81,8 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
         require_equal(flat[count:], product(at, vector[None])[0], message, rounding[1])
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
-    shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
+    shifted = draw_shifted_point(program, draw, has_branches=bool(interpreter.branches.names))
+    require_same_in_own_dtype(claim, program, vector, product(program.point, vector[None])[0])
     for at in (program.point,) if interpreter.branches.names - {COMPARISON} else (program.point, shifted):
         numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
         compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)

@@ -202,7 +202,7 @@ class TracedArray(NDArrayOperatorsMixin):
         """Return the number after the trace, and refuse before."""
         return self._refuse() if is_recording() else float(self.shadow)
 
-    __int__ = __index__ = __complex__ = tolist = tobytes = view = _refuse
+    __int__ = __index__ = __complex__ = __round__ = __format__ = tolist = tobytes = view = _refuse
 
     def __copy__(self) -> Any:
         """Return a copy."""

@@ -9,12 +9,13 @@ import numpy as np
 
 from gradcheck.backends.exact_identity import (
     RULE_DIFFERS,
-    SHIFT,
     choose_product,
+    draw_shifted_point,
     make_identity,
     measure_rounding,
     refuse_unusual,
     require_equal,
+    require_same_in_own_dtype,
 )
 from gradcheck.backends.numpy.exact import functions, matrices, ufuncs  # noqa: F401 - they register their rules
 from gradcheck.backends.numpy.exact.array import as_traced, finish, make_constant
@@ -121,7 +122,9 @@ def trace_exactly(
     demotions = frozenset(record.demotions)
     rounds = DEMOTES.format(" and ".join(sorted(demotions)))
     compare(program.point, rounds if demotions else RULE_DIFFERS)
-    compare(program.point * (1 + SHIFT * draw.standard_normal(program.point.size)), rounds if demotions else HOLDS_HERE)
+    shifted = draw_shifted_point(program, draw, has_branches=bool(record.branches.names))
+    compare(shifted, rounds if demotions else HOLDS_HERE)
+    require_same_in_own_dtype(claim, program, vector, product(program.point, vector[None])[0])
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
     return ExactProgram(identity, record.branches, demotions)
 

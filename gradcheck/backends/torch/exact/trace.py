@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from gradcheck.backends import global_state
 from gradcheck.backends.exact_identity import (
     RULE_DIFFERS,
-    SHIFT,
     TRACE_HOLDS_HERE,
     choose_product,
+    draw_shifted_point,
     make_identity,
     measure_rounding,
     refuse_unusual,
@@ -144,7 +144,6 @@ def trace_exactly(
     product = choose_product(claim)
     joint, draw = _Joint(run, binding, twin, program.point, claim.vjp is None, claim.joint), np.random.default_rng(0)
     vector = draw.standard_normal(joint.vector_leaves[-1].span.stop)
-    shifted = program.point * (1 + SHIFT * draw.standard_normal(program.point.size))
     vectors = joint.vectors(vector)
     inputs, recorder = [*joint.leaves(program.point), *vectors], OperatorRecorder()
     rounding = measure_rounding(program, lambda at: product(at, vector[None])[0], draw)
@@ -153,6 +152,7 @@ def trace_exactly(
         global_state.restore(draws)
         results = _record(recorder, joint, inputs)
         here = program.value, product(program.point, vector[None])[0], rounding
+        shifted = draw_shifted_point(program, draw, has_branches=bool(recorder.branches.names))
         global_state.restore(draws)
         there = program.evaluate(shifted), product(shifted, vector[None])[0], rounding
     _compare([shadow_of(x) for x in results], joint, *here, TRACE_DIFFERS)
