@@ -59,7 +59,7 @@ def time_all_laws() -> str:
     seconds, processor = time.perf_counter() - start, sum(os.times()[:4]) - before
     parts = ", ".join(f"{law.name} {law.seconds:.1f}" for law in result.laws)
     return (
-        f"The tiny GPT with all laws, the compiler's cache empty: {result.verdict.value} in {seconds:.0f} s of a busy machine, "
+        f"The tiny GPT with all laws, the compiler's cache empty: {result.verdict.value} in {seconds:.0f} s, "
         f"with {processor:.0f} s of processor time, most of it in the C++ compiler, which runs on all cores ({parts})."
     )
 
