@@ -153,6 +153,7 @@ def test_square(gradcheck):
     gradcheck(Wrong, normal(4), contracts=False)
 """)
     done = project.runpytest(*words)
+    done.assert_outcomes(failed=1)  # by the wrong function, after the proof
     typed = "--gradcheck-exact " * (len(words) == 1)
     done.stdout.fnmatch_lines(["gradcheck: exact", f"E*replay: pytest test_it.py::test_square {typed}--gradcheck-seed 0"])
 

@@ -1,9 +1,9 @@
 """The cheapest comparison: all leaves at once, along two random directions. Small inputs and probe mode begin with it.
 
-This pass confirms right gradients in about a dozen evaluations, however many leaves there are, and can do nothing else. If
-anything disagrees, or if the share of a leaf in the sum is too small to be judged sharply, each leaf is checked on its own
-(`probe.py`), or in a small input each entry (`full.py`). In probe mode the pass takes no more memory than a few vectors as long
-as the inputs.
+This pass confirms right gradients in about a dozen evaluations, however many leaves there are, and can do nothing else. Leaves
+whose share in the sum is too small to be judged sharply are checked again on their own (`probe.py`), or in a small input entry
+by entry (`full.py`), and so are all leaves if anything disagrees. In probe mode the pass takes no more memory than a few vectors
+as long as the inputs.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def make_rows(
 
 
 def pass_as_zero(row: Comparison, bound: float) -> Comparison:
-    """Pass a leaf whose gradient is rightly zero compared with the outputs: what is claimed is rounding."""
+    """Pass a leaf whose gradient is rightly zero; the row says 0, as what is claimed is rounding, or below the bound."""
     verdict, reason = decide_row({Fact.NO_PART})
     return replace(
         fault_injection.record_faults(row, [("one entry changed", False)]),  # the changed entry would not have been zero

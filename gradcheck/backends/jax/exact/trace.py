@@ -82,7 +82,7 @@ def trace_exactly(program: Program, target: TracedTarget, claim: Claim) -> Exact
 
     compare([x.shadow for x in results], program.point, TRACE_DIFFERS)
     shifted = draw_shifted_point(program, draw, has_branches=bool(interpreter.branches.names))
-    require_same_in_own_dtype(claim, program, vector, product(program.point, vector[None])[0])
+    require_same_in_own_dtype(claim, program, vector, product)
     for at in (program.point,) if interpreter.branches.names - {COMPARISON} else (program.point, shifted):
         numbers: dict[Node, F64] = dict(zip(input_nodes, [*target.leaves_at(at), *(x.shadow for x in vectors)], strict=True))
         compare(floating.evaluate(nodes, numbers), at, RULE_DIFFERS)

@@ -124,7 +124,7 @@ def trace_exactly(
     compare(program.point, rounds if demotions else RULE_DIFFERS)
     shifted = draw_shifted_point(program, draw, has_branches=bool(record.branches.names))
     compare(shifted, rounds if demotions else HOLDS_HERE)
-    require_same_in_own_dtype(claim, program, vector, product(program.point, vector[None])[0])
+    require_same_in_own_dtype(claim, program, vector, product)
     identity = make_identity(nodes, inputs, binding, record.equalities, forward=forward)
     return ExactProgram(identity, record.branches, demotions)
 
