@@ -2,8 +2,8 @@
 
 This pass confirms right gradients in about a dozen evaluations, however many leaves there are, and can do nothing else. Leaves
 whose share in the sum is too small to be judged sharply are checked again on their own (`probe.py`), or in a small input entry
-by entry (`full.py`), and so are all leaves if anything disagrees. In probe mode the pass takes no more memory than a few vectors
-as long as the inputs.
+by entry (`full.py`), and so are all leaves if anything disagrees. In probe mode the pass takes no more memory than a few
+vectors as long as the inputs.
 """
 
 from __future__ import annotations
